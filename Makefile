@@ -1,0 +1,144 @@
+# `make` alone prints the targets. Needs GNU make 4, bash, Python 3.11 and, for Spark, a Java 17 to 22 runtime;
+# everything else is installed into $(VENV). Variables can be overridden: make setup PYTHON=/opt/python3.11
+
+PYTHON ?=
+VENV ?= .venv
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test test-fast check format up down bench lock java
+
+help: ## Print this help
+	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
+	echo
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when it is current)
+	@echo "Ready: $$($(BIN)/python --version) in $(VENV). Next: make demo"
+
+demo: java $(STAMP) ## Load a real shop log with Airflow and Spark, then backfill a week; prints one line a run
+	@$(BIN)/python -m dags.local demo
+
+test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow scheduler included
+	@$(BIN)/python -m pytest
+
+test-fast: $(STAMP) ## Run the tests that need neither Spark nor Airflow's scheduler
+	@$(BIN)/python -m pytest -m 'not spark and not e2e'
+
+check: $(STAMP) ## Lint, formatting, types, import rules; changes nothing
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: $(STAMP) ## Format the code and repair what ruff can
+	@$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+up: java $(STAMP) ## Start Airflow with its UI and say how to log in
+	@$(BIN)/python -m dags.local up
+
+down: $(STAMP) ## Stop what `make up` started
+	@$(BIN)/python -m dags.local down
+
+bench: java $(STAMP) ## Measure the daily pipeline on simulated events
+	@$(BIN)/python -m tests.bench.daily
+
+# Hashes but no header: a lock that names no package index works with any.
+lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=--upgrade takes newer versions)
+	@$(find_uv)
+	"$$uv" pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-header --no-annotate \
+	    --python $(BIN)/python $(UPGRADE) --output-file requirements.lock >/dev/null
+	echo "requirements.lock holds $$(grep -c == requirements.lock) packages. Next: make setup test"
+
+# Spark 4.0 is compiled for 17; its Hadoop calls Subject.getSubject, which fails from 23 on.
+java:
+	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/java}
+	java=$${java:-$$(command -v java || true)}
+	found=$$({ "$$java" -version 2>&1 || true; } | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1)
+	if [ "$${found:-0}" -ge 17 ] && [ "$$found" -le 22 ]; then exit 0; fi
+	if [ -n "$${JAVA_HOME:-}" ]; then where="JAVA_HOME=$$JAVA_HOME"; else where="the PATH"; fi
+	{
+	    if [ -n "$$found" ]; then
+	        echo "Spark needs a Java runtime of version 17 to 22; from $$where it would get:"
+	        "$$java" -version 2>&1 | sed -n '/ version /s/^/    /p'
+	    else
+	        echo "Spark needs a Java runtime of version 17 to 22, and there is none (looked at $$where)."
+	    fi
+	    echo "  Debian, Ubuntu:  sudo apt-get install openjdk-17-jre-headless"
+	    echo "  Fedora:          sudo dnf install java-21-openjdk-headless"
+	    echo "  macOS:           brew install openjdk@17"
+	    echo "Then run make again; if another one comes first on the PATH, set JAVA_HOME to the folder of this one."
+	} >&2
+	exit 1
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(find_python)
+	$(find_uv)
+	if ! $(BIN)/python -c '$(IS_3_11)' 2>/dev/null; then
+	    "$$uv" venv --quiet --clear --python "$$python" $(VENV)
+	fi
+	if [ -t 2 ]; then quiet=; else quiet=--quiet; fi
+	echo "Installing $$(grep -c == requirements.lock) packages of requirements.lock into $(VENV) (3 GB; minutes the first time)"
+	export VIRTUAL_ENV="$(abspath $(VENV))"
+	"$$uv" pip sync $$quiet --require-hashes requirements.lock
+	"$$uv" pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# --- shell fragments -------------------------------------------------------------------------------
+
+IS_3_11 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+
+# Sets $python. A name on the PATH may be a shim that leads nowhere, so each candidate is run.
+define find_python
+python=
+for candidate in $(or $(PYTHON),python3.11 python3 python); do
+    if "$$candidate" -c '$(IS_3_11)' >/dev/null 2>&1; then python=$$(command -v "$$candidate"); break; fi
+done
+if [ -z "$$python" ] && [ -z "$(PYTHON)" ] && uv --version >/dev/null 2>&1; then
+    python=$$(uv python find --quiet --system --no-python-downloads 3.11 2>/dev/null || true)
+fi
+if [ -z "$$python" ]; then
+    {
+        echo "Meander needs Python 3.11; $(if $(PYTHON),PYTHON=$(PYTHON) is not one,neither python3.11 nor python3 nor python on the PATH is one)."
+        echo "  Debian 12:   sudo apt-get install python3.11 python3.11-venv"
+        echo "  Fedora:      sudo dnf install python3.11"
+        echo "  macOS:       brew install python@3.11"
+        echo "  with uv:     uv python install 3.11"
+        echo "  with pyenv:  pyenv install 3.11 && pyenv shell 3.11"
+        echo "Then run make again; if it is not on the PATH, name it: make setup PYTHON=/path/to/python3.11"
+    } >&2
+    exit 1
+fi
+endef
+
+# Sets $uv: the one on the PATH, or one in a folder of its own. Not `pip install --user`: the Pythons of
+# Debian and of others refuse it.
+define find_uv
+uv=uv
+if ! uv --version >/dev/null 2>&1; then
+    uv=$(VENV)-uv/bin/uv
+    if ! "$$uv" --version >/dev/null 2>&1; then
+        python=$${python:-$(BIN)/python}
+        echo "Installing uv into $(VENV)-uv"
+        rm -rf $(VENV)-uv
+        if "$$python" -m venv $(VENV)-uv >/dev/null 2>&1; then
+            $(VENV)-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+        elif ! "$$python" -m pip install --quiet --disable-pip-version-check --target $(VENV)-uv uv; then
+            {
+                echo "uv is missing and could not be installed: $$python has neither venv nor pip that work."
+                echo "  Debian, Ubuntu:  sudo apt-get install python3-venv"
+                echo "Or install uv in any other way; it has to be on the PATH. Then run make again."
+            } >&2
+            exit 1
+        fi
+    fi
+fi
+endef

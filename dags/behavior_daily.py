@@ -1,0 +1,50 @@
+"""
+## One day of behaviour: landing files become events, sessions and interests
+
+Waits until the day has landed, then for each table: *stage* new files that nobody sees, *audit* them against the
+table's expectations, *publish* them in one commit. `sessions` and `interests` both start from published `events`.
+
+**If it fails**
+- `wait_for_landing` (two days long): the shop has not delivered. Ask for the files, then clear the task.
+- `stage`: the log names the file or setting at fault. Nothing is published; mend it, then clear the task.
+- `audit`: a critical expectation broke. It is named in the log, and the button *Data docs* shows the rows. Readers keep
+  what was published before. Have the landing repaired, then clear `events.stage` **with downstream**.
+- `publish`: clear it. Publishing twice changes nothing.
+
+Each message ends in its section of `docs/runbook.md`. An error that has such a section is not retried.
+
+**Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns, and
+rows computed from older events never replace newer ones.
+"""
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, TaskGroup, dag
+
+from dags.wiring import DAY, HOUSE, WaitForLanding, stage_audit_publish
+
+
+@dag(
+    # Runs for a UTC day once it is over. `@daily` would have no interval, and so no day to speak of.
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    # Airflow backfills no day before this one, and logs may be old.
+    start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
+    # One day may wait for its landing while another is worked on; more would only queue for the pool.
+    max_active_runs=2,
+    tags=["behavior", "tier_1"],
+    doc_md=__doc__,
+    **HOUSE,
+)
+def behavior_daily():
+    landed = WaitForLanding(task_id="wait_for_landing", day=DAY, timeout=timedelta(days=2))
+
+    groups = {}
+    for table in ("events", "sessions", "interests"):
+        with TaskGroup(table) as groups[table]:
+            stage_audit_publish(table, ["--day", DAY])
+
+    landed >> groups["events"] >> [groups["sessions"], groups["interests"]]
+
+
+behavior_daily()

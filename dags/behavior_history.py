@@ -1,0 +1,95 @@
+"""
+## A range of days at once: load history, or load it again
+
+Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the same stage,
+audit and publish as `behavior_daily`. All events come first, since the interests at the end of a day count everything
+that had landed by then. The result equals the days run one by one.
+
+**If it fails**: as for `behavior_daily`; the chunk's days stand in the rendered arguments of the task. Clear the failed
+chunk with downstream: chunks that are published stay so.
+`split` fails when *from* is after *to*: trigger again.
+
+**Run it again** at any time, also over days that are published: each chunk replaces what it owns.
+There is no schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
+"""
+
+from datetime import date, timedelta
+
+import pendulum
+from airflow.sdk import Param, dag, task, task_group
+from airflow.sdk.exceptions import AirflowFailException
+
+from dags.wiring import HOUSE, stage_audit_publish
+
+
+def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, date]]:
+    """Cut `first`..`last` into chunks of `days`, counted from the end; the first chunk may be shorter.
+
+    `days` is raised to a multiple of `every`, so that each chunk ends on a day of interests.
+
+    >>> [f"{a:%d}-{b:%d}" for a, b in cut(date(2017, 1, 1), date(2017, 1, 10), days=4)]
+    ['01-02', '03-06', '07-10']
+    >>> [f"{a:%d}-{b:%d}" for a, b in cut(date(2017, 1, 1), date(2017, 1, 10), days=4, every=3)]
+    ['01-04', '05-10']
+    """
+    days = -(-days // every) * every
+    ends = [last - timedelta(days=n) for n in range(0, (last - first).days + 1, days)]
+    return [(max(first, end - timedelta(days=days - 1)), end) for end in reversed(ends)]
+
+
+def per_chunk(table: str, chunks, flags: list[str]):
+    """Make the group of one table, mapped over the chunks."""
+
+    @task_group(group_id=table)
+    def group(first, last, run):
+        stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
+
+    return group.expand_kwargs(chunks)
+
+
+@dag(
+    schedule=None,
+    start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
+    # Two histories at once would want the same partitions.
+    max_active_runs=1,
+    tags=["behavior", "tier_2"],
+    doc_md=__doc__,
+    params={
+        "from": Param(type="string", format="date", title="From", description="First landing day, UTC"),
+        "to": Param(type="string", format="date", title="To", description="Last landing day, included"),
+        "chunk_days": Param(
+            90, type="integer", minimum=1, maximum=3660, title="Days in a chunk",
+            description="More days are fewer Spark jobs and more memory; made a multiple of the next number",
+        ),
+        "interests_every": Param(
+            1, type="integer", minimum=1, maximum=366, title="Days between interests",
+            description="1: interests at the end of every day. 7: every 7th day, the last one is To",
+        ),
+    },
+    **HOUSE,
+)
+def behavior_history():
+    @task
+    def split(params: dict, run_id: str) -> list[dict[str, str]]:
+        first, last = date.fromisoformat(params["from"]), date.fromisoformat(params["to"])
+        if first > last:
+            raise AirflowFailException(f"from={first} is after to={last}; trigger again with from <= to")
+        # What a run staged is kept under (run, table): each chunk needs an id of its own.
+        return [
+            {"first": str(a), "last": str(b), "run": f"{run_id}--{a}"}
+            for a, b in cut(first, last, params["chunk_days"], params["interests_every"])
+        ]
+
+    chunks = split()
+    events, sessions, interests = (
+        per_chunk(table, chunks, flags)
+        for table, flags in (
+            ("events", []),
+            ("sessions", []),
+            ("interests", ["--every", "{{ params.interests_every }}"]),
+        )
+    )
+    events >> [sessions, interests]
+
+
+behavior_history()

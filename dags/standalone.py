@@ -1,0 +1,329 @@
+"""One local Airflow beside one Spark Connect server: started, asked and stopped. `make up`, `make demo` and the end-to-end test use it.
+
+Spark's start-up is most of a small day. The Connect server pays it once; the DAGs are the same as on a cluster, only
+the setting `MEANDER_SPARK_MASTER` differs.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import requests
+
+HOST = "127.0.0.1"
+USER = "admin"
+BIN = Path(sys.executable).parent
+
+
+class StartFailed(Exception):
+    """A process of ours ended, or was not ready in time; the message names its log."""
+
+
+@dataclass
+class LocalAirflow:
+    """Airflow and Spark below one folder, with ports and a password of their own.
+
+    Args:
+        home: holds everything that runs leave behind, unless a `MEANDER_*` variable says otherwise.
+        settings: `MEANDER_*` variables for the tasks; the environment's own win.
+        port: of the UI; 0 takes a free one.
+        spark_slots: Spark tasks at once. Two keep two cores busy while one of them reads or commits.
+    """
+
+    home: Path
+    settings: dict[str, str]
+    port: int = 0
+    spark_slots: int = 2
+
+    # --- what is remembered between `up` and `down` ------------------------------------------------
+
+    @property
+    def state_file(self) -> Path:
+        return self.home / "local.json"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Ports, password and processes of the last start; empty before the first."""
+        return json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
+
+    def remember(self, **changes: Any) -> None:
+        write_private(self.state_file, {**self.state, **changes})
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.state['port']}"
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The variables that every process of this Airflow gets."""
+        airflow = self.home / "airflow"
+        ours = {
+            "MEANDER_LAKE": str(self.home / "lake"),
+            "MEANDER_LANDING": str(self.home / "landing"),
+            **self.settings,
+            **{name: value for name, value in os.environ.items() if name.startswith("MEANDER_")},
+            "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
+        }
+        return {
+            **os.environ,
+            **ours,
+            # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYSPARK_PYTHON": sys.executable,
+            # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
+            "SPARK_LOCAL_IP": HOST,
+            # Under Connect the JVM of spark-submit only waits for Python: let it start fast and stay small.
+            "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto",
+            # The master that spark-submit is told; with a Connect server nothing is ever started on it.
+            "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
+            "AIRFLOW_HOME": str(airflow),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            # One idle process each; the default of 32 fills a laptop's memory.
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            # A backfill of a paused DAG stays queued for ever, without a word.
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # Old logs are loaded by hand. Yesterday will not land here, and its run would wait for two days.
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "password.json"),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__HOST": HOST,
+            "AIRFLOW__API__PORT": str(self.state["port"]),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            # Two Airflows on one machine must not share the ports on which logs are served.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self.state["worker_log_port"]),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.state["trigger_log_port"]),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    # --- start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start both, wait until they are ready, and make the pool.
+
+        Raises:
+            StartFailed: one of them did not come up.
+        """
+        self.remember(
+            port=self.port or self.state.get("port") or free_port(),
+            spark_port=free_port(),
+            worker_log_port=free_port(),
+            trigger_log_port=free_port(),
+            password=self.state.get("password") or secrets.token_urlsafe(9),
+        )
+        self.__dict__.pop("environment", None)
+        write_private(self.home / "password.json", {USER: self.state["password"]})
+        try:
+            self.spawn("spark", self.spark_command())
+            self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
+            self.wait("spark", lambda: port_open(self.state["spark_port"]), 90)
+            self.wait("airflow", self.healthy, 180)
+            self.wait("airflow", self.dags_parsed, 60)
+        except BaseException:
+            self.stop()
+            raise
+        pool = {
+            "name": "spark",
+            "slots": self.spark_slots,
+            "description": "Spark tasks at once on this machine",
+            "include_deferred": False,
+        }
+        if self.api("POST", "pools", expect=(201, 409), json=pool).get("name") is None:
+            self.api("PATCH", "pools/spark", json=pool)  # it was there already
+
+    def spark_command(self) -> list[str]:
+        conf = {
+            "spark.connect.grpc.binding.address": HOST,
+            "spark.connect.grpc.binding.port": str(self.state["spark_port"]),
+            # Dates are UTC everywhere; a session that forgets to say so must not get the laptop's zone.
+            "spark.sql.session.timeZone": "UTC",
+            # A laptop has few cores and small days: 200 partitions would be 200 near-empty tasks a shuffle.
+            "spark.sql.shuffle.partitions": os.environ.get("MEANDER_SHUFFLE_PARTITIONS", "4"),
+            # Nothing outside this machine has business with the engine.
+            "spark.driver.bindAddress": HOST,
+            "spark.driver.host": HOST,
+            "spark.ui.enabled": "false",
+            # What a killed task left in its session is freed after ten minutes, not after an hour.
+            "spark.connect.session.manager.defaultSessionTimeout": "10m",
+            "spark.local.dir": str(self.home / "tmp"),
+            "spark.sql.warehouse.dir": str(self.home / "tmp" / "warehouse"),
+        }
+        options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+        return [
+            str(BIN / "spark-submit"),
+            *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+            *("--name", "meander", "--master", "local[*]"),
+            *("--driver-memory", os.environ.get("MEANDER_DRIVER_MEMORY", "4g")),
+            # One collector thread less to start and to feed; pauses do not matter here.
+            *("--driver-java-options", "-XX:+UseParallelGC -Xshare:auto -Duser.timezone=UTC"),
+            *options,
+            "spark-internal",
+        ]
+
+    def spawn(self, name: str, command: list[str]) -> None:
+        """Start a process group of its own, its output in `<home>/<name>.log`."""
+        environment = dict(self.environment)
+        if name == "spark":
+            environment.pop("SPARK_SUBMIT_OPTS")  # this JVM computes: it needs its full compiler
+        with (self.home / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self.remember(groups={**self.state.get("groups", {}), name: process.pid})
+
+    def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until `ready()`, as long as the process group lives."""
+        deadline = time.monotonic() + seconds
+        log = self.home / f"{name}.log"
+        while not ready():
+            if not alive(self.state["groups"][name]):
+                raise StartFailed(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
+            if time.monotonic() > deadline:
+                raise StartFailed(f"{name} was not ready after {seconds} s; the end of {log}:\n{tail(log)}")
+            time.sleep(0.3)
+
+    @property
+    def running(self) -> bool:
+        """Whether any process of the last start still lives."""
+        return any(alive(group) for group in self.state.get("groups", {}).values())
+
+    def stop(self) -> None:
+        """End both process groups: first politely, after 20 seconds for good."""
+        groups = self.state.get("groups", {})
+        # Airflow first: its tasks then end by themselves and not because Spark went away.
+        for name in ("airflow", "spark"):
+            if name in groups:
+                end_group(groups[name])
+        if groups:
+            self.remember(groups={})
+
+    # --- ask ---------------------------------------------------------------------------------------
+
+    def airflow(self, *arguments: str) -> str:
+        """Run the airflow command and return what it printed.
+
+        Raises:
+            subprocess.CalledProcessError: with its output.
+        """
+        done = subprocess.run(
+            [BIN / "airflow", *arguments], env=self.environment, cwd=self.home, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
+        """Call Airflow's REST API as the admin and return the answer.
+
+        Raises:
+            requests.HTTPError: the status is not one of `expect`.
+        """
+        if "token" not in self.__dict__:
+            login = {"username": USER, "password": self.state["password"]}
+            answer = requests.post(f"{self.url}/auth/token", json=login, timeout=30)
+            answer.raise_for_status()
+            self.__dict__["token"] = answer.json()["access_token"]
+        headers = {"Authorization": f"Bearer {self.__dict__['token']}"}
+        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=30, **request)
+        if answer.status_code not in expect:
+            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json()
+
+    def healthy(self) -> bool:
+        try:
+            parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        except (requests.ConnectionError, requests.Timeout, ValueError):
+            return False
+        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+
+    def dags_parsed(self) -> bool:
+        return self.api("GET", "dags")["total_entries"] >= 2
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the DAG's runs, by the day they process."""
+        found = self.api("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})["dag_runs"]
+        return sorted(found, key=lambda run: (run["data_interval_start"] or "", run["run_after"]))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances"
+        return self.api("GET", path, params={"limit": 1000})["task_instances"]
+
+    def log_lines(self, task: dict[str, Any]) -> Iterator[str]:
+        """Return the log of a task's last try as readable lines."""
+        folder = f"dag_id={task['dag_id']}/run_id={task['dag_run_id']}/task_id={task['task_id']}"
+        if task["map_index"] >= 0:
+            folder += f"/map_index={task['map_index']}"
+        file = self.home / "airflow" / "logs" / folder / f"attempt={task['try_number']}.log"
+        for line in file.read_text().splitlines() if file.exists() else []:
+            yield json.loads(line).get("event", "") if line.startswith("{") else line
+
+
+def write_private(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that only its owner may read: ours hold the password."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content, indent=2))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def port_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def alive(group: int) -> bool:
+    """Tell whether a process group has a member that is not a zombie."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    try:
+        os.waitpid(group, os.WNOHANG)  # ours may have ended without being collected
+        os.killpg(group, 0)
+    except ChildProcessError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end_group(group: int) -> None:
+    """End every process of a group and wait until it is empty."""
+    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(group, how)
+        except (ProcessLookupError, PermissionError):
+            return
+        deadline = time.monotonic() + seconds
+        while alive(group) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def tail(file: Path, lines: int = 30) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+
+
+def java_missing() -> bool:
+    """Tell whether no Java runtime can be found."""
+    return not (os.environ.get("JAVA_HOME") or shutil.which("java"))

@@ -1,0 +1,206 @@
+"""Validate what a run staged for a table, before anyone can read it.
+
+    python -m expectations.audit --table X --run-id R
+
+A broken critical expectation fails the audit: nothing is published and readers keep what they had. A broken warning is
+recorded and shown. Each audit leaves a page of data docs, and a line for each expectation in the table `audits`.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+
+# Great Expectations reports usage to its makers unless told not to; a data platform's jobs tell nobody.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+from great_expectations.expectations.expectation import Expectation
+from great_expectations.render.renderer import ValidationResultsPageRenderer
+from great_expectations.render.view import DefaultJinjaPageView
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from expectations import events, interests, quarantine, sessions
+from expectations.suite import CRITICAL, Suite
+from lake import storage
+from lake.audits import AuditLine, record
+from lake.errors import AuditFailed, run_main
+from lake.schemas import TABLES
+from lake.session import spark_session
+from lake.settings import Settings, settings
+from lake.staging import Staged, Verdict, read_staged, run_folder, write_verdict
+
+log = logging.getLogger(__name__)
+
+SUITES: dict[str, Suite] = {
+    "events": events.SUITE,
+    "quarantine": quarantine.SUITE,
+    "sessions": sessions.SUITE,
+    "interests": interests.SUITE,
+}
+
+
+def measure(suite: Suite, rows: DataFrame, staged: Staged, config: Settings) -> pd.DataFrame:
+    """Return one line of figures for each partition that the run owns, empty ones included, in one Spark job."""
+    owned_by = TABLES[staged.table].owned_by
+    aggregates = [aggregate.alias(name) for name, aggregate in suite.measures(config).items()]
+    found = rows.groupBy(F.col(owned_by).alias("day")).agg(F.count("*").alias("rows"), *aggregates)
+    figures = pd.DataFrame([row.asDict() for row in found.collect()], columns=found.columns).set_index("day")
+    # A partition without a row is owned all the same: it counts 0 of everything.
+    figures = figures.reindex(pd.Index(staged.owns, name="day")).reset_index()
+    numbers = [name for name in figures.columns if name != "day"]
+    return figures.assign(**{name: pd.to_numeric(figures[name]).fillna(0) for name in numbers})
+
+
+def validate(
+    context: Any, name: str, frame: DataFrame | pd.DataFrame, expectations: list[Expectation], result_format: str
+) -> list[ExpectationValidationResult]:
+    """Run expectations on a frame and return their results."""
+    sources = context.data_sources
+    # persist=False: Great Expectations never releases what it persists; the caller holds the rows.
+    on_spark = not isinstance(frame, pd.DataFrame)
+    source = sources.add_spark(name, persist=False) if on_spark else sources.add_pandas(name)
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    results = definition.run(batch_parameters={"dataframe": frame}, result_format=result_format).results
+    broken = [r for r in results if r.exception_info.get("raised_exception")]
+    if broken:
+        raise RuntimeError(f"{name}: {broken[0].expectation_config.type} could not run: {broken[0].exception_info}")
+    return list(results)
+
+
+def validate_rows(context: Any, rows: DataFrame, expectations: list[Expectation]) -> list[ExpectationValidationResult]:
+    """Ask yes or no first, which is cheap; ask again for examples only where the answer was no."""
+    results = validate(context, "rows", rows, expectations, "BOOLEAN_ONLY")
+    failed = [r.expectation_config.to_domain_obj() for r in results if not r.success]
+    if not failed:
+        return results
+    for expectation in failed:
+        expectation.id = None  # a suite takes only expectations that belong to no other
+    return [r for r in results if r.success] + validate(context, "failed_rows", rows, failed, "SUMMARY")
+
+
+def say(result: ExpectationValidationResult) -> str:
+    """Say in one line what was expected and what was seen."""
+    config = result.expectation_config
+    expected = {k: v for k, v in config.kwargs.items() if k not in ("batch_id", "severity") and v is not None}
+    words = config.description or f"{config.type} {json.dumps(expected, default=str)}"
+    examples = result.result.get("partial_unexpected_list") or []
+    seen = f"{result.result.get('unexpected_count', '?')} unexpected, such as {examples[:3]}" if examples else "not met"
+    columns = ", ".join(str(expected[k]) for k in ("column", "column_A", "column_B") if k in expected)
+    return f"{words} [{columns}: {seen}]"
+
+
+def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
+    """Validate one staging, keep its data docs, its lines in `audits` and its verdict; return the verdict."""
+    began = time.time()
+    config, suite, staged = settings(), SUITES[table], read_staged(table, run_id)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    rows = staged.read(spark).persist()
+    try:
+        figures = suite.extend(spark, rows, staged, measure(suite, rows, staged, config), config)
+        results = validate_rows(context, rows, suite.rows(config))
+    finally:
+        rows.unpersist()
+    results += validate(context, "figures", figures, suite.figures(config), "COMPLETE")
+    results.sort(key=lambda r: (r.success, severity(r) != CRITICAL))
+    failed = [result for result in results if not result.success]
+    verdict = "failed" if any(severity(r) == CRITICAL for r in failed) else "warned" if failed else "passed"
+    docs = write_docs(staged, results, verdict, config)
+    seconds = round(time.time() - began, 3)
+    record([audit_line(staged, result, verdict, docs) for result in results])
+    outcome = Verdict(table, run_id, staged.stage_id, verdict, [say(r) for r in failed], docs, seconds)
+    write_verdict(outcome)
+    log.info("%s: %s, %d expectations, %d broken, %.1f s, %s", table, verdict, len(results), len(failed), seconds, docs)
+    for line in outcome.failed:
+        log.warning("%s: %s", table, line)
+    return outcome
+
+
+def severity(result: ExpectationValidationResult) -> Any:
+    """Return how much the failure of an expectation matters."""
+    return result.expectation_config.severity
+
+
+def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str, docs: str) -> AuditLine:
+    """Turn one result into a line of the history table."""
+    return AuditLine(
+        table=staged.table,
+        run_id=staged.run_id,
+        stage_id=staged.stage_id,
+        first=staged.first,
+        last=staged.last,
+        audited=datetime.now(UTC),
+        expectation=result.expectation_config.type,
+        column=str(result.expectation_config.kwargs.get("column") or result.expectation_config.kwargs.get("column_A")),
+        severity=str(getattr(severity(result), "value", severity(result))),
+        success=bool(result.success),
+        said=say(result),
+        verdict=verdict,
+        docs=docs,
+    )
+
+
+def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdict: str, config: Settings) -> str:
+    """Render the results as one page of Great Expectations data docs and return its address.
+
+    The page is rendered by itself, not as a GX site: a site rebuilds its index of all runs at each audit, which gets
+    slower every day, and two audits at once overwrite it.
+    """
+    passed = sum(bool(r.success) for r in results)
+    whole = ExpectationSuiteValidationResult(
+        success=verdict != "failed",
+        results=results,
+        suite_name=staged.table,
+        statistics={
+            "evaluated_expectations": len(results),
+            "successful_expectations": passed,
+            "unsuccessful_expectations": len(results) - passed,
+            "success_percent": 100 * passed / len(results),
+        },
+        meta={
+            "run_id": {"run_name": staged.run_id, "run_time": datetime.now(UTC).isoformat()},
+            "days": f"{staged.first} to {staged.last}",
+            "rows": staged.rows,
+            "verdict": verdict,
+        },
+    )
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))
+    place = storage.join(run_folder(staged.run_id).rsplit("/", 1)[1], f"{staged.table}.html")
+    fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
+    fs.makedirs(fs._parent(inner), exist_ok=True)
+    fs.pipe_file(inner, page.encode())
+    return storage.join(config.docs_url, place)
+
+
+def main(argv: list[str] | None = None) -> list[Verdict]:
+    """Audit one table, or several; all are audited before a failure is raised.
+
+    Raises:
+        AuditFailed: a critical expectation broke in one of them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="expectations.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", action="append", required=True, choices=sorted(SUITES), help="may be repeated")
+    parser.add_argument("--run-id", required=True, help="the run that staged")
+    args = parser.parse_args(argv)
+    spark = spark_session("audit")
+    verdicts = [audit(spark, table, args.run_id) for table in args.table]
+    failed = [v for v in verdicts if v.verdict == "failed"]
+    if failed:
+        said = "; ".join(f"{v.table}: {line}" for v in failed for line in v.failed)
+        raise AuditFailed(f"run {args.run_id!r} is not published, readers keep what they had. {said}. {failed[0].docs}")
+    return verdicts
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,75 @@
+"""What must hold of staged `events`, a landing day at a time."""
+
+import great_expectations.expectations as gxe
+import pandas as pd
+from great_expectations.expectations.expectation import Expectation
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from expectations.suite import CRITICAL, WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
+from lake.schemas import BEHAVIORS
+from lake.settings import Settings
+from lake.staging import Staged
+
+
+def rows(config: Settings) -> list[Expectation]:
+    """Expect that each event is whole and its values are possible."""
+    return [
+        *not_null("event_id", "user_id", "event_time", "behavior", "source", "copies", "dt", "landed"),
+        gxe.ExpectColumnValueLengthsToEqual(column="event_id", value=32, severity=CRITICAL),
+        gxe.ExpectColumnValueLengthsToBeBetween(
+            column="user_id", min_value=1, max_value=config.max_field_length, severity=CRITICAL
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="behavior", value_set=list(BEHAVIORS), severity=CRITICAL),
+        between("price", 0, None, "no price is negative"),
+        between("copies", 1, None, "an event stands for at least one input row"),
+    ]
+
+
+def measures(config: Settings) -> dict[str, Column]:
+    """Measure one landing day."""
+    return {
+        "duplicate_ids": F.count("*") - F.count_distinct("event_id"),
+        "copies": F.coalesce(F.sum("copies"), F.lit(0)),
+        "outside_partition": F.count_if(F.to_date("event_time") != F.col("dt")),
+        "after_landing": F.count_if(F.col("dt") > F.col("landed")),
+        "before_floor": F.count_if(F.col("dt") < F.lit(config.time_floor)),
+        "without_item": F.count_if((F.col("behavior") != "search") & F.col("item_id").isNull()),
+        "purchases": F.count_if(F.col("behavior") == "purchase"),
+        "users": F.approx_count_distinct("user_id"),
+        "late": F.count_if(F.col("dt") < F.col("landed")),
+    }
+
+
+def extend(
+    spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
+) -> pd.DataFrame:
+    """Add what the ingest counted in the landing files."""
+    counted = [staged.counts["by_day"][str(day)] for day in figures["day"]]
+    input_rows = pd.Series([day["input"] for day in counted], index=figures.index)
+    ignored = pd.Series([day["ignored"] for day in counted], index=figures.index)
+    quarantined = pd.Series([sum(day["rejected"].values()) for day in counted], index=figures.index)
+    figures = figures.assign(
+        input=input_rows,
+        accounted_for=figures["copies"] + ignored + quarantined,
+        late_share=figures["late"] / figures["rows"].where(figures["rows"] > 0),
+    )
+    return with_volume_ratio(staged, figures)
+
+
+def expected_figures(config: Settings) -> list[Expectation]:
+    """Expect that nothing was lost, nothing stands twice, and the day looks like the days before."""
+    return [
+        zero("duplicate_ids", "event_id is unique within a landing day"),
+        equal("input", "accounted_for", "input rows = events + duplicates + ignored + quarantined"),
+        zero("outside_partition", "dt is the date of event_time"),
+        zero("after_landing", "no event lies after the day on which it landed"),
+        zero("before_floor", "no event lies before MEANDER_TIME_FLOOR"),
+        zero("without_item", "only a search may lack an item"),
+        between("rows", 1, None, "the day has events", WARNING),
+        between("late_share", None, 0.5, "at most half of the events are late", WARNING),
+        usual_volume(0.5, 2.0),
+    ]
+
+
+SUITE = Suite(rows, measures, extend, expected_figures)

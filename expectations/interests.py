@@ -1,0 +1,96 @@
+"""What must hold of staged `interests`: nothing from after T, and every active user."""
+
+from datetime import timedelta
+
+import pandas as pd
+from great_expectations.expectations.expectation import Expectation
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from expectations.suite import WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
+from lake.landing import days_between
+from lake.settings import Settings
+from lake.staging import Staged
+from lake.table import Table
+
+SEQUENCES = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")
+CURRENT = ("current_categories", "current_counts", "current_shares")
+LONGTERM = ("longterm_categories", "longterm_shares")
+
+
+def rows(config: Settings) -> list[Expectation]:
+    """Expect that each user's state is whole."""
+    return [
+        *not_null("user_id", "last_event_time", "recency_seconds", "frequency", "history_events", "dt"),
+        *not_null(*SEQUENCES, *CURRENT, *LONGTERM),
+        between("recency_seconds", 0, config.lookback_days * 86_400, "an active user was seen within the lookback"),
+        between("frequency", 1, None, "an active user has an event in the lookback"),
+        between("active_days", 1, config.lookback_days, "days in the lookback"),
+        between("spend", 0, None, "spend is not negative"),
+    ]
+
+
+def measures(config: Settings) -> dict[str, Column]:
+    """Measure the states at one T."""
+    end_of_day = F.unix_seconds(F.date_add("dt", 1).cast("timestamp"))
+    seen = F.greatest(F.array_max("event_seconds"), F.unix_seconds("last_event_time"))
+
+    def length_differs(names: tuple[str, ...]) -> Column:
+        return F.greatest(*(F.size(name) for name in names)) != F.least(*(F.size(name) for name in names))
+
+    def total(shares: str) -> Column:
+        return F.aggregate(shares, F.lit(0.0), lambda so_far, share: so_far + share)
+
+    def does_not_add_up(shares: str) -> Column:
+        return (F.size(shares) > 0) & (F.abs(total(shares) - 1) > 1e-6)
+
+    return {
+        "duplicate_users": F.count("*") - F.count_distinct("user_id"),
+        "after_day": F.count_if(seen >= end_of_day),
+        "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
+        "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
+        "unknown_behaviors": F.count_if(F.exists("behaviors", lambda code: ~code.between(1, 5))),
+        "unordered": F.count_if(F.exists("gap_seconds", lambda gap: gap < 0)),
+        "not_a_distribution": F.count_if(does_not_add_up("current_shares") | does_not_add_up("longterm_shares")),
+        "mean_frequency": F.avg("frequency"),
+        "without_category": F.count_if(F.col("dominant_category").isNull()),
+    }
+
+
+def extend(
+    spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
+) -> pd.DataFrame:
+    """Add how many users the upstream table shows active at each T, and how many landing days of the lookback lack."""
+    events = Table("events", staged.inputs["events"])
+    lookback = timedelta(days=config.lookback_days - 1)
+    as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
+    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("user_id", "dt", "landed", as_of)
+    known = F.lit(True) if staged.counts["include_late"] else F.col("landed") <= F.col("day")
+    active = recent.where((F.datediff("day", "dt") < config.lookback_days) & (F.col("dt") <= F.col("day")) & known)
+    counts = {row["day"]: row["n"] for row in active.groupBy("day").agg(F.count_distinct("user_id").alias("n")).collect()}
+    begins = min(events.rows_by("landed"), default=None)
+    lacking = [
+        sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
+        for day in figures["day"]
+    ]
+    figures = figures.assign(active_upstream=[counts.get(day, 0) for day in figures["day"]], missing_landings=lacking)
+    return with_volume_ratio(staged, figures)
+
+
+def expected_figures(config: Settings) -> list[Expectation]:
+    """Expect that no feature sees the future and that no active user is missing."""
+    return [
+        zero("duplicate_users", "a user has one state at T"),
+        zero("after_day", "no event after the end of T is behind any feature"),
+        equal("active_upstream", "rows", "every user active in the lookback has a state"),
+        zero("uneven", "arrays that belong together are equally long"),
+        zero("too_long", "at most L events are kept"),
+        zero("unknown_behaviors", "behaviors are coded 1 to 5"),
+        zero("unordered", "events are in time order"),
+        zero("not_a_distribution", "shares add up to 1"),
+        between("missing_landings", 0, 0, "every landing day of the lookback is published", WARNING),
+        usual_volume(0.7, 1.4),
+    ]
+
+
+SUITE = Suite(rows, measures, extend, expected_figures)

@@ -1,0 +1,87 @@
+"""What must hold of staged `sessions`: the session rule, and every event of the days in exactly one session."""
+
+from datetime import timedelta
+
+import pandas as pd
+from great_expectations.expectations.expectation import Expectation
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
+from lake.settings import Settings
+from lake.staging import Staged
+from lake.table import Table
+
+ONE_DAY = timedelta(days=1)
+COUNTS = ("views", "searches", "carts", "favorites", "purchases")
+
+
+def rows(config: Settings) -> list[Expectation]:
+    """Expect that each session is whole."""
+    return [
+        *not_null("session_id", "user_id", "start_time", "end_time", "revenue", "converted", "events", "dt"),
+        *(between(name, 0, None, "counts are not negative") for name in COUNTS),
+        between("revenue", 0, None, "revenue is not negative"),
+    ]
+
+
+def measures(config: Settings) -> dict[str, Column]:
+    """Measure the sessions that end on one date."""
+    gap = F.lit(timedelta(minutes=config.session_gap_minutes))
+    times = F.col("events.event_time")
+    # Of each pair of neighbours: is the pause longer than a session may hold, or does time run backwards?
+    pauses = F.zip_with(F.slice(times, 2, 2_000_000_000), times, lambda later, earlier: later - earlier)
+    counted = sum((F.col(name) for name in COUNTS), F.lit(0))
+    return {
+        "duplicate_ids": F.count("*") - F.count_distinct("session_id"),
+        "outside_partition": F.count_if(F.to_date("end_time") != F.col("dt")),
+        "crosses_two_midnights": F.count_if(F.datediff("end_time", "start_time") > 1),
+        "wrong_ends": F.count_if(
+            (F.array_min(times) != F.col("start_time")) | (F.array_max(times) != F.col("end_time"))
+        ),
+        "pause_too_long": F.count_if(F.exists(F.slice(pauses, 1, F.size(times) - 1), lambda pause: pause > gap)),
+        "miscounted": F.count_if(counted != F.size("events")),
+        "misjudged": F.count_if(F.col("converted") != (F.col("purchases") > 0)),
+        "mean_events": F.avg(F.size("events")),
+        "users": F.approx_count_distinct("user_id"),
+    }
+
+
+def extend(
+    spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
+) -> pd.DataFrame:
+    """Add how many events of each date the upstream table has, and how many the staged sessions hold.
+
+    Events of a date end up in sessions of that date or the next, so they can be counted on dates whose next day is
+    staged too, or has no events at all; on other dates both figures are null.
+    """
+    events = Table("events", staged.inputs["events"])
+    known, owned = set(events.rows_by("dt")), set(staged.owns)
+    days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in known]
+    held = staged_rows.select(F.explode("events.event_time").alias("t")).groupBy(F.to_date("t").alias("day")).count()
+    upstream = events.read(spark, staged.owns[0], staged.owns[-1]).groupBy(F.col("dt").alias("day"))
+    upstream = upstream.agg(F.count_distinct("event_id").alias("count"))
+    columns = {}
+    for name, frame in (("events_upstream", upstream), ("events_in_sessions", held)):
+        counts = {row["day"]: row["count"] for row in frame.collect()}
+        values = [counts.get(day, 0) if day in days else None for day in figures["day"]]
+        columns[name] = pd.Series(values, dtype="float64", index=figures.index)
+    return with_volume_ratio(staged, figures.assign(**columns))
+
+
+def expected_figures(config: Settings) -> list[Expectation]:
+    """Expect the session rule, and that every event is in a session."""
+    return [
+        zero("duplicate_ids", "session_id is unique"),
+        equal("events_upstream", "events_in_sessions", "every event of the date is in exactly one session"),
+        zero("outside_partition", "dt is the date of the last event"),
+        zero("crosses_two_midnights", "a session crosses at most one midnight"),
+        zero("wrong_ends", "start and end are those of the session's events"),
+        zero("pause_too_long", "no pause inside a session is longer than the gap"),
+        zero("miscounted", "the counts by behavior add up to the events"),
+        zero("misjudged", "converted tells whether there is a purchase"),
+        usual_volume(0.5, 2.0),
+    ]
+
+
+SUITE = Suite(rows, measures, extend, expected_figures)

@@ -1,0 +1,41 @@
+"""The arguments that every daily job takes: one day or a range, and the run's id."""
+
+import argparse
+from datetime import date
+
+from lake.errors import SettingsInvalid
+from lake.staging import Run
+
+
+def job_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser with --day, --from, --to and --run-id; `doc` becomes its description."""
+    parser = argparse.ArgumentParser(prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--day", type=utc_date, metavar="D", help="one UTC date, YYYY-MM-DD")
+    parser.add_argument("--from", dest="first", type=utc_date, metavar="D1", help="first date of a range")
+    parser.add_argument("--to", dest="last", type=utc_date, metavar="D2", help="last date of a range, included")
+    parser.add_argument("--run-id", required=True, metavar="R", help="names what is staged")
+    return parser
+
+
+def utc_date(text: str) -> date:
+    """Read a date argument."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD, such as 2017-09-30") from None
+
+
+def parse_run(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[Run, argparse.Namespace]:
+    """Parse the arguments into a run, and whatever else the parser knows.
+
+    Raises:
+        SettingsInvalid: neither --day nor a whole range was given, both were, or the range is backwards.
+    """
+    args = parser.parse_args(argv)
+    given = f"--day {args.day} --from {args.first} --to {args.last}"
+    if (args.day is None) == (args.first is None) or (args.first is None) != (args.last is None):
+        raise SettingsInvalid(f"give either --day, or both --from and --to; received {given}")
+    first, last = args.day or args.first, args.day or args.last
+    if first > last:
+        raise SettingsInvalid(f"--from must not be after --to; received --from {first} --to {last}")
+    return Run(args.run_id, first, last), args

@@ -1,0 +1,210 @@
+"""Read landing files as their source says: every input row once, as text, with the values its columns hold.
+
+Nothing is judged here and nothing is dropped but header lines: jobs/rejections.py decides what a row is worth. What is
+judged is the *file*: one that cannot be opened, or that does not have the columns its source promises, fails the run.
+"""
+
+import codecs
+import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from itertools import islice
+
+import fsspec
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.source import Source
+from lake import storage
+from lake.errors import LandingUnreadable, SourceMismatch
+
+# Lines looked at before a file without a header is said not to be of its source: a few of them may be broken.
+SAMPLE_LINES = 100
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+BROKEN = "_broken"
+
+
+def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
+    """Return one row for each input row.
+
+    Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
+    `position`, a rising number, tells the line), `raw` string, `undecodable` and `malformed` booleans, and `values`,
+    a struct of strings, one for each column that the source uses. No files, no rows.
+
+    Raises:
+        LandingUnreadable: a file cannot be opened.
+        SourceMismatch: a file has other columns than its source promises.
+    """
+    check_files(source, files)
+    parquet = [file for file in files if is_parquet(file)]
+    text = [file for file in files if not is_parquet(file)]
+    frames = []
+    if text:
+        frames.append(read_text(spark, source, text))
+    if parquet:
+        frames.append(read_parquet_rows(spark, source, parquet))
+    if not frames:
+        values = ", ".join(f"`{name}`: string" for name in source.used_columns)
+        return spark.createDataFrame(
+            [],
+            "landed date, file string, whole_file boolean, position bigint, raw string, undecodable boolean, "
+            f"malformed boolean, values struct<{values}>",
+        )
+    return reduce(DataFrame.unionByName, frames)
+
+
+def is_parquet(file: str) -> bool:
+    """Tell a Parquet file by its name."""
+    return file.endswith(".parquet")
+
+
+def landed_day() -> Column:
+    """Return the arrival day, from the `dt=` folder that the row's file stands in."""
+    return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
+
+
+def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
+    """Read files of one record a line."""
+    whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    lines = spark.read.text([storage.spark_path(file) for file in files]).select(
+        landed_day().alias("landed"),
+        F.col("_metadata.file_path").alias("file"),
+        whole_file.alias("whole_file"),
+        # Rising within a file that one task reads from start to end; ingest turns it into a line number.
+        F.monotonically_increasing_id().alias("position"),
+        # Undecodable bytes become U+FFFD (lake/session.py asks for that), so that one broken row stays one broken row.
+        F.decode(F.col("value").cast("binary"), F.lit(source.encoding)).alias("raw"),
+    )
+    if source.format == "csv" and source.header:
+        lines = lines.where(F.col("raw") != source.delimiter.join(source.columns))
+    names = source.columns if source.format == "csv" else source.used_columns
+    # Names are quoted: they are whatever the shop called its columns.
+    schema = ", ".join(f"`{name}` string" for name in [*names, BROKEN])
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
+    if source.format == "csv":
+        parsed = F.from_csv("raw", schema, {**options, "sep": source.delimiter, "quote": source.quote})
+    else:
+        parsed = F.from_json("raw", schema, options)
+    return lines.withColumn("parsed", parsed).select(
+        "landed",
+        "file",
+        "whole_file",
+        "position",
+        "raw",
+        F.contains("raw", F.lit(REPLACEMENT)).alias("undecodable"),
+        (F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull()).alias("malformed"),
+        F.struct(*(F.col(f"parsed.`{name}`").alias(name) for name in source.used_columns)).alias("values"),
+    )
+
+
+def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
+    """Read Parquet files; their row as JSON stands for the raw text."""
+    rows = spark.read.parquet(*(storage.spark_path(file) for file in files))
+    values = [
+        (F.col(f"`{name}`").cast("string") if name in rows.columns else F.lit(None).cast("string")).alias(name)
+        for name in source.used_columns
+    ]
+    return rows.select(
+        landed_day().alias("landed"),
+        F.col("_metadata.file_path").alias("file"),
+        F.lit(False).alias("whole_file"),
+        F.lit(0).cast("bigint").alias("position"),
+        F.to_json(F.struct(*(F.col(f"`{name}`") for name in rows.columns))).alias("raw"),
+        F.lit(False).alias("undecodable"),
+        F.lit(False).alias("malformed"),
+        F.struct(*values).alias("values"),
+    )
+
+
+def check_files(source: Source, files: list[str]) -> None:
+    """Look at the beginning of every file, before Spark reads any.
+
+    Raises:
+        LandingUnreadable, SourceMismatch: see `read_rows`.
+    """
+    text = [file for file in files if not is_parquet(file)]
+    if text and source.format == "parquet":
+        raise SourceMismatch(f"{text[0]}: source {source.name} expects files that end in .parquet, found this one")
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda file: check_text(source, file), text))
+        kinds = list(pool.map(lambda file: check_parquet(source, file), [f for f in files if is_parquet(f)]))
+    for other, (file, types) in zip(kinds, kinds[1:], strict=False):
+        # Spark reads all files by the schema of one, so a column that changes its type between files has to be told now.
+        if types != other[1]:
+            raise SourceMismatch(f"{file}: column types {types} differ from those of {other[0]}, {other[1]}")
+
+
+def first_lines(source: Source, file: str) -> list[str]:
+    """Return the first lines of a text file, decompressed; undecodable bytes are replaced.
+
+    Raises:
+        LandingUnreadable: the file cannot be opened or decompressed.
+    """
+    try:
+        with fsspec.open(file, "rb", compression="infer") as stream:
+            lines = [line.rstrip(b"\r\n") for line in islice(stream, SAMPLE_LINES)]
+    except (OSError, EOFError, zlib.error) as error:
+        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
+    if lines:
+        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+    return [line.decode(source.encoding, errors="replace") for line in lines]
+
+
+def check_text(source: Source, file: str) -> None:
+    """Check one CSV or JSON lines file against its source."""
+    lines = first_lines(source, file)
+    if source.format == "csv" and source.header:
+        expected, found = source.delimiter.join(source.columns), lines[0] if lines else "an empty file"
+        if found != expected:
+            raise SourceMismatch(
+                f"{file}: source {source.name} expects the header line {expected!r}, found {found[:300]!r}"
+            )
+    elif source.format == "csv" and lines:
+        # A rough count is enough here: a quoted delimiter can only make it larger.
+        counts = [line.count(source.delimiter) + 1 for line in lines]
+        if max(counts) < len(source.columns) or min(counts) > len(source.columns):
+            raise SourceMismatch(
+                f"{file}: source {source.name} expects {len(source.columns)} columns ({', '.join(source.columns)}), "
+                f"found {counts[0]} in {lines[0][:300]!r}"
+            )
+    elif lines:
+        wanted = set(source.required_columns)
+        if not any(wanted <= json_keys(line) for line in lines):
+            raise SourceMismatch(
+                f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
+                f"found {lines[0][:300]!r}"
+            )
+
+
+def json_keys(line: str) -> set[str]:
+    """Return the keys of a JSON object; none when it is not one."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return set()
+    return set(record) if isinstance(record, dict) else set()
+
+
+def check_parquet(source: Source, file: str) -> tuple[str, dict[str, str]]:
+    """Check one Parquet file against its source; return it with the types of the columns that are used."""
+    fs, inner = storage.filesystem(file)
+    try:
+        with fs.open(inner, "rb") as stream:
+            schema = pq.read_schema(stream)
+    except Exception as error:  # noqa: BLE001  whatever the reader says, this file is why
+        raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
+    missing = [name for name in source.required_columns if name not in schema.names]
+    if missing:
+        raise SourceMismatch(
+            f"{file}: source {source.name} expects {', '.join(source.required_columns)}, "
+            f"found {', '.join(schema.names)}; missing: {', '.join(missing)}"
+        )
+    nanoseconds = [name for name in schema.names if "[ns" in str(schema.field(name).type)]
+    if nanoseconds:
+        raise SourceMismatch(
+            f"{file}: expected timestamps in microseconds, found nanoseconds in {', '.join(nanoseconds)}, which Spark does "
+            "not read; write the file with microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
+        )
+    return file, {name: str(schema.field(name).type) for name in source.used_columns if name in schema.names}

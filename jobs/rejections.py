@@ -1,0 +1,119 @@
+"""Turn the text values of an input row into an event's columns, and say why a row cannot be one.
+
+Every row gets exactly one outcome: an event, ignored (its source maps the behavior to `ignore`), or the first reason
+below that applies. The reasons are the values of `quarantine.reason`.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.source import Source, Time
+from lake.schemas import PRICE
+from lake.settings import Settings
+
+# In order of precedence: what makes the rest of a row meaningless comes first.
+REASONS = {
+    "undecodable": "holds bytes that are not of the source's encoding",
+    "malformed_line": "is not a record of the source's format with the right number of columns",
+    "field_too_long": "an id or query is longer than MEANDER_MAX_FIELD_LENGTH",
+    "missing_time": "no event time",
+    "unparsable_time": "the event time is not in the source's time format",
+    "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
+    "time_after_landing": "the event time lies after the day on which the row arrived",
+    "missing_user": "no user",
+    "unknown_behavior": "the source file does not say what this behavior means",
+    "missing_item": "no item, and the behavior is not a search",
+    "invalid_price": "the price is not a number below 10^14",
+    "negative_price": "the price is below zero",
+}
+
+EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
+CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price")
+
+
+def text_value(column: str | None) -> Column:
+    """Return a value without surrounding blanks; null when nothing is left, or the source has no such column."""
+    if column is None:
+        return F.lit(None).cast("string")
+    trimmed = F.trim(F.col(f"values.`{column}`"))
+    return F.when(trimmed != "", trimmed)
+
+
+def event_time(time: Time) -> Column:
+    """Return the instant of an event; null when its text is not in the source's format."""
+    text = text_value(time.column)
+    per_second = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}
+    if time.format in per_second:
+        # 18 digits before the point: an epoch in microseconds fits, and so do the fractions of one in seconds.
+        number = F.expr(f"try_cast(trim(values.`{time.column}`) as decimal(24, 6))")
+        micros = number * (1_000_000 // per_second[time.format])
+        # Beyond the year 9999 a timestamp cannot be written, so it cannot be an event's time either.
+        representable = F.abs(micros) < 253_402_300_800_000_000
+        return F.when(representable, F.timestamp_micros(micros.cast("bigint")))
+    if time.format == "iso8601":
+        # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
+        complete = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
+        instant = F.when(complete, F.expr(f"try_cast(trim(values.`{time.column}`) as timestamp)"))
+        has_zone = text.rlike(r"(Z|UTC|[+-]\d{2}:?\d{2})$")
+        return F.when(has_zone, instant).otherwise(F.to_utc_timestamp(instant, time.zone))
+    return F.to_utc_timestamp(F.try_to_timestamp(text, F.lit(time.format)), time.zone)
+
+
+def behavior_of(source: Source) -> Column:
+    """Return the behavior that the source file gives to a raw value, `ignore` included; null when it gives none."""
+    if source.behavior.constant is not None:
+        return F.lit(source.behavior.constant)
+    meaning = F.create_map(*(F.lit(part) for pair in source.behavior.values.items() for part in pair))
+    return F.try_element_at(meaning, text_value(source.behavior.column))
+
+
+def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
+    """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
+
+    Args:
+        rows: as jobs.raw_rows.read_rows returns them.
+        source: says what their values mean.
+        config: limits on time, length and so on.
+    """
+    names = {
+        "user_id": source.user_id,
+        "item_id": source.item_id,
+        "category_id": source.category_id,
+        "query": source.query,
+    }
+    price_text = text_value(source.price)
+    price = F.expr(f"try_cast(trim(values.`{source.price}`) as {PRICE.simpleString()})") if source.price else F.lit(None)
+    rows = rows.select(
+        *("landed", "file", "whole_file", "position", "raw", "undecodable", "malformed"),
+        *(text_value(column).alias(name) for name, column in names.items()),
+        event_time(source.time).alias("event_time"),
+        behavior_of(source).alias("behavior"),
+        price.cast(PRICE).alias("price"),
+        text_value(source.time.column).alias("time_text"),
+        price_text.alias("price_text"),
+    )
+    too_long = F.greatest(*(F.length(F.coalesce(name, F.lit(""))) for name in names)) > config.max_field_length
+    needs_item = F.col("behavior") != "search"
+    applies = {
+        "undecodable": F.col("undecodable"),
+        "malformed_line": F.col("malformed"),
+        "field_too_long": too_long,
+        "missing_time": F.col("time_text").isNull(),
+        "unparsable_time": F.col("event_time").isNull(),
+        "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
+        "time_after_landing": F.col("event_time") >= F.date_add("landed", 1).cast("timestamp"),
+        "missing_user": F.col("user_id").isNull(),
+        "unknown_behavior": F.col("behavior").isNull(),
+        "missing_item": needs_item & F.col("item_id").isNull(),
+        "invalid_price": F.col("price_text").isNotNull() & F.col("price").isNull(),
+        "negative_price": F.col("price") < 0,
+    }
+    reason = F.coalesce(*(F.when(applies[code], F.lit(code)) for code in REASONS))
+    readable = ~F.col("undecodable") & ~F.col("malformed")
+    ignored = readable & (F.coalesce("behavior", F.lit("")) == "ignore")
+    outcome = F.when(ignored, IGNORED).when(reason.isNotNull(), REJECTED).otherwise(EVENT)
+    return rows.select(
+        *("landed", "file", "whole_file", "position", "raw", *CONTENT),
+        outcome.alias("outcome"),
+        F.when(~ignored, reason).alias("reason"),
+    )

@@ -1,0 +1,174 @@
+"""Cut each user's events into sessions and stage the partitions that one landing day, or a range, has changed.
+
+Reads   events    from P-1 00:00 - gap to P+1 00:00 + gap (UTC), for every partition P that changed
+Writes  sessions  dt=P, the date of a session's last event; staged only
+
+The rule, and why partition P needs no other events, is in docs/design.md under "Sessions".
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.arguments import job_parser, parse_run
+from jobs.inputs import published_events
+from lake.errors import run_main
+from lake.landing import days_between
+from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
+from lake.session import spark_session
+from lake.settings import settings
+from lake.staging import Run, Staged, stage
+from lake.table import Table
+
+log = logging.getLogger(__name__)
+
+ONE_DAY = timedelta(days=1)
+
+
+def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, datetime]:
+    """Return the half-open span of event times that decides which sessions end on `first` to `last`.
+
+    >>> read_window(date(2025, 1, 2), date(2025, 1, 2), timedelta(minutes=30))[0].isoformat()
+    '2024-12-31T23:30:00+00:00'
+    """
+    return (
+        datetime.combine(first, time(), UTC) - ONE_DAY - gap,
+        datetime.combine(last, time(), UTC) + ONE_DAY + gap,
+    )
+
+
+def mark_starts(events: DataFrame, gap: timedelta) -> DataFrame:
+    """Keep each event once and add `starts`: true on the first event of every session.
+
+    A chain is a run of events with no gap longer than `gap`. A chain opens a session, and one that already fills the
+    whole day before a midnight is cut at that midnight.
+    """
+    in_order = Window.partitionBy("user_id").orderBy("event_time", "event_id")
+    so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    midnight = F.date_trunc("day", "event_time")
+
+    # An event delivered on two days stands next to itself here, so no shuffle of its own is needed to drop it.
+    previous_id = F.coalesce(F.lag("event_id").over(in_order), F.lit(""))
+    events = events.withColumn("previous_id", previous_id).where(F.col("previous_id") != F.col("event_id"))
+    events = events.withColumn("previous", F.lag("event_time").over(in_order))
+    events = events.withColumn(
+        "opens_chain",
+        F.col("previous").isNull() | (F.col("event_time") - F.col("previous") > F.lit(gap)),
+    )
+    events = events.withColumn(
+        "chain_start",
+        F.last(F.when(F.col("opens_chain"), F.col("event_time")), ignorenulls=True).over(so_far),
+    )
+    crosses_midnight = F.col("previous") < midnight
+    fills_the_day_before = F.col("chain_start") < midnight - F.lit(ONE_DAY)
+    starts = F.col("opens_chain") | (crosses_midnight & fills_the_day_before)
+    return events.withColumn("starts", starts).drop("previous_id", "previous", "opens_chain", "chain_start")
+
+
+def fold(marked: DataFrame) -> DataFrame:
+    """Fold marked events into one row a session, its events in time order."""
+    in_order = Window.partitionBy("user_id").orderBy("event_time", "event_id")
+    so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    first_event = F.last(F.when(F.col("starts"), F.col("event_id")), ignorenulls=True).over(so_far)
+
+    def count(behavior: str) -> Column:
+        return F.count_if(F.col("behavior") == behavior)
+
+    revenue = F.sum(F.when(F.col("behavior") == "purchase", F.col("price")))
+    return (
+        marked.withColumn("session_id", first_event)
+        .groupBy("user_id", "session_id")
+        .agg(
+            F.min("event_time").alias("start_time"),
+            F.max("event_time").alias("end_time"),
+            count("view").alias("views"),
+            count("search").alias("searches"),
+            count("cart").alias("carts"),
+            count("favorite").alias("favorites"),
+            count("purchase").alias("purchases"),
+            F.coalesce(revenue, F.lit(0)).cast(MONEY).alias("revenue"),
+            # The struct begins with time and id, so sorting it puts the events in order.
+            F.array_sort(F.collect_list(F.struct(*SESSION_EVENT.fieldNames()))).alias("events"),
+        )
+        .withColumn("converted", F.col("purchases") > 0)
+        .withColumn("dt", F.to_date("end_time"))
+        .select(*SESSIONS.fieldNames())
+    )
+
+
+def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) -> DataFrame:
+    """Return the sessions whose last event falls on one of `days`, given the events of `read_window`."""
+    return fold(mark_starts(events, gap)).where(F.col("dt").isin(list(days)))
+
+
+def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, int]:
+    """Return the session partitions that newly landed events can change, each with how many of them fall on that date.
+
+    An event on date X can change X and X+1; X-1 if it is within the gap after midnight, and X+2 if it is within the gap
+    before midnight.
+    """
+    midnight = F.col("dt").cast("timestamp")
+    early = F.min("event_time") - F.first(midnight) <= F.lit(gap)
+    late = F.first(midnight) + F.lit(ONE_DAY) - F.max("event_time") <= F.lit(gap)
+    changed: dict[date, int] = {}
+    for row in landed.groupBy("dt").agg(F.count("*").alias("n"), early.alias("early"), late.alias("late")).collect():
+        day = row["dt"]
+        changed[day] = changed.get(day, 0) + row["n"]
+        for neighbour, reached in ((-1, row["early"]), (1, True), (2, row["late"])):
+            if reached:
+                changed.setdefault(day + neighbour * ONE_DAY, 0)
+    return changed
+
+
+def partitions_to_stage(changed: dict[date, int], events: Table, run: Run, late_days: int) -> tuple[list[date], list[date]]:
+    """Split the changed partitions into those to stage now and those left to a backfill.
+
+    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
+    run itself are always staged, so that an empty day is published as empty.
+    """
+    sessions = Table.find("sessions")
+    known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
+    oldest = run.first - late_days * ONE_DAY
+    days = set(days_between(run.first, run.last))
+    now = {day for day in changed if day in known and day >= oldest} | days
+    postponed = {day for day in changed if day in known and day < oldest}
+    return sorted(now), sorted(postponed)
+
+
+def main(argv: list[str] | None = None) -> Staged:
+    """Find the partitions that changed, read the events that decide them, stage them."""
+    run, _ = parse_run(job_parser("jobs.sessionize", __doc__), argv)
+    config = settings()
+    gap = timedelta(minutes=config.session_gap_minutes)
+    spark = spark_session("sessionize")
+    events = published_events(run)
+
+    landed = events.read(spark).where(F.col("landed").between(run.first, run.last))
+    days, postponed = partitions_to_stage(changed_days(landed, gap), events, run, config.late_days)
+    if postponed:
+        log.warning(
+            "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: restate them with "
+            "`python -m jobs.sessionize --from %s --to %s`, audit and publish",
+            *(", ".join(map(str, postponed)), config.late_days, postponed[0], postponed[-1]),
+        )
+    start, end = read_window(days[0], days[-1], gap)
+    nearby = events.read(spark, start.date(), end.date())
+    nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
+    staged = stage(
+        sessions_ending_on(nearby, days, gap),
+        "sessions",
+        run,
+        owns=days,
+        basis=events.version,
+        counts={"postponed": [str(day) for day in postponed]},
+        inputs={"events": events.version},
+    )
+    log.info("staged %d sessions on %d days, %s to %s", staged.rows, len(days), days[0], days[-1])
+    return staged
+
+
+if __name__ == "__main__":
+    run_main(main)

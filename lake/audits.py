@@ -1,0 +1,57 @@
+"""The history of audits: a small Delta table `audits`, one row for each expectation of each audit."""
+
+from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, write_deltalake
+
+from lake import storage
+from lake.settings import settings
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """What one expectation said of one staging."""
+
+    table: str
+    run_id: str
+    stage_id: str
+    first: date
+    last: date
+    audited: datetime
+    expectation: str
+    column: str
+    severity: str
+    success: bool
+    said: str
+    verdict: str
+    docs: str
+
+
+TYPES = {str: pa.string(), date: pa.date32(), datetime: pa.timestamp("us", tz="UTC"), bool: pa.bool_()}
+SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLine)])  # type: ignore[index]
+
+
+def _path() -> str:
+    return storage.join(settings().lake, "audits")
+
+
+def record(lines: list[AuditLine]) -> None:
+    """Append the lines of one audit. Appends never conflict, so audits may run at once."""
+    write_deltalake(_path(), pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA), mode="append", name="audits")
+
+
+def read(table: str | None = None) -> pa.Table:
+    """Return the history, oldest first; of one table if one is named."""
+    if not DeltaTable.is_deltatable(_path()):
+        return SCHEMA.empty_table()
+    parts = []
+    for uri in DeltaTable(_path()).file_uris():
+        fs, inner = storage.filesystem(uri)
+        with fs.open(inner, "rb") as file:
+            parts.append(pq.read_table(file, schema=SCHEMA))
+    whole = pa.concat_tables(parts).sort_by("audited")
+    return whole.filter(pc.equal(whole["table"], table)) if table else whole

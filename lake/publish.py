@@ -1,0 +1,171 @@
+"""Publish what a run staged: one Delta commit a table, if its audit passed. No Spark.
+
+    python -m lake.publish --table quarantine --table events --run-id R
+
+A commit replaces exactly the partitions that the run owns. Every owned partition carries a *basis*, a number that says
+what it was computed from: the version of `events` that was read, or, for what comes from landing files, when the
+staging began. A partition is never replaced by one of an older basis: the newer one already contains what the older
+knew, so it is kept and the older is refused. Hence runs may publish in any order, or at once, and all orders end in
+the same tables; docs/decisions/0003 has the argument.
+"""
+
+import argparse
+import json
+import logging
+import random
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
+
+from lake.errors import CommitContended, PublishRefused, run_main
+from lake.schemas import TABLES
+from lake.staging import Staged, Verdict, read_staged, read_verdict
+from lake.table import Table, table_path
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 20
+
+
+def publish(table: str, run_id: str) -> dict[str, Any]:
+    """Make what run `run_id` staged for `table` the rows that readers see.
+
+    Publishing the same staging again changes nothing.
+
+    Returns:
+        what was done: table, run_id, version, rows, partitions, refused (days kept because they were newer), verdict,
+        docs, and already (true when an earlier call had published it).
+
+    Raises:
+        NotStaged: the run has staged nothing for this table.
+        PublishRefused: it was not audited, failed its audit, or was staged again after the audit.
+        CommitContended: other publishes won the commit 20 times in a row.
+    """
+    staged = read_staged(table, run_id)
+    verdict = require_passed(staged)
+    ensure_table(table)
+    for attempt in range(ATTEMPTS):
+        current = Table(table)
+        if (current.delta.transaction_version(f"run={run_id}") or 0) >= staged.sequence:
+            return report(staged, verdict, current.version, [], already=True)
+        refused = [day for day in staged.owns if (current.basis(day) or 0) > staged.basis]
+        replaced = [day for day in staged.owns if day not in refused]
+        try:
+            commit(current.delta, staged, verdict, replaced, refused)
+        except CommitFailedError:
+            # Another publish was first. Look again: it may have made some of our partitions old.
+            time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
+            continue
+        if refused:
+            log.warning("%s: kept %s, published meanwhile from newer events", table, ", ".join(map(str, refused)))
+        return report(staged, verdict, Table(table).version, refused, already=False)
+    raise CommitContended(f"{table}: other publishes won {ATTEMPTS} times; nothing of run {run_id!r} is visible, try again")
+
+
+def require_passed(staged: Staged) -> Verdict:
+    """Return the verdict on this very staging.
+
+    Raises:
+        PublishRefused: there is none, or it is not good enough.
+    """
+    verdict = read_verdict(staged.table, staged.run_id)
+    name = f"{staged.table} of run {staged.run_id!r}"
+    if verdict is None or verdict.stage_id != staged.stage_id:
+        when = "has not been audited" if verdict is None else "was staged again after its audit"
+        raise PublishRefused(f"{name} {when}; run expectations.audit, then publish")
+    if verdict.verdict == "failed":
+        raise PublishRefused(f"{name} failed its audit: {'; '.join(verdict.failed)}; readers keep what they had")
+    return verdict
+
+
+def ensure_table(table: str) -> None:
+    """Create the empty Delta table the first time."""
+    if DeltaTable.is_deltatable(table_path(table)):
+        return
+    spec = TABLES[table]
+    DeltaTable.create(
+        table_path(table),
+        DeltaSchema.from_json(spec.schema.json()),
+        mode="ignore",
+        partition_by=list(spec.partition_by),
+        name=table,
+        description=spec.meaning,
+    )
+
+
+def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[date], refused: list[date]) -> None:
+    """Replace the partitions `replaced` by the staged files that belong to them, in one commit."""
+    spec = TABLES[staged.table]
+    mine = {str(day) for day in replaced}
+    actions = []
+    for file in staged.files:
+        values = dict(part.split("=", 1) for part in file.path.split("/")[1:-1])
+        if values[spec.owned_by] in mine:
+            stats = json.dumps({"numRecords": file.rows})
+            actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, stats))
+    said = {
+        "run_id": staged.run_id,
+        "stage_id": staged.stage_id,
+        "first": str(staged.first),
+        "last": str(staged.last),
+        "rows": staged.rows,
+        "counts": staged.counts,
+        "inputs": staged.inputs,
+        "verdict": verdict.verdict,
+        "docs": verdict.docs,
+        "refused": [str(day) for day in refused],
+        "started": staged.started,
+        "stage_seconds": staged.seconds,
+        "audit_seconds": verdict.seconds,
+        "published": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    delta.create_write_transaction(
+        actions,
+        "overwrite" if replaced else "append",
+        delta.schema(),
+        list(spec.partition_by),
+        partition_filters=[(spec.owned_by, "in", sorted(mine))] if replaced else None,
+        commit_properties=CommitProperties(
+            custom_metadata={key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()},
+            # delta-rs may not retry for us: what we are allowed to replace has to be looked at again each time.
+            max_commit_retries=0,
+            app_transactions=[
+                Transaction(f"run={staged.run_id}", staged.sequence),
+                *(Transaction(f"{spec.owned_by}={day}", staged.basis) for day in replaced),
+            ],
+        ),
+    )
+
+
+def report(staged: Staged, verdict: Verdict, version: int, refused: list[date], *, already: bool) -> dict[str, Any]:
+    """Say what a publish did, for the log, for Airflow's asset events and for people."""
+    return {
+        "table": staged.table,
+        "run_id": staged.run_id,
+        "version": version,
+        "rows": staged.rows,
+        "partitions": len(staged.owns),
+        "refused": [str(day) for day in refused],
+        "verdict": verdict.verdict,
+        "docs": verdict.docs,
+        "already": already,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Publish one table, or several in the order given, and print a JSON line for each."""
+    parser = argparse.ArgumentParser(prog="lake.publish", description="Commit what a run staged, if its audit passed.")
+    parser.add_argument("--table", action="append", required=True, choices=sorted(TABLES), help="may be repeated")
+    parser.add_argument("--run-id", required=True, help="the run that staged")
+    args = parser.parse_args(argv)
+    for table in args.table:
+        print(json.dumps(publish(table, args.run_id)))  # noqa: T201  the answer, for a machine to read
+
+
+if __name__ == "__main__":
+    run_main(main)

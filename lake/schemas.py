@@ -1,0 +1,158 @@
+"""The columns of every table, each with its unit and meaning: the authority that staging checks against.
+
+docs/design.md says what one row of each table is and who writes it.
+"""
+
+from dataclasses import dataclass
+
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from lake.errors import SchemaMismatch
+
+# The order is the code of a behavior in `interests`: view is 1, and 0 means padding.
+BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
+
+# Exact sums, so that a total does not depend on the order in which Spark adds.
+PRICE = DecimalType(18, 4)
+MONEY = DecimalType(28, 4)
+
+
+def column(name: str, kind: DataType, comment: str) -> StructField:
+    """Describe one column; whether it may be null is an expectation, since Parquet from Spark is always nullable."""
+    return StructField(name, kind, True, {"comment": comment})
+
+
+DT = column("dt", DateType(), "partition")
+
+EVENTS = StructType(
+    [
+        column("event_id", StringType(), "32 hex digits: hash of all that identifies the event"),
+        column("user_id", StringType(), "the shop's own id of the user"),
+        column("event_time", TimestampType(), "when it happened, UTC, microseconds"),
+        column("behavior", StringType(), "view, search, cart, favorite or purchase"),
+        column("item_id", StringType(), "the shop's own id of the item; null for a search"),
+        column("category_id", StringType(), "the shop's own id of the category, where the log has one"),
+        column("query", StringType(), "what was searched for"),
+        column("price", PRICE, "price of the row, in the shop's currency"),
+        column("source", StringType(), "name of the source that read it"),
+        column("copies", IntegerType(), "identical input rows of that landing day, this one included"),
+        DT,
+        column("landed", DateType(), "day on which the row arrived"),
+    ]
+)
+
+QUARANTINE = StructType(
+    [
+        column("reason", StringType(), "why the row was rejected: a code of jobs/rejections.py"),
+        column("raw", StringType(), "the input row as text, cut to 4,096 characters"),
+        column("file", StringType(), "file that held the row"),
+        column("line", LongType(), "line in that file, from 1, where known"),
+        column("source", StringType(), "name of the source that read it"),
+        DT,
+    ]
+)
+
+SESSION_EVENT = StructType(
+    [
+        column("event_time", TimestampType(), "UTC"),
+        column("event_id", StringType(), "breaks ties in event_time"),
+        column("behavior", StringType(), "as in events"),
+        column("item_id", StringType(), "as in events"),
+        column("category_id", StringType(), "as in events"),
+        column("query", StringType(), "as in events"),
+        column("price", PRICE, "as in events"),
+    ]
+)
+
+SESSIONS = StructType(
+    [
+        column("session_id", StringType(), "event_id of the session's first event"),
+        column("user_id", StringType(), "whose session it is"),
+        column("start_time", TimestampType(), "time of the first event, UTC"),
+        column("end_time", TimestampType(), "time of the last event, UTC"),
+        *(column(f"{name}s", LongType(), f"events of behavior {name}") for name in ("view", "cart", "favorite", "purchase")),
+        column("searches", LongType(), "events of behavior search"),
+        column("revenue", MONEY, "sum of price over purchases"),
+        column("converted", BooleanType(), "true when it holds a purchase"),
+        column("events", ArrayType(SESSION_EVENT), "all its events, by time, then event_id"),
+        DT,
+    ]
+)
+
+INTERESTS = StructType(
+    [
+        column("user_id", StringType(), "a user with at least one event in the lookback W"),
+        column("item_keys", ArrayType(LongType()), "last L events, oldest first: xxhash64 of item_id, 0 for none"),
+        column("category_keys", ArrayType(LongType()), "their categories: xxhash64 of category_id, 0 for none"),
+        column("behaviors", ArrayType(IntegerType()), "their behaviors: 1 view, 2 search, 3 cart, 4 favorite, 5 purchase"),
+        column("event_seconds", ArrayType(LongType()), "their times: seconds since 1970-01-01 UTC"),
+        column("gap_seconds", ArrayType(LongType()), "seconds since the user's previous event; 0 for the first in the array"),
+        column("current_categories", ArrayType(StringType()), "categories of the last W days, by falling share, then id"),
+        column("current_counts", ArrayType(LongType()), "events in each of them"),
+        column("current_shares", ArrayType(DoubleType()), "share of each, weighted by behavior; sums to 1"),
+        column("dominant_category", StringType(), "the first of current_categories; null when no event has a category"),
+        column("longterm_categories", ArrayType(StringType()), "categories of the whole history, by falling share, then id"),
+        column("longterm_shares", ArrayType(DoubleType()), "share of each, weighted by behavior and decayed by age"),
+        column("last_event_time", TimestampType(), "latest event behind any column here, UTC"),
+        column("recency_seconds", LongType(), "from last_event_time to the end of dt"),
+        column("frequency", LongType(), "events in the last W days"),
+        column("active_days", LongType(), "days with an event among the last W"),
+        column("purchases", LongType(), "purchases in the last W days"),
+        column("spend", DoubleType(), "sum of price over those purchases"),
+        column("history_events", LongType(), "events in the whole history"),
+        DT,
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What the lake needs to know of a table.
+
+    Attributes:
+        schema: its columns, the partition columns last.
+        partition_by: the partition columns.
+        owned_by: the partition column whose values a run replaces as a whole.
+        meaning: one row in words.
+    """
+
+    schema: StructType
+    partition_by: tuple[str, ...]
+    owned_by: str
+    meaning: str
+
+
+TABLES = {
+    "events": TableSpec(EVENTS, ("dt", "landed"), "landed", "a cleaned event"),
+    "quarantine": TableSpec(QUARANTINE, ("dt",), "dt", "a rejected input row"),
+    "sessions": TableSpec(SESSIONS, ("dt",), "dt", "a user's events without a long pause"),
+    "interests": TableSpec(INTERESTS, ("dt",), "dt", "an active user's state at the end of dt"),
+}
+
+
+def require_schema(table: str, found: StructType) -> None:
+    """Check that rows to be staged have exactly the declared columns.
+
+    Raises:
+        SchemaMismatch: names every missing, unexpected and differently typed column at once.
+    """
+    wanted = {f.name: f.dataType.simpleString() for f in TABLES[table].schema}
+    got = {f.name: f.dataType.simpleString() for f in found}
+    problems = [f"missing {name} {kind}" for name, kind in wanted.items() if name not in got]
+    problems += [f"unexpected {name} {kind}" for name, kind in got.items() if name not in wanted]
+    problems += [f"{name} is {got[name]}, not {kind}" for name, kind in wanted.items() if got.get(name, kind) != kind]
+    if problems:
+        raise SchemaMismatch(f"rows for {table} do not fit lake/schemas.py: {'; '.join(problems)}")

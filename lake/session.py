@@ -1,0 +1,54 @@
+"""One way to a Spark session: by a Spark Connect server, by spark-submit, or started here."""
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from lake.settings import settings
+
+# What our results depend on, so it is set whoever started Spark.
+SQL_CONF = {
+    "spark.sql.session.timeZone": "UTC",
+    # Delta tables hold microseconds; Spark's default, INT96, is read by few.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # decode() then knows GBK and its like, and marks undecodable bytes with U+FFFD, which ingest rejects by row,
+    # in place of failing the whole job.
+    "spark.sql.legacy.javaCharsets": "true",
+    "spark.sql.legacy.codingErrorAction": "true",
+}
+
+
+def spark_session(name: str) -> SparkSession:
+    """Return the session of this process, made at the first call.
+
+    `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
+    Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
+    """
+    config = settings()
+    # Workers must run the interpreter that has our packages, whichever `python3` is first on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if config.spark_master.startswith("sc://"):
+        # spark-submit hands its master down in MASTER, and pyspark refuses both at once.
+        os.environ.pop("MASTER", None)
+        spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
+    else:
+        builder = SparkSession.builder.appName(f"meander {name}")
+        submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+        if not submitted:
+            master = config.spark_master or "local[*]"
+            builder = builder.master(master).config("spark.ui.showConsoleProgress", "false")
+            if master.startswith("local"):
+                builder = (
+                    builder.config("spark.driver.memory", config.driver_memory)
+                    .config("spark.sql.shuffle.partitions", str(config.shuffle_partitions))
+                    # One machine: nothing outside it has business with this session.
+                    .config("spark.driver.bindAddress", "127.0.0.1")
+                    .config("spark.driver.host", "127.0.0.1")
+                    .config("spark.ui.enabled", "false")
+                )
+        spark = builder.getOrCreate()
+        spark.sparkContext.setLogLevel("ERROR" if not submitted else "WARN")
+    for key, value in SQL_CONF.items():
+        spark.conf.set(key, value)
+    return spark

@@ -1,0 +1,72 @@
+"""Settings: every one is an environment variable `MEANDER_<NAME>`, listed by `meander settings`."""
+
+from datetime import date
+from decimal import Decimal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lake.errors import SettingsInvalid
+
+URL_HINT = "a local path or an s3://, gs://, abfs:// or hdfs:// address"
+
+
+class Settings(BaseSettings):
+    """What differs between a laptop and a cluster, and nothing else.
+
+    Read from the environment each time it is made, so that a long-lived process sees no stale value.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEANDER_", extra="ignore")
+
+    lake: str = Field(".meander/lake", description=f"where the tables live: {URL_HINT}")
+    landing: str = Field(".meander/landing", description=f"where the shop's log files arrive: {URL_HINT}")
+    landing_marker: str = Field(
+        "", description="file that completes a landing day, such as _SUCCESS; empty: the folder alone does"
+    )
+    source: str = Field("canonical", description="name of a shipped source, or the path of a YAML file")
+    data_docs: str = Field("", description="local folder of the data docs; empty: the lake's own _docs folder")
+    docs_url: str = Field("/meander/data-docs", description="address under which data docs are served")
+
+    spark_master: str = Field(
+        "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"
+    )
+    driver_memory: str = Field("4g", description="heap of a local driver, when Python starts it")
+    shuffle_partitions: int = Field(
+        8, ge=1, description="shuffle partitions of a local session; a cluster keeps its own setting"
+    )
+
+    session_gap_minutes: int = Field(30, ge=1, le=24 * 60, description="G, longest pause inside a session")
+    late_days: int = Field(
+        3, ge=0, description="how many days back late events are put into sessions by the daily run"
+    )
+    lookback_days: int = Field(30, ge=1, description="W, days of events behind the current interest")
+    history_days: int = Field(365, ge=1, description="days of events behind the long-term interest")
+    half_life_days: float = Field(30.0, gt=0, description="age at which an event's long-term weight halves")
+    sequence_length: int = Field(50, ge=1, description="L, last events kept for each user")
+
+    time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
+    max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
+    max_rejected_share: Decimal = Field(
+        Decimal("0.05"), ge=0, le=1, description="share of rejected input rows above which the audit fails"
+    )
+
+    @property
+    def docs_folder(self) -> str:
+        """Local folder that holds the data docs of every audit."""
+        return self.data_docs or f"{self.lake.rstrip('/')}/_docs"
+
+
+def settings() -> Settings:
+    """Return the settings in force now.
+
+    Raises:
+        SettingsInvalid: a `MEANDER_*` variable has a value that its setting does not take.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [
+            f"MEANDER_{'.'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
+        ]
+        raise SettingsInvalid("; ".join(problems)) from None

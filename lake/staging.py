@@ -1,0 +1,194 @@
+"""Staging: write new Parquet files into a table's folder under fresh names, invisible to every reader.
+
+What a run staged for a table is described by one small file, its manifest, which the audit and the publish read.
+Until a publish names the files in a Delta commit nobody sees them, so a job may be killed, repeated or run twice.
+"""
+
+import hashlib
+import re
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import uuid4
+
+from pyspark.sql import DataFrame, SparkSession
+
+from lake import storage
+from lake.errors import NotStaged
+from lake.schemas import TABLES, require_schema
+from lake.settings import settings
+from lake.table import read_parquet, table_path
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One staged Parquet file: its path in the table's folder, rows and bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a run staged for one table.
+
+    Attributes:
+        table, run_id: whose it is.
+        stage_id: names this staging; staging again under the same run id makes a new one.
+        first, last: the days that the run was asked for.
+        owns: partition values that the publish replaces as a whole, also those that got no row.
+        basis: what the rows were computed from, see lake/publish.py.
+        files: the staged files.
+        counts: numbers about the staging that the audit and the reports use, such as input rows.
+        inputs: {table: version} that was read.
+        started, seconds: when the staging began and how long it took.
+    """
+
+    table: str
+    run_id: str
+    stage_id: str
+    first: date
+    last: date
+    owns: list[date]
+    basis: int
+    files: list[StagedFile]
+    counts: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+
+    @property
+    def sequence(self) -> int:
+        """When the staging began, in microseconds: a later staging of the same run has a higher one."""
+        return int(datetime.fromisoformat(self.started).timestamp() * 1_000_000)
+
+    @property
+    def rows(self) -> int:
+        """Number of staged rows."""
+        return sum(file.rows for file in self.files)
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        """Return the staged rows."""
+        return read_parquet(spark, table_path(self.table), [f.path for f in self.files], TABLES[self.table].schema)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One staging run: its id, the days asked for, and when it began."""
+
+    run_id: str
+    first: date
+    last: date
+    began: float = field(default_factory=time.time)
+
+    @property
+    def basis(self) -> int:
+        """The time of the run in microseconds: the basis of what is computed from landing files."""
+        return int(self.began * 1_000_000)
+
+
+def run_folder(run_id: str) -> str:
+    """Return where a run's manifests are kept; Airflow's run ids hold characters that no path should.
+
+    >>> run_folder("manual__2017-01-01").rsplit("/", 1)[1], run_folder("a:b").rsplit("/", 1)[1]
+    ('manual__2017-01-01', 'a-b-d15b5abb')
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
+    if slug != run_id:
+        slug += "-" + hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    return storage.join(settings().lake, "_runs", slug)
+
+
+def stage(
+    rows: DataFrame,
+    table: str,
+    run: Run,
+    owns: list[date],
+    basis: int,
+    counts: dict[str, Any] | None = None,
+    inputs: dict[str, int] | None = None,
+) -> Staged:
+    """Write `rows` as new files of `table` and describe them in the run's manifest, which is written last.
+
+    Raises:
+        SchemaMismatch: the columns are not those of lake/schemas.py.
+    """
+    require_schema(table, rows.schema)
+    spec = TABLES[table]
+    stage_id = f"{datetime.fromtimestamp(run.began, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+    folder = storage.join(table_path(table), f"stage={stage_id}")
+    # `rebalance` lets Spark choose the number of files by size: one for a small day, many for a big one.
+    (
+        rows.select(*spec.schema.fieldNames())
+        .hint("rebalance", *spec.partition_by)
+        .write.partitionBy(*spec.partition_by)
+        .parquet(storage.spark_path(folder))
+    )
+    sizes = {name: size for name, size in storage.list_files(folder).items() if name.endswith(".parquet")}
+    row_counts = storage.count_parquet_rows(folder, list(sizes))
+    files = [
+        StagedFile(f"stage={stage_id}/{name}", n, size)
+        for (name, size), n in zip(sizes.items(), row_counts, strict=True)
+    ]
+    started = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="microseconds")
+    staged = Staged(
+        table, run.run_id, stage_id, run.first, run.last, sorted(owns), basis, files, counts or {}, inputs or {}, started
+    )
+    staged = replace(staged, seconds=round(time.time() - run.began, 3))
+    storage.write_json(storage.join(run_folder(run.run_id), f"{table}.json"), asdict(staged))
+    return staged
+
+
+def read_staged(table: str, run_id: str) -> Staged:
+    """Return what a run last staged for a table.
+
+    Raises:
+        NotStaged: nothing, or another lake or run id was meant.
+    """
+    path = storage.join(run_folder(run_id), f"{table}.json")
+    content = storage.read_json(path)
+    if content is None:
+        raise NotStaged(f"run {run_id!r} has staged nothing for {table}: there is no {path}; run its stage step first")
+    return Staged(
+        **{
+            **content,
+            "first": date.fromisoformat(content["first"]),
+            "last": date.fromisoformat(content["last"]),
+            "owns": [date.fromisoformat(day) for day in content["owns"]],
+            "files": [StagedFile(**file) for file in content["files"]],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the audit found for one staging.
+
+    Attributes:
+        stage_id: the staging that was audited; a publish of any other is refused.
+        verdict: passed, warned (warnings only) or failed (a critical expectation broke).
+        failed: the expectations that broke, in words, critical ones first.
+        docs: address of the data docs of this audit.
+        seconds: how long the audit took.
+    """
+
+    table: str
+    run_id: str
+    stage_id: str
+    verdict: str
+    failed: list[str]
+    docs: str
+    seconds: float
+
+
+def write_verdict(verdict: Verdict) -> None:
+    """Keep an audit's verdict beside the manifest it judged."""
+    storage.write_json(storage.join(run_folder(verdict.run_id), f"{verdict.table}.audit.json"), asdict(verdict))
+
+
+def read_verdict(table: str, run_id: str) -> Verdict | None:
+    """Return the verdict on what a run staged for a table, or None when it was not audited."""
+    content = storage.read_json(storage.join(run_folder(run_id), f"{table}.audit.json"))
+    return Verdict(**content) if content else None

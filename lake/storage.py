@@ -1,0 +1,79 @@
+"""Paths and small files on any storage that fsspec speaks: local folders and object stores alike."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+
+def join(folder: str, *parts: str) -> str:
+    """Join path parts with single slashes; works for local paths and for addresses."""
+    return "/".join([folder.rstrip("/"), *parts])
+
+
+def spark_path(path: str) -> str:
+    """Return the address under which Spark reads `path`: Hadoop calls the S3 protocol s3a.
+
+    >>> spark_path("s3://bucket/lake"), spark_path("/data/lake")
+    ('s3a://bucket/lake', '/data/lake')
+    """
+    return "s3a://" + path.removeprefix("s3://") if path.startswith("s3://") else path
+
+
+def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the file system of `path`, with no cached listings, and the path as that system knows it."""
+    fs, inner = fsspec.core.url_to_fs(path, use_listings_cache=False)
+    return fs, inner
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is a file or folder at `path`."""
+    fs, inner = filesystem(path)
+    return bool(fs.exists(inner))
+
+
+def list_files(folder: str) -> dict[str, int]:
+    """Return {path below `folder`: size in bytes} of every file under it, sorted; empty when there is none."""
+    fs, inner = filesystem(folder)
+    found = fs.find(inner, detail=True)
+    return {path[len(inner.rstrip("/")) + 1 :]: int(found[path]["size"]) for path in sorted(found)}
+
+
+def count_parquet_rows(folder: str, files: list[str]) -> list[int]:
+    """Return the number of rows of each Parquet file below `folder`, from their footers alone."""
+    fs, inner = filesystem(folder)
+
+    def rows(name: str) -> int:
+        with fs.open(join(inner, name), "rb") as file:
+            return int(pq.read_metadata(file).num_rows)
+
+    # Footers are a few KiB each: waiting for storage, not the CPU, is what takes time.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(rows, files))
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    """Write a small JSON file so that a reader sees all of it or none of it."""
+    fs, inner = filesystem(path)
+    data = json.dumps(content, indent=2, sort_keys=True, default=str).encode()
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(inner, data)  # one PUT is atomic on an object store
+        return
+    fs.makedirs(fs._parent(inner), exist_ok=True)
+    unfinished = f"{inner}.{uuid4().hex}.tmp"
+    fs.pipe_file(unfinished, data)
+    fs.mv(unfinished, inner)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """Return the content of a JSON file, or None when there is no such file."""
+    fs, inner = filesystem(path)
+    try:
+        content: dict[str, Any] = json.loads(fs.cat_file(inner))
+    except FileNotFoundError:
+        return None
+    return content

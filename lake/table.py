@@ -1,0 +1,131 @@
+"""Reading published tables: one pinned version, whole days, no JVM jar."""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, reduce
+from typing import Any
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StringType, StructType
+
+from lake import storage
+from lake.errors import TableMissing
+from lake.schemas import TABLES
+from lake.settings import settings
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One live Parquet file of a table version."""
+
+    path: str
+    rows: int
+    bytes: int
+    partition: dict[str, date]
+
+
+def table_path(table: str) -> str:
+    """Return the folder or address of a table: any Delta reader can open it."""
+    return storage.join(settings().lake, table)
+
+
+class Table:
+    """One version of a published table, for reading. What writes is in lake/staging.py and lake/publish.py.
+
+    Args:
+        name: a table of lake/schemas.py.
+        version: the Delta version to pin; the newest when None. It stays pinned for the life of the object.
+
+    Raises:
+        TableMissing: the table, or that version of it, has not been published.
+    """
+
+    def __init__(self, name: str, version: int | None = None):
+        self.name = name
+        self.spec = TABLES[name]
+        self.path = table_path(name)
+        try:
+            self.delta = DeltaTable(self.path, version=version)
+        except TableNotFoundError:
+            raise TableMissing(f"{name} has no published version at {self.path}") from None
+        except Exception as error:
+            # delta-rs raises a bare error for a version that is not in the log.
+            if version is not None and DeltaTable.is_deltatable(self.path):
+                raise TableMissing(f"{name} has no version {version} at {self.path}: {error}") from error
+            raise
+        self.version = self.delta.version()
+
+    @staticmethod
+    def find(name: str) -> "Table | None":
+        """Return the newest version of a table, or None when nothing has been published."""
+        return Table(name) if DeltaTable.is_deltatable(table_path(name)) else None
+
+    @cached_property
+    def files(self) -> list[DataFile]:
+        """Every live file, sorted by path."""
+        actions = self.delta.get_add_actions(flatten=True)
+        columns = {n: actions.column(n).to_pylist() for n in ("path", "num_records", "size_bytes")}
+        partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.spec.partition_by}
+        found = [
+            DataFile(path, rows, size, {c: partitions[c][i] for c in partitions})
+            for i, (path, rows, size) in enumerate(
+                zip(columns["path"], columns["num_records"], columns["size_bytes"], strict=True)
+            )
+        ]
+        return sorted(found, key=lambda file: file.path)
+
+    def rows_by(self, column: str = "dt") -> dict[date, int]:
+        """Return {partition value: rows}, sorted, from the log alone: no data is read."""
+        totals: dict[date, int] = {}
+        for file in self.files:
+            totals[file.partition[column]] = totals.get(file.partition[column], 0) + file.rows
+        return dict(sorted(totals.items()))
+
+    def basis(self, owned: date) -> int | None:
+        """Return the basis (see lake/publish.py) of a partition; None when no run has published it, not even empty."""
+        version: int | None = self.delta.transaction_version(f"{self.spec.owned_by}={owned}")
+        return version
+
+    def commits(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return what each publish said of itself, newest first."""
+        return [entry for entry in self.delta.history(limit) if "run_id" in entry]
+
+    def read(
+        self, spark: SparkSession, first: date | None = None, last: date | None = None, landed_by: date | None = None
+    ) -> DataFrame:
+        """Return the rows of the partitions `first` <= dt <= `last`, and of `landed` <= `landed_by` for events.
+
+        Only the folders of those partitions are opened.
+        """
+        wanted = [
+            file
+            for file in self.files
+            if (first is None or file.partition["dt"] >= first)
+            and (last is None or file.partition["dt"] <= last)
+            and (landed_by is None or file.partition["landed"] <= landed_by)
+        ]
+        return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
+
+
+def read_parquet(spark: SparkSession, root: str, files: list[str], schema: StructType) -> DataFrame:
+    """Read Parquet files below `root`, with their partition columns from the Hive-style folders, as `schema`.
+
+    Raises:
+        ValueError: a file is not below a `column=value` folder.
+    """
+    # A staging's folders hold live files only, and there are far fewer folders than files to name to Spark. Files that
+    # another Delta tool has compacted lie in other folders; Spark wants one layout a read.
+    staged = sorted({path.rsplit("/", 1)[0] for path in files if path.startswith("stage=")})
+    others = [path for path in files if not path.startswith("stage=")]
+    with_stage = StructType(list(schema.fields)).add("stage", StringType())
+    frames = [
+        spark.read.schema(with_stage if layout is staged else schema)
+        .option("basePath", storage.spark_path(root))
+        .parquet(*(storage.spark_path(storage.join(root, path)) for path in layout))
+        .select(*schema.fieldNames())
+        for layout in (staged, others)
+        if layout
+    ]
+    return reduce(DataFrame.unionAll, frames) if frames else spark.createDataFrame([], schema)

@@ -1,0 +1,105 @@
+"""Who may import whom: dependencies point one way, and each heavy library is known to one place only.
+
+The rules are read from the syntax tree, so an import inside a function or under TYPE_CHECKING counts too.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+MAY_IMPORT = {
+    "lake": set(),
+    "expectations": {"lake"},
+    "jobs": {"lake"},
+    "model": {"lake"},
+    "dags": {"lake", "expectations", "jobs", "model"},
+}
+# `meander daily` is dags/ for a person: it wires all steps of a day, so it may call what the DAGs call.
+MAY_IMPORT_TOO = {"jobs.cli": {"expectations"}}
+
+ENGINES = {"great_expectations", "keras", "petastorm", "pyspark", "tensorflow"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in MAY_IMPORT:
+        for path in sorted((REPO / package).rglob("*.py")):
+            name = ".".join(path.relative_to(REPO).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+def imported_by(name: str, path: Path) -> set[str]:
+    """Return the top-level packages that a module imports, its own left out."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.split(".")[0])
+    return found - {name.split(".")[0]}
+
+
+IMPORTS = {name: imported_by(name, path) for name, path in modules()}
+
+
+def importers_of(*libraries: str) -> set[str]:
+    return {name for name, imported in IMPORTS.items() if imported & set(libraries)}
+
+
+def attribute_users(*names: str) -> set[str]:
+    """Return the modules in which something has an attribute of one of these names."""
+    return {
+        name
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path))
+        if isinstance(node, ast.Attribute) and node.attr in names
+    }
+
+
+def test_every_package_is_looked_at():
+    assert {name.split(".")[0] for name in IMPORTS} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_packages_depend_in_one_direction_only(name):
+    allowed = MAY_IMPORT[name.split(".")[0]] | MAY_IMPORT_TOO.get(name, set())
+    ours = IMPORTS[name] & set(MAY_IMPORT)
+    assert ours <= allowed, f"{name} may not import {', '.join(sorted(ours - allowed))}"
+
+
+def test_nothing_that_ships_imports_the_tests():
+    assert importers_of("tests") == set()
+
+
+def test_airflow_is_known_to_dags_alone():
+    outside = {name for name in importers_of("airflow") if not name.startswith("dags")}
+    assert outside == set(), "Airflow is wiring; whatever it calls must also run without it"
+
+
+def test_dags_hold_no_dataframe_and_no_tensor():
+    inside = {name for name in importers_of(*ENGINES) if name.startswith("dags")}
+    assert inside == set(), "the DAG processor and the API server must not load an engine"
+
+
+def test_great_expectations_is_known_to_expectations_alone():
+    outside = {name for name in importers_of("great_expectations") if not name.startswith("expectations")}
+    assert outside == set()
+
+
+def test_a_spark_session_is_made_in_one_place():
+    assert attribute_users("builder") <= {"lake.session"}
+
+
+def test_no_job_leaves_the_dataframe_api():
+    assert attribute_users("rdd", "sparkContext") <= {"lake.session"}, "Spark Connect has neither"
+
+
+@pytest.mark.parametrize("module", ["lake.publish", "lake.landing"])
+def test_the_scheduler_publishes_and_looks_for_landings_without_spark(module):
+    check = f"import sys, {module}; sys.exit('lake.session' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
