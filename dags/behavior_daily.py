@@ -1,20 +1,21 @@
 """
 ## One day of behaviour: landing files become events, sessions and interests
 
-Waits until the day has landed, then for each table: *stage* new files that nobody sees, *audit* them against the
-table's expectations, *publish* them in one commit. `sessions` and `interests` both start from published `events`.
+Waits until the day has landed, then for each table: *stage* new files that nobody sees, *audit* them against
+the table's expectations, *publish* them in one commit. `sessions` and `interests` both start from published
+`events`, side by side.
 
 **If it fails**
-- `wait_for_landing` (two days long): the shop has not delivered. Ask for the files, then clear the task.
+- `wait_for_landing` (after two days): the shop has not delivered. Ask for the files, then clear the task.
 - `stage`: the log names the file or setting at fault. Nothing is published; mend it, then clear the task.
-- `audit`: a critical expectation broke. It is named in the log, and the button *Data docs* shows the rows. Readers keep
-  what was published before. Have the landing repaired, then clear `events.stage` **with downstream**.
+- `audit`: a critical expectation broke. The log names it, and the button *Data docs* shows examples. Readers
+  keep what was published before. Have the landing repaired, then clear `stage` **with downstream**.
 - `publish`: clear it. Publishing twice changes nothing.
 
-Each message ends in its section of `docs/runbook.md`. An error that has such a section is not retried.
+Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
-**Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns, and
-rows computed from older events never replace newer ones.
+**Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns,
+and rows computed from older events never replace newer ones.
 """
 
 from datetime import timedelta

@@ -1,16 +1,17 @@
 """
 ## A range of days at once: load history, or load it again
 
-Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the same stage,
-audit and publish as `behavior_daily`. All events come first, since the interests at the end of a day count everything
-that had landed by then. The result equals the days run one by one.
+Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the
+same stage, audit and publish as `behavior_daily`. All events come first, since the interests at the end of a
+day count everything that had landed by then. The result equals the days run one by one.
 
-**If it fails**: as for `behavior_daily`; the chunk's days stand in the rendered arguments of the task. Clear the failed
-chunk with downstream: chunks that are published stay so.
-`split` fails when *from* is after *to*: trigger again.
+**If it fails**
+- `split`: *from* is after *to*. Trigger again.
+- anything else: as for `behavior_daily`. The chunk is named by its first day. Clear what failed, with
+  downstream; chunks that are published stay so.
 
-**Run it again** at any time, also over days that are published: each chunk replaces what it owns.
-There is no schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
+**Run it again** at any time, also over days that are published: each chunk replaces what it owns. There is no
+schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
 """
 
 from datetime import date, timedelta
@@ -40,7 +41,8 @@ def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, 
 def per_chunk(table: str, chunks, flags: list[str]):
     """Make the group of one table, mapped over the chunks."""
 
-    @task_group(group_id=table)
+    # A chunk is known by its first day, in the UI and in what `make demo` prints.
+    @task_group(group_id=table, default_args={"map_index_template": "{{ task.run.split('--')[-1] }}"})
     def group(first, last, run):
         stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
 
@@ -58,11 +60,19 @@ def per_chunk(table: str, chunks, flags: list[str]):
         "from": Param(type="string", format="date", title="From", description="First landing day, UTC"),
         "to": Param(type="string", format="date", title="To", description="Last landing day, included"),
         "chunk_days": Param(
-            90, type="integer", minimum=1, maximum=3660, title="Days in a chunk",
+            90,
+            type="integer",
+            minimum=1,
+            maximum=3660,
+            title="Days in a chunk",
             description="More days are fewer Spark jobs and more memory; made a multiple of the next number",
         ),
         "interests_every": Param(
-            1, type="integer", minimum=1, maximum=366, title="Days between interests",
+            1,
+            type="integer",
+            minimum=1,
+            maximum=366,
+            title="Days between interests",
             description="1: interests at the end of every day. 7: every 7th day, the last one is To",
         ),
     },

@@ -1,13 +1,13 @@
-"""One local Airflow beside one Spark Connect server: started, asked and stopped. `make up`, `make demo` and the end-to-end test use it.
+"""One local Airflow beside one Spark Connect server: started, asked and stopped.
 
-Spark's start-up is most of a small day. The Connect server pays it once; the DAGs are the same as on a cluster, only
-the setting `MEANDER_SPARK_MASTER` differs.
+Spark's start-up is most of a small day. The Connect server pays it once; the DAGs are the same as on a
+cluster, only the setting `MEANDER_SPARK_MASTER` differs. `make up`, `make demo` and the end-to-end test use it.
 """
 
+import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -36,8 +36,9 @@ class LocalAirflow:
 
     Args:
         home: holds everything that runs leave behind, unless a `MEANDER_*` variable says otherwise.
-        settings: `MEANDER_*` variables for the tasks; the environment's own win.
-        port: of the UI; 0 takes a free one.
+        settings: `MEANDER_*` variables for the tasks. They win over the environment, and are remembered: a
+            later start without them gets the same, unless the environment says otherwise.
+        port: of the UI; 0 takes the last one, 8080, or a free one.
         spark_slots: Spark tasks at once. Two keep two cores busy while one of them reads or commits.
     """
 
@@ -68,16 +69,13 @@ class LocalAirflow:
     def environment(self) -> dict[str, str]:
         """The variables that every process of this Airflow gets."""
         airflow = self.home / "airflow"
-        ours = {
+        return {
             "MEANDER_LAKE": str(self.home / "lake"),
             "MEANDER_LANDING": str(self.home / "landing"),
-            **self.settings,
-            **{name: value for name, value in os.environ.items() if name.startswith("MEANDER_")},
-            "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
-        }
-        return {
+            **self.state["settings"],
             **os.environ,
-            **ours,
+            **self.settings,
+            "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
             # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYSPARK_PYTHON": sys.executable,
@@ -96,7 +94,9 @@ class LocalAirflow:
             # A backfill of a paused DAG stays queued for ever, without a word.
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             # Old logs are loaded by hand. Yesterday will not land here, and its run would wait for two days.
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get(
+                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"
+            ),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "password.json"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -118,8 +118,10 @@ class LocalAirflow:
         Raises:
             StartFailed: one of them did not come up.
         """
+        wanted = (self.port, self.state.get("port"), 8080)
         self.remember(
-            port=self.port or self.state.get("port") or free_port(),
+            port=next((port for port in wanted if port and not port_open(port)), None) or free_port(),
+            settings={**self.state.get("settings", {}), **self.settings},
             spark_port=free_port(),
             worker_log_port=free_port(),
             trigger_log_port=free_port(),
@@ -184,14 +186,15 @@ class LocalAirflow:
                 command, env=environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        self.remember(groups={**self.state.get("groups", {}), name: process.pid})
+        group = {"group": process.pid, "born": began(process.pid)}
+        self.remember(groups={**self.state.get("groups", {}), name: group})
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until `ready()`, as long as the process group lives."""
         deadline = time.monotonic() + seconds
         log = self.home / f"{name}.log"
         while not ready():
-            if not alive(self.state["groups"][name]):
+            if not alive(**self.state["groups"][name]):
                 raise StartFailed(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
             if time.monotonic() > deadline:
                 raise StartFailed(f"{name} was not ready after {seconds} s; the end of {log}:\n{tail(log)}")
@@ -200,7 +203,7 @@ class LocalAirflow:
     @property
     def running(self) -> bool:
         """Whether any process of the last start still lives."""
-        return any(alive(group) for group in self.state.get("groups", {}).values())
+        return any(alive(**group) for group in self.state.get("groups", {}).values())
 
     def stop(self) -> None:
         """End both process groups: first politely, after 20 seconds for good."""
@@ -208,7 +211,7 @@ class LocalAirflow:
         # Airflow first: its tasks then end by themselves and not because Spark went away.
         for name in ("airflow", "spark"):
             if name in groups:
-                end_group(groups[name])
+                end_group(**groups[name])
         if groups:
             self.remember(groups={})
 
@@ -221,11 +224,18 @@ class LocalAirflow:
             subprocess.CalledProcessError: with its output.
         """
         done = subprocess.run(
-            [BIN / "airflow", *arguments], env=self.environment, cwd=self.home, capture_output=True, text=True, check=True
+            [BIN / "airflow", *arguments],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout
 
-    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
+    def api(
+        self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any
+    ) -> dict[str, Any]:
         """Call Airflow's REST API as the admin and return the answer.
 
         Raises:
@@ -247,7 +257,9 @@ class LocalAirflow:
             parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (requests.ConnectionError, requests.Timeout, ValueError):
             return False
-        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+        return all(
+            parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor")
+        )
 
     def dags_parsed(self) -> bool:
         return self.api("GET", "dags")["total_entries"] >= 2
@@ -291,39 +303,43 @@ def port_open(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def alive(group: int) -> bool:
-    """Tell whether a process group has a member that is not a zombie."""
+def began(process: int) -> str:
+    """Return when a process began, in the words of the system; empty when there is none."""
+    try:
+        # Field 22, counted behind the name, which may hold anything: ticks since the machine started.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        asked = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip()
+
+
+def alive(group: int, born: str) -> bool:
+    """Tell whether a process group still is the one we started, and has a member."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(group, os.WNOHANG)  # a leader of ours that has ended would count until it is collected
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    try:
-        os.waitpid(group, os.WNOHANG)  # ours may have ended without being collected
-        os.killpg(group, 0)
-    except ChildProcessError:
-        return True
-    except ProcessLookupError:
-        return False
-    return True
+    return began(group) in (
+        "",
+        born,
+    )  # numbers are used again; an ended leader's is not while its group lives
 
 
-def end_group(group: int) -> None:
+def end_group(group: int, born: str) -> None:
     """End every process of a group and wait until it is empty."""
     for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
-        try:
-            os.killpg(group, how)
-        except (ProcessLookupError, PermissionError):
+        if not alive(group, born):
             return
+        os.killpg(group, how)
         deadline = time.monotonic() + seconds
-        while alive(group) and time.monotonic() < deadline:
+        while alive(group, born) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
 def tail(file: Path, lines: int = 30) -> str:
     """Return the last lines of a log."""
     return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
-
-
-def java_missing() -> bool:
-    """Tell whether no Java runtime can be found."""
-    return not (os.environ.get("JAVA_HOME") or shutil.which("java"))

@@ -1,4 +1,4 @@
-"""What every DAG here shares: the defaults, a Spark job as one task, and stage >> audit >> publish for a table."""
+"""What every DAG here shares: defaults, a Spark job as one task, stage >> audit >> publish for a table."""
 
 import re
 from collections.abc import Sequence
@@ -14,23 +14,21 @@ from jinja2 import StrictUndefined
 DAY = "{{ data_interval_start | ds }}"
 RUN = "{{ run_id }}"
 
-# The job that stages a group's tables, and those tables in the order in which they are published: whoever sees the
-# events of a landing day can also see what was rejected from it.
+# The job that stages a group's tables, and those tables in the order in which they are published: whoever
+# sees the events of a landing day can also see what was rejected from it.
 JOBS = {"events": "jobs.ingest", "sessions": "jobs.sessionize", "interests": "jobs.interests"}
 TABLES = {"events": ("quarantine", "events"), "sessions": ("sessions",), "interests": ("interests",)}
 ASSETS = {
-    table: Asset(name=table, uri=f"meander://lake/{table}")
-    for tables in TABLES.values()
-    for table in tables
+    table: Asset(name=table, uri=f"meander://lake/{table}") for tables in TABLES.values() for table in tables
 }
 
 # Arguments of every @dag; each DAG states only what differs.
 HOUSE = {
     "catchup": False,
-    "template_undefined": StrictUndefined,  # a misspelt name in a template fails the task instead of vanishing
+    "template_undefined": StrictUndefined,  # a misspelt name in a template fails the task, not vanishes
     "default_args": {
         "owner": "meander",
-        # Two more tries outlast a restarted node. What needs a person is not tried again, see `fail_for_good`.
+        # Two more tries outlast a restarted node. What needs a person is not tried again: `fail_for_good`.
         "retries": 2,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
@@ -69,7 +67,9 @@ class DataDocs(BaseOperatorLink):
 def fail_for_good(error: Exception) -> None:
     """Raise what Airflow does not retry when `error` names a section of the runbook: that needs a person."""
     found = re.findall(r".*\[docs/runbook\.md#([a-z-]+)\]", str(error))
-    if found and found[-1] != "commit-contended":  # other publishes kept winning: the next try may well succeed
+    if (
+        found and found[-1] != "commit-contended"
+    ):  # other publishes kept winning: the next try may well succeed
         said = [line for line in str(error).splitlines() if "[docs/runbook.md#" in line]
         raise AirflowFailException(said[-1]) from error
 
@@ -95,7 +95,9 @@ class SparkJob(SparkSubmitOperator):
 
     template_fields = (*SparkSubmitOperator.template_fields, "run")
 
-    def __init__(self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any):
+    def __init__(
+        self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any
+    ):
         super().__init__(
             # The installed file: spark-submit wants a path. On a cluster, the same image holds the same path.
             application=find_spec(module).origin,
@@ -103,7 +105,7 @@ class SparkJob(SparkSubmitOperator):
             conn_id="spark_default",
             name=f"meander {module}",
             conf=CONF,
-            # With a local master the driver does all the work. This is a ceiling, and costs nothing until it is used.
+            # With a local master the driver does all the work. A ceiling: it costs nothing until it is used.
             driver_memory="4g",
             pool="spark",
             **kwargs,
@@ -161,9 +163,7 @@ def stage_audit_publish(table: str, span: list[Any], run: Any = RUN, flags: Sequ
     inlets = [] if table == "events" else [ASSETS["events"]]
     named = [part for name in tables for part in ("--table", name)]
 
-    stage = SparkJob(
-        task_id="stage", module=JOBS[table], arguments=[*span, *flags], run=run, inlets=inlets
-    )
+    stage = SparkJob(task_id="stage", module=JOBS[table], arguments=[*span, *flags], run=run, inlets=inlets)
     audit = SparkJob(task_id="audit", module="expectations.audit", arguments=named, run=run, docs=tables)
     publish = Publish(task_id="publish", tables=tables, run=run, inlets=inlets)
     stage >> audit >> publish

@@ -117,7 +117,7 @@ def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
     docs = write_docs(staged, results, verdict, config)
     seconds = round(time.time() - began, 3)
     record([audit_line(staged, result, verdict, docs) for result in results])
-    outcome = Verdict(table, run_id, staged.stage_id, verdict, [say(r) for r in failed], docs, seconds)
+    outcome = Verdict(table, run_id, staged.stage_id, verdict, [say(r) for r in failed], docs, seconds, datetime.now(UTC).isoformat())
     write_verdict(outcome)
     log.info("%s: %s, %d expectations, %d broken, %.1f s, %s", table, verdict, len(results), len(failed), seconds, docs)
     for line in outcome.failed:

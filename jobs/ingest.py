@@ -8,10 +8,10 @@ Input rows = events + duplicates + ignored + quarantined, where duplicates are `
 """
 
 import logging
+import re
 from datetime import date
 from typing import Any
 
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -108,6 +108,20 @@ def count_outcomes(judged: DataFrame, days: list[date]) -> dict[str, Any]:
     return {**total, "quarantined": sum(total["rejected"].values()), "by_day": by_day}
 
 
+def file_that_broke(said: str) -> LandingUnreadable | None:
+    """Return our own words for what Spark says of a file that breaks in its middle, None for anything else.
+
+    Such a file, a gzip that ends too early for example, is found only when Spark reads it. A local session and
+    Spark Connect raise different errors then, with the same text.
+    """
+    file = re.search(r"FAILED_READ_FILE\S* Encountered error while reading file (\S+)", said)
+    if file is None:
+        return None
+    causes = re.findall(r"Caused by: (.+)", said)
+    found = causes[-1] if causes else "one that breaks in its middle"
+    return LandingUnreadable(f"{file[1].rstrip('.')}: expected a readable file, found {found}")
+
+
 def main(argv: list[str] | None = None) -> list[Staged]:
     """Read what landed, judge every row, stage events and quarantine."""
     run = parse_run(job_parser("jobs.ingest", __doc__), argv)[0]
@@ -123,10 +137,10 @@ def main(argv: list[str] | None = None) -> list[Staged]:
             stage(to_events(judged, source), "events", run, days, run.basis, counts),
             stage(to_quarantine(judged, source), "quarantine", run, days, run.basis, counts),
         ]
-    except PySparkException as error:
-        # A file that breaks in its middle, such as a truncated gzip, is found only now; Spark's message names it.
-        if "FAILED_READ_FILE" in str(error):
-            raise LandingUnreadable(str(error).split("\n", 1)[0]) from error
+    except Exception as error:
+        unreadable = file_that_broke(str(error))
+        if unreadable:
+            raise unreadable from error
         raise
     finally:
         judged.unpersist()

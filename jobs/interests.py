@@ -112,7 +112,10 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
     )
     kept = kept.groupBy("user_id", "as_of").agg(F.array_sort(F.collect_list(event)).alias("last"))
     seconds = F.col("last.second")
-    gaps = F.zip_with(seconds, F.concat(F.slice(seconds, 1, 1), seconds), lambda now, before: now - before)
+
+    def gap(second: Column, position: Column) -> Column:
+        return F.when(position == 0, 0).otherwise(second - seconds[position - 1])
+
     return kept.select(
         "user_id",
         "as_of",
@@ -120,7 +123,7 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
         F.col("last.category").alias("category_keys"),
         F.col("last.behavior").alias("behaviors"),
         seconds.alias("event_seconds"),
-        F.slice(gaps, 1, length).alias("gap_seconds"),
+        F.transform(seconds, gap).alias("gap_seconds"),
     )
 
 
@@ -166,16 +169,16 @@ def category_shares(events: DataFrame, half_life_days: float) -> DataFrame:
     )
 
 
-def interests(events: DataFrame, as_of: list[date], config: Settings, *, include_late: bool = False) -> DataFrame:
+def interests(once: DataFrame, as_of: list[date], config: Settings, *, include_late: bool = False) -> DataFrame:
     """Return one row for each T in `as_of` and user active in the W days up to T.
 
     Args:
-        events: rows of `events`, at least those whose date lies in the history of any T.
+        once: events as `known_events` returns them, at least those whose date lies in the history of any T; they are
+            read three times, so it pays to have them persisted.
         as_of: the dates T.
         config: W, L, history and half-life.
         include_late: also count events up to T that arrived after T, for a restatement.
     """
-    once = known_events(events)
     known = at_each(once, as_of, config, include_late=include_late)
     active_days = at_each(days_of_activity(once), as_of, config, include_late=include_late)
     keys = ["user_id", "as_of"]
@@ -216,15 +219,19 @@ def main(argv: list[str] | None = None) -> Staged:
     table = published_events(run)
     oldest = as_of[0] - timedelta(days=config.history_days - 1)
     events = table.read(spark, oldest, as_of[-1], landed_by=None if args.include_late else as_of[-1])
-    staged = stage(
-        interests(events, as_of, config, include_late=args.include_late),
-        "interests",
-        run,
-        owns=as_of,
-        basis=table.version,
-        counts={"as_of": [str(day) for day in as_of], "include_late": args.include_late},
-        inputs={"events": table.version},
-    )
+    once = known_events(events).persist()
+    try:
+        staged = stage(
+            interests(once, as_of, config, include_late=args.include_late),
+            "interests",
+            run,
+            owns=as_of,
+            basis=table.version,
+            counts={"as_of": [str(day) for day in as_of], "include_late": args.include_late},
+            inputs={"events": table.version},
+        )
+    finally:
+        once.unpersist()
     log.info("staged the interests of %d users at %d dates, %s to %s", staged.rows, len(as_of), as_of[0], as_of[-1])
     return staged
 

@@ -6,6 +6,7 @@ judged is the *file*: one that cannot be opened, or that does not have the colum
 
 import codecs
 import json
+import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -15,6 +16,7 @@ import fsspec
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import TimestampType
 
 from jobs.source import Source
 from lake import storage
@@ -60,6 +62,15 @@ def is_parquet(file: str) -> bool:
     return file.endswith(".parquet")
 
 
+def spark_name(file: str) -> str:
+    r"""Return the name by which Spark reads this very file; as it stands, `log [1].csv` would mean `log 1.csv`.
+
+    >>> print(spark_name("s3://shop/log [1].csv"))
+    s3a://shop/log \[1\].csv
+    """
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", storage.spark_path(file))
+
+
 def landed_day() -> Column:
     """Return the arrival day, from the `dt=` folder that the row's file stands in."""
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
@@ -68,25 +79,32 @@ def landed_day() -> Column:
 def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
     """Read files of one record a line."""
     whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
-    lines = spark.read.text([storage.spark_path(file) for file in files]).select(
+    lines = spark.read.text([spark_name(file) for file in files]).select(
         landed_day().alias("landed"),
         F.col("_metadata.file_path").alias("file"),
         whole_file.alias("whole_file"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
         F.monotonically_increasing_id().alias("position"),
         # Undecodable bytes become U+FFFD (lake/session.py asks for that), so that one broken row stays one broken row.
-        F.decode(F.col("value").cast("binary"), F.lit(source.encoding)).alias("raw"),
+        F.decode(F.col("value").cast("binary"), source.encoding).alias("raw"),
     )
     if source.format == "csv" and source.header:
         lines = lines.where(F.col("raw") != source.delimiter.join(source.columns))
-    names = source.columns if source.format == "csv" else source.used_columns
     # Names are quoted: they are whatever the shop called its columns.
-    schema = ", ".join(f"`{name}` string" for name in [*names, BROKEN])
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
     if source.format == "csv":
-        parsed = F.from_csv("raw", schema, {**options, "sep": source.delimiter, "quote": source.quote})
+        schema = ", ".join(f"`{name}` string" for name in [*source.columns, BROKEN])
+        # A quote inside a quoted field is doubled (RFC 4180): without `escape`, Spark would want a backslash.
+        csv = {"sep": source.delimiter, "quote": source.quote, "escape": source.quote}
+        parsed = F.from_csv("raw", schema, {**options, **csv})
+        values, complete = "parsed", F.trim("raw") != ""
     else:
-        parsed = F.from_json("raw", schema, options)
+        # By itself Spark reads the first object of a line and drops what follows it; inside another object, with
+        # a key after it, a line is only read when it is one object from its first to its last character.
+        schema = ", ".join(f"`{name}`: string" for name in source.used_columns)
+        framed = F.concat(F.lit('{"line":'), "raw", F.lit(',"end":1}'))
+        parsed = F.from_json(framed, f"line struct<{schema}>, end string, {BROKEN} string", options)
+        values, complete = "parsed.line", F.col("parsed.line").isNotNull() & F.col("parsed.end").isNotNull()
     return lines.withColumn("parsed", parsed).select(
         "landed",
         "file",
@@ -94,18 +112,24 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         "position",
         "raw",
         F.contains("raw", F.lit(REPLACEMENT)).alias("undecodable"),
-        (F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull()).alias("malformed"),
-        F.struct(*(F.col(f"parsed.`{name}`").alias(name) for name in source.used_columns)).alias("values"),
+        (F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias("malformed"),
+        F.struct(*(F.col(f"{values}.`{name}`").alias(name) for name in source.used_columns)).alias("values"),
     )
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
     """Read Parquet files; their row as JSON stands for the raw text."""
-    rows = spark.read.parquet(*(storage.spark_path(file) for file in files))
-    values = [
-        (F.col(f"`{name}`").cast("string") if name in rows.columns else F.lit(None).cast("string")).alias(name)
-        for name in source.used_columns
-    ]
+    rows = spark.read.parquet(*(spark_name(file) for file in files))
+
+    def text(name: str) -> Column:
+        if name not in rows.columns:
+            return F.lit(None).cast("string")
+        value = F.col(f"`{name}`").cast("string")
+        # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
+        is_instant = rows.schema[name].dataType == TimestampType() and source.time.format == "iso8601"
+        return F.concat(value, F.lit("Z")) if is_instant else value
+
+    values = [text(name).alias(name) for name in source.used_columns]
     return rows.select(
         landed_day().alias("landed"),
         F.col("_metadata.file_path").alias("file"),

@@ -54,8 +54,9 @@ def event_time(time: Time) -> Column:
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
         complete = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
         instant = F.when(complete, F.expr(f"try_cast(trim(values.`{time.column}`) as timestamp)"))
-        has_zone = text.rlike(r"(Z|UTC|[+-]\d{2}:?\d{2})$")
-        return F.when(has_zone, instant).otherwise(F.to_utc_timestamp(instant, time.zone))
+        # Spark knows many ways to write a zone (Z, +08:00, GMT, Asia/Shanghai), but only one to leave it out.
+        has_no_zone = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{1,2}(\.\d*)?)?$")
+        return F.when(has_no_zone, F.to_utc_timestamp(instant, time.zone)).otherwise(instant)
     return F.to_utc_timestamp(F.try_to_timestamp(text, F.lit(time.format)), time.zone)
 
 

@@ -104,8 +104,8 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
     return fold(mark_starts(events, gap)).where(F.col("dt").isin(list(days)))
 
 
-def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, int]:
-    """Return the session partitions that newly landed events can change, each with how many of them fall on that date.
+def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, date]:
+    """Return the session partitions that newly landed events can change, each with the newest event date behind it.
 
     An event on date X can change X and X+1; X-1 if it is within the gap after midnight, and X+2 if it is within the gap
     before midnight.
@@ -113,29 +113,55 @@ def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, int]:
     midnight = F.col("dt").cast("timestamp")
     early = F.min("event_time") - F.first(midnight) <= F.lit(gap)
     late = F.first(midnight) + F.lit(ONE_DAY) - F.max("event_time") <= F.lit(gap)
-    changed: dict[date, int] = {}
-    for row in landed.groupBy("dt").agg(F.count("*").alias("n"), early.alias("early"), late.alias("late")).collect():
-        day = row["dt"]
-        changed[day] = changed.get(day, 0) + row["n"]
-        for neighbour, reached in ((-1, row["early"]), (1, True), (2, row["late"])):
+    changed: dict[date, date] = {}
+    for row in landed.groupBy("dt").agg(early.alias("early"), late.alias("late")).collect():
+        for neighbour, reached in ((-1, row["early"]), (0, True), (1, True), (2, row["late"])):
             if reached:
-                changed.setdefault(day + neighbour * ONE_DAY, 0)
+                partition = row["dt"] + neighbour * ONE_DAY
+                changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
     return changed
 
 
-def partitions_to_stage(changed: dict[date, int], events: Table, run: Run, late_days: int) -> tuple[list[date], list[date]]:
+def taken_back(events: Table, run: Run) -> dict[date, date]:
+    """Return what `changed_days` would for events that an earlier delivery of the run's days held, from the log alone.
+
+    Those that are not delivered again have to leave their sessions. Nothing is read of a day that was published once.
+    """
+    changed: dict[date, date] = {}
+    for commit in events.commits():
+        meets_run = str(run.first) <= commit["last"] and commit["first"] <= str(run.last)
+        if not meets_run or commit["version"] >= events.version:
+            continue
+        for file in Table("events", commit["version"]).files:
+            if run.first <= file.partition["landed"] <= run.last:
+                day = file.partition["dt"]
+                for neighbour in (-1, 0, 1, 2):
+                    partition = day + neighbour * ONE_DAY
+                    changed[partition] = max(day, changed.get(partition, day))
+    return changed
+
+
+def partitions_to_stage(
+    changed: dict[date, date], events: Table, run: Run, late_days: int
+) -> tuple[list[date], list[date]]:
     """Split the changed partitions into those to stage now and those left to a backfill.
 
-    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
-    run itself are always staged, so that an empty day is published as empty.
+    The date of the event decides: all partitions that it changes are staged or left together, or it would stand in two
+    sessions. A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The
+    days of the run itself are always staged, so that an empty day is published as empty. Only partitions that are
+    published already are left to a backfill: the first load of an old log is not a restatement.
     """
     sessions = Table.find("sessions")
     known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
     oldest = run.first - late_days * ONE_DAY
     days = set(days_between(run.first, run.last))
-    now = {day for day in changed if day in known and day >= oldest} | days
-    postponed = {day for day in changed if day in known and day < oldest}
-    return sorted(now), sorted(postponed)
+    now = {day for day in changed if day in known} | days
+    postponed = {
+        day
+        for day in now - days
+        if changed[day] < oldest and sessions and sessions.basis(day) is not None
+    }
+    return sorted(now - postponed), sorted(postponed)
 
 
 def main(argv: list[str] | None = None) -> Staged:
@@ -147,7 +173,10 @@ def main(argv: list[str] | None = None) -> Staged:
     events = published_events(run)
 
     landed = events.read(spark).where(F.col("landed").between(run.first, run.last))
-    days, postponed = partitions_to_stage(changed_days(landed, gap), events, run, config.late_days)
+    changed = taken_back(events, run)
+    for day, newest in changed_days(landed, gap).items():
+        changed[day] = max(newest, changed.get(day, newest))
+    days, postponed = partitions_to_stage(changed, events, run, config.late_days)
     if postponed:
         log.warning(
             "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: restate them with "

@@ -6,9 +6,9 @@ Writes  <landing>/dt=D/   rows of the `canonical` source, for every day D of the
                           `redelivered`, or the reason for which the row is to be rejected)
         <truth>/states/   user_id, dt, category_id: the hidden interest of each person on each day
 
-Every row is a function of the seed and its place in the plan (user, day, burst, visit, step) alone, by hashing:
-no state is carried from row to row and no random generator is used, so the same plan gives the same rows
-on any number of cores.
+Every row is a function of the seed and its place in the plan (user, day, burst, visit, step) alone, by
+hashing: no state is carried from row to row and no random generator is used, so the same plan gives the same
+rows on any number of cores.
 
 How the log comes about, from the top down:
 
@@ -54,7 +54,7 @@ CRAWLER_STEP = 5 * MINUTE
 WHALE_DAY = (7 * 60 * MINUTE, 16 * 60 * MINUTE)  # opens at 07:00, for 16 hours
 WHALE_BURST = 1000  # visits; many short bursts, so that many tasks share the user who has most events
 
-# The reasons of jobs/rejections.py, each planted; only the first list can be written to typed Parquet columns.
+# The reasons of jobs/rejections.py, each planted; typed Parquet columns can only hold the first list.
 BROKEN_ANYWHERE = [
     "missing_time",
     "time_after_landing",
@@ -96,11 +96,11 @@ class Plan:
         if self.file_format not in ("json", "parquet"):
             raise SettingsInvalid(f"file_format must be json or parquet, got {self.file_format!r}")
         if self.days < 1 or self.categories < 2 or self.items < 2 or self.items % 2:
-            raise SettingsInvalid("days must be at least 1, categories at least 2, items an even number from 2 on")
+            raise SettingsInvalid("days must be 1 or more, categories 2 or more, items an even number")
         if self.person_events <= 0:
             raise SettingsInvalid(
-                f"{self.crawlers} crawlers and a whale with a share of {self.whale} leave none of {self.events:,} "
-                "events for people; ask for more events, fewer crawlers or a smaller whale"
+                f"{self.crawlers} crawlers and a whale with a share of {self.whale} leave none of "
+                f"{self.events:,} events for people; ask for more events, fewer crawlers or a smaller whale"
             )
 
     @property
@@ -142,6 +142,11 @@ def exponential(plan: Plan, tag: str, *keys: Column | str) -> Column:
     return -F.log(1 - uniform(plan, tag, *keys))
 
 
+def one_of(options: list[str], number: Column) -> Column:
+    """Return one of some texts, chosen by a number."""
+    return F.element_at(F.array(*map(F.lit, options)), (F.pmod(number, F.lit(len(options))) + 1).cast("int"))
+
+
 def whole(number: Column) -> Column:
     """Round down to a bigint."""
     return F.floor(number).cast("bigint")
@@ -154,7 +159,8 @@ def next_interest(plan: Plan, interest: Column, user: Column, day: Column) -> Co
     """Return tomorrow's interest: the Markov chain.
 
     An interest stays with probability 1 - `switch`. Otherwise it moves, 7 times in 10 to one of three
-    categories that follow this one (so that where people go next can be learnt), else to any, the popular ones more often.
+    categories that follow this one (so that where people go next can be learnt), else to any, popular ones
+    more often.
     """
     neighbour = interest * 7 + 1 + whole(3 * uniform(plan, "neighbour", user, day))
     anywhere = popular(plan.categories, uniform(plan, "anywhere", user, day))
@@ -170,7 +176,7 @@ def popular(size: int, chance: Column) -> Column:
 def person_days(spark: SparkSession, plan: Plan) -> DataFrame:
     """Return one row a person and day: the hidden interest.
 
-    A person's day starts when they wake, so it lasts into the next date; hence the day before the first is there too.
+    A person's day starts when they wake, so it lasts into the next date; hence a day before the first.
     """
     start = F.array(popular(plan.categories, uniform(plan, "start", "user")))
     interests = F.aggregate(
@@ -191,9 +197,9 @@ def person_days(spark: SparkSession, plan: Plan) -> DataFrame:
 def person_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
     """Return the bursts of ordinary people: up to six a day, never less than a pause apart.
 
-    How active a person is, and how much of it shows on a day, are both exponential: most do little, a few do a lot.
-    A person's day is cut in equal slots from the hour they wake, one burst in each, so that
-    the late risers' last bursts run over midnight.
+    How active a person is, and how much of it shows on a day, are both exponential: most do little, a few do
+    a lot. A person's day is cut in equal slots from the hour they wake, one burst in each, so that the late
+    risers' last bursts run over midnight.
     """
     mean = plan.person_events / EVENTS_PER_VISIT / plan.people / plan.days
     visits = mean * exponential(plan, "person", "user") * exponential(plan, "person day", "user", "day")
@@ -251,7 +257,7 @@ def crawler_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
 
 
 def whale_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
-    """Return the bursts of the one user with a large share of the log, such as an account shared by a whole shop."""
+    """Return the bursts of the one user with a large share of the log, such as an account that is shared."""
     visits = round(plan.events * plan.whale / EVENTS_PER_VISIT / plan.days)
     bursts = -(-visits // WHALE_BURST)
     opens, hours = WHALE_DAY
@@ -264,20 +270,20 @@ def whale_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
         burst.alias("burst"),
         (day * DAY + opens + whole(burst * hours / max(bursts, 1))).alias("start"),
         F.lit(hours // max(bursts, 1)).cast("bigint").alias("span"),
-        (
-            whole((burst + 1) * visits / max(bursts, 1)) - whole(burst * visits / max(bursts, 1))
-        ).alias("visits"),
+        (whole((burst + 1) * visits / max(bursts, 1)) - whole(burst * visits / max(bursts, 1))).alias(
+            "visits"
+        ),
         F.lit(None).cast("bigint").alias("interest"),
         F.lit(1).alias("precision"),
     )
 
 
 def events(spark: SparkSession, plan: Plan) -> DataFrame:
-    """Return one row an event that truly happened in the range: time (microseconds since the start) and what was done."""
+    """Return one row an event that truly happened in the range, `time` in microseconds since its start."""
     bursts = person_bursts(spark, plan)
     for more in (crawler_bursts(spark, plan), whale_bursts(spark, plan)):
         bursts = bursts.unionByName(more)
-    # One task makes one stretch of one day: few files a day, whatever the size. Hashing spreads a day's whale.
+    # One task makes a stretch of one day: few files a day, whatever the size. Hashing spreads a day's whale.
     tasks = max(1, round(plan.events / EVENTS_A_TASK))
     place = ("user", "day", "burst")
     bursts = bursts.repartitionByRange(tasks, "day", F.xxhash64(*place)) if tasks > 1 else bursts.coalesce(1)
@@ -287,10 +293,8 @@ def events(spark: SparkSession, plan: Plan) -> DataFrame:
     anything = popular(plan.categories, uniform(plan, "category", "visit_mark"))
     # Neighbouring visits may share a second but never an item: odd and even items take turns.
     item = 2 * popular(plan.items // 2, uniform(plan, "item", "visit_mark")) + F.col("visit") % 2
-    shape = F.element_at(
-        F.array(*map(F.lit, VISITS)), (F.pmod(mark(plan, "shape", "visit_mark"), F.lit(len(VISITS))) + 1).cast("int")
-    )
-    shape = F.when(F.col("user").between(-plan.crawlers, -1), "v").otherwise(shape)
+    is_crawler = F.col("user").between(-plan.crawlers, -1)
+    shape = F.when(is_crawler, "v").otherwise(one_of(VISITS, mark(plan, "shape", "visit_mark")))
     inside = (F.col("step") - 1 + uniform(plan, "moment", "visit_mark", "step")) / F.length("shape")
     exact = F.col("start") + whole(F.col("span") * ((F.col("visit") + inside) / F.col("visits")))
     return (
@@ -308,7 +312,7 @@ def events(spark: SparkSession, plan: Plan) -> DataFrame:
             "user_id",
             "time",
             (F.col("precision") == SECOND).alias("to_the_second"),
-            F.substring("shape", F.col("step"), F.lit(1)).alias("act"),  # type: ignore[arg-type]
+            F.substring("shape", F.col("step"), F.lit(1)).alias("act"),
             "category",
             "item",
         )
@@ -324,23 +328,21 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
     An event lands on its date, or late. Some are written twice, some again on a later day, and some
     are followed by a broken copy. What would land after the last day lands on it.
     """
+
+    def chance(tag: str) -> Column:
+        return uniform(plan, tag, "event_mark")
+
+    today, last = F.col("landed"), F.lit(plan.days - 1)
     happened_on = whole(F.col("time") / DAY)
     days_late = (
-        F.when(uniform(plan, "late", "event_mark") < plan.late, 1 + whole(2 * uniform(plan, "by", "event_mark")))
-        .when(
-            uniform(plan, "very late", "event_mark") < plan.very_late,
-            3 + whole(plan.days * uniform(plan, "by", "event_mark")),
-        )
+        F.when(chance("late") < plan.late, 1 + whole(2 * chance("by")))
+        .when(chance("very late") < plan.very_late, 3 + whole(plan.days * chance("by")))
         .otherwise(0)
     )
-    again_on = F.least(
-        F.col("landed") + 1 + whole(3 * uniform(plan, "again on", "event_mark")), F.lit(plan.days - 1)
-    )
-    reasons = F.array(*map(F.lit, plan.kinds_of_broken))
-    reason = F.element_at(
-        reasons, (F.pmod(mark(plan, "reason", "event_mark"), F.lit(len(plan.kinds_of_broken))) + 1).cast("int")
-    )
-    # A search names no item: it cannot be broken by the lack of one, and as another behavior it would be broken twice.
+    again_on = F.least(today + 1 + whole(3 * chance("again on")), last)
+    again = F.when(again_on > today, "redelivered").otherwise("duplicate")
+    reason = one_of(plan.kinds_of_broken, mark(plan, "reason", "event_mark"))
+    # A search names no item: its lack does not break it, and with another behavior it would be broken twice.
     needs_item = reason.isin("missing_item", "unknown_behavior")
     reason = F.when(needs_item & (F.col("act") == "s"), "missing_user").otherwise(reason)
 
@@ -348,18 +350,14 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
         return F.array(F.struct(landed.alias("landed"), kind.alias("kind")))
 
     none = F.array().cast("array<struct<landed: bigint, kind: string>>")
-    today = F.col("landed")
     copies = F.concat(
         copy(today, F.lit("good")),
-        F.when(uniform(plan, "twice", "event_mark") < plan.duplicates, copy(today, F.lit("duplicate"))).otherwise(none),
-        F.when(
-            uniform(plan, "again", "event_mark") < plan.redelivered,
-            copy(again_on, F.when(again_on > today, "redelivered").otherwise("duplicate")),
-        ).otherwise(none),
-        F.when(uniform(plan, "broken", "event_mark") < plan.broken, copy(today, reason)).otherwise(none),
+        F.when(chance("twice") < plan.duplicates, copy(today, F.lit("duplicate"))).otherwise(none),
+        F.when(chance("again") < plan.redelivered, copy(again_on, again)).otherwise(none),
+        F.when(chance("broken") < plan.broken, copy(today, reason)).otherwise(none),
     )
     return (
-        happened.withColumn("landed", F.least(happened_on + days_late, F.lit(plan.days - 1)))
+        happened.withColumn("landed", F.least(happened_on + days_late, last))
         .withColumn("copy", F.explode(copies))
         .withColumn("landed", F.col("copy.landed"))
         .withColumn("kind", F.col("copy.kind"))
@@ -369,13 +367,12 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
 
 
 def fields(rows: DataFrame, plan: Plan) -> DataFrame:
-    """Return the fields of every row in typed columns, broken where a typed field can be; and `dt`, `kind`."""
+    """Return the fields of every row in typed columns, broken where those can be; `dt` and `kind` too."""
     kind = F.col("kind")
     act = F.col("act")
     item = F.col("category") * plan.items + F.col("item")
     item_id = F.concat(F.lit("i"), item.cast("string"))
-    words = F.array(*map(F.lit, QUERY_WORDS))
-    query = F.concat_ws(" ", F.element_at(words, (item % len(QUERY_WORDS) + 1).cast("int")), item.cast("string"))
+    query = F.concat_ws(" ", one_of(QUERY_WORDS, item), item.cast("string"))
     # An item has one price: 0.50 up to about 400, most of them small.
     price = (0.5 + F.pow(uniform(plan, "price", item), 3) * 400).cast("decimal(18,2)")
     second_of_day = F.pmod(F.col("event_mark"), F.lit(86_400)) * SECOND
@@ -412,9 +409,9 @@ def lines(typed: DataFrame) -> DataFrame:
     """
     kind = F.col("kind")
     bytes_in_query = F.concat(F.lit(',"query":"'), F.unhex(F.lit("FFFE")).cast("string"), F.lit('"}'))
-    time = F.when(
-        F.col("to_the_second"), F.date_format("event_time", "yyyy-MM-dd'T'HH:mm:ss'Z'")
-    ).otherwise(F.date_format("event_time", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'"))
+    time = F.when(F.col("to_the_second"), F.date_format("event_time", "yyyy-MM-dd'T'HH:mm:ss'Z'")).otherwise(
+        F.date_format("event_time", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+    )
     record = F.struct(
         "user_id",
         F.when(kind == "unparsable_time", "31/31/2025 25:61").otherwise(time).alias("event_time"),
@@ -472,7 +469,7 @@ def simulate(spark: SparkSession, plan: Plan, landing: str, truth: str | None = 
 
 
 def counts(rows: DataFrame, plan: Plan) -> DataFrame:
-    """Return what landed: one row a landing day and kind, with the number of rows and of late events among them."""
+    """Return what landed: one row a landing day and kind, with its rows and the late ones among them."""
     return (
         rows.groupBy(F.date_add(F.lit(plan.start), F.col("landed").cast("int")).alias("dt"), "kind")
         .agg(F.count("*").alias("rows"), F.count_if("late").alias("late"))
@@ -498,43 +495,45 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, and write the files."""
     default = Plan()
     parser = argparse.ArgumentParser(
-        prog="simulate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="jobs.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    option = parser.add_argument
-    option("--events", type=int, default=default.events, help="about how many events (default: %(default)s)")
-    option("--users", type=int, default=default.users, help="ordinary users; 0: one for each 100 events")
-    option("--from", dest="start", type=date.fromisoformat, default=default.start, help="first day (default: %(default)s)")
-    option("--days", type=int, default=default.days, help="number of days (default: %(default)s)")
-    option("--seed", type=int, default=default.seed, help="other seed, other log (default: %(default)s)")
-    option("--categories", type=int, default=default.categories, help="(default: %(default)s)")
-    option("--items", type=int, default=default.items, help="items in each category, even (default: %(default)s)")
-    option("--switch", type=float, default=default.switch, help="chance a day that an interest moves (default: %(default)s)")
-    option("--focus", type=float, default=default.focus, help="share of visits that follow the interest (default: %(default)s)")
-    option("--crawlers", type=int, default=default.crawlers, help="users who never sleep (default: %(default)s)")
-    shares = parser.add_argument_group("shares of all events")
-    for name, text in {
-        "whale": "one user's events",
-        "late": "land one or two days after their date",
-        "very_late": "land three days after their date, or more",
-        "duplicates": "written twice on one day",
-        "redelivered": "written again on a later day",
-        "broken": "followed by a broken copy, in turn in each way that is rejected",
-    }.items():
-        shares.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=float,
-            metavar="SHARE",
-            default=getattr(default, name),
-            help=f"{text} (default: %(default)s)",
+
+    def number(name: str, text: str, group: argparse._ActionsContainer = parser) -> None:
+        value = getattr(default, name)
+        text = f"{text} (default: {value})"
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), metavar="N", default=value, help=text
         )
-    option("--format", dest="file_format", choices=["json", "parquet"], default="json", help="parquet has no rows that are broken as text")
-    option("--gzip", action="store_true", help="compress the files")
-    option("--landing", default=settings().landing, help="folder for the log (default: MEANDER_LANDING)")
-    option("--truth", help="folder for what was planted (default: not written)")
+
+    number("events", "about how many events")
+    number("users", "ordinary users; 0: one for each 100 events")
+    text = f"first day (default: {default.start})"
+    parser.add_argument(
+        "--from", dest="start", metavar="D", type=date.fromisoformat, default=default.start, help=text
+    )
+    number("days", "number of days")
+    number("seed", "other seed, other log")
+    number("categories", "number of categories")
+    number("items", "items in each category, an even number")
+    number("switch", "chance that an interest moves on from one day to the next")
+    number("focus", "share of a person's visits that follow the interest")
+    number("crawlers", "users who never sleep")
+    shares = parser.add_argument_group("shares of all events")
+    number("whale", "one user's events", shares)
+    number("late", "land one or two days after their date", shares)
+    number("very_late", "land three days after their date, or later", shares)
+    number("duplicates", "written twice on one day", shares)
+    number("redelivered", "written again on a later day", shares)
+    number("broken", "followed by a broken copy, in turn in each way that is rejected", shares)
+    text = "json, or parquet, which has no rows that only text can break (default: json)"
+    parser.add_argument(
+        "--format", dest="file_format", choices=["json", "parquet"], default="json", help=text
+    )
+    parser.add_argument("--gzip", action="store_true", help="compress the files")
+    parser.add_argument("--landing", metavar="DIR", help="folder for the log (default: MEANDER_LANDING)")
+    parser.add_argument("--truth", metavar="DIR", help="folder for what was planted (default: not written)")
     args = vars(parser.parse_args(argv))
-    landing, truth = args.pop("landing"), args.pop("truth")
+    landing, truth = args.pop("landing") or settings().landing, args.pop("truth")
     simulate(spark_session("simulate"), Plan(**args), landing, truth)
 
 

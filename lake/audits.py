@@ -10,6 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from lake import storage
 from lake.settings import settings
+from lake.table import create_missing
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def _path() -> str:
 
 def record(lines: list[AuditLine]) -> None:
     """Append the lines of one audit. Appends never conflict, so audits may run at once."""
-    write_deltalake(_path(), pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA), mode="append", name="audits")
+    create_missing(_path(), SCHEMA, name="audits")
+    write_deltalake(_path(), pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA), mode="append")
 
 
 def read(table: str | None = None) -> pa.Table:
@@ -52,6 +54,7 @@ def read(table: str | None = None) -> pa.Table:
     for uri in DeltaTable(_path()).file_uris():
         fs, inner = storage.filesystem(uri)
         with fs.open(inner, "rb") as file:
-            parts.append(pq.read_table(file, schema=SCHEMA))
+            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+            parts.append(pq.ParquetFile(file).read(use_threads=False).cast(SCHEMA))
     whole = pa.concat_tables(parts).sort_by("audited")
     return whole.filter(pc.equal(whole["table"], table)) if table else whole

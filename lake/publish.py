@@ -25,7 +25,7 @@ from deltalake.transaction import AddAction
 from lake.errors import CommitContended, PublishRefused, run_main
 from lake.schemas import TABLES
 from lake.staging import Staged, Verdict, read_staged, read_verdict
-from lake.table import Table, table_path
+from lake.table import Table, create_missing, table_path
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +85,10 @@ def require_passed(staged: Staged) -> Verdict:
 
 def ensure_table(table: str) -> None:
     """Create the empty Delta table the first time."""
-    if DeltaTable.is_deltatable(table_path(table)):
-        return
     spec = TABLES[table]
-    DeltaTable.create(
+    create_missing(
         table_path(table),
         DeltaSchema.from_json(spec.schema.json()),
-        mode="ignore",
         partition_by=list(spec.partition_by),
         name=table,
         description=spec.meaning,

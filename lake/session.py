@@ -2,10 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from lake.settings import settings
+
+LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 
 # What our results depend on, so it is set whoever started Spark.
 SQL_CONF = {
@@ -37,7 +40,11 @@ def spark_session(name: str) -> SparkSession:
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ
         if not submitted:
             master = config.spark_master or "local[*]"
-            builder = builder.master(master).config("spark.ui.showConsoleProgress", "false")
+            builder = (
+                builder.master(master)
+                .config("spark.ui.showConsoleProgress", "false")
+                .config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={LOG_CONFIG.as_uri()}")
+            )
             if master.startswith("local"):
                 builder = (
                     builder.config("spark.driver.memory", config.driver_memory)
@@ -48,7 +55,6 @@ def spark_session(name: str) -> SparkSession:
                     .config("spark.ui.enabled", "false")
                 )
         spark = builder.getOrCreate()
-        spark.sparkContext.setLogLevel("ERROR" if not submitted else "WARN")
     for key, value in SQL_CONF.items():
         spark.conf.set(key, value)
     return spark

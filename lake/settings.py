@@ -17,7 +17,8 @@ class Settings(BaseSettings):
     Read from the environment each time it is made, so that a long-lived process sees no stale value.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MEANDER_", extra="ignore")
+    # An empty variable is one that is not set: compose files pass those, and an empty lake would be the root folder.
+    model_config = SettingsConfigDict(env_prefix="MEANDER_", env_ignore_empty=True, extra="ignore")
 
     lake: str = Field(".meander/lake", description=f"where the tables live: {URL_HINT}")
     landing: str = Field(".meander/landing", description=f"where the shop's log files arrive: {URL_HINT}")

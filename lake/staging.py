@@ -147,10 +147,19 @@ def read_staged(table: str, run_id: str) -> Staged:
     Raises:
         NotStaged: nothing, or another lake or run id was meant.
     """
-    path = storage.join(run_folder(run_id), f"{table}.json")
-    content = storage.read_json(path)
+    staged = read_staged_in(run_folder(run_id), table)
+    if staged is None:
+        raise NotStaged(
+            f"run {run_id!r} has staged nothing for {table}: {run_folder(run_id)} has no {table}.json; run its stage step first"
+        )
+    return staged
+
+
+def read_staged_in(folder: str, table: str) -> Staged | None:
+    """Return the manifest of a table in the folder of a run, or None when there is none."""
+    content = storage.read_json(storage.join(folder, f"{table}.json"))
     if content is None:
-        raise NotStaged(f"run {run_id!r} has staged nothing for {table}: there is no {path}; run its stage step first")
+        return None
     return Staged(
         **{
             **content,
@@ -172,6 +181,7 @@ class Verdict:
         failed: the expectations that broke, in words, critical ones first.
         docs: address of the data docs of this audit.
         seconds: how long the audit took.
+        audited: when it ended, UTC, ISO 8601.
     """
 
     table: str
@@ -181,6 +191,7 @@ class Verdict:
     failed: list[str]
     docs: str
     seconds: float
+    audited: str = ""
 
 
 def write_verdict(verdict: Verdict) -> None:
@@ -190,5 +201,10 @@ def write_verdict(verdict: Verdict) -> None:
 
 def read_verdict(table: str, run_id: str) -> Verdict | None:
     """Return the verdict on what a run staged for a table, or None when it was not audited."""
-    content = storage.read_json(storage.join(run_folder(run_id), f"{table}.audit.json"))
+    return read_verdict_in(run_folder(run_id), table)
+
+
+def read_verdict_in(folder: str, table: str) -> Verdict | None:
+    """Return the verdict on a table in the folder of a run, or None when there is none."""
+    content = storage.read_json(storage.join(folder, f"{table}.audit.json"))
     return Verdict(**content) if content else None

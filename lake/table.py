@@ -5,8 +5,9 @@ from datetime import date
 from functools import cached_property, reduce
 from typing import Any
 
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType
 
@@ -29,6 +30,18 @@ class DataFile:
 def table_path(table: str) -> str:
     """Return the folder or address of a table: any Delta reader can open it."""
     return storage.join(settings().lake, table)
+
+
+def create_missing(path: str, schema: Any, **described: Any) -> None:
+    """Create an empty Delta table unless there is one; many may try at once."""
+    if DeltaTable.is_deltatable(path):
+        return
+    try:
+        DeltaTable.create(path, schema, mode="ignore", **described)
+    except CommitFailedError:
+        # Another one created it between the look and the commit, which is as good.
+        if not DeltaTable.is_deltatable(path):
+            raise
 
 
 class Table:
@@ -97,7 +110,7 @@ class Table:
     ) -> DataFrame:
         """Return the rows of the partitions `first` <= dt <= `last`, and of `landed` <= `landed_by` for events.
 
-        Only the folders of those partitions are opened.
+        Only the files of those partitions are opened.
         """
         wanted = [
             file
@@ -109,15 +122,29 @@ class Table:
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
 
 
+    def head(self, day: date, limit: int) -> list[dict[str, Any]]:
+        """Return up to `limit` rows of partition `dt` = `day`, without Spark."""
+        rows: list[dict[str, Any]] = []
+        for file in self.files:
+            if file.partition["dt"] == day and len(rows) < limit:
+                fs, inner = storage.filesystem(storage.join(self.path, file.path))
+                with fs.open(inner, "rb") as stream:
+                    # Read the file alone: pyarrow must not take columns from the folders above it as well. And with one
+                    # thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+                    batch = next(pq.ParquetFile(stream).iter_batches(batch_size=limit, use_threads=False), None)
+                rows += [{**row, **file.partition} for row in batch.to_pylist()] if batch else []
+        return rows[:limit]
+
+
 def read_parquet(spark: SparkSession, root: str, files: list[str], schema: StructType) -> DataFrame:
     """Read Parquet files below `root`, with their partition columns from the Hive-style folders, as `schema`.
 
     Raises:
         ValueError: a file is not below a `column=value` folder.
     """
-    # A staging's folders hold live files only, and there are far fewer folders than files to name to Spark. Files that
-    # another Delta tool has compacted lie in other folders; Spark wants one layout a read.
-    staged = sorted({path.rsplit("/", 1)[0] for path in files if path.startswith("stage=")})
+    # Each file is named, not its folder: once another Delta tool has compacted or deleted some files of a folder, live and
+    # dead ones lie side by side in it. What such a tool writes lies in other folders; Spark wants one layout a read.
+    staged = [path for path in files if path.startswith("stage=")]
     others = [path for path in files if not path.startswith("stage=")]
     with_stage = StructType(list(schema.fields)).add("stage", StringType())
     frames = [

@@ -53,7 +53,7 @@ def starts_a_session(times: list[datetime], i: int, gap: timedelta) -> bool:
 
 
 def awake_since_before(moment: datetime, times: list[datetime], i: int, gap: timedelta) -> bool:
-    """Tell whether, up to event `i`, the user has not been idle for longer than `gap` since before `moment`."""
+    """Tell whether, up to event `i`, the user has not been idle longer than `gap` since before `moment`."""
     while times[i] >= moment:
         if i == 0 or times[i] - times[i - 1] > gap:
             return False
@@ -87,12 +87,22 @@ class Landed:
 def difficult_times(gap: timedelta, first: date, days: int) -> st.SearchStrategy[list[datetime]]:
     """Make one user's event times, sorted, within `days` days from `first`.
 
-    A log is a walk through time whose moves are the rule's edges: ties, pauses of exactly the gap and a tick more or
-    less, a jump to a midnight or just beside it, and hours of activity without a pause (a crawler).
+    A log is a walk through time whose moves are the rule's edges: ties, pauses of exactly the gap and a tick
+    more or less, a jump to a midnight or just beside it, and hours of activity without a pause (a crawler).
     """
     opening = datetime.combine(first, datetime.min.time())
     closing = opening + timedelta(days=days)
-    pauses = [timedelta(0), TICK, timedelta(seconds=1), gap / 2, gap - TICK, gap, gap + TICK, 2 * gap, ONE_DAY]
+    pauses = [
+        timedelta(0),
+        TICK,
+        timedelta(seconds=1),
+        gap / 2,
+        gap - TICK,
+        gap,
+        gap + TICK,
+        2 * gap,
+        ONE_DAY,
+    ]
     beside = [-gap - TICK, -gap, -TICK, timedelta(0), TICK, gap - TICK, gap, gap + TICK]
     pause = st.sampled_from(pauses).map(lambda p: lambda now: [now + p])
     # `days` ahead: 1 is the next midnight.
@@ -104,7 +114,9 @@ def difficult_times(gap: timedelta, first: date, days: int) -> st.SearchStrategy
     )
     moves = st.lists(st.one_of(pause, pause, jump, crawl), max_size=12)
     beginnings = st.one_of(
-        st.sampled_from([opening, opening + gap, opening + ONE_DAY, opening + ONE_DAY - gap, opening + ONE_DAY - TICK]),
+        st.sampled_from(
+            [opening, opening + gap, opening + ONE_DAY, opening + ONE_DAY - gap, opening + ONE_DAY - TICK]
+        ),
         st.integers(0, 24 * 60 - 1).map(lambda minute: opening + timedelta(minutes=minute)),
     )
 
@@ -123,18 +135,19 @@ def difficult_logs(
 ) -> list[Landed]:
     """Make one user's log (their `user_id` is empty: see `gather`).
 
-    `delays` are the ways to arrive, in days after the event's date: `(0,)` is in time, `(2,)` late, `(0, 1)` twice.
+    `delays` are the ways to arrive, in days after the date: `(0,)` in time, `(2,)` late, `(0, 1)` twice.
     """
     times = draw(difficult_times(gap, first, days))
     # The order of ids is not the order of making, or nothing would show that ties are broken by id.
     scramble = draw(st.integers(0, 2**32 - 1))
-    unusual = draw(st.dictionaries(st.integers(0, max(len(times) - 1, 0)), st.sampled_from(delays), max_size=6))
-    log = []
-    for n, time in enumerate(times):
-        event_id = f"{(n * 2654435761 + scramble) % 2**32:08x}"
-        for delay in unusual.get(n, (0,)):
-            log.append(Landed("", time, event_id, time.date() + delay * ONE_DAY))
-    return log
+    unusual = draw(
+        st.dictionaries(st.integers(0, max(len(times) - 1, 0)), st.sampled_from(delays), max_size=6)
+    )
+    return [
+        Landed("", time, f"{(n * 2654435761 + scramble) % 2**32:08x}", time.date() + delay * ONE_DAY)
+        for n, time in enumerate(times)
+        for delay in unusual.get(n, (0,))
+    ]
 
 
 Example = TypeVar("Example")
@@ -143,13 +156,17 @@ Example = TypeVar("Example")
 def gather(strategy: st.SearchStrategy[Example], count: int) -> list[Example]:
     """Return many examples of a strategy, the same ones each time.
 
-    Spark takes a second for one user's log and hardly more for hundreds, so they are tried all at once. There is no
-    shrinking then: a test says which user's log failed, and each is short.
+    Spark takes a second for one user's log and hardly more for hundreds, so all are tried at once. There is
+    no shrinking then: a test shows the shortest log that failed.
     """
     found: list[Example] = []
 
     @settings(
-        max_examples=count, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
     def collect(example: Example) -> None:

@@ -10,9 +10,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
 from lake.schemas import TABLES
+from lake.settings import Settings
 
 REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -26,6 +28,7 @@ DOCUMENTS = [
     *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docker/README.md")),
     *sorted((REPO / "docs").rglob("*.md")),
 ]
+CODE = ("dags", "jobs", "expectations", "lake", "model")
 CODES = sorted(
     thing.code
     for thing in vars(errors).values()
@@ -68,7 +71,7 @@ def test_the_lock_is_current(requirement):
 def test_what_is_installed_from_outside_is_found():
     scripts = entry_points(group="console_scripts", name="meander")
     plugins = entry_points(group="airflow.plugins", name="meander")
-    assert [point.value for point in (*scripts, *plugins)] == ["jobs.cli:app", "dags.plugin:MeanderPlugin"]
+    assert [point.value for point in (*scripts, *plugins)] == ["dags.cli:main", "dags.plugin:MeanderPlugin"]
 
 
 # --- the documents ---------------------------------------------------------------------------------------
@@ -115,11 +118,44 @@ def test_the_runbook_has_a_section_for_every_error_code(code):
     assert f"\n## {code}\n" in RUNBOOK, "the message of this error sends people to docs/runbook.md"
 
 
+def test_the_code_names_no_section_that_the_runbook_lacks():
+    code = (path.read_text(encoding="utf-8") for folder in CODE for path in (REPO / folder).rglob("*.py"))
+    named = {name for text in code for name in re.findall(r"docs/runbook\.md#([a-z]+[a-z-]*)", text)}
+    assert {name for name in named if f"\n## {name}\n" not in RUNBOOK} == set()
+
+
+def test_the_code_names_no_document_that_is_not_there():
+    code = (path.read_text(encoding="utf-8") for folder in CODE for path in (REPO / folder).rglob("*.py"))
+    named = {name for text in code for name in re.findall(r"\bdocs/(?:decisions/\d{4}|\w+\.md)", text)}
+    assert {name for name in named if not list(REPO.glob(f"{name}*"))} == set()
+
+
 @pytest.mark.parametrize("table", TABLES)
-def test_the_design_names_every_column(table):
-    section = re.search(rf"^### `{table}`\n(.*?)(?=^##)", DESIGN + "\n## ", re.MULTILINE | re.DOTALL)
-    assert section, f"docs/design.md has no section `### `{table}``"
-    assert [name for name in TABLES[table].schema.fieldNames() if f"`{name}`" not in section[1]] == []
+def test_the_design_lists_the_columns_of_each_table(table):
+    section = DESIGN.split(f"\n### `{table}`\n")[1].split("\n## ")[0].split("\n### ")[0]
+    listed = [line for line in section.splitlines() if line.startswith("| `")]
+    kinds = {
+        field.name: re.sub("^array<struct.*", "array of structs", field.dataType.simpleString())
+        for field in TABLES[table].schema
+    }
+    assert listed == [
+        f"| `{field.name}` | {kinds[field.name]} | {field.metadata['comment']} |"
+        for field in TABLES[table].schema
+    ]
+
+
+def test_the_design_lists_every_setting():
+    section = DESIGN.split("\n## Settings\n")[1].split("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == [
+        f"| `MEANDER_{name.upper()}` | {field.default} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_the_design_lists_every_reason_to_reject_a_row():
+    section = DESIGN.split("\n## Landing and sources\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \| [^|]* \|$", section.split("| reason |")[1], re.MULTILINE)
+    assert listed == list(REASONS)
 
 
 # --- the sources that ship ---------------------------------------------------------------------------------

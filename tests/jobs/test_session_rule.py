@@ -6,8 +6,11 @@ through a real lake, in any order and two at a time, end in the tables of one ru
 """
 
 import json
+import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import ingest, sessionize
-from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
+from jobs.sessionize import changed_days, fold, mark_starts, read_window, sessions_ending_on
 from lake.landing import days_between
 from lake.publish import publish
 from lake.schemas import EVENTS
@@ -50,7 +53,9 @@ one_user = difficult_logs(GAP, FIRST, DAYS).map(lambda log: [row.event for row i
 
 def at(*times: str) -> list[Event]:
     """Make one user's log of times like "01 23:50" (day of January 2025), named e0, e1, ... in that order."""
-    return [("u", datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}") for n, time in enumerate(times)]
+    return [
+        ("u", datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}") for n, time in enumerate(times)
+    ]
 
 
 def never_idle(begin: str, hours: int) -> list[Event]:
@@ -72,12 +77,20 @@ def starts(log: list[Event], gap: timedelta = GAP) -> list[str]:
         pytest.param(at("01 10:00", "01 10:30"), ["01 10:00"], id="a pause of exactly the gap stays inside"),
         pytest.param(at("01 10:00", "01 10:31"), ["01 10:00", "01 10:31"], id="a longer pause cuts"),
         pytest.param(at("01 23:50", "02 00:10"), ["01 23:50"], id="midnight alone does not cut"),
-        pytest.param(never_idle("01 12:00", 36), ["01 12:00"], id="one night through: one session of 36 hours"),
-        pytest.param(never_idle("01 12:00", 37), ["01 12:00", "03 00:00"], id="a second midnight cuts"),
-        pytest.param(never_idle("01 12:00", 80), ["01 12:00", "03 00:00", "04 00:00"], id="then every midnight"),
-        pytest.param(never_idle("01 00:00", 49), ["01 00:00", "03 00:00"], id="begun at midnight is not before it"),
         pytest.param(
-            at("01 23:59") + never_idle("02 00:00", 25)[1:], ["01 23:59", "03 00:00"], id="a minute before midnight is"
+            never_idle("01 12:00", 36), ["01 12:00"], id="one night through: one session of 36 hours"
+        ),
+        pytest.param(never_idle("01 12:00", 37), ["01 12:00", "03 00:00"], id="a second midnight cuts"),
+        pytest.param(
+            never_idle("01 12:00", 80), ["01 12:00", "03 00:00", "04 00:00"], id="then every midnight"
+        ),
+        pytest.param(
+            never_idle("01 00:00", 49), ["01 00:00", "03 00:00"], id="begun at midnight is not before it"
+        ),
+        pytest.param(
+            at("01 23:59") + never_idle("02 00:00", 25)[1:],
+            ["01 23:59", "03 00:00"],
+            id="a minute before midnight is",
         ),
     ],
 )
@@ -114,7 +127,7 @@ def test_a_session_has_no_long_pause_crosses_one_midnight_at_most_and_lasts_less
     times = {event_id: time for _, time, event_id in log}
     for _, events in sessions(log, gap):
         span = [times[event_id] for event_id in events]
-        assert all(b - a <= gap for a, b in zip(span, span[1:], strict=False))
+        assert all(b - a <= gap for a, b in pairwise(span))
         assert (midnight_of(span[-1]) - midnight_of(span[0])) <= ONE_DAY
         assert span[-1] - span[0] < 2 * ONE_DAY
 
@@ -123,12 +136,12 @@ def test_a_session_has_no_long_pause_crosses_one_midnight_at_most_and_lasts_less
 def test_sessions_are_apart_by_a_long_pause_or_by_a_midnight_after_a_full_day(log):
     times = {event_id: time for _, time, event_id in log}
     found = [[times[event_id] for event_id in events] for _, events in sessions(log, GAP)]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if after[0] - before[-1] <= GAP:
             midnight = midnight_of(after[0])
             assert before[-1] < midnight
             day_before = [time for time in sorted(times.values()) if time < midnight][::-1]
-            awake = next((a for a, b in zip(day_before, day_before[1:], strict=False) if a - b > GAP), day_before[-1])
+            awake = next((a for a, b in pairwise(day_before) if a - b > GAP), day_before[-1])
             assert awake < midnight - ONE_DAY
 
 
@@ -173,11 +186,11 @@ def by_last_day(log: list[Event]) -> dict[date, list[tuple[str, tuple[str, ...]]
 
 def events_table(spark: SparkSession, log: list[Landed]) -> DataFrame:
     """Make rows of `events`: one for each event and landing day."""
-    rows = [
-        (row.event_id, row.user_id, row.event_time, "view", "i", "c", None, None, "test", 1, row.event_time.date(), day)
-        for row, day in {(row.event_id, row.landed): (row, row.landed) for row in log}.values()
-    ]
-    return spark.createDataFrame(rows, EVENTS)
+    what = ("view", "i", "c", None, None, "test", 1)
+    rows = {
+        (row.event_id, row.user_id, row.event_time, *what, row.event_time.date(), row.landed) for row in log
+    }
+    return spark.createDataFrame(sorted(rows), EVENTS)
 
 
 def told(frame: DataFrame) -> list[Session]:
@@ -209,8 +222,10 @@ def require_same(found: list[Session], log: list[Landed], gap: timedelta) -> Non
 
 @pytest.fixture(scope="module")
 def many_logs() -> list[Landed]:
-    """The logs of 300 users."""
-    return named(gather(difficult_logs(GAP, FIRST, DAYS, LATE_OR_TWICE), 300))
+    """The logs of 300 users, and one that chance seldom makes: a late event before a long chain."""
+    by_hand = [Landed("", time, event_id, time.date()) for _, time, event_id in never_idle("02 00:05", 30)]
+    by_hand.append(Landed("", datetime(2025, 1, 1, 23, 45), "late", FIRST + 3 * ONE_DAY))
+    return named([*gather(difficult_logs(GAP, FIRST, DAYS, LATE_OR_TWICE), 300), by_hand])
 
 
 @pytest.mark.spark
@@ -233,6 +248,26 @@ def test_each_day_by_itself_from_the_events_around_it_adds_up_to_the_oracle(spar
         together = together.unionAll(day)
     require_same(told(together), many_logs, GAP)
     events.unpersist()
+
+
+@pytest.mark.spark
+def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(spark, many_logs):
+    # Each user lives in weeks of their own, so that no partition is staged again for somebody else's sake.
+    apart = [
+        Landed(row.user_id, row.event_time + shift, row.event_id, row.landed)
+        for row in many_logs
+        for shift in [int(row.user_id[1:]) * 20 * ONE_DAY]
+    ]
+    by_user: dict[str, list[Landed]] = defaultdict(list)
+    for row in apart:
+        by_user[row.user_id].append(row)
+    for day in days_between(FIRST, FIRST + (DAYS + 3) * ONE_DAY):
+        staged_again = changed_days(events_table(spark, [row for row in apart if row.landed == day]), GAP)
+        for user, log in by_user.items():
+            before = by_last_day([row.event for row in log if row.landed < day])
+            after = by_last_day([row.event for row in log if row.landed <= day])
+            changed = {dt for dt in before.keys() | after.keys() if before.get(dt) != after.get(dt)}
+            assert changed <= staged_again.keys(), f"{user}, what landed on {day}"
 
 
 # ---- daily runs through a real lake ----
@@ -280,8 +315,8 @@ def rows_of(spark: SparkSession, table: str) -> list[tuple]:
 
 
 def require_lake_tells(spark: SparkSession, log: list[Landed]) -> None:
-    """Compare the published sessions with the oracle, whose ties need the ids that ingest has given to the events."""
-    ids = {row.item_id: row.event_id for row in Table("events").read(spark).select("item_id", "event_id").collect()}
+    """Compare the published sessions with the oracle, told the ids that ingest gave to the events."""
+    ids = dict(Table("events").read(spark).select("item_id", "event_id").collect())
     renamed = [Landed(row.user_id, row.event_time, ids[row.event_id], row.landed) for row in log]
     require_same(told(Table("sessions").read(spark)), renamed, GAP)
 
@@ -327,7 +362,9 @@ def expected(spark, landed_logs, tmp_path_factory) -> dict[str, list[tuple]]:
         pytest.param([2, 0, 3, 2, 1, 0], id="shuffled, some repeated"),
     ],
 )
-def test_daily_runs_in_any_order_end_in_the_tables_of_one_run(spark, landed_logs, expected, tmp_path, monkeypatch, order):
+def test_daily_runs_in_any_order_end_in_the_tables_of_one_run(
+    spark, landed_logs, expected, tmp_path, monkeypatch, order
+):
     Lake(tmp_path, landed_logs).open(monkeypatch)
     for n, day in enumerate(order):
         run(LANDING_DAYS[day], run_id=f"run {n}")
@@ -351,28 +388,104 @@ def test_a_day_delivered_again_with_other_rows_ends_in_the_tables_of_one_run(
     assert rows_of(spark, "sessions") == expected["sessions"]
 
 
+def sparse(*rows: tuple[str, int]) -> list[Landed]:
+    """Make one user's log of (time such as "01 23:50", day of January 2025 on which it landed)."""
+    return [
+        Landed("u", datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}", date(2025, 1, landed))
+        for n, (time, landed) in enumerate(rows)
+    ]
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize(
-    ("first", "second"), [pytest.param("older", "newer", id="in turn"), pytest.param("newer", "older", id="overtaken")]
+    "order", [pytest.param([1, 2, 4], id="forward"), pytest.param([4, 2, 1], id="backward")]
 )
-def test_of_two_runs_at_once_the_one_that_saw_more_wins(
-    spark, landed_logs, expected, tmp_path, monkeypatch, first, second
+def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(spark, tmp_path, monkeypatch, order):
+    # It lies just after midnight, so it moves a session out of a partition that is one day older than itself.
+    log = sparse(("01 23:50", 1), ("02 00:10", 4), ("02 12:00", 2), ("04 12:00", 4))
+    Lake(tmp_path, log).open(monkeypatch)
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
+    for day in order:
+        run(date(2025, 1, day), run_id=f"run {day}")
+    require_lake_tells(spark, log)
+
+
+@pytest.mark.spark
+def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(
+    spark, tmp_path, monkeypatch, caplog
 ):
-    Lake(tmp_path, landed_logs).open(monkeypatch)
+    log = sparse(("01 12:00", 1), ("01 12:10", 4), ("04 12:00", 4))
+    Lake(tmp_path, log).open(monkeypatch)
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
+    run(date(2025, 1, 1), run_id="first")
+    run(date(2025, 1, 4), run_id="fourth")
+    assert "late events changed sessions of 2025-01-01, older than MEANDER_LATE_DAYS=2" in caplog.text
+    stage_sessions(FIRST, run_id="restate")
+    publish("sessions", "restate")
+    require_lake_tells(spark, log)
+
+
+@pytest.mark.spark
+def test_a_late_event_that_is_taken_back_leaves_its_session(spark, tmp_path, monkeypatch):
+    log = sparse(("01 12:00", 1), ("01 12:10", 3), ("02 12:00", 2), ("03 12:00", 3))
+    lake = Lake(tmp_path, log).open(monkeypatch)
+    for day in (1, 2, 3):
+        run(date(2025, 1, day), run_id=f"run {day}")
+    without_it = [row for row in log if row.event_id != "e1"]
+    deliver(without_it, lake.folder / "landing")
+    run(date(2025, 1, 3), run_id="delivered again")
+    require_lake_tells(spark, without_it)
+
+
+def stage_two_runs() -> None:
+    """Stage the sessions of two runs, each from the events that are published when its turn comes."""
     stage_events(*LANDING_DAYS[:2], run_id="older")
     stage_events(*LANDING_DAYS[2:], run_id="newer")
-    # Each reads events of the version that it sees when its turn comes.
     publish("events", "older")
     stage_sessions(*LANDING_DAYS[:2], run_id="older")
     publish("events", "newer")
+    # What landed later holds late events of the first two days, so the newer run stages these too.
     stage_sessions(*LANDING_DAYS[2:], run_id="newer")
 
-    reports = {run_id: publish("sessions", run_id) for run_id in (first, second)}
 
-    # What landed later holds late events of the first two days, so the newer run has staged these too.
-    overtaken = [str(day) for day in LANDING_DAYS[:2]] if first == "newer" else []
-    assert [day for day in reports["older"]["refused"] if day <= str(LANDING_DAYS[1])] == overtaken
-    assert reports["newer"]["refused"] == []
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("order", "overtaken"),
+    [
+        pytest.param(["older", "newer"], [], id="in turn"),
+        pytest.param(["newer", "older"], LANDING_DAYS[:2], id="overtaken"),
+    ],
+)
+def test_of_two_runs_the_one_that_saw_more_wins(
+    spark, landed_logs, expected, tmp_path, monkeypatch, order, overtaken
+):
+    Lake(tmp_path, landed_logs).open(monkeypatch)
+    stage_two_runs()
+
+    refused = {run_id: publish("sessions", run_id)["refused"] for run_id in order}
+
+    assert refused["newer"] == []
+    assert [day for day in refused["older"] if day <= str(LANDING_DAYS[1])] == list(map(str, overtaken))
+    assert rows_of(spark, "sessions") == expected["sessions"]
+
+
+@pytest.mark.spark
+def test_two_runs_that_publish_at_the_same_instant_end_in_the_tables_of_one_run(
+    spark, landed_logs, expected, tmp_path, monkeypatch
+):
+    Lake(tmp_path, landed_logs).open(monkeypatch)
+    stage_two_runs()
+
+    ready = threading.Barrier(2)
+
+    def publish_now(run_id: str) -> dict:
+        ready.wait(timeout=10)
+        return publish("sessions", run_id)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        reports = list(pool.map(publish_now, ("older", "newer")))
+
+    assert reports[1]["refused"] == []
     assert rows_of(spark, "sessions") == expected["sessions"]
 
 

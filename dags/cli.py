@@ -1,0 +1,318 @@
+"""The `meander` command: the steps of the DAGs for a person, without Airflow and in one Spark session."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import date, datetime
+from importlib.metadata import version as installed_version
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from lake import landing, storage
+from lake.errors import MeanderError, SettingsInvalid, TableMissing
+from lake.schemas import TABLES
+from lake.settings import Settings, settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+# Written to a file or a pipe, a table keeps its width: nobody resizes a log.
+out = Console(width=None if sys.stdout.isatty() else 150)
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for a machine to read")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="a UTC date")]
+First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date")]
+Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date, included")]
+
+
+def main() -> None:
+    """Run the command; our own failures end in one line and exit code 1."""
+    try:
+        app()
+    except MeanderError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def as_date(value: datetime | None) -> date | None:
+    """Return the date that was given on the command line."""
+    return value.date() if value else None
+
+
+@app.command()
+def daily(
+    first: First = None,
+    last: Last = None,
+    chunk_days: Annotated[int, typer.Option(min=1, help="days handled by one Spark job a table")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="interests only at every N-th date of a chunk")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Stage, audit and publish events, sessions and interests of each day (or chunk of days), in order."""
+    begins, ends = as_date(first), as_date(last)
+    if begins is None or ends is None or begins > ends:
+        raise SettingsInvalid(
+            f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}"
+        )
+    from expectations import audit
+    from jobs import ingest, interests, sessionize
+    from lake.publish import publish
+    from lake.session import spark_session
+
+    steps: list[tuple[str, Callable[[list[str]], Any], tuple[str, ...]]] = [
+        ("ingest", ingest.main, ("quarantine", "events")),
+        ("sessionize", sessionize.main, ("sessions",)),
+        ("interests", interests.main, ("interests",)),
+    ]
+    days = landing.days_between(begins, ends)
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
+    ) as progress:
+        task = progress.add_task("starting Spark", total=None)
+        spark_session("daily")
+        for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
+            run_id = f"cli-{chunk[0]}-{chunk[-1]}-{datetime.now():%Y%m%dT%H%M%S%f}"  # noqa: DTZ005  a name only
+            for name, job, tables in steps:
+                progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {name}")
+                extra = ["--every", str(every)] if name == "interests" else []
+                job(["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id, *extra])
+                progress.update(
+                    task, description=f"{chunk[0]} to {chunk[-1]}: audit of {' and '.join(tables)}"
+                )
+                audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
+                for table in tables:
+                    publish(table, run_id)
+    _print_days(begins, ends, as_json)
+
+
+@app.command()
+def days(first: First = None, last: Last = None, as_json: AsJson = False) -> None:
+    """Show what each run did: rows in and out, verdict, seconds."""
+    _print_days(as_date(first), as_date(last), as_json)
+
+
+def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
+    from lake.runs import summarize
+
+    runs = summarize(first, last)
+    if as_json:
+        out.print_json(json.dumps([asdict(run) for run in runs], default=str))
+        return
+    names = ["input", "events", "duplicates", "ignored", "quarantined", "sessions", "interests"]
+    grid = Grid("day", *names, "verdict", "seconds", box=box.SIMPLE)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    colors = {"passed": "green", "warned": "yellow", "failed": "red"}
+    for run in runs:
+        numbers = ["-" if (n := getattr(run, name)) is None else f"{n:,}" for name in names]
+        period = str(run.first) if run.first == run.last else f"{run.first} to {run.last}"
+        verdict = f"[{colors.get(run.verdict, 'red')}]{run.verdict}[/]"
+        grid.add_row(period, *numbers, verdict, f"{run.seconds:,.0f}")
+    out.print(grid)
+    for run in runs:
+        if run.postponed:
+            out.print(
+                f"{run.first}: late events changed sessions of {', '.join(run.postponed)}; see docs/runbook.md#late-data"
+            )
+
+
+@app.command()
+def tables(as_json: AsJson = False) -> None:
+    """Show the published tables: version, rows, dates, size."""
+    from lake.table import Table
+
+    found = []
+    for name, spec in TABLES.items():
+        table = Table.find(name)
+        rows = table.rows_by("dt") if table else {}
+        found.append(
+            {
+                "table": name,
+                "one row": spec.meaning,
+                "version": table.version if table else None,
+                "rows": sum(rows.values()),
+                "first": min(rows, default=None),
+                "last": max(rows, default=None),
+                "partitions": len(rows),
+                "files": len(table.files) if table else 0,
+                "bytes": sum(file.bytes for file in table.files) if table else 0,
+            }
+        )
+    if as_json:
+        out.print_json(json.dumps(found, default=str))
+        return
+    grid = Grid(*found[0], box=box.SIMPLE)
+    for entry in found:
+        grid.add_row(
+            *("-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in entry.values())
+        )
+    out.print(grid)
+    out.print(f"lake: {settings().lake}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    table: Annotated[str, typer.Argument(help=f"one of {', '.join(TABLES)}")],
+    day: Day = None,
+    limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows of one published partition (the newest by default), without Spark."""
+    if table not in TABLES:
+        raise SettingsInvalid(f"there is no table {table!r}; choose one of {', '.join(TABLES)}")
+    from lake.table import Table
+
+    pinned = Table(table)
+    partitions = pinned.rows_by("dt")
+    wanted = as_date(day) or max(partitions, default=None)
+    if wanted not in partitions:
+        known = f"{min(partitions)} to {max(partitions)}" if partitions else "no partition"
+        raise TableMissing(f"{table} has no rows of {wanted}; it holds {known}")
+    rows = pinned.head(wanted, limit)
+    if as_json:
+        out.print_json(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        grid = Grid(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in row.items():
+            text = (
+                f"{value[:5]} ... {len(value)} in all"
+                if isinstance(value, list) and len(value) > 5
+                else str(value)
+            )
+            grid.add_row(f"[bold]{name}[/]", text)
+        out.print(grid, "")
+    out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
+
+
+@app.command(name="settings")
+def show_settings(as_json: AsJson = False) -> None:
+    """Show every setting: its variable, value and meaning."""
+    values = settings().model_dump(mode="json")
+    if as_json:
+        out.print_json(json.dumps({f"MEANDER_{name.upper()}": value for name, value in values.items()}))
+        return
+    grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
+    for name, field in Settings.model_fields.items():
+        grid.add_row(f"MEANDER_{name.upper()}", str(values[name]), field.description)
+    out.print(grid)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def simulate(context: typer.Context) -> None:
+    """Write a synthetic log of any size into the landing (`meander simulate --help` for its options)."""
+    from jobs import simulate as job
+
+    job.main(context.args)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check Python, Java, Spark, the lake and the landing: what is wrong, and how to mend it."""
+    checks = [
+        ("settings", _check_settings),
+        ("python", _check_python),
+        ("java", _check_java),
+        ("spark", _check_spark),
+        ("lake", _check_lake),
+        ("source", _check_source),
+        ("landing", _check_landing),
+    ]
+    results = []
+    for name, check in checks:
+        try:
+            results.append({"check": name, "ok": True, "found": check()})
+        except Exception as error:  # noqa: BLE001  a doctor reports whatever is wrong and goes on
+            results.append({"check": name, "ok": False, "found": str(error)})
+    if as_json:
+        out.print_json(json.dumps(results))
+    else:
+        for result in results:
+            mark = "[green]ok   [/]" if result["ok"] else "[bold red]wrong[/]"
+            out.print(f"{mark} {result['check']:<9}{result['found']}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
+
+
+def _check_settings() -> str:
+    return f"lake {settings().lake}, landing {settings().landing}, source {settings().source}"
+
+
+def _check_python() -> str:
+    if sys.version_info[:2] != (3, 11):
+        raise RuntimeError(f"found Python {sys.version.split()[0]}, need 3.11; run `make setup`")
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _check_java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise RuntimeError(
+            "found no java on the PATH; install a Java 17 runtime, such as openjdk-17-jre-headless"
+        )
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+    version = said.split('"')[1]
+    if int(version.split(".")[0]) < 17:
+        raise RuntimeError(f"found Java {version}, need 17 or newer; install openjdk-17-jre-headless")
+    return f"{version} at {java}"
+
+
+def _check_spark() -> str:
+    from lake.session import spark_session
+
+    began = datetime.now()  # noqa: DTZ005  a duration only
+    spark = spark_session("doctor")
+    rows = spark.range(1000).count()
+    seconds = (datetime.now() - began).total_seconds()  # noqa: DTZ005
+    return f"{installed_version('pyspark')} on {settings().spark_master or 'local[*]'}, counted {rows} rows in {seconds:.0f} s"
+
+
+def _check_lake() -> str:
+    from lake.table import Table
+
+    probe = storage.join(settings().lake, "_runs", "doctor", "probe.json")
+    storage.write_json(probe, {"written": True})
+    if storage.read_json(probe) != {"written": True}:
+        raise RuntimeError(
+            f"{settings().lake}: what was written could not be read back; check rights and free space"
+        )
+    fs, inner = storage.filesystem(probe)
+    fs.rm(inner.rsplit("/", 1)[0], recursive=True)
+    published = [name for name in TABLES if Table.find(name)]
+    return f"writable, published: {', '.join(published) or 'nothing yet; run `meander daily`'}"
+
+
+def _check_source() -> str:
+    from jobs.source import load_source
+
+    source = load_source(settings().source)
+    return f"{source.name}: {source.description.strip()}"
+
+
+def _check_landing() -> str:
+    from jobs.raw_rows import check_files
+    from jobs.source import load_source
+
+    names = storage.list_files(settings().landing)
+    found = sorted({name.split("/")[0].removeprefix("dt=") for name in names if name.startswith("dt=")})
+    if not found:
+        raise RuntimeError(
+            f"{settings().landing} holds no dt=YYYY-MM-DD/ folder; put the log's files there, "
+            "under the day on which they arrived"
+        )
+    newest = date.fromisoformat(found[-1])
+    check_files(load_source(settings().source), landing.files(newest))
+    gaps = [d for d in landing.days_between(date.fromisoformat(found[0]), newest) if str(d) not in found]
+    missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
+    return f"{len(found)} days, {found[0]} to {found[-1]}{missing}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What each run did, from the manifests, verdicts and commits that it left: the table at the end of `meander daily`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from lake import storage
+from lake.schemas import TABLES
+from lake.settings import settings
+from lake.staging import Staged, Verdict, read_staged_in, read_verdict_in
+from lake.table import Table
+
+ORDER = ("failed", "not audited", "not published", "warned", "passed")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run, a day or a chunk of days, in numbers; a number is None when that table has not been staged.
+
+    Attributes:
+        input, duplicates, ignored, quarantined: input rows, and what became of those that are not events.
+        verdict: the worst over its tables: failed, not audited, not published, warned or passed.
+        seconds: from the start of its first stage to its last audit, waiting included.
+        postponed: session partitions older than the lookback for late events, left to a backfill.
+    """
+
+    first: date
+    last: date
+    run_id: str
+    input: int | None
+    events: int | None
+    duplicates: int | None
+    ignored: int | None
+    quarantined: int | None
+    sessions: int | None
+    interests: int | None
+    verdict: str
+    seconds: float
+    postponed: list[str]
+
+
+def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
+    """Return the runs whose days touch `first` to `last`, by day, then by start."""
+    root = storage.join(settings().lake, "_runs")
+    folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
+    published = {name: Table.find(name) for name in TABLES}
+    runs = []
+    for staged in found:
+        days = [(s.first, s.last) for s, _ in staged.values()]
+        touches = (first is None or max(d[1] for d in days) >= first) and (last is None or min(d[0] for d in days) <= last)
+        if touches:
+            runs.append((min(s.started for s, _ in staged.values()), _summary(staged, published)))
+    return [run for _, run in sorted(runs, key=lambda pair: (pair[1].first, pair[1].last, pair[0]))]
+
+
+def _read(folder: str) -> dict[str, tuple[Staged, Verdict | None]]:
+    return {
+        table: (staged, read_verdict_in(folder, table))
+        for table in TABLES
+        if (staged := read_staged_in(folder, table)) is not None
+    }
+
+
+def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[str, Table | None]) -> RunSummary:
+    def rows(table: str) -> int | None:
+        return staged[table][0].rows if table in staged else None
+
+    def state(table: str) -> str:
+        what, verdict = staged[table]
+        if verdict is None or verdict.stage_id != what.stage_id:
+            return "not audited"
+        if verdict.verdict == "failed":
+            return "failed"
+        version = published[table].delta.transaction_version(f"run={what.run_id}") if published[table] else None  # type: ignore[union-attr]
+        return verdict.verdict if (version or 0) >= what.sequence else "not published"
+
+    anyone = next(iter(staged.values()))[0]
+    counts = staged["events"][0].counts if "events" in staged else {}
+    duplicates = counts["accepted"] - (rows("events") or 0) if counts else None
+    begins = min(datetime.fromisoformat(s.started).timestamp() for s, _ in staged.values())
+    ends = max(
+        datetime.fromisoformat(v.audited).timestamp()
+        if v and v.audited
+        else datetime.fromisoformat(s.started).timestamp() + s.seconds
+        for s, v in staged.values()
+    )
+    return RunSummary(
+        first=anyone.first,
+        last=anyone.last,
+        run_id=anyone.run_id,
+        input=counts.get("input"),
+        events=rows("events"),
+        duplicates=duplicates,
+        ignored=counts.get("ignored"),
+        quarantined=rows("quarantine"),
+        sessions=rows("sessions"),
+        interests=rows("interests"),
+        verdict=min((state(table) for table in staged), key=ORDER.index),
+        seconds=round(ends - begins, 1),
+        postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],
+    )

@@ -1,0 +1,194 @@
+"""Measure the daily pipeline on a simulated log: `make bench`, or `python -m tests.bench.daily --events 5_000_000`.
+
+Prints seconds and events per second of each step, the peak memory of Python and the JVM together, whether rows are
+conserved, whether the sessions of a sample of users are those of the naive oracle, and, in the same run, how long
+DuckDB takes to cut the same events into the same sessions.
+"""
+
+import argparse
+import logging
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import duckdb
+import psutil
+from rich.console import Console
+from rich.table import Table as Grid
+
+from expectations import audit
+from jobs import ingest, interests, sessionize, simulate
+from lake.landing import days_between
+from lake.publish import publish
+from lake.runs import summarize
+from lake.table import Table
+from tests.session_oracle import sessions as oracle
+
+FIRST = date(2025, 1, 1)
+STEPS: list[tuple[str, Callable[[list[str]], Any], tuple[str, ...]]] = [
+    ("ingest", ingest.main, ("quarantine", "events")),
+    ("sessionize", sessionize.main, ("sessions",)),
+    ("interests", interests.main, ("interests",)),
+]
+
+
+class PeakMemory(threading.Thread):
+    """Watch the resident memory of this process and its children, the JVM among them."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while not self.done.wait(0.25):
+            total = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, total)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time that the block takes to `seconds[name]`."""
+    began = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - began
+
+
+def files_of(name: str) -> list[str]:
+    """Return the paths of a table's live files."""
+    table = Table(name)
+    return [f"{table.path}/{file.path}" for file in table.files]
+
+
+def duckdb_sessions(gap_minutes: int) -> int:
+    """Cut all published events by the same rule in DuckDB, events included, and return how many sessions there are."""
+    query = f"""
+    with once as (
+        select distinct on (event_id) user_id, event_time, event_id, behavior, item_id, category_id, price
+        from read_parquet({files_of("events")}, hive_partitioning = false)),
+    gaps as (
+        select *, lag(event_time) over w as previous from once
+        window w as (partition by user_id order by event_time, event_id)),
+    chains as (
+        select *, coalesce(event_time - previous > interval {gap_minutes} minute, true) as opens from gaps),
+    begun as (
+        select *, last_value(case when opens then event_time end ignore nulls) over
+            (partition by user_id order by event_time, event_id rows unbounded preceding) as chain from chains),
+    marked as (
+        select *, opens or (previous < date_trunc('day', event_time)
+            and chain < date_trunc('day', event_time) - interval 1 day) as starts from begun),
+    numbered as (
+        select *, sum(starts::int) over
+            (partition by user_id order by event_time, event_id rows unbounded preceding) as n from marked)
+    select count(*) from (
+        select user_id, n, min(event_time), max(event_time),
+            list((event_time, event_id, behavior, item_id, category_id, price) order by event_time, event_id)
+        from numbered group by user_id, n)
+    """
+    with duckdb.connect() as db:
+        db.execute("set timezone = 'UTC'; set threads = 2")
+        return int(db.execute(query).fetchall()[0][0])
+
+
+def sample_agrees(share: int, gap_minutes: int) -> tuple[int, int]:
+    """Compare the sessions of one in `share` users with the oracle's; return users and sessions compared.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    with duckdb.connect() as db:
+        db.execute("set timezone = 'UTC'")
+        chosen = f"hash(user_id) % {share} = 0"
+        log = db.execute(
+            "select distinct user_id, epoch_us(event_time), event_id "
+            f"from read_parquet({files_of('events')}, hive_partitioning = false) where {chosen}"
+        ).fetchall()
+        found = db.execute(
+            "select user_id, list_transform(events, e -> e.event_id) "
+            f"from read_parquet({files_of('sessions')}, hive_partitioning = false) where {chosen}"
+        ).fetchall()
+    epoch = simulate_epoch()
+    wanted = oracle(((u, epoch + timedelta(microseconds=t), e) for u, t, e in log), timedelta(minutes=gap_minutes))
+    assert sorted((user, tuple(ids)) for user, ids in found) == sorted(wanted)
+    return len({user for user, _ in wanted}), len(wanted)
+
+
+def simulate_epoch() -> Any:
+    """Return 1970-01-01 as the oracle wants its times: naive UTC."""
+    from datetime import datetime
+
+    return datetime(1970, 1, 1)  # noqa: DTZ001
+
+
+def main() -> None:
+    """Run everything and print two tables."""
+    parser = argparse.ArgumentParser(prog="tests.bench.daily", description=__doc__)
+    parser.add_argument("--events", type=lambda text: int(text.replace("_", "")), default=5_000_000)
+    parser.add_argument("--days", type=int, default=10)
+    args = parser.parse_args()
+    out = Console(width=110)
+    logging.disable(logging.INFO)
+    last = FIRST + timedelta(days=args.days - 1)
+    seconds: dict[str, float] = defaultdict(float)
+    memory = PeakMemory()
+    with tempfile.TemporaryDirectory(prefix="meander-bench-") as folder:
+        variables = {
+            "MEANDER_LAKE": f"{folder}/lake",
+            "MEANDER_LANDING": f"{folder}/landing",
+            "MEANDER_SOURCE": "canonical",
+            # No late event is left to a backfill: the sessions are compared with those of the whole log.
+            "MEANDER_LATE_DAYS": str(args.days),
+        }
+        with mock.patch.dict("os.environ", variables):
+            with timed(seconds, "simulate"):
+                simulate.main(["--events", str(args.events), "--days", str(args.days), "--from", str(FIRST)])
+            size = sum(file.stat().st_size for file in Path(folder, "landing").rglob("*") if file.is_file())
+            memory.start()
+            for day in days_between(FIRST, last):
+                for name, job, tables in STEPS:
+                    with timed(seconds, name):
+                        job(["--day", str(day), "--run-id", f"bench-{day}"])
+                    with timed(seconds, f"audit of {' and '.join(tables)}"):
+                        audit.main([*(a for t in tables for a in ("--table", t)), "--run-id", f"bench-{day}"])
+                    for table in tables:
+                        with timed(seconds, "publish"):
+                            publish(table, f"bench-{day}")
+            memory.done.set()
+            runs = summarize()
+            staged = Table("sessions").rows_by("dt")
+            with timed(seconds, "DuckDB sessions"):
+                by_duckdb = duckdb_sessions(gap_minutes=30)
+            with timed(seconds, "sessionize the range"):
+                sessionize.main(["--from", str(FIRST), "--to", str(last), "--run-id", "bench-range"])
+            users, compared = sample_agrees(share=20, gap_minutes=30)
+
+    rows = sum(run.input or 0 for run in runs)
+    kept = sum((r.events or 0) + (r.duplicates or 0) + (r.ignored or 0) + (r.quarantined or 0) for r in runs)
+    grid = Grid("step", "seconds", "input rows a second")
+    for name, spent in seconds.items():
+        grid.add_row(name, f"{spent:,.1f}", f"{rows / spent:,.0f}")
+    out.print(grid)
+    out.print(f"landing: {rows:,} rows in {args.days} days, {size / 2**20:,.0f} MiB")
+    out.print(f"rows in = events + duplicates + ignored + quarantined: {rows:,} = {kept:,}: {rows == kept}")
+    out.print(f"sessions: {sum(staged.values()):,} by the daily runs, {by_duckdb:,} by DuckDB over everything")
+    out.print(f"oracle: {compared:,} sessions of {users:,} users are the same")
+    out.print(f"peak memory of Python and the JVM: {memory.peak / 2**30:.1f} GiB")
+    ratio = seconds["sessionize the range"] / seconds["DuckDB sessions"]
+    out.print(f"one sessionize job over the range, staged, takes {ratio:.1f} times what DuckDB takes to cut the same sessions")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""One Spark session for all tests, and a lake and landing of their own for each."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _settings_of_the_tests() -> Iterator[None]:
+    """Set what a shell may not leak into the tests, before any Spark session is made."""
+    patch = pytest.MonkeyPatch()
+    for name in ("MEANDER_SPARK_MASTER", "MEANDER_SOURCE", "MEANDER_LAKE", "MEANDER_LANDING", "SPARK_REMOTE"):
+        patch.delenv(name, raising=False)
+    # Tiny inputs: two shuffle partitions are quicker than two hundred, and still more than one.
+    patch.setenv("MEANDER_SHUFFLE_PARTITIONS", "2")
+    patch.setenv("MEANDER_DRIVER_MEMORY", "2g")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def spark(_settings_of_the_tests: None) -> Any:
+    """Return the session that jobs get too: they ask for the one of this process."""
+    from lake.session import spark_session
+
+    return spark_session("tests")
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the settings at an empty lake and landing of this test, and return the folder that holds both."""
+    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("MEANDER_LANDING", str(tmp_path / "landing"))
+    monkeypatch.setenv("MEANDER_SOURCE", "canonical")
+    return tmp_path
+
+
+@pytest.fixture
+def land(lake: Path) -> Callable[..., Path]:
+    """Write rows (dicts of the canonical columns, or ready text lines) as a landing file of a day."""
+
+    def write(day: date | str, rows: list[dict[str, Any] | str], name: str = "part-0.jsonl") -> Path:
+        file = lake / "landing" / f"dt={day}" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        file.write_text("".join(f"{line}\n" for line in lines))
+        return file
+
+    return write

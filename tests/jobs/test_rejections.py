@@ -1,0 +1,223 @@
+"""Why a row cannot be an event: every reason, by rows that really arrive, and how times are read."""
+
+import json
+
+import pytest
+import yaml
+from pyspark.sql import functions as F
+
+from jobs import ingest
+from jobs.rejections import REASONS, event_time
+from jobs.source import Time
+
+pytestmark = pytest.mark.spark
+
+GOOD = {"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}
+
+
+def line(**changes):
+    """Make a good JSON line of 2 March 2025, but for the fields given; `...` leaves a field out."""
+    fields = {key: value for key, value in {**GOOD, **changes}.items() if value is not ...}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def ingested(spark, lake, name, content):
+    """Deliver a file on 2 March 2025 and ingest it; return the counts and {row as quarantined: reason}."""
+    file = lake / "landing" / "dt=2025-03-02" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    events, quarantine = ingest.main(["--day", "2025-03-02", "--run-id", "r"])
+    return events.counts, {row.raw: row.reason for row in quarantine.read(spark).collect()}
+
+
+def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_MAX_FIELD_LENGTH", "20")
+    monkeypatch.setenv("MEANDER_TIME_FLOOR", "2010-01-01")
+    rejected = {
+        # Nothing else can be said of a row whose bytes are no text: U+FFFD stands where they were.
+        line(user_id="u�"): "undecodable",
+        # One line is one object, from its first character to its last.
+        line()[:-1]: "malformed_line",
+        line() + line(): "malformed_line",
+        f"[{line()}]": "malformed_line",
+        f"{line()},": "malformed_line",
+        "view u i": "malformed_line",
+        "null": "malformed_line",
+        "": "malformed_line",
+        line(user_id="u" * 21): "field_too_long",
+        line(item_id="i" * 21): "field_too_long",
+        line(category_id="c" * 21): "field_too_long",
+        line(behavior="search", query="q" * 21): "field_too_long",
+        line(event_time=None): "missing_time",
+        line(event_time=...): "missing_time",
+        line(event_time="  "): "missing_time",
+        line(event_time="yesterday"): "unparsable_time",
+        line(event_time="2025-02-30T10:00:00Z"): "unparsable_time",
+        line(event_time="2025-03-02"): "unparsable_time",  # a date without a time of day
+        line(event_time="10:00"): "unparsable_time",
+        line(event_time="2009-12-31T23:59:59.999999Z"): "time_before_floor",
+        line(event_time="2025-03-03T00:00:00Z"): "time_after_landing",
+        line(event_time="2025-03-02T20:00:00-05:00"): "time_after_landing",  # 01:00 UTC on the next day
+        line(user_id=None): "missing_user",
+        line(user_id=...): "missing_user",
+        line(user_id=" "): "missing_user",
+        line(behavior="like"): "unknown_behavior",
+        line(behavior="View"): "unknown_behavior",
+        line(behavior=None): "unknown_behavior",
+        line(item_id=None): "missing_item",
+        line(behavior="purchase", item_id=""): "missing_item",
+        line(price="free"): "invalid_price",
+        line(price="12,50"): "invalid_price",
+        line(price="NaN"): "invalid_price",
+        line(price=100_000_000_000_000): "invalid_price",  # one digit more than the column holds
+        line(price=-0.01): "negative_price",
+    }
+    # Broken in many ways, and with each row in one way less: the first reason of the list is told.
+    much = {"user_id": None, "behavior": "like", "item_id": None, "price": -1}
+    rejected |= {
+        "{� " + line(query="q" * 21, event_time=None, **much): "undecodable",
+        "{{ " + line(query="q" * 21, event_time=None, **much): "malformed_line",
+        line(query="q" * 21, event_time=None, **much): "field_too_long",
+        line(event_time=None, **much): "missing_time",
+        line(event_time="soon", **much): "unparsable_time",
+        line(event_time="1999-12-31T00:00:00Z", **much): "time_before_floor",
+        line(event_time="2039-12-31T00:00:00Z", **much): "time_after_landing",
+        line(**much): "missing_user",
+        line(**{**much, "user_id": "u"}): "unknown_behavior",
+        line(item_id=None, price="free"): "missing_item",
+    }
+    accepted = [
+        line(user_id="u" * 20),
+        line(event_time="2010-01-01T00:00:00Z"),  # the floor itself
+        line(event_time="2025-03-02T23:59:59.999999Z"),
+        line(event_time="2025-03-02 23:30"),  # no zone is UTC
+        line(behavior="search", item_id=None, query="q"),  # only a search needs no item
+        line(price=0),
+        line(price=""),  # no price is none, not a wrong one
+        line(user_id=7, item_id=12345678901234567890),  # numbers are ids too
+    ]
+    content = "\n".join([*rejected, *accepted]).encode().replace("�".encode(), b"\xff")
+
+    counts, found = ingested(spark, lake, "log.jsonl", content)
+
+    assert found == rejected
+    assert set(found.values()) == set(REASONS), "each reason has a row here"
+    assert (counts["input"], counts["accepted"], counts["quarantined"]) == (53, len(accepted), len(rejected))
+
+
+def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
+    source = {
+        "name": "till",
+        "description": "the export of a till, in an encoding and with times of its own",
+        "format": "csv",
+        "delimiter": ";",
+        "encoding": "gb18030",
+        "columns": ["谁", "何时", "做", "什么", "元"],
+        "user_id": "谁",
+        "item_id": "什么",
+        "price": "元",
+        "time": {"column": "何时", "format": "dd.MM.yyyy HH:mm", "zone": "Asia/Shanghai"},
+        "behavior": {"column": "做", "values": {"买": "purchase", "看": "view", "退": "ignore"}},
+    }
+    (lake / "till.yaml").write_text(yaml.safe_dump(source, allow_unicode=True), encoding="utf-8")
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "till.yaml"))
+    rejected = {
+        "坏�;02.03.2025 10:00;买;茶;1": "undecodable",
+        "甲;02.03.2025 10:00;买;茶": "malformed_line",  # a column too few
+        "甲;02.03.2025 10:00;买;茶;1;2": "malformed_line",  # a column too many
+        '"甲;02.03.2025 10:00;买;茶;1': "malformed_line",  # a quote that nobody closes
+        "": "malformed_line",
+        "甲" * 1025 + ";02.03.2025 10:00;买;茶;1": "field_too_long",
+        "甲;;买;茶;1": "missing_time",
+        "甲;2.3.2025 10:00;买;茶;1": "unparsable_time",
+        "甲;2025-03-02 10:00;买;茶;1": "unparsable_time",
+        "甲;01.01.1999 10:00;买;茶;1": "time_before_floor",
+        "甲;03.03.2025 08:00;买;茶;1": "time_after_landing",  # midnight UTC in Shanghai
+        ";02.03.2025 10:00;买;茶;1": "missing_user",
+        "甲;02.03.2025 10:00;卖;茶;1": "unknown_behavior",
+        "甲;02.03.2025 10:00;买;;1": "missing_item",
+        "甲;02.03.2025 10:00;买;茶;一": "invalid_price",
+        "甲;02.03.2025 10:00;买;茶;-1": "negative_price",
+    }
+    ignored = [
+        "甲;02.03.2025 10:00;退;茶;1",
+        ";;退;;",  # whatever else may be wrong with it
+    ]
+    accepted = [
+        '"甲;乙";02.03.2025 10:00;看;"双""引""号"; 2.5 ',
+        "丙;03.03.2025 07:59;看;C:\\;",
+    ]
+    header = ";".join(source["columns"])
+    text = "\r\n".join([header, *rejected, *ignored, *accepted])
+    # 0xff begins no character of gb18030.
+    content = b"\xff".join(part.encode("gb18030") for part in text.split("�"))
+
+    counts, found = ingested(spark, lake, "till.csv", content)
+
+    assert found == rejected
+    assert set(found.values()) == set(REASONS), "each reason has a row here"
+    assert (counts["input"], counts["accepted"], counts["ignored"]) == (20, len(accepted), len(ignored))
+
+
+def test_how_event_times_are_read(spark):
+    expected = {
+        ("epoch_s", "UTC"): {
+            "1740909600": "2025-03-02 10:00:00",
+            " 1740909600.25 ": "2025-03-02 10:00:00.25",
+            "-1": "1969-12-31 23:59:59",
+            "253402300799": "9999-12-31 23:59:59",
+            "253402300800": None,  # the year 10000
+            "999999999999999999": None,
+            "1740909600s": None,
+            "": None,
+        },
+        ("epoch_ms", "Asia/Shanghai"): {  # an epoch has no zone to be in
+            "1740909600001": "2025-03-02 10:00:00.001",
+            "2025-03-02 10:00:00": None,
+        },
+        ("epoch_us", "UTC"): {
+            "1740909600000001": "2025-03-02 10:00:00.000001",
+        },
+        ("iso8601", "UTC"): {
+            "2025-03-02T10:00:00": "2025-03-02 10:00:00",
+            "2025-03-02 10:00": "2025-03-02 10:00:00",
+            "2025-03-02T10:00:00.123456789Z": "2025-03-02 10:00:00.123456",
+            "2025-03-02T10:00:00+08:00": "2025-03-02 02:00:00",
+            "2025": None,
+            "2025-13-02T10:00:00": None,
+        },
+        ("iso8601", "Asia/Shanghai"): {
+            "2025-03-02T10:00:00": "2025-03-02 02:00:00",
+            "2025-03-02 10:00:00.5": "2025-03-02 02:00:00.5",
+            # What says its zone is in that one.
+            "2025-03-02T10:00:00Z": "2025-03-02 10:00:00",
+            "2025-03-02 10:00:00 UTC": "2025-03-02 10:00:00",
+            "2025-03-02T10:00:00 GMT": "2025-03-02 10:00:00",
+            "2025-03-02T10:00:00+08": "2025-03-02 02:00:00",
+            "2025-03-02T10:00:00-0500": "2025-03-02 15:00:00",
+        },
+        ("iso8601", "America/New_York"): {
+            "2025-03-09T01:59:00": "2025-03-09 06:59:00",
+            "2025-03-09T03:00:00": "2025-03-09 07:00:00",  # summer time began a minute after the line above
+        },
+        ("yyyy-MM-dd HH:mm:ss 'UTC'", "UTC"): {
+            "2025-03-02 10:00:00 UTC": "2025-03-02 10:00:00",
+            "2025-03-02 10:00:00": None,
+        },
+        ("dd.MM.yyyy HH:mm", "Asia/Shanghai"): {
+            "02.03.2025 10:00": "2025-03-02 02:00:00",
+            "30.02.2025 10:00": None,
+        },
+    }
+    texts = sorted({text for cases in expected.values() for text in cases})
+    rows = spark.createDataFrame([(text, (text,)) for text in texts], "text string, values struct<t: string>")
+
+    read = {
+        key: event_time(Time(column="t", format=key[0], zone=key[1])).cast("string").alias(str(n))
+        for n, key in enumerate(expected)
+    }
+    found = {row["text"]: row for row in rows.select(F.col("text"), *read.values()).collect()}
+
+    assert {
+        key: {text: found[text][str(n)] for text in cases} for n, (key, cases) in enumerate(expected.items())
+    } == expected

@@ -1,0 +1,247 @@
+"""Publishing: one commit replaces exactly what the run owns, once, and never by something older."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from lake import publish as publishing
+from lake.errors import CommitContended, NotStaged, PublishRefused, TableMissing
+from lake.publish import publish
+from lake.table import Table
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
+
+
+def raws() -> list:
+    """Return (dt, raw) of everything that readers of `quarantine` see."""
+    return read_files(Table("quarantine"), "raw")
+
+
+def staged_and_published(run_id: str, rows: list, owns: list, basis: int) -> dict:
+    stage_files("quarantine", run_id, rows, owns, basis)
+    return publish("quarantine", run_id)
+
+
+# ---- what a publish replaces ----
+
+
+def test_a_publish_replaces_the_days_it_owns_and_no_others(lake):
+    first = rejected(JAN_1, "a", "b", "c") + rejected(JAN_2, "d") + rejected(JAN_3, "e")
+    staged_and_published("first", first, [JAN_1, JAN_2, JAN_3], basis=1)
+    # The first day shrank to another row, the second became empty, the third is not this run's business.
+    done = staged_and_published("second", rejected(JAN_1, "x"), [JAN_1, JAN_2], basis=2)
+    assert raws() == [(JAN_1, "x"), (JAN_3, "e")]
+    assert done == {
+        "table": "quarantine",
+        "run_id": "second",
+        "version": 2,
+        "rows": 1,
+        "partitions": 2,
+        "refused": [],
+        "verdict": "passed",
+        "docs": "/docs/page.html",
+        "already": False,
+    }
+
+
+def test_a_landing_day_is_replaced_on_whatever_dates_its_events_lie(lake):
+    def events(run_id: str, landed, *ids_and_dates) -> None:
+        rows = [
+            {"event_id": i, "user_id": "u", "event_time": datetime(dt.year, dt.month, dt.day, tzinfo=UTC)}
+            | {"dt": dt, "landed": landed}
+            for i, dt in ids_and_dates
+        ]
+        stage_files("events", run_id, rows, [landed], basis=int(run_id))
+        publish("events", run_id)
+
+    events("1", JAN_1, ("a", JAN_1))
+    events("2", JAN_2, ("b", JAN_1), ("c", JAN_2))
+    # Delivered again: the late event is gone, another has come, and what landed the day before stays.
+    events("3", JAN_2, ("d", JAN_2))
+    assert read_files(Table("events"), "event_id") == [(JAN_1, "a"), (JAN_2, "d")]
+
+
+def test_the_commit_says_what_it_was_made_from(lake):
+    staged = stage_files("quarantine", "r", rejected(JAN_1, "a"), [JAN_1, JAN_2], 7, audited="warned")
+    publish("quarantine", "r")
+    said = Table("quarantine").commits()[0]
+    assert (said["run_id"], said["stage_id"], said["verdict"]) == ("r", staged.stage_id, "warned")
+    assert (said["first"], said["last"], said["rows"]) == ("2025-01-01", "2025-01-02", "1")
+
+
+# ---- publishing again ----
+
+
+def test_publishing_twice_is_a_no_op(lake):
+    first = staged_and_published("r", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    again = publish("quarantine", "r")
+    assert again == {**first, "already": True}
+    assert Table("quarantine").version == first["version"]
+
+
+def test_publishing_again_does_not_bring_back_what_another_run_has_replaced(lake):
+    staged_and_published("first", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    staged_and_published("second", rejected(JAN_1, "b"), [JAN_1], basis=2)
+    assert publish("quarantine", "first")["already"]
+    assert raws() == [(JAN_1, "b")]
+
+
+def test_a_run_that_stages_and_audits_again_publishes_anew(lake):
+    staged_and_published("r", rejected(JAN_1, "a", "b"), [JAN_1], basis=1)
+    done = staged_and_published("r", rejected(JAN_1, "c"), [JAN_1], basis=2)
+    assert not done["already"]
+    assert raws() == [(JAN_1, "c")]
+
+
+# ---- what is not published ----
+
+
+def not_audited() -> None:
+    stage_files("quarantine", "r", rejected(JAN_1, "new"), [JAN_1], 2, audited="")
+
+
+def failed() -> None:
+    stage_files("quarantine", "r", rejected(JAN_1, "new"), [JAN_1], 2, audited="failed")
+
+
+def staged_again() -> None:
+    stage_files("quarantine", "r", rejected(JAN_1, "new"), [JAN_1], 2)
+    stage_files("quarantine", "r", rejected(JAN_1, "newer"), [JAN_1], 3, audited="")
+
+
+@pytest.mark.parametrize(
+    ("staging", "error", "says"),
+    [
+        pytest.param(lambda: None, NotStaged, "run 'r' has staged nothing for quarantine", id="nothing staged"),
+        pytest.param(not_audited, PublishRefused, "quarantine of run 'r' has not been audited", id="no audit"),
+        pytest.param(failed, PublishRefused, "quarantine of run 'r' failed its audit: prices are prices", id="failed audit"),
+        pytest.param(staged_again, PublishRefused, "was staged again after its audit", id="staged again after the audit"),
+    ],
+)
+def test_what_has_not_passed_its_audit_is_refused_and_readers_keep_what_they_had(lake, staging, error, says):
+    staged_and_published("before", rejected(JAN_1, "old"), [JAN_1], basis=1)
+    staging()
+    with pytest.raises(error, match=says):
+        publish("quarantine", "r")
+    assert raws() == [(JAN_1, "old")]
+    assert Table("quarantine").version == 1
+
+
+def test_a_refused_first_publish_makes_no_table(lake):
+    not_audited()
+    with pytest.raises(PublishRefused):
+        publish("quarantine", "r")
+    assert Table.find("quarantine") is None
+
+
+def test_a_refused_run_goes_through_once_it_is_mended(lake):
+    failed()
+    with pytest.raises(PublishRefused):
+        publish("quarantine", "r")
+    staged_and_published("r", rejected(JAN_1, "mended"), [JAN_1], basis=3)
+    assert raws() == [(JAN_1, "mended")]
+
+
+# ---- the basis ----
+
+
+def test_a_day_is_not_replaced_by_one_of_an_older_basis_while_the_other_days_of_the_run_go_through(lake):
+    staged_and_published("newer", rejected(JAN_2, "from 5"), [JAN_2], basis=5)
+    done = staged_and_published("older", rejected(JAN_1, "from 4") + rejected(JAN_2, "from 4"), [JAN_1, JAN_2], basis=4)
+    assert done["refused"] == ["2025-01-02"]
+    assert raws() == [(JAN_1, "from 4"), (JAN_2, "from 5")]
+    assert (Table("quarantine").basis(JAN_1), Table("quarantine").basis(JAN_2)) == (4, 5)
+    assert json.loads(Table("quarantine").commits()[0]["refused"]) == ["2025-01-02"]
+
+
+def test_a_run_whose_days_are_all_overtaken_changes_nothing_but_counts_as_published(lake):
+    staged_and_published("newer", rejected(JAN_1, "from 5"), [JAN_1], basis=5)
+    done = staged_and_published("older", rejected(JAN_1, "from 4"), [JAN_1], basis=4)
+    assert (done["refused"], done["already"]) == (["2025-01-01"], False)
+    assert publish("quarantine", "older")["already"]
+    assert raws() == [(JAN_1, "from 5")]
+
+
+def test_a_day_published_as_empty_has_a_basis_too(lake):
+    staged_and_published("newer", [], [JAN_1], basis=5)
+    assert staged_and_published("older", rejected(JAN_1, "from 4"), [JAN_1], basis=4)["refused"] == ["2025-01-01"]
+    assert raws() == []
+
+
+def test_of_two_runs_of_the_same_basis_the_later_publish_counts(lake):
+    staged_and_published("one", rejected(JAN_1, "one"), [JAN_1], basis=5)
+    assert staged_and_published("two", rejected(JAN_1, "two"), [JAN_1], basis=5)["refused"] == []
+    assert raws() == [(JAN_1, "two")]
+
+
+def test_a_basis_outlives_the_clean_up_of_the_log(lake):
+    staged_and_published("newer", rejected(JAN_1, "from 5"), [JAN_1], basis=5)
+    staged_and_published("other", rejected(JAN_2, "from 5"), [JAN_2], basis=5)
+    delta = Table("quarantine").delta
+    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    assert not (lake / "lake" / "quarantine" / "_delta_log" / "00000000000000000001.json").exists()
+    assert staged_and_published("older", rejected(JAN_1, "from 4"), [JAN_1], basis=4)["refused"] == ["2025-01-01"]
+    assert publish("quarantine", "newer")["already"]
+
+
+# ---- overtaken between the look and the commit ----
+
+
+def test_a_day_overtaken_between_the_look_and_the_commit_is_refused_at_the_second_look(lake, monkeypatch):
+    stage_files("quarantine", "slow", rejected(JAN_1, "from 4") + rejected(JAN_2, "from 4"), [JAN_1, JAN_2], 4)
+    commit, looks = publishing.commit, []
+
+    def commit_after_another(*args) -> None:
+        looks.append(args)
+        if len(looks) == 1:  # the other publish below comes here too, as the second
+            staged_and_published("quick", rejected(JAN_2, "from 5"), [JAN_2], basis=5)
+        commit(*args)
+
+    monkeypatch.setattr(publishing, "commit", commit_after_another)
+    assert publish("quarantine", "slow")["refused"] == ["2025-01-02"]
+    assert len(looks) == 3
+    assert raws() == [(JAN_1, "from 4"), (JAN_2, "from 5")]
+
+
+def test_a_publish_that_always_loses_says_so_and_changes_nothing(lake, monkeypatch):
+    stage_files("quarantine", "unlucky", rejected(JAN_1, "unlucky"), [JAN_1], 1)
+    commit = publishing.commit
+
+    def commit_after_another(delta, staged, *args) -> None:
+        if staged.run_id == "unlucky":
+            staged_and_published(f"other {delta.version()}", rejected(JAN_2, "other"), [JAN_2], basis=1)
+        commit(delta, staged, *args)
+
+    monkeypatch.setattr(publishing, "commit", commit_after_another)
+    monkeypatch.setattr(publishing, "ATTEMPTS", 3)
+    with pytest.raises(CommitContended, match=r"other publishes won 3 times; nothing of run 'unlucky' is visible"):
+        publish("quarantine", "unlucky")
+    assert raws() == [(JAN_2, "other")]
+    monkeypatch.undo()
+
+
+# ---- the command ----
+
+
+def command(lake, *arguments: str) -> subprocess.CompletedProcess:
+    env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [sys.executable, "-m", "lake.publish", *arguments], env=env, cwd=lake, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_prints_a_line_for_each_table_and_names_what_it_refuses(lake):
+    stage_files("quarantine", "r", rejected(JAN_1, "a"), [JAN_1], 1)
+    stage_files("sessions", "r", [{"session_id": "s", "dt": JAN_1}], [JAN_1], 1, audited="failed")
+    ended = command(lake, "--table", "quarantine", "--table", "sessions", "--run-id", "r")
+    assert [json.loads(line)["table"] for line in ended.stdout.splitlines()] == ["quarantine"]
+    assert ended.returncode == 1
+    said = ended.stderr.strip().splitlines()[-1]
+    assert "PublishRefused: sessions of run 'r' failed its audit: prices are prices" in said
+    assert "docs/runbook.md#publish-refused" in said
+    with pytest.raises(TableMissing):
+        Table("sessions")

@@ -1,0 +1,145 @@
+"""Readers see one version of a table, whole: while publishes go on, with other tools, and after a compaction."""
+
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+
+from lake import storage
+from lake.errors import TableMissing
+from lake.publish import publish
+from lake.staging import StagedFile, run_folder
+from lake.table import Table, table_path
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
+
+
+def published(run_id: str, rows: list, owns: list, basis: int) -> None:
+    stage_files("quarantine", run_id, rows, owns, basis)
+    publish("quarantine", run_id)
+
+
+# ---- while publishes go on ----
+
+
+def test_a_reader_that_has_pinned_a_version_keeps_its_rows(lake):
+    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
+    pinned = Table("quarantine")
+    published("2", rejected(JAN_1, "c", "d"), [JAN_1], 2)
+    published("3", [], [JAN_1, JAN_2], 3)
+    assert read_files(pinned, "raw") == [(JAN_1, "a"), (JAN_2, "b")]
+    # Also one that comes late and asks for an old version by its number.
+    assert read_files(Table("quarantine", pinned.version), "raw") == [(JAN_1, "a"), (JAN_2, "b")]
+    assert read_files(Table("quarantine", pinned.version + 1), "raw") == [(JAN_1, "c"), (JAN_1, "d"), (JAN_2, "b")]
+    assert read_files(Table("quarantine"), "raw") == []
+
+
+def test_a_reader_never_sees_a_mix_of_two_publishes(lake):
+    # Run n replaces both days by n rows each, all marked n.
+    runs = 40
+    published("1", rejected(JAN_1, "1") + rejected(JAN_2, "1"), [JAN_1, JAN_2], 1)
+    done, seen, mixed = threading.Event(), set(), []
+
+    def read() -> None:
+        while not done.is_set():
+            table = Table("quarantine")
+            by_log, by_files = table.rows_by(), read_files(table, "raw")
+            marks = {mark for _, mark in by_files}
+            n = int(next(iter(marks)))
+            if len(marks) > 1 or by_log != {JAN_1: n, JAN_2: n} or len(by_files) != 2 * n:
+                mixed.append((table.version, by_log, by_files))
+            seen.add(table.version)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for n in range(2, runs + 1):
+        rows = rejected(JAN_1, *[f"{n}"] * n) + rejected(JAN_2, *[f"{n}"] * n)
+        published(f"{n}", rows, [JAN_1, JAN_2], n)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert mixed == []
+    assert len(seen) > 5, "the readers were too slow to see the publishes go by"
+
+
+# ---- what is not there ----
+
+
+def test_a_table_or_version_that_is_not_there_is_named(lake):
+    with pytest.raises(TableMissing, match=r"events has no published version at .*/lake/events"):
+        Table("events")
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    with pytest.raises(TableMissing, match=r"quarantine has no version 7 at .*/lake/quarantine"):
+        Table("quarantine", 7)
+
+
+# ---- other tools ----
+
+
+def query(sql: str) -> list[tuple]:
+    """Ask deltalake's own SQL engine, which knows nothing of us."""
+    answer = QueryBuilder().register("t", DeltaTable(table_path("quarantine"))).execute(sql).read_all()
+    columns = [answer.column(name).to_pylist() for name in answer.column_names]
+    return sorted(zip(*columns, strict=True))
+
+
+def test_any_delta_reader_can_open_a_table(lake):
+    published("1", rejected(JAN_1, "old") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
+    published("2", rejected(JAN_1, "a", "c"), [JAN_1], 2)
+    stage_files("quarantine", "3", rejected(JAN_1, "not published"), [JAN_1], 3)
+    assert query("select dt, raw from t where dt >= date '2025-01-01'") == [(JAN_1, "a"), (JAN_1, "c"), (JAN_2, "b")]
+    assert query("select count(*) from t where dt = date '2025-01-01'") == [(2,)]
+
+
+@pytest.mark.spark
+def test_a_table_that_another_tool_has_compacted_in_part_keeps_its_rows(spark, lake):
+    # Three files on the first day, of which the two small ones are compacted: the third stays where it was, and the two
+    # dead ones still lie beside it.
+    staged = stage_files("quarantine", "1", rejected(JAN_1, "big" * 3_000) + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
+    first = Path(table_path("quarantine")) / staged.files[0].path
+    small = pq.ParquetFile(first).read().slice(0, 0)
+    files = list(staged.files)
+    for n in (1, 2):
+        row = small.from_pylist([{"reason": "missing_user", "raw": f"small {n}"}], schema=small.schema)
+        pq.write_table(row, first.with_name(f"part-{n}.parquet"))
+        path = staged.files[0].path.replace("part-0", f"part-{n}")
+        files.append(StagedFile(path, 1, first.with_name(f"part-{n}.parquet").stat().st_size))
+    assert files[0].bytes > files[2].bytes + files[3].bytes
+    staged = replace(staged, files=files)
+    storage.write_json(storage.join(run_folder("1"), "quarantine.json"), asdict(staged))
+    audit(staged)
+    publish("quarantine", "1")
+    expected = [(JAN_1, "big" * 3_000), (JAN_1, "small 1"), (JAN_1, "small 2"), (JAN_2, "b")]
+
+    assert DeltaTable(table_path("quarantine")).optimize.compact(target_size=files[0].bytes)["numFilesRemoved"] == 2
+    table = Table("quarantine")
+    assert sorted(path.startswith("stage=") for path in (f.path for f in table.files)) == [False, True, True]
+    assert sorted((row.dt, row.raw) for row in table.read(spark).collect()) == expected
+    assert read_files(table, "raw") == query("select dt, raw from t") == expected
+
+    # And a publish replaces what was compacted as it does any other file.
+    published("2", rejected(JAN_1, "new"), [JAN_1], 2)
+    assert sorted((row.dt, row.raw) for row in Table("quarantine").read(spark).collect()) == [(JAN_1, "new"), (JAN_2, "b")]
+
+
+@pytest.mark.spark
+def test_events_and_sessions_survive_compaction_by_another_tool(spark, lake):
+    # Two partition columns in the one, an array of structs in the other.
+    sight = {"event_id": "e", "behavior": "view", "price": None}
+    for n, landed in enumerate((JAN_2, JAN_3)):
+        rows = [{"event_id": f"{landed}", "user_id": "u", "dt": dt, "landed": landed} for dt in (JAN_1, JAN_2)]
+        stage_files("events", f"{n}", rows, [landed], n)
+        publish("events", f"{n}")
+    rows = [{"session_id": f"{dt}", "events": [sight, sight], "dt": dt} for dt in (JAN_1, JAN_2)]
+    stage_files("sessions", "s", rows, [JAN_1, JAN_2], 1)
+    publish("sessions", "s")
+    before = {table: sorted(Table(table).read(spark).collect(), key=repr) for table in ("events", "sessions")}
+    for table, column in (("events", "user_id"), ("sessions", "session_id")):
+        # z_order writes every partition anew, also those of one file.
+        DeltaTable(table_path(table)).optimize.z_order([column])
+        assert not any(file.path.startswith("stage=") for file in Table(table).files)
+        assert sorted(Table(table).read(spark).collect(), key=repr) == before[table]
+    assert Table("events").read(spark, first=JAN_2, landed_by=JAN_2).count() == 1

@@ -1,0 +1,58 @@
+"""Settings come from the environment, and an error names the variable and what it held."""
+
+import re
+
+import pytest
+
+from lake.errors import SettingsInvalid
+from lake.settings import settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("MEANDER_LATE_DAYS", "three", id="not a number"),
+        pytest.param("MEANDER_SESSION_GAP_MINUTES", "0", id="a gap of nothing"),
+        pytest.param("MEANDER_SESSION_GAP_MINUTES", "1441", id="a gap of more than a day"),
+        pytest.param("MEANDER_MAX_REJECTED_SHARE", "5", id="a percentage instead of a share"),
+        pytest.param("MEANDER_TIME_FLOOR", "01/02/2000", id="a date that is not ISO 8601"),
+        pytest.param("MEANDER_HALF_LIFE_DAYS", "-1", id="a half-life before birth"),
+    ],
+)
+def test_an_error_names_the_variable_and_what_was_received(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=re.escape(f"{name}='{value}'")):
+        settings()
+
+
+def test_all_errors_are_told_at_once(monkeypatch):
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "-1")
+    monkeypatch.setenv("MEANDER_SEQUENCE_LENGTH", "many")
+    with pytest.raises(SettingsInvalid) as caught:
+        settings()
+    assert "MEANDER_LATE_DAYS" in str(caught.value)
+    assert "MEANDER_SEQUENCE_LENGTH" in str(caught.value)
+    assert "docs/runbook.md#settings-invalid" in str(caught.value)
+
+
+def test_a_changed_variable_counts_at_once(monkeypatch):
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "5")
+    assert settings().late_days == 5
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "6")
+    assert settings().late_days == 6
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
+    # An empty lake would otherwise put the tables into the root folder.
+    unset = settings().lake
+    monkeypatch.setenv("MEANDER_LAKE", "")
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "")
+    assert (settings().lake, settings().late_days) == (".meander/lake", 3)
+    assert unset == ".meander/lake"
+
+
+def test_data_docs_lie_in_the_lake_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("MEANDER_LAKE", "s3://bucket/lake/")
+    assert settings().docs_folder == "s3://bucket/lake/_docs"
+    monkeypatch.setenv("MEANDER_DATA_DOCS", "/srv/docs")
+    assert settings().docs_folder == "/srv/docs"

@@ -1,0 +1,78 @@
+"""Small files on any storage: found, and written so that a reader sees all of a file or none of it."""
+
+import json
+import threading
+
+from lake import storage
+
+
+def test_files_are_listed_with_their_path_below_the_folder_and_their_size(tmp_path):
+    (tmp_path / "dt=2025-01-01").mkdir()
+    (tmp_path / "dt=2025-01-01" / "b.parquet").write_bytes(b"12345")
+    (tmp_path / "a.json").write_bytes(b"")
+    expected = {"a.json": 0, "dt=2025-01-01/b.parquet": 5}
+    for folder in (f"{tmp_path}", f"{tmp_path}/", f"file://{tmp_path}"):
+        assert storage.list_files(folder) == expected
+
+
+def test_a_folder_that_is_not_there_holds_no_files(tmp_path):
+    assert storage.list_files(f"{tmp_path}/nowhere") == {}
+
+
+def test_a_relative_folder_is_one_below_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    storage.write_json(".meander/lake/a.json", {})
+    assert list(storage.list_files(".meander/lake")) == ["a.json"]
+    assert storage.exists(f"{tmp_path}/.meander/lake/a.json")
+
+
+def test_json_comes_back_as_it_was_written(tmp_path):
+    path = f"{tmp_path}/new/folder/a.json"
+    assert storage.read_json(path) is None
+    storage.write_json(path, {"rows": 3, "days": ["2025-01-01"], "name": "浏览"})
+    assert storage.read_json(path) == {"rows": 3, "days": ["2025-01-01"], "name": "浏览"}
+
+
+def test_json_in_memory_stands_for_an_object_store():
+    path = "memory://bucket/runs/a.json"
+    storage.write_json(path, {"rows": 3})
+    assert storage.read_json(path) == {"rows": 3}
+    assert storage.read_json("memory://bucket/runs/b.json") is None
+    assert list(storage.list_files("memory://bucket/runs")) == ["a.json"]
+
+
+def test_a_reader_sees_one_version_of_a_json_file_whole(tmp_path):
+    # A file of half a megabyte takes several writes; a plain overwrite is seen cut short here within a few rounds.
+    path, rounds = f"{tmp_path}/a.json", 40
+    storage.write_json(path, {"n": 0, "filler": ["x" * 100] * 5_000})
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(rounds):
+            storage.write_json(path, {"n": n, "filler": ["x" * 100] * 5_000})
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        content = storage.read_json(path)
+        assert content is not None
+        assert len(content["filler"]) == 5_000
+        seen.add(content["n"])
+    writer.join()
+    assert len(seen) > 1
+    assert list(storage.list_files(f"{tmp_path}")) == ["a.json"], "an unfinished file was left behind"
+
+
+def test_a_write_that_is_cut_off_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = f"{tmp_path}/a.json"
+    storage.write_json(path, {"n": 1})
+    # The last step of a write is the rename, so what is killed before it leaves a stray file that nobody reads.
+    monkeypatch.setattr(storage.LocalFileSystem, "mv", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        storage.write_json(path, {"n": 2})
+    except KeyboardInterrupt:
+        assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+    else:
+        raise AssertionError("the write was not cut off")
