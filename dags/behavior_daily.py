@@ -3,7 +3,7 @@
 
 Waits until the day has landed, then for each table: *stage* new files that nobody sees, *audit* them against
 the table's expectations, *publish* them in one commit. `sessions` and `interests` both start from published
-`events`, side by side.
+`events`, side by side; `interests` also waits for earlier days that Airflow is still working on.
 
 **If it fails**
 - `wait_for_landing` (after two days): the shop has not delivered. Ask for the files, then clear the task.
@@ -15,7 +15,9 @@ the table's expectations, *publish* them in one commit. `sessions` and `interest
 Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
 **Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns,
-and rows computed from older events never replace newer ones.
+and rows computed from older events never replace newer ones. One thing is left to a person: when a day is
+repaired after later days have run, their `interests` lack it (their audit has warned: *every landing day of
+the lookback is published*). Clear the group `interests` of those days.
 """
 
 from datetime import timedelta
@@ -23,7 +25,8 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, TaskGroup, dag
 
-from dags.wiring import DAY, HOUSE, WaitForLanding, stage_audit_publish
+from dags.operators import WaitForEarlierDays, WaitForLanding
+from dags.wiring import DAY, HOUSE, stage_audit_publish
 
 
 @dag(
@@ -45,7 +48,16 @@ def behavior_daily():
         with TaskGroup(table) as groups[table]:
             stage_audit_publish(table, ["--day", DAY])
 
-    landed >> groups["events"] >> [groups["sessions"], groups["interests"]]
+    # Sessions need no such care: rows computed from older events never replace newer ones.
+    earlier = WaitForEarlierDays(
+        task_id="wait_for_earlier_days",
+        day=DAY,
+        begins_with="wait_for_landing",
+        publishes="events.publish",
+        timeout=timedelta(days=2),
+    )
+    landed >> groups["events"] >> groups["sessions"]
+    groups["events"] >> earlier >> groups["interests"]
 
 
 behavior_daily()

@@ -57,9 +57,7 @@ def daily(
     """Stage, audit and publish events, sessions and interests of each day (or chunk of days), in order."""
     begins, ends = as_date(first), as_date(last)
     if begins is None or ends is None or begins > ends:
-        raise SettingsInvalid(
-            f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}"
-        )
+        raise SettingsInvalid(f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}")
     from expectations import audit
     from jobs import ingest, interests, sessionize
     from lake.publish import publish
@@ -71,9 +69,7 @@ def daily(
         ("interests", interests.main, ("interests",)),
     ]
     days = landing.days_between(begins, ends)
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
-    ) as progress:
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
         spark_session("daily")
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
@@ -82,9 +78,7 @@ def daily(
                 progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {name}")
                 extra = ["--every", str(every)] if name == "interests" else []
                 job(["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id, *extra])
-                progress.update(
-                    task, description=f"{chunk[0]} to {chunk[-1]}: audit of {' and '.join(tables)}"
-                )
+                progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: audit of {' and '.join(tables)}")
                 audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
                 for table in tables:
                     publish(table, run_id)
@@ -117,9 +111,8 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
     out.print(grid)
     for run in runs:
         if run.postponed:
-            out.print(
-                f"{run.first}: late events changed sessions of {', '.join(run.postponed)}; see docs/runbook.md#late-data"
-            )
+            days = ", ".join(run.postponed)
+            out.print(f"{run.first}: late events changed sessions of {days}; see docs/runbook.md#late-data")
 
 
 @app.command()
@@ -149,9 +142,7 @@ def tables(as_json: AsJson = False) -> None:
         return
     grid = Grid(*found[0], box=box.SIMPLE)
     for entry in found:
-        grid.add_row(
-            *("-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in entry.values())
-        )
+        grid.add_row(*("-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in entry.values()))
     out.print(grid)
     out.print(f"lake: {settings().lake}", soft_wrap=True)
 
@@ -181,11 +172,7 @@ def show(
     for row in rows:
         grid = Grid(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in row.items():
-            text = (
-                f"{value[:5]} ... {len(value)} in all"
-                if isinstance(value, list) and len(value) > 5
-                else str(value)
-            )
+            text = f"{value[:5]} ... {len(value)} in all" if isinstance(value, list) and len(value) > 5 else str(value)
             grid.add_row(f"[bold]{name}[/]", text)
         out.print(grid, "")
     out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
@@ -204,9 +191,7 @@ def show_settings(as_json: AsJson = False) -> None:
     out.print(grid)
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def simulate(context: typer.Context) -> None:
     """Write a synthetic log of any size into the landing (`meander simulate --help` for its options)."""
     from jobs import simulate as job
@@ -254,9 +239,7 @@ def _check_python() -> str:
 def _check_java() -> str:
     java = shutil.which("java")
     if java is None:
-        raise RuntimeError(
-            "found no java on the PATH; install a Java 17 runtime, such as openjdk-17-jre-headless"
-        )
+        raise RuntimeError("found no java on the PATH; install a Java 17 runtime, such as openjdk-17-jre-headless")
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
     version = said.split('"')[1]
     if int(version.split(".")[0]) < 17:
@@ -271,7 +254,8 @@ def _check_spark() -> str:
     spark = spark_session("doctor")
     rows = spark.range(1000).count()
     seconds = (datetime.now() - began).total_seconds()  # noqa: DTZ005
-    return f"{installed_version('pyspark')} on {settings().spark_master or 'local[*]'}, counted {rows} rows in {seconds:.0f} s"
+    master = settings().spark_master or "local[*]"
+    return f"{installed_version('pyspark')} on {master}, counted {rows} rows in {seconds:.0f} s"
 
 
 def _check_lake() -> str:
@@ -280,9 +264,7 @@ def _check_lake() -> str:
     probe = storage.join(settings().lake, "_runs", "doctor", "probe.json")
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
-        raise RuntimeError(
-            f"{settings().lake}: what was written could not be read back; check rights and free space"
-        )
+        raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")
     fs, inner = storage.filesystem(probe)
     fs.rm(inner.rsplit("/", 1)[0], recursive=True)
     published = [name for name in TABLES if Table.find(name)]

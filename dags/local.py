@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from dags.standalone import USER, LocalAirflow, StartFailed
+from dags.standalone import USER, LocalAirflow, LocalError
 
 HISTORY = (date(2017, 1, 1), date(2017, 9, 30))
 WEEK = (date(2017, 10, 1), date(2017, 10, 7))
@@ -30,10 +30,6 @@ DONE = {"success", "failed", "upstream_failed", "skipped", "removed"}
 def say(text: str = "") -> None:
     """Tell the person who waits; unbuffered, since the output may be piped."""
     print(text, flush=True)  # noqa: T201
-
-
-class RunFailed(Exception):
-    """A DAG run ended badly; what failed has been shown."""
 
 
 def up(local: LocalAirflow) -> None:
@@ -82,9 +78,10 @@ def demo(local: LocalAirflow) -> None:
         local.airflow(
             "dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF)
         )
-        follow(local, "behavior_history", [run_id])
+        follow(local, "behavior_history", {run_id})
         say(f"4/4  behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
-        backfill(local, *WEEK, at_once=DAYS_AT_ONCE)
+        days = local.backfill("behavior_daily", *WEEK, at_once=DAYS_AT_ONCE, reprocess="completed")
+        follow(local, "behavior_daily", days)
         say()
         module(local, "dags.cli", "days", "--from", HISTORY[0], "--to", WEEK[1])
         say()
@@ -95,34 +92,13 @@ def demo(local: LocalAirflow) -> None:
         local.stop()
 
 
-def backfill(
-    local: LocalAirflow, first: date, last: date, *, at_once: int, reprocess: str = "completed"
-) -> None:
-    """Let Airflow backfill behavior_daily and wait until it has.
-
-    Raises:
-        RunFailed: a day failed.
-    """
-    known = {run["dag_run_id"]: run["start_date"] for run in local.runs("behavior_daily")}
-    dates = ("--from-date", str(first), "--to-date", str(last))
-    how = ("--max-active-runs", str(at_once), "--reprocess-behavior", reprocess)
-    local.airflow("backfill", "create", "--dag-id", "behavior_daily", *dates, *how)
-    started = [
-        run["dag_run_id"]
-        for run in local.runs("behavior_daily")
-        if run["state"] in ("queued", "running") or known.get(run["dag_run_id"]) != run["start_date"]
-    ]
-    follow(local, "behavior_daily", started)
-
-
-def follow(local: LocalAirflow, dag_id: str, run_ids: list[str]) -> None:
+def follow(local: LocalAirflow, dag_id: str, waiting: set[str]) -> None:
     """Show a line whenever a table of one of these runs is published, until all have ended.
 
     Raises:
-        RunFailed: one of them failed.
+        LocalError: one of them failed.
     """
     began, shown = time.monotonic(), set()
-    waiting = set(run_ids)
     while waiting:
         time.sleep(1)
         runs = {run["dag_run_id"]: run for run in local.runs(dag_id) if run["dag_run_id"] in waiting}
@@ -133,10 +109,10 @@ def follow(local: LocalAirflow, dag_id: str, run_ids: list[str]) -> None:
                     shown.add(key)
                     show(run, task, time.monotonic() - began)
             if run["state"] in ("success", "failed"):
-                waiting.remove(run_id)
+                waiting = waiting - {run_id}
                 if run["state"] == "failed":
                     explain(local, dag_id, run_id)
-                    raise RunFailed(f"{dag_id} {run_id} failed; `make up` opens Airflow on what is there")
+                    raise LocalError(f"{dag_id} {run_id} failed; `make up` opens Airflow on what is there")
 
 
 def show(run: dict[str, Any], task: dict[str, Any], seconds: float) -> None:
@@ -180,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         {"up": up, "down": down, "status": status, "demo": demo}[args.command](local)
-    except (StartFailed, RunFailed) as error:
+    except LocalError as error:
         sys.exit(f"\n{error}")
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd))

@@ -1,7 +1,8 @@
 """One local Airflow beside one Spark Connect server: started, asked and stopped.
 
 Spark's start-up is most of a small day. The Connect server pays it once; the DAGs are the same as on a
-cluster, only the setting `MEANDER_SPARK_MASTER` differs. `make up`, `make demo` and the end-to-end test use it.
+cluster, only the setting `MEANDER_SPARK_MASTER` differs. `make up`, `make demo` and the end-to-end test use
+it.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ USER = "admin"
 BIN = Path(sys.executable).parent
 
 
-class StartFailed(Exception):
-    """A process of ours ended, or was not ready in time; the message names its log."""
+class LocalError(Exception):
+    """A process of ours did not start, or a command or run failed; the message says which, and why."""
 
 
 @dataclass
@@ -46,6 +48,7 @@ class LocalAirflow:
     settings: dict[str, str]
     port: int = 0
     spark_slots: int = 2
+    children: list[subprocess.Popen] = field(default_factory=list, repr=False)
 
     # --- what is remembered between `up` and `down` ------------------------------------------------
 
@@ -116,7 +119,7 @@ class LocalAirflow:
         """Start both, wait until they are ready, and make the pool.
 
         Raises:
-            StartFailed: one of them did not come up.
+            LocalError: one of them did not come up.
         """
         wanted = (self.port, self.state.get("port"), 8080)
         self.remember(
@@ -127,7 +130,8 @@ class LocalAirflow:
             trigger_log_port=free_port(),
             password=self.state.get("password") or secrets.token_urlsafe(9),
         )
-        self.__dict__.pop("environment", None)
+        for old in ("environment", "token"):
+            self.__dict__.pop(old, None)
         write_private(self.home / "password.json", {USER: self.state["password"]})
         try:
             self.spawn("spark", self.spark_command())
@@ -186,6 +190,7 @@ class LocalAirflow:
                 command, env=environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+        self.children.append(process)
         group = {"group": process.pid, "born": began(process.pid)}
         self.remember(groups={**self.state.get("groups", {}), name: group})
 
@@ -195,9 +200,9 @@ class LocalAirflow:
         log = self.home / f"{name}.log"
         while not ready():
             if not alive(**self.state["groups"][name]):
-                raise StartFailed(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
+                raise LocalError(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
             if time.monotonic() > deadline:
-                raise StartFailed(f"{name} was not ready after {seconds} s; the end of {log}:\n{tail(log)}")
+                raise LocalError(f"{name} was not ready after {seconds} s; the end of {log}:\n{tail(log)}")
             time.sleep(0.3)
 
     @property
@@ -212,6 +217,9 @@ class LocalAirflow:
         for name in ("airflow", "spark"):
             if name in groups:
                 end_group(**groups[name])
+        for child in self.children:
+            child.wait(5)  # ended by now: collects it
+        self.children.clear()
         if groups:
             self.remember(groups={})
 
@@ -221,17 +229,49 @@ class LocalAirflow:
         """Run the airflow command and return what it printed.
 
         Raises:
-            subprocess.CalledProcessError: with its output.
+            LocalError: it failed.
         """
+        command = [str(BIN / "airflow"), *arguments]
         done = subprocess.run(
-            [BIN / "airflow", *arguments],
-            env=self.environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=True,
+            command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
         )
+        if done.returncode:
+            said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+            raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
         return done.stdout
+
+    def backfill(self, dag_id: str, first: date, last: date, at_once: int, reprocess: str) -> set[str]:
+        """Let Airflow backfill a DAG, and return the ids of the runs that it has queued.
+
+        Args:
+            dag_id: a DAG with a schedule.
+            first: the first day.
+            last: the last day, included.
+            at_once: how many days may run at the same time.
+            reprocess: which days that have a run already are run again: none, failed or completed.
+        """
+        # One at a time is all that Airflow takes for a DAG, and it closes an ended one within half a minute.
+        while any(b["completed_at"] is None for b in self.backfills(dag_id)):
+            time.sleep(1)
+        dates = ("--from-date", str(first), "--to-date", str(last))
+        how = ("--max-active-runs", str(at_once), "--reprocess-behavior", reprocess)
+        self.airflow("backfill", "create", "--dag-id", dag_id, *dates, *how)
+        queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
+        return {
+            run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)
+        }
+
+    def backfills(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the backfills of a DAG, open and closed ones."""
+        return self.api("GET", "backfills", params={"dag_id": dag_id, "limit": 1000})["backfills"]
+
+    @cached_property
+    def token(self) -> str:
+        """What the REST API takes as a proof of having logged in."""
+        login = {"username": USER, "password": self.state["password"]}
+        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=30)
+        answer.raise_for_status()
+        return answer.json()["access_token"]
 
     def api(
         self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any
@@ -241,12 +281,7 @@ class LocalAirflow:
         Raises:
             requests.HTTPError: the status is not one of `expect`.
         """
-        if "token" not in self.__dict__:
-            login = {"username": USER, "password": self.state["password"]}
-            answer = requests.post(f"{self.url}/auth/token", json=login, timeout=30)
-            answer.raise_for_status()
-            self.__dict__["token"] = answer.json()["access_token"]
-        headers = {"Authorization": f"Bearer {self.__dict__['token']}"}
+        headers = {"Authorization": f"Bearer {self.token}"}
         answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=30, **request)
         if answer.status_code not in expect:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 # Great Expectations reports usage to its makers unless told not to; a data platform's jobs tell nobody.
@@ -20,7 +20,9 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 import great_expectations as gx
 import pandas as pd
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 from pyspark.sql import DataFrame, SparkSession
@@ -59,7 +61,11 @@ def measure(suite: Suite, rows: DataFrame, staged: Staged, config: Settings) -> 
 
 
 def validate(
-    context: Any, name: str, frame: DataFrame | pd.DataFrame, expectations: list[Expectation], result_format: str
+    context: Any,
+    name: str,
+    frame: DataFrame | pd.DataFrame,
+    expectations: list[Expectation],
+    result_format: str,
 ) -> list[ExpectationValidationResult]:
     """Run expectations on a frame and return their results."""
     sources = context.data_sources
@@ -79,7 +85,7 @@ def validate(
 def validate_rows(context: Any, rows: DataFrame, expectations: list[Expectation]) -> list[ExpectationValidationResult]:
     """Ask yes or no first, which is cheap; ask again for examples only where the answer was no."""
     results = validate(context, "rows", rows, expectations, "BOOLEAN_ONLY")
-    failed = [r.expectation_config.to_domain_obj() for r in results if not r.success]
+    failed = [asked(r).to_domain_obj() for r in results if not r.success]
     if not failed:
         return results
     for expectation in failed:
@@ -87,9 +93,15 @@ def validate_rows(context: Any, rows: DataFrame, expectations: list[Expectation]
     return [r for r in results if r.success] + validate(context, "failed_rows", rows, failed, "SUMMARY")
 
 
+def asked(result: ExpectationValidationResult) -> ExpectationConfiguration:
+    """Return the expectation behind a result; Great Expectations always fills it in, but does not promise to."""
+    assert result.expectation_config is not None
+    return result.expectation_config
+
+
 def say(result: ExpectationValidationResult) -> str:
     """Say in one line what was expected and what was seen."""
-    config = result.expectation_config
+    config = asked(result)
     expected = {k: v for k, v in config.kwargs.items() if k not in ("batch_id", "severity") and v is not None}
     words = config.description or f"{config.type} {json.dumps(expected, default=str)}"
     examples = result.result.get("partial_unexpected_list") or []
@@ -103,7 +115,7 @@ def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
     began = time.time()
     config, suite, staged = settings(), SUITES[table], read_staged(table, run_id)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     rows = staged.read(spark).persist()
     try:
         figures = suite.extend(spark, rows, staged, measure(suite, rows, staged, config), config)
@@ -117,9 +129,26 @@ def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
     docs = write_docs(staged, results, verdict, config)
     seconds = round(time.time() - began, 3)
     record([audit_line(staged, result, verdict, docs) for result in results])
-    outcome = Verdict(table, run_id, staged.stage_id, verdict, [say(r) for r in failed], docs, seconds, datetime.now(UTC).isoformat())
+    outcome = Verdict(
+        table,
+        run_id,
+        staged.stage_id,
+        verdict,
+        [say(r) for r in failed],
+        docs,
+        seconds,
+        datetime.now(UTC).isoformat(),
+    )
     write_verdict(outcome)
-    log.info("%s: %s, %d expectations, %d broken, %.1f s, %s", table, verdict, len(results), len(failed), seconds, docs)
+    log.info(
+        "%s: %s, %d expectations, %d broken, %.1f s, %s",
+        table,
+        verdict,
+        len(results),
+        len(failed),
+        seconds,
+        docs,
+    )
     for line in outcome.failed:
         log.warning("%s: %s", table, line)
     return outcome
@@ -127,7 +156,7 @@ def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
 
 def severity(result: ExpectationValidationResult) -> Any:
     """Return how much the failure of an expectation matters."""
-    return result.expectation_config.severity
+    return asked(result).severity
 
 
 def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str, docs: str) -> AuditLine:
@@ -139,8 +168,8 @@ def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str
         first=staged.first,
         last=staged.last,
         audited=datetime.now(UTC),
-        expectation=result.expectation_config.type,
-        column=str(result.expectation_config.kwargs.get("column") or result.expectation_config.kwargs.get("column_A")),
+        expectation=asked(result).type,
+        column=str(asked(result).kwargs.get("column") or asked(result).kwargs.get("column_A")),
         severity=str(getattr(severity(result), "value", severity(result))),
         success=bool(result.success),
         said=say(result),
@@ -173,7 +202,7 @@ def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdi
             "verdict": verdict,
         },
     )
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))
+    page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))  # type: ignore[no-untyped-call]
     place = storage.join(run_folder(staged.run_id).rsplit("/", 1)[1], f"{staged.table}.html")
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
     fs.makedirs(fs._parent(inner), exist_ok=True)

@@ -6,7 +6,17 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from expectations.suite import CRITICAL, WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
+from expectations.suite import (
+    CRITICAL,
+    WARNING,
+    Suite,
+    between,
+    equal,
+    not_null,
+    usual_volume,
+    with_volume_ratio,
+    zero,
+)
 from lake.schemas import BEHAVIORS
 from lake.settings import Settings
 from lake.staging import Staged

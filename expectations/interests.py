@@ -67,7 +67,9 @@ def extend(
     recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("user_id", "dt", "landed", as_of)
     known = F.lit(True) if staged.counts["include_late"] else F.col("landed") <= F.col("day")
     active = recent.where((F.datediff("day", "dt") < config.lookback_days) & (F.col("dt") <= F.col("day")) & known)
-    counts = {row["day"]: row["n"] for row in active.groupBy("day").agg(F.count_distinct("user_id").alias("n")).collect()}
+    counts = {
+        row["day"]: row["n"] for row in active.groupBy("day").agg(F.count_distinct("user_id").alias("n")).collect()
+    }
     begins = min(events.rows_by("landed"), default=None)
     lacking = [
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0

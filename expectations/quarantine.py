@@ -13,8 +13,22 @@ from lake.staging import Staged
 # What jobs.ingest may give as a reason: a contract between two folders that do not import each other; a test holds
 # it against jobs/rejections.py.
 REASONS = (
-    *("undecodable", "malformed_line", "field_too_long", "missing_time", "unparsable_time", "time_before_floor"),
-    *("time_after_landing", "missing_user", "unknown_behavior", "missing_item", "invalid_price", "negative_price"),
+    *(
+        "undecodable",
+        "malformed_line",
+        "field_too_long",
+        "missing_time",
+        "unparsable_time",
+        "time_before_floor",
+    ),
+    *(
+        "time_after_landing",
+        "missing_user",
+        "unknown_behavior",
+        "missing_item",
+        "invalid_price",
+        "negative_price",
+    ),
 )
 
 
@@ -49,7 +63,12 @@ def expected_figures(config: Settings) -> list[Expectation]:
     limit = float(config.max_rejected_share)
     return [
         equal("rejected", "rows", "every rejected input row is kept"),
-        between("rejected_share", 0, limit, f"at most {limit:.2%} of the input is rejected (MEANDER_MAX_REJECTED_SHARE)"),
+        between(
+            "rejected_share",
+            0,
+            limit,
+            f"at most {limit:.2%} of the input is rejected (MEANDER_MAX_REJECTED_SHARE)",
+        ),
         between("rejected_share", 0, limit / 5, "rejections stay well below the limit", WARNING),
     ]
 

@@ -60,8 +60,8 @@ def extend(
     known, owned = set(events.rows_by("dt")), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in known]
     held = staged_rows.select(F.explode("events.event_time").alias("t")).groupBy(F.to_date("t").alias("day")).count()
-    upstream = events.read(spark, staged.owns[0], staged.owns[-1]).groupBy(F.col("dt").alias("day"))
-    upstream = upstream.agg(F.count_distinct("event_id").alias("count"))
+    nearby = events.read(spark, staged.owns[0], staged.owns[-1])
+    upstream = nearby.groupBy(F.col("dt").alias("day")).agg(F.count_distinct("event_id").alias("count"))
     columns = {}
     for name, frame in (("events_upstream", upstream), ("events_in_sessions", held)):
         counts = {row["day"]: row["count"] for row in frame.collect()}

@@ -68,7 +68,11 @@ def equal(left: str, right: str, why: str) -> Expectation:
 def usual_volume(low: float, high: float) -> Expectation:
     """Warn when a partition is much smaller or larger than the recent ones."""
     return between(
-        "volume_ratio", low, high, f"rows are {low:g} to {high:g} times the median of the {RECENT_DAYS} days before", WARNING
+        "volume_ratio",
+        low,
+        high,
+        f"rows are {low:g} to {high:g} times the median of the {RECENT_DAYS} days before",
+        WARNING,
     )
 
 

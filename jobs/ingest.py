@@ -91,7 +91,9 @@ def to_quarantine(judged: DataFrame, source: Source) -> DataFrame:
 def count_outcomes(judged: DataFrame, days: list[date]) -> dict[str, Any]:
     """Count input rows by day, outcome and reason, in one pass."""
     rows = judged.groupBy("landed", "outcome", "reason").count().collect()
-    by_day = {str(day): {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}} for day in days}
+    by_day: dict[str, dict[str, Any]] = {
+        str(day): {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}} for day in days
+    }
     for row in rows:
         day: dict[str, Any] = by_day[str(row["landed"])]
         day["input"] += row["count"]

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 # How much one event says about interest, in the order in which shoppers commit themselves.
 WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
-# Decayed weights are summed as whole millionths: integer sums do not depend on the order of rows, floating-point ones do.
+# Decayed weights are summed as whole millionths: unlike a floating-point sum, a whole one does not depend on the order
+# of the rows.
 MILLION = 1_000_000
 
 
@@ -210,7 +211,9 @@ def as_of_days(run: Run, every: int) -> list[date]:
 def main(argv: list[str] | None = None) -> Staged:
     """Read the history of the dates asked for, stage their states."""
     parser = job_parser("jobs.interests", __doc__)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th date of a range, the last included")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only every N-th date of a range, the last included"
+    )
     parser.add_argument("--include-late", action="store_true", help="restate: also count events that arrived after T")
     run, args = parse_run(parser, argv)
     config = settings()

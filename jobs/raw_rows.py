@@ -10,7 +10,7 @@ import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from itertools import islice
+from itertools import islice, pairwise
 
 import fsspec
 import pyarrow.parquet as pq
@@ -154,8 +154,8 @@ def check_files(source: Source, files: list[str]) -> None:
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(lambda file: check_text(source, file), text))
         kinds = list(pool.map(lambda file: check_parquet(source, file), [f for f in files if is_parquet(f)]))
-    for other, (file, types) in zip(kinds, kinds[1:], strict=False):
-        # Spark reads all files by the schema of one, so a column that changes its type between files has to be told now.
+    for other, (file, types) in pairwise(kinds):
+        # Spark reads all files by the schema of one: a column that changes its type between files has to be told now.
         if types != other[1]:
             raise SourceMismatch(f"{file}: column types {types} differ from those of {other[0]}, {other[1]}")
 
@@ -178,6 +178,11 @@ def first_lines(source: Source, file: str) -> list[str]:
 
 def check_text(source: Source, file: str) -> None:
     """Check one CSV or JSON lines file against its source."""
+    if fsspec.utils.infer_compression(file) and not file.endswith((".gz", ".bz2")):
+        # We could look into it here, but Spark would take the compressed bytes for text.
+        raise LandingUnreadable(
+            f"{file}: expected plain text, or text in a .gz or .bz2, found another compression; unpack it"
+        )
     lines = first_lines(source, file)
     if source.format == "csv" and source.header:
         expected, found = source.delimiter.join(source.columns), lines[0] if lines else "an empty file"
@@ -217,7 +222,7 @@ def check_parquet(source: Source, file: str) -> tuple[str, dict[str, str]]:
     try:
         with fs.open(inner, "rb") as stream:
             schema = pq.read_schema(stream)
-    except Exception as error:  # noqa: BLE001  whatever the reader says, this file is why
+    except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
     missing = [name for name in source.required_columns if name not in schema.names]
     if missing:
@@ -228,7 +233,7 @@ def check_parquet(source: Source, file: str) -> tuple[str, dict[str, str]]:
     nanoseconds = [name for name in schema.names if "[ns" in str(schema.field(name).type)]
     if nanoseconds:
         raise SourceMismatch(
-            f"{file}: expected timestamps in microseconds, found nanoseconds in {', '.join(nanoseconds)}, which Spark does "
-            "not read; write the file with microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
+            f"{file}: expected timestamps in microseconds, found nanoseconds in {', '.join(nanoseconds)}, which "
+            "Spark does not read; write the file with microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
         )
     return file, {name: str(schema.field(name).type) for name in source.used_columns if name in schema.names}

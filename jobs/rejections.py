@@ -83,7 +83,9 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "query": source.query,
     }
     price_text = text_value(source.price)
-    price = F.expr(f"try_cast(trim(values.`{source.price}`) as {PRICE.simpleString()})") if source.price else F.lit(None)
+    price = (
+        F.expr(f"try_cast(trim(values.`{source.price}`) as {PRICE.simpleString()})") if source.price else F.lit(None)
+    )
     rows = rows.select(
         *("landed", "file", "whole_file", "position", "raw", "undecodable", "malformed"),
         *(text_value(column).alias(name) for name, column in names.items()),

@@ -156,11 +156,7 @@ def partitions_to_stage(
     oldest = run.first - late_days * ONE_DAY
     days = set(days_between(run.first, run.last))
     now = {day for day in changed if day in known} | days
-    postponed = {
-        day
-        for day in now - days
-        if changed[day] < oldest and sessions and sessions.basis(day) is not None
-    }
+    postponed = {day for day in now - days if changed[day] < oldest and sessions and sessions.basis(day) is not None}
     return sorted(now - postponed), sorted(postponed)
 
 

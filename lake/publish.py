@@ -20,7 +20,7 @@ from typing import Any
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from lake.errors import CommitContended, PublishRefused, run_main
 from lake.schemas import TABLES
@@ -64,7 +64,9 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         if refused:
             log.warning("%s: kept %s, published meanwhile from newer events", table, ", ".join(map(str, refused)))
         return report(staged, verdict, Table(table).version, refused, already=False)
-    raise CommitContended(f"{table}: other publishes won {ATTEMPTS} times; nothing of run {run_id!r} is visible, try again")
+    raise CommitContended(
+        f"{table}: other publishes won {ATTEMPTS} times; nothing of run {run_id!r} is visible, try again"
+    )
 
 
 def require_passed(staged: Staged) -> Verdict:
@@ -99,7 +101,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
     """Replace the partitions `replaced` by the staged files that belong to them, in one commit."""
     spec = TABLES[staged.table]
     mine = {str(day) for day in replaced}
-    actions = []
+    actions: list[AddAction | RemoveAction] = []
     for file in staged.files:
         values = dict(part.split("=", 1) for part in file.path.split("/")[1:-1])
         if values[spec.owned_by] in mine:
@@ -128,7 +130,9 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
         list(spec.partition_by),
         partition_filters=[(spec.owned_by, "in", sorted(mine))] if replaced else None,
         commit_properties=CommitProperties(
-            custom_metadata={key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()},
+            custom_metadata={
+                key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()
+            },
             # delta-rs may not retry for us: what we are allowed to replace has to be looked at again each time.
             max_commit_retries=0,
             app_transactions=[

@@ -49,7 +49,9 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
     runs = []
     for staged in found:
         days = [(s.first, s.last) for s, _ in staged.values()]
-        touches = (first is None or max(d[1] for d in days) >= first) and (last is None or min(d[0] for d in days) <= last)
+        touches = (first is None or max(d[1] for d in days) >= first) and (
+            last is None or min(d[0] for d in days) <= last
+        )
         if touches:
             runs.append((min(s.started for s, _ in staged.values()), _summary(staged, published)))
     return [run for _, run in sorted(runs, key=lambda pair: (pair[1].first, pair[1].last, pair[0]))]

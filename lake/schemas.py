@@ -83,7 +83,10 @@ SESSIONS = StructType(
         column("user_id", StringType(), "whose session it is"),
         column("start_time", TimestampType(), "time of the first event, UTC"),
         column("end_time", TimestampType(), "time of the last event, UTC"),
-        *(column(f"{name}s", LongType(), f"events of behavior {name}") for name in ("view", "cart", "favorite", "purchase")),
+        *(
+            column(f"{name}s", LongType(), f"events of behavior {name}")
+            for name in ("view", "cart", "favorite", "purchase")
+        ),
         column("searches", LongType(), "events of behavior search"),
         column("revenue", MONEY, "sum of price over purchases"),
         column("converted", BooleanType(), "true when it holds a purchase"),
@@ -97,15 +100,39 @@ INTERESTS = StructType(
         column("user_id", StringType(), "a user with at least one event in the lookback W"),
         column("item_keys", ArrayType(LongType()), "last L events, oldest first: xxhash64 of item_id, 0 for none"),
         column("category_keys", ArrayType(LongType()), "their categories: xxhash64 of category_id, 0 for none"),
-        column("behaviors", ArrayType(IntegerType()), "their behaviors: 1 view, 2 search, 3 cart, 4 favorite, 5 purchase"),
+        column(
+            "behaviors",
+            ArrayType(IntegerType()),
+            "their behaviors: 1 view, 2 search, 3 cart, 4 favorite, 5 purchase",
+        ),
         column("event_seconds", ArrayType(LongType()), "their times: seconds since 1970-01-01 UTC"),
-        column("gap_seconds", ArrayType(LongType()), "seconds since the user's previous event; 0 for the first in the array"),
-        column("current_categories", ArrayType(StringType()), "categories of the last W days, by falling share, then id"),
+        column(
+            "gap_seconds",
+            ArrayType(LongType()),
+            "seconds since the user's previous event; 0 for the first in the array",
+        ),
+        column(
+            "current_categories",
+            ArrayType(StringType()),
+            "categories of the last W days, by falling share, then id",
+        ),
         column("current_counts", ArrayType(LongType()), "events in each of them"),
         column("current_shares", ArrayType(DoubleType()), "share of each, weighted by behavior; sums to 1"),
-        column("dominant_category", StringType(), "the first of current_categories; null when no event has a category"),
-        column("longterm_categories", ArrayType(StringType()), "categories of the whole history, by falling share, then id"),
-        column("longterm_shares", ArrayType(DoubleType()), "share of each, weighted by behavior and decayed by age"),
+        column(
+            "dominant_category",
+            StringType(),
+            "the first of current_categories; null when no event has a category",
+        ),
+        column(
+            "longterm_categories",
+            ArrayType(StringType()),
+            "categories of the whole history, by falling share, then id",
+        ),
+        column(
+            "longterm_shares",
+            ArrayType(DoubleType()),
+            "share of each, weighted by behavior and decayed by age",
+        ),
         column("last_event_time", TimestampType(), "latest event behind any column here, UTC"),
         column("recency_seconds", LongType(), "from last_event_time to the end of dt"),
         column("frequency", LongType(), "events in the last W days"),

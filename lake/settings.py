@@ -38,9 +38,7 @@ class Settings(BaseSettings):
     )
 
     session_gap_minutes: int = Field(30, ge=1, le=24 * 60, description="G, longest pause inside a session")
-    late_days: int = Field(
-        3, ge=0, description="how many days back late events are put into sessions by the daily run"
-    )
+    late_days: int = Field(3, ge=0, description="how many days back late events are put into sessions by the daily run")
     lookback_days: int = Field(30, ge=1, description="W, days of events behind the current interest")
     history_days: int = Field(365, ge=1, description="days of events behind the long-term interest")
     half_life_days: float = Field(30.0, gt=0, description="age at which an event's long-term weight halves")

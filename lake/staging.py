@@ -134,7 +134,17 @@ def stage(
     ]
     started = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="microseconds")
     staged = Staged(
-        table, run.run_id, stage_id, run.first, run.last, sorted(owns), basis, files, counts or {}, inputs or {}, started
+        table,
+        run.run_id,
+        stage_id,
+        run.first,
+        run.last,
+        sorted(owns),
+        basis,
+        files,
+        counts or {},
+        inputs or {},
+        started,
     )
     staged = replace(staged, seconds=round(time.time() - run.began, 3))
     storage.write_json(storage.join(run_folder(run.run_id), f"{table}.json"), asdict(staged))
@@ -149,8 +159,9 @@ def read_staged(table: str, run_id: str) -> Staged:
     """
     staged = read_staged_in(run_folder(run_id), table)
     if staged is None:
+        place = run_folder(run_id)
         raise NotStaged(
-            f"run {run_id!r} has staged nothing for {table}: {run_folder(run_id)} has no {table}.json; run its stage step first"
+            f"run {run_id!r} has staged nothing for {table}: {place} has no {table}.json; run its stage step first"
         )
     return staged
 

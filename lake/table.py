@@ -106,7 +106,11 @@ class Table:
         return [entry for entry in self.delta.history(limit) if "run_id" in entry]
 
     def read(
-        self, spark: SparkSession, first: date | None = None, last: date | None = None, landed_by: date | None = None
+        self,
+        spark: SparkSession,
+        first: date | None = None,
+        last: date | None = None,
+        landed_by: date | None = None,
     ) -> DataFrame:
         """Return the rows of the partitions `first` <= dt <= `last`, and of `landed` <= `landed_by` for events.
 
@@ -120,7 +124,6 @@ class Table:
             and (landed_by is None or file.partition["landed"] <= landed_by)
         ]
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
-
 
     def head(self, day: date, limit: int) -> list[dict[str, Any]]:
         """Return up to `limit` rows of partition `dt` = `day`, without Spark."""
@@ -142,8 +145,9 @@ def read_parquet(spark: SparkSession, root: str, files: list[str], schema: Struc
     Raises:
         ValueError: a file is not below a `column=value` folder.
     """
-    # Each file is named, not its folder: once another Delta tool has compacted or deleted some files of a folder, live and
-    # dead ones lie side by side in it. What such a tool writes lies in other folders; Spark wants one layout a read.
+    # Each file is named, not its folder: once another Delta tool has compacted or deleted some files of a folder, live
+    # and dead ones lie side by side in it. What such a tool writes lies in other folders, and Spark wants one layout
+    # for each read.
     staged = [path for path in files if path.startswith("stage=")]
     others = [path for path in files if not path.startswith("stage=")]
     with_stage = StructType(list(schema.fields)).add("stage", StringType())

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +32,7 @@ from lake.table import Table
 from tests.session_oracle import sessions as oracle
 
 FIRST = date(2025, 1, 1)
+EPOCH = datetime(1970, 1, 1)  # naive UTC, as the oracle wants it
 STEPS: list[tuple[str, Callable[[list[str]], Any], tuple[str, ...]]] = [
     ("ingest", ingest.main, ("quarantine", "events")),
     ("sessionize", sessionize.main, ("sessions",)),
@@ -117,20 +118,12 @@ def sample_agrees(share: int, gap_minutes: int) -> tuple[int, int]:
             f"from read_parquet({files_of('events')}, hive_partitioning = false) where {chosen}"
         ).fetchall()
         found = db.execute(
-            "select user_id, list_transform(events, e -> e.event_id) "
+            "select user_id, list_transform(events, lambda e: e.event_id) "
             f"from read_parquet({files_of('sessions')}, hive_partitioning = false) where {chosen}"
         ).fetchall()
-    epoch = simulate_epoch()
-    wanted = oracle(((u, epoch + timedelta(microseconds=t), e) for u, t, e in log), timedelta(minutes=gap_minutes))
+    wanted = oracle(((u, EPOCH + timedelta(microseconds=t), e) for u, t, e in log), timedelta(minutes=gap_minutes))
     assert sorted((user, tuple(ids)) for user, ids in found) == sorted(wanted)
     return len({user for user, _ in wanted}), len(wanted)
-
-
-def simulate_epoch() -> Any:
-    """Return 1970-01-01 as the oracle wants its times: naive UTC."""
-    from datetime import datetime
-
-    return datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 def main() -> None:
@@ -187,7 +180,9 @@ def main() -> None:
     out.print(f"oracle: {compared:,} sessions of {users:,} users are the same")
     out.print(f"peak memory of Python and the JVM: {memory.peak / 2**30:.1f} GiB")
     ratio = seconds["sessionize the range"] / seconds["DuckDB sessions"]
-    out.print(f"one sessionize job over the range, staged, takes {ratio:.1f} times what DuckDB takes to cut the same sessions")
+    out.print(
+        f"one sessionize job over the range, staged, takes {ratio:.1f} times what DuckDB takes to cut the same sessions"
+    )
 
 
 if __name__ == "__main__":

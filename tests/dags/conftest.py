@@ -1,4 +1,4 @@
-"""Airflow without a database: an empty home, set before the first test module imports it, and golden files."""
+"""Airflow without a database: an empty home, set before a test module imports it; and golden files."""
 
 import atexit
 import json

@@ -14,7 +14,7 @@ from jinja2 import UndefinedError
 
 import lake.publish
 from dags.behavior_history import cut
-from dags.wiring import ASSETS, DataDocs, Publish, SparkJob, fail_for_good
+from dags.operators import ASSETS, DataDocs, Publish, SparkJob, WaitForEarlierDays, fail_for_good
 from lake.errors import AuditFailed, CommitContended, PublishRefused
 from lake.staging import Verdict, write_verdict
 
@@ -35,7 +35,7 @@ def name(task):
 def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
     assert BAG.import_errors == {}
     assert {dag_id: sorted(dag.task_ids) for dag_id, dag in BAG.dags.items()} == {
-        "behavior_daily": sorted([*GROUPS, "wait_for_landing"]),
+        "behavior_daily": sorted([*GROUPS, "wait_for_landing", "wait_for_earlier_days"]),
         "behavior_history": sorted([*GROUPS, "split"]),
     }
 
@@ -53,15 +53,20 @@ def test_house_rules(dag):
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
 def test_nothing_is_published_unaudited_and_features_follow_published_events(dag):
     upstream = {task.task_id: task.upstream_task_ids - {"split", "wait_for_landing"} for task in dag.tasks}
+    waits = {"wait_for_earlier_days"} & upstream.keys()
     for table in ("events", "sessions", "interests"):
         assert upstream[f"{table}.publish"] == {f"{table}.audit"}
         assert upstream[f"{table}.audit"] == {f"{table}.stage"}
-    assert upstream["sessions.stage"] == upstream["interests.stage"] == {"events.publish"}
+    assert upstream["sessions.stage"] == {"events.publish"}
+    assert upstream["interests.stage"] == (waits or {"events.publish"})
+    assert all(upstream[wait] == {"events.publish"} for wait in waits)
 
 
 def test_a_run_processes_the_utc_day_that_has_just_ended():
     timetable = BAG.dags["behavior_daily"].timetable
-    assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
+    assert type(timetable).__name__ == "CronDataIntervalTimetable", (
+        "@daily would have an interval of no length"
+    )
 
 
 def render(task):
@@ -105,6 +110,29 @@ def test_a_misspelt_name_in_a_template_is_an_error():
     task.application_args = ["{{ data_intervall_start }}"]
     with pytest.raises(UndefinedError, match="data_intervall_start"):
         task.render_template_fields({"run_id": "r", "data_interval_start": datetime(2025, 3, 9, tzinfo=UTC)})
+
+
+@pytest.mark.parametrize(
+    ("first_task", "publish", "goes_on"),
+    [
+        pytest.param("success", "running", False, id="an earlier day that is worked on is waited for"),
+        pytest.param("up_for_reschedule", None, False, id="so is one that waits for its landing"),
+        pytest.param("success", "success", True, id="a published day is not"),
+        pytest.param("success", "upstream_failed", True, id="nor one that failed"),
+        pytest.param(None, None, True, id="nor one that has not begun: two days would wait for each other"),
+    ],
+)
+def test_interests_wait_for_earlier_days(first_task, publish, goes_on):
+    asked = {}
+
+    def get_task_states(**query):
+        asked.update(query)
+        return {"backfill__1": {"wait_for_landing": first_task, "events.publish": publish}}
+
+    sensor = render(BAG.dags["behavior_daily"].get_task("wait_for_earlier_days"))
+    assert isinstance(sensor, WaitForEarlierDays)
+    assert sensor.poke({"ti": SimpleNamespace(get_task_states=get_task_states)}) is goes_on
+    assert max(asked["logical_dates"]) == datetime(2025, 3, 8, tzinfo=UTC), "the day before"
 
 
 # --- the form of behavior_history -------------------------------------------------------------------
@@ -180,7 +208,8 @@ def test_the_serialized_dags_keep_the_buttons_to_the_data_docs():
         }
 
 
-def test_a_button_leads_to_the_page_of_this_run(lake):
+@pytest.mark.usefixtures("lake")
+def test_a_button_leads_to_the_page_of_this_run():
     verdict = Verdict("events", "run 1", "stage", "passed", [], "/meander/data-docs/run-1/events.html", 1.0)
     write_verdict(verdict)
     link = DataDocs("events").get_link
@@ -208,10 +237,8 @@ def test_a_publish_tells_the_assets_what_readers_now_see(monkeypatch):
 
 
 def test_what_needs_a_person_is_not_retried_and_what_may_pass_is():
-    output = f"Cannot execute. Last output:\n12:00 INFO hello\n12:01 ERROR meander: {AuditFailed('price: -1')}\nbye"
-    with pytest.raises(
-        AirflowFailException, match=r"^12:01 ERROR meander: price: -1 \[docs/runbook.md#audit-failed\]$"
-    ):
+    output = f"Cannot execute.\n12:00 INFO hello\n12:01 ERROR meander: {AuditFailed('price: -1')}\nbye"
+    with pytest.raises(AirflowFailException, match=r"^12:01 ERROR.*: price: -1 \[docs.*#audit-failed\]$"):
         fail_for_good(AirflowException(output))
     with pytest.raises(AirflowFailException, match="publish-refused"):
         fail_for_good(PublishRefused("not audited"))

@@ -21,12 +21,12 @@ def docs(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def visitor(docs):
+def visitor(docs):  # noqa: ARG001
     return TestClient(app, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def reader(docs, monkeypatch):
+def reader(docs, monkeypatch):  # noqa: ARG001
     monkeypatch.setitem(
         app.dependency_overrides, get_user, lambda: SimpleAuthManagerUser(username="ann", role="viewer")
     )

@@ -222,7 +222,7 @@ def rows(staged, spark):
     return sorted(map(tuple, staged.read(spark).collect()), key=repr)
 
 
-def test_a_sparse_range_equals_its_days_row_for_row(spark, lake, land, monkeypatch):
+def test_a_sparse_range_equals_its_days_row_for_row(spark, land, monkeypatch):
     monkeypatch.setenv("MEANDER_LOOKBACK_DAYS", "2")
     for day in range(1, 6):
         first = {"user_id": "u", "event_time": f"2025-03-0{day}T10:00:00Z", "behavior": "view"}

@@ -142,6 +142,12 @@ def test_a_file_of_another_kind_is_named_with_what_was_expected_and_found(
             "a.jsonl.gz", gzip.compress(b"{}\n" * 50)[:-12], "EOFError", id="gzip that ends too early"
         ),
         pytest.param("a.jsonl.gz", b"{}\n", "BadGzipFile", id="gzip in name only"),
+        pytest.param(
+            "a.zip", b"PK", "another compression; unpack it", id="a compression that Spark does not read"
+        ),
+        pytest.param(
+            "a.jsonl.GZ", gzip.compress(b"{}\n"), "another compression", id="nor does it know this as gzip"
+        ),
         pytest.param("a.parquet", b"{}\n", "ArrowInvalid", id="Parquet in name only"),
         pytest.param("a.parquet", b"PAR1" + b"\0" * 20, "ArrowInvalid", id="Parquet that was cut off"),
     ],
@@ -151,7 +157,7 @@ def test_a_file_that_cannot_be_opened_is_named(file, name, content, found):
     with pytest.raises(LandingUnreadable) as raised:
         check_files(CANONICAL, [path])
     told = str(raised.value)
-    assert told.startswith(f"{path}: expected a ")
+    assert told.startswith(f"{path}: expected ")
     assert f"found {found}" in told
 
 

@@ -103,7 +103,7 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
         ),
         pytest.param(
             {"behavior": {"column": "what", "values": {"look": "glance"}}},
-            r"behavior\.values\.look: Input should be 'view', 'search', 'cart', 'favorite', 'purchase' or 'ignore'",
+            r"behavior\.values\.look: Input should be 'view', 'search', .* or 'ignore'",
             id="a behavior that we do not have",
         ),
         pytest.param(

@@ -26,13 +26,22 @@ def rejected(day: date, *raws: str) -> list[dict[str, Any]]:
 
 
 def stage_files(
-    table: str, run_id: str, rows: list[dict[str, Any]], owns: list[date], basis: int, *, audited: str = "passed"
+    table: str,
+    run_id: str,
+    rows: list[dict[str, Any]],
+    owns: list[date],
+    basis: int,
+    *,
+    audited: str = "passed",
 ) -> Staged:
     """Stage rows, one file a partition; columns that a row does not name are null.
 
     Args:
-        table, run_id, owns, basis: as in `lake.staging.stage`.
+        table: as in `lake.staging.stage`.
+        run_id: names the run.
         rows: dicts of the table's columns.
+        owns: as in `lake.staging.stage`.
+        basis: as in `lake.staging.stage`.
         audited: verdict to leave beside it; none when empty.
     """
     spec, began = TABLES[table], time.time()

@@ -32,7 +32,11 @@ def test_before_the_first_audit_the_history_is_empty(lake):
 
 
 def test_lines_come_back_as_they_were_recorded_oldest_first(lake):
-    late, early, other = line("events", "r2", "b", 30), line("events", "r1", "a", 15), line("sessions", "r1", "c", 20)
+    late, early, other = (
+        line("events", "r2", "b", 30),
+        line("events", "r1", "a", 15),
+        line("sessions", "r1", "c", 20),
+    )
     audits.record([late])
     audits.record([early, other])
     assert [audits.AuditLine(**row) for row in audits.read().to_pylist()] == [early, other, late]

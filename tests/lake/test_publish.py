@@ -11,7 +11,7 @@ from lake import publish as publishing
 from lake.errors import CommitContended, NotStaged, PublishRefused, TableMissing
 from lake.publish import publish
 from lake.table import Table
-from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, read_files, rejected, stage_files
 
 
 def raws() -> list:
@@ -116,8 +116,18 @@ def staged_again() -> None:
     [
         pytest.param(lambda: None, NotStaged, "run 'r' has staged nothing for quarantine", id="nothing staged"),
         pytest.param(not_audited, PublishRefused, "quarantine of run 'r' has not been audited", id="no audit"),
-        pytest.param(failed, PublishRefused, "quarantine of run 'r' failed its audit: prices are prices", id="failed audit"),
-        pytest.param(staged_again, PublishRefused, "was staged again after its audit", id="staged again after the audit"),
+        pytest.param(
+            failed,
+            PublishRefused,
+            "quarantine of run 'r' failed its audit: prices are prices",
+            id="failed audit",
+        ),
+        pytest.param(
+            staged_again,
+            PublishRefused,
+            "was staged again after its audit",
+            id="staged again after the audit",
+        ),
     ],
 )
 def test_what_has_not_passed_its_audit_is_refused_and_readers_keep_what_they_had(lake, staging, error, says):
@@ -230,7 +240,12 @@ def test_a_publish_that_always_loses_says_so_and_changes_nothing(lake, monkeypat
 def command(lake, *arguments: str) -> subprocess.CompletedProcess:
     env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
     return subprocess.run(
-        [sys.executable, "-m", "lake.publish", *arguments], env=env, cwd=lake, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lake.publish", *arguments],
+        env=env,
+        cwd=lake,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

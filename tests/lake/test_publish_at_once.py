@@ -40,8 +40,7 @@ def test_the_first_publishes_of_a_table_to_different_days_all_go_through(lake):
     assert not any(report["refused"] or report["already"] for report in done)
     table = Table("quarantine")
     assert read_files(table, "raw") == [(day, f"{day}") for day in days]
-    assert {commit["run_id"] for commit in table.commits()} == {f"run {day}" for day in days}
-    assert table.version == MANY
+    assert sorted(commit["run_id"] for commit in table.commits()) == [f"run {day}" for day in days]
 
 
 def test_of_many_publishes_to_one_day_the_newest_basis_stays(lake):
@@ -64,7 +63,7 @@ def test_one_run_published_by_many_is_committed_once(lake):
     stage_files("quarantine", "r", rejected(JAN_1, "a", "b"), [JAN_1], basis=1)
     done = at_once(*publishes(["r"] * MANY))
     assert sorted(report["already"] for report in done) == [False] + [True] * (MANY - 1)
-    assert Table("quarantine").version == 1
+    assert len(Table("quarantine").commits()) == 1
     assert read_files(Table("quarantine"), "raw") == [(JAN_1, "a"), (JAN_1, "b")]
 
 
@@ -75,7 +74,17 @@ def test_processes_publish_at_once_as_threads_do(lake):
             stage_files(table, f"run {basis}", rows, [JAN_1, JAN_2], basis)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "lake.publish", "--table", "quarantine", "--table", "sessions", "--run-id", f"run {n}"],
+            [
+                sys.executable,
+                "-m",
+                "lake.publish",
+                "--table",
+                "quarantine",
+                "--table",
+                "sessions",
+                "--run-id",
+                f"run {n}",
+            ],
             env={**os.environ},
             stdout=subprocess.DEVNULL,
         )

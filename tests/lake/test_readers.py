@@ -15,6 +15,9 @@ from lake.staging import StagedFile, run_folder
 from lake.table import Table, table_path
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 
+# Text that does not compress, so that its file is larger than two small ones.
+BIG = " ".join(str(n * n) for n in range(2_000))
+
 
 def published(run_id: str, rows: list, owns: list, basis: int) -> None:
     stage_files("quarantine", run_id, rows, owns, basis)
@@ -32,7 +35,11 @@ def test_a_reader_that_has_pinned_a_version_keeps_its_rows(lake):
     assert read_files(pinned, "raw") == [(JAN_1, "a"), (JAN_2, "b")]
     # Also one that comes late and asks for an old version by its number.
     assert read_files(Table("quarantine", pinned.version), "raw") == [(JAN_1, "a"), (JAN_2, "b")]
-    assert read_files(Table("quarantine", pinned.version + 1), "raw") == [(JAN_1, "c"), (JAN_1, "d"), (JAN_2, "b")]
+    assert read_files(Table("quarantine", pinned.version + 1), "raw") == [
+        (JAN_1, "c"),
+        (JAN_1, "d"),
+        (JAN_2, "b"),
+    ]
     assert read_files(Table("quarantine"), "raw") == []
 
 
@@ -90,7 +97,11 @@ def test_any_delta_reader_can_open_a_table(lake):
     published("1", rejected(JAN_1, "old") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
     published("2", rejected(JAN_1, "a", "c"), [JAN_1], 2)
     stage_files("quarantine", "3", rejected(JAN_1, "not published"), [JAN_1], 3)
-    assert query("select dt, raw from t where dt >= date '2025-01-01'") == [(JAN_1, "a"), (JAN_1, "c"), (JAN_2, "b")]
+    assert query("select dt, raw from t where dt >= date '2025-01-01'") == [
+        (JAN_1, "a"),
+        (JAN_1, "c"),
+        (JAN_2, "b"),
+    ]
     assert query("select count(*) from t where dt = date '2025-01-01'") == [(2,)]
 
 
@@ -98,7 +109,7 @@ def test_any_delta_reader_can_open_a_table(lake):
 def test_a_table_that_another_tool_has_compacted_in_part_keeps_its_rows(spark, lake):
     # Three files on the first day, of which the two small ones are compacted: the third stays where it was, and the two
     # dead ones still lie beside it.
-    staged = stage_files("quarantine", "1", rejected(JAN_1, "big" * 3_000) + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
+    staged = stage_files("quarantine", "1", rejected(JAN_1, BIG) + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1)
     first = Path(table_path("quarantine")) / staged.files[0].path
     small = pq.ParquetFile(first).read().slice(0, 0)
     files = list(staged.files)
@@ -112,7 +123,7 @@ def test_a_table_that_another_tool_has_compacted_in_part_keeps_its_rows(spark, l
     storage.write_json(storage.join(run_folder("1"), "quarantine.json"), asdict(staged))
     audit(staged)
     publish("quarantine", "1")
-    expected = [(JAN_1, "big" * 3_000), (JAN_1, "small 1"), (JAN_1, "small 2"), (JAN_2, "b")]
+    expected = [(JAN_1, BIG), (JAN_1, "small 1"), (JAN_1, "small 2"), (JAN_2, "b")]
 
     assert DeltaTable(table_path("quarantine")).optimize.compact(target_size=files[0].bytes)["numFilesRemoved"] == 2
     table = Table("quarantine")
@@ -122,7 +133,10 @@ def test_a_table_that_another_tool_has_compacted_in_part_keeps_its_rows(spark, l
 
     # And a publish replaces what was compacted as it does any other file.
     published("2", rejected(JAN_1, "new"), [JAN_1], 2)
-    assert sorted((row.dt, row.raw) for row in Table("quarantine").read(spark).collect()) == [(JAN_1, "new"), (JAN_2, "b")]
+    assert sorted((row.dt, row.raw) for row in Table("quarantine").read(spark).collect()) == [
+        (JAN_1, "new"),
+        (JAN_2, "b"),
+    ]
 
 
 @pytest.mark.spark

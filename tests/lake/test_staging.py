@@ -16,7 +16,10 @@ from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, rejected, stage_file
 def events(spark, *rows):
     """Build events from (id, dt, landed)."""
     return spark.createDataFrame(
-        [(i, "u", datetime(dt.year, dt.month, dt.day, 9), "view", "i", None, None, None, "t", 1, dt, on) for i, dt, on in rows],
+        [
+            (i, "u", datetime(dt.year, dt.month, dt.day, 9), "view", "i", None, None, None, "t", 1, dt, on)
+            for i, dt, on in rows
+        ],
         EVENTS,
     )
 

@@ -1,0 +1,163 @@
+"""Airflow itself backfills three days; one is bad, is repaired and run again. History equals the days."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import requests
+
+from dags.standalone import LocalAirflow
+from lake.table import Table
+
+pytestmark = pytest.mark.e2e
+
+FIRST, BAD, LAST = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 3)
+TABLES = ("quarantine", "events", "sessions", "interests")
+
+
+def event(user: str, when: str, behavior: str = "view", item: str = "shoe") -> dict[str, Any]:
+    return {
+        "user_id": user,
+        "event_time": f"2025-03-{when}Z",
+        "behavior": behavior,
+        "item_id": item,
+        "category_id": "c",
+    }
+
+
+ACROSS_MIDNIGHT = event("ann", "01T23:50:00")
+LANDED: dict[date, list[dict[str, Any]]] = {
+    FIRST: [event("ann", "01T10:00:00"), event("ann", "01T10:05:00", "purchase"), ACROSS_MIDNIGHT],
+    BAD: [event("ann", "02T00:05:00"), event("bob", "02T12:00:00", "cart"), event("bob", "02T12:10:00")],
+    # One came late, one had been delivered before.
+    LAST: [
+        event("bob", "03T09:00:00"),
+        event("bob", "02T12:20:00"),
+        ACROSS_MIDNIGHT,
+        event("cem", "03T09:00:00"),
+    ],
+}
+BROKEN = [event("ann", "02T00:05:00"), event("", "02T12:00:00"), event("bob", "02T12:10:00", "stare")]
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAirflow]:
+    """A running Airflow and Spark on an empty lake; the test reads the same lake."""
+    folders = {"MEANDER_LAKE": str(tmp_path / "lake"), "MEANDER_LANDING": str(tmp_path / "landing")}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, folder)
+    local = LocalAirflow(tmp_path / "home", {**folders, "MEANDER_SOURCE": "canonical"})
+    local.start()
+    yield local
+    local.stop()
+    assert not local.running
+
+
+def land(folder: Path, day: date, rows: list[dict[str, Any]]) -> None:
+    file = folder / f"dt={day}" / "log.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, dict[str, Any]]:
+    """Wait until no run of the DAG is at work, and return its runs by the day they process."""
+    deadline = time.monotonic() + 300
+    while True:
+        runs = airflow.runs(dag_id)
+        if runs and all(run["state"] in ("success", "failed") for run in runs):
+            return {(run["data_interval_start"] or "")[:10]: run for run in runs}
+        assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
+        time.sleep(1)
+
+
+def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """Return {task: (state, tries)} of a run."""
+    found = airflow.tasks(run["dag_id"], run["dag_run_id"])
+    return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+
+
+def rows(table: str) -> list[str]:
+    """Return every published row, as readers see it, in an order that does not depend on files."""
+    opened = Table(table)
+    return sorted(
+        repr(sorted({**row, **file.partition}.items()))
+        for file in opened.files
+        for row in pq.ParquetFile(Path(opened.path) / file.path).read().to_pylist()
+    )
+
+
+def verdicts(table: str, day: date) -> list[str]:
+    """Return the verdicts with which a day was published, newest first."""
+    return [commit["verdict"] for commit in Table(table).commits() if commit["last"] == str(day)]
+
+
+def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: LocalAirflow, tmp_path: Path):
+    for day, landed in LANDED.items():
+        land(tmp_path / "landing", day, BROKEN if day == BAD else landed)
+
+    # --- three days at once, one of them bad ---
+    airflow.backfill("behavior_daily", FIRST, LAST, at_once=3, reprocess="none")
+    runs = wait(airflow, "behavior_daily")
+    assert {day: run["state"] for day, run in runs.items()} == {
+        str(FIRST): "success",
+        str(BAD): "failed",
+        str(LAST): "success",
+    }
+    bad = states(airflow, runs[str(BAD)])
+    assert bad["events.stage"] == ("success", 1)
+    assert bad["events.audit"] == ("failed", 1), "what a person must repair is not retried"
+    assert {bad[f"{t}.publish"][0] for t in ("events", "sessions", "interests")} == {"upstream_failed"}
+
+    # Readers see the good days, and of the bad one nothing: neither its good rows nor its rejected ones.
+    assert list(Table("events").rows_by("landed")) == [FIRST, LAST]
+    assert Table("events").basis(BAD) is None
+    assert Table("quarantine").basis(BAD) is None
+    assert [day for day in (FIRST, BAD, LAST) if Table("interests").basis(day) is not None] == [FIRST, LAST]
+
+    # The button on the failed task leads to the page that says why, for whoever is logged in.
+    links = airflow.api(
+        "GET", f"dags/behavior_daily/dagRuns/{runs[str(BAD)]['dag_run_id']}/taskInstances/events.audit/links"
+    )
+    page = airflow.url + links["extra_links"]["Data docs: quarantine"]
+    assert requests.get(page, timeout=30).status_code == 401
+    shown = requests.get(page, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=30)
+    assert shown.status_code == 200
+    assert "share" in shown.text
+
+    # --- repaired, and only the failed day is run again ---
+    land(tmp_path / "landing", BAD, LANDED[BAD])
+    assert len(airflow.backfill("behavior_daily", FIRST, LAST, at_once=3, reprocess="failed")) == 1
+    again = wait(airflow, "behavior_daily")
+    assert {run["state"] for run in again.values()} == {"success"}
+    assert states(airflow, again[str(BAD)])["events.audit"] == ("success", 2)
+    assert again[str(FIRST)] == runs[str(FIRST)]
+    assert list(Table("events").rows_by("landed")) == [FIRST, BAD, LAST]
+
+    # The last day's interests were made without the bad day, and their audit had warned: they are made again.
+    assert verdicts("interests", LAST) == ["warned"]
+    which = {"dag_run_id": again[str(LAST)]["dag_run_id"], "task_ids": ["interests.stage"]}
+    clear = {"dry_run": False, "only_failed": False, "include_downstream": True, **which}
+    airflow.api("POST", "dags/behavior_daily/clearTaskInstances", json=clear)
+    assert wait(airflow, "behavior_daily")[str(LAST)]["state"] == "success"
+    assert verdicts("interests", LAST) == ["passed", "warned"]
+
+    # The assets say what readers got.
+    told = airflow.api("GET", "assets/events", params={"order_by": "-timestamp"})["asset_events"]
+    mine = [entry["extra"] for entry in told if entry["extra"]["docs"].endswith("/events.html")]
+    assert mine[0]["version"] == Table("events").version
+    assert mine[0]["verdict"] in ("passed", "warned")
+
+    # --- the same days at once, in two chunks, into an empty lake ---
+    by_day = {table: rows(table) for table in TABLES}
+    shutil.move(tmp_path / "lake", tmp_path / "lake_by_day")
+    conf = {"from": str(FIRST), "to": str(LAST), "chunk_days": 2}
+    airflow.airflow("dags", "trigger", "behavior_history", "--conf", json.dumps(conf))
+    assert [run["state"] for run in wait(airflow, "behavior_history").values()] == ["success"]
+    assert {table: rows(table) for table in TABLES} == by_day
+    assert len(by_day["events"]) == 10

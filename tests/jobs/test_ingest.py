@@ -1,0 +1,404 @@
+"""What landed becomes events: nothing is lost, equal rows are one event, and sources are read as they are."""
+
+import gzip
+import hashlib
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+import yaml
+from pyspark.sql import functions as F
+
+from jobs import ingest
+from lake.errors import LandingMissing, SettingsInvalid
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def deliver(lake):
+    """Write a landing file of a day: text, or bytes as they are; a name that ends in .gz is compressed."""
+
+    def write(day, name, content):
+        file = lake / "landing" / f"dt={day}" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        file.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+    return write
+
+
+def run(*days, run_id="r"):
+    """Ingest one day, or the days from the first to the last, and return what was staged."""
+    asked = ["--day", days[0]] if len(days) == 1 else ["--from", days[0], "--to", days[1]]
+    return ingest.main([*asked, "--run-id", run_id])
+
+
+def told(spark, staged, *columns):
+    """Return the staged rows, sorted; times as text, since they are in UTC and this machine may not be."""
+    rows = staged.read(spark)
+    if "event_time" in rows.columns:
+        rows = rows.withColumn("event_time", F.col("event_time").cast("string"))
+    return sorted((tuple(row) for row in rows.select(*columns or "*").collect()), key=repr)
+
+
+# --- every input row is told of ------------------------------------------------------------------------
+
+
+def test_input_is_events_and_their_copies_ignored_and_quarantined_on_each_day(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "rees46")
+    header = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"
+    bought = "2019-10-01 00:00:01 UTC,purchase,1,10,a.b,,2.50,7,s"
+    undone = "2019-10-01 00:00:02 UTC,remove_from_cart,1,10,a.b,,2.50,7,s"
+    viewed = "2019-10-01 00:00:03 UTC,view,2,10,a.b,acme,,7,s"
+    no_user = "2019-10-01 00:00:04 UTC,view,2,10,a.b,acme,3,,s"
+    too_short = "2019-10-01 00:00:05 UTC,view,2"
+    deliver("2019-10-01", "plain.csv", "\n".join([header, bought, too_short, undone, bought, no_user]) + "\n")
+    deliver("2019-10-01", "part/packed.csv.gz", "\r\n".join([header, bought, viewed, no_user, ""]))
+    deliver("2019-10-01", "_SUCCESS", "")
+    deliver("2019-10-02", ".being-written.csv", "not a file of ours yet")
+    deliver(
+        "2019-10-03",
+        "again.csv",
+        "\n".join([header, viewed, undone, bought.replace("01 00:00:01", "03 10:00:00")]),
+    )
+
+    events, quarantine = run("2019-10-01", "2019-10-03")
+
+    assert told(
+        spark, events, "event_time", "behavior", "item_id", "category_id", "price", "copies", "dt", "landed"
+    ) == [
+        # `bought` three times in two files, `viewed` on two landing days: an event of each.
+        (
+            "2019-10-01 00:00:01",
+            "purchase",
+            "1",
+            "10",
+            Decimal("2.5000"),
+            3,
+            date(2019, 10, 1),
+            date(2019, 10, 1),
+        ),
+        ("2019-10-01 00:00:03", "view", "2", "10", None, 1, date(2019, 10, 1), date(2019, 10, 1)),
+        ("2019-10-01 00:00:03", "view", "2", "10", None, 1, date(2019, 10, 1), date(2019, 10, 3)),
+        (
+            "2019-10-03 10:00:00",
+            "purchase",
+            "1",
+            "10",
+            Decimal("2.5000"),
+            1,
+            date(2019, 10, 3),
+            date(2019, 10, 3),
+        ),
+    ]
+    found = [(row[0], row[1].rsplit("/dt=", 1)[1], *row[2:]) for row in told(spark, quarantine, *PLACE)]
+    # The header is line 1.
+    assert found == [
+        ("malformed_line", "2019-10-01/plain.csv", 3, too_short, "rees46", date(2019, 10, 1)),
+        ("missing_user", "2019-10-01/part/packed.csv.gz", 4, no_user, "rees46", date(2019, 10, 1)),
+        ("missing_user", "2019-10-01/plain.csv", 6, no_user, "rees46", date(2019, 10, 1)),
+    ]
+    counts = events.counts
+    assert counts == quarantine.counts
+    assert counts["by_day"] == {
+        "2019-10-01": {
+            "input": 8,
+            "accepted": 4,
+            "ignored": 1,
+            "rejected": {"malformed_line": 1, "missing_user": 2},
+        },
+        "2019-10-02": {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}},
+        "2019-10-03": {"input": 3, "accepted": 2, "ignored": 1, "rejected": {}},
+    }
+    copies = sum(row[0] for row in told(spark, events, "copies"))
+    assert (counts["input"], counts["files"]) == (11, 3)
+    assert counts["input"] == copies + counts["ignored"] + counts["quarantined"]
+    assert counts["quarantined"] == quarantine.rows
+    assert counts["rejected"] == {"malformed_line": 1, "missing_user": 2}
+
+
+PLACE = ("reason", "file", "line", "raw", "source", "dt")
+
+
+def test_where_no_header_stands_the_first_line_is_line_1(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "taobao")
+    good = "1,2,3,pv,1511544070"
+    deliver("2017-11-30", "a.csv", f"bad\n{good}\n\n{good}\nworse")
+    deliver("2017-11-30", "b.csv.gz", f"{good}\n{good}\nbad again\n")
+    _, quarantine = run("2017-11-30")
+    found = [
+        (raw, file.rsplit("/", 1)[1], line)
+        for raw, file, line in told(spark, quarantine, "raw", "file", "line")
+    ]
+    assert found == [
+        ("", "a.csv", 3),
+        ("bad again", "b.csv.gz", 3),
+        ("bad", "a.csv", 1),
+        ("worse", "a.csv", 5),
+    ]
+
+
+def test_a_file_that_several_tasks_read_loses_no_row_and_tells_no_line(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "retailrocket")
+    header = "timestamp,visitorid,event,itemid,transactionid"
+    lines = [f"{1433221332117 + n},{n},{'view' if n % 10 else 'gaze'},1," for n in range(100)]
+    deliver("2015-06-02", "whole.csv", "\n".join([header, *lines[:15]]))
+    deliver("2015-06-02", "parts.csv", "\n".join([header, *lines]))
+    usual = spark.conf.get("spark.sql.files.maxPartitionBytes")
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "800")
+    try:
+        events, quarantine = run("2015-06-02")
+    finally:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", usual)
+    assert (events.counts["input"], events.rows, quarantine.rows) == (115, 90, 12)
+    found = [(file.rsplit("/", 1)[1], line) for file, line in told(spark, quarantine, "file", "line")]
+    assert found == [*[("parts.csv", None)] * 10, ("whole.csv", 12), ("whole.csv", 2)]
+
+
+def test_an_empty_landing_day_is_staged_as_a_day_without_rows(spark, deliver):
+    deliver("2025-03-02", "_SUCCESS", "")
+    events, quarantine = run("2025-03-02")
+    assert (events.rows, quarantine.rows, events.owns) == (0, 0, [date(2025, 3, 2)])
+    assert events.counts["by_day"] == {
+        "2025-03-02": {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}}
+    }
+    assert told(spark, events) == []
+
+
+def test_a_day_that_has_not_landed_is_told_and_nothing_of_the_range_is_staged(lake, deliver):
+    deliver("2025-03-02", "_SUCCESS", "")
+    with pytest.raises(LandingMissing, match=r"2025-03-03 has not landed: there is no .*/dt=2025-03-03"):
+        run("2025-03-02", "2025-03-03")
+    assert not (lake / "lake").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param([], "give either --day, or both --from and --to", id="no day"),
+        pytest.param(["--from", "2025-03-02"], "give either --day, or both", id="half a range"),
+        pytest.param(
+            ["--day", "2025-03-02", "--from", "2025-03-02", "--to", "2025-03-02"], "give either", id="both"
+        ),
+        pytest.param(
+            ["--from", "2025-03-02", "--to", "2025-03-01"], "--from must not be after --to", id="backwards"
+        ),
+    ],
+)
+def test_which_days_are_meant_has_to_be_clear(arguments, told):
+    with pytest.raises(SettingsInvalid, match=told):
+        ingest.main([*arguments, "--run-id", "r"])
+
+
+# --- what is the same event ----------------------------------------------------------------------------
+
+
+def hashed(source, user, when, behavior, item, category=None, query=None, price=None, occurrence=None):
+    """Compute an event's id as docs/decisions say it is made, without Spark."""
+    micros = int(datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()) * 1_000_000
+    parts = [user, str(micros), behavior, item, category, query, price, *([occurrence] if occurrence else [])]
+    framed = ",".join([source, *("-" if part is None else f"{len(part)}:{part}" for part in parts)])
+    return hashlib.sha256(framed.encode()).hexdigest()[:32]
+
+
+def test_events_on_two_days_have_ids_that_anyone_can_compute(spark, land):
+    rows = [
+        {"user_id": "u", "event_time": "2025-03-01T10:00:00Z", "behavior": "view", "item_id": "i"},
+        {
+            "user_id": "用户",
+            "event_time": "2025-03-01T10:00:00Z",
+            "behavior": "cart",
+            "item_id": "商品",
+            "price": 2,
+        },
+        {
+            "user_id": "u",
+            "event_time": "2025-03-01T10:00:00Z",
+            "behavior": "search",
+            "query": "a,b",
+            "category_id": "c",
+        },
+        # A character that moves from one field to the next makes another event.
+        {
+            "user_id": "u",
+            "event_time": "2025-03-01T10:00:00Z",
+            "behavior": "view",
+            "item_id": "i",
+            "category_id": "cd",
+        },
+        {
+            "user_id": "u",
+            "event_time": "2025-03-01T10:00:00Z",
+            "behavior": "view",
+            "item_id": "ic",
+            "category_id": "d",
+        },
+    ]
+    land("2025-03-01", [*rows, rows[0]])
+    # Delivered again, written in other ways: the very same events.
+    land(
+        "2025-03-02",
+        [{**row, "event_time": "2025-03-01T18:00:00.000+08:00", "price": row.get("price")} for row in rows],
+    )
+
+    together, quarantined = run("2025-03-01", "2025-03-02", run_id="range")
+
+    at = "2025-03-01T10:00:00"
+    ids = {
+        hashed("canonical", "u", at, "view", "i"): 2,
+        hashed("canonical", "用户", at, "cart", "商品", price="2.0000"): 1,
+        hashed("canonical", "u", at, "search", None, "c", "a,b"): 1,
+        hashed("canonical", "u", at, "view", "i", "cd"): 1,
+        hashed("canonical", "u", at, "view", "ic", "d"): 1,
+    }
+    first, second = date(2025, 3, 1), date(2025, 3, 2)
+    assert len(ids) == 5
+    assert told(spark, together, "event_id", "copies", "landed") == sorted(
+        [(key, copies, first) for key, copies in ids.items()] + [(key, 1, second) for key in ids], key=repr
+    )
+
+    # A range is its days.
+    alone = [run(str(day), run_id=f"day {day}") for day in (first, second)]
+    assert told(spark, together) == sorted((row for e, _ in alone for row in told(spark, e)), key=repr)
+    assert together.counts["by_day"] == {**alone[0][0].counts["by_day"], **alone[1][0].counts["by_day"]}
+    assert quarantined.rows == 0
+
+
+def test_where_repeats_are_kept_equal_rows_are_numbered_and_still_recognised(spark, lake, land, monkeypatch):
+    source = {
+        "name": "till",
+        "description": "two units on one receipt are two rows",
+        "format": "jsonl",
+        "user_id": "who",
+        "item_id": "what",
+        "time": {"column": "at", "format": "epoch_s"},
+        "behavior": {"constant": "purchase"},
+        "repeats": "keep",
+    }
+    (lake / "till.yaml").write_text(yaml.safe_dump(source))
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "till.yaml"))
+    unit = {"who": "u", "what": "tea", "at": 1740823200}
+    land("2025-03-01", [unit, unit, unit, {**unit, "what": "salt"}])
+    land("2025-03-02", [unit, unit, unit, unit])
+
+    events, _ = run("2025-03-01", "2025-03-02")
+
+    at = "2025-03-01T10:00:00"
+    tea = [hashed("till", "u", at, "purchase", "tea", occurrence=str(n)) for n in (1, 2, 3, 4)]
+    salt = hashed("till", "u", at, "purchase", "salt", occurrence="1")
+    first, second = date(2025, 3, 1), date(2025, 3, 2)
+    assert told(spark, events, "event_id", "copies", "landed") == sorted(
+        [*((key, 1, first) for key in [*tea[:3], salt]), *((key, 1, second) for key in tea)], key=repr
+    )
+    assert events.counts["input"] == events.rows == 8
+
+
+# --- sources, on lines as they really are --------------------------------------------------------------
+
+READ = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price", "source")
+
+
+def test_taobao_has_no_header_and_seconds(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "taobao")
+    lines = [
+        "1,2268318,2520377,pv,1511544070",
+        "1,2333346,2520771,buy,1511561733",
+        "100,1603476,2951233,fav,1511579908",
+    ]
+    deliver("2017-11-25", "log.csv", "\n".join([*lines, "100,1603476,2951233,cart,1511600000"]))
+    events, quarantine = run("2017-11-25")
+    assert told(spark, events, *READ) == [
+        ("1", "2017-11-24 17:21:10", "view", "2268318", "2520377", None, None, "taobao"),
+        ("1", "2017-11-24 22:15:33", "purchase", "2333346", "2520771", None, None, "taobao"),
+        ("100", "2017-11-25 03:18:28", "favorite", "1603476", "2951233", None, None, "taobao"),
+        ("100", "2017-11-25 08:53:20", "cart", "1603476", "2951233", None, None, "taobao"),
+    ]
+    assert quarantine.rows == 0
+
+
+def test_export_zh_has_full_width_commas_and_times_of_shanghai(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "export_zh")
+
+    def exported(*lines, newline="\n"):
+        """Write lines as the export does: the delimiter is a full-width comma."""
+        return newline.join(["用户ID,行为类型,时间戳,商品ID", *lines, ""]).replace(",", "\N{FULLWIDTH COMMA}")
+
+    plain = exported("1001,浏览,2021-01-01 10:00:00,5001", "1001,收藏,2021-01-01 10:01:00,5001")
+    marked = exported(
+        "1002,加购,2021-01-01 00:30:00,5002", "1002,购买,2021-01-02 07:59:59,5002", newline="\r\n"
+    )
+    packed = exported("1003,搜索,2021-01-01 12:00:00,", "1003,比较,2021-01-01 12:00:00,1")
+    deliver("2021-01-01", "plain.csv", plain)
+    # Excel puts a byte order mark before the header, and ends lines as Windows does.
+    deliver("2021-01-01", "marked.csv", f"\ufeff{marked}")
+    deliver("2021-01-01", "packed.csv.gz", f"\ufeff{packed}")
+    events, quarantine = run("2021-01-01")
+    assert told(spark, events, *READ[:4], "dt") == [
+        ("1001", "2021-01-01 02:00:00", "view", "5001", date(2021, 1, 1)),
+        ("1001", "2021-01-01 02:01:00", "favorite", "5001", date(2021, 1, 1)),
+        ("1002", "2020-12-31 16:30:00", "cart", "5002", date(2020, 12, 31)),
+        ("1002", "2021-01-01 23:59:59", "purchase", "5002", date(2021, 1, 1)),
+        ("1003", "2021-01-01 04:00:00", "search", None, date(2021, 1, 1)),
+    ]
+    assert [(row[0], row[2]) for row in told(spark, quarantine, "reason", "file", "line")] == [
+        ("unknown_behavior", 3)
+    ]
+    assert events.counts["input"] == 6
+
+
+def test_retailrocket_has_milliseconds(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "retailrocket")
+    lines = ["1433221332117,257597,view,355908,", "1433224214164,992329,addtocart,248676,"]
+    lines = [
+        "timestamp,visitorid,event,itemid,transactionid",
+        *lines,
+        "1433222276276,599528,transaction,356475,4000",
+    ]
+    deliver("2015-06-02", "events.csv", "\n".join(lines))
+    events, _ = run("2015-06-02")
+    assert told(spark, events, *READ[:4]) == [
+        ("257597", "2015-06-02 05:02:12.117", "view", "355908"),
+        ("599528", "2015-06-02 05:17:56.276", "purchase", "356475"),
+        ("992329", "2015-06-02 05:50:14.164", "cart", "248676"),
+    ]
+    assert events.counts["input"] == 3
+
+
+def test_canonical_is_json_lines_and_parquet_side_by_side(spark, lake, deliver):
+    record = {
+        "user_id": "u",
+        "event_time": "2025-03-02T10:00:00Z",
+        "behavior": "view",
+        "item_id": "i",
+        "price": 1.5,
+    }
+    unknown = {**record, "user_id": "v", "behavior": "like"}
+    deliver("2025-03-02", "a.jsonl.gz", json.dumps({**record, "unused": {"deep": [1]}}) + "\n")
+    folder = lake / "landing" / "dt=2025-03-02"
+    frame = pd.DataFrame([record, unknown, {**record, "user_id": None}])
+    frame.to_parquet(folder / "b.parquet", index=False)
+    # On another day the same columns come with types: an instant and a number.
+    typed = frame.assign(event_time=pd.to_datetime(frame["event_time"]), user_id=[1, 2, 3], category_id=7)
+    (lake / "landing" / "dt=2025-03-03").mkdir()
+    typed.to_parquet(lake / "landing" / "dt=2025-03-03" / "c.parquet", index=False, coerce_timestamps="us")
+
+    events, quarantine = run("2025-03-02")
+    typed_events, _ = run("2025-03-03", run_id="typed")
+
+    price = Decimal("1.5000")
+    assert told(spark, events, *READ[:6], "price", "copies") == [
+        ("u", "2025-03-02 10:00:00", "view", "i", None, None, price, 2)
+    ]
+    assert told(spark, typed_events, *READ[:6], "price") == [
+        ("1", "2025-03-02 10:00:00", "view", "i", "7", None, price),
+        ("3", "2025-03-02 10:00:00", "view", "i", "7", None, price),
+    ]
+    # A row of Parquet is told as JSON, and has no line.
+    rejected = told(spark, quarantine, "reason", "line", "raw")
+    assert [(reason, line, json.loads(raw)) for reason, line, raw in rejected] == [
+        ("missing_user", None, {key: value for key, value in record.items() if key != "user_id"}),
+        ("unknown_behavior", None, unknown),
+    ]

@@ -1,0 +1,149 @@
+"""Sessions by example: where they are cut, what one says, and which days a landing changes.
+
+That the rule keeps its promises on any log, in any order of days, is in tests/jobs/test_session_rule.py.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs.sessionize import changed_days, fold, mark_starts, read_window, sessions_ending_on
+
+pytestmark = pytest.mark.spark
+
+GAP = timedelta(minutes=30)
+SCHEMA = (
+    "event_id string, user_id string, event_time timestamp, behavior string, item_id string, "
+    "category_id string, query string, price decimal(18,4), dt date"
+)
+
+
+@pytest.fixture
+def log(spark):
+    """Build events of January 2025 (UTC) from one list of times like "01 23:50" for each user."""
+
+    def build(**users):
+        rows = [
+            event(f"{user} {n:03}", time, user=user)
+            for user, times in users.items()
+            for n, time in enumerate(times)
+        ]
+        return spark.createDataFrame(rows, SCHEMA)
+
+    return build
+
+
+def event(event_id, time, user="u", behavior="view", item="i", query=None, price=None):
+    when = datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    return (event_id, user, when, behavior, item, "c", query, price and Decimal(price), when.date())
+
+
+def awake(begin, hours):
+    """Return a time every 20 minutes."""
+    start = datetime.strptime(f"2025-01-{begin}", "%Y-%m-%d %H:%M")
+    return [f"{start + timedelta(minutes=20) * n:%d %H:%M}" for n in range(hours * 3)]
+
+
+def test_where_sessions_start(log):
+    # Name of a user: (their events, those of them at which a session starts).
+    cases = {
+        "a pause of exactly the gap stays inside": (["01 10:00", "01 10:30"], ["01 10:00"]),
+        "a longer pause cuts": (["01 10:00", "01 10:31"], ["01 10:00", "01 10:31"]),
+        "midnight alone does not cut": (["01 23:50", "02 00:10"], ["01 23:50"]),
+        "one event is a session": (["01 10:00"], ["01 10:00"]),
+        "events at one time are together": (["01 10:00", "01 10:00", "01 10:00"], ["01 10:00"]),
+        "one night through is one session": (awake("01 12:00", 36), ["01 12:00"]),
+        "a second midnight cuts": (awake("01 12:00", 37), ["01 12:00", "03 00:00"]),
+        "who never sleeps gets a session a day": (
+            awake("01 12:00", 72),
+            ["01 12:00", "03 00:00", "04 00:00"],
+        ),
+        "begun at midnight is not before it": (awake("01 00:00", 49), ["01 00:00", "03 00:00"]),
+        "a minute before midnight is before it": (
+            ["01 23:59", *awake("02 00:00", 25)],
+            ["01 23:59", "03 00:00"],
+        ),
+        "a nap ends the chain that a cut needs": (
+            [*awake("01 12:00", 24), *awake("02 12:11", 14)],
+            ["01 12:00", "02 12:11"],
+        ),
+    }
+    starts = mark_starts(log(**{name: times for name, (times, _) in cases.items()}), GAP).where("starts")
+    found = {name: [] for name in cases}
+    times = F.date_format("event_time", "dd HH:mm").alias("time")
+    for row in starts.select("user_id", times).orderBy("event_time").collect():
+        found[row["user_id"]].append(row["time"])
+    assert found == {name: expected for name, (_, expected) in cases.items()}
+
+
+def test_what_a_session_says(spark):
+    events = [
+        event("e4", "02 00:20", behavior="purchase", price="2.5"),
+        event("e1", "01 23:40", behavior="search", item=None, query="tea"),
+        event("e3", "02 00:10", behavior="cart", price="9"),  # seen with its price, not paid
+        # Two at one time are in the order of their ids.
+        event("e2b", "02 00:00", behavior="favorite"),
+        event("e2a", "02 00:00", behavior="view"),
+        event("e5", "02 00:20", behavior="purchase", price="0.25"),
+        event("e6", "02 00:20", behavior="purchase"),  # no price known
+        # The same event, delivered on another day.
+        event("e3", "02 00:10", behavior="cart", price="9"),
+        event("f1", "01 23:40", user="v"),
+    ]
+    sessions = {
+        row["user_id"]: row
+        for row in fold(mark_starts(spark.createDataFrame(events, SCHEMA), GAP))
+        .withColumn("start_time", F.date_format("start_time", "dd HH:mm"))
+        .withColumn("end_time", F.date_format("end_time", "dd HH:mm"))
+        .collect()
+    }
+    assert sorted(sessions) == ["u", "v"]
+    session = sessions["u"]
+    assert (session.session_id, session.start_time, session.end_time) == ("e1", "01 23:40", "02 00:20")
+    assert session.dt == date(2025, 1, 2), "the date of the last event"
+    assert [e.event_id for e in session.events] == ["e1", "e2a", "e2b", "e3", "e4", "e5", "e6"]
+    assert [e.query for e in session.events] == ["tea", *[None] * 6]
+    counts = (session.views, session.searches, session.carts, session.favorites, session.purchases)
+    assert counts == (1, 1, 1, 1, 3)
+    assert (session.revenue, session.converted) == (Decimal("2.7500"), True)
+    assert (sessions["v"].revenue, sessions["v"].converted, sessions["v"].dt) == (0, False, date(2025, 1, 1))
+
+
+def test_a_day_has_the_sessions_that_end_on_it(log):
+    events = log(night=["01 23:50", "02 00:10"], evening=["01 23:00", "01 23:30"], morning=["02 08:00"])
+    found = {
+        day: sorted(row.user_id for row in sessions_ending_on(events, [date(2025, 1, day)], GAP).collect())
+        for day in (1, 2, 3)
+    }
+    assert found == {1: ["evening"], 2: ["morning", "night"], 3: []}
+
+
+def test_a_day_depends_on_the_day_before_and_a_gap_on_either_side():
+    start, end = read_window(date(2025, 1, 2), date(2025, 1, 3), GAP)
+    assert (start, end) == (
+        datetime(2024, 12, 31, 23, 30, tzinfo=UTC),
+        datetime(2025, 1, 4, 0, 30, tzinfo=UTC),
+    )
+
+
+def test_which_days_a_landing_changes(log):
+    # Each landing, and the partitions that it changes: {day: the newest day of an event behind the change}.
+    cases = {
+        "nothing landed, nothing changes": ([], {}),
+        "an event changes its day, and the next by a session or a cut": (["10 12:00"], {10: 10, 11: 10}),
+        "within the gap after midnight, also the day before": (["10 00:30"], {9: 10, 10: 10, 11: 10}),
+        "past the gap after midnight": (["10 00:31"], {10: 10, 11: 10}),
+        "within the gap before midnight, also the second day after": (["10 23:30"], {10: 10, 11: 10, 12: 10}),
+        "not yet within the gap before midnight": (["10 23:29"], {10: 10, 11: 10}),
+        "the earliest event of a day decides": (["10 12:00", "10 00:00"], {9: 10, 10: 10, 11: 10}),
+        "the latest event of a day decides": (["10 23:59", "10 12:00"], {10: 10, 11: 10, 12: 10}),
+        "the newest event counts": (["10 12:00", "11 12:00"], {10: 10, 11: 11, 12: 11}),
+        "a late event changes its own days": (["01 12:00", "20 12:00"], {1: 1, 2: 1, 20: 20, 21: 20}),
+    }
+    found = {
+        name: {day.day: newest.day for day, newest in changed_days(log(u=times), GAP).items()}
+        for name, (times, _) in cases.items()
+    }
+    assert found == {name: expected for name, (_, expected) in cases.items()}
