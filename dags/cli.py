@@ -1,6 +1,7 @@
 """The `meander` command: the steps of the DAGs for a person, without Airflow and in one Spark session."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,9 @@ def show(
     pinned = Table(table)
     partitions = pinned.rows_by("dt")
     wanted = as_date(day) or max(partitions, default=None)
+    if not partitions and day is None:
+        out.print(f"{table} is published and has no rows, version {pinned.version}")
+        return
     if wanted not in partitions:
         known = f"{min(partitions)} to {max(partitions)}" if partitions else "no partition"
         raise TableMissing(f"{table} has no rows of {wanted}; it holds {known}")
@@ -237,13 +241,16 @@ def _check_python() -> str:
 
 
 def _check_java() -> str:
-    java = shutil.which("java")
+    # As spark-submit looks for it: JAVA_HOME first, then the PATH.
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(f"{home}/bin/java" if home else "java")
     if java is None:
-        raise RuntimeError("found no java on the PATH; install a Java 17 runtime, such as openjdk-17-jre-headless")
+        where = f"JAVA_HOME={home}" if home else "the PATH"
+        raise RuntimeError(f"found no java at {where}; install a Java 17 runtime, such as openjdk-17-jre-headless")
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
     version = said.split('"')[1]
-    if int(version.split(".")[0]) < 17:
-        raise RuntimeError(f"found Java {version}, need 17 or newer; install openjdk-17-jre-headless")
+    if not 17 <= int(version.split(".")[0]) <= 22:
+        raise RuntimeError(f"found Java {version}, Spark 4.0 needs 17 to 22; install openjdk-17-jre-headless")
     return f"{version} at {java}"
 
 

@@ -75,11 +75,11 @@ def demo(local: LocalAirflow) -> None:
         module(local, "jobs.export_completejourney", "--from", HISTORY[0], "--to", WEEK[1])
         say(f"3/4  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
         run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-        local.airflow(
-            "dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF)
-        )
+        local.airflow("dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF))
         follow(local, "behavior_history", {run_id})
         say(f"4/4  behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        if any(backfill["completed_at"] is None for backfill in local.backfills("behavior_daily")):
+            say("     an earlier backfill was interrupted; Airflow ends that one first")
         days = local.backfill("behavior_daily", *WEEK, at_once=DAYS_AT_ONCE, reprocess="completed")
         follow(local, "behavior_daily", days)
         say()
@@ -103,7 +103,7 @@ def follow(local: LocalAirflow, dag_id: str, waiting: set[str]) -> None:
         time.sleep(1)
         runs = {run["dag_run_id"]: run for run in local.runs(dag_id) if run["dag_run_id"] in waiting}
         for run_id, run in runs.items():
-            for task in local.tasks(dag_id, run_id):
+            for task in local.tasks(dag_id, run_id) if run["state"] != "queued" else []:
                 key = (run_id, task["task_id"], task["map_index"], task["try_number"], task["state"])
                 if task["state"] in DONE and task["start_date"] and key not in shown:
                     shown.add(key)
@@ -120,9 +120,7 @@ def show(run: dict[str, Any], task: dict[str, Any], seconds: float) -> None:
     if task["task_id"].endswith(".publish") or task["state"] == "failed":
         day = (run["data_interval_start"] or "")[:10]
         chunk = task["rendered_map_index"] or day
-        what = (
-            "published" if task["state"] == "success" else f"{task['task_id'].split('.')[-1]} {task['state']}"
-        )
+        what = "published" if task["state"] == "success" else f"{task['task_id'].split('.')[-1]} {task['state']}"
         say(f"     {seconds:4.0f} s  {chunk:12} {task['task_id'].split('.')[0]:10} {what}")
 
 
@@ -147,9 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="dags.local", description="Airflow and Spark on this machine.")
     parser.add_argument("command", choices=["up", "down", "status", "demo"])
-    parser.add_argument(
-        "--port", type=int, default=0, help="of the UI; default: the last one, 8080 or a free one"
-    )
+    parser.add_argument("--port", type=int, default=0, help="of the UI; default: the last one, 8080 or a free one")
     args = parser.parse_args(argv)
     local = LocalAirflow(Path(os.environ.get("MEANDER_HOME", ".meander")).resolve(), {}, args.port)
     # A stopped demo stops what it started: without this, a polite kill would skip every `finally`.

@@ -43,9 +43,7 @@ class DataDocs(BaseOperatorLink):
 def fail_for_good(error: Exception) -> None:
     """Raise what Airflow does not retry when `error` names a section of the runbook: that needs a person."""
     found = re.findall(r".*\[docs/runbook\.md#([a-z-]+)\]", str(error))
-    if (
-        found and found[-1] != "commit-contended"
-    ):  # other publishes kept winning: the next try may well succeed
+    if found and found[-1] != "commit-contended":  # other publishes kept winning: the next try may well succeed
         said = [line for line in str(error).splitlines() if "[docs/runbook.md#" in line]
         raise AirflowFailException(said[-1]) from error
 
@@ -108,9 +106,7 @@ class SparkJob(SparkSubmitOperator):
 
     template_fields = (*SparkSubmitOperator.template_fields, "run")
 
-    def __init__(
-        self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any
-    ):
+    def __init__(self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any):
         super().__init__(
             # The installed file: spark-submit wants a path. On a cluster, the same image holds the same path.
             application=find_spec(module).origin,

@@ -35,9 +35,7 @@ def index() -> HTMLResponse:
     found = fs.find(folder, detail=True) if fs.exists(folder) else {}
     newest = sorted(found.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
     pages = ["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest]
-    items = "".join(
-        f'<li><a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a></li>' for page in pages
-    )
+    items = "".join(f'<li><a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a></li>' for page in pages)
     return HTMLResponse(f"<title>Data docs</title><h1>Data docs</h1><ul>{items}</ul>", headers=HEADERS)
 
 
@@ -46,9 +44,7 @@ def data_docs(run: Name, page: Name) -> HTMLResponse:
     """Return the page of one audit."""
     fs, path = storage.filesystem(storage.join(settings().docs_folder, run, page))
     if not page.endswith(".html") or not fs.isfile(path):
-        raise HTTPException(
-            404, f"there are no data docs {run}/{page}; they may have been removed with their run"
-        )
+        raise HTTPException(404, f"there are no data docs {run}/{page}; they may have been removed with their run")
     return HTMLResponse(fs.cat_file(path), headers=HEADERS)
 
 

@@ -96,10 +96,10 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             # A backfill of a paused DAG stays queued for ever, without a word.
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # Half the default: a small day has ten steps one after the other, and waits after each.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             # Old logs are loaded by hand. Yesterday will not land here, and its run would wait for two days.
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get(
-                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"
-            ),
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "password.json"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -232,9 +232,7 @@ class LocalAirflow:
             LocalError: it failed.
         """
         command = [str(BIN / "airflow"), *arguments]
-        done = subprocess.run(
-            command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False)
         if done.returncode:
             said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
             raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
@@ -257,9 +255,7 @@ class LocalAirflow:
         how = ("--max-active-runs", str(at_once), "--reprocess-behavior", reprocess)
         self.airflow("backfill", "create", "--dag-id", dag_id, *dates, *how)
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
-        return {
-            run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)
-        }
+        return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
 
     def backfills(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the backfills of a DAG, open and closed ones."""
@@ -273,9 +269,7 @@ class LocalAirflow:
         answer.raise_for_status()
         return answer.json()["access_token"]
 
-    def api(
-        self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any
-    ) -> dict[str, Any]:
+    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
         """Call Airflow's REST API as the admin and return the answer.
 
         Raises:
@@ -292,9 +286,7 @@ class LocalAirflow:
             parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (requests.ConnectionError, requests.Timeout, ValueError):
             return False
-        return all(
-            parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor")
-        )
+        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
     def dags_parsed(self) -> bool:
         return self.api("GET", "dags")["total_entries"] >= 2
@@ -344,9 +336,7 @@ def began(process: int) -> str:
         # Field 22, counted behind the name, which may hold anything: ticks since the machine started.
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
-        asked = subprocess.run(
-            ["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False
-        )
+        asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
         return asked.stdout.strip()
 
 

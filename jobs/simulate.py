@@ -270,9 +270,7 @@ def whale_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
         burst.alias("burst"),
         (day * DAY + opens + whole(burst * hours / max(bursts, 1))).alias("start"),
         F.lit(hours // max(bursts, 1)).cast("bigint").alias("span"),
-        (whole((burst + 1) * visits / max(bursts, 1)) - whole(burst * visits / max(bursts, 1))).alias(
-            "visits"
-        ),
+        (whole((burst + 1) * visits / max(bursts, 1)) - whole(burst * visits / max(bursts, 1))).alias("visits"),
         F.lit(None).cast("bigint").alias("interest"),
         F.lit(1).alias("precision"),
     )
@@ -501,16 +499,12 @@ def main(argv: list[str] | None = None) -> None:
     def number(name: str, text: str, group: argparse._ActionsContainer = parser) -> None:
         value = getattr(default, name)
         text = f"{text} (default: {value})"
-        group.add_argument(
-            f"--{name.replace('_', '-')}", type=type(value), metavar="N", default=value, help=text
-        )
+        group.add_argument(f"--{name.replace('_', '-')}", type=type(value), metavar="N", default=value, help=text)
 
     number("events", "about how many events")
     number("users", "ordinary users; 0: one for each 100 events")
     text = f"first day (default: {default.start})"
-    parser.add_argument(
-        "--from", dest="start", metavar="D", type=date.fromisoformat, default=default.start, help=text
-    )
+    parser.add_argument("--from", dest="start", metavar="D", type=date.fromisoformat, default=default.start, help=text)
     number("days", "number of days")
     number("seed", "other seed, other log")
     number("categories", "number of categories")
@@ -526,9 +520,7 @@ def main(argv: list[str] | None = None) -> None:
     number("redelivered", "written again on a later day", shares)
     number("broken", "followed by a broken copy, in turn in each way that is rejected", shares)
     text = "json, or parquet, which has no rows that only text can break (default: json)"
-    parser.add_argument(
-        "--format", dest="file_format", choices=["json", "parquet"], default="json", help=text
-    )
+    parser.add_argument("--format", dest="file_format", choices=["json", "parquet"], default="json", help=text)
     parser.add_argument("--gzip", action="store_true", help="compress the files")
     parser.add_argument("--landing", metavar="DIR", help="folder for the log (default: MEANDER_LANDING)")
     parser.add_argument("--truth", metavar="DIR", help="folder for what was planted (default: not written)")

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from lake import storage
 from lake.settings import settings
@@ -36,14 +37,26 @@ TYPES = {str: pa.string(), date: pa.date32(), datetime: pa.timestamp("us", tz="U
 SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLine)])  # type: ignore[index]
 
 
+ATTEMPTS = 20
+
+
 def _path() -> str:
     return storage.join(settings().lake, "audits")
 
 
 def record(lines: list[AuditLine]) -> None:
-    """Append the lines of one audit. Appends never conflict, so audits may run at once."""
-    create_missing(_path(), SCHEMA, name="audits")
-    write_deltalake(_path(), pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA), mode="append")
+    """Append the lines of one audit. Appends do not conflict with each other, so audits may run at once."""
+    rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
+    for attempt in range(ATTEMPTS):
+        create_missing(_path(), SCHEMA, name="audits")
+        try:
+            write_deltalake(_path(), rows, mode="append")
+        except CommitFailedError:
+            # The first audits of a lake may create the table twice, which an append in between does not survive.
+            if attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def read(table: str | None = None) -> pa.Table:

@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lake.errors import CommitContended, PublishRefused, run_main
 from lake.schemas import TABLES
-from lake.staging import Staged, Verdict, read_staged, read_verdict
+from lake.staging import Staged, Verdict, partition_of, read_staged, read_verdict
 from lake.table import Table, create_missing, table_path
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
             continue
         if refused:
             log.warning("%s: kept %s, published meanwhile from newer events", table, ", ".join(map(str, refused)))
-        return report(staged, verdict, Table(table).version, refused, already=False)
+        # Without retries inside delta-rs, a commit that succeeds is the one after the version that was looked at.
+        return report(staged, verdict, current.version + 1, refused, already=False)
     raise CommitContended(
         f"{table}: other publishes won {ATTEMPTS} times; nothing of run {run_id!r} is visible, try again"
     )
@@ -103,7 +104,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
     mine = {str(day) for day in replaced}
     actions: list[AddAction | RemoveAction] = []
     for file in staged.files:
-        values = dict(part.split("=", 1) for part in file.path.split("/")[1:-1])
+        values = partition_of(file.path)
         if values[spec.owned_by] in mine:
             stats = json.dumps({"numRecords": file.rows})
             actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, stats))
@@ -144,13 +145,15 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
 
 
 def report(staged: Staged, verdict: Verdict, version: int, refused: list[date], *, already: bool) -> dict[str, Any]:
-    """Say what a publish did, for the log, for Airflow's asset events and for people."""
+    """Say what a publish did, for the log, for Airflow's asset events and for people; refused days are not counted."""
+    owned_by, kept = TABLES[staged.table].owned_by, {str(day) for day in refused}
+    rows = sum(file.rows for file in staged.files if partition_of(file.path)[owned_by] not in kept)
     return {
         "table": staged.table,
         "run_id": staged.run_id,
         "version": version,
-        "rows": staged.rows,
-        "partitions": len(staged.owns),
+        "rows": rows,
+        "partitions": len(staged.owns) - len(refused),
         "refused": [str(day) for day in refused],
         "verdict": verdict.verdict,
         "docs": verdict.docs,

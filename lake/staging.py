@@ -15,7 +15,7 @@ from uuid import uuid4
 from pyspark.sql import DataFrame, SparkSession
 
 from lake import storage
-from lake.errors import NotStaged
+from lake.errors import NotStaged, SchemaMismatch
 from lake.schemas import TABLES, require_schema
 from lake.settings import settings
 from lake.table import read_parquet, table_path
@@ -101,6 +101,15 @@ def run_folder(run_id: str) -> str:
     return storage.join(settings().lake, "_runs", slug)
 
 
+def partition_of(path: str) -> dict[str, str]:
+    """Return the partition values in the path of a staged file.
+
+    >>> partition_of("stage=x/dt=2017-01-01/part-0.parquet")
+    {'dt': '2017-01-01'}
+    """
+    return dict(part.split("=", 1) for part in path.split("/")[1:-1])
+
+
 def stage(
     rows: DataFrame,
     table: str,
@@ -113,7 +122,7 @@ def stage(
     """Write `rows` as new files of `table` and describe them in the run's manifest, which is written last.
 
     Raises:
-        SchemaMismatch: the columns are not those of lake/schemas.py.
+        SchemaMismatch: the columns are not those of lake/schemas.py, or a row lies in a partition that is not owned.
     """
     require_schema(table, rows.schema)
     spec = TABLES[table]
@@ -132,6 +141,12 @@ def stage(
         StagedFile(f"stage={stage_id}/{name}", n, size)
         for (name, size), n in zip(sizes.items(), row_counts, strict=True)
     ]
+    strays = {partition_of(file.path)[spec.owned_by] for file in files} - {str(day) for day in owns}
+    if strays:
+        days = ", ".join(sorted(strays))
+        raise SchemaMismatch(
+            f"rows for {table} lie in {spec.owned_by} {days}, which run {run.run_id!r} does not own: they would be lost"
+        )
     started = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="microseconds")
     staged = Staged(
         table,

@@ -114,9 +114,7 @@ def difficult_times(gap: timedelta, first: date, days: int) -> st.SearchStrategy
     )
     moves = st.lists(st.one_of(pause, pause, jump, crawl), max_size=12)
     beginnings = st.one_of(
-        st.sampled_from(
-            [opening, opening + gap, opening + ONE_DAY, opening + ONE_DAY - gap, opening + ONE_DAY - TICK]
-        ),
+        st.sampled_from([opening, opening + gap, opening + ONE_DAY, opening + ONE_DAY - gap, opening + ONE_DAY - TICK]),
         st.integers(0, 24 * 60 - 1).map(lambda minute: opening + timedelta(minutes=minute)),
     )
 
@@ -140,9 +138,7 @@ def difficult_logs(
     times = draw(difficult_times(gap, first, days))
     # The order of ids is not the order of making, or nothing would show that ties are broken by id.
     scramble = draw(st.integers(0, 2**32 - 1))
-    unusual = draw(
-        st.dictionaries(st.integers(0, max(len(times) - 1, 0)), st.sampled_from(delays), max_size=6)
-    )
+    unusual = draw(st.dictionaries(st.integers(0, max(len(times) - 1, 0)), st.sampled_from(delays), max_size=6))
     return [
         Landed("", time, f"{(n * 2654435761 + scramble) % 2**32:08x}", time.date() + delay * ONE_DAY)
         for n, time in enumerate(times)

@@ -30,9 +30,7 @@ DOCUMENTS = [
 ]
 CODE = ("dags", "jobs", "expectations", "lake", "model")
 CODES = sorted(
-    thing.code
-    for thing in vars(errors).values()
-    if isinstance(thing, type) and issubclass(thing, errors.MeanderError)
+    thing.code for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, errors.MeanderError)
 )
 
 
@@ -94,9 +92,7 @@ class TestDocuments:
 
     def test_every_make_target_it_names_exists(self, document):
         targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-        named = set(
-            re.findall(r"(?:`|^\s*)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE)
-        )
+        named = set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
         assert named <= targets
 
     def test_every_local_link_leads_somewhere(self, document):
@@ -108,9 +104,7 @@ class TestDocuments:
         modules = set(
             re.findall(r"python -m ((?:lake|jobs|expectations|model|dags)\.\w+)", document.read_text("utf-8"))
         )
-        assert [
-            name for name in modules if not (REPO / name.replace(".", "/")).with_suffix(".py").exists()
-        ] == []
+        assert [name for name in modules if not (REPO / name.replace(".", "/")).with_suffix(".py").exists()] == []
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -139,8 +133,7 @@ def test_the_design_lists_the_columns_of_each_table(table):
         for field in TABLES[table].schema
     }
     assert listed == [
-        f"| `{field.name}` | {kinds[field.name]} | {field.metadata['comment']} |"
-        for field in TABLES[table].schema
+        f"| `{field.name}` | {kinds[field.name]} | {field.metadata['comment']} |" for field in TABLES[table].schema
     ]
 
 

@@ -21,11 +21,7 @@ from lake.staging import Verdict, write_verdict
 REPO = Path(__file__).resolve().parents[2]
 BAG = DagBag(dag_folder=REPO / "dags")
 TASKS = [task for dag in BAG.dags.values() for task in dag.tasks]
-GROUPS = [
-    f"{table}.{step}"
-    for table in ("events", "sessions", "interests")
-    for step in ("stage", "audit", "publish")
-]
+GROUPS = [f"{table}.{step}" for table in ("events", "sessions", "interests") for step in ("stage", "audit", "publish")]
 
 
 def name(task):
@@ -64,20 +60,14 @@ def test_nothing_is_published_unaudited_and_features_follow_published_events(dag
 
 def test_a_run_processes_the_utc_day_that_has_just_ended():
     timetable = BAG.dags["behavior_daily"].timetable
-    assert type(timetable).__name__ == "CronDataIntervalTimetable", (
-        "@daily would have an interval of no length"
-    )
+    assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
 
 
 def render(task):
     """Render a task's templates; what a mapped task gets from its chunk stays a name in angle brackets."""
     ready = task.prepare_for_execution()
     if hasattr(ready, "application_args"):
-        chunk = {
-            id(part): f"<{part._key}>"
-            for part in (*ready.application_args, ready.run)
-            if hasattr(part, "_key")
-        }
+        chunk = {id(part): f"<{part._key}>" for part in (*ready.application_args, ready.run) if hasattr(part, "_key")}
         ready.application_args = [chunk.get(id(part), part) for part in ready.application_args]
         ready.run = chunk.get(id(ready.run), ready.run)
     ready.render_template_fields(
@@ -149,9 +139,7 @@ def test_interests_wait_for_earlier_days(first_task, publish, goes_on):
     ],
 )
 def test_the_form_takes_dates_and_whole_numbers(conf, wrong):
-    form = DagSerialization.deserialize_dag(
-        DagSerialization.serialize_dag(BAG.dags["behavior_history"])
-    ).params
+    form = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(BAG.dags["behavior_history"])).params
     if wrong is None:
         assert form.deep_merge(conf).validate()["chunk_days"] == 90
         return

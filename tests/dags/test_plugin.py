@@ -21,21 +21,19 @@ def docs(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def visitor(docs):  # noqa: ARG001
+def visitor(docs):
     return TestClient(app, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def reader(docs, monkeypatch):  # noqa: ARG001
+def reader(docs, monkeypatch):
     monkeypatch.setitem(
         app.dependency_overrides, get_user, lambda: SimpleAuthManagerUser(username="ann", role="viewer")
     )
     return TestClient(app)
 
 
-@pytest.mark.parametrize(
-    "path", ["/data-docs/", "/data-docs/run-1/events.html", "/data-docs/run-1/none.html"]
-)
+@pytest.mark.parametrize("path", ["/data-docs/", "/data-docs/run-1/events.html", "/data-docs/run-1/none.html"])
 def test_who_is_not_logged_in_sees_nothing(visitor, path):
     assert visitor.get(path).status_code == 401
     assert visitor.get(path, headers={"Authorization": "Bearer forged"}).status_code in (401, 403, 500)

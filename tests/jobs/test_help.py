@@ -50,9 +50,7 @@ def test_no_file_is_left_of_a_job_that_is_gone():
             id="no date",
         ),
         pytest.param(["--day", "2025-03-02"], 2, "required: --run-id", id="no run id"),
-        pytest.param(
-            ["--run-id", "r"], 1, "SettingsInvalid: give either --day, or both --from and --to", id="no day"
-        ),
+        pytest.param(["--run-id", "r"], 1, "SettingsInvalid: give either --day, or both --from and --to", id="no day"),
     ],
 )
 def test_a_job_that_is_asked_wrongly_says_so_and_fails(arguments, code, told):

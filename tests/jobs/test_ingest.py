@@ -129,10 +129,7 @@ def test_where_no_header_stands_the_first_line_is_line_1(spark, deliver, monkeyp
     deliver("2017-11-30", "a.csv", f"bad\n{good}\n\n{good}\nworse")
     deliver("2017-11-30", "b.csv.gz", f"{good}\n{good}\nbad again\n")
     _, quarantine = run("2017-11-30")
-    found = [
-        (raw, file.rsplit("/", 1)[1], line)
-        for raw, file, line in told(spark, quarantine, "raw", "file", "line")
-    ]
+    found = [(raw, file.rsplit("/", 1)[1], line) for raw, file, line in told(spark, quarantine, "raw", "file", "line")]
     assert found == [
         ("", "a.csv", 3),
         ("bad again", "b.csv.gz", 3),
@@ -162,9 +159,7 @@ def test_an_empty_landing_day_is_staged_as_a_day_without_rows(spark, deliver):
     deliver("2025-03-02", "_SUCCESS", "")
     events, quarantine = run("2025-03-02")
     assert (events.rows, quarantine.rows, events.owns) == (0, 0, [date(2025, 3, 2)])
-    assert events.counts["by_day"] == {
-        "2025-03-02": {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}}
-    }
+    assert events.counts["by_day"] == {"2025-03-02": {"input": 0, "accepted": 0, "ignored": 0, "rejected": {}}}
     assert told(spark, events) == []
 
 
@@ -180,12 +175,8 @@ def test_a_day_that_has_not_landed_is_told_and_nothing_of_the_range_is_staged(la
     [
         pytest.param([], "give either --day, or both --from and --to", id="no day"),
         pytest.param(["--from", "2025-03-02"], "give either --day, or both", id="half a range"),
-        pytest.param(
-            ["--day", "2025-03-02", "--from", "2025-03-02", "--to", "2025-03-02"], "give either", id="both"
-        ),
-        pytest.param(
-            ["--from", "2025-03-02", "--to", "2025-03-01"], "--from must not be after --to", id="backwards"
-        ),
+        pytest.param(["--day", "2025-03-02", "--from", "2025-03-02", "--to", "2025-03-02"], "give either", id="both"),
+        pytest.param(["--from", "2025-03-02", "--to", "2025-03-01"], "--from must not be after --to", id="backwards"),
     ],
 )
 def test_which_days_are_meant_has_to_be_clear(arguments, told):
@@ -327,9 +318,7 @@ def test_export_zh_has_full_width_commas_and_times_of_shanghai(spark, deliver, m
         return newline.join(["用户ID,行为类型,时间戳,商品ID", *lines, ""]).replace(",", "\N{FULLWIDTH COMMA}")
 
     plain = exported("1001,浏览,2021-01-01 10:00:00,5001", "1001,收藏,2021-01-01 10:01:00,5001")
-    marked = exported(
-        "1002,加购,2021-01-01 00:30:00,5002", "1002,购买,2021-01-02 07:59:59,5002", newline="\r\n"
-    )
+    marked = exported("1002,加购,2021-01-01 00:30:00,5002", "1002,购买,2021-01-02 07:59:59,5002", newline="\r\n")
     packed = exported("1003,搜索,2021-01-01 12:00:00,", "1003,比较,2021-01-01 12:00:00,1")
     deliver("2021-01-01", "plain.csv", plain)
     # Excel puts a byte order mark before the header, and ends lines as Windows does.
@@ -343,9 +332,7 @@ def test_export_zh_has_full_width_commas_and_times_of_shanghai(spark, deliver, m
         ("1002", "2021-01-01 23:59:59", "purchase", "5002", date(2021, 1, 1)),
         ("1003", "2021-01-01 04:00:00", "search", None, date(2021, 1, 1)),
     ]
-    assert [(row[0], row[2]) for row in told(spark, quarantine, "reason", "file", "line")] == [
-        ("unknown_behavior", 3)
-    ]
+    assert [(row[0], row[2]) for row in told(spark, quarantine, "reason", "file", "line")] == [("unknown_behavior", 3)]
     assert events.counts["input"] == 6
 
 

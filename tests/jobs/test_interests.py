@@ -89,9 +89,7 @@ def march(day):
 def events(spark):
     """`LOG` as known events."""
     text = EVENTS["price"].dataType
-    schema = ", ".join(
-        f"{f.name} {'string' if f.dataType == text else f.dataType.simpleString()}" for f in EVENTS
-    )
+    schema = ", ".join(f"{f.name} {'string' if f.dataType == text else f.dataType.simpleString()}" for f in EVENTS)
     rows = spark.createDataFrame([event(n, *row) for n, row in enumerate(LOG)], schema)
     return known_events(rows.withColumn("price", F.col("price").cast(text))).persist()
 
@@ -244,9 +242,7 @@ def test_a_sparse_range_equals_its_days_row_for_row(spark, land, monkeypatch):
     assert together.owns == [date(2025, 3, 3), date(2025, 3, 5)]
     assert together.inputs == {"events": together.basis}, "a publish is refused when events are newer"
     assert rows(together, spark) == sorted((row for staged in alone for row in rows(staged, spark)), key=repr)
-    users = {
-        staged.run_id: {row.user_id for row in staged.read(spark).collect()} for staged in (*alone, restated)
-    }
+    users = {staged.run_id: {row.user_id for row in staged.read(spark).collect()} for staged in (*alone, restated)}
     assert users == {
         "day 3": {"u", "v3"},  # v2's event of the 1st is out of W by now, v4's of the 3rd has not arrived
         "day 5": {"u", "v5"},

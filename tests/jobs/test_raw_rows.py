@@ -50,9 +50,7 @@ def file(tmp_path):
         ),
         pytest.param(RETAILROCKET, "a.csv.gz", gzip.compress(HEADER), id="compressed"),
         pytest.param(TAOBAO, "a.csv", b"", id="no header and no line"),
-        pytest.param(
-            TAOBAO, "a.csv", b"1,2\n1,2,3,pv,1511544070\n", id="no header, a broken line among good ones"
-        ),
+        pytest.param(TAOBAO, "a.csv", b"1,2\n1,2,3,pv,1511544070\n", id="no header, a broken line among good ones"),
         pytest.param(CANONICAL, "a.jsonl", b"", id="no JSON line"),
         pytest.param(
             CANONICAL, "a.jsonl", b"oops\n" + json.dumps(RECORD).encode(), id="a broken line among JSON lines"
@@ -124,9 +122,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
         ),
     ],
 )
-def test_a_file_of_another_kind_is_named_with_what_was_expected_and_found(
-    file, source, name, content, expected, found
-):
+def test_a_file_of_another_kind_is_named_with_what_was_expected_and_found(file, source, name, content, expected, found):
     path = file(name, content)
     with pytest.raises(SourceMismatch) as raised:
         check_files(source, [path])
@@ -138,16 +134,10 @@ def test_a_file_of_another_kind_is_named_with_what_was_expected_and_found(
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        pytest.param(
-            "a.jsonl.gz", gzip.compress(b"{}\n" * 50)[:-12], "EOFError", id="gzip that ends too early"
-        ),
+        pytest.param("a.jsonl.gz", gzip.compress(b"{}\n" * 50)[:-12], "EOFError", id="gzip that ends too early"),
         pytest.param("a.jsonl.gz", b"{}\n", "BadGzipFile", id="gzip in name only"),
-        pytest.param(
-            "a.zip", b"PK", "another compression; unpack it", id="a compression that Spark does not read"
-        ),
-        pytest.param(
-            "a.jsonl.GZ", gzip.compress(b"{}\n"), "another compression", id="nor does it know this as gzip"
-        ),
+        pytest.param("a.zip", b"PK", "another compression; unpack it", id="a compression that Spark does not read"),
+        pytest.param("a.jsonl.GZ", gzip.compress(b"{}\n"), "another compression", id="nor does it know this as gzip"),
         pytest.param("a.parquet", b"{}\n", "ArrowInvalid", id="Parquet in name only"),
         pytest.param("a.parquet", b"PAR1" + b"\0" * 20, "ArrowInvalid", id="Parquet that was cut off"),
     ],
@@ -197,9 +187,7 @@ def test_parquet_with_nanoseconds_is_told_with_what_to_do(file):
 
 def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
-    with pytest.raises(
-        SourceMismatch, match=r"a\.csv: source completejourney expects files that end in \.parquet"
-    ):
+    with pytest.raises(SourceMismatch, match=r"a\.csv: source completejourney expects files that end in \.parquet"):
         check_files(load_source("completejourney"), [path])
 
 
@@ -215,9 +203,7 @@ def test_a_file_that_breaks_in_its_middle_is_named_and_nothing_is_staged(lake, l
     content = gzip.compress("\n".join(rows).encode())
     broken.write_bytes(content[: len(content) // 2])
 
-    with pytest.raises(
-        LandingUnreadable, match=r"dt=2025-03-02/broken\.jsonl\.gz.*expected .*, found "
-    ) as raised:
+    with pytest.raises(LandingUnreadable, match=r"dt=2025-03-02/broken\.jsonl\.gz.*expected .*, found ") as raised:
         ingest.main(["--day", "2025-03-02", "--run-id", "r"])
 
     assert "whole.jsonl" not in str(raised.value)
@@ -250,20 +236,14 @@ def test_names_that_look_like_patterns_are_names(spark, file):
 
 
 @pytest.mark.spark
-def test_a_parquet_column_of_instants_needs_no_zone_and_one_of_wall_clock_times_takes_that_of_its_source(
-    spark, file
-):
+def test_a_parquet_column_of_instants_needs_no_zone_and_one_of_wall_clock_times_takes_that_of_its_source(spark, file):
     from jobs.rejections import judge
     from lake.settings import Settings
 
-    in_shanghai = CANONICAL.model_copy(
-        update={"time": CANONICAL.time.model_copy(update={"zone": "Asia/Shanghai"})}
-    )
+    in_shanghai = CANONICAL.model_copy(update={"time": CANONICAL.time.model_copy(update={"zone": "Asia/Shanghai"})})
     moment = pd.Timestamp("2025-03-02 10:00:00.000001").as_unit("us")
     found = {}
     for name, time in (("instant", moment.tz_localize("UTC")), ("wall clock", moment)):
-        judged = judge(
-            read_rows(spark, in_shanghai, [parquet(file, event_time=time)]), in_shanghai, Settings()
-        )
+        judged = judge(read_rows(spark, in_shanghai, [parquet(file, event_time=time)]), in_shanghai, Settings())
         found[name] = judged.select(judged.event_time.cast("string")).head()[0]
     assert found == {"instant": "2025-03-02 10:00:00.000001", "wall clock": "2025-03-02 02:00:00.000001"}

@@ -53,9 +53,7 @@ one_user = difficult_logs(GAP, FIRST, DAYS).map(lambda log: [row.event for row i
 
 def at(*times: str) -> list[Event]:
     """Make one user's log of times like "01 23:50" (day of January 2025), named e0, e1, ... in that order."""
-    return [
-        ("u", datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}") for n, time in enumerate(times)
-    ]
+    return [("u", datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}") for n, time in enumerate(times)]
 
 
 def never_idle(begin: str, hours: int) -> list[Event]:
@@ -77,16 +75,10 @@ def starts(log: list[Event], gap: timedelta = GAP) -> list[str]:
         pytest.param(at("01 10:00", "01 10:30"), ["01 10:00"], id="a pause of exactly the gap stays inside"),
         pytest.param(at("01 10:00", "01 10:31"), ["01 10:00", "01 10:31"], id="a longer pause cuts"),
         pytest.param(at("01 23:50", "02 00:10"), ["01 23:50"], id="midnight alone does not cut"),
-        pytest.param(
-            never_idle("01 12:00", 36), ["01 12:00"], id="one night through: one session of 36 hours"
-        ),
+        pytest.param(never_idle("01 12:00", 36), ["01 12:00"], id="one night through: one session of 36 hours"),
         pytest.param(never_idle("01 12:00", 37), ["01 12:00", "03 00:00"], id="a second midnight cuts"),
-        pytest.param(
-            never_idle("01 12:00", 80), ["01 12:00", "03 00:00", "04 00:00"], id="then every midnight"
-        ),
-        pytest.param(
-            never_idle("01 00:00", 49), ["01 00:00", "03 00:00"], id="begun at midnight is not before it"
-        ),
+        pytest.param(never_idle("01 12:00", 80), ["01 12:00", "03 00:00", "04 00:00"], id="then every midnight"),
+        pytest.param(never_idle("01 00:00", 49), ["01 00:00", "03 00:00"], id="begun at midnight is not before it"),
         pytest.param(
             at("01 23:59") + never_idle("02 00:00", 25)[1:],
             ["01 23:59", "03 00:00"],
@@ -187,9 +179,7 @@ def by_last_day(log: list[Event]) -> dict[date, list[tuple[str, tuple[str, ...]]
 def events_table(spark: SparkSession, log: list[Landed]) -> DataFrame:
     """Make rows of `events`: one for each event and landing day."""
     what = ("view", "i", "c", None, None, "test", 1)
-    rows = {
-        (row.event_id, row.user_id, row.event_time, *what, row.event_time.date(), row.landed) for row in log
-    }
+    rows = {(row.event_id, row.user_id, row.event_time, *what, row.event_time.date(), row.landed) for row in log}
     return spark.createDataFrame(sorted(rows), EVENTS)
 
 
@@ -397,9 +387,7 @@ def sparse(*rows: tuple[str, int]) -> list[Landed]:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize(
-    "order", [pytest.param([1, 2, 4], id="forward"), pytest.param([4, 2, 1], id="backward")]
-)
+@pytest.mark.parametrize("order", [pytest.param([1, 2, 4], id="forward"), pytest.param([4, 2, 1], id="backward")])
 def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(spark, tmp_path, monkeypatch, order):
     # It lies just after midnight, so it moves a session out of a partition that is one day older than itself.
     log = sparse(("01 23:50", 1), ("02 00:10", 4), ("02 12:00", 2), ("04 12:00", 4))
@@ -411,9 +399,7 @@ def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(spark, 
 
 
 @pytest.mark.spark
-def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(
-    spark, tmp_path, monkeypatch, caplog
-):
+def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(spark, tmp_path, monkeypatch, caplog):
     log = sparse(("01 12:00", 1), ("01 12:10", 4), ("04 12:00", 4))
     Lake(tmp_path, log).open(monkeypatch)
     monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
@@ -456,9 +442,7 @@ def stage_two_runs() -> None:
         pytest.param(["newer", "older"], LANDING_DAYS[:2], id="overtaken"),
     ],
 )
-def test_of_two_runs_the_one_that_saw_more_wins(
-    spark, landed_logs, expected, tmp_path, monkeypatch, order, overtaken
-):
+def test_of_two_runs_the_one_that_saw_more_wins(spark, landed_logs, expected, tmp_path, monkeypatch, order, overtaken):
     Lake(tmp_path, landed_logs).open(monkeypatch)
     stage_two_runs()
 

@@ -26,9 +26,7 @@ def log(spark):
 
     def build(**users):
         rows = [
-            event(f"{user} {n:03}", time, user=user)
-            for user, times in users.items()
-            for n, time in enumerate(times)
+            event(f"{user} {n:03}", time, user=user) for user, times in users.items() for n, time in enumerate(times)
         ]
         return spark.createDataFrame(rows, SCHEMA)
 

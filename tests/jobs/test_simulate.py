@@ -32,9 +32,7 @@ class Ingested:
         judged = judge(read_rows(spark, source, files), source, settings()).persist()
         self.folder = folder
         self.counts = count_outcomes(judged, days_between(plan.start, plan.last))
-        self.events = sorted(
-            to_events(judged, source).collect(), key=lambda row: (row.event_time, row.event_id)
-        )
+        self.events = sorted(to_events(judged, source).collect(), key=lambda row: (row.event_time, row.event_id))
         judged.unpersist()
 
     def truth(self, table: str) -> list[dict]:
@@ -169,10 +167,7 @@ def test_people_look_at_what_interests_them_and_interests_move(simulated, people
     assert len(interest) == PLAN.people * PLAN.days
     # A person's day starts when they wake: until then, what they see still follows the day before.
     followed = [
-        row.category_id == interest[user, row.dt]
-        for user, events in people.items()
-        for row in events
-        if row.item_id
+        row.category_id == interest[user, row.dt] for user, events in people.items() for row in events if row.item_id
     ]
     assert 0.6 < sum(followed) / len(followed) < 0.9
     first, second = PLAN.start, PLAN.start + timedelta(days=1)
@@ -222,13 +217,11 @@ def test_parquet_has_typed_columns_and_is_ingested_alike(spark, tmp_path):
     assert types["event_time"].startswith("timestamp")
     assert types["price"].startswith("decimal")
     assert parquet.counts["input"] == sum(row["rows"] for row in truth)
-    assert parquet.counts["rejected"] == Counter(
-        {reason: planted(truth, reason).total() for reason in BROKEN_ANYWHERE}
-    )
+    assert parquet.counts["rejected"] == Counter({reason: planted(truth, reason).total() for reason in BROKEN_ANYWHERE})
 
 
 @pytest.mark.spark
-def test_the_command_writes_gzip_where_it_is_told(spark, tmp_path):  # noqa: ARG001  main() joins its session
+def test_the_command_writes_gzip_where_it_is_told(spark, tmp_path):
     size = ["--events", "1_000", "--days", "1", "--crawlers", "1"]
     main([*size, "--gzip", "--from", "2024-02-29", "--landing", str(tmp_path)])
 
@@ -247,9 +240,7 @@ def test_real_files_are_never_added_to(spark, tmp_path):
 @pytest.mark.parametrize(
     ("wish", "complaint"),
     [
-        pytest.param(
-            {"events": 500}, "leave none of 500 events for people", id="crawlers take more than there is"
-        ),
+        pytest.param({"events": 500}, "leave none of 500 events for people", id="crawlers take more than there is"),
         pytest.param({"items": 3}, "items an even number", id="odd items"),
         pytest.param({"file_format": "csv"}, "json or parquet", id="unknown format"),
     ],

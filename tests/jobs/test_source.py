@@ -67,9 +67,7 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        pytest.param(
-            {"delimeter": ";"}, r"mine\.yaml: delimeter: Extra inputs are not permitted", id="unknown key"
-        ),
+        pytest.param({"delimeter": ";"}, r"mine\.yaml: delimeter: Extra inputs are not permitted", id="unknown key"),
         pytest.param(
             {"time": {"column": "when", "format": "epoch_s", "tz": "UTC"}},
             r"time\.tz: Extra inputs are not permitted",
@@ -88,15 +86,9 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             r"encoding: .*'utf-16' does not write a newline as one byte; convert the files to utf-8",
             id="an encoding in which lines cannot be found",
         ),
-        pytest.param(
-            {"format": "xml"}, r"format: Input should be 'csv', 'jsonl' or 'parquet'", id="unknown format"
-        ),
-        pytest.param(
-            {"delimiter": "||"}, r"delimiter: .*at most 1 character", id="delimiter of two characters"
-        ),
-        pytest.param(
-            {"name": "My Log"}, r"name: .*should match pattern", id="a name that no column value should have"
-        ),
+        pytest.param({"format": "xml"}, r"format: Input should be 'csv', 'jsonl' or 'parquet'", id="unknown format"),
+        pytest.param({"delimiter": "||"}, r"delimiter: .*at most 1 character", id="delimiter of two characters"),
+        pytest.param({"name": "My Log"}, r"name: .*should match pattern", id="a name that no column value should have"),
         pytest.param({"user_id": None}, r"user_id: Field required", id="no user"),
         pytest.param(
             {"repeats": "all"}, r"repeats: Input should be 'drop' or 'keep'", id="unknown handling of repeats"
@@ -116,9 +108,7 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             r"needs either `column` and `values`, or `constant` alone",
             id="values and a constant",
         ),
-        pytest.param(
-            {"columns": None}, r"a csv source lists its `columns` in file order", id="csv without columns"
-        ),
+        pytest.param({"columns": None}, r"a csv source lists its `columns` in file order", id="csv without columns"),
         pytest.param(
             {"columns": ["who", "what", "thing"]},
             r"when is used but not among `columns`",
