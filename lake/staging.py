@@ -93,7 +93,7 @@ def run_folder(run_id: str) -> str:
     """Return where a run's manifests are kept; Airflow's run ids hold characters that no path should.
 
     >>> run_folder("manual__2017-01-01").rsplit("/", 1)[1], run_folder("a:b").rsplit("/", 1)[1]
-    ('manual__2017-01-01', 'a-b-d15b5abb')
+    ('manual__2017-01-01', 'a-b-6783a31e')
     """
     slug = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
     if slug != run_id:
