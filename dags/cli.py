@@ -268,7 +268,7 @@ def _check_spark() -> str:
 def _check_lake() -> str:
     from lake.table import Table
 
-    probe = storage.join(settings().lake, "_runs", "doctor", "probe.json")
+    probe = storage.join(settings().lake, "_doctor", "probe.json")
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
         raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")

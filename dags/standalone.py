@@ -76,8 +76,12 @@ class LocalAirflow:
             "MEANDER_LAKE": str(self.home / "lake"),
             "MEANDER_LANDING": str(self.home / "landing"),
             **self.state["settings"],
-            **os.environ,
+            **inherited(),
             **self.settings,
+            "MEANDER_DOCS_URL": "/meander/data-docs",
+            # What these processes say to each other must not go through a proxy.
+            "NO_PROXY": f"{HOST},localhost",
+            "no_proxy": f"{HOST},localhost",
             "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
             # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -309,6 +313,21 @@ class LocalAirflow:
         file = self.home / "airflow" / "logs" / folder / f"attempt={task['try_number']}.log"
         for line in file.read_text().splitlines() if file.exists() else []:
             yield json.loads(line).get("event", "") if line.startswith("{") else line
+
+
+def inherited() -> dict[str, str]:
+    """Return the shell's variables for our processes: without other Airflows and Sparks, and with paths made absolute.
+
+    Another Airflow's database address would otherwise be migrated and used by this one, and a relative path would mean
+    another place in a process that runs elsewhere.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
+    for name in ("MEANDER_LAKE", "MEANDER_LANDING", "MEANDER_DATA_DOCS", "MEANDER_SOURCE"):
+        value = kept.get(name, "")
+        is_path = name != "MEANDER_SOURCE" or value.endswith((".yaml", ".yml"))
+        if value and is_path and "://" not in value:
+            kept[name] = str(Path(value).absolute())
+    return kept
 
 
 def write_private(file: Path, content: dict[str, Any]) -> None:

@@ -207,7 +207,7 @@ def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdi
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
     fs.makedirs(fs._parent(inner), exist_ok=True)
     fs.pipe_file(inner, page.encode())
-    return storage.join(config.docs_url, place)
+    return storage.join(config.docs_url or config.docs_folder, place)
 
 
 def main(argv: list[str] | None = None) -> list[Verdict]:

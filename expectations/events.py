@@ -12,7 +12,9 @@ from expectations.suite import (
     Suite,
     between,
     equal,
+    few_rejected,
     not_null,
+    rejected_share,
     usual_volume,
     with_volume_ratio,
     zero,
@@ -62,6 +64,7 @@ def extend(
     figures = figures.assign(
         input=input_rows,
         accounted_for=figures["copies"] + ignored + quarantined,
+        rejected_share=rejected_share(quarantined, input_rows),
         late_share=figures["late"] / figures["rows"].where(figures["rows"] > 0),
     )
     return with_volume_ratio(staged, figures)
@@ -76,6 +79,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("after_landing", "no event lies after the day on which it landed"),
         zero("before_floor", "no event lies before MEANDER_TIME_FLOOR"),
         zero("without_item", "only a search may lack an item"),
+        few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),
         between("late_share", None, 0.5, "at most half of the events are late", WARNING),
         usual_volume(0.5, 2.0),

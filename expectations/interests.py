@@ -46,6 +46,7 @@ def measures(config: Settings) -> dict[str, Column]:
 
     return {
         "duplicate_users": F.count("*") - F.count_distinct("user_id"),
+        "frequency_total": F.coalesce(F.sum("frequency"), F.lit(0)),
         "after_day": F.count_if(seen >= end_of_day),
         "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
         "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
@@ -64,18 +65,25 @@ def extend(
     events = Table("events", staged.inputs["events"])
     lookback = timedelta(days=config.lookback_days - 1)
     as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
-    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("user_id", "dt", "landed", as_of)
+    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select(
+        "user_id", "event_id", "dt", "landed", as_of
+    )
     known = F.lit(True) if staged.counts["include_late"] else F.col("landed") <= F.col("day")
     active = recent.where((F.datediff("day", "dt") < config.lookback_days) & (F.col("dt") <= F.col("day")) & known)
-    counts = {
-        row["day"]: row["n"] for row in active.groupBy("day").agg(F.count_distinct("user_id").alias("n")).collect()
-    }
+    found = active.groupBy("day").agg(
+        F.count_distinct("user_id").alias("users"), F.count_distinct("event_id").alias("n")
+    )
+    counts = {row["day"]: row for row in found.collect()}
     begins = min(events.rows_by("landed"), default=None)
     lacking = [
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
         for day in figures["day"]
     ]
-    figures = figures.assign(active_upstream=[counts.get(day, 0) for day in figures["day"]], missing_landings=lacking)
+    figures = figures.assign(
+        active_upstream=[counts[day]["users"] if day in counts else 0 for day in figures["day"]],
+        events_upstream=[counts[day]["n"] if day in counts else 0 for day in figures["day"]],
+        missing_landings=lacking,
+    )
     return with_volume_ratio(staged, figures)
 
 
@@ -85,6 +93,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("duplicate_users", "a user has one state at T"),
         zero("after_day", "no event after the end of T is behind any feature"),
         equal("active_upstream", "rows", "every user active in the lookback has a state"),
+        equal("events_upstream", "frequency_total", "exactly the events of the lookback that were known at T count"),
         zero("uneven", "arrays that belong together are equally long"),
         zero("too_long", "at most L events are kept"),
         zero("unknown_behaviors", "behaviors are coded 1 to 5"),

@@ -6,7 +6,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from expectations.suite import CRITICAL, WARNING, Suite, between, equal, not_null
+from expectations.suite import CRITICAL, WARNING, Suite, between, equal, few_rejected, not_null, rejected_share
 from lake.settings import Settings
 from lake.staging import Staged
 
@@ -51,25 +51,20 @@ def extend(
 ) -> pd.DataFrame:
     """Add what the ingest counted in the landing files."""
     counted = [staged.counts["by_day"][str(day)] for day in figures["day"]]
-    input_rows = pd.Series([day["input"] for day in counted], index=figures.index, dtype="float64")
+    input_rows = pd.Series([day["input"] for day in counted], index=figures.index)
     return figures.assign(
         rejected=[sum(day["rejected"].values()) for day in counted],
-        rejected_share=(figures["rows"] / input_rows.where(input_rows > 0)).fillna(0.0),
+        rejected_share=rejected_share(figures["rows"], input_rows),
     )
 
 
 def expected_figures(config: Settings) -> list[Expectation]:
     """Expect that all rejected rows are kept and that their share is within the budget."""
-    limit = float(config.max_rejected_share)
+    well_below = float(config.max_rejected_share) / 5
     return [
         equal("rejected", "rows", "every rejected input row is kept"),
-        between(
-            "rejected_share",
-            0,
-            limit,
-            f"at most {limit:.2%} of the input is rejected (MEANDER_MAX_REJECTED_SHARE)",
-        ),
-        between("rejected_share", 0, limit / 5, "rejections stay well below the limit", WARNING),
+        few_rejected(config),
+        between("rejected_share", 0, well_below, "rejections stay well below the limit", WARNING),
     ]
 
 

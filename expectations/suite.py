@@ -65,6 +65,18 @@ def equal(left: str, right: str, why: str) -> Expectation:
     return gxe.ExpectColumnPairValuesToBeEqual(column_A=left, column_B=right, severity=CRITICAL, description=why)
 
 
+def rejected_share(rejected: pd.Series, input_rows: pd.Series) -> pd.Series:
+    """Return the share of input rows that were rejected; 0 of a day without input."""
+    return (rejected / input_rows.where(input_rows > 0)).fillna(0.0)
+
+
+def few_rejected(config: Settings) -> Expectation:
+    """Expect that rejections are within the budget: of `events` too, which may be published without `quarantine`."""
+    limit = float(config.max_rejected_share)
+    why = f"at most {limit:.2%} of the input is rejected (MEANDER_MAX_REJECTED_SHARE)"
+    return between("rejected_share", 0, limit, why)
+
+
 def usual_volume(low: float, high: float) -> Expectation:
     """Warn when a partition is much smaller or larger than the recent ones."""
     return between(

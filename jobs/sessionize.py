@@ -146,10 +146,10 @@ def partitions_to_stage(
 ) -> tuple[list[date], list[date]]:
     """Split the changed partitions into those to stage now and those left to a backfill.
 
-    The date of the event decides: all partitions that it changes are staged or left together, or it would stand in two
-    sessions. A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The
-    days of the run itself are always staged, so that an empty day is published as empty. Only partitions that are
-    published already are left to a backfill: the first load of an old log is not a restatement.
+    The date of the event decides, and neighbours are staged or left together, or an event would stand in two sessions.
+    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
+    run itself are always staged, so that an empty day is published as empty. Only partitions that are published already
+    are left to a backfill: the first load of an old log is not a restatement.
     """
     sessions = Table.find("sessions")
     known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
@@ -157,6 +157,9 @@ def partitions_to_stage(
     days = set(days_between(run.first, run.last))
     now = {day for day in changed if day in known} | days
     postponed = {day for day in now - days if changed[day] < oldest and sessions and sessions.basis(day) is not None}
+    # A session may cross the midnight between two neighbours: staging only one of them could show it in both.
+    while pulled := {day for day in postponed if {day - ONE_DAY, day + ONE_DAY} & (now - postponed)}:
+        postponed -= pulled
     return sorted(now - postponed), sorted(postponed)
 
 
@@ -168,7 +171,7 @@ def main(argv: list[str] | None = None) -> Staged:
     spark = spark_session("sessionize")
     events = published_events(run)
 
-    landed = events.read(spark).where(F.col("landed").between(run.first, run.last))
+    landed = events.read(spark, landed_from=run.first, landed_by=run.last)
     changed = taken_back(events, run)
     for day, newest in changed_days(landed, gap).items():
         changed[day] = max(newest, changed.get(day, newest))

@@ -95,6 +95,9 @@ def ensure_table(table: str) -> None:
         partition_by=list(spec.partition_by),
         name=table,
         description=spec.meaning,
+        # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike
+        # the data files that a vacuum removes, its entries (a few KiB a commit) are kept.
+        configuration={"delta.logRetentionDuration": "interval 36500 days"},
     )
 
 

@@ -48,6 +48,8 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
     published = {name: Table.find(name) for name in TABLES}
     runs = []
     for staged in found:
+        if not staged:  # a run that was killed before its first manifest
+            continue
         days = [(s.first, s.last) for s, _ in staged.values()]
         touches = (first is None or max(d[1] for d in days) >= first) and (
             last is None or min(d[0] for d in days) <= last

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     )
     source: str = Field("canonical", description="name of a shipped source, or the path of a YAML file")
     data_docs: str = Field("", description="local folder of the data docs; empty: the lake's own _docs folder")
-    docs_url: str = Field("/meander/data-docs", description="address under which data docs are served")
+    docs_url: str = Field("", description="address under which data docs are served; empty: their place in the lake")
 
     spark_master: str = Field(
         "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"

@@ -20,6 +20,8 @@ from lake.schemas import TABLES, require_schema
 from lake.settings import settings
 from lake.table import read_parquet, table_path
 
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Spark names the folder of rows whose partition column is null
+
 
 @dataclass(frozen=True)
 class StagedFile:
@@ -141,7 +143,8 @@ def stage(
         StagedFile(f"stage={stage_id}/{name}", n, size)
         for (name, size), n in zip(sizes.items(), row_counts, strict=True)
     ]
-    strays = {partition_of(file.path)[spec.owned_by] for file in files} - {str(day) for day in owns}
+    # A row without a partition value is the audit's to tell, as every other null is.
+    strays = {partition_of(file.path)[spec.owned_by] for file in files} - {str(day) for day in owns} - {NO_VALUE}
     if strays:
         days = ", ".join(sorted(strays))
         raise SchemaMismatch(

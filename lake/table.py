@@ -110,9 +110,10 @@ class Table:
         spark: SparkSession,
         first: date | None = None,
         last: date | None = None,
+        landed_from: date | None = None,
         landed_by: date | None = None,
     ) -> DataFrame:
-        """Return the rows of the partitions `first` <= dt <= `last`, and of `landed` <= `landed_by` for events.
+        """Return the rows with `first` <= dt <= `last` and, of events, with `landed_from` <= landed <= `landed_by`.
 
         Only the files of those partitions are opened.
         """
@@ -121,6 +122,7 @@ class Table:
             for file in self.files
             if (first is None or file.partition["dt"] >= first)
             and (last is None or file.partition["dt"] <= last)
+            and (landed_from is None or file.partition["landed"] >= landed_from)
             and (landed_by is None or file.partition["landed"] <= landed_by)
         ]
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)

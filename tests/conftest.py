@@ -1,20 +1,32 @@
 """One Spark session for all tests, and a lake and landing of their own for each."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# Naive times in test rows mean UTC, whatever the zone of the machine.
+os.environ["TZ"] = "UTC"
+time.tzset()
+
+# Beside Spark on two cores, how long an example takes says nothing.
+hypothesis.settings.register_profile("meander", deadline=None)
+hypothesis.settings.load_profile("meander")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _settings_of_the_tests() -> Iterator[None]:
     """Set what a shell may not leak into the tests, before any Spark session is made."""
     patch = pytest.MonkeyPatch()
-    for name in ("MEANDER_SPARK_MASTER", "MEANDER_SOURCE", "MEANDER_LAKE", "MEANDER_LANDING", "SPARK_REMOTE"):
-        patch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(("MEANDER_", "SPARK_", "AIRFLOW__")) and name != "AIRFLOW__CORE__LOAD_EXAMPLES":
+            patch.delenv(name)
     # Tiny inputs: two shuffle partitions are quicker than two hundred, and still more than one.
     patch.setenv("MEANDER_SHUFFLE_PARTITIONS", "2")
     patch.setenv("MEANDER_DRIVER_MEMORY", "2g")

@@ -106,7 +106,8 @@ def test_a_misspelt_name_in_a_template_is_an_error():
     ("first_task", "publish", "goes_on"),
     [
         pytest.param("success", "running", False, id="an earlier day that is worked on is waited for"),
-        pytest.param("up_for_reschedule", None, False, id="so is one that waits for its landing"),
+        pytest.param("queued", None, False, id="so is one that has just begun"),
+        pytest.param("up_for_reschedule", None, True, id="one that waits for its landing may never come"),
         pytest.param("success", "success", True, id="a published day is not"),
         pytest.param("success", "upstream_failed", True, id="nor one that failed"),
         pytest.param(None, None, True, id="nor one that has not begun: two days would wait for each other"),

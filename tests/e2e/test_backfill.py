@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from dags.standalone import LocalAirflow
+from lake.staging import read_verdict
 from lake.table import Table
 
 pytestmark = pytest.mark.e2e
@@ -128,7 +129,9 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert requests.get(page, timeout=30).status_code == 401
     shown = requests.get(page, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=30)
     assert shown.status_code == 200
-    assert "share" in shown.text
+    verdict = read_verdict("quarantine", runs[str(BAD)]["dag_run_id"])
+    assert verdict is not None
+    assert any(said.startswith("at most 5.00% of the input is rejected") for said in verdict.failed)
 
     # --- repaired, and only the failed day is run again ---
     land(tmp_path / "landing", BAD, LANDED[BAD])

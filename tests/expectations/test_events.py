@@ -36,13 +36,14 @@ def event(n: int, **changes) -> dict:
     return {**good, **changes}
 
 
-def counts(rows: list[dict], lost: int = 0) -> dict:
-    """Make the counts of an ingest whose input became these rows, one ignored and one rejected row, and lost some."""
-    read = sum(row["copies"] or 1 for row in rows) + 2 + lost
-    return {"by_day": {f"{DAY}": {"input": read, "ignored": 1, "rejected": {"missing_user": 1}}}}
+def counts(rows: list[dict], lost: int = 0, rejected: int = 0) -> dict:
+    """Make the counts of an ingest whose input became these rows, one ignored row and some rejected, and lost some."""
+    read = sum(row["copies"] or 1 for row in rows) + 1 + rejected + lost
+    return {"by_day": {f"{DAY}": {"input": read, "ignored": 1, "rejected": {"missing_user": rejected}}}}
 
 
-# Each case: rows, each with its reason; input rows that are nowhere; what must fail.
+# Each case: rows, each with its reason; input rows that are nowhere; what must fail. In the case of too many rejections
+# one row is rejected, in the others none.
 CASES = {
     "columns are missing": (
         [
@@ -75,6 +76,11 @@ CASES = {
         -1,
         {"length event_id", "length user_id", "in set behavior"} | between("price", "copies"),
     ),
+    "more is rejected than may be": (
+        [event(n) for n in range(1, 10)],  # with one rejected row of eleven
+        0,
+        {"between rejected_share"},
+    ),
     "the day does not add up": (
         [
             event(1),
@@ -95,7 +101,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_an_audit_fails_on_what_is_broken_and_on_nothing_else(spark, lake, case):
     rows, lost, expected = CASES[case]
-    stage_rows(spark, "events", "r", rows, [DAY], counts=counts(rows, lost))
+    rejected = int("between rejected_share" in expected)
+    stage_rows(spark, "events", "r", rows, [DAY], counts=counts(rows, lost, rejected))
     assert audit_and_see(spark, "events", "r")[1] == expected
 
 

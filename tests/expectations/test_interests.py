@@ -62,7 +62,7 @@ CASES = {
         [state("good")] + [state(f"no {name}", **{name: None}) for name in (*ARRAYS, *SCALARS)],
         0,
         # A missing user is a user less, and a state without its date does not stand beside the others at T.
-        not_null(*ARRAYS, *SCALARS) | {"between duplicate_users", "equal active_upstream"},
+        not_null(*ARRAYS, *SCALARS) | {"between duplicate_users", "equal active_upstream", "equal events_upstream"},
     ),
     "numbers are impossible": (
         [
@@ -74,7 +74,7 @@ CASES = {
             state("paid to shop", spend=-0.01),
         ],
         0,
-        between("recency_seconds", "frequency", "active_days", "spend"),
+        between("recency_seconds", "frequency", "active_days", "spend") | {"equal events_upstream"},
     ),
     "arrays are wrong": (
         [
@@ -97,7 +97,12 @@ CASES = {
     "users are missing, and twice": (
         [state("one"), state("one"), state("two")],
         2,  # one alone would be made up for by the user who is there twice
-        {"between duplicate_users", "equal active_upstream"},
+        {"between duplicate_users", "equal active_upstream", "equal events_upstream"},
+    ),
+    "a number counts an event that was not known at T": (
+        [state("good"), state("leak", frequency=3)],
+        0,
+        {"equal events_upstream"},
     ),
     "an event of the sequence lies after T": (
         [state("good"), state("leak", event_seconds=[at(40), at(0)])],
@@ -113,10 +118,11 @@ CASES = {
 
 
 def publish_upstream(rows: list[dict], lost: int = 0) -> dict:
-    """Publish an event at T of every user with a state, and of `lost` others; return what the manifest says of them."""
+    """Publish two events at T of each user with a state and of `lost` others; return what the manifest says of it."""
     users = {row["user_id"] or "nobody" for row in rows} | {f"lost {n}" for n in range(lost)}
     seen = {"event_time": datetime(2025, 1, 20, 12), "dt": T, "landed": T}
-    events = [{"event_id": f"{n:032}", "user_id": user, **seen} for n, user in enumerate(sorted(users))]
+    both = enumerate([*sorted(users), *sorted(users)])
+    events = [{"event_id": f"{n:032}", "user_id": user, **seen} for n, user in both]
     # Neither what lies outside the lookback nor what was not known at T makes a user active at T.
     old, late = date(2024, 12, 21), T + timedelta(days=1)
     events.append({"event_id": "old", "user_id": "gone", "dt": old, "landed": T})
@@ -146,7 +152,7 @@ def test_missing_landing_days_and_an_unusual_number_of_users_only_warn(spark, la
     publish("interests", "before")
     stage_files("events", "early", [{"event_id": "e", "user_id": "one", "dt": JAN_1, "landed": JAN_1}], [JAN_1], 1)
     publish("events", "early")
-    rows = [state("one")]
+    rows = [state("one", frequency=3)]  # the early one is within the lookback
     stage_rows(spark, "interests", "r", rows, [T], **publish_upstream(rows))
     verdict, _ = audit_and_see(spark, "interests", "r")
     assert sorted(said.split(" [")[0] for said in verdict.failed) == [

@@ -412,6 +412,31 @@ def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(sp
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize(
+    ("late_days", "log"),
+    [
+        pytest.param(
+            "3",
+            # The first late event is too late, the second is not: both change the session across the midnight.
+            sparse(("01 23:40", 1), ("02 00:15", 2), ("01 23:50", 5), ("02 12:00", 5), ("05 12:00", 5)),
+            id="a neighbour that is restated draws in the partition before it",
+        ),
+        pytest.param(
+            "0",
+            sparse(("01 23:30", 1), ("01 23:50", 2), ("02 00:10", 2)),
+            id="so does the day of the run itself",
+        ),
+    ],
+)
+def test_no_event_stands_in_two_sessions_however_late_it_is(spark, tmp_path, monkeypatch, late_days, log):
+    Lake(tmp_path, log).open(monkeypatch)
+    monkeypatch.setenv("MEANDER_LATE_DAYS", late_days)
+    for day in sorted({row.landed for row in log}):
+        run(day, run_id=f"run {day}")
+    require_lake_tells(spark, log)
+
+
+@pytest.mark.spark
 def test_a_late_event_that_is_taken_back_leaves_its_session(spark, tmp_path, monkeypatch):
     log = sparse(("01 12:00", 1), ("01 12:10", 3), ("02 12:00", 2), ("03 12:00", 3))
     lake = Lake(tmp_path, log).open(monkeypatch)
