@@ -131,6 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.daily", description=__doc__)
     parser.add_argument("--events", type=lambda text: int(text.replace("_", "")), default=5_000_000)
     parser.add_argument("--days", type=int, default=10)
+    parser.add_argument(
+        "--chunk-days", type=int, default=1, help="as of `meander daily`: days in one Spark job a table"
+    )
     args = parser.parse_args()
     out = Console(width=110)
     logging.disable(logging.INFO)
@@ -150,15 +153,17 @@ def main() -> None:
                 simulate.main(["--events", str(args.events), "--days", str(args.days), "--from", str(FIRST)])
             size = sum(file.stat().st_size for file in Path(folder, "landing").rglob("*") if file.is_file())
             memory.start()
-            for day in days_between(FIRST, last):
+            days = days_between(FIRST, last)
+            for chunk in (days[i : i + args.chunk_days] for i in range(0, len(days), args.chunk_days)):
+                run_id = f"bench-{chunk[0]}"
                 for name, job, tables in STEPS:
                     with timed(seconds, name):
-                        job(["--day", str(day), "--run-id", f"bench-{day}"])
+                        job(["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id])
                     with timed(seconds, f"audit of {' and '.join(tables)}"):
-                        audit.main([*(a for t in tables for a in ("--table", t)), "--run-id", f"bench-{day}"])
+                        audit.main([*(a for t in tables for a in ("--table", t)), "--run-id", run_id])
                     for table in tables:
                         with timed(seconds, "publish"):
-                            publish(table, f"bench-{day}")
+                            publish(table, run_id)
             memory.done.set()
             runs = summarize()
             staged = Table("sessions").rows_by("dt")
