@@ -67,8 +67,9 @@ class WaitForLanding(BaseSensorOperator):
 class WaitForEarlierDays(BaseSensorOperator):
     """Wait until no earlier day, of those that Airflow is working on, can still publish events.
 
-    The state at the end of a day counts everything that had landed by then. A day whose run has failed or has
-    not begun is not waited for: that could take for ever, and the audit of `interests` warns of missing days.
+    The state at the end of a day counts everything that had landed by then. A day whose run has failed, has
+    not begun or still lacks its landing is not waited for: that could take for ever, and the audit of `interests` warns
+    of missing days.
     """
 
     # Airflow works on a few days at once; none of them is further apart than this.
