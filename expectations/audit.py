@@ -28,7 +28,7 @@ from great_expectations.render.view import DefaultJinjaPageView
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from expectations import events, interests, quarantine, sessions
+from expectations import events, examples, interests, predictions, quarantine, sessions
 from expectations.suite import CRITICAL, Suite
 from lake import storage
 from lake.audits import AuditLine, record
@@ -45,6 +45,8 @@ SUITES: dict[str, Suite] = {
     "quarantine": quarantine.SUITE,
     "sessions": sessions.SUITE,
     "interests": interests.SUITE,
+    "examples": examples.SUITE,
+    "predictions": predictions.SUITE,
 }
 
 

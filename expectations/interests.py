@@ -15,44 +15,81 @@ from lake.table import Table
 
 SEQUENCES = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")
 CURRENT = ("current_categories", "current_counts", "current_shares")
-LONGTERM = ("longterm_categories", "longterm_shares")
+LONGTERM = (
+    "longterm_categories",
+    "longterm_shares",
+    "longterm_category_keys",
+    "longterm_counts",
+    "longterm_days",
+    "longterm_current_counts",
+    "longterm_week_counts",
+    "longterm_age_seconds",
+)
+WEEK_DAYS = 7
 
 
 def rows(config: Settings) -> list[Expectation]:
     """Expect that each user's state is whole."""
     return [
-        *not_null("user_id", "last_event_time", "recency_seconds", "frequency", "history_events", "dt"),
+        *not_null("user_id", "last_event_time", "recency_seconds", "frequency", "week_frequency", "history_events"),
+        *not_null("history_days_active", "tenure_seconds", "dt"),
         *not_null(*SEQUENCES, *CURRENT, *LONGTERM),
         between("recency_seconds", 0, config.lookback_days * 86_400, "an active user was seen within the lookback"),
         between("frequency", 1, None, "an active user has an event in the lookback"),
         between("active_days", 1, config.lookback_days, "days in the lookback"),
         between("spend", 0, None, "spend is not negative"),
+        between("week_frequency", 0, None, "counts are not negative"),
+        between("history_days_active", 1, config.history_days, "days in the history"),
+        between("tenure_seconds", 0, config.history_days * 86_400, "the first event known lies in the history"),
     ]
+
+
+def seen_after_day() -> Column:
+    """Tell whether any feature of a state comes from after the end of T."""
+    end_of_day = F.unix_seconds(F.date_add("dt", 1).cast("timestamp"))
+    seen = F.greatest(F.array_max("event_seconds"), F.unix_seconds("last_event_time"))
+    # An event in the last second of T is one second old.
+    return (seen >= end_of_day) | F.exists("longterm_age_seconds", lambda age: age < 1)
+
+
+def length_differs(names: tuple[str, ...]) -> Column:
+    """Tell whether arrays that belong together differ in length."""
+    return F.greatest(*(F.size(name) for name in names)) != F.least(*(F.size(name) for name in names))
+
+
+def does_not_add_up(shares: str) -> Column:
+    """Tell whether the shares of a distribution that is not empty do not add up to 1."""
+    total = F.aggregate(shares, F.lit(0.0), lambda so_far, share: so_far + share)
+    return (F.size(shares) > 0) & (F.abs(total - 1) > 1e-6)
 
 
 def measures(config: Settings) -> dict[str, Column]:
     """Measure the states at one T."""
-    end_of_day = F.unix_seconds(F.date_add("dt", 1).cast("timestamp"))
-    seen = F.greatest(F.array_max("event_seconds"), F.unix_seconds("last_event_time"))
 
-    def length_differs(names: tuple[str, ...]) -> Column:
-        return F.greatest(*(F.size(name) for name in names)) != F.least(*(F.size(name) for name in names))
+    def contradict(week: Column, current: Column, history: Column) -> Column:
+        # Which of the two spans holds the other is a matter of the setting W.
+        shorter, longer = (current, week) if config.lookback_days < WEEK_DAYS else (week, current)
+        return ~shorter.between(0, longer) | (longer > history)
 
-    def total(shares: str) -> Column:
-        return F.aggregate(shares, F.lit(0.0), lambda so_far, share: so_far + share)
-
-    def does_not_add_up(shares: str) -> Column:
-        return (F.size(shares) > 0) & (F.abs(total(shares) - 1) > 1e-6)
-
+    counts = ("longterm_week_counts", "longterm_current_counts", "longterm_counts")
+    categories = F.arrays_zip(*counts, "longterm_days")
+    contradicts = contradict(F.col("week_frequency"), F.col("frequency"), F.col("history_events")) | F.exists(
+        categories, lambda category: contradict(*(category[name] for name in counts))
+    )
+    too_many_days = (F.col("history_days_active") > F.col("history_events")) | F.exists(
+        categories, lambda category: ~category["longterm_days"].between(1, category["longterm_counts"])
+    )
     return {
         "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "frequency_total": F.coalesce(F.sum("frequency"), F.lit(0)),
-        "after_day": F.count_if(seen >= end_of_day),
+        "after_day": F.count_if(seen_after_day()),
         "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
         "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
         "unknown_behaviors": F.count_if(F.exists("behaviors", lambda code: ~code.between(1, 5))),
         "unordered": F.count_if(F.exists("gap_seconds", lambda gap: gap < 0)),
         "not_a_distribution": F.count_if(does_not_add_up("current_shares") | does_not_add_up("longterm_shares")),
+        "contradicting_counts": F.count_if(contradicts),
+        "more_days_than_events": F.count_if(too_many_days),
         "mean_frequency": F.avg("frequency"),
         "without_category": F.count_if(F.col("dominant_category").isNull()),
     }
@@ -99,6 +136,8 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("unknown_behaviors", "behaviors are coded 1 to 5"),
         zero("unordered", "events are in time order"),
         zero("not_a_distribution", "shares add up to 1"),
+        zero("contradicting_counts", "no span of days holds more events than a longer one, and none fewer than 0"),
+        zero("more_days_than_events", "days with an event are at least 1, and at most as many as the events"),
         between("missing_landings", 0, 0, "every landing day of the lookback is published", WARNING),
         usual_volume(0.7, 1.4),
     ]

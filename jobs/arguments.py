@@ -1,9 +1,10 @@
-"""The arguments that every daily job takes: one day or a range, and the run's id."""
+"""The arguments that every daily job takes: one day or a range, and the run's id; and those of jobs about dates T."""
 
 import argparse
 from datetime import date
 
 from lake.errors import SettingsInvalid
+from lake.landing import days_between
 from lake.staging import Run
 
 
@@ -15,6 +16,27 @@ def job_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--to", dest="last", type=utc_date, metavar="D2", help="last date of a range, included")
     parser.add_argument("--run-id", required=True, metavar="R", help="names what is staged")
     return parser
+
+
+def as_of_parser(prog: str, doc: str | None, late: str) -> argparse.ArgumentParser:
+    """Return a `job_parser` with --every and --include-late as well; `late` says what the latter does."""
+    parser = job_parser(prog, doc)
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only every N-th date of a range, the last included"
+    )
+    parser.add_argument("--include-late", action="store_true", help=late)
+    return parser
+
+
+def as_of_days(run: Run, every: int) -> list[date]:
+    """Return every `every`-th date of the run's range, counted back from its last.
+
+    >>> [day.day for day in as_of_days(Run("r", date(2017, 1, 1), date(2017, 1, 15)), 7)]
+    [1, 8, 15]
+    """
+    if every < 1:
+        raise SettingsInvalid(f"--every counts days and must be at least 1; received {every}")
+    return sorted(days_between(run.first, run.last)[::-1][::every])
 
 
 def utc_date(text: str) -> date:

@@ -1,6 +1,8 @@
-"""What the jobs after ingest read: published events, which must hold the days that are asked for."""
+"""What the jobs after ingest read: published tables, which must hold the days that are asked for."""
 
-from lake.errors import TableMissing
+from datetime import date, timedelta
+
+from lake.errors import HorizonIncomplete, TableMissing
 from lake.landing import days_between
 from lake.staging import Run
 from lake.table import Table
@@ -15,6 +17,54 @@ def published_events(run: Run) -> Table:
     events = Table("events")
     missing = [day for day in days_between(run.first, run.last) if events.basis(day) is None]
     if missing:
-        days = ", ".join(map(str, missing[:10]))
-        raise TableMissing(f"events that landed on {days} are not published yet; run jobs.ingest for these days first")
+        raise TableMissing(
+            f"events that landed on {listed(missing)} are not published yet; run jobs.ingest for these days first"
+        )
     return events
+
+
+def published_interests(as_of: list[date]) -> Table:
+    """Return the newest version of `interests`, which must hold the states at the dates `as_of`.
+
+    Raises:
+        TableMissing: the states at a date have not been published.
+    """
+    interests = Table("interests")
+    missing = [day for day in as_of if interests.basis(day) is None]
+    if missing:
+        raise TableMissing(f"interests at {listed(missing)} are not published yet; run jobs.interests for them first")
+    return interests
+
+
+def events_of_horizons(as_of: list[date], horizon_days: int, *, include_late: bool) -> Table:
+    """Return the newest version of `events`, in which the `horizon_days` days after each date must be complete.
+
+    With `include_late` it is enough that a landing day of the end of the horizon or later is published: the log may
+    have landed in one folder, long after it happened.
+
+    Raises:
+        HorizonIncomplete: what happens after a date cannot be known yet.
+    """
+    events = Table("events")
+    newest = max(events.rows_by("landed"), default=None)
+    for day in as_of:
+        horizon = [day + timedelta(days=n) for n in range(1, horizon_days + 1)]
+        missing = [landed for landed in horizon if events.basis(landed) is None]
+        if include_late and (horizon[-1] not in missing or (newest and newest >= horizon[-1])):
+            continue
+        if missing:
+            raise HorizonIncomplete(
+                f"examples at T={day} need the H={horizon_days} days after it, up to {horizon[-1]}, but events that "
+                f"landed on {listed(missing)} are not published; run jobs.ingest for them, or ask for an earlier T"
+            )
+    return events
+
+
+def listed(days: list[date]) -> str:
+    """Name up to ten days for a message.
+
+    >>> listed([date(2017, 1, 1), date(2017, 1, 2)])
+    '2017-01-01, 2017-01-02'
+    """
+    more = f" and {len(days) - 10} more" if len(days) > 10 else ""
+    return ", ".join(map(str, days[:10])) + more

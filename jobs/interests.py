@@ -7,28 +7,30 @@ A range makes the state at many T in one job: each event is counted at every T t
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.arguments import job_parser, parse_run
+from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import published_events
-from lake.errors import SettingsInvalid, run_main
-from lake.landing import days_between
+from lake.errors import run_main
 from lake.schemas import BEHAVIORS, INTERESTS
 from lake.session import spark_session
 from lake.settings import Settings, settings
-from lake.staging import Run, Staged, stage
+from lake.staging import Staged, stage
 
 log = logging.getLogger(__name__)
 
 # How much one event says about interest, in the order in which shoppers commit themselves.
 WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
-# Decayed weights are summed as whole millionths: unlike a floating-point sum, a whole one does not depend on the order
-# of the rows.
-MILLION = 1_000_000
+# Decay is counted in whole billionths: unlike a floating-point sum, a whole one does not depend on the order of the
+# rows, nor on which of them were added up first.
+BILLION = 1_000_000_000
+
+WEEK_DAYS = 7
 
 
 def known_events(events: DataFrame) -> DataFrame:
@@ -44,8 +46,36 @@ def known_events(events: DataFrame) -> DataFrame:
     )
 
 
+def behavior_weight() -> Column:
+    """Return how much the event in a row says about interest, a whole number."""
+    return F.create_map(*(F.lit(part) for pair in WEIGHTS.items() for part in pair))[F.col("behavior")]
+
+
+def sums_by_day(events: DataFrame, *by: str) -> DataFrame:
+    """Sum events by user, `by`, day and landing, so that far fewer rows are repeated for each T.
+
+    `new_day` is 1 in the first landing of a day and 0 in later ones. Whoever knows a later landing at T knows the first
+    as well, so that its sum counts the days, without a set of them.
+    """
+    bought = F.col("behavior") == "purchase"
+    day = ["user_id", *by, "dt"]
+    first_landing = F.row_number().over(Window.partitionBy(*day).orderBy("landed")) == 1
+    return (
+        events.groupBy(*day, "landed")
+        .agg(
+            F.min("event_time").alias("first_event_time"),
+            F.max("event_time").alias("last_event_time"),
+            F.count("*").alias("n"),
+            F.sum(behavior_weight()).alias("weight"),
+            F.count_if(bought).alias("purchases"),
+            F.sum(F.when(bought, F.col("price"))).alias("spend"),
+        )
+        .withColumn("new_day", first_landing.cast("int"))
+    )
+
+
 def at_each(rows: DataFrame, as_of: list[date], config: Settings, *, include_late: bool) -> DataFrame:
-    """Repeat each row for every T at which it counts, as `as_of`, with its age in days and whether W covers it.
+    """Repeat each row for every T at which it counts, as `as_of`, with its age in days, and what that age is within.
 
     Args:
         rows: events, or sums of them, with the columns `dt` and `landed`.
@@ -63,39 +93,37 @@ def at_each(rows: DataFrame, as_of: list[date], config: Settings, *, include_lat
         rows.withColumn("as_of", F.explode(days))
         .withColumn("age", F.datediff("as_of", "dt"))
         .withColumn("in_window", F.col("age") < config.lookback_days)
+        .withColumn("in_week", F.col("age") < WEEK_DAYS)
     )
 
 
-def days_of_activity(events: DataFrame) -> DataFrame:
-    """Sum events by user and day, so that far fewer rows are repeated for each T."""
-    bought = F.col("behavior") == "purchase"
-    return events.groupBy("user_id", "dt", "landed").agg(
-        F.max("event_time").alias("last_event_time"),
-        F.count("*").alias("n"),
-        F.count_if(bought).alias("purchases"),
-        F.sum(F.when(bought, F.col("price"))).alias("spend"),
-    )
+def total_within(span: str, name: str) -> Column:
+    """Sum a column over the rows within a span: `in_window` or `in_week`."""
+    return F.coalesce(F.sum(F.when(F.col(span), F.col(name))), F.lit(0))
+
+
+def seconds_to_end(time: Column) -> Column:
+    """Return the seconds from a time to the end of `as_of`."""
+    return F.unix_seconds(F.date_add("as_of", 1).cast("timestamp")) - F.unix_seconds(time)
 
 
 def activity(days: DataFrame) -> DataFrame:
-    """Return recency, frequency and spend of every user who was active in the lookback, from `days_of_activity`."""
-
-    def in_window(name: str) -> Column:
-        return F.coalesce(F.sum(F.when(F.col("in_window"), F.col(name))), F.lit(0))
-
-    end_of_day = F.date_add("as_of", 1).cast("timestamp")
+    """Return recency, frequency and spend of every user active in the lookback, from `sums_by_day` at each T."""
     return (
         days.groupBy("user_id", "as_of")
         .agg(
             F.max("last_event_time").alias("last_event_time"),
-            in_window("n").cast("bigint").alias("frequency"),
-            F.size(F.collect_set(F.when(F.col("in_window"), F.col("dt")))).cast("bigint").alias("active_days"),
-            in_window("purchases").cast("bigint").alias("purchases"),
-            in_window("spend").cast("double").alias("spend"),
+            total_within("in_window", "n").cast("bigint").alias("frequency"),
+            total_within("in_window", "new_day").cast("bigint").alias("active_days"),
+            total_within("in_window", "purchases").cast("bigint").alias("purchases"),
+            total_within("in_window", "spend").cast("double").alias("spend"),
+            total_within("in_week", "n").cast("bigint").alias("week_frequency"),
             F.sum("n").alias("history_events"),
+            F.sum("new_day").alias("history_days_active"),
+            seconds_to_end(F.min("first_event_time")).alias("tenure_seconds"),
         )
         .where("frequency > 0")
-        .withColumn("recency_seconds", F.unix_seconds(end_of_day) - F.unix_seconds("last_event_time"))
+        .withColumn("recency_seconds", seconds_to_end(F.col("last_event_time")))
     )
 
 
@@ -128,33 +156,43 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
     )
 
 
-def category_shares(events: DataFrame, half_life_days: float) -> DataFrame:
-    """Return the distribution over categories: of the lookback, and of the whole history decayed by age."""
-    weight = F.create_map(*(F.lit(part) for pair in WEIGHTS.items() for part in pair))[F.col("behavior")]
-    decayed = F.round(weight * MILLION * F.pow(F.lit(0.5), F.col("age") / half_life_days)).cast("bigint")
-    by_category = (
-        events.where(F.col("category_id").isNotNull())
-        .groupBy("user_id", "as_of", "category_id")
-        .agg(
-            F.count_if("in_window").alias("n"),
-            F.sum(F.when(F.col("in_window"), weight).otherwise(0)).alias("current"),
-            F.sum(decayed).alias("longterm"),
-        )
+def ranked(amount: str, *fields: str, ties: Sequence[Column] = ()) -> Column:
+    """Collect the categories of a group by falling amount, then `ties`, then id; what amounts to nothing is left out.
+
+    Each entry has `minus`, the amount below zero, the category's `id`, and what `fields` name.
+    """
+    entry = F.struct((-F.col(amount)).alias("minus"), *ties, F.col("category_id").alias("id"), *fields)
+    return F.array_sort(F.collect_list(F.when(F.col(amount) > 0, entry)))
+
+
+def shares_of(entries: str, total: str) -> Column:
+    """Return the share that each entry of `ranked` has in the total amount."""
+    return F.transform(F.col(f"{entries}.minus"), lambda minus: -minus / F.col(total))
+
+
+def category_shares(days: DataFrame, half_life_days: float) -> DataFrame:
+    """Return the distribution over categories: of the lookback, and of the whole history decayed by age.
+
+    Args:
+        days: `sums_by_day` by category, at each T.
+        half_life_days: the age at which a weight has halved.
+    """
+    # Of whole numbers: all events of a day are equally old, and rounding the decay, not each event, keeps sums exact.
+    decay = F.round(BILLION * F.pow(F.lit(0.5), F.col("age") / half_life_days)).cast("bigint")
+    by_category = days.groupBy("user_id", "as_of", "category_id").agg(
+        F.sum("n").alias("n"),
+        total_within("in_window", "n").alias("window_n"),
+        total_within("in_week", "n").alias("week_n"),
+        F.sum("new_day").alias("days"),
+        seconds_to_end(F.max("last_event_time")).alias("age_seconds"),
+        total_within("in_window", "weight").alias("current"),
+        F.sum(F.col("weight") * decay).alias("longterm"),
     )
-
-    def ranked(amount: str) -> Column:
-        """Collect a user's categories by falling amount, then id; those that amount to nothing are left out."""
-        entry = F.struct((-F.col(amount)).alias("minus"), F.col("category_id").alias("id"), F.col("n"))
-        return F.array_sort(F.collect_list(F.when(F.col(amount) > 0, entry)))
-
-    def shares(entries: str, total: str) -> Column:
-        return F.transform(F.col(f"{entries}.minus"), lambda minus: -minus / F.col(total))
-
     return (
         by_category.groupBy("user_id", "as_of")
         .agg(
-            ranked("current").alias("now"),
-            ranked("longterm").alias("ever"),
+            ranked("current", "window_n").alias("now"),
+            ranked("longterm", "n", "days", "window_n", "week_n", "age_seconds").alias("ever"),
             F.sum("current").alias("now_total"),
             F.sum("longterm").alias("ever_total"),
         )
@@ -162,10 +200,16 @@ def category_shares(events: DataFrame, half_life_days: float) -> DataFrame:
             "user_id",
             "as_of",
             F.col("now.id").alias("current_categories"),
-            F.col("now.n").alias("current_counts"),
-            shares("now", "now_total").alias("current_shares"),
+            F.col("now.window_n").alias("current_counts"),
+            shares_of("now", "now_total").alias("current_shares"),
             F.col("ever.id").alias("longterm_categories"),
-            shares("ever", "ever_total").alias("longterm_shares"),
+            shares_of("ever", "ever_total").alias("longterm_shares"),
+            F.transform("ever.id", lambda category: F.xxhash64(category)).alias("longterm_category_keys"),
+            F.col("ever.n").alias("longterm_counts"),
+            F.col("ever.days").alias("longterm_days"),
+            F.col("ever.window_n").alias("longterm_current_counts"),
+            F.col("ever.week_n").alias("longterm_week_counts"),
+            F.col("ever.age_seconds").alias("longterm_age_seconds"),
         )
     )
 
@@ -180,13 +224,16 @@ def interests(once: DataFrame, as_of: list[date], config: Settings, *, include_l
         config: W, L, history and half-life.
         include_late: also count events up to T that arrived after T, for a restatement.
     """
-    known = at_each(once, as_of, config, include_late=include_late)
-    active_days = at_each(days_of_activity(once), as_of, config, include_late=include_late)
+
+    def known(rows: DataFrame) -> DataFrame:
+        return at_each(rows, as_of, config, include_late=include_late)
+
+    in_categories = sums_by_day(once.where(F.col("category_id").isNotNull()), "category_id")
     keys = ["user_id", "as_of"]
     joined = (
-        activity(active_days)
-        .join(last_events(known, config.sequence_length), on=keys, how="inner")
-        .join(category_shares(known, config.half_life_days), on=keys, how="left")
+        activity(known(sums_by_day(once)))
+        .join(last_events(known(once), config.sequence_length), on=keys, how="inner")
+        .join(category_shares(known(in_categories), config.half_life_days), on=keys, how="left")
         .withColumn("dominant_category", F.try_element_at("current_categories", F.lit(1)))
         .withColumnRenamed("as_of", "dt")
     )
@@ -197,24 +244,9 @@ def interests(once: DataFrame, as_of: list[date], config: Settings, *, include_l
     return joined.select(*INTERESTS.fieldNames())
 
 
-def as_of_days(run: Run, every: int) -> list[date]:
-    """Return every `every`-th date of the run's range, counted back from its last.
-
-    >>> [day.day for day in as_of_days(Run("r", date(2017, 1, 1), date(2017, 1, 15)), 7)]
-    [1, 8, 15]
-    """
-    if every < 1:
-        raise SettingsInvalid(f"--every counts days and must be at least 1; received {every}")
-    return sorted(days_between(run.first, run.last)[::-1][::every])
-
-
 def main(argv: list[str] | None = None) -> Staged:
     """Read the history of the dates asked for, stage their states."""
-    parser = job_parser("jobs.interests", __doc__)
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="only every N-th date of a range, the last included"
-    )
-    parser.add_argument("--include-late", action="store_true", help="restate: also count events that arrived after T")
+    parser = as_of_parser("jobs.interests", __doc__, "restate: also count events that arrived after T")
     run, args = parse_run(parser, argv)
     config = settings()
     as_of = as_of_days(run, args.every)

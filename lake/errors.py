@@ -56,6 +56,18 @@ class TableMissing(MeanderError):
     code = "table-missing"
 
 
+class ModelMissing(MeanderError):
+    """No registered model version fits what was asked for, or its files are gone."""
+
+    code = "model-missing"
+
+
+class HorizonIncomplete(MeanderError):
+    """Examples were asked for at a date whose labels cannot be known yet."""
+
+    code = "horizon-incomplete"
+
+
 class NotStaged(MeanderError):
     """There is nothing staged under this run id for this table."""
 
@@ -72,6 +84,24 @@ class PublishRefused(MeanderError):
     """Staged rows may not be published: not audited, failed, or staged again since."""
 
     code = "publish-refused"
+
+
+class InputInvalid(MeanderError):
+    """Rows cannot be read as a training asks: a column, a shape or a size does not fit."""
+
+    code = "input-invalid"
+
+
+class WorkerFailed(MeanderError):
+    """A worker of a training ended with an error, was killed, or took too long; the others were ended."""
+
+    code = "worker-failed"
+
+
+class TrainingDiverged(MeanderError):
+    """The loss is no longer a finite number."""
+
+    code = "training-diverged"
 
 
 class CommitContended(MeanderError):

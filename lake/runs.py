@@ -34,6 +34,8 @@ class RunSummary:
     quarantined: int | None
     sessions: int | None
     interests: int | None
+    examples: int | None
+    predictions: int | None
     verdict: str
     seconds: float
     postponed: list[str]
@@ -101,6 +103,8 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         quarantined=rows("quarantine"),
         sessions=rows("sessions"),
         interests=rows("interests"),
+        examples=rows("examples"),
+        predictions=rows("predictions"),
         verdict=min((state(table) for table in staged), key=ORDER.index),
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],

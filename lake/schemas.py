@@ -133,13 +133,80 @@ INTERESTS = StructType(
             ArrayType(DoubleType()),
             "share of each, weighted by behavior and decayed by age",
         ),
+        column("longterm_category_keys", ArrayType(LongType()), "xxhash64 of each of them"),
+        column("longterm_counts", ArrayType(LongType()), "events in each of them"),
+        column("longterm_days", ArrayType(LongType()), "days with an event of each"),
+        column("longterm_current_counts", ArrayType(LongType()), "events in each during the last W days"),
+        column("longterm_week_counts", ArrayType(LongType()), "events in each during the last 7 days"),
+        column("longterm_age_seconds", ArrayType(LongType()), "from the newest event of each to the end of dt"),
         column("last_event_time", TimestampType(), "latest event behind any column here, UTC"),
         column("recency_seconds", LongType(), "from last_event_time to the end of dt"),
         column("frequency", LongType(), "events in the last W days"),
         column("active_days", LongType(), "days with an event among the last W"),
         column("purchases", LongType(), "purchases in the last W days"),
         column("spend", DoubleType(), "sum of price over those purchases"),
+        column("week_frequency", LongType(), "events in the last 7 days"),
         column("history_events", LongType(), "events in the whole history"),
+        column("history_days_active", LongType(), "days with an event in the whole history"),
+        column("tenure_seconds", LongType(), "from the first event of the history to the end of dt"),
+        DT,
+    ]
+)
+
+EXAMPLES = StructType(
+    [
+        *(field for field in INTERESTS if field.name != "dt"),
+        column("horizon_days", IntegerType(), "H: the labels are of the events of the H days after dt"),
+        column(
+            "next_categories",
+            ArrayType(StringType()),
+            "categories of those days, by falling share, then weight with all users, then id",
+        ),
+        column("next_counts", ArrayType(LongType()), "events in each of them"),
+        column("next_shares", ArrayType(DoubleType()), "share of each, weighted by behavior; sums to 1"),
+        column("next_category", StringType(), "the first of next_categories; null when no event has a category"),
+        column("next_category_key", LongType(), "xxhash64 of next_category, 0 for none"),
+        column(
+            "next_item_keys",
+            ArrayType(LongType()),
+            "distinct items of those days, by their first event, at most 100: xxhash64 of item_id",
+        ),
+        column("next_events", LongType(), "events in those days"),
+        column(
+            "migrated",
+            BooleanType(),
+            "true when interest moved by more than counting noise; null below m events with a category on a side",
+        ),
+        column(
+            "js_distance",
+            DoubleType(),
+            "Jensen-Shannon distance, base 2, of current_counts and next_counts; null as migrated",
+        ),
+        column("g_p_value", DoubleType(), "p of the G-test that both are of one distribution; null as migrated"),
+        column("purchased", BooleanType(), "true when a purchase is among those events"),
+        column("churned", BooleanType(), "true when there is no such event at all"),
+        column("first_label_time", TimestampType(), "earliest of those events, UTC; null when there is none"),
+        column("last_label_time", TimestampType(), "latest of those events, UTC; null when there is none"),
+        DT,
+    ]
+)
+
+PREDICTIONS = StructType(
+    [
+        column("user_id", StringType(), "a user of interests at dt"),
+        column("model_version", IntegerType(), "version of the registered model that predicted"),
+        column("category_ids", ArrayType(StringType()), "most likely next categories, at most 10, best first"),
+        column("category_probabilities", ArrayType(DoubleType()), "probability of each to be the next dominant one"),
+        column("current_category", StringType(), "dominant category at dt; null when no event has a category"),
+        column("migration_probability", DoubleType(), "that the interest moves on within the horizon"),
+        column("purchase_probability", DoubleType(), "that the user buys within the horizon"),
+        column("churn_probability", DoubleType(), "that the user does nothing at all within the horizon"),
+        column("item_ids", ArrayType(StringType()), "most likely next items, at most 20, best first"),
+        column("item_probabilities", ArrayType(DoubleType()), "probability of each to be the next item"),
+        column("surprise", DoubleType(), "mean negative log likelihood of the recent events; null for too few of them"),
+        column("risk_percentile", DoubleType(), "share of users in percent, when the model was made, less surprising"),
+        column("segment", StringType(), "new, at_risk, migrating or stable: the first that applies"),
+        column("unseen_events", LongType(), "events of the sequence whose item the model does not know"),
         DT,
     ]
 )
@@ -167,6 +234,8 @@ TABLES = {
     "quarantine": TableSpec(QUARANTINE, ("dt",), "dt", "a rejected input row"),
     "sessions": TableSpec(SESSIONS, ("dt",), "dt", "a user's events without a long pause"),
     "interests": TableSpec(INTERESTS, ("dt",), "dt", "an active user's state at the end of dt"),
+    "examples": TableSpec(EXAMPLES, ("dt",), "dt", "such a state, with what the user did in the days after it"),
+    "predictions": TableSpec(PREDICTIONS, ("dt",), "dt", "what a model expects of a user after dt"),
 }
 
 

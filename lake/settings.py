@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +30,11 @@ class Settings(BaseSettings):
     data_docs: str = Field("", description="local folder of the data docs; empty: the lake's own _docs folder")
     docs_url: str = Field("", description="address under which data docs are served; empty: their place in the lake")
 
+    mlflow_uri: str = Field(
+        "", description="MLflow tracking store and registry; empty: mlflow.db in the folder that holds a local lake"
+    )
+    model_name: str = Field("meander", description="name of the experiment and of the registered model in MLflow")
+
     spark_master: str = Field(
         "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"
     )
@@ -43,6 +49,10 @@ class Settings(BaseSettings):
     history_days: int = Field(365, ge=1, description="days of events behind the long-term interest")
     half_life_days: float = Field(30.0, gt=0, description="age at which an event's long-term weight halves")
     sequence_length: int = Field(50, ge=1, description="L, last events kept for each user")
+    horizon_days: int = Field(7, ge=1, description="H, days after T whose events are the labels of an example")
+    min_events: int = Field(
+        5, ge=1, description="m, events with a category that an example needs on either side of T to be judged migrated"
+    )
 
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
@@ -54,6 +64,22 @@ class Settings(BaseSettings):
     def docs_folder(self) -> str:
         """Local folder that holds the data docs of every audit."""
         return self.data_docs or f"{self.lake.rstrip('/')}/_docs"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of the MLflow store: the one that is set, or a SQLite file beside a local lake.
+
+        Raises:
+            SettingsInvalid: the lake is not a local path and no store is set.
+        """
+        if self.mlflow_uri:
+            return self.mlflow_uri
+        if "://" in self.lake:
+            raise SettingsInvalid(
+                f"MEANDER_LAKE={self.lake} is not a local path, so there is no place for a SQLite file beside it; "
+                "set MEANDER_MLFLOW_URI to the address of an MLflow server or database"
+            )
+        return f"sqlite:///{Path(self.lake).resolve().parent / 'mlflow.db'}"
 
 
 def settings() -> Settings:

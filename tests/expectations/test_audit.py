@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from expectations import audit
-from jobs import ingest, interests, sessionize
+from jobs import examples, ingest, interests, sessionize
 from lake import audits
 from lake.errors import AuditFailed
 from lake.publish import publish
@@ -17,7 +17,7 @@ from tests.lake.stagings import JAN_1, JAN_2
 pytestmark = pytest.mark.spark
 
 
-def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land):
+def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch):
     def row(user: str, time: str, behavior: str, **more) -> dict:
         return {
             "user_id": user,
@@ -44,13 +44,16 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land):
             row("v", "2025-01-02T08:00:00Z", "view"),
         ],
     )
-    arguments = ["--from", f"{JAN_1}", "--to", f"{JAN_2}", "--run-id", "r"]
-    for job, tables in (
-        (ingest, ("events", "quarantine")),
-        (sessionize, ("sessions",)),
-        (interests, ("interests",)),
-    ):
-        job.main(arguments)
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "1")  # of two days, the second is what the first has labels from
+    both, first = ["--from", f"{JAN_1}", "--to", f"{JAN_2}"], ["--day", f"{JAN_1}"]
+    steps = (
+        (ingest, ("events", "quarantine"), both),
+        (sessionize, ("sessions",), both),
+        (interests, ("interests",), both),
+        (examples, ("examples",), first),
+    )
+    for job, tables, days in steps:
+        job.main([*days, "--run-id", "r"])
         verdicts = audit.main([*(word for table in tables for word in ("--table", table)), "--run-id", "r"])
         assert [(v.table, v.verdict, v.failed) for v in verdicts] == [(table, "passed", []) for table in tables]
         for table in tables:
@@ -58,11 +61,12 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land):
 
     # The history has one row for each expectation of each audit.
     config = settings()
-    for table, suite in audit.SUITES.items():
-        lines = audits.read(table).to_pylist()
-        assert len(lines) == len(suite.rows(config)) + len(suite.figures(config))
-        assert {(line["verdict"], line["success"], line["run_id"]) for line in lines} == {("passed", True, "r")}
-        assert {(line["first"], line["last"]) for line in lines} == {(JAN_1, JAN_2)}
+    for _, tables, days in steps:
+        for table in tables:
+            suite, lines = audit.SUITES[table], audits.read(table).to_pylist()
+            assert len(lines) == len(suite.rows(config)) + len(suite.figures(config))
+            assert {(line["verdict"], line["success"], line["run_id"]) for line in lines} == {("passed", True, "r")}
+            assert {(line["first"], line["last"]) for line in lines} == {(JAN_1, JAN_1 if days is first else JAN_2)}
 
 
 def test_a_failed_audit_says_what_was_found_where_people_look(spark, lake, monkeypatch):

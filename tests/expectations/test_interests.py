@@ -39,21 +39,33 @@ def state(user: str, **changes) -> dict:
         "dominant_category": "a",
         "longterm_categories": ["a", "b"],
         "longterm_shares": [0.7, 0.3],
+        "longterm_category_keys": [21, 22],
+        "longterm_counts": [1, 1],
+        "longterm_days": [1, 1],
+        "longterm_current_counts": [1, 1],
+        "longterm_week_counts": [0, 1],
+        "longterm_age_seconds": [40, 100],
         "last_event_time": datetime(2025, 1, 20, 23, 59, 20),
         "recency_seconds": 40,
         "frequency": 2,
         "active_days": 1,
         "purchases": 1,
         "spend": 9.5,
+        "week_frequency": 2,
         "history_events": 2,
+        "history_days_active": 1,
+        "tenure_seconds": 100,
         "dt": T,
     }
     return {**good, **changes}
 
 
 ARRAYS = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds", "current_categories")
-ARRAYS += ("current_counts", "current_shares", "longterm_categories", "longterm_shares")
-SCALARS = ("user_id", "last_event_time", "recency_seconds", "frequency", "history_events", "dt")
+ARRAYS += ("current_counts", "current_shares", "longterm_categories", "longterm_shares", "longterm_category_keys")
+ARRAYS += ("longterm_counts", "longterm_days", "longterm_current_counts", "longterm_week_counts")
+ARRAYS += ("longterm_age_seconds",)
+SCALARS = ("user_id", "last_event_time", "recency_seconds", "frequency", "week_frequency", "history_events")
+SCALARS += ("history_days_active", "tenure_seconds", "dt")
 LONG = {name: [1] * 51 for name in ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")}
 
 # Each case: states, each with its reason; users that are active upstream and have none; what must fail.
@@ -72,9 +84,14 @@ CASES = {
             state("never seen", frequency=0),
             state("on more days than there are", active_days=31),
             state("paid to shop", spend=-0.01),
+            state("less than never seen this week", week_frequency=-1),
+            state("known for longer than history goes back", tenure_seconds=365 * 86_400 + 1),
+            state("known and never seen", history_days_active=0),
         ],
         0,
-        between("recency_seconds", "frequency", "active_days", "spend") | {"equal events_upstream"},
+        between("recency_seconds", "frequency", "active_days", "spend", "week_frequency", "history_days_active")
+        | between("tenure_seconds", "contradicting_counts")
+        | {"equal events_upstream"},
     ),
     "arrays are wrong": (
         [
@@ -94,18 +111,50 @@ CASES = {
         0,
         between("uneven", "too_long", "unknown_behaviors", "unordered", "not_a_distribution"),
     ),
+    "an array of the long-term interest is too short": ([state("uneven", longterm_days=[1])], 0, between("uneven")),
+    "a week holds more events than the month": ([state("u", week_frequency=3)], 0, between("contradicting_counts")),
+    "a month holds more events than the history": (
+        [state("u", history_events=1)],
+        0,
+        between("contradicting_counts"),
+    ),
+    "a week in a category holds more events than the month": (
+        [state("u", longterm_week_counts=[0, 2])],
+        0,
+        between("contradicting_counts"),
+    ),
+    "a month in a category holds more events than the history": (
+        [state("u", longterm_current_counts=[2, 1])],
+        0,
+        between("contradicting_counts"),
+    ),
+    "a category has fewer than no events": (
+        [state("u", longterm_week_counts=[-1, 1])],
+        0,
+        between("contradicting_counts"),
+    ),
+    "there are more days than events": (
+        [state("u", history_days_active=3), state("v", longterm_days=[1, 2]), state("w", longterm_days=[0, 1])],
+        0,
+        between("more_days_than_events"),
+    ),
     "users are missing, and twice": (
         [state("one"), state("one"), state("two")],
         2,  # one alone would be made up for by the user who is there twice
         {"between duplicate_users", "equal active_upstream", "equal events_upstream"},
     ),
     "a number counts an event that was not known at T": (
-        [state("good"), state("leak", frequency=3)],
+        [state("good"), state("leak", frequency=3, history_events=3)],
         0,
         {"equal events_upstream"},
     ),
     "an event of the sequence lies after T": (
         [state("good"), state("leak", event_seconds=[at(40), at(0)])],
+        0,
+        between("after_day"),
+    ),
+    "the newest event of a category lies after T": (
+        [state("last moment", longterm_age_seconds=[1, 100]), state("leak", longterm_age_seconds=[0, 100])],
         0,
         between("after_day"),
     ),
@@ -152,7 +201,7 @@ def test_missing_landing_days_and_an_unusual_number_of_users_only_warn(spark, la
     publish("interests", "before")
     stage_files("events", "early", [{"event_id": "e", "user_id": "one", "dt": JAN_1, "landed": JAN_1}], [JAN_1], 1)
     publish("events", "early")
-    rows = [state("one", frequency=3)]  # the early one is within the lookback
+    rows = [state("one", frequency=3, history_events=3)]  # the early one is within the lookback
     stage_rows(spark, "interests", "r", rows, [T], **publish_upstream(rows))
     verdict, _ = audit_and_see(spark, "interests", "r")
     assert sorted(said.split(" [")[0] for said in verdict.failed) == [

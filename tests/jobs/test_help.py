@@ -13,6 +13,7 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 JOBS = [
+    "jobs.examples",
     "jobs.export_completejourney",
     "jobs.ingest",
     "jobs.interests",

@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import ingest, interests
-from jobs.interests import as_of_days, known_events
+from jobs.arguments import as_of_days
+from jobs.interests import known_events
 from lake.errors import SettingsInvalid, TableMissing
 from lake.publish import publish
 from lake.schemas import EVENTS
@@ -17,6 +18,7 @@ from lake.staging import Run, Verdict, write_verdict
 pytestmark = pytest.mark.spark
 
 T = date(2025, 3, 31)
+DAY = 86_400
 # W is a week, long-term interest halves in ten days and ends after thirty, and three events make a sequence.
 CONFIG = Settings(lookback_days=7, history_days=30, half_life_days=10, sequence_length=3)
 
@@ -27,6 +29,7 @@ KEY = {
     "i3": -300965836206992956,
     "i4": 2868972031826216457,
     "a": -8582455328737087284,
+    "b": -6391946315847899181,
 }
 
 LOG = [
@@ -65,6 +68,10 @@ LOG = [
     ("twice", "29 10:00", "view", "i1", "a", {"landed": 29, "event_id": "again"}),
     ("twice", "29 10:00", "view", "i1", "a", {"landed": 30, "event_id": "again"}),
     ("twice", "29 10:00", "view", "i1", "a", {"landed": 32, "event_id": "again"}),
+    # One day that arrived in two parts, the second on T.
+    ("scattered", "30 10:00", "view", "i1", "a", {"landed": 30}),
+    ("scattered", "30 11:00", "view", "i2", "a", {"landed": 31}),
+    ("scattered", "12 11:00", "view", "i2", "a", {"landed": 12}),
     # A log without categories, and a search without an item.
     ("plain", "31 10:00", "search", None, None),
 ]
@@ -142,6 +149,47 @@ def test_long_term_interest_decays_with_age(known):
     assert faithful.longterm_shares == [2.75 / 3.75, 1 / 3.75]
 
 
+def test_each_long_term_category_has_its_counts_days_and_age(known):
+    faithful = known["faithful"]
+    assert faithful.longterm_categories == ["b", "a"]
+    assert faithful.longterm_category_keys == [KEY["b"], KEY["a"]]
+    assert faithful.longterm_counts == [2, 1]
+    assert faithful.longterm_days == [2, 1]
+    assert faithful.longterm_current_counts == [0, 1]
+    assert faithful.longterm_week_counts == [0, 1]
+    assert faithful.longterm_age_seconds == [11 * DAY, DAY]
+    weigher = known["weigher"]
+    assert weigher.longterm_categories == ["c", "a", "b"]
+    assert weigher.longterm_counts == [2, 3, 2]
+    assert weigher.longterm_days == [1, 1, 1]
+
+
+def test_a_day_counts_once_however_many_landings_brought_its_events(known, events):
+    scattered = known["scattered"]
+    assert (scattered.history_events, scattered.history_days_active, scattered.active_days) == (3, 2, 1)
+    assert (scattered.longterm_categories, scattered.longterm_days) == (["a"], [2])
+    (earlier,) = (states(interests.interests(events, [march(30)], CONFIG))[user] for user in ["scattered"])
+    assert (earlier.history_events, earlier.history_days_active, earlier.longterm_days) == (2, 2, [2])
+
+
+def test_a_week_has_seven_days_whatever_the_lookback(events, known):
+    month = states(interests.interests(events, [T], CONFIG.model_copy(update={"lookback_days": 10})))
+    assert (month["edges"].frequency, month["edges"].week_frequency) == (2, 1)
+    assert dict(zip(month["edges"].longterm_categories, month["edges"].longterm_week_counts, strict=True)) == {
+        "a": 1,
+        "b": 0,
+        "c": 0,
+    }
+    assert month["edges"].longterm_current_counts == [1, 1, 0]
+    assert known["edges"].week_frequency == known["edges"].frequency == 1
+
+
+def test_tenure_is_from_the_first_event_of_the_history(known):
+    assert known["edges"].tenure_seconds == 30 * DAY
+    assert known["weigher"].tenure_seconds == DAY + 14 * 3600
+    assert (known["future"].tenure_seconds, known["future"].longterm_age_seconds) == (60, [60])
+
+
 def test_the_lookback_has_w_days_and_the_history_as_many_as_it_says(known):
     edges = known["edges"]
     assert (edges.frequency, edges.current_categories) == (1, ["a"])
@@ -190,7 +238,7 @@ def test_recency_frequency_and_spend(known):
 def test_without_categories_there_are_distributions_but_nothing_in_them(known):
     plain = known["plain"]
     assert (plain.current_categories, plain.current_counts, plain.current_shares) == ([], [], [])
-    assert (plain.longterm_categories, plain.longterm_shares) == ([], [])
+    assert (plain.longterm_categories, plain.longterm_shares, plain.longterm_counts) == ([], [], [])
     assert plain.dominant_category is None
 
 

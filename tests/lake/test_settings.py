@@ -17,6 +17,8 @@ from lake.settings import settings
         pytest.param("MEANDER_MAX_REJECTED_SHARE", "5", id="a percentage instead of a share"),
         pytest.param("MEANDER_TIME_FLOOR", "01/02/2000", id="a date that is not ISO 8601"),
         pytest.param("MEANDER_HALF_LIFE_DAYS", "-1", id="a half-life before birth"),
+        pytest.param("MEANDER_HORIZON_DAYS", "0", id="labels of nothing"),
+        pytest.param("MEANDER_MIN_EVENTS", "0", id="a judgement from no event"),
     ],
 )
 def test_an_error_names_the_variable_and_what_was_received(monkeypatch, name, value):

@@ -1,0 +1,229 @@
+"""Keys <-> indices <-> raw ids: what a model calls the items and categories of its training window.
+
+A *key* is the stable 64-bit hash by which the tables name an id (xxhash64, 0 for none). An *index* is a row of an
+embedding, and belongs to one model version. For a vocabulary with B buckets and K known keys:
+
+    0                none, or padding
+    1 .. B           out-of-vocabulary buckets: an unknown key falls into 1 + key mod B
+    B+1 .. B+K       the known keys, by falling frequency, then key
+
+A model that starts from another one keeps its indices and appends (`Vocabulary.extend`).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from lake import storage
+
+log = logging.getLogger(__name__)
+
+NONE_ID, OTHER_ID = "", "(other)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The known keys of one field, in the order of their indices.
+
+    Attributes:
+        field: whose keys they are: `item_id` or `category_id`.
+        keys: int64 (K,), distinct, none of them 0.
+        ids: the shop's own id of each, K strings.
+        buckets: B, at least 1.
+        counts: int64 (K,), events of each when it became known; 0 where nobody counted.
+
+    Raises:
+        ValueError: keys and ids do not fit together, a key is 0 or there twice, or there is no bucket.
+    """
+
+    field: str
+    keys: NDArray[np.int64]
+    ids: list[str]
+    buckets: int
+    counts: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        keys = np.asarray(self.keys, np.int64)
+        counts = np.asarray(self.counts, np.int64) if len(self.counts) else np.zeros(len(keys), np.int64)
+        if not len(keys) == len(self.ids) == len(counts):
+            raise ValueError(
+                f"keys, ids and counts of {self.field} must be equally long; "
+                f"received {len(keys)} keys, {len(self.ids)} ids and {len(counts)} counts"
+            )
+        if len(np.unique(keys)) < len(keys) or (keys == 0).any():
+            raise ValueError(f"keys of {self.field} must be distinct, and 0 means none; received {keys}")
+        if self.buckets < 1:
+            raise ValueError(f"buckets must be at least 1, for keys that nobody knows yet; received {self.buckets}")
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "ids", list(self.ids))
+
+    @property
+    def size(self) -> int:
+        """Number of indices: 1 + B + K."""
+        return 1 + self.buckets + len(self.keys)
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the keys in rising order, and the index of each."""
+        order = np.argsort(self.keys)
+        return self.keys[order], (order + 1 + self.buckets).astype(np.int32)
+
+    def index(self, keys: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the int32 index of each int64 key, in the shape of `keys`.
+
+        >>> Vocabulary("item_id", np.array([70, -5]), ["a", "b"], buckets=2).index(np.array([[0, 70], [-5, 9]]))
+        array([[0, 3],
+               [4, 2]], dtype=int32)
+        """
+        keys = np.asarray(keys, np.int64)
+        # Python's kind of remainder, so not negative for a negative key either.
+        other = np.where(keys == 0, 0, 1 + np.mod(keys, self.buckets)).astype(np.int32)
+        if not len(self.keys):
+            return other
+        ordered, indices = self._sorted
+        place = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+        return np.where(ordered[place] == keys, indices[place], other)
+
+    def known(self, index: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tell of each index whether it is that of a known key: neither none nor a bucket."""
+        return np.asarray(np.greater(index, self.buckets), np.bool_)
+
+    def unseen(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell of each key whether it names something that is not known here; none is nothing to know."""
+        return (np.asarray(keys) != 0) & ~self.known(self.index(keys))
+
+    def share_unseen(self, keys: NDArray[np.int64]) -> float:
+        """Return the share of unseen ones among the keys that are not 0; 0 when there are none.
+
+        >>> Vocabulary("item_id", np.array([70]), ["a"], buckets=2).share_unseen(np.array([0, 70, 70, 8]))
+        0.3333333333333333
+        """
+        named = np.count_nonzero(keys)
+        return float(np.count_nonzero(self.unseen(keys)) / named) if named else 0.0
+
+    def id_of(self, index: int) -> str:
+        """Return the raw id of an index: "" for none, "(other)" for a bucket.
+
+        Raises:
+            IndexError: there is no such index.
+        """
+        if not 0 <= index < self.size:
+            raise IndexError(f"indices of {self.field} are 0 to {self.size - 1}; received {index}")
+        if index <= self.buckets:
+            return OTHER_ID if index else NONE_ID
+        return self.ids[index - 1 - self.buckets]
+
+    def extend(
+        self, keys: NDArray[np.int64], ids: Sequence[str], counts: NDArray[np.int64] | None = None
+    ) -> "Vocabulary":
+        """Return a vocabulary in which all of this one keep their indices, and what is new follows in its order.
+
+        Of a key that both know under different ids (a collision of hashes) the id of this one stays.
+        """
+        keys = np.asarray(keys, np.int64)
+        new = np.flatnonzero(~self.known(self.index(keys)))
+        added = np.zeros(len(new), np.int64) if counts is None else np.asarray(counts, np.int64)[new]
+        return Vocabulary(
+            self.field,
+            np.concatenate([self.keys, keys[new]]),
+            [*self.ids, *(ids[place] for place in new)],
+            self.buckets,
+            np.concatenate([self.counts, added]),
+        )
+
+    def save(self, folder: str) -> None:
+        """Write a Parquet file into a folder: index, key, id and count of each known key."""
+        table = pa.table(
+            {
+                "index": pa.array(np.arange(1 + self.buckets, self.size), pa.int32()),
+                "key": pa.array(self.keys, pa.int64()),
+                "id": pa.array(self.ids, pa.string()),
+                "count": pa.array(self.counts, pa.int64()),
+            }
+        ).replace_schema_metadata({"buckets": str(self.buckets)})
+        fs, inner = storage.filesystem(file_of(folder, self.field))
+        fs.makedirs(fs._parent(inner), exist_ok=True)
+        with fs.open(inner, "wb") as stream:
+            pq.write_table(table, stream)
+
+    @staticmethod
+    def load(folder: str, field: str) -> "Vocabulary":
+        """Return the vocabulary of a field that `save` wrote into a folder."""
+        fs, inner = storage.filesystem(file_of(folder, field))
+        with fs.open(inner, "rb") as stream:
+            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+            table = pq.read_table(stream, use_threads=False)
+        keys, counts = (table[name].to_numpy() for name in ("key", "count"))
+        return Vocabulary(field, keys, table["id"].to_pylist(), int(table.schema.metadata[b"buckets"]), counts)
+
+
+def file_of(folder: str, field: str) -> str:
+    """Return where the vocabulary of a field lies in a folder."""
+    return storage.join(folder, f"vocabulary_{field}.parquet")
+
+
+def build(
+    events: DataFrame, field: Literal["item_id", "category_id"], buckets: int, min_count: int, max_size: int
+) -> Vocabulary:
+    """Count the ids of a field in the events of the training window, and make them known.
+
+    The result depends on the set of events alone: not on their order or partitions, nor on how often one was delivered.
+
+    Args:
+        events: rows of `events`, such as `Table("events", version).read(spark, first, last, landed_by=last)`: what was
+            published, happened and landed up to the last date of the training window.
+        field: whose ids to count.
+        buckets: B of the vocabulary.
+        min_count: how many events an id needs to be known.
+        max_size: how many ids are known at most; the most frequent ones.
+    """
+    # Copies of an event that was delivered twice are equal, so distinct pairs are distinct events.
+    counted = events.where(F.col(field).isNotNull()).select("event_id", F.col(field).alias("id")).distinct()
+    ranked = keyed(counted.groupBy("id").count(), F.xxhash64("id")).persist()
+    try:
+        report_collisions(ranked, field)
+        kept = ranked.where((F.col("rank") == 1) & (F.col("count") >= min_count))
+        rows = kept.orderBy(F.desc("count"), "key").limit(max_size).select("key", "id", "count").collect()
+    finally:
+        ranked.unpersist()
+    log.info("%d ids of %s are known, with at least %d events each", len(rows), field, min_count)
+    return Vocabulary(
+        field,
+        np.array([row["key"] for row in rows], np.int64),
+        [row["id"] for row in rows],
+        buckets,
+        np.array([row["count"] for row in rows], np.int64),
+    )
+
+
+def keyed(counts: DataFrame, key: Column) -> DataFrame:
+    """Add the key of each id, and its `rank` among the ids of that key: the more frequent first, then the smaller id.
+
+    An id whose key is 0 has no rank: 0 means none.
+    """
+    same_key = Window.partitionBy("key").orderBy(F.desc("count"), "id")
+    keyed = counts.withColumn("key", key)
+    return keyed.withColumn("rank", F.when(F.col("key") != 0, F.row_number().over(same_key)))
+
+
+def report_collisions(ranked: DataFrame, field: str) -> None:
+    """Warn of ids that will be taken for another one, because both have the same key."""
+    lost = ranked.where((F.col("rank") > 1) | F.col("rank").isNull()).orderBy(F.desc("count"), "id").limit(20).collect()
+    for row in lost:
+        log.warning(
+            "%s %r (%d events) is not told apart from another one: both have the key %d",
+            field,
+            row["id"],
+            row["count"],
+            row["key"],
+        )
