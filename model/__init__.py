@@ -1,4 +1,1 @@
-"""The behaviour-sequence model: pretrain, fine-tune, evaluate, score. Nothing is here yet.
-
-It will read published tables through `lake` and never import `jobs`: the two meet in tables.
-"""
+"""The behaviour-sequence model: pretrain, fine-tune, evaluate, score. It reads tables through `lake` and never jobs."""

@@ -1,0 +1,195 @@
+"""Measure a candidate on later dates than any it was trained on, beside everything it has to beat, and decide.
+
+Reads   examples    training, validation and test dates of the plan, one pinned version
+        models      finetuned, scratch and lora of the run, and the present champion
+Writes  <lake>/_models/<run>/evaluation/: metrics.json, differences.json, decision.json, report.html; an MLflow run; and
+        the candidate as a registered version with the alias `candidate`
+
+What every method sees is the same rows. Above --max-users, those users are taken whose hashed ids are lowest: the same
+ones for every method, date and run.
+"""
+
+import argparse
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lake import storage
+from lake.errors import ModelMissing, run_main
+from lake.table import Table
+from model import registry
+from model.artifact import Artifact, Prediction
+from model.baselines import cheap_baselines
+from model.boosted import BoostedTrees
+from model.evaluation import Evaluation, Scores, evaluate, scores_of, thresholds
+from model.frames import read_frame
+from model.gate import Criterion, Decision, Rule, decide
+from model.network import BINARY
+from model.report import Report, render
+from model.run_plan import Plan
+
+log = logging.getLogger(__name__)
+
+MODEL, SCRATCH, LORA, CHAMPION = "model", "from scratch", "adapters (LoRA)", "champion"
+# What the gate asks about: the order of the next category for everyone. A gain has to be more than chance explains.
+RULE = Rule(Criterion("next_category", "recall@5"))
+
+
+def sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the rows of at most `most` users, always the same ones."""
+    users = rows["user_id"].unique()
+    if len(users) <= most:
+        return rows
+    order = np.argsort(pd.util.hash_array(users.astype(object)), kind="stable")
+    return rows[rows["user_id"].isin(users[order[:most]])].reset_index(drop=True)
+
+
+def scores(name: str, artifact: Artifact, test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
+    """Return what a model says about the test rows, with its categories in the order of `categories`."""
+    said = artifact.predict(test)
+    column = {category: place for place, category in enumerate(artifact.category_ids)}
+    wide = np.zeros((len(test), len(categories)), np.float32)
+    for place, category in enumerate(categories):
+        if category in column:
+            wide[:, place] = said.categories[:, column[category]]
+    keys = np.concatenate([np.zeros(1 + artifact.items.buckets, np.int64), artifact.items.keys])
+    return Scores(name, wide, keys[said.items], binary(said), thresholds(valid, binary(artifact.predict(valid))))
+
+
+def binary(said: Prediction) -> dict[str, Any]:
+    """Return the probabilities of the labels by name."""
+    return {label: getattr(said, label).astype(np.float64) for label in BINARY}
+
+
+def models(plan: Plan) -> dict[str, Artifact]:
+    """Return the models to compare by name, the candidate first.
+
+    Raises:
+        ModelMissing: the run has no candidate.
+    """
+    folders = {MODEL: "finetuned", LORA: "lora", SCRATCH: "scratch"}
+    found = {
+        name: Artifact.load(storage.join(plan.folder, folder))
+        for name, folder in folders.items()
+        if storage.exists(storage.join(plan.folder, folder, "card.json"))
+    }
+    if MODEL not in found:
+        if LORA not in found:
+            raise ModelMissing(f"run {plan.run_id!r} has no model at {plan.folder}/finetuned; run model.finetune first")
+        found = {MODEL: found.pop(LORA), **found}
+    if (version := registry.find_champion(plan.as_of)) is not None:
+        found[CHAMPION] = Artifact.load(registry.artifact_folder(version))
+    return found
+
+
+def history_of(artifact: Artifact, plan: Plan) -> pd.DataFrame:
+    """Return the training curves: pretraining, then the phases of fine-tuning; one row a run, metric and epoch."""
+    pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
+    curves = {"pretrain": pretrained.get("history", []), **artifact.card["history"]}
+    rows = [
+        (run, metric, epoch, value)
+        for run, epochs in curves.items()
+        for epoch, means in enumerate(epochs)
+        for metric, value in means.items()
+        if metric.endswith(("loss", "recall_at_5", "recall_at_5_migrated"))
+    ]
+    return pd.DataFrame(rows, columns=["run", "metric", "step", "value"])
+
+
+def write(plan: Plan, found: Evaluation, decision: Decision, page: str) -> None:
+    """Keep what was found in the folder of the run; the decision, which model.promote reads, is last."""
+    folder = storage.join(plan.folder, "evaluation")
+    for name, table in (("metrics", found.metrics), ("differences", found.differences)):
+        storage.write_json(storage.join(folder, f"{name}.json"), {name: table.to_dict("records")})
+    fs, inner = storage.filesystem(storage.join(folder, "report.html"))
+    fs.pipe_file(inner, page.encode())
+    storage.write_json(
+        storage.join(folder, "decision.json"),
+        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
+    )
+
+
+def headline(found: Evaluation) -> dict[str, float]:
+    """Return the candidate's own numbers as metrics of MLflow."""
+    own = found.metrics[found.metrics["method"] == MODEL]
+    return {
+        f"{row.task}/{row.metric}/{row.slice.replace(' ', '_')}": row.value
+        for row in own.itertuples()
+        if np.isfinite(row.value)
+    }
+
+
+def main(argv: list[str] | None = None) -> Decision:
+    """Measure, decide, report, register."""
+    parser = argparse.ArgumentParser(
+        prog="model.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run-id", required=True, metavar="R", help="the run whose models are measured")
+    parser.add_argument("--max-users", type=int, default=20_000, metavar="N", help="users at most in each split")
+    parser.add_argument("--resamples", type=int, default=500, metavar="N", help="of the bootstrap over users")
+    args = parser.parse_args(argv)
+    plan = Plan.load(args.run_id)
+    table = Table("examples", plan.tables["examples"])
+    train, valid, test = (
+        sample(read_frame(table, days), args.max_users) for days in (plan.train, plan.valid, plan.test)
+    )
+    artifacts = models(plan)
+    candidate = artifacts[MODEL]
+    categories = candidate.category_ids
+    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
+    for baseline in (*cheap_baselines(), BoostedTrees(seed=plan.seed)):
+        log.info("baseline: %s", baseline.name)
+        methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
+    baselines = [method.name for method in methods if method.name not in artifacts]
+    found = evaluate(
+        test,
+        train,
+        categories,
+        methods,
+        [MODEL],
+        lookback_days=plan.lookback_days,
+        resamples=args.resamples,
+        seed=plan.seed,
+    )
+    champion = CHAMPION if CHAMPION in artifacts else None
+    decision = decide(MODEL, champion, baselines, found.metrics, found.differences, RULE)
+    unseen = {
+        "items unknown": candidate.items.share_unseen(np.concatenate(list(test["item_keys"]))),
+        "categories unknown": candidate.categories.share_unseen(np.concatenate(list(test["category_keys"]))),
+    }
+    facts = {
+        "run": plan.run_id,
+        "as of": str(plan.as_of),
+        "train": f"{plan.train[0]} to {plan.train[-1]}",
+        "horizon": f"{plan.horizon_days} days",
+        "tables": ", ".join(f"{name} version {version}" for name, version in plan.tables.items()),
+        "code": str(candidate.card.get("code", "")),
+        **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
+    }
+    page = render(
+        Report(
+            f"Evaluation of {plan.run_id}",
+            found,
+            decision,
+            test,
+            categories,
+            methods,
+            history_of(candidate, plan),
+            facts,
+        )
+    )
+    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(test)}, plan.tables) as run:
+        write(plan, found, decision, page)
+        run.log_metrics(0, {**headline(found), **{name.replace(" ", "_"): share for name, share in unseen.items()}})
+        run.log_text(page, "report.html")
+        folder = storage.join(plan.folder, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+        version = registry.register(folder, candidate.card, run)
+        registry.set_candidate(version)
+    log.info("version %d: %s", version, str(decision).replace("\n", " "))
+    return decision
+
+
+if __name__ == "__main__":
+    run_main(main)

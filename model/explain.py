@@ -1,0 +1,270 @@
+"""Say in words what a model expects of one user, and why: what they did, where they are, what the model looked at.
+
+Reads one row of `interests` and the files of a registered version, without Spark; `meander explain` prints it. It
+predicts again what `model.score` published, by the same functions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from lake import storage
+from lake.errors import SettingsInvalid
+from lake.schemas import BEHAVIORS
+from lake.settings import settings
+from lake.table import Table
+from model import registry
+from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of the sequence.
+
+    Attributes:
+        behavior, item, category: what was done; the raw ids as the model's vocabulary knows them.
+        seconds_ago: from the event to the end of the day.
+        attention: share of the model's attention, 0 to 1; None for events further back than it looks.
+    """
+
+    behavior: str
+    item: str
+    category: str
+    seconds_ago: int
+    attention: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a user at the end of a day, and what a model version makes of it.
+
+    Attributes:
+        events: newest first.
+        current, history: (category, share) of the lookback and of the whole history, largest first.
+        prediction: the row of `predictions`.
+        reason: why the user is in the segment.
+    """
+
+    user: str
+    day: date
+    version: int
+    horizon_days: int
+    lookback_days: int
+    events: list[Event]
+    current: list[tuple[str, float]]
+    history: list[tuple[str, float]]
+    prediction: dict[str, Any]
+    reason: str
+
+
+def explain(
+    user: str, day: date, version: int | None = None, load: Callable[[str], Any] = load_artifact
+) -> Explanation:
+    """Explain one user at one date.
+
+    Args:
+        user: the shop's own id.
+        day: T.
+        version: of the model; by default the one that made the published predictions of that date, else its champion.
+        load: makes an artifact of an address.
+
+    Raises:
+        SettingsInvalid: there is no state of that user at that date.
+        TableMissing: there are no states at that date.
+        ModelMissing: there is no such version, or none was champion.
+    """
+    config, table = settings(), published_interests(day)
+    state = find_user(table, day, user)
+    if state is None:
+        raise SettingsInvalid(
+            f"user {user!r} has no state at {day}: none of their events in the {config.lookback_days} days up to it "
+            "was known then; check the id, or choose another --day"
+        )
+    chosen = version or published_version(day) or registry.champion_at(day)
+    artifact = load(registry.artifact_folder(chosen))
+    return explanation(artifact, chosen, SegmentRule(config.lookback_days, config.min_events), state)
+
+
+def published_version(day: date) -> int | None:
+    """Return the model version behind the published predictions of a date, or None when there are none."""
+    table = Table.find("predictions")
+    rows = table.head(day, 1) if table else []
+    return int(rows[0]["model_version"]) if rows else None
+
+
+def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
+    """Return the row of one user at one date as a batch of one row, or None: reads little but the column of ids."""
+    schema = to_arrow_schema(table.spec.schema)
+    for data in (file for file in table.files if file.partition["dt"] == day):
+        fs, inner = storage.filesystem(storage.join(table.path, data.path))
+        with fs.open(inner, "rb") as stream:
+            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+            file = pq.ParquetFile(stream)
+            for group in range(file.num_row_groups):
+                users = file.read_row_group(group, columns=["user_id"], use_threads=False).column(0)
+                place = pc.index(users, user).as_py()
+                if place < 0:
+                    continue
+                row = file.read_row_group(group, use_threads=False).slice(place, 1).combine_chunks()
+                values = {name: row[name].combine_chunks() for name in row.column_names} | {"dt": pa.array([day])}
+                return pa.RecordBatch.from_arrays([values[f.name].cast(f.type) for f in schema], schema=schema)
+    return None
+
+
+def explanation(artifact: Any, version: int, rule: SegmentRule, state: pa.RecordBatch) -> Explanation:
+    """Return what an artifact makes of one row of `interests`."""
+    (known,) = state.to_pylist()
+    (prediction,) = predict_rows(artifact, version, rule, state).to_pylist()
+    weights = np.asarray(artifact.attention(to_frame(state)), np.float64)
+    return Explanation(
+        user=known["user_id"],
+        day=known["dt"],
+        version=version,
+        horizon_days=int(artifact.card["horizon_days"]),
+        lookback_days=rule.new_days,
+        events=_events(artifact, known, weights),
+        current=list(zip(known["current_categories"], known["current_shares"], strict=True)),
+        history=list(zip(known["longterm_categories"], known["longterm_shares"], strict=True)),
+        prediction=prediction,
+        reason=reason(known, prediction, rule.with_thresholds_of(artifact.card)),
+    )
+
+
+def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any]) -> list[Event]:
+    # The model keeps the last of the events, oldest first, and padding after them.
+    kept = min(len(known["item_keys"]), len(weights))
+    attention = [None] * (len(known["item_keys"]) - kept) + weights[:kept].tolist()
+    items = artifact.items.index(np.asarray(known["item_keys"], np.int64))
+    categories = artifact.categories.index(np.asarray(known["category_keys"], np.int64))
+    end = (known["dt"] - date(1970, 1, 1)).days * DAY_SECONDS + DAY_SECONDS
+    rows = zip(known["behaviors"], items, categories, known["event_seconds"], attention, strict=True)
+    return [
+        Event(
+            BEHAVIORS[behavior - 1],
+            artifact.items.id_of(int(item)),
+            artifact.categories.id_of(int(category)),
+            end - second,
+            weight,
+        )
+        for behavior, item, category, second, weight in rows
+    ][::-1]
+
+
+def reason(known: dict[str, Any], prediction: dict[str, Any], rule: SegmentRule) -> str:
+    """Return in words why a user is in the segment that `model.score.segments` says.
+
+    Args:
+        known: the row of `interests`.
+        prediction: the row of `predictions`.
+        rule: with the model's own thresholds.
+    """
+    leaves, moves = prediction["churn_probability"], prediction["migration_probability"]
+    match prediction["segment"]:
+        case "new" if known["tenure_seconds"] <= rule.new_days * DAY_SECONDS:
+            return f"first seen {ago(known['tenure_seconds'])} before, within the lookback of {rule.new_days} days"
+        case "new":
+            return f"{known['history_events']} events in the whole history, fewer than {rule.new_events}"
+        case "at_risk":
+            threshold = percent(rule.at_risk)
+            return f"the probability of leaving, {percent(leaves)}, reaches the model's threshold of {threshold}"
+        case "migrating":
+            others = (category for category in prediction["category_ids"] if category != prediction["current_category"])
+            target = next(others, None)
+            where = f", most likely to {target}" if target else ""
+            threshold = percent(rule.migrating)
+            return (
+                f"the probability of moving on, {percent(moves)}, reaches the model's threshold of {threshold}{where}"
+            )
+        case _:
+            limits = f"{percent(rule.at_risk)} and {percent(rule.migrating)}"
+            return f"leaving ({percent(leaves)}) and moving on ({percent(moves)}) stay below the thresholds of {limits}"
+
+
+def in_words(found: Explanation, shown: int = SHOWN) -> str:
+    """Return an explanation as lines of text.
+
+    Args:
+        found: the explanation.
+        shown: how many events, categories and items are listed at most.
+    """
+    said = found.prediction
+    percentile = said["risk_percentile"]
+    unseen = said["unseen_events"]
+    lines = [
+        f"user {found.user} at the end of {found.day}, by version {found.version} of the model",
+        "",
+        f"Last {min(shown, len(found.events))} of {len(found.events)} events, and how much of its attention each got:",
+        *(f"  {line}" for line in _event_lines(found.events[:shown])),
+        *([f"  {unseen} of them have an item that the model does not know"] if unseen else []),
+        f"Interest of the last {found.lookback_days} days: {_shares(found.current[:shown])}",
+        f"Interest of the whole history: {_shares(found.history[:shown])}",
+        "",
+        f"Expected of the next {found.horizon_days} days:",
+        f"  category: {_shares(_pairs(said, 'category')[:shown])}",
+        f"  item:     {_shares(_pairs(said, 'item')[:shown])}",
+        f"  moves on to another main category {percent(said['migration_probability'])}, "
+        f"buys {percent(said['purchase_probability'])}, does nothing at all {percent(said['churn_probability'])}",
+        "  risk: "
+        + (
+            "too few events to say how surprising they are"
+            if percentile is None
+            else f"recent events are more surprising than those of {percentile:.0f} % of users"
+        ),
+        f"Segment {said['segment']}: {found.reason}.",
+    ]
+    return "\n".join(lines)
+
+
+def _event_lines(events: list[Event]) -> list[str]:
+    cells = [
+        (
+            f"{ago(event.seconds_ago)} before",
+            event.behavior,
+            event.item or "-",
+            event.category or "-",
+            "further back than it looks" if event.attention is None else percent(event.attention),
+        )
+        for event in events
+    ]
+    widths = [max(len(cell[place]) for cell in cells) for place in range(4)] if cells else []
+    return ["  ".join([*(part.ljust(n) for part, n in zip(cell, widths, strict=False)), cell[4]]) for cell in cells]
+
+
+def _pairs(said: dict[str, Any], kind: str) -> list[tuple[str, float]]:
+    return list(zip(said[f"{kind}_ids"], said[f"{kind}_probabilities"], strict=True))
+
+
+def _shares(pairs: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {percent(share)}" for name, share in pairs) or "none"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage; small ones keep a digit more.
+
+    >>> percent(0.4567), percent(0.0123), percent(1.0)
+    ('46 %', '1.2 %', '100 %')
+    """
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def ago(seconds: int) -> str:
+    """Return a duration in its largest fitting unit.
+
+    >>> ago(59), ago(3600), ago(86_400), ago(12 * 86_400)
+    ('0 min', '1 h', '1 day', '12 days')
+    """
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < DAY_SECONDS:
+        return f"{seconds // 3600} h"
+    days = seconds // DAY_SECONDS
+    return f"{days} day{'' if days == 1 else 's'}"

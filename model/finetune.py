@@ -1,0 +1,156 @@
+"""Fine-tune a pretrained encoder on labelled examples: heads first with the encoder frozen, then everything.
+
+Reads   examples    the training and validation dates of the plan, one pinned version
+Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and an MLflow run
+
+    --start scratch   the same network with the same number of steps, from random weights: what pretraining has to beat
+    --adapter lora    instead of the whole encoder, train low-rank adapters in it: the cheap option
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lake import storage
+from lake.errors import run_main
+from lake.table import Table
+from model import launch
+from model.artifact import Artifact
+from model.features import STATE, Features
+from model.frames import read_frame
+from model.input import Input
+from model.loop import FitResult, fit
+from model.losses import FinetuneTask
+from model.network import Finetuned, NetworkConfig, adapt, build, start_from, start_with_popularity
+from model.registry import provenance
+from model.run_plan import Plan
+from model.score import segment_thresholds
+from model.training import Cost, fit_config, is_chief, report, tracked, training_parser
+
+# What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
+LOWER = 0.5
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the phases, here or in several workers, and keep the result."""
+    parser = training_parser("model.finetune", __doc__)
+    parser.add_argument(
+        "--start", default="pretrained", choices=["pretrained", "scratch"], help="weights to start from"
+    )
+    parser.add_argument("--adapter", default="none", choices=["none", "lora"], help="what of the encoder is trained")
+    parser.add_argument("--head-epochs", type=int, default=1, metavar="N", help="passes with the encoder frozen")
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes with all of it")
+    args = parser.parse_args(argv)
+    plan = Plan.load(args.run_id)
+    base = Artifact.load(storage.join(plan.folder, "pretrained"))
+    if args.workers > 1 and not launch.in_worker():
+        launch.launch("model.finetune", sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
+        return
+    strategy = launch.make_strategy()
+    name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
+    train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
+    preset = base.card["preset"]
+    phases = {"all": args.head_epochs + args.epochs}
+    if args.start == "pretrained":
+        phases = {"heads": args.head_epochs, name: args.epochs}
+    params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter, "phases": phases}
+    results: dict[str, FitResult] = {}
+    with tracked(plan, name, params) as run:
+        weights: list[Any] | None = None
+        for phase, epochs in phases.items():
+            if not epochs:
+                continue
+            how = fit_config(preset, args, plan, train.rows, epochs)
+            if phase in ("finetuned", "lora"):
+                how = replace(how, learning_rate=LOWER * how.learning_rate)
+            how = replace(how, metric="next_category_loss", patience=2)
+            run.log_params({f"fit.{phase}": how})
+            done = sum(result.steps for result in results.values())
+            results[phase] = fit(
+                task_of(base, args.start, phase, weights),
+                strategy,
+                train,
+                valid,
+                how,
+                storage.join(plan.folder, "checkpoints", f"{name}-{phase}"),
+                lambda step, metrics, done=done: run.log_metrics(done + step, metrics),  # type: ignore[misc]
+                {"tables": plan.tables, "network": str(base.config), "start": args.start, "before": list(results)},
+            )
+            report(f"{name}, {phase}", results[phase])
+            network = plain(base.config, results[phase].task.model)
+            weights = network.get_weights()
+    if is_chief():
+        keep(plan, base, name, network, results)
+
+
+def examples(plan: Plan, features: Features, days: list[Any]) -> Input:
+    """Return the labelled rows of some dates."""
+    table = Table("examples", plan.tables["examples"])
+    return Input.of_table(table, days, features.columns(labels=True), features.labelled, features.fields(labels=True))
+
+
+def task_of(base: Artifact, start: str, phase: str, weights: list[Any] | None) -> Callable[[], FinetuneTask]:
+    """Return what makes the task of a phase, with the weights that the phase before has left."""
+
+    def task() -> FinetuneTask:
+        network = build(Finetuned, base.config)
+        start_with_popularity(network, base.items, base.categories)
+        if weights is not None:
+            network.set_weights(weights)
+        elif start == "pretrained" and base.pretrained is not None:
+            start_from(network, base.pretrained)
+        if phase == "heads":
+            network.encoder.trainable = False
+        elif phase == "lora":
+            adapt(network.encoder)
+        return FinetuneTask(network)
+
+    return task
+
+
+def plain(config: NetworkConfig, network: Finetuned) -> Finetuned:
+    """Return a network of this process alone with the same weights; adapters are merged into what they adapt."""
+    made: Finetuned = build(Finetuned, config)
+    with tempfile.TemporaryDirectory() as folder:
+        # Saving merges adapters (keras.layers.Dense.save_own_variables), and leaves the strategy behind.
+        file = Path(folder, "network.weights.h5")
+        network.save_weights(file)
+        made.load_weights(file)
+    return made
+
+
+def keep(plan: Plan, base: Artifact, name: str, network: Finetuned, results: dict[str, FitResult]) -> None:
+    """Write the model with its card: what it is, what it was made from, and the numbers that its use needs."""
+    made = Artifact({}, base.config, base.items, base.categories, finetuned=network, pretrained=base.pretrained)
+    if name == "scratch":
+        made.pretrained = None
+    # Of the validation rows: the training rows would look safer and less surprising than new ones do.
+    rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE)
+    said = made.predict(rows)
+    surprise = said.surprise[~np.isnan(said.surprise)]
+    quantiles = np.quantile(surprise, np.linspace(0, 1, 101)) if len(surprise) else np.zeros(101)
+    made.card = {
+        "name": name,
+        **{key: value for key, value in asdict(plan).items() if key not in ("tables",)},
+        "tables": plan.tables,
+        "preset": base.card["preset"],
+        "surprise_quantiles": [round(float(value), 6) for value in quantiles],
+        "segment_thresholds": segment_thresholds(said.migrated, said.churned),
+        "unseen": {
+            "item_id": base.items.share_unseen(np.concatenate(list(rows["item_keys"]))),
+            "category_id": base.categories.share_unseen(np.concatenate(list(rows["category_keys"]))),
+        },
+        "cost": {phase: vars(Cost.of(result)) for phase, result in results.items()},
+        "history": {phase: result.history for phase, result in results.items()},
+        **provenance(),
+    }
+    made.save(storage.join(plan.folder, name))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,503 @@
+"""Rows of one pinned table version, by Petastorm, as batches of static shape.
+
+Which rows make up the global batch of a step depends on the files, the seed, the epoch, the global batch and the
+number of shards, never on the number of workers or on timing:
+
+1. An epoch's order is its row groups, shuffled by (seed, epoch). Their lengths come from the Parquet footers, so every
+   worker knows the whole plan before it reads a row, and every worker gets the same number of steps.
+2. The rows in that order are cut into `shards` ranges of equal length; what is left over at the end is skipped in this
+   epoch. Shard s of S belongs to worker `s * workers // shards`.
+3. Inside a shard, rows are shuffled within a window of `shuffle_rows`: a row is sorted by its place plus a random
+   number below the window, so that at most about a window of rows waits in memory.
+4. The global batch of step k is slice k of every shard, in the order of the shards.
+
+Since the order is known beforehand, an epoch is resumed at any step: only the row groups are read of which some row is
+still to come. Every shard has a Petastorm reader with one thread, the only way to a fixed order of its results.
+
+The caller gives `transform`, which turns the frame of one row group into arrays of fixed shape, and `fields`, which
+declares them:
+
+    data = Input(files, ["item_keys", "count"], transform, {"items": ("int32", (50,)), "count": ("float32", ())})
+    epoch = data.epoch(0, global_batch=512, shards=4, seed=1)
+    for batch in epoch.dataset():           # or epoch.batches(), which is numpy
+        batch["items"], batch["weight"]     # (512, 50) int32, (512,) float32
+    epoch.counts                            # rows read, used, skipped, repeated
+
+`weight` is added to every batch: 1, or 0 for the rows that only fill up the last batches of an evaluation.
+Partition columns (`dt`, `stage`) are not in the files; asked for in `columns`, they are taken from the path.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.filesystem as legacy
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+from petastorm.arrow_reader_worker import ArrowReaderWorker
+from petastorm.reader import Reader
+from petastorm.transform import TransformSpec
+from petastorm.workers_pool.thread_pool import ThreadPool
+
+from lake import storage
+from lake.errors import InputInvalid
+from lake.table import Table
+
+log = logging.getLogger("meander")
+
+# Petastorm is built on the old Parquet interface of pyarrow (which is why pyarrow is pinned below 16): each file and
+# each row group would warn of that.
+warnings.filterwarnings("ignore", r".*deprecated as of (pyarrow )?\d", FutureWarning)
+# Of every reader it says that the table was not written by Petastorm.
+logging.getLogger("petastorm").setLevel(logging.WARNING)
+
+Array = np.ndarray[Any, Any]
+Transform = Callable[[pd.DataFrame], Mapping[str, Array]]
+Fields = Mapping[str, tuple[Any, tuple[int, ...]]]
+Batch = dict[str, Array]
+
+
+@dataclass
+class Counts:
+    """Rows of one epoch on one worker.
+
+    Added up over all workers of an undisturbed epoch, `used + skipped == total`.
+
+    Attributes:
+        total: rows in all files, the same on every worker.
+        read: rows that came out of the readers. More than `used` where a row group lies across the edge of a shard, or
+            where an epoch is resumed.
+        used: rows put into batches with weight 1.
+        skipped: rows that no worker uses in this epoch because they do not fill a global batch; counted on worker 0.
+        repeated: rows put into batches again, with weight 0, so that an evaluation has whole batches.
+    """
+
+    total: int = 0
+    read: int = 0
+    used: int = 0
+    skipped: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of one file and its number of rows."""
+
+    path: str
+    index: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A row group as a shard needs it: rows `start..stop` of it are places `place..` of the shard."""
+
+    group: RowGroup
+    start: int
+    stop: int
+    place: int
+
+
+class _Files(legacy.FileSystem):  # type: ignore[misc]
+    """What Petastorm opens files by: one of pyarrow's old file systems, over any that fsspec knows.
+
+    Its own choice for an object store is a bare fsspec one, with which pyarrow 14 takes its new interface and refuses
+    the arguments of the old. Local files are opened without Python in between: they are never closed, of which Python's
+    own would warn.
+    """
+
+    def __init__(self, fs: Any):
+        self.fs = fs
+
+    def isdir(self, path: str) -> bool:  # noqa: ARG002  # the paths are those of files
+        return False
+
+    def isfile(self, path: str) -> bool:  # noqa: ARG002
+        return True
+
+    def open(self, path: str, mode: str = "rb") -> Any:
+        return pa.OSFile(path, mode) if isinstance(self.fs, LocalFileSystem) else self.fs.open(path, mode)
+
+
+class _PlannedReader(Reader):  # type: ignore[misc]
+    """A Petastorm reader of exactly these row groups in exactly this order.
+
+    `make_batch_reader` reads all row groups of its files, in their order or a random one. This is the one place in
+    which a reader chooses.
+    """
+
+    def __init__(self, groups: Sequence[RowGroup], **options: Any):
+        self._groups = groups
+        fs, _ = storage.filesystem(groups[0].path)
+        paths = list(dict.fromkeys(storage.filesystem(group.path)[1] for group in groups))
+        super().__init__(_Files(fs), paths, **options)
+
+    def __next__(self) -> Any:
+        # Petastorm (0.13.1) asks first whether its thread is done with all it was given and then whether all was given.
+        # When the last row groups are given in between, it says that the end has come and would lose them.
+        try:
+            return super().__next__()
+        except StopIteration:
+            return super().__next__()
+
+    def _filter_row_groups(self, _dataset: Any, row_groups: Any, *_: Any) -> tuple[list[int], None]:
+        place = {(piece.path, piece.row_group): i for i, piece in enumerate(row_groups)}
+        return [place[storage.filesystem(group.path)[1], group.index] for group in self._groups], None
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where rows come from and what is made of them.
+
+    Args:
+        files: paths or addresses of Parquet files, of one table version, all of one schema.
+        columns: the columns that `transform` needs; no other is decoded.
+        transform: called with a frame of the rows of one row group (list columns hold numpy arrays), in a reader
+            thread. Returns one array for each of `fields`, its first dimension being the rows of the frame.
+        fields: {name: (dtype, shape of one row)}; `weight` is taken.
+        shuffle_rows: rows of the shuffle window of each shard; about as many are held in memory. 0 keeps the order.
+
+    Raises:
+        InputInvalid: there is no file, or one lacks a column.
+    """
+
+    files: Sequence[str]
+    columns: Sequence[str]
+    transform: Transform
+    fields: Fields
+    shuffle_rows: int = 16_384
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise InputInvalid("files is empty: no file of the table lies in the days asked for")
+        if "weight" in self.fields:
+            raise InputInvalid("fields declares 'weight', which every batch gets anyway; name yours otherwise")
+
+    @classmethod
+    def of_table(cls, table: Table, days: Iterable[date], columns: Sequence[str], *args: Any, **kwargs: Any) -> "Input":
+        """Return the input of some days (`dt`) of a pinned table version."""
+        wanted = set(days)
+        files = [storage.join(table.path, file.path) for file in table.files if file.partition["dt"] in wanted]
+        return cls(files, columns, *args, **kwargs)
+
+    @cached_property
+    def row_groups(self) -> list[RowGroup]:
+        """Every row group with rows, in the order of `files`; read from the footers once."""
+
+        def groups(path: str) -> list[RowGroup]:
+            fs, inner = storage.filesystem(path)
+            with fs.open(inner, "rb") as stream:
+                footer = pq.read_metadata(stream)
+            missing = set(self.columns) - set(footer.schema.to_arrow_schema().names) - set(_partition(path))
+            if missing:
+                raise InputInvalid(f"columns asks for {', '.join(sorted(missing))}, which {path} does not have")
+            return [RowGroup(path, i, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)]
+
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return [group for found in pool.map(groups, self.files) for group in found if group.rows]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(group.rows for group in self.row_groups)
+
+    def steps(self, global_batch: int) -> int:
+        """Return the whole global batches in an epoch of training."""
+        return self.rows // global_batch
+
+    def epoch(
+        self,
+        epoch: int,
+        global_batch: int,
+        shards: int = 1,
+        worker: int = 0,
+        workers: int = 1,
+        seed: int = 0,
+        start_step: int = 0,
+    ) -> "Epoch":
+        """Return the batches of a training epoch on one worker, shuffled by (seed, epoch), from `start_step` on.
+
+        Every row is seen at most once.
+
+        Raises:
+            InputInvalid: the rows do not make one global batch, or the sizes do not divide.
+        """
+        _require_layout(global_batch, shards, workers)
+        steps = self.steps(global_batch)
+        if not steps:
+            raise InputInvalid(f"global_batch is {global_batch}, but there are only {self.rows} rows; choose less")
+        random = np.random.default_rng([seed, epoch])
+        groups = [self.row_groups[i] for i in random.permutation(len(self.row_groups))]
+        return Epoch(self, groups, steps, start_step, global_batch, shards, worker, workers, (seed, epoch))
+
+    def once(self, global_batch: int, shards: int = 1, worker: int = 0, workers: int = 1) -> "Epoch":
+        """Return the batches of an evaluation on one worker: every row once, in order, filled up with weight 0.
+
+        Raises:
+            InputInvalid: there is no row, or the sizes do not divide.
+        """
+        _require_layout(global_batch, shards, workers)
+        if not self.rows:
+            raise InputInvalid("no file has a row: there is nothing to evaluate on")
+        steps = -(-self.rows // global_batch)
+        return Epoch(self, self.row_groups, steps, 0, global_batch, shards, worker, workers, None)
+
+
+def _require_layout(global_batch: int, shards: int, workers: int) -> None:
+    if global_batch % shards:
+        raise InputInvalid(f"global_batch must be a multiple of shards, got {global_batch} and {shards}")
+    if shards % workers:
+        raise InputInvalid(f"shards must be a multiple of workers, got {shards} and {workers}; use --shards {workers}")
+
+
+def _partition(path: str) -> dict[str, str]:
+    return dict(re.findall(r"([^/=]+)=([^/=]+)(?=/)", path))
+
+
+@dataclass
+class Epoch:
+    """One pass over an `Input` on one worker; made by `Input.epoch` and `Input.once`.
+
+    Attributes:
+        steps: steps of the whole pass, the same on every worker.
+        start_step: the first step that is given out.
+        counts: rows so far; final once the batches are used up.
+    """
+
+    source: Input
+    groups: list[RowGroup]
+    steps: int
+    start_step: int
+    global_batch: int
+    shards: int
+    worker: int
+    workers: int
+    seeds: tuple[int, int] | None
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch on this worker."""
+        return self.global_batch // self.workers
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches as numpy arrays `(batch, ...)`. Counts start anew with each call."""
+        rows = sum(group.rows for group in self.groups)
+        self.counts.__init__(total=rows)  # type: ignore[misc]
+        if self.worker == 0:
+            self.counts.skipped = max(0, rows - self.steps * self.global_batch)
+        own = self.shards // self.workers
+        streams = [_Stream(self, shard) for shard in range(self.worker * own, (self.worker + 1) * own)]
+        try:
+            for step in range(self.start_step, self.steps):
+                slices = [stream.slice(step) for stream in streams]
+                yield {name: np.concatenate([part[name] for part in slices]) for name in slices[0]}
+        finally:
+            for stream in streams:
+                stream.close()
+            log.info("input: %s worker=%d/%d %s", self._name, self.worker, self.workers, asdict(self.counts))
+
+    @property
+    def _name(self) -> str:
+        return f"epoch={self.seeds[1]} from step {self.start_step}" if self.seeds else "evaluation"
+
+    def signature(self) -> dict[str, Any]:
+        """Return {name: tf.TensorSpec} of a batch."""
+        import tensorflow as tf
+
+        spec = {
+            name: tf.TensorSpec((self.batch, *shape), tf.as_dtype(np.dtype(dtype)))
+            for name, (dtype, shape) in self.source.fields.items()
+        }
+        return spec | {"weight": tf.TensorSpec((self.batch,), tf.float32)}
+
+    def dataset(self, prefetch: int = 4) -> Any:
+        """Return the batches as a `tf.data.Dataset` of dicts with static shapes."""
+        import tensorflow as tf
+
+        data = tf.data.Dataset.from_generator(self.batches, output_signature=self.signature())
+        data = data.apply(tf.data.experimental.assert_cardinality(self.steps - self.start_step))
+        return data.prefetch(prefetch)
+
+
+class _Stream:
+    """The rows of one shard in the order of the epoch: slice k goes to step k.
+
+    Rows wait in arrays with one slot each. `order` says which place of the shard comes when; a place gets a slot when
+    its row group is read and gives it back when it is used.
+    """
+
+    def __init__(self, epoch: Epoch, shard: int):
+        self.epoch = epoch
+        self.size = epoch.global_batch // epoch.shards
+        places = epoch.steps * self.size
+        self.begin = shard * places  # of this shard's places among those of all shards
+        self.order = self._shuffled(places, shard)
+        # A place that was used before `start_step` needs no row any more.
+        self.wanted = np.ones(places, bool)
+        self.wanted[self.order[: epoch.start_step * self.size]] = False
+        self.pieces = [p for p in self._pieces(places) if self.wanted[p.place : p.place + p.stop - p.start].any()]
+        self.slot = np.full(places, -1, np.int32)
+        self.store: Batch = {}
+        self.slots = 0
+        self.free = np.empty(0, np.int32)
+        self.next_piece = 0
+        self.reader: _PlannedReader | None = None
+        # For the reader thread: it transforms the pieces in their order.
+        self.transformed = iter(self.pieces)
+
+    def _shuffled(self, places: int, shard: int) -> Array:
+        window = self.epoch.source.shuffle_rows
+        if self.epoch.seeds is None or window < 2:
+            return np.arange(places)
+        random = np.random.default_rng([*self.epoch.seeds, shard])
+        if window >= places:
+            return random.permutation(places)
+        return np.argsort(np.arange(places) + random.random(places) * window, kind="stable")
+
+    def _pieces(self, places: int) -> Iterator[_Piece]:
+        """Cut the row groups, over and over where an evaluation repeats rows, to the range of this shard."""
+        rows = sum(group.rows for group in self.epoch.groups)
+        at = self.begin // rows * rows
+        while at < self.begin + places:
+            for group in self.epoch.groups:
+                start, stop = max(at, self.begin), min(at + group.rows, self.begin + places)
+                if start < stop:
+                    yield _Piece(group, start - at, stop - at, start - self.begin)
+                at += group.rows
+
+    def slice(self, step: int) -> Batch:
+        """Return the rows of one step."""
+        places = self.order[step * self.size : (step + 1) * self.size]
+        self._read_up_to(int(places.max()))
+        slots = self.slot[places]
+        batch = {name: values[slots] for name, values in self.store.items()}
+        self.free = np.concatenate([self.free, slots])
+        total = self.epoch.counts.total
+        real = self.begin + places < total
+        batch["weight"] = real.astype(np.float32)
+        used = int(real.sum())
+        self.epoch.counts.used += used
+        self.epoch.counts.repeated += len(places) - used
+        return batch
+
+    def _read_up_to(self, place: int) -> None:
+        while self.next_piece < len(self.pieces) and self.pieces[self.next_piece].place <= place:
+            if self.reader is None:
+                self.reader = self._open()
+            piece = self.pieces[self.next_piece]
+            self.next_piece += 1
+            flat = next(self.reader)._asdict()
+            self.epoch.counts.read += piece.group.rows
+            places = np.arange(piece.place, piece.place + piece.stop - piece.start)
+            wanted = self.wanted[places]
+            rows = np.arange(piece.start, piece.stop)[wanted]
+            slots = self._take(len(rows))
+            self.slot[places[wanted]] = slots
+            for name, (dtype, shape) in self.epoch.source.fields.items():
+                values = flat[name].view(dtype).reshape(piece.group.rows, *shape)
+                self.store[name][slots] = values[rows]
+
+    def _take(self, count: int) -> Array:
+        """Return free slots, making more when there are too few."""
+        if len(self.free) < count:
+            now = self.slots
+            more = max(count - len(self.free), now // 4)
+            self.slots += more
+            for name, (dtype, shape) in self.epoch.source.fields.items():
+                new = np.empty((now + more, *shape), dtype)
+                if name in self.store:
+                    new[:now] = self.store[name]
+                self.store[name] = new
+            self.free = np.concatenate([self.free, np.arange(now, now + more, dtype=np.int32)])
+        taken, self.free = self.free[:count], self.free[count:]
+        return taken
+
+    def _open(self) -> "_PlannedReader":
+        source = self.epoch.source
+        in_files = [c for c in source.columns if c not in _partition(self.pieces[0].group.path)]
+        spec = TransformSpec(
+            self._transform,
+            # One dimension only: Petastorm handles further ones row by row.
+            edit_fields=[(name, _plain(dtype), (None,), False) for name, (dtype, _) in source.fields.items()],
+            selected_fields=list(source.fields),
+        )
+        return _PlannedReader(
+            [piece.group for piece in self.pieces],
+            schema_fields=[re.escape(column) for column in in_files],
+            worker_class=ArrowReaderWorker,
+            reader_pool=ThreadPool(1, results_queue_size=1),
+            shuffle_row_groups=False,
+            is_batched_reader=True,
+            transform_spec=spec,
+            convert_early_to_numpy=True,
+        )
+
+    def _transform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Hand the arrays through Petastorm as a frame of one row, each cell a whole array laid flat.
+
+        A cell for each row costs Petastorm and Arrow several microseconds a row and field; one cell for all costs a
+        copy.
+        """
+        source = self.epoch.source
+        piece = next(self.transformed)
+        for column, value in _partition(piece.group.path).items():
+            if column in source.columns:
+                frame[column] = value
+        arrays = source.transform(frame)
+        if set(arrays) != set(source.fields):
+            raise InputInvalid(f"transform returned {sorted(arrays)}, but fields declares {sorted(source.fields)}")
+        cells: dict[str, list[Array]] = {}
+        for name, (dtype, shape) in source.fields.items():
+            values = np.asarray(arrays[name])
+            if values.shape != (len(frame), *shape) or values.dtype != np.dtype(dtype):
+                raise InputInvalid(
+                    f"transform returned {name} as {values.dtype} {values.shape} for {len(frame)} rows; "
+                    f"fields declares {np.dtype(dtype)} {(len(frame), *shape)}"
+                )
+            cells[name] = [np.ascontiguousarray(values).reshape(-1).view(_plain(dtype))]
+        return pd.DataFrame(cells)
+
+    def close(self) -> None:
+        """Stop the reader thread."""
+        if self.reader is not None:
+            self.reader.stop()
+            self.reader.join()
+            self.reader = None
+
+
+def _plain(dtype: Any) -> np.dtype[Any]:
+    """Return the type under which Arrow lists hold `dtype`: it has no fast way for booleans."""
+    return np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype)
+
+
+def pad(lists: pd.Series, length: int, dtype: Any, keep: str = "last") -> Array:
+    """Return a column of lists as an array `(rows, length)`, filled up with zeros on the right.
+
+    Args:
+        lists: one array for each row; null counts as empty.
+        length: of every row of the result.
+        dtype: of the result.
+        keep: which elements of a longer list stay, the `first` or the `last`.
+
+    >>> pad(pd.Series([[1, 2, 3], [4], None]), 2, np.int32).tolist()
+    [[2, 3], [4, 0], [0, 0]]
+    """
+    if keep not in ("first", "last"):
+        raise ValueError(f"keep must be 'first' or 'last', got {keep!r}")
+    part = slice(-length, None) if keep == "last" else slice(length)
+    cells = [() if cell is None else cell[part] for cell in lists]
+    sizes = np.fromiter(map(len, cells), np.int64, len(cells))
+    result = np.zeros((len(cells), length), dtype)
+    if sizes.any():
+        result[np.arange(length) < sizes[:, None]] = np.concatenate(cells)
+    return result

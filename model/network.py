@@ -1,0 +1,288 @@
+"""The network: an encoder of event sequences, what it is pretrained with, and what it is fine-tuned for.
+
+Shapes: B users, L events, D width, P categories of the profile, C categories and V items of the vocabularies (padding
+and out-of-vocabulary buckets included), K next items.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lake.errors import SettingsInvalid
+from model.features import GAP_BUCKETS, PROFILE_VALUES, SCALAR_VALUES
+from model.layers import (
+    BEHAVIOR_CODES,
+    Block,
+    EventEmbedding,
+    Head,
+    PairScore,
+    ProfileReader,
+    add_at,
+    is_real,
+    last_real,
+)
+from model.vocabulary import Vocabulary
+
+BINARY = ("migrated", "purchased", "churned")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that the shape of the network depends on.
+
+    Attributes:
+        items, categories: sizes of the vocabularies.
+        events, profile, next_items: L, P, K.
+        width, layers, heads, dropout: of the encoder.
+        hidden, head_dropout: of each head.
+        policy: Keras dtype policy; `mixed_bfloat16` computes in bfloat16 and keeps weights in float32.
+    """
+
+    items: int
+    categories: int
+    events: int = 64
+    profile: int = 128
+    next_items: int = 16
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.1
+    hidden: tuple[int, ...] = (512, 512)
+    head_dropout: float = 0.5
+    policy: str = "float32"
+
+
+# `tiny` trains on a laptop; `large` holds more than 100 million parameters in its encoder alone.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "base": {"events": 256, "profile": 256, "width": 256, "layers": 6, "heads": 8},
+    "large": {"events": 512, "profile": 512, "width": 1024, "layers": 10, "heads": 16, "policy": "mixed_bfloat16"},
+}
+
+
+def network_config(preset: str, items: int, categories: int) -> NetworkConfig:
+    """Return a preset for vocabularies of these sizes.
+
+    Raises:
+        SettingsInvalid: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise SettingsInvalid(f"--preset must be one of {', '.join(PRESETS)}; received {preset!r}")
+    return replace(NetworkConfig(items, categories), **PRESETS[preset])
+
+
+def inputs_of(config: NetworkConfig) -> dict[str, Any]:
+    """Return an input of one user without events, from which the shapes of all weights follow."""
+    names = ("item", "category", "behavior", "gap", "age")
+    return {
+        **{name: np.zeros((1, config.events), np.int32) for name in names},
+        "profile": np.zeros((1, config.profile), np.int32),
+        "profile_values": np.zeros((1, config.profile, PROFILE_VALUES), np.float32),
+        "scalars": np.zeros((1, SCALAR_VALUES), np.float32),
+    }
+
+
+@keras.saving.register_keras_serializable(package="meander")
+class Encoder(keras.Model):
+    """A causal Transformer over event embeddings (SASRec, arXiv:1808.09781).
+
+    Input: dict of int32 (B, L), see model/features.py. Output: (B, L, D); row [b, t] has seen events 0..t of user b
+    and no later one.
+    """
+
+    def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = c = as_config(config)
+        self.embed = EventEmbedding(c.items, c.categories, c.width, c.events, name="embed")
+        self.drop = keras.layers.Dropout(c.dropout)
+        self.blocks = [Block(c.width, c.heads, c.dropout, name=f"block_{i}") for i in range(c.layers)]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
+
+    def call(self, event: dict[str, Any], training: bool | None = None) -> Any:
+        x = self.drop(self.embed(event), training=training)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.norm(x)
+
+    def attention(self, event: dict[str, Any]) -> Any:
+        """Return (B, L): how much the last real event attends to each event in the last block, mean over heads."""
+        x = self.embed(event)
+        for block in self.blocks[:-1]:
+            x = block(x, training=False)
+        _, weights = self.blocks[-1](x, training=False, return_attention=True)  # (B, heads, L, L)
+        return last_real(ops.cast(ops.mean(weights, axis=1), "float32"), event["behavior"])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable(package="meander")
+class Pretrained(keras.Model):
+    """The encoder with the two things it is pretrained for: the next item and the next category at every position.
+
+    Both output layers are tied to the embeddings of the events.
+    """
+
+    def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = c = as_config(config)
+        self.encoder = Encoder(c, name="encoder")
+        self.to_item = keras.layers.Dense(c.width, name="to_item")
+        self.to_category = keras.layers.Dense(c.width, name="to_category")
+        self.item_bias = self.add_weight(shape=(c.items,), initializer="zeros", autocast=False, name="item_bias")
+        self.category_bias = self.add_weight(
+            shape=(c.categories,), initializer="zeros", autocast=False, name="category_bias"
+        )
+        # Of the sampled negatives. A part of the network's state, so a resumed training goes on with the same draws.
+        self.draws = keras.random.SeedGenerator(1)
+
+    def call(self, event: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Return `item` (B, L, D), to be compared with item embeddings, and `category` (B, L, C) logits, float32."""
+        hidden = self.encoder(event, training=training)
+        table = ops.cast(self.encoder.embed.fields["category"].embeddings, self.compute_dtype)
+        logits = ops.matmul(self.to_category(hidden), ops.transpose(table))
+        return {"item": self.to_item(hidden), "category": ops.cast(logits, "float32") + self.category_bias}
+
+    def surprise(self, event: dict[str, Any], last: int) -> Any:
+        """Return (B,): mean negative log likelihood, in nats, of the categories of the `last` most recent events.
+
+        The first event of a sequence has nothing before it and does not count; 0 where there is no other.
+        """
+        logits = self(event, training=False)["category"][:, :-1]  # (B, L-1, C)
+        following = event["category"][:, 1:]
+        loss = keras.losses.sparse_categorical_crossentropy(following, logits, from_logits=True)
+        real = is_real(event["behavior"])[:, 1:]
+        from_the_end = ops.flip(ops.cumsum(ops.flip(real, axis=1), axis=1), axis=1)  # 1 at the last real event
+        counts = real * ops.cast(from_the_end <= last, "float32") * ops.cast(following > 0, "float32")
+        return ops.sum(loss * counts, axis=1) / ops.maximum(ops.sum(counts, axis=1), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable(package="meander")
+class Finetuned(keras.Model):
+    """The encoder, the profile and the scalars together, with one head for each thing to be predicted.
+
+    Output of a call: dict of `category` (B, C) logits, `item` (B, D) to be compared with item embeddings, `repeat`
+    (B, L), what an event adds to the logit of its own item, and a logit (B,) for each of `BINARY`; all float32.
+    """
+
+    def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = c = as_config(config)
+        self.encoder = Encoder(c, name="encoder")
+        self.reader = ProfileReader(c.width, name="profile_reader")
+        self.pair_score = PairScore(c.width, c.head_dropout / 2, name="pair_score")
+        self.state = keras.layers.Dense(2 * c.width, activation="gelu", name="state")
+        self.state_drop = keras.layers.Dropout(c.dropout)
+        heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}
+        self.heads = {name: Head(units, c.hidden, c.head_dropout, name=name) for name, units in heads.items()}
+        # Beside the deep heads a straight line from the scalars, which says most about who comes back (wide and deep,
+        # arXiv:1606.07792).
+        self.scale = keras.layers.LayerNormalization(name="scale")
+        self.wide = keras.layers.Dense(len(BINARY), kernel_initializer="zeros", dtype="float32", name="wide")
+        self.age = keras.layers.Embedding(GAP_BUCKETS, 1, embeddings_initializer="zeros", name="age")
+        self.again = keras.layers.Embedding(BEHAVIOR_CODES, 1, embeddings_initializer="zeros", name="again")
+        self.category_bias = self.add_weight(
+            shape=(c.categories,), initializer="zeros", autocast=False, name="category_bias"
+        )
+        self.item_bias = self.add_weight(shape=(c.items,), initializer="zeros", autocast=False, name="item_bias")
+        self.draws = keras.random.SeedGenerator(1)
+
+    def call(self, x: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        last = last_real(self.encoder(x, training=training), x["behavior"])  # (B, D)
+        embedded = self.encoder.embed.fields["category"](x["profile"])  # (B, P, D)
+        in_profile = ops.cast(x["profile"] > 0, "float32")
+        vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
+        scalars = self.scale(x["scalars"])
+        user = self.state(ops.concatenate([last, mean, ops.cast(scalars, last.dtype)], axis=-1))
+        user = self.state_drop(user, training=training)
+        out = {name: head(user, training=training) for name, head in self.heads.items()}
+        wide = self.wide(scalars)  # (B, 3)
+        table = ops.cast(self.encoder.embed.fields["category"].embeddings, "float32")
+        logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
+        pairs = self.pair_score(vectors, user, in_profile, training=training)
+        return {
+            "category": add_at(logits, x["profile"], pairs),
+            "item": out["item"],
+            "repeat": ops.cast(self.age(x["age"]) + self.again(x["behavior"]), "float32")[..., 0]
+            * is_real(x["behavior"]),
+            **{name: out[name][:, 0] + wide[:, i] for i, name in enumerate(BINARY)},
+        }
+
+    def item_logits(self, out: dict[str, Any], x: dict[str, Any]) -> Any:
+        """Return (B, V) logits of all items: for scoring, where each is needed."""
+        table = ops.cast(self.encoder.embed.fields["item"].embeddings, "float32")
+        logits = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
+        return add_at(logits, x["item"], out["repeat"])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
+
+
+def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
+    """Return the config itself, also from what `get_config` made of it."""
+    if isinstance(config, NetworkConfig):
+        return config
+    return NetworkConfig(**{**config, "hidden": tuple(config["hidden"])})
+
+
+def build(kind: type[keras.Model], config: NetworkConfig) -> Any:
+    """Return a network with all its weights, initialized, under the config's dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.policy)
+    try:
+        network = kind(config)
+        network(inputs_of(config))
+    finally:
+        keras.config.set_dtype_policy(before)
+    return network
+
+
+def start_from(network: Finetuned, pretrained: Pretrained) -> None:
+    """Take the pretrained encoder and output layers into a network that is to be fine-tuned."""
+    network.encoder.set_weights(pretrained.encoder.get_weights())
+    network.item_bias.assign(pretrained.item_bias)
+    network.category_bias.assign(pretrained.category_bias)
+
+
+def start_with_popularity(network: Pretrained | Finetuned, items: Vocabulary, categories: Vocabulary) -> None:
+    """Let the output biases be the log frequencies, so that training need not find out what is popular."""
+    for bias, known in ((network.item_bias, items), (network.category_bias, categories)):
+        counts = np.concatenate([np.ones(1 + known.buckets), np.maximum(known.counts, 1)])
+        bias.assign(np.log(counts / counts.sum()).astype(np.float32))
+
+
+def grow(network: Pretrained, old: Pretrained) -> None:
+    """Take over the weights of a network whose vocabularies were shorter; what is new keeps its initial values.
+
+    Raises:
+        SettingsInvalid: the two differ in more than the vocabularies.
+    """
+    same = replace(old.config, items=network.config.items, categories=network.config.categories)
+    if same != network.config:
+        raise SettingsInvalid(
+            f"a warm start needs the champion's network, {old.config}; received {network.config}; choose its --preset, "
+            "or run model.prepare with --cold"
+        )
+    for new, known in zip(network.weights, old.weights, strict=True):
+        values, taken = np.array(new), np.array(known)
+        values[: len(taken)] = taken
+        new.assign(values)
+
+
+def adapt(encoder: Encoder, rank: int = 8) -> None:
+    """Freeze the encoder but for low-rank adapters in its blocks (LoRA, arXiv:2106.09685)."""
+    encoder.embed.trainable = False
+    encoder.norm.trainable = False
+    for block in encoder.blocks:
+        block.attend_norm.trainable = block.forward_norm.trainable = False
+        attend = block.attend
+        for layer in (attend._query_dense, attend._value_dense, block.widen, block.narrow):
+            layer.enable_lora(rank)
+            layer.bias.trainable = False
+        attend._key_dense.trainable = attend._output_dense.trainable = False

@@ -1,0 +1,76 @@
+"""Make the candidate of a run the champion, if the gate of model.evaluate let it through; say why, or why not.
+
+    python -m model.promote --run-id R
+    python -m model.promote --model-version N --since D      by hand: go back to an older version, or pass the gate by
+
+A champion counts from the date as of which it was trained: predictions of earlier days keep the model of their day.
+Without the gate's consent nothing changes, and that is no failure. Promoting twice is as promoting once.
+"""
+
+import argparse
+import json
+import logging
+from dataclasses import asdict, dataclass
+
+from lake import storage
+from lake.errors import ModelMissing, SettingsInvalid, run_main
+from model import registry
+from model.run_plan import Plan
+from model.score import utc_date
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was done: whether the version was promoted, why, and which version is champion now (None: none yet)."""
+
+    promoted: bool
+    version: int
+    champion: int | None
+    reasons: list[str]
+
+
+def promote_run(run_id: str) -> Promotion:
+    """Do what the decision of a run says.
+
+    Raises:
+        ModelMissing: the run was not prepared, not evaluated, or has registered no version.
+    """
+    plan = Plan.load(run_id)
+    place = storage.join(plan.folder, "evaluation", "decision.json")
+    decision = storage.read_json(place)
+    if decision is None:
+        raise ModelMissing(f"run {run_id!r} was not evaluated: there is no {place}; run model.evaluate")
+    version = registry.version_of(run_id)
+    if not decision["promote"]:
+        return Promotion(False, version, registry.champion(), list(decision["reasons"]))
+    return Promotion(True, version, registry.promote(version, plan.as_of), list(decision["reasons"]))
+
+
+def main(argv: list[str] | None = None) -> Promotion:
+    """Promote or leave the champion; print one JSON line, and the reasons to the log."""
+    parser = argparse.ArgumentParser(
+        prog="model.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run-id", metavar="R", help="the run whose candidate was evaluated")
+    parser.add_argument("--model-version", type=int, metavar="N", help="a registered version, by hand")
+    parser.add_argument("--since", type=utc_date, metavar="D", help="first date for which it is champion, with N")
+    args = parser.parse_args(argv)
+    by_hand = args.model_version is not None and args.since is not None
+    if (args.run_id is not None) == by_hand or (args.model_version is None) != (args.since is None):
+        given = f"--run-id {args.run_id} --model-version {args.model_version} --since {args.since}"
+        raise SettingsInvalid(f"give either --run-id, or both --model-version and --since; received {given}")
+    if by_hand:
+        now = registry.promote(args.model_version, args.since)
+        done = Promotion(True, args.model_version, now, ["promoted by hand"])
+    else:
+        done = promote_run(args.run_id)
+    for line in done.reasons:
+        log.info("%s: %s", "promoted" if done.promoted else "not promoted", line)
+    print(json.dumps(asdict(done)))  # noqa: T201  the answer, for a machine to read
+    return done
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,335 @@
+"""Score every user of `interests` at a date T with one pinned model version, and stage the predictions.
+
+Reads   interests    dt=T, one version of the table, and the files of a registered model version
+Writes  predictions  dt=T, staged only
+
+The model is the one that was champion on T, or the one that is named, never "the newest". Each Python worker of Spark
+loads it once. The rules of segments and of the risk percentile are in docs/design.md under "Predictions: the rule".
+
+Letters used for shapes in this module:
+
+    N  users    C  categories    K  places of a list
+"""
+
+import argparse
+import functools
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from lake.errors import TableMissing, run_main
+from lake.schemas import PREDICTIONS
+from lake.session import spark_session
+from lake.settings import settings
+from lake.staging import Run, Staged, stage
+from lake.table import Table
+from model import registry
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
+
+TOP_CATEGORIES = 10
+TOP_ITEMS = 20
+SEGMENTS = ("new", "at_risk", "migrating", "stable")
+DAY_SECONDS = 86_400
+
+# Rows predicted at once: the probabilities of 10,000 categories are 40 MB then; Spark's own batches would make 400.
+ROWS_AT_ONCE = 1024
+# Below this a second Python worker does not pay: it needs seconds to import TensorFlow.
+ROWS_PER_TASK = 20_000
+# The percentile of a model's predictions on its validation rows from which a user is at risk, or migrating.
+SEGMENT_PERCENTILE = 80
+
+
+# ---- the model in a worker ----
+
+
+def load_artifact(address: str) -> Any:
+    """Load an artifact for prediction in a Spark worker, of which there are as many as cores."""
+    # Read by TensorFlow when it starts, so they are set before it is imported.
+    for name, value in {
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several workers may share a GPU
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }.items():
+        os.environ.setdefault(name, value)
+    from model.artifact import Artifact
+
+    return Artifact.load(address)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(load: Callable[[str], Any], address: str) -> Any:
+    """Keep the last artifact for as long as the worker lives; an older version's would only fill its memory.
+
+    `load` has to be a function of a module: anything else reaches the worker as a new object with each task.
+    """
+    return load(address)
+
+
+# ---- the rules ----
+
+
+@dataclass(frozen=True)
+class SegmentRule:
+    """Where the segments begin.
+
+    Attributes:
+        new_days: W; who was first seen within so many days is new.
+        new_events: m; who has fewer events in the whole history is new.
+        at_risk: churn probability from which a user is at risk.
+        migrating: migration probability from which a user is migrating.
+    """
+
+    new_days: int
+    new_events: int
+    at_risk: float = 0.5
+    migrating: float = 0.5
+
+    def with_thresholds_of(self, card: dict[str, Any]) -> "SegmentRule":
+        """Return the rule with a model's own thresholds, `segment_thresholds` of its card, where it has them."""
+        own = card.get("segment_thresholds") or {}
+        at_risk, migrating = own.get("at_risk", self.at_risk), own.get("migrating", self.migrating)
+        return SegmentRule(self.new_days, self.new_events, float(at_risk), float(migrating))
+
+
+def segment_thresholds(migrated: Array, churned: Array) -> dict[str, float]:
+    """Return what a model's card says under `segment_thresholds`, from its predictions on validation rows.
+
+    A share of users, not a fixed probability: how many leave or move on depends on the shop and the horizon, and a
+    segment of everyone or of no one is of no use to those who write to it.
+
+    Args:
+        migrated: `(N,)` predicted probabilities.
+        churned: `(N,)` predicted probabilities.
+
+    >>> segment_thresholds(np.linspace(0, 1, 11), np.linspace(0, 0.1, 11))
+    {'at_risk': 0.08, 'migrating': 0.8}
+    """
+    return {
+        "at_risk": round(float(np.percentile(churned, SEGMENT_PERCENTILE)), 6),
+        "migrating": round(float(np.percentile(migrated, SEGMENT_PERCENTILE)), 6),
+    }
+
+
+def segments(history_events: Array, tenure_seconds: Array, churned: Array, migrated: Array, rule: SegmentRule) -> Array:
+    """Return each user's segment, `(N,)` strings: the first of these that applies.
+
+    new        first seen within the lookback W, or we have seen fewer than m events: a welcome is due, and there is
+               no habit yet that they could leave or change
+    at_risk    among the likeliest to leave: to keep them comes before what to offer them
+    migrating  among the likeliest to move on to another category: offer what is predicted next
+    stable     everyone else: more of what they care for
+
+    >>> rule = SegmentRule(new_days=30, new_events=5, at_risk=0.4, migrating=0.6)
+    >>> seen, events = np.array([1, 30, 90, 90, 90]) * 86_400, np.array([50, 4, 50, 50, 50])
+    >>> segments(events, seen, np.array([1, 1, 0.4, 0.1, 0.1]), np.array([1, 1, 1, 0.6, 0.5]), rule).tolist()
+    ['new', 'new', 'at_risk', 'migrating', 'stable']
+    """
+    is_new = (tenure_seconds <= rule.new_days * DAY_SECONDS) | (history_events < rule.new_events)
+    return np.select([is_new, churned >= rule.at_risk, migrated >= rule.migrating], SEGMENTS[:3], SEGMENTS[3])
+
+
+def risk_percentiles(surprise: Array, quantiles: list[float]) -> Array:
+    """Return where each surprise lies among those of the model's validation rows, `(N,)`, 0 to 100.
+
+    Args:
+        surprise: `(N,)`; NaN stays NaN.
+        quantiles: the 0th to the 100th percentile of the validation rows, of equal distance.
+
+    >>> risk_percentiles(np.array([0.0, 1.5, 9.0]), [1.0, 2.0, 3.0]).tolist()
+    [0.0, 25.0, 100.0]
+    """
+    found: Array = np.interp(surprise, quantiles, np.linspace(0, 100, len(quantiles)))
+    return np.where(np.isnan(surprise), np.nan, found)
+
+
+def best(probabilities: Array, k: int) -> tuple[Array, Array]:
+    """Return the columns of the `k` largest probabilities of each row and their values, both `(N, K)`, largest first.
+
+    Equal ones stand in the order of their columns. What a row gives does not depend on the other rows.
+
+    >>> columns, values = best(np.array([[0.1, 0.4, 0.2, 0.4]]), 3)
+    >>> columns.tolist(), values.tolist()
+    ([[1, 3, 2]], [[0.4, 0.4, 0.2]])
+    """
+    k = min(k, probabilities.shape[1])
+    columns = np.sort(np.argpartition(-probabilities, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(probabilities, columns, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1)
+
+
+# ---- from rows to rows ----
+
+
+def unseen_events(artifact: Any, item_keys: pa.Array) -> Array:
+    """Return how many events of each sequence have an item, and one that the model does not know, `(N,)`."""
+    lengths = pc.list_value_length(item_keys).fill_null(0).to_numpy(zero_copy_only=False)
+    keys = item_keys.flatten().to_numpy(zero_copy_only=False)
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    return np.bincount(user, weights=artifact.items.unseen(keys), minlength=len(lengths)).astype(np.int64)
+
+
+def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
+    """Return rows of `interests` as pandas, with times in UTC."""
+    # Without a zone: pyarrow 14 makes columns that have one in a way that pandas deprecates.
+    arrays = [
+        column.cast(pa.timestamp("us")) if pa.types.is_timestamp(column.type) else column for column in states.columns
+    ]
+    # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+    frame: pd.DataFrame = pa.RecordBatch.from_arrays(arrays, names=states.schema.names).to_pandas(use_threads=False)
+    return frame
+
+
+def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows of `predictions` for some rows of `interests`, in the same order."""
+    frame = to_frame(states)
+    said = artifact.predict(frame)
+    category, category_p = best(np.asarray(said.categories), TOP_CATEGORIES)
+    # What is no known item (padding, a bucket of rare ones) cannot be recommended.
+    item_p = np.where(artifact.items.known(said.items), said.item_probabilities, -1.0)
+    place, item_p = best(item_p, TOP_ITEMS)
+    item = np.take_along_axis(np.asarray(said.items), place, 1)
+    surprise = np.asarray(said.surprise, np.float64)
+    segment = segments(
+        frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.churned, said.migrated,
+        rule.with_thresholds_of(artifact.card),
+    )  # fmt: skip
+    columns = {
+        "user_id": states.column("user_id"),
+        "model_version": np.full(len(frame), version, np.int32),
+        "category_ids": _lists(np.asarray(artifact.category_ids, object)[category], category_p >= 0),
+        "category_probabilities": _lists(category_p.astype(np.float64), category_p >= 0),
+        "current_category": states.column("dominant_category"),
+        "migration_probability": np.asarray(said.migrated, np.float64),
+        "purchase_probability": np.asarray(said.purchased, np.float64),
+        "churn_probability": np.asarray(said.churned, np.float64),
+        "item_ids": _lists(np.asarray(artifact.item_ids, object)[item], item_p >= 0),
+        "item_probabilities": _lists(item_p.astype(np.float64), item_p >= 0),
+        "surprise": pa.array(surprise, mask=np.isnan(surprise)),
+        "risk_percentile": pa.array(
+            risk_percentiles(surprise, artifact.card["surprise_quantiles"]), mask=np.isnan(surprise)
+        ),
+        "segment": pa.array(segment.tolist(), pa.string()),
+        "unseen_events": unseen_events(artifact, states.column("item_keys")),
+        "dt": states.column("dt"),
+    }
+    schema = to_arrow_schema(PREDICTIONS)
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _lists(values: Array, kept: Array) -> pa.Array:
+    """Return `(N, K)` values as N lists of those that are kept."""
+    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values[kept]))
+
+
+def predictions(
+    states: DataFrame, address: str, version: int, rule: SegmentRule, load: Callable[[str], Any] = load_artifact
+) -> DataFrame:
+    """Return the predictions of one model version for rows of `interests`; partitions are scored as they come.
+
+    Args:
+        states: rows of `interests`.
+        address: folder of the version's files, which every worker can read.
+        version: its number.
+        rule: of segments.
+        load: makes an artifact of an address, in the worker.
+    """
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            artifact = _loaded(load, address)
+            for at in range(0, batch.num_rows, ROWS_AT_ONCE):
+                yield predict_rows(artifact, version, rule, batch.slice(at, ROWS_AT_ONCE))
+
+    return states.mapInArrow(score, PREDICTIONS)
+
+
+# ---- the job ----
+
+
+def published_interests(day: date) -> Table:
+    """Return the newest version of `interests`, which must hold the states at a date.
+
+    Raises:
+        TableMissing: they have not been published.
+    """
+    table = Table("interests")
+    if table.basis(day) is None:
+        raise TableMissing(f"the interests at {day} are not published yet; run jobs.interests --day {day} first")
+    return table
+
+
+def utc_date(text: str) -> date:
+    """Read a date argument."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD, such as 2017-09-30") from None
+
+
+def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifact) -> Staged:
+    """Pin a table version and a model version, score, stage."""
+    parser = argparse.ArgumentParser(
+        prog="model.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--day", type=utc_date, required=True, metavar="T", help="as-of date, YYYY-MM-DD")
+    parser.add_argument("--run-id", required=True, metavar="R", help="names what is staged")
+    parser.add_argument(
+        "--model-version", type=int, metavar="N", help="registered version to score with; default: the champion on T"
+    )
+    args = parser.parse_args(argv)
+    run, config = Run(args.run_id, args.day, args.day), settings()
+    table = published_interests(args.day)
+    version = args.model_version or registry.champion_at(args.day)
+    address = registry.artifact_folder(version)
+    spark = spark_session("score")
+    states = table.read(spark, args.day, args.day)
+    tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)
+    rule = SegmentRule(config.lookback_days, config.min_events)
+    scored = predictions(states.repartition(tasks, "user_id"), address, version, rule, load).persist()
+    try:
+        with_item = F.size(F.filter("item_keys", lambda key: key != 0))
+        events = states.agg(F.coalesce(F.sum(with_item), F.lit(0))).collect()[0][0]
+        unseen = scored.agg(F.coalesce(F.sum("unseen_events"), F.lit(0))).collect()[0][0]
+        staged = stage(
+            scored,
+            "predictions",
+            run,
+            owns=[args.day],
+            # When it was staged, not what was read: another version of the model may replace these rows, an older one
+            # too, and it reads the same interests.
+            basis=run.basis,
+            counts={"model_version": version, "as_of": str(args.day), "events": events, "unseen_events": unseen},
+            inputs={"interests": table.version},
+        )
+    finally:
+        scored.unpersist()
+    share = 100 * unseen / events if events else 0.0
+    log.info(
+        "staged predictions of version %d for %d users at %s; %.1f %% of %d events have an item that it does not know",
+        version, staged.rows, args.day, share, events,
+    )  # fmt: skip
+    return staged
+
+
+if __name__ == "__main__":
+    run_main(main)

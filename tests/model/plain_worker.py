@@ -1,0 +1,19 @@
+"""A worker without TensorFlow that ends as its argument says: what the tests of the launcher start."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    task = json.loads(os.environ["TF_CONFIG"])
+    index = task["task"]["index"]
+    sys.stdout.write(f"{index} of {task['cluster']['worker']} in {Path.cwd()} pid={os.getpid()} {sys.argv[1:]}\n")
+    if index == 1 and sys.argv[1] == "fails":
+        sys.exit("no reason at all")
+    if index == 1 and sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] != "ends":
+        time.sleep(600)

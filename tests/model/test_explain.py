@@ -1,0 +1,139 @@
+"""One user explained: what they did, what the model says, why they are in their segment, in words of the shop."""
+
+import shutil
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pytest
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from lake.errors import ModelMissing, SettingsInvalid, TableMissing
+from lake.publish import publish
+from lake.schemas import INTERESTS
+from model import registry
+from model.explain import Event, explain, explanation, in_words
+from model.score import SegmentRule
+from tests.lake.stagings import stage_files
+from tests.model.standin_artifact import KEY, load, save
+from tests.model.states import DAY, END, T, state
+
+RULE = SegmentRule(new_days=30, new_events=5)
+
+
+@pytest.fixture
+def explained(tmp_path):
+    """Explain one state by a stand-in."""
+
+    def build(**changes):
+        row = pa.Table.from_pylist([state("u", **changes)], to_arrow_schema(INTERESTS)).to_batches()[0]
+        return explanation(load(save(tmp_path / "artifact")), 3, RULE, row)
+
+    return build
+
+
+def test_an_explanation_in_words(explained):
+    assert (
+        in_words(explained())
+        == """\
+user u at the end of 2017-07-01, by version 3 of the model
+
+Last 2 of 2 events, and how much of its attention each got:
+  1 h before     purchase  i1       a  67 %
+  2 days before  view      (other)  b  33 %
+  1 of them have an item that the model does not know
+Interest of the last 30 days: a 80 %, b 20 %
+Interest of the whole history: a 75 %, b 25 %
+
+Expected of the next 28 days:
+  category: a 80 %, b 20 %
+  item:     i1 16 %, i2 12 %
+  moves on to another main category 20 %, buys 67 %, does nothing at all 33 %
+  risk: recent events are more surprising than those of 50 % of users
+Segment stable: leaving (33 %) and moving on (20 %) stay below the thresholds of 40 % and 50 %."""
+    )
+
+
+def test_of_a_long_sequence_the_model_sees_the_end(explained):
+    keys = ("item_keys", "category_keys")
+    times = {"event_seconds": [END - n * DAY for n in (5, 4, 3, 2)], "gap_seconds": [0, DAY, DAY, DAY]}
+    found = explained(**{name: [0, KEY["i1"], KEY["i2"], 0] for name in keys}, behaviors=[1, 3, 4, 2], **times)
+    assert found.events == [
+        Event("search", "", "", 2 * DAY, 3 / 6),
+        Event("favorite", "i2", "(other)", 3 * DAY, 2 / 6),
+        Event("cart", "i1", "(other)", 4 * DAY, 1 / 6),
+        Event("view", "", "", 5 * DAY, None),
+    ]
+    assert "4 days before  cart      i1  (other)  17 %\n" in in_words(found)
+    assert "5 days before  view      -   -        further back than it looks\n" in in_words(found)
+    assert "favorite" not in in_words(found, shown=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "segment", "why"),
+    [
+        ({"tenure_seconds": 12 * DAY}, "new", "first seen 12 days before, within the lookback of 30 days"),
+        ({"history_events": 4}, "new", "4 events in the whole history, fewer than 5"),
+        ({"frequency": 1}, "at_risk", "the probability of leaving, 50 %, reaches the model's threshold of 40 %"),
+        (
+            {"current_shares": [0.4, 0.45]},
+            "migrating",
+            "the probability of moving on, 55 %, reaches the model's threshold of 50 %, most likely to b",
+        ),
+        (
+            {"current_categories": ["a"], "current_shares": [0.1]},
+            "migrating",
+            "the probability of moving on, 90 %, reaches the model's threshold of 50 %, most likely to b",
+        ),
+    ],
+)
+def test_every_segment_has_its_reason(explained, changes, segment, why):
+    found = explained(**changes)
+    assert (found.prediction["segment"], found.reason) == (segment, why)
+
+
+def test_too_few_events_for_a_risk_are_said_so(explained):
+    one = {name: [1] for name in ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")}
+    assert "risk: too few events to say how surprising they are" in in_words(explained(**one))
+
+
+# ---- from the lake ----
+
+
+@pytest.fixture
+def shop(lake, mlflow_store):
+    """A lake with the states of three users at T, in two files, and two versions of a model, the newer one champion."""
+    shutil.copy(mlflow_store, lake / "mlflow.db")
+    for run_id, horizon in (("old", 28), ("new", 7)):
+        folder = save(lake / run_id, horizon_days=horizon)
+        with registry.start_run(run_id, "evaluate") as tracked:
+            registry.promote(registry.register(folder, {}, tracked), T)
+    tomorrow = T + timedelta(days=1)
+    rows = [state("ann"), state("bob", frequency=1), state("ann", dt=tomorrow, frequency=1)]
+    stage_files("interests", "r", rows, [T, tomorrow], 1)
+    publish("interests", "r")
+    return lake
+
+
+def test_a_user_is_found_in_the_lake_and_explained_by_the_champion_of_the_day(shop):
+    found = explain("ann", T, load=load)
+    assert (found.user, found.day, found.version, found.horizon_days) == ("ann", T, 2, 7)
+    assert found.prediction["segment"] == "stable"
+    assert explain("ann", T + timedelta(days=1), load=load).prediction["segment"] == "at_risk"
+    assert explain("bob", T, 1, load=load).horizon_days == 28
+
+
+def test_what_was_published_is_explained_by_the_version_that_made_it(shop):
+    stage_files("predictions", "p", [{"user_id": "bob", "model_version": 1, "dt": T}], [T], 1)
+    publish("predictions", "p")
+    assert explain("ann", T, load=load).version == 1
+    assert explain("ann", T, 2, load=load).version == 2
+    assert explain("ann", T + timedelta(days=1), load=load).version == 2
+
+
+def test_who_or_what_is_not_there_is_named(shop):
+    with pytest.raises(SettingsInvalid, match=r"user 'eve' has no state at 2017-07-01: none of their events in"):
+        explain("eve", T, load=load)
+    with pytest.raises(TableMissing, match=r"the interests at 2017-06-01 are not published yet"):
+        explain("ann", date(2017, 6, 1), load=load)
+    with pytest.raises(ModelMissing, match=r"there is no version 9 of meander"):
+        explain("ann", T, 9, load=load)

@@ -1,0 +1,147 @@
+"""The gate promotes only what is better beyond chance, and says why in words with numbers."""
+
+import pandas as pd
+import pytest
+
+from model.evaluation import DIFFERENCE_COLUMNS, METRIC_COLUMNS
+from model.gate import Criterion, Rule, decide
+
+RECALL = ("next_category", "recall@5")
+
+
+def tables(**gains: tuple[float, float, float] | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return metrics and differences of candidate `new`; keys are `<against>__<slice>`, values gain, low, high.
+
+    None leaves a comparison out.
+    """
+    metrics, differences = [("new", *RECALL, "all", 0.5, 0.4, 0.6, 900, 300)], []
+    for name, gain in gains.items():
+        against, part = name.split("__")
+        metrics.append((against, *RECALL, part, 0.4, 0.3, 0.5, 900, 300))
+        if gain is not None:
+            differences.append(("new", against, *RECALL, part, *gain, 900, 300))
+    return pd.DataFrame(metrics, columns=METRIC_COLUMNS), pd.DataFrame(differences, columns=DIFFERENCE_COLUMNS)
+
+
+BETTER, LEVEL, WORSE = (0.05, 0.02, 0.08), (0.01, -0.01, 0.03), (-0.05, -0.08, -0.02)
+
+
+@pytest.mark.parametrize(
+    ("gains", "promote", "first_reason"),
+    [
+        pytest.param(
+            {"old__all": BETTER, "old__migrated": BETTER, "popular__all": BETTER},
+            True,
+            "Better than champion old on recall@5 of next_category (all): gain +0.0500",
+            id="better than the champion everywhere, and than the baseline",
+        ),
+        pytest.param(
+            {"old__all": LEVEL, "popular__all": BETTER},
+            False,
+            "No clear difference from champion old on recall@5 of next_category (all): gain +0.0100, "
+            "95 % interval -0.0100 to +0.0300, 300 users.",
+            id="better than the champion, but no more than chance explains",
+        ),
+        pytest.param(
+            {"old__all": WORSE, "popular__all": BETTER},
+            False,
+            "Worse than champion old",
+            id="worse than the champion",
+        ),
+        pytest.param(
+            {"old__all": BETTER, "old__migrated": WORSE, "popular__all": BETTER},
+            False,
+            "Too much worse than champion old on recall@5 of next_category (migrated): gain -0.0500",
+            id="much worse on one slice",
+        ),
+        pytest.param(
+            {"old__all": BETTER, "old__migrated": (-0.015, -0.04, 0.01), "popular__all": BETTER},
+            True,
+            "Better than champion old",
+            id="worse on one slice, within the tolerance",
+        ),
+        pytest.param(
+            {"old__all": BETTER, "popular__all": BETTER, "trees__all": LEVEL},
+            False,
+            "No clear difference from baseline trees",
+            id="not better than one of the baselines",
+        ),
+        pytest.param(
+            {"old__all": None, "popular__all": BETTER},
+            False,
+            "Was not compared with champion old on recall@5 of next_category (all).",
+            id="the champion was not measured on these rows",
+        ),
+        pytest.param(
+            {"old__all": BETTER, "popular__all": (0.1, float("nan"), float("nan"))},
+            False,
+            "Was not compared with baseline popular",
+            id="the comparison is not defined",
+        ),
+    ],
+)
+def test_a_candidate_meets_a_champion(gains, promote, first_reason):
+    baselines = sorted({name.split("__")[0] for name in gains} - {"old"})
+    found = decide("new", "old", baselines, *tables(**gains))
+    assert found.promote is promote
+    assert found.reasons[0].startswith(first_reason)
+    assert found.checks["passed"].all() == promote
+
+
+@pytest.mark.parametrize(("gain", "promote"), [(BETTER, True), (LEVEL, False), (WORSE, False)])
+def test_the_first_champion_has_to_beat_every_baseline(gain, promote):
+    found = decide("new", None, ["popular", "trees"], *tables(popular__all=BETTER, trees__all=gain))
+    assert found.promote is promote
+    assert found.reasons[-1] == "There is no champion yet: only the baselines had to be beaten."
+    assert len(found.checks) == 2
+
+
+def test_what_speaks_against_it_comes_first():
+    gains = {"old__all": BETTER, "popular__all": WORSE}
+    found = decide("new", "old", ["popular"], *tables(**gains))
+    assert found.reasons[0].startswith("Worse than baseline popular")
+    assert str(found).startswith("Not promoted.\n- Worse than baseline popular")
+
+
+def test_a_slice_of_few_users_decides_nothing():
+    metrics, differences = tables(old__all=BETTER, old__migrated=WORSE, popular__all=BETTER)
+    differences.loc[differences["slice"] == "migrated", "users"] = 7
+    found = decide("new", "old", ["popular"], metrics, differences)
+    assert found.promote
+    assert "Not judged on recall@5 of next_category (migrated): 7 users, and the gate wants 50." in found.reasons
+
+
+def test_less_is_better_for_losses():
+    metrics, differences = tables(old__all=(-0.05, -0.08, -0.02), popular__all=(-0.05, -0.08, -0.02))
+    losses = [table.assign(metric="log_loss", task="churned") for table in (metrics, differences)]
+    found = decide("new", "old", ["popular"], *losses, Rule(Criterion("churned", "log_loss")))
+    assert found.promote
+    assert found.checks[["gain", "low", "high"]].iloc[0].tolist() == [0.05, 0.02, 0.08]
+
+
+def test_baselines_are_asked_only_for_what_they_answer():
+    metrics, differences = tables(popular__all=BETTER, trees__all=BETTER)
+    churn = [table.assign(task="churned", metric="roc_auc") for table in tables(trees__all=BETTER)]
+    both = (Criterion(*RECALL), Criterion("churned", "roc_auc"))
+    found = decide(
+        "new",
+        None,
+        ["popular", "trees"],
+        pd.concat([metrics, churn[0]]),
+        pd.concat([differences, churn[1]]),
+        Rule(better_than_baselines=both),
+    )
+    assert found.promote
+    assert found.checks["against"].tolist() == ["baseline popular", "baseline trees", "baseline trees"]
+
+
+def test_a_criterion_that_no_baseline_answers_lets_nothing_through():
+    rule = Rule(better_than_baselines=(Criterion("churned", "roc_auc"),))
+    found = decide("new", None, ["popular"], *tables(popular__all=BETTER), rule)
+    assert not found.promote
+    assert found.reasons[0].startswith("No baseline was measured on roc_auc of churned (all)")
+
+
+def test_a_gate_without_baselines_is_refused():
+    with pytest.raises(ValueError, match="at least one baseline"):
+        decide("new", None, [], *tables(old__all=BETTER))

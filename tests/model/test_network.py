@@ -1,0 +1,245 @@
+"""The network: nobody sees the future or padding, what is saved is what is loaded, every backend says the same."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from lake.errors import SettingsInvalid
+from model.features import PROFILE_VALUES, SCALAR_VALUES
+from model.layers import Block, EventEmbedding, Head, PairScore, ProfileReader, add_at, last_real
+from model.network import (
+    BINARY,
+    PRESETS,
+    Encoder,
+    Finetuned,
+    NetworkConfig,
+    Pretrained,
+    adapt,
+    build,
+    grow,
+    network_config,
+    start_from,
+)
+
+pytestmark = pytest.mark.tf
+
+CONFIG = NetworkConfig(
+    items=40, categories=12, events=7, profile=5, width=16, layers=2, heads=2, hidden=(24,), next_items=3
+)
+LENGTHS = (7, 4, 1, 0)
+
+
+def batch(seed=0):
+    """Make four users with 7, 4, 1 and no events."""
+    random = np.random.default_rng(seed)
+    real = np.arange(CONFIG.events) < np.array(LENGTHS)[:, None]
+
+    def draw(high):
+        return np.where(real, random.integers(1, high, real.shape), 0).astype(np.int32)
+
+    profile = np.where(np.arange(CONFIG.profile) < [[5], [3], [1], [0]], random.integers(1, 12, (4, 5)), 0)
+    return {
+        "item": draw(40),
+        "category": draw(12),
+        "behavior": draw(6),
+        "gap": draw(50),
+        "age": draw(50),
+        "profile": profile.astype(np.int32),
+        "profile_values": (random.random((4, 5, PROFILE_VALUES)) * (profile > 0)[..., None]).astype(np.float32),
+        "scalars": random.random((4, SCALAR_VALUES)).astype(np.float32),
+    }
+
+
+def awake(kind, config=CONFIG):
+    """Return a network whose weights are all random: fresh ones hold zeros, in which a mistake could hide."""
+    network = build(kind, config)
+    random = np.random.default_rng(1)
+    network.set_weights([random.normal(0, 0.3, w.shape).astype(w.dtype) for w in network.get_weights()])
+    return network
+
+
+def as_arrays(out):
+    return {name: np.asarray(value) for name, value in out.items()}
+
+
+def test_no_event_sees_a_later_one():
+    encoder, now = awake(Encoder), batch()
+    changed = {name: value.copy() for name, value in now.items()}
+    for name in ("item", "category", "behavior", "gap"):
+        changed[name][:, 4:] = np.where(now[name][:, 4:] > 0, 1 + now[name][:, 4:] % 3, 0)
+    before, after = np.asarray(encoder(now)), np.asarray(encoder(changed))
+    np.testing.assert_allclose(before[:, :4], after[:, :4], atol=1e-6)
+    assert np.abs(before[0, 4:] - after[0, 4:]).max() > 1e-3
+
+
+def test_padding_changes_no_real_event():
+    encoder, now = awake(Encoder), batch()
+    garbage = {name: value.copy() for name, value in now.items()}
+    for name in ("item", "category", "gap"):  # the behavior says what is padding
+        garbage[name][now["behavior"] == 0] = 3
+    before, after = np.asarray(encoder(now)), np.asarray(encoder(garbage))
+    for user, length in enumerate(LENGTHS):
+        np.testing.assert_allclose(before[user, :length], after[user, :length], atol=1e-6)
+
+
+def test_padding_changes_no_prediction():
+    network, now = awake(Finetuned), batch()
+    garbage = {name: value.copy() for name, value in now.items()}
+    for name in ("item", "category", "gap", "age"):
+        garbage[name][now["behavior"] == 0] = 3
+    garbage["profile_values"][now["profile"] == 0] = 9.0
+    before, after = as_arrays(network(now)), as_arrays(network(garbage))
+    # Padding of the profile is added to the logit of padding itself, which nobody reads.
+    np.testing.assert_allclose(before["category"][:, 1:], after["category"][:, 1:], atol=1e-5)
+    for name in ("item", "repeat", *BINARY):
+        np.testing.assert_allclose(before[name], after[name], atol=1e-5)
+
+
+def test_the_vector_of_a_user_is_that_of_the_last_real_event():
+    values = np.arange(4 * 7 * 2, dtype=np.float32).reshape(4, 7, 2)
+    found = np.asarray(last_real(values, batch()["behavior"]))
+    np.testing.assert_array_equal(found[:3], [values[0, 6], values[1, 3], values[2, 0]])
+    np.testing.assert_array_equal(found[3], [0, 0])  # no event, no vector
+
+
+def test_equal_indices_add_up_in_their_own_row_alone():
+    logits = np.zeros((2, 4), np.float32)
+    found = add_at(logits, np.array([[1, 1, 3], [0, 2, 2]], np.int32), np.array([[1, 2, 4], [8, 16, 32]], np.float32))
+    np.testing.assert_array_equal(np.asarray(found), [[0, 3, 0, 4], [8, 0, 48, 0]])
+
+
+def test_attention_is_a_distribution_over_the_real_events():
+    weights = np.asarray(awake(Finetuned).encoder.attention(batch()))
+    np.testing.assert_allclose(weights.sum(axis=1), [1, 1, 1, 0], atol=1e-5)
+    assert (weights[1, 4:] < 1e-6).all()
+
+
+def test_surprise_counts_the_latest_events_alone():
+    network, now = awake(Pretrained), batch()
+    logits = np.asarray(network(now)["category"], np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = [
+        -np.mean([log_p[user, t - 1, now["category"][user, t]] for t in range(max(1, length - 3), length)])
+        if length > 1
+        else 0.0
+        for user, length in enumerate(LENGTHS)
+    ]
+    np.testing.assert_allclose(np.asarray(network.surprise(now, 3)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Encoder, Pretrained, Finetuned])
+def test_a_network_comes_back_from_its_config_and_weights(kind, tmp_path):
+    network = awake(kind)
+    network.save_weights(tmp_path / "network.weights.h5")
+    again = kind.from_config(json.loads(json.dumps(network.get_config())))
+    again(batch())
+    again.load_weights(tmp_path / "network.weights.h5")
+    before, after = network(batch()), again(batch())
+    for name in before if isinstance(before, dict) else [...]:
+        np.testing.assert_array_equal(np.asarray(before[name]), np.asarray(after[name]))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        EventEmbedding(5, 4, 8, 3, name="x"),
+        Block(8, 2, 0.1, name="x"),
+        Head(3, (4,), 0.2, name="x"),
+        ProfileReader(8, name="x"),
+        PairScore(8, 0.3, name="x"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_every_argument_of_a_layer_comes_back(layer):
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config
+
+
+def test_fine_tuning_starts_where_pretraining_ended():
+    pretrained, network = awake(Pretrained), build(Finetuned, CONFIG)
+    start_from(network, pretrained)
+    np.testing.assert_allclose(np.asarray(network.encoder(batch())), np.asarray(pretrained.encoder(batch())), atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(network.item_bias), np.asarray(pretrained.item_bias))
+
+
+def test_a_grown_network_says_the_same_of_what_it_knew():
+    old = awake(Pretrained)
+    new = awake(Pretrained, replace(CONFIG, items=50, categories=14))
+    grow(new, old)
+    np.testing.assert_allclose(
+        np.asarray(new(batch())["category"])[..., :12], np.asarray(old(batch())["category"]), atol=1e-5
+    )
+    assert new.item_bias.shape == (50,)
+
+
+def test_growing_into_another_shape_is_refused():
+    with pytest.raises(SettingsInvalid, match="warm start needs"):
+        grow(build(Pretrained, replace(CONFIG, width=32)), awake(Pretrained))
+
+
+def test_adapters_change_nothing_at_first_and_are_few(tmp_path):
+    network = awake(Finetuned)
+    before = as_arrays(network(batch()))
+    everything = sum(np.prod(v.shape) for v in network.encoder.trainable_variables)
+    adapt(network.encoder, rank=2)
+    trained = sum(np.prod(v.shape) for v in network.encoder.trainable_variables)
+    assert 0 < trained < 0.2 * everything
+    np.testing.assert_allclose(as_arrays(network(batch()))["category"], before["category"], atol=1e-5)
+    # Trained adapters survive in a network without any.
+    for variable in network.encoder.trainable_variables:
+        variable.assign(np.random.default_rng(2).normal(0, 0.2, variable.shape))
+    network.save_weights(tmp_path / "network.weights.h5")
+    plain = build(Finetuned, CONFIG)
+    plain.load_weights(tmp_path / "network.weights.h5")
+    np.testing.assert_allclose(
+        as_arrays(plain(batch()))["category"], as_arrays(network(batch()))["category"], atol=1e-4
+    )
+
+
+def test_large_holds_a_hundred_million_parameters_in_mixed_precision():
+    config = network_config("large", items=1000, categories=100)
+    of_a_block = 12 * config.width**2  # four projections of attention, and the feed-forward part of 8 D^2
+    assert config.layers * of_a_block >= 100_000_000
+    assert config.policy == "mixed_bfloat16"
+
+
+def test_mixed_precision_keeps_weights_and_outputs_in_float32():
+    network = build(Finetuned, replace(CONFIG, policy="mixed_bfloat16"))
+    assert {variable.dtype for variable in network.trainable_variables} == {"float32"}
+    assert keras.backend.standardize_dtype(network.encoder(batch()).dtype) == "bfloat16"
+    assert {np.asarray(value).dtype.name for value in network(batch()).values()} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"  # of everything else
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(SettingsInvalid, match=r"--preset must be one of tiny, base, large; received 'huge'"):
+        network_config("huge", 10, 10)
+    assert set(PRESETS) == {"tiny", "base", "large"}
+
+
+def test_jax_says_what_tensorflow_says(tmp_path):
+    network = awake(Finetuned)
+    network.save_weights(tmp_path / "network.weights.h5")
+    np.savez(tmp_path / "batch.npz", **batch())
+    code = f"""
+import numpy as np
+from tests.model.test_network import CONFIG
+from model.network import Finetuned, build
+import keras
+assert keras.backend.backend() == "jax"
+network = build(Finetuned, CONFIG)
+network.load_weights({str(tmp_path / "network.weights.h5")!r})
+out = network(dict(np.load({str(tmp_path / "batch.npz")!r})))
+np.savez({str(tmp_path / "out.npz")!r}, **{{name: np.asarray(value) for name, value in out.items()}})
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, value in np.load(tmp_path / "out.npz").items():
+        np.testing.assert_allclose(value, as_arrays(network(batch()))[name], rtol=1e-4, atol=1e-4, err_msg=name)

@@ -1,0 +1,89 @@
+"""Scoring by a real network in Spark's workers: what one process predicts, however the rows are cut."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from lake.schemas import INTERESTS
+from model import score
+from model.explain import explanation, in_words
+from tests.model.standin_artifact import CARD, KEY
+from tests.model.states import DAY, frame, state
+
+pytestmark = [pytest.mark.spark, pytest.mark.tf]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A small network with random weights, saved as an artifact."""
+    import keras
+
+    from model.artifact import Artifact
+    from model.network import Finetuned, NetworkConfig, Pretrained, build
+    from model.vocabulary import Vocabulary
+
+    keras.utils.set_random_seed(7)
+    items = Vocabulary("item_id", np.array([KEY["i1"], KEY["i2"]]), ["i1", "i2"], buckets=2)
+    categories = Vocabulary("category_id", np.array([KEY["a"], KEY["b"]]), ["a", "b"], buckets=1)
+    config = NetworkConfig(items.size, categories.size, events=4, profile=3, width=8, layers=1, hidden=(8,))
+    folder = str(tmp_path_factory.mktemp("artifact"))
+    networks = {"finetuned": build(Finetuned, config), "pretrained": build(Pretrained, config)}
+    Artifact(dict(CARD), config, items, categories, **networks).save(folder)
+    return folder
+
+
+def users(n):
+    """Make users of whom no two are alike, all sizes of sequences from none to longer than the network's among them."""
+    sequences = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")
+    good = state("u")
+    return [
+        state(
+            f"u{i:03}",
+            **{name: (good[name] * 3)[: i % 7] for name in sequences},
+            frequency=1 + i % 5,
+            tenure_seconds=i * DAY,
+        )
+        for i in range(n)
+    ]
+
+
+def batch(rows):
+    """Make an Arrow batch of states."""
+    return pa.RecordBatch.from_pylist(rows, to_arrow_schema(INTERESTS))
+
+
+def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, address):
+    rows = users(60)
+    rule = score.SegmentRule(new_days=30, new_events=5)
+
+    def scored(partitions):
+        cut = frame(spark, rows).repartition(partitions)
+        return sorted(score.predictions(cut, address, 1, rule).collect(), key=lambda row: row.user_id)
+
+    once, again, cut = scored(1), scored(1), scored(5)
+    assert [row.user_id for row in once] == [row["user_id"] for row in rows]
+    assert again == once
+    # Batches of a fixed size: what a row gets does not depend on its neighbours but for the last bits.
+    for one, other in zip(once, cut, strict=True):
+        assert one.category_ids == other.category_ids
+        assert one.item_ids == other.item_ids
+        assert one.segment == other.segment
+        for name in ("category_probabilities", "item_probabilities", "migration_probability", "surprise"):
+            assert other[name] == pytest.approx(one[name], abs=1e-6)
+
+    alone = score.predict_rows(score.load_artifact(address), 1, rule, batch(rows)).to_pylist()
+    for one, other in zip(once, alone, strict=True):
+        assert one.category_probabilities == pytest.approx(other["category_probabilities"], abs=1e-6)
+        assert one.churn_probability == pytest.approx(other["churn_probability"], abs=1e-6)
+        assert sum(one.category_probabilities) == pytest.approx(1, abs=1e-6)
+        assert set(one.item_ids) == {"i1", "i2"}
+        assert one.unseen_events == other["unseen_events"]
+
+
+def test_a_user_is_explained_by_the_real_network(address):
+    found = explanation(score.load_artifact(address), 1, score.SegmentRule(30, 5), batch([users(6)[5]]))
+    weights = [event.attention for event in found.events]
+    assert weights[-1] is None, "the oldest of five is further back than the four that this network sees"
+    assert sum(weights[:-1]) == pytest.approx(1, abs=1e-5)
+    assert "Expected of the next 28 days:" in in_words(found)

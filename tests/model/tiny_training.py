@@ -1,0 +1,83 @@
+"""The tiny task as a program: started on its own, by the launcher, and as one of its workers."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.launch import in_worker, launch, make_strategy
+
+MODULE = "tests.model.tiny_training"
+
+
+def main(argv: list[str]) -> None:
+    """Train on the files of a folder, and write what came out as one line of JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--launcher", default="process")
+    parser.add_argument("--checkpoint", default="checkpoint")
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--replicas", type=int, default=1, help="logical CPUs of a MirroredStrategy")
+    parser.add_argument("--jit", action="store_true")
+    parser.add_argument("--dies", default="", help="WORKER:BATCH, where a worker kills itself")
+    args = parser.parse_args(argv)
+    if args.workers > 1 and not in_worker():
+        launch(MODULE, argv, args.workers, args.launcher, timeout=300)
+        return
+
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    if args.replicas > 1:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(args.replicas)]
+        tf.config.set_logical_device_configuration(cpu, parts)
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(args.replicas)])
+    else:
+        strategy = make_strategy()
+    from model.loop import fit
+    from tests.model.tiny_rows import source
+    from tests.model.tiny_task import TinyTask, config
+
+    worker = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
+    if args.dies and int(args.dies.split(":")[0]) == worker:
+        die_at(int(args.dies.split(":")[1]))
+    files = sorted(str(path) for path in args.folder.glob("train/**/*.parquet"))
+    valid = sorted(str(path) for path in args.folder.glob("valid/**/*.parquet"))
+    result = fit(
+        lambda: TinyTask(args.dropout),
+        strategy,
+        source(files, shuffle_rows=64),
+        source(valid),
+        config(precision=args.precision, jit_compile=args.jit),
+        str(args.folder / args.checkpoint),
+    )
+    weights = [variable.numpy().tolist() for variable in result.task.model.trainable_variables]
+    said = {"worker": worker, "checksum": result.checksum, "history": result.history, "weights": weights}
+    sys.stdout.write("RESULT " + json.dumps(said | {"counts": [vars(counts) for counts in result.counts]}) + "\n")
+
+
+def die_at(batch: int) -> None:
+    """Kill this process, as nothing can be caught, when the reader of any epoch comes to that batch."""
+    from model.input import Epoch
+
+    alive = Epoch.batches
+
+    def batches(epoch: Epoch) -> Iterator[dict[str, Any]]:
+        for number, rows in enumerate(alive(epoch)):
+            if number == batch:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield rows
+
+    Epoch.batches = batches  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
