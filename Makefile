@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast check format up down bench lock java
+.PHONY: help setup demo test test-fast check format up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -23,7 +23,7 @@ help: ## Print this help
 setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when it is current)
 	@echo "Ready: $$($(BIN)/python --version) in $(VENV). Next: make demo"
 
-demo: java $(STAMP) ## Load a real shop log with Airflow and Spark, then backfill a week; prints one line a run
+demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, predict in the week that follows
 	@$(BIN)/python -m dags.local demo
 
 test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow scheduler included
@@ -47,6 +47,9 @@ up: java $(STAMP) ## Start Airflow with its UI and say how to log in
 
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/python -m dags.local down
+
+mlflow: $(STAMP) ## Open MLflow's UI on the runs and model versions; Ctrl-C stops it
+	@$(BIN)/python -m dags.local mlflow
 
 bench: java $(STAMP) ## Measure the daily pipeline on simulated events
 	@$(BIN)/python -m tests.bench.daily

@@ -1,4 +1,4 @@
-"""Airflow on this machine: `python -m dags.local up | down | status | demo`, for `make up` and its like.
+"""Airflow on this machine: `python -m dags.local up | down | status | demo | mlflow`, for `make up` and its like.
 
 Everything lies below `.meander/` (or MEANDER_HOME); MEANDER_LAKE and MEANDER_LANDING may lie elsewhere.
 """
@@ -10,21 +10,41 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dags.standalone import USER, LocalAirflow, LocalError
+from dags.evaluation import LOCAL_MLFLOW
+from dags.standalone import BIN, USER, LocalAirflow, LocalError
+from lake.settings import settings
 
-HISTORY = (date(2017, 1, 1), date(2017, 9, 30))
-WEEK = (date(2017, 10, 1), date(2017, 10, 7))
+HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
+WEEK = (date(2017, 12, 24), date(2017, 12, 30))
+SOURCE = "completejourney"
+# People buy groceries about once a week: within 7 days, the dominant category of 38 % of users is a tie of one or two
+# items, which nobody can predict. Within four weeks it is 28 %.
+HORIZON_DAYS = 28
 
 # History in quarters: few Spark jobs, and each fits a laptop. Interests of history only teach: weekly do.
 HISTORY_CONF = {"from": str(HISTORY[0]), "to": str(HISTORY[1]), "chunk_days": 91, "interests_every": 7}
+# The interval of model_weekly that ends with the history.
+LEARN_FROM = HISTORY[1] - timedelta(days=6)
+MODEL_CONF = {"preset": "tiny", "weeks": 40}
 # Two days at once: while one waits for Airflow or commits, the other computes.
 DAYS_AT_ONCE = 2
 
 DONE = {"success", "failed", "upstream_failed", "skipped", "removed"}
+# The steps that people wait for, and what they have done when they have succeeded.
+DONE_WORDS = {
+    "publish": "published",
+    "prepare": "has split the dates and made the vocabulary",
+    "pretrain": "has trained",
+    "finetune": "has trained",
+    "scratch": "has trained, for comparison",
+    "evaluate": "has judged",
+    "promote": "has made the candidate champion",
+}
+REFUSED = "skipped: the gate has refused"
 
 
 def say(text: str = "") -> None:
@@ -60,36 +80,82 @@ def status(local: LocalAirflow) -> None:
     say(f"Lake:       {local.environment['MEANDER_LAKE']}")
     source = local.environment.get("MEANDER_SOURCE", "canonical")
     say(f"Landing:    {local.environment['MEANDER_LANDING']}   source {source}")
+    say("MLflow:     make mlflow   (without Airflow)")
     say("Stop it:    make down")
 
 
 def demo(local: LocalAirflow) -> None:
-    """Load nine months of a real shop log with one DAG, backfill a week with the other, show the result."""
+    """Load a year of a real log, train and judge a model on it, predict in the week that follows; show the result."""
     began = time.monotonic()
-    local.settings["MEANDER_SOURCE"] = "completejourney"
+    local.settings |= {"MEANDER_SOURCE": SOURCE, "MEANDER_HORIZON_DAYS": str(HORIZON_DAYS)}
     local.stop()
-    say(f"1/4  Starting Airflow and Spark below {local.home}")
+    say(f"1/6  Starting Airflow and Spark below {local.home}")
     try:
         local.start()
-        say(f"2/4  Writing the log of {HISTORY[0]} to {WEEK[1]} as landing files")
+        say(f"2/6  Writing the log of {HISTORY[0]} to {WEEK[1]} as landing files")
         module(local, "jobs.export_completejourney", "--from", HISTORY[0], "--to", WEEK[1])
-        say(f"3/4  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
+        say(f"3/6  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
         run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
         local.airflow("dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF))
         follow(local, "behavior_history", {run_id})
-        say(f"4/4  behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
-        if any(backfill["completed_at"] is None for backfill in local.backfills("behavior_daily")):
-            say("     an earlier backfill was interrupted; Airflow ends that one first")
-        days = local.backfill("behavior_daily", *WEEK, at_once=DAYS_AT_ONCE, reprocess="completed")
-        follow(local, "behavior_daily", days)
-        say()
-        module(local, "dags.cli", "days", "--from", HISTORY[0], "--to", WEEK[1])
-        say()
+        say(f"4/6  model_weekly: as of {HISTORY[1]}")
+        # A backfill of the one week, and not a run by hand: that would take its week from the clock.
+        (learned,) = backfill(local, "model_weekly", LEARN_FROM, LEARN_FROM, conf=MODEL_CONF)
+        say(f"5/6  behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        backfill(local, "behavior_daily", *WEEK)
+        say(f"6/6  predict_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        backfill(local, "predict_daily", *WEEK, conf=choice(local.result("model_weekly", learned, "promote")))
+        show_result(local, f"model_weekly--{learned}")
         minutes = (time.monotonic() - began) / 60
         say(f"Done in {minutes:.1f} minutes. Airflow is stopped; `make up` opens it again on the same data:")
         status(local)
     finally:
         local.stop()
+
+
+def choice(decision: dict[str, Any]) -> dict[str, Any]:
+    """Return what predict_daily is told after `promote` has decided: no version, as long as there is a champion."""
+    if decision["champion"]:
+        return {"model_version": None}  # said, because a run that is run again keeps what it was told before
+    say(f"     there is no champion yet: the candidate, version {decision['version']}, shows what it would predict")
+    return {"model_version": decision["version"]}
+
+
+def backfill(local: LocalAirflow, dag_id: str, first: date, last: date, conf: dict[str, Any] | None = None) -> set[str]:
+    """Let Airflow backfill a DAG, follow it to its end, and return the ids of its runs."""
+    if any(open_one["completed_at"] is None for open_one in local.backfills(dag_id)):
+        say("     an earlier backfill was interrupted; Airflow ends that one first")
+    runs = local.backfill(dag_id, first, last, at_once=DAYS_AT_ONCE, reprocess="completed", conf=conf)
+    follow(local, dag_id, runs)
+    return runs
+
+
+def show_result(local: LocalAirflow, model_run: str) -> None:
+    """Show what the runs made: tables, the model and its judgement, predictions, one user explained."""
+    say()
+    module(local, "dags.cli", "days", "--from", HISTORY[0], "--to", WEEK[1])
+    module(local, "dags.cli", "model", "--run-id", model_run)
+    module(local, "dags.cli", "model")
+    module(local, "dags.cli", "predictions", "--from", WEEK[0], "--to", WEEK[1])
+    module(local, "dags.cli", "explain", "--day", WEEK[1])
+    say()
+
+
+def mlflow(local: LocalAirflow) -> None:
+    """Show MLflow's UI on the store beside the lake, until it is interrupted; Airflow need not run."""
+    known = local.state.get("settings", {}).get("MEANDER_LAKE", str(local.home / "lake"))
+    os.environ.setdefault("MEANDER_LAKE", known)
+    uri = settings().tracking_uri
+    if uri.startswith(("http://", "https://")):
+        say(f"MLflow:     {uri}")
+        return
+    host, port = LOCAL_MLFLOW.removeprefix("http://").split(":")
+    say(f"MLflow:     {LOCAL_MLFLOW}   store {uri}\nStop it:    Ctrl-C")
+    command = ["mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    local.home.mkdir(parents=True, exist_ok=True)
+    # What it leaves beside the store belongs to the other things of this folder.
+    subprocess.run([str(BIN / command[0]), *command[1:]], env={**os.environ, **quiet}, cwd=local.home, check=True)
 
 
 def follow(local: LocalAirflow, dag_id: str, waiting: set[str]) -> None:
@@ -116,12 +182,18 @@ def follow(local: LocalAirflow, dag_id: str, waiting: set[str]) -> None:
 
 
 def show(run: dict[str, Any], task: dict[str, Any], seconds: float) -> None:
-    """Print a published table, or a task that failed."""
-    if task["task_id"].endswith(".publish") or task["state"] == "failed":
-        day = (run["data_interval_start"] or "")[:10]
-        chunk = task["rendered_map_index"] or day
-        what = "published" if task["state"] == "success" else f"{task['task_id'].split('.')[-1]} {task['state']}"
-        say(f"     {seconds:4.0f} s  {chunk:12} {task['task_id'].split('.')[0]:10} {what}")
+    """Print a published table, a step of the model, or a task that failed."""
+    group, _, step = task["task_id"].rpartition(".")
+    what = {
+        "success": DONE_WORDS.get(step, ""),
+        "failed": f"{step} failed" if group else "failed",
+        "skipped": REFUSED,
+    }.get(task["state"], "")
+    if what:
+        # The last day of the interval: the day of a daily run, the as-of date of a weekly one.
+        end = run["data_interval_end"]
+        day = str(datetime.fromisoformat(end).date() - timedelta(days=1)) if end else ""
+        say(f"     {seconds:4.0f} s  {task['rendered_map_index'] or day:12} {group or step:11} {what}")
 
 
 def explain(local: LocalAirflow, dag_id: str, run_id: str) -> None:
@@ -144,14 +216,16 @@ def module(local: LocalAirflow, name: str, *arguments: object) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="dags.local", description="Airflow and Spark on this machine.")
-    parser.add_argument("command", choices=["up", "down", "status", "demo"])
+    parser.add_argument("command", choices=["up", "down", "status", "demo", "mlflow"])
     parser.add_argument("--port", type=int, default=0, help="of the UI; default: the last one, 8080 or a free one")
     args = parser.parse_args(argv)
     local = LocalAirflow(Path(os.environ.get("MEANDER_HOME", ".meander")).resolve(), {}, args.port)
     # A stopped demo stops what it started: without this, a polite kill would skip every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        {"up": up, "down": down, "status": status, "demo": demo}[args.command](local)
+        {"up": up, "down": down, "status": status, "demo": demo, "mlflow": mlflow}[args.command](local)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except LocalError as error:
         sys.exit(f"\n{error}")
     except subprocess.CalledProcessError as error:

@@ -1,16 +1,28 @@
-"""The operators of our DAGs: wait, run a Spark job, publish; they show in Airflow's UI what people need."""
+"""The operators of our DAGs: wait, run a Spark job or a training, publish, promote; and their buttons."""
 
+import json
+import os
 import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-TABLES = ("quarantine", "events", "sessions", "interests")
+from dags.process import end_politely, process_group, without_airflow
+
+TABLES = ("quarantine", "events", "sessions", "interests", "examples", "predictions")
 ASSETS = {table: Asset(name=table, uri=f"meander://lake/{table}") for table in TABLES}
+CHAMPION = Asset(name="champion", uri="meander://model/champion")
 
 CONF = {
     # Retries belong to Airflow alone: with YARN's own two attempts on top, a broken job would run six times.
@@ -40,12 +52,61 @@ class DataDocs(BaseOperatorLink):
         return verdict.docs if verdict else ""
 
 
+class EvaluationReport(BaseOperatorLink):
+    """The button on a task that opens what its run's model was found to be worth."""
+
+    name = "Evaluation report"
+    xcom_key = "evaluation_report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address under which dags/plugin.py shows the report, once there is one."""
+        from dags.evaluation import Evaluation
+
+        return Evaluation.of(operator.run).report_link
+
+
+class MlflowRuns(BaseOperatorLink):
+    """The button on a task that opens its run in MLflow: parameters, curves, table versions, plots."""
+
+    name = "MLflow"
+    xcom_key = "mlflow"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address in MLflow's UI, once there is an evaluation; asking MLflow takes seconds."""
+        from dags.evaluation import Evaluation, mlflow_link
+
+        return mlflow_link(operator.run) if Evaluation.of(operator.run).decision else ""
+
+
+def source_file(module: str) -> str:
+    """Return the file of a module, without importing anything: the DAG processor must not load an engine."""
+    package, *rest = module.split(".")
+    return str(Path(find_spec(package).submodule_search_locations[0], *rest).with_suffix(".py"))
+
+
+def without_blanks(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments that say something: a flag that a run does not use renders to nothing.
+
+    >>> without_blanks(["--run-id", "r", ""])
+    ['--run-id', 'r']
+    """
+    return [part for part in arguments if part]
+
+
+# Other publishes kept winning, or a machine was lost: the next try may well succeed.
+MAY_PASS = {"commit-contended", "worker-failed"}
+
+
 def fail_for_good(error: Exception) -> None:
     """Raise what Airflow does not retry when `error` names a section of the runbook: that needs a person."""
-    found = re.findall(r".*\[docs/runbook\.md#([a-z-]+)\]", str(error))
-    if found and found[-1] != "commit-contended":  # other publishes kept winning: the next try may well succeed
-        said = [line for line in str(error).splitlines() if "[docs/runbook.md#" in line]
-        raise AirflowFailException(said[-1]) from error
+    named = [
+        line
+        for line in str(error).splitlines()
+        for section in re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", line)
+        if section not in MAY_PASS
+    ]
+    if named:
+        raise AirflowFailException(named[-1].strip()) from error
 
 
 class WaitForLanding(BaseSensorOperator):
@@ -62,6 +123,24 @@ class WaitForLanding(BaseSensorOperator):
         from lake.landing import has_landed
 
         return has_landed(date.fromisoformat(self.day))
+
+
+class WaitForPublished(BaseSensorOperator):
+    """Wait until a table's partition of a day is published: by time and not by asset, so that it can be backfilled."""
+
+    template_fields = ("day",)
+
+    def __init__(self, *, table: str, day: str, **kwargs: Any):
+        super().__init__(mode="reschedule", poke_interval=timedelta(minutes=1), **kwargs)
+        self.table = table
+        self.day = day
+
+    def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
+        from lake.table import Table
+
+        published = Table.find(self.table)
+        # Not the rows: a day without any counts as well, once a run has published that.
+        return published is not None and published.basis(date.fromisoformat(self.day)) is not None
 
 
 class WaitForEarlierDays(BaseSensorOperator):
@@ -112,7 +191,7 @@ class SparkJob(SparkSubmitOperator):
     def __init__(self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any):
         super().__init__(
             # The installed file: spark-submit wants a path. On a cluster, the same image holds the same path.
-            application=find_spec(module).origin,
+            application=source_file(module),
             application_args=[*arguments, "--run-id", run],
             conn_id="spark_default",
             name=f"meander {module}",
@@ -126,11 +205,108 @@ class SparkJob(SparkSubmitOperator):
         self.operator_extra_links = tuple(DataDocs(table) for table in docs)
 
     def execute(self, context: Any) -> None:
+        self.application_args = without_blanks(self.application_args)
         try:
             super().execute(context)
         except AirflowException as error:
             fail_for_good(error)
             raise
+
+
+class ModelJob(BaseOperator):
+    """Run one of our modules as a plain process: what trains or judges a model brings its own workers, if any.
+
+    The process gets our settings and nothing of Airflow's. Its output is the task's log, and it ends with the task. If
+    the last thing it prints is a JSON object, that is the task's result.
+    """
+
+    template_fields = ("arguments", "run")
+    # An error and what led to it; a training may log for hours.
+    REMEMBERED = 500
+
+    def __init__(self, *, module: str, arguments: list[str], run: str, pool: str = "train", **kwargs: Any):
+        super().__init__(pool=pool, **kwargs)
+        self.module = module
+        self.arguments = [*arguments, "--run-id", run]
+        self.run = run
+        self.leader: subprocess.Popen[str] | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What is run, once templates are rendered."""
+        return [sys.executable, "-m", self.module, *without_blanks(self.arguments)]
+
+    def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature
+        self.log.info("running %s", shlex.join(self.command))
+        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"}  # people watch the log grow
+        said: deque[str] = deque(maxlen=self.REMEMBERED)
+        with process_group(self.command, environment) as self.leader:
+            for line in self.leader.stdout:
+                said.append(line.rstrip())
+                self.log.info("%s", said[-1])
+        code = self.leader.returncode
+        if code > 0:  # who is killed has said nothing about it
+            fail_for_good(AirflowException("\n".join(said)))
+        if code:
+            last = said[-1] if said else "nothing"
+            raise AirflowException(f"{self.module} {ended(code)}; it said last: {last}")
+        return result(said)
+
+    def on_kill(self) -> None:
+        if self.leader:
+            end_politely(self.leader)
+
+
+def ended(code: int) -> str:
+    """Say in words how a process ended.
+
+    >>> ended(2), ended(-9)
+    ('ended with exit code 2', 'was ended by SIGKILL (often: the memory was used up)')
+    """
+    if code > 0:
+        return f"ended with exit code {code}"
+    often = " (often: the memory was used up)" if code == -signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{often}"
+
+
+def result(lines: Iterable[str]) -> dict[str, Any] | None:
+    """Return the last JSON object among the lines, if there is one; libraries may say something after it.
+
+    >>> result(["loading", '{"promoted": true}', "bye"]), result(["bye"])
+    ({'promoted': True}, None)
+    """
+    for line in reversed(list(lines)):
+        if line.startswith("{"):
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+    return None
+
+
+class Promote(ModelJob):
+    """Let the gate decide; a champion that stays makes the task *skipped*, so that everybody sees it, and says why.
+
+    Nothing has failed then, and nobody has to act: predictions go on with the champion that there is.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(module="model.promote", arguments=[], pool="default_pool", outlets=[CHAMPION], **kwargs)
+        self.operator_extra_links = (EvaluationReport(), MlflowRuns())
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        decision = super().execute(context)
+        if decision is None:
+            raise AirflowException(f"{self.module} did not print its decision")
+        why, champion = "; ".join(decision["reasons"]), decision["champion"]
+        if not decision["promoted"]:
+            # A skipped task has no return value of its own.
+            context["ti"].xcom_push("return_value", decision)
+            stays = f"champion stays version {champion}" if champion else "there is no champion"
+            raise AirflowSkipException(f"the gate has refused version {decision['version']}, {stays}: {why}")
+        self.log.info("version %s passed the gate, champion is version %s: %s", decision["version"], champion, why)
+        context["outlet_events"][CHAMPION].extra = {"run_id": self.run, **decision}
+        return decision
 
 
 class Publish(BaseOperator):

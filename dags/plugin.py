@@ -1,4 +1,4 @@
-"""Airflow's web server also shows the data docs: every audit's page, to whoever is logged in to Airflow."""
+"""Airflow's web server also shows our pages to whoever is logged in: data docs, evaluations, what the gate decided."""
 
 from html import escape
 from typing import Annotated, Any, ClassVar
@@ -8,10 +8,10 @@ from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
+from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
 from lake import storage
 from lake.settings import settings
 
-PREFIX = "/meander"
 NEWEST = 200
 
 # Pages quote rows of the log, which anyone may have written. In a sandbox without `allow-same-origin`, a
@@ -20,6 +20,17 @@ HEADERS = {
     "Content-Security-Policy": "sandbox allow-scripts allow-popups",
     "X-Content-Type-Options": "nosniff",
 }
+# Pages that are made here hold no script, and nothing that is not escaped. Airflow shows them in a frame, and from
+# a page without an origin, the browser would follow their links without the login.
+OWN_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin allow-popups",
+}
+STYLE = """<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; max-width: 70em; color-scheme: light dark }
+table { border-collapse: collapse } th, td { padding: .3em .8em; text-align: right; border-bottom: 1px solid #8884 }
+th:first-child, td:first-child { text-align: left }
+</style>"""
 
 # One path segment that is no way out of the folder: no slash, no leading dot.
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
@@ -36,7 +47,7 @@ def index() -> HTMLResponse:
     newest = sorted(found.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
     pages = ["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest]
     items = "".join(f'<li><a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a></li>' for page in pages)
-    return HTMLResponse(f"<title>Data docs</title><h1>Data docs</h1><ul>{items}</ul>", headers=HEADERS)
+    return HTMLResponse(f"{STYLE}<title>Data docs</title><h1>Data docs</h1><ul>{items}</ul>", headers=OWN_HEADERS)
 
 
 @app.get("/data-docs/{run}/{page}", response_class=HTMLResponse)
@@ -48,11 +59,43 @@ def data_docs(run: Name, page: Name) -> HTMLResponse:
     return HTMLResponse(fs.cat_file(path), headers=HEADERS)
 
 
+@app.get("/models/{run}/evaluation/report.html", response_class=HTMLResponse)
+def report(run: Name) -> HTMLResponse:
+    """Return the evaluation report of one run of model_weekly."""
+    fs, path = storage.filesystem(Evaluation(run).report)
+    if not fs.isfile(path):
+        raise HTTPException(404, f"there is no evaluation of {run}; it may have been removed with its run")
+    return HTMLResponse(fs.cat_file(path), headers=HEADERS)
+
+
+@app.get("/model/", response_class=HTMLResponse)
+def model(run: str) -> HTMLResponse:
+    """Say what the gate decided about the model of a DAG run, and why: the tab *Model* of the run."""
+    evaluation = Evaluation.of(run)
+    decision = evaluation.decision
+    if decision is None:
+        said = "<p>This run has no evaluation (yet). Runs of <code>model_weekly</code> have one once it has ended.</p>"
+        return HTMLResponse(f"{STYLE}<title>Model</title>{said}", headers=OWN_HEADERS)
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in decision["reasons"])
+    heads = "".join(f"<th>{escape(heading)}</th>" for heading, *_ in COLUMNS)
+    rows = "".join(
+        f"<tr><td>{escape(method)}</td>{''.join(f'<td>{number(value)}</td>' for value in values)}</tr>"
+        for method, values in evaluation.rows()
+    )
+    # Relative, so that it holds under any address that Airflow has.
+    link = f"../models/{evaluation.slug}/evaluation/report.html"
+    page = f"""{STYLE}<title>Model</title><h1>{escape(verdict(decision))}</h1><ul>{reasons}</ul>
+<p><a href="{escape(link)}">The whole report</a></p><table><tr><th>method</th>{heads}</tr>{rows}</table>"""
+    return HTMLResponse(page, headers=OWN_HEADERS)
+
+
 class MeanderPlugin(AirflowPlugin):
     """What Airflow finds under the entry point `airflow.plugins`."""
 
     name = "meander"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": PREFIX, "name": "Meander"}]
     external_views: ClassVar[list[dict[str, Any]]] = [
-        {"name": "Data docs", "href": f"{PREFIX}/data-docs/", "destination": "nav", "category": "browse"}
+        {"name": "Data docs", "href": f"{PREFIX}/data-docs/", "destination": "nav", "category": "browse"},
+        # A tab of every DAG run: Airflow lets no task write a note on its run.
+        {"name": "Model", "href": f"{PREFIX}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
     ]

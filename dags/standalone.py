@@ -120,7 +120,7 @@ class LocalAirflow:
     # --- start and stop ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start both, wait until they are ready, and make the pool.
+        """Start both, wait until they are ready, and make the pools.
 
         Raises:
             LocalError: one of them did not come up.
@@ -146,14 +146,15 @@ class LocalAirflow:
         except BaseException:
             self.stop()
             raise
-        pool = {
-            "name": "spark",
-            "slots": self.spark_slots,
-            "description": "Spark tasks at once on this machine",
-            "include_deferred": False,
-        }
+        self.make_pool("spark", self.spark_slots, "Spark tasks at once on this machine")
+        # A training takes all cores, or all GPUs; two would only get in each other's way.
+        self.make_pool("train", 1, "Trainings at once on this machine")
+
+    def make_pool(self, name: str, slots: int, description: str) -> None:
+        """Make a pool, or bring one that is there already up to date."""
+        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         if self.api("POST", "pools", expect=(201, 409), json=pool).get("name") is None:
-            self.api("PATCH", "pools/spark", json=pool)  # it was there already
+            self.api("PATCH", f"pools/{name}", json=pool)
 
     def spark_command(self) -> list[str]:
         conf = {
@@ -242,22 +243,26 @@ class LocalAirflow:
             raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
         return done.stdout
 
-    def backfill(self, dag_id: str, first: date, last: date, at_once: int, reprocess: str) -> set[str]:
+    def backfill(
+        self, dag_id: str, first: date, last: date, at_once: int, reprocess: str, conf: dict[str, Any] | None = None
+    ) -> set[str]:
         """Let Airflow backfill a DAG, and return the ids of the runs that it has queued.
 
         Args:
             dag_id: a DAG with a schedule.
-            first: the first day.
-            last: the last day, included.
+            first: the first day on which an interval begins.
+            last: the last such day, included.
             at_once: how many days may run at the same time.
             reprocess: which days that have a run already are run again: none, failed or completed.
+            conf: the runs' parameters that differ from the form's.
         """
         # One at a time is all that Airflow takes for a DAG, and it closes an ended one within half a minute.
         while any(b["completed_at"] is None for b in self.backfills(dag_id)):
             time.sleep(1)
         dates = ("--from-date", str(first), "--to-date", str(last))
         how = ("--max-active-runs", str(at_once), "--reprocess-behavior", reprocess)
-        self.airflow("backfill", "create", "--dag-id", dag_id, *dates, *how)
+        what = ("--dag-run-conf", json.dumps(conf)) if conf else ()
+        self.airflow("backfill", "create", "--dag-id", dag_id, *dates, *how, *what)
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
         return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
 
@@ -293,7 +298,7 @@ class LocalAirflow:
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
     def dags_parsed(self) -> bool:
-        return self.api("GET", "dags")["total_entries"] >= 2
+        return self.api("GET", "dags")["total_entries"] >= 4
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the DAG's runs, by the day they process."""
@@ -304,6 +309,11 @@ class LocalAirflow:
         """Return the task instances of a run."""
         path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances"
         return self.api("GET", path, params={"limit": 1000})["task_instances"]
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task of a run has returned."""
+        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances/{task_id}"
+        return self.api("GET", f"{path}/xcomEntries/return_value")["value"]
 
     def log_lines(self, task: dict[str, Any]) -> Iterator[str]:
         """Return the log of a task's last try as readable lines."""

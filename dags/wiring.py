@@ -10,11 +10,33 @@ from dags.operators import ASSETS, Publish, SparkJob
 
 DAY = "{{ data_interval_start | ds }}"
 RUN = "{{ run_id }}"
+# Airflow gives runs of two DAGs for one date the same id.
+RUN_OF_DAG = "{{ dag.dag_id }}--{{ run_id }}"
 
 # The job that stages a group's tables, and those tables in the order in which they are published: whoever
 # sees the events of a landing day can also see what was rejected from it.
-JOBS = {"events": "jobs.ingest", "sessions": "jobs.sessionize", "interests": "jobs.interests"}
-TABLES = {"events": ("quarantine", "events"), "sessions": ("sessions",), "interests": ("interests",)}
+JOBS = {
+    "events": "jobs.ingest",
+    "sessions": "jobs.sessionize",
+    "interests": "jobs.interests",
+    "examples": "jobs.examples",
+    "predictions": "model.score",
+}
+TABLES = {
+    "events": ("quarantine", "events"),
+    "sessions": ("sessions",),
+    "interests": ("interests",),
+    "examples": ("examples",),
+    "predictions": ("predictions",),
+}
+# What a job reads, for the graph of assets.
+READS = {
+    "events": (),
+    "sessions": ("events",),
+    "interests": ("events",),
+    "examples": ("interests", "events"),
+    "predictions": ("interests",),
+}
 
 # Arguments of every @dag; each DAG states only what differs.
 HOUSE = {
@@ -35,13 +57,13 @@ def stage_audit_publish(table: str, span: list[Any], run: Any = RUN, flags: Sequ
     """Make the three tasks that every table has, inside the task group that carries the table's name.
 
     Args:
-        table: names the group: events (with quarantine), sessions or interests.
+        table: names the group, a key of JOBS; events bring quarantine with them.
         span: the days to run, as flags of the job.
         run: unique for this span: what a run staged is kept under (run, table).
         flags: more flags of the job.
     """
     tables = TABLES[table]
-    inlets = [] if table == "events" else [ASSETS["events"]]
+    inlets = [ASSETS[name] for name in READS[table]]
     named = [part for name in tables for part in ("--table", name)]
 
     stage = SparkJob(task_id="stage", module=JOBS[table], arguments=[*span, *flags], run=run, inlets=inlets)

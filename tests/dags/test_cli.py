@@ -1,12 +1,20 @@
 """The `meander` command: days run from a shell, and what a person or a machine can ask afterwards."""
 
 import json
+from dataclasses import asdict, replace
+from datetime import date
 
 import pytest
 from typer.testing import CliRunner
 
 from dags.cli import app, main
+from dags.evaluation import Evaluation
+from lake import storage
 from lake.errors import MeanderError
+from lake.publish import publish
+from lake.staging import run_folder
+from tests.lake.stagings import audit, stage_files
+from tests.model.standin_artifact import CARD, save
 
 DAYS = ["--from", "2025-01-01", "--to", "2025-01-02"]
 
@@ -61,6 +69,10 @@ def test_daily_runs_each_day_and_the_questions_after_it_are_answered(spark, two_
         (["show", "events"], "events has no published version"),
         (["daily", "--from", "2025-01-02", "--to", "2025-01-01"], "received 2025-01-02 and 2025-01-01"),
         (["daily"], "needs --from D1 --to D2"),
+        (["model", "--run-id", "r"], "run 'r' has no evaluation: .*/_models/r/evaluation has no decision.json"),
+        (["predictions"], "predictions has no published version"),
+        (["explain", "ann"], "interests has no published version"),
+        (["explain"], "predictions has no published version"),
     ],
 )
 def test_what_cannot_be_done_is_said(lake, args, said):
@@ -100,3 +112,84 @@ def test_an_invalid_setting_is_named_with_what_was_received(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_SESSION_GAP_MINUTES", "soon")
     with pytest.raises(MeanderError, match="MEANDER_SESSION_GAP_MINUTES='soon'"):
         invoke("settings")
+
+
+# --- the model ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow asks SQLAlchemy for it
+def test_the_versions_of_the_model_are_listed_with_when_they_were_champion(lake):
+    from model import registry
+
+    assert "no version of the model is registered yet" in invoke("model").stdout
+    for run in ("first", "second"):
+        with registry.start_run(run, "evaluate") as tracked:
+            registry.set_candidate(registry.register(save(lake / run, name=run), {**CARD, "name": run}, tracked))
+    registry.promote(1, date(2025, 1, 7))
+    first, second = json.loads(invoke("model", "--json").stdout)
+    assert (first["version"], first["alias"], first["champion since"], first["run"]) == (
+        1, "champion", ["2025-01-07"], "first",
+    )  # fmt: skip
+    assert (second["version"], second["alias"], second["champion since"]) == (2, "candidate", [])
+    assert "2025-01-07" in invoke("model").stdout
+
+
+@pytest.mark.usefixtures("lake")
+def test_the_evaluation_of_a_training_is_shown_with_the_word_of_the_gate():
+    evaluation = Evaluation.of("model_weekly--r")
+    values = {"meander": {"all": 0.6186, "migrated": 0.5}, "last category": {"all": 0.4, "migrated": float("nan")}}
+    metrics = [
+        {"method": method, "task": "next_category", "metric": "recall@5", "slice": name, "value": value}
+        for method, by_slice in values.items()
+        for name, value in by_slice.items()
+    ]
+    decision = {"promote": True, "reasons": ["better than [all] baselines"]}
+    storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
+    storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)
+    said = invoke("model", "--run-id", "model_weekly--r").stdout
+    rows = {line.split("  ")[1].strip(): line.split() for line in said.splitlines() if "0." in line}
+    assert rows["meander"][1:] == ["0.619", "0.500", "-", "-", "-", "-", "-"]
+    assert rows["last category"][2:] == ["0.400", "-", "-", "-", "-", "-", "-"]
+    assert "becomes champion" in said
+    assert "better than [all] baselines" in said
+    assert f"report: {evaluation.report}" in said
+    assert json.loads(invoke("model", "--run-id", "model_weekly--r", "--json").stdout)["decision"] == decision
+
+
+def predicted(day, run_id, version, *users):
+    """Publish predictions of a day, as model.score stages them."""
+    rows = [
+        {"user_id": user, "model_version": version, "segment": segment, "migration_probability": migrates, "dt": day}
+        for user, segment, migrates in users
+    ]
+    staged = stage_files("predictions", run_id, rows, owns=[day], basis=version, audited="")
+    staged = replace(staged, counts={"model_version": version, "events": 10, "unseen_events": 1})
+    storage.write_json(storage.join(run_folder(run_id), "predictions.json"), asdict(staged))
+    audit(staged, "warned")
+    publish("predictions", run_id)
+
+
+@pytest.mark.usefixtures("lake")
+def test_published_predictions_are_counted_by_day_and_name_the_version_behind_them():
+    users = [("ann", "stable", 0.9), ("bob", "migrating", 0.7), ("cem", "migrating", 0.8)]
+    predicted(date(2025, 1, 1), "a", 2, *users)
+    predicted(date(2025, 1, 2), "b", 2, *users)
+    predicted(date(2025, 1, 2), "c", 3, *users[:2])
+    predicted(date(2025, 1, 2), "late", 1, *users)  # refused: it was staged from something older
+    found = json.loads(invoke("predictions", "--json").stdout)
+    assert [list(entry.values()) for entry in found] == [
+        ["2025-01-01", 3, 2, 10, 1, "warned"],
+        ["2025-01-02", 2, 3, 10, 1, "warned"],
+    ]
+    assert "2025-01-01" not in invoke("predictions", "--from", "2025-01-02").stdout
+
+
+@pytest.mark.usefixtures("lake")
+def test_who_is_explained_by_default_is_likely_to_migrate():
+    predicted(date(2025, 1, 1), "a", 2, ("ann", "stable", 0.9), ("bob", "migrating", 0.7), ("cem", "migrating", 0.8))
+    stage_files("interests", "i", [], owns=[date(2025, 1, 1)], basis=1)
+    publish("interests", "i")
+    with pytest.raises(MeanderError, match="user 'cem' has no state at 2025-01-01"):
+        invoke("explain")
+    with pytest.raises(MeanderError, match="user 'dan' has no state at 2025-01-01"):
+        invoke("explain", "dan", "--day", "2025-01-01")

@@ -1,12 +1,15 @@
 """Every DAG parses, keeps the house rules, and submits exactly the commands on file."""
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, ParamValidationError
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,26 +17,54 @@ from jinja2 import UndefinedError
 
 import lake.publish
 from dags.behavior_history import cut
-from dags.operators import ASSETS, DataDocs, Publish, SparkJob, WaitForEarlierDays, fail_for_good
-from lake.errors import AuditFailed, CommitContended, PublishRefused
+from dags.operators import ASSETS, DataDocs, ModelJob, Publish, SparkJob, WaitForEarlierDays, without_blanks
+from dags.wiring import TABLES
 from lake.staging import Verdict, write_verdict
 
 REPO = Path(__file__).resolve().parents[2]
 BAG = DagBag(dag_folder=REPO / "dags")
 TASKS = [task for dag in BAG.dags.values() for task in dag.tasks]
-GROUPS = [f"{table}.{step}" for table in ("events", "sessions", "interests") for step in ("stage", "audit", "publish")]
+# Which tables each DAG makes.
+MAKES = {
+    "behavior_daily": ("events", "sessions", "interests"),
+    "behavior_history": ("events", "sessions", "interests"),
+    "model_weekly": ("examples",),
+    "predict_daily": ("predictions",),
+}
+MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "promote")
 
 
 def name(task):
     return f"{task.dag_id}.{task.task_id}"
 
 
+def groups(dag_id, *steps):
+    return [f"{table}.{step}" for table in MAKES[dag_id] for step in steps or ("stage", "audit", "publish")]
+
+
 def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
     assert BAG.import_errors == {}
-    assert {dag_id: sorted(dag.task_ids) for dag_id, dag in BAG.dags.items()} == {
-        "behavior_daily": sorted([*GROUPS, "wait_for_landing", "wait_for_earlier_days"]),
-        "behavior_history": sorted([*GROUPS, "split"]),
+    others = {
+        "behavior_daily": ["wait_for_landing", "wait_for_earlier_days"],
+        "behavior_history": ["split"],
+        "model_weekly": ["wait_for_events", *MODEL_STEPS],
+        "predict_daily": ["wait_for_interests"],
     }
+    assert {dag_id: set(dag.task_ids) for dag_id, dag in BAG.dags.items()} == {
+        dag_id: {*groups(dag_id), *others[dag_id]} for dag_id in MAKES
+    }
+
+
+def test_the_dag_processor_loads_no_engine_and_nothing_of_the_model():
+    check = f"""
+import sys
+from airflow.dag_processing.dagbag import DagBag
+assert len(DagBag(dag_folder={str(REPO / "dags")!r}).dags) == {len(MAKES)}
+loaded = {{name.split(".")[0] for name in sys.modules}} & {{"model", "tensorflow", "keras", "mlflow", "jobs"}}
+assert not loaded, loaded
+"""
+    ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
@@ -44,38 +75,79 @@ def test_house_rules(dag):
     assert dag.start_date.year < 2010, "Airflow backfills no day before the start date"
     assert all(task.owner == "meander" and task.retries == 2 for task in dag.tasks)
     assert all(task.pool == "spark" for task in dag.tasks if isinstance(task, SparkJob))
+    trainings = {task.task_id for task in dag.tasks if task.pool == "train"}
+    assert trainings == {t for t in dag.task_ids if t in ("pretrain", "finetune", "scratch", "evaluate")}
 
 
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
-def test_nothing_is_published_unaudited_and_features_follow_published_events(dag):
-    upstream = {task.task_id: task.upstream_task_ids - {"split", "wait_for_landing"} for task in dag.tasks}
-    waits = {"wait_for_earlier_days"} & upstream.keys()
-    for table in ("events", "sessions", "interests"):
+def test_nothing_is_published_unaudited(dag):
+    upstream = {task.task_id: task.upstream_task_ids - {"split"} for task in dag.tasks}
+    for table in MAKES[dag.dag_id]:
         assert upstream[f"{table}.publish"] == {f"{table}.audit"}
         assert upstream[f"{table}.audit"] == {f"{table}.stage"}
+
+
+@pytest.mark.parametrize("dag_id", ["behavior_daily", "behavior_history"])
+def test_features_follow_published_events(dag_id):
+    dag = BAG.dags[dag_id]
+    upstream = {task.task_id: task.upstream_task_ids - {"split", "wait_for_landing"} for task in dag.tasks}
+    waits = {"wait_for_earlier_days"} & upstream.keys()
     assert upstream["sessions.stage"] == {"events.publish"}
     assert upstream["interests.stage"] == (waits or {"events.publish"})
     assert all(upstream[wait] == {"events.publish"} for wait in waits)
 
 
+def test_a_model_is_judged_beside_one_from_scratch_before_it_is_promoted():
+    upstream = {task.task_id: task.upstream_task_ids for task in BAG.dags["model_weekly"].tasks}
+    assert upstream["examples.stage"] == {"wait_for_events"}
+    assert {step: upstream[step] for step in MODEL_STEPS} == {
+        "prepare": {"examples.publish"},
+        "pretrain": {"prepare"},
+        "finetune": {"pretrain"},
+        "scratch": {"prepare"},
+        "evaluate": {"finetune", "scratch"},
+        "promote": {"evaluate"},
+    }
+    assert BAG.dags["model_weekly"].max_active_runs == 1
+
+
+def test_predictions_follow_published_interests():
+    upstream = {task.task_id: task.upstream_task_ids for task in BAG.dags["predict_daily"].tasks}
+    assert upstream["predictions.stage"] == {"wait_for_interests"}
+    assert BAG.dags["predict_daily"].max_active_runs == 2
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, SparkJob | ModelJob)], ids=name)
+def test_the_module_that_a_task_runs_exists(task):
+    file = Path(task.application) if isinstance(task, SparkJob) else REPO / f"{task.module.replace('.', '/')}.py"
+    assert file.is_file()
+
+
 def test_a_run_processes_the_utc_day_that_has_just_ended():
-    timetable = BAG.dags["behavior_daily"].timetable
-    assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
+    for dag_id in ("behavior_daily", "predict_daily", "model_weekly"):
+        timetable = BAG.dags[dag_id].timetable
+        assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
 
 
-def render(task):
+def render(task, **params):
     """Render a task's templates; what a mapped task gets from its chunk stays a name in angle brackets."""
     ready = task.prepare_for_execution()
     if hasattr(ready, "application_args"):
         chunk = {id(part): f"<{part._key}>" for part in (*ready.application_args, ready.run) if hasattr(part, "_key")}
         ready.application_args = [chunk.get(id(part), part) for part in ready.application_args]
         ready.run = chunk.get(id(ready.run), ready.run)
+    dag = BAG.dags[task.dag_id]
+    defaults = {key: None if key in ("from", "to") else value for key, value in dag.params.dump().items()}
     ready.render_template_fields(
         {
-            "data_interval_start": datetime(2025, 3, 9, tzinfo=UTC),
+            "data_interval_start": pendulum.datetime(2025, 3, 9),
+            # Sunday to Sunday, or one day.
+            "data_interval_end": pendulum.datetime(2025, 3, 16 if task.dag_id == "model_weekly" else 10),
             "run_id": "golden",
-            "params": {"interests_every": 7},
+            "params": {**defaults, **params},
             "task": ready,
+            "dag": dag,
+            **(dag.user_defined_macros or {}),
         }
     )
     return ready
@@ -83,16 +155,45 @@ def render(task):
 
 @pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, SparkJob)], ids=name)
 def test_the_command_submitted(task, golden):
-    rendered = render(task)
+    rendered = render(task, interests_every=7) if task.dag_id == "behavior_history" else render(task)
     golden(
         f"{name(task)}.json",
         {
             "application": str(Path(rendered.application).relative_to(REPO)),
-            "args": rendered.application_args,
+            "args": without_blanks(rendered.application_args),
             "conf": rendered.conf,
             "name": rendered.name,
         },
     )
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, ModelJob)], ids=name)
+def test_the_command_of_a_training(task, golden):
+    python, *command = render(task).command
+    assert python == sys.executable
+    golden(f"{name(task)}.json", {"command": command})
+
+
+def arguments(task_id, dag_id="model_weekly", **params):
+    rendered = render(BAG.dags[dag_id].get_task(task_id), **params)
+    return without_blanks(rendered.application_args if isinstance(rendered, SparkJob) else rendered.arguments)
+
+
+def test_what_the_form_says_reaches_the_commands():
+    assert "--cold" in arguments("prepare", cold=True)
+    said = arguments("pretrain", preset="tiny", epochs=1, workers=2, launcher="spark")
+    assert said[:-2] == ["--preset", "tiny", "--epochs=1", "--workers", "2", "--launcher", "spark"]
+    assert arguments("finetune", adapter="lora")[:4] == ["--start", "pretrained", "--adapter", "lora"]
+    assert "lora" not in arguments("scratch", adapter="lora"), "there is nothing to adapt"
+    assert arguments("predictions.stage", "predict_daily", model_version=3)[2] == "--model-version=3"
+    assert len(arguments("predictions.stage", "predict_daily")) == 4, "without a version, the champion of the day"
+
+
+def test_examples_are_looked_at_up_to_the_last_date_whose_horizon_is_over(monkeypatch):
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "28")
+    assert arguments("examples.stage", weeks=3)[:4] == ["--from", "2025-02-01", "--to", "2025-02-15"]
+    waits = render(BAG.dags["model_weekly"].get_task("wait_for_events"))
+    assert (waits.table, waits.day) == ("events", "2025-03-15"), "the last day of the horizon of the last date"
 
 
 def test_a_misspelt_name_in_a_template_is_an_error():
@@ -126,7 +227,7 @@ def test_interests_wait_for_earlier_days(first_task, publish, goes_on):
     assert max(asked["logical_dates"]) == datetime(2025, 3, 8, tzinfo=UTC), "the day before"
 
 
-# --- the form of behavior_history -------------------------------------------------------------------
+# --- the forms --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -139,13 +240,37 @@ def test_interests_wait_for_earlier_days(first_task, publish, goes_on):
         ({"from": "2017-01-01", "to": "2017-01-31", "interests_every": "often"}, "interests_every"),
     ],
 )
-def test_the_form_takes_dates_and_whole_numbers(conf, wrong):
-    form = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(BAG.dags["behavior_history"])).params
+def test_the_form_of_history_takes_dates_and_whole_numbers(conf, wrong):
     if wrong is None:
-        assert form.deep_merge(conf).validate()["chunk_days"] == 90
+        assert form("behavior_history").deep_merge(conf).validate()["chunk_days"] == 90
         return
     with pytest.raises((ParamValidationError, ValueError), match=wrong):
-        form.deep_merge(conf).validate()
+        form("behavior_history").deep_merge(conf).validate()
+
+
+def form(dag_id):
+    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(BAG.dags[dag_id])).params
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "wrong"),
+    [
+        ("model_weekly", {}, None),
+        ("model_weekly", {"preset": "tiny", "epochs": 1, "workers": 2, "launcher": "spark", "cold": True}, None),
+        ("model_weekly", {"preset": "huge"}, "preset"),
+        ("model_weekly", {"adapter": "prefix"}, "adapter"),
+        ("model_weekly", {"workers": 0}, "workers"),
+        ("model_weekly", {"epochs": 0}, "epochs"),
+        ("predict_daily", {"model_version": 2}, None),
+        ("predict_daily", {"model_version": "latest"}, "model_version"),
+    ],
+)
+def test_the_forms_of_the_model_take_what_its_commands_take(dag_id, conf, wrong):
+    if wrong is None:
+        form(dag_id).deep_merge(conf).validate()
+        return
+    with pytest.raises((ParamValidationError, ValueError), match=wrong):
+        form(dag_id).deep_merge(conf).validate()
 
 
 def split(**params):
@@ -182,19 +307,16 @@ def test_chunks_cover_the_range_once_and_keep_the_rhythm_of_interests(first, len
 # --- what a task says ------------------------------------------------------------------------------
 
 
-def test_the_serialized_dags_keep_the_buttons_to_the_data_docs():
-    for dag in BAG.dags.values():
-        read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-        buttons = {task.task_id: sorted(task.extra_links) for task in read_back.tasks if task.extra_links}
-        assert buttons == {
-            f"{group}.{step}": [f"Data docs: {table}" for table in tables]
-            for group, tables in {
-                "events": ("events", "quarantine"),
-                "sessions": ("sessions",),
-                "interests": ("interests",),
-            }.items()
-            for step in ("audit", "publish")
-        }
+@pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
+def test_the_serialized_dags_keep_their_buttons(dag):
+    read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    buttons = {task.task_id: sorted(task.extra_links) for task in read_back.tasks if task.extra_links}
+    docs = {
+        group: [f"Data docs: {table}" for table in sorted(TABLES[group.split(".")[0]])]
+        for group in groups(dag.dag_id, "audit", "publish")
+    }
+    judged = {step: ["Evaluation report", "MLflow"] for step in ("evaluate", "promote") if step in dag.task_ids}
+    assert buttons == docs | judged
 
 
 @pytest.mark.usefixtures("lake")
@@ -223,13 +345,3 @@ def test_a_publish_tells_the_assets_what_readers_now_see(monkeypatch):
         "rows": 7, "version": 3, "verdict": "warned", "docs": "/docs/events", "run_id": "run 1", "refused": [],
     }  # fmt: skip
     assert task.outlets == [ASSETS["quarantine"], ASSETS["events"]]
-
-
-def test_what_needs_a_person_is_not_retried_and_what_may_pass_is():
-    output = f"Cannot execute.\n12:00 INFO hello\n12:01 ERROR meander: {AuditFailed('price: -1')}\nbye"
-    with pytest.raises(AirflowFailException, match=r"^12:01 ERROR.*: price: -1 \[docs.*#audit-failed\]$"):
-        fail_for_good(AirflowException(output))
-    with pytest.raises(AirflowFailException, match="publish-refused"):
-        fail_for_good(PublishRefused("not audited"))
-    fail_for_good(CommitContended("others won"))
-    fail_for_good(AirflowException("Error code is: 137"))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dags.local import main
+from dags.local import choice, main, show
 from dags.standalone import LocalAirflow, LocalError, alive, began, end_group, write_private
 
 
@@ -75,3 +75,28 @@ def test_down_and_status_when_nothing_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "Nothing was running.\n"
     with pytest.raises(SystemExit, match="make up"):
         main(["status"])
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        ({"task_id": "events.publish", "rendered_map_index": "2017-07-02"}, "2017-07-02   events      published"),
+        ({"task_id": "predictions.publish"}, "2017-12-23   predictions published"),
+        ({"task_id": "pretrain"}, "2017-12-23   pretrain    has trained"),
+        ({"task_id": "promote", "state": "skipped"}, "2017-12-23   promote     skipped: the gate has refused"),
+        ({"task_id": "examples.audit", "state": "failed"}, "2017-12-23   examples    audit failed"),
+        ({"task_id": "evaluate", "state": "failed"}, "2017-12-23   evaluate    failed"),
+        ({"task_id": "examples.stage"}, None),
+        ({"task_id": "wait_for_events"}, None),
+    ],
+)
+def test_what_people_wait_for_is_one_line_with_the_last_day_of_its_interval(capsys, task, line):
+    run = {"data_interval_start": "2017-12-17T00:00:00Z", "data_interval_end": "2017-12-24T00:00:00Z"}
+    show(run, {"state": "success", "rendered_map_index": None, **task}, 7.2)
+    assert capsys.readouterr().out == (f"        7 s  {line}\n" if line else "")
+
+
+def test_without_a_champion_the_demo_predicts_with_the_candidate_and_says_so(capsys):
+    assert choice({"champion": 2, "version": 3}) == {"model_version": None}
+    assert choice({"champion": None, "version": 3}) == {"model_version": 3}
+    assert "there is no champion yet" in capsys.readouterr().out

@@ -1,16 +1,19 @@
-"""The data docs are shown to whoever is logged in to Airflow, and nothing else is."""
+"""Data docs and evaluations are shown to whoever is logged in to Airflow, and nothing else is."""
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
+from dags.evaluation import Evaluation
 from dags.plugin import MeanderPlugin, app
+from lake import storage
 
 
 @pytest.fixture
 def docs(tmp_path, monkeypatch):
     """A docs folder with one page, and a secret beside it."""
+    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("MEANDER_DATA_DOCS", str(tmp_path / "docs"))
     page = tmp_path / "docs" / "run-1" / "events.html"
     page.parent.mkdir(parents=True)
@@ -33,7 +36,37 @@ def reader(docs, monkeypatch):
     return TestClient(app)
 
 
-@pytest.mark.parametrize("path", ["/data-docs/", "/data-docs/run-1/events.html", "/data-docs/run-1/none.html"])
+RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
+METHODS = {"<i>model</i>": (0.61849, 0.5), "last category": (0.4, None)}
+
+
+@pytest.fixture
+def evaluated(docs):
+    """The evaluation of a run whose gate refused, with what a shop's category could be called."""
+    evaluation = Evaluation.of(RUN)
+    metrics = [
+        {"method": method, "task": "next_category", "metric": "recall@5", "slice": name, "value": value}
+        for method, values in METHODS.items()
+        for name, value in zip(("all", "migrated"), values, strict=True)
+        if value is not None
+    ]
+    decision = {"promote": False, "reasons": ["worse on <script>alert(1)</script>"]}
+    storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
+    storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)
+    (docs / evaluation.report).write_text("<h1>report</h1>")
+    return evaluation
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data-docs/",
+        "/data-docs/run-1/events.html",
+        "/data-docs/run-1/none.html",
+        "/models/run-1/evaluation/report.html",
+        "/model/?run=run-1",
+    ],
+)
 def test_who_is_not_logged_in_sees_nothing(visitor, path):
     assert visitor.get(path).status_code == 401
     assert visitor.get(path, headers={"Authorization": "Bearer forged"}).status_code in (401, 403, 500)
@@ -67,6 +100,13 @@ def test_the_index_of_no_docs_is_empty(reader, monkeypatch, tmp_path):
         "/data-docs/..%5csecret.html/x.html",
         "/data-docs//etc/passwd",
         "/data-docs/run-1/events.html%00.html",
+        "/models/run-1/evaluation/report.html",
+        "/models/../evaluation/report.html",
+        "/models/%2e%2e/evaluation/report.html",
+        "/models/..%2f..%2fdocs/evaluation/report.html",
+        "/models/run-1%2f..%2f..%2fsecret/evaluation/report.html",
+        "/models/run-1/evaluation/../../../../secret.html",
+        "/models/run-1/plan.json",
     ],
 )
 def test_no_path_leads_out_of_the_docs(reader, path):
@@ -75,6 +115,35 @@ def test_no_path_leads_out_of_the_docs(reader, path):
     assert "secret" not in answer.text.replace("secret.html", "")
 
 
+def test_a_report_is_shown_in_a_sandbox(reader, evaluated):
+    answer = reader.get(f"/models/{evaluated.slug}/evaluation/report.html")
+    assert (answer.status_code, answer.text) == (200, "<h1>report</h1>")
+    assert "allow-same-origin" not in answer.headers["content-security-policy"]
+
+
+def test_the_tab_of_a_run_says_what_the_gate_decided_and_why(reader, evaluated):
+    answer = reader.get("/model/", params={"run": RUN})
+    assert answer.status_code == 200
+    assert "The champion stays" in answer.text
+    assert "worse on &lt;script&gt;" in answer.text, "what comes from a log is no markup"
+    assert "<td>&lt;i&gt;model&lt;/i&gt;</td><td>0.618</td><td>0.500</td>" in answer.text
+    assert "<td>last category</td><td>0.400</td><td>-</td>" in answer.text
+    # Its links carry the login, so nothing in it may run.
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "allow-scripts" not in answer.headers["content-security-policy"]
+    link = answer.text.split('href="..')[1].split('"')[0]
+    assert reader.get(link).text == "<h1>report</h1>"
+
+
+@pytest.mark.parametrize("run", ["behavior_daily--manual__1", "../../secret", "", "\x00"])
+def test_the_tab_of_a_run_without_a_model_says_so(reader, evaluated, run):
+    answer = reader.get("/model/", params={"run": run})
+    assert answer.status_code == 200
+    assert "no evaluation" in answer.text
+
+
 def test_airflow_finds_the_app_and_its_menu_entry():
     assert MeanderPlugin.fastapi_apps[0]["url_prefix"] == "/meander"
-    assert MeanderPlugin.external_views[0]["href"] == "/meander/data-docs/"
+    nav, tab = MeanderPlugin.external_views
+    assert (nav["href"], nav["destination"]) == ("/meander/data-docs/", "nav")
+    assert (tab["href"], tab["destination"]) == ("/meander/model/?run={DAG_ID}--{RUN_ID}", "dag_run")

@@ -1,0 +1,163 @@
+"""
+## The model of one week: learn, judge, and promote only what is better
+
+As of the last day D of the week. Looks at *weeks* weekly dates T whose horizon is over by then: stages, audits and
+publishes the `examples` of those that have none yet. `prepare` splits the dates by time and makes the vocabulary.
+The encoder is *pretrained* and *fine-tuned*; beside it the same network learns *from scratch*, as a comparison.
+`evaluate` judges on later dates than any used in training. `promote` makes the candidate champion if the gate lets
+it.
+
+**If `promote` is skipped**, the gate has refused: the champion stays and predictions go on with it. Nothing is
+broken. The tab *Model* of the run and the log say why; the button *Evaluation report* shows everything.
+
+**If it fails**
+- `wait_for_events` (after two days): `behavior_daily` has not published day D. Mend it there, then clear the task.
+- `examples`: as in `behavior_daily`.
+- `prepare`: usually too few dates: the message says how many there are and how many it needs.
+- `pretrain`, `finetune`, `scratch`: the log has the reason. Cleared, or tried again by Airflow, a training goes on
+  from its last checkpoint. *was ended by SIGKILL*: the memory was used up; take a smaller preset or fewer workers.
+- `evaluate`: clear it. What was registered already keeps its version.
+- `promote`: clear it. It does what the decision says that `evaluate` has left.
+
+Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
+
+**Clear or backfill** any week, one at a time. The champion of a past day is the one promoted for the newest D up to
+that day, so backfilling weeks in order gives `predict_daily` the history of champions.
+"""
+
+from datetime import date, timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
+
+from dags.operators import ASSETS, EvaluationReport, MlflowRuns, ModelJob, Promote, SparkJob, WaitForPublished
+from dags.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
+from lake.settings import settings
+
+WEEK = 7
+# D, the last day of the interval: a Saturday, since the interval ends as Sunday begins.
+D = "{{ as_of(data_interval_end) }}"
+DATES = "example_dates(as_of(data_interval_end), params.weeks, horizon_days())"
+EPOCHS = "{{ '--epochs=%d' % params.epochs if params.epochs else '' }}"
+
+
+def as_of(end: pendulum.DateTime) -> date:
+    """Return the last whole day of an interval.
+
+    >>> str(as_of(pendulum.datetime(2017, 12, 24)))
+    '2017-12-23'
+    """
+    return end.date() - timedelta(days=1)
+
+
+def example_dates(day: date, weeks: int, horizon: int) -> tuple[date, date]:
+    """Return the first and the last of `weeks` weekly dates T, counted back from `day`, whose horizon is over then.
+
+    >>> [str(t) for t in example_dates(date(2017, 12, 23), weeks=3, horizon=28)]
+    ['2017-11-11', '2017-11-25']
+    >>> [str(t) for t in example_dates(date(2017, 12, 23), weeks=1, horizon=10)]
+    ['2017-12-09', '2017-12-09']
+    """
+    last = day - timedelta(days=WEEK * -(-horizon // WEEK))
+    return last - timedelta(days=WEEK * (weeks - 1)), last
+
+
+def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
+    """Make a task that uses this machine's whole strength, or its GPUs: the pool `train` lets one at a time."""
+    return ModelJob(task_id=task_id, module=module, arguments=arguments, run=RUN_OF_DAG)
+
+
+def horizon_days() -> int:
+    """Return H, as the worker is set: the DAG processor may have other settings."""
+    return settings().horizon_days
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 0 * * 0", timezone="UTC"),
+    start_date=pendulum.datetime(2000, 1, 2, tz="UTC"),
+    # A week starts from the champion that the week before may still make.
+    max_active_runs=1,
+    tags=["model", "tier_2"],
+    doc_md=__doc__,
+    user_defined_macros={"as_of": as_of, "example_dates": example_dates, "horizon_days": horizon_days},
+    params={
+        "preset": Param(
+            "base",
+            type="string",
+            enum=["tiny", "base", "large"],
+            title="Size of the network",
+            description="tiny: minutes on two cores. large: over 100 M parameters, for GPUs",
+        ),
+        "weeks": Param(
+            40,
+            type="integer",
+            minimum=1,
+            maximum=520,
+            title="Weeks of examples",
+            description="How many weekly dates to look at; only those without examples are made",
+        ),
+        "adapter": Param(
+            "none",
+            type="string",
+            enum=["none", "lora"],
+            title="Adapter",
+            description="lora: fine-tune low-rank adapters instead of the whole encoder; cheaper",
+        ),
+        "epochs": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Epochs",
+            description="Of each training; empty: as many as the preset says",
+        ),
+        "workers": Param(
+            1,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Workers",
+            description="TensorFlow processes that train together; batches and result do not depend on their number",
+        ),
+        "launcher": Param(
+            "process",
+            type="string",
+            enum=["process", "spark"],
+            title="Launcher",
+            description="process: all workers on this machine. spark: a barrier stage of the Spark cluster",
+        ),
+        "cold": Param(
+            False,
+            type="boolean",
+            title="Cold start",
+            description="Do not start from the champion's vocabulary and weights",
+        ),
+    },
+    **HOUSE,
+)
+def model_weekly():
+    ready = WaitForPublished(task_id="wait_for_events", table="events", day=D, timeout=timedelta(days=2))
+    with TaskGroup("examples") as examples:
+        span = ["--from", f"{{{{ {DATES}[0] }}}}", "--to", f"{{{{ {DATES}[1] }}}}", "--every", str(WEEK)]
+        stage_audit_publish("examples", span, RUN_OF_DAG, flags=["--missing"])
+    prepare = SparkJob(
+        task_id="prepare",
+        module="model.prepare",
+        arguments=["--day", D, "{{ '--cold' if params.cold else '' }}"],
+        run=RUN_OF_DAG,
+        inlets=[ASSETS["examples"]],
+    )
+
+    workers = ["--workers", "{{ params.workers }}", "--launcher", "{{ params.launcher }}"]
+    pretrain = train("pretrain", "model.pretrain", ["--preset", "{{ params.preset }}", EPOCHS, *workers])
+    adapter = ["--adapter", "{{ params.adapter }}"]
+    finetune = train("finetune", "model.finetune", ["--start", "pretrained", *adapter, EPOCHS, *workers])
+    scratch = train("scratch", "model.finetune", ["--start", "scratch", EPOCHS, *workers])
+    evaluate = train("evaluate", "model.evaluate", [])
+    evaluate.operator_extra_links = (EvaluationReport(), MlflowRuns())
+    promote = Promote(task_id="promote", run=RUN_OF_DAG)
+
+    ready >> examples >> prepare >> pretrain >> finetune >> evaluate >> promote
+    prepare >> scratch >> evaluate
+
+
+model_weekly()

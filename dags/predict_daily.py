@@ -1,0 +1,61 @@
+"""
+## Predictions of one day: which way each shopper's interest will move next
+
+Waits until the `interests` of the day are published, lets the champion of the day score every user (*stage*),
+*audits* the predictions against the table's expectations, and *publishes* them in one commit.
+
+**If it fails**
+- `wait_for_interests` (after two days): `behavior_daily` has not published that day. Mend it there, then clear
+  the task.
+- `stage`, message *model-missing*: no model had become champion by that day. Let `model_weekly` promote one, or
+  name a version in the form.
+- `audit`: a critical expectation broke. The log names it, and the button *Data docs* shows examples. Readers keep
+  what was published before. If the model is at fault, run the day again with an older version.
+- `publish`: clear it. Publishing twice changes nothing.
+
+Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
+
+**Clear or backfill** any day, in any order. A past day is scored by the model that was champion *then*, unless
+*model_version* names another one. The newest run of a day wins. When the `interests` of a day are made again,
+clear `stage` of that day here.
+"""
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
+
+from dags.operators import WaitForPublished
+from dags.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
+
+# Without a version, the job asks who was champion on that day.
+VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"
+
+
+@dag(
+    # The same days as behavior_daily, from which it waits for its input.
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
+    # One day may wait for its interests while another is scored; more would only queue for the pool.
+    max_active_runs=2,
+    tags=["model", "tier_1"],
+    doc_md=__doc__,
+    params={
+        "model_version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Model version",
+            description="A version of the registry; empty: the champion of the day",
+        ),
+    },
+    **HOUSE,
+)
+def predict_daily():
+    ready = WaitForPublished(task_id="wait_for_interests", table="interests", day=DAY, timeout=timedelta(days=2))
+    with TaskGroup("predictions") as predictions:
+        stage_audit_publish("predictions", ["--day", DAY, VERSION], RUN_OF_DAG)
+    ready >> predictions
+
+
+predict_daily()

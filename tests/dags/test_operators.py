@@ -1,0 +1,228 @@
+"""Trainings under Airflow: what the process gets, what its end means for the task, and how the gate's word is shown."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+import model.registry
+from dags.evaluation import Evaluation
+from dags.operators import (
+    CHAMPION,
+    EvaluationReport,
+    MlflowRuns,
+    ModelJob,
+    Promote,
+    WaitForPublished,
+    fail_for_good,
+)
+from lake import storage
+from lake.errors import AuditFailed, CommitContended, MeanderError, PublishRefused
+from lake.publish import publish
+from tests.lake.stagings import stage_files
+
+RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
+
+
+class WorkerFailed(MeanderError):
+    """As model.launch raises it when a worker is lost."""
+
+    code = "worker-failed"
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Make a task that runs a module with the code given."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def make(code, kind=ModelJob, **more):
+        (tmp_path / "told.py").write_text(code)
+        if kind is ModelJob:
+            more = {"module": "told", "arguments": [], **more}
+        task = kind(task_id="task", run=RUN, **more)
+        task.module = "told"
+        return task
+
+    return make
+
+
+# --- the process ----------------------------------------------------------------------------------------
+
+
+def test_a_training_gets_our_settings_and_nothing_of_airflows(job, monkeypatch):
+    monkeypatch.setenv("MEANDER_LAKE", "/lake")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    for noise in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_DB", "_AIRFLOW_X", "__AIRFLOW_SUPERVISOR_FD", "TF_CONFIG"):
+        monkeypatch.setenv(noise, "noise")
+    found = job("import json, os; print(json.dumps(dict(os.environ)))").execute({})
+    assert (found["MEANDER_LAKE"], found["CUDA_VISIBLE_DEVICES"]) == ("/lake", "1")
+    assert [name for name, value in found.items() if "AIRFLOW" in name or value == "noise"] == []
+
+
+def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing():
+    task = ModelJob(task_id="t", module="model.pretrain", arguments=["--preset", "tiny", ""], run=RUN)
+    assert task.command == [sys.executable, "-m", "model.pretrain", "--preset", "tiny", "--run-id", RUN]
+    assert task.pool == "train"
+
+
+def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, capsys):
+    task = job("print('epoch 1'); print('{\"loss\": 2.5}'); print('bye')")
+    assert task.execute({}) == {"loss": 2.5}
+    log = capsys.readouterr().out
+    assert [line for line in ("epoch 1", "bye") if line not in log] == []
+
+
+def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job):
+    code = """
+from lake.errors import SettingsInvalid, run_main
+def main(): raise SettingsInvalid("--preset must be tiny, base or large")
+run_main(main)
+"""
+    with pytest.raises(AirflowFailException, match=r"--preset must be .*\[docs/runbook.md#settings-invalid\]"):
+        job(code).execute({})
+
+
+def test_any_other_error_is_tried_again_and_says_what_came_last(job):
+    with pytest.raises(
+        AirflowException, match="told ended with exit code 1; it said last: RuntimeError: no luck"
+    ) as said:
+        job("raise RuntimeError('no luck')").execute({})
+    assert not isinstance(said.value, AirflowFailException)
+
+
+def test_who_is_killed_is_tried_again_whatever_was_said_before(job):
+    code = "import os; print('seen: [docs/runbook.md#settings-invalid]', flush=True); os.kill(os.getpid(), 9)"
+    with pytest.raises(AirflowException, match="was ended by SIGKILL") as said:
+        job(code).execute({})
+    assert not isinstance(said.value, AirflowFailException)
+
+
+def test_a_killed_task_ends_the_training_and_its_workers(job):
+    code = """
+import subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+    task, groups = job(code), []
+
+    def kill():
+        while task.leader is None or task.leader.stdout is None:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        groups.append(os.getpgid(task.leader.pid))
+        task.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(AirflowException, match="was ended by SIGTERM"):
+        task.execute({})
+    killer.join()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(groups[0], signal.SIGCONT)
+
+
+def test_what_needs_a_person_is_not_retried_and_what_may_pass_is():
+    output = f"Cannot execute.\n12:00 INFO hello\n12:01 ERROR meander: {AuditFailed('price: -1')}\nbye"
+    with pytest.raises(AirflowFailException, match=r"^12:01 ERROR.*: price: -1 \[docs.*#audit-failed\]$"):
+        fail_for_good(AirflowException(output))
+    with pytest.raises(AirflowFailException, match="publish-refused"):
+        fail_for_good(PublishRefused("not audited"))
+    fail_for_good(CommitContended("others won"))
+    fail_for_good(WorkerFailed("worker 1 ended with signal SIGKILL"))
+    with pytest.raises(AirflowFailException, match="publish-refused"):
+        fail_for_good(WorkerFailed(f"worker 1 ended with exit code 1; its last lines:\n    {PublishRefused('why')}\n"))
+    fail_for_good(AirflowException("Error code is: 137"))
+
+
+# --- the gate -------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A task instance that keeps what is pushed to it."""
+
+    def __init__(self):
+        self.pushed = {}
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+def promote(job, **decision):
+    decision = {"version": 3, "champion": 2, "reasons": ["better on A", "worse on B"], **decision}
+    context = {"ti": Told(), "outlet_events": {CHAMPION: SimpleNamespace(extra={})}}
+    return job(f"print({json.dumps(decision)!r})", Promote), context, decision
+
+
+def test_a_refused_candidate_makes_the_task_skipped_with_every_reason(job):
+    task, context, decision = promote(job, promoted=False)
+    with pytest.raises(
+        AirflowSkipException, match="refused version 3, champion stays version 2: better on A; worse on B"
+    ):
+        task.execute(context)
+    assert context["ti"].pushed == {"return_value": decision}
+
+
+def test_a_refused_first_candidate_leaves_no_champion(job):
+    task, context, _ = promote(job, promoted=False, champion=None)
+    with pytest.raises(AirflowSkipException, match="refused version 3, there is no champion"):
+        task.execute(context)
+
+
+def test_a_promotion_is_told_to_the_asset(job):
+    task, context, decision = promote(job, promoted=True, champion=3)
+    assert task.execute(context) == decision
+    assert context["outlet_events"][CHAMPION].extra == {"run_id": RUN, **decision}
+    assert task.outlets == [CHAMPION]
+
+
+def test_a_promotion_without_a_word_is_a_failure(job):
+    with pytest.raises(AirflowException, match="did not print its decision"):
+        job("print('hello')", Promote).execute({})
+
+
+# --- the buttons ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("lake")
+def test_the_buttons_lead_to_the_report_and_the_runs_of_this_run_once_there_are_any(monkeypatch):
+    task = SimpleNamespace(run=RUN)
+    assert EvaluationReport().get_link(task, ti_key=None) == ""
+    assert MlflowRuns().get_link(task, ti_key=None) == ""
+
+    evaluation = Evaluation.of(RUN)
+    storage.write_json(evaluation.report, {})
+    storage.write_json(storage.join(evaluation.folder, "decision.json"), {"promote": False})
+    assert evaluation.slug.startswith("model_weekly--scheduled__2025-03-09T00-00-00-00-00-")
+    address = f"/meander/models/{evaluation.slug}/evaluation/report.html"
+    assert EvaluationReport().get_link(task, ti_key=None) == address
+
+    monkeypatch.setattr(model.registry, "experiment_id", lambda: "7")
+    only_ours = "tags.%60meander.run_id%60%20%3D%20%27model_weekly--scheduled__2025-03-09T00%3A00%3A00%2B00%3A00%27"
+    for uri, server in (("", "http://127.0.0.1:5000"), ("https://mlflow.shop.example/", "https://mlflow.shop.example")):
+        monkeypatch.setenv("MEANDER_MLFLOW_URI", uri)
+        address = f"{server}/#/experiments/7/runs?searchFilter={only_ours}"
+        assert MlflowRuns().get_link(task, ti_key=None) == address
+
+
+# --- the wait -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("lake")
+def test_published_means_that_a_run_has_published_that_day_even_if_it_is_empty():
+    def waits_for(day):
+        return not WaitForPublished(task_id="wait", table="interests", day=day).poke({})
+
+    assert waits_for("2025-03-09"), "the table is not there yet"
+    stage_files("interests", "run", [], owns=[date(2025, 3, 9)], basis=1)
+    assert waits_for("2025-03-09"), "staged is not published"
+    publish("interests", "run")
+    assert not waits_for("2025-03-09")
+    assert waits_for("2025-03-10")

@@ -1,0 +1,129 @@
+"""Airflow itself trains a tiny model on a simulated log, the gate has its say, and a later day is predicted."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from dags.standalone import LocalAirflow
+from lake.table import Table
+
+pytestmark = pytest.mark.e2e
+
+FIRST, AS_OF = date(2025, 1, 1), date(2025, 3, 8)
+NEXT = AS_OF + timedelta(days=1)
+# The week that ends with AS_OF begins on this Sunday.
+WEEK = AS_OF - timedelta(days=6)
+WEEKS = 9
+SETTINGS = {"MEANDER_SOURCE": "canonical", "MEANDER_HORIZON_DAYS": "7", "MEANDER_LOOKBACK_DAYS": "14"}
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAirflow]:
+    """A running Airflow and Spark on a simulated landing; the test reads the same lake."""
+    folders = {"MEANDER_LAKE": str(tmp_path / "lake"), "MEANDER_LANDING": str(tmp_path / "landing")}
+    for name, value in {**folders, **SETTINGS}.items():
+        monkeypatch.setenv(name, value)
+    days = (NEXT - FIRST).days + 1
+    log = [
+        "--from",
+        str(FIRST),
+        "--days",
+        str(days),
+        "--events",
+        "12000",
+        "--users",
+        "80",
+        "--categories",
+        "8",
+        "--crawlers",
+        "0",
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "jobs.simulate", *log, "--items", "20", "--whale", "0", "--broken", "0"], check=True
+    )
+    local = LocalAirflow(tmp_path / "home", {**folders, **SETTINGS})
+    local.start()
+    yield local
+    local.stop()
+    assert not local.running
+
+
+def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 900) -> dict[str, Any]:
+    """Wait until no run of the DAG is at work, and return the newest of its runs."""
+    deadline = time.monotonic() + seconds
+    while True:
+        runs = airflow.runs(dag_id)
+        if runs and all(run["state"] in ("success", "failed") for run in runs):
+            return runs[-1]
+        assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
+        time.sleep(1)
+
+
+def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """Return {task: (state, tries)} of a run."""
+    found = airflow.tasks(run["dag_id"], run["dag_run_id"])
+    return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+
+
+def page(airflow: LocalAirflow, path: str) -> str:
+    """Return a page of ours as somebody sees it who is logged in; nobody else does."""
+    assert requests.get(airflow.url + path, timeout=30).status_code == 401
+    shown = requests.get(airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=30)
+    assert shown.status_code == 200
+    return shown.text
+
+
+def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: LocalAirflow):
+    history = f'{{"from": "{FIRST}", "to": "{AS_OF}", "interests_every": 7}}'
+    airflow.airflow("dags", "trigger", "behavior_history", "--conf", history)
+    assert wait(airflow, "behavior_history")["state"] == "success"
+
+    # --- the model ---
+    conf = {"preset": "tiny", "epochs": 1, "weeks": WEEKS}
+    airflow.backfill("model_weekly", WEEK, WEEK, at_once=1, reprocess="none", conf=conf)
+    learned = wait(airflow, "model_weekly")
+    assert learned["state"] == "success", states(airflow, learned)
+    dates = [AS_OF - timedelta(days=7 * n) for n in range(WEEKS, 0, -1)]
+    assert list(Table("examples").rows_by("dt")) == dates, "the last T is the last whose horizon is over"
+
+    # A refusal is no failure, and says why where people look.
+    done = states(airflow, learned)
+    decision = airflow.result("model_weekly", learned["dag_run_id"], "promote")
+    assert done["promote"][0] == ("success" if decision["promoted"] else "skipped")
+    assert decision["reasons"]
+    run = requests.utils.quote(f"model_weekly--{learned['dag_run_id']}", safe="")
+    tab = page(airflow, f"/meander/model/?run={run}")
+    assert ("becomes champion" in tab) is decision["promoted"]
+    assert "from scratch" in tab, "what it is compared with is there"
+    links = airflow.api("GET", f"dags/model_weekly/dagRuns/{learned['dag_run_id']}/taskInstances/promote/links")[
+        "extra_links"
+    ]
+    assert "from scratch" in page(airflow, links["Evaluation report"])
+    assert "/runs?searchFilter=" in links["MLflow"]
+
+    # --- the next day ---
+    airflow.backfill("behavior_daily", NEXT, NEXT, at_once=1, reprocess="none")
+    assert wait(airflow, "behavior_daily")["state"] == "success"
+    # The gate may have left us without a champion; a version that is named needs none.
+    airflow.backfill(
+        "predict_daily", NEXT, NEXT, at_once=1, reprocess="none", conf={"model_version": decision["version"]}
+    )
+    predicted = wait(airflow, "predict_daily")
+    assert predicted["state"] == "success", states(airflow, predicted)
+    assert Table("predictions").rows_by("dt") == {NEXT: Table("interests").rows_by("dt")[NEXT]}
+    assert {row["model_version"] for row in Table("predictions").head(NEXT, 1000)} == {decision["version"]}
+
+    # --- a day before any model: nothing to wait for, a person has to decide ---
+    airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
+    deadline = time.monotonic() + 300
+    while not (early := [run for run in airflow.runs("predict_daily") if run["state"] == "failed"]):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert states(airflow, early[0])["predictions.stage"] == ("failed", 1)
