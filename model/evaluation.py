@@ -115,7 +115,7 @@ def slices(test: pd.DataFrame, train: pd.DataFrame, lookback_days: int) -> dict[
     return {
         "all": np.ones(len(test), bool),
         "judged": test["migrated"].notna().to_numpy(bool),
-        "migrated": test["migrated"].fillna(value=False).to_numpy(bool),
+        "migrated": test["migrated"].eq(True).to_numpy(bool),
         "new users": (test["tenure_seconds"] <= lookback_days * 86_400).to_numpy(bool),
         "light users": (test["frequency"] <= light).to_numpy(bool),
         "heavy users": (test["frequency"] >= heavy).to_numpy(bool),
@@ -186,7 +186,7 @@ def evaluate(
 
     for label in LABELS:
         known = test[label].notna().to_numpy()
-        labels = test[label].fillna(value=False).to_numpy(bool)
+        labels = test[label].eq(True).to_numpy(bool)  # one that is not known equals neither
         rows_of = {name: np.flatnonzero(part & known) for name, part in parts.items()}
         by_slice = {
             name: {

@@ -26,7 +26,7 @@ from model.frames import read_frame
 from model.input import Input
 from model.loop import FitResult, fit
 from model.losses import FinetuneTask
-from model.network import Finetuned, NetworkConfig, adapt, build, start_from, start_with_popularity
+from model.network import Finetuned, NetworkConfig, adapt, build, standardize, start_from, start_with_popularity
 from model.registry import provenance
 from model.run_plan import Plan
 from model.score import segment_thresholds
@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     strategy = launch.make_strategy()
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
+    table = Table("examples", plan.tables["examples"])
+    scalars = base.features.state(read_frame(table, plan.train[-1:], STATE))["scalars"]
     preset = base.card["preset"]
     phases = {"all": args.head_epochs + args.epochs}
     if args.start == "pretrained":
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             run.log_params({f"fit.{phase}": how})
             done = sum(result.steps for result in results.values())
             results[phase] = fit(
-                task_of(base, args.start, phase, weights),
+                task_of(base, args.start, phase, weights, scalars),
                 strategy,
                 train,
                 valid,
@@ -94,12 +96,15 @@ def examples(plan: Plan, features: Features, days: list[Any]) -> Input:
     return Input.of_table(table, days, features.columns(labels=True), features.labelled, features.fields(labels=True))
 
 
-def task_of(base: Artifact, start: str, phase: str, weights: list[Any] | None) -> Callable[[], FinetuneTask]:
+def task_of(
+    base: Artifact, start: str, phase: str, weights: list[Any] | None, scalars: Any
+) -> Callable[[], FinetuneTask]:
     """Return what makes the task of a phase, with the weights that the phase before has left."""
 
     def task() -> FinetuneTask:
         network = build(Finetuned, base.config)
         start_with_popularity(network, base.items, base.categories)
+        standardize(network, scalars)
         if weights is not None:
             network.set_weights(weights)
         elif start == "pretrained" and base.pretrained is not None:

@@ -31,6 +31,10 @@ def read_frame(table: Table, days: Iterable[date], columns: Sequence[str] | None
             with fs.open(inner, "rb") as stream:
                 # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
                 rows = pq.ParquetFile(stream).read(columns=stored, use_threads=False)
+            for place, field in enumerate(rows.schema):
+                # All times are UTC; pandas' blocks for zoned ones are deprecated in the pandas that pyarrow 14 knows.
+                if pa.types.is_timestamp(field.type):
+                    rows = rows.set_column(place, field.name, rows.column(place).cast(pa.timestamp("us")))
             parts.append(rows.append_column("dt", pa.array([file.partition["dt"]] * len(rows), pa.date32())))
     if not parts:
         return pd.DataFrame(columns=[*stored, "dt"])

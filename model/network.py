@@ -181,11 +181,16 @@ class Finetuned(keras.Model):
         self.state_drop = keras.layers.Dropout(c.dropout)
         heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}
         self.heads = {name: Head(units, c.hidden, c.head_dropout, name=name) for name, units in heads.items()}
+        # Scalars are measured against those of the training rows, see `standardize`.
+        shape = {"shape": (SCALAR_VALUES,), "trainable": False, "autocast": False}
+        self.scalar_mean = self.add_weight(**shape, initializer="zeros", name="scalar_mean")
+        self.scalar_scale = self.add_weight(**shape, initializer="ones", name="scalar_scale")
         # Beside the deep heads a straight line from the scalars, which says most about who comes back (wide and deep,
         # arXiv:1606.07792).
-        self.scale = keras.layers.LayerNormalization(name="scale")
         self.wide = keras.layers.Dense(len(BINARY), kernel_initializer="zeros", dtype="float32", name="wide")
-        self.age = keras.layers.Embedding(GAP_BUCKETS, 1, embeddings_initializer="zeros", name="age")
+        # What a user had before comes again more often than popularity explains; learning that from 0 takes long.
+        before = keras.initializers.Constant(5.0)
+        self.age = keras.layers.Embedding(GAP_BUCKETS, 1, embeddings_initializer=before, name="age")
         self.again = keras.layers.Embedding(BEHAVIOR_CODES, 1, embeddings_initializer="zeros", name="again")
         self.category_bias = self.add_weight(
             shape=(c.categories,), initializer="zeros", autocast=False, name="category_bias"
@@ -198,7 +203,7 @@ class Finetuned(keras.Model):
         embedded = self.encoder.embed.fields["category"](x["profile"])  # (B, P, D)
         in_profile = ops.cast(x["profile"] > 0, "float32")
         vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
-        scalars = self.scale(x["scalars"])
+        scalars = (ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale
         user = self.state(ops.concatenate([last, mean, ops.cast(scalars, last.dtype)], axis=-1))
         user = self.state_drop(user, training=training)
         out = {name: head(user, training=training) for name, head in self.heads.items()}
@@ -255,6 +260,12 @@ def start_with_popularity(network: Pretrained | Finetuned, items: Vocabulary, ca
     for bias, known in ((network.item_bias, items), (network.category_bias, categories)):
         counts = np.concatenate([np.ones(1 + known.buckets), np.maximum(known.counts, 1)])
         bias.assign(np.log(counts / counts.sum()).astype(np.float32))
+
+
+def standardize(network: Finetuned, scalars: Any) -> None:
+    """Let the network measure scalars against those of some training rows, (N, SCALAR_VALUES)."""
+    network.scalar_mean.assign(np.mean(scalars, axis=0))
+    network.scalar_scale.assign(np.maximum(np.std(scalars, axis=0), 1e-2))
 
 
 def grow(network: Pretrained, old: Pretrained) -> None:

@@ -142,6 +142,19 @@ def test_a_criterion_that_no_baseline_answers_lets_nothing_through():
     assert found.reasons[0].startswith("No baseline was measured on roc_auc of churned (all)")
 
 
+@pytest.mark.parametrize(("certain", "promote"), [(True, False), (False, True)])
+def test_being_ahead_of_a_baseline_within_chance_is_enough_only_where_the_rule_says_so(certain, promote):
+    found = decide(
+        "new", None, ["trees"], *tables(trees__all=(0.002, -0.005, 0.009)), Rule(certain_over_baselines=certain)
+    )
+    assert found.promote == promote
+    assert ("Ahead of baseline trees, though not by more than chance" in found.reasons[0]) == promote
+    behind = decide(
+        "new", None, ["trees"], *tables(trees__all=(-0.002, -0.009, 0.005)), Rule(certain_over_baselines=certain)
+    )
+    assert not behind.promote
+
+
 def test_a_gate_without_baselines_is_refused():
     with pytest.raises(ValueError, match="at least one baseline"):
         decide("new", None, [], *tables(old__all=BETTER))
