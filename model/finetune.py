@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--adapter", default="none", choices=["none", "lora"], help="what of the encoder is trained")
     parser.add_argument("--head-epochs", type=int, default=1, metavar="N", help="passes with the encoder frozen")
-    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes with all of it")
+    parser.add_argument("--epochs", type=int, default=1, metavar="N", help="passes with all of it")
     args = parser.parse_args(argv)
     plan = Plan.load(args.run_id)
     base = Artifact.load(storage.join(plan.folder, "pretrained"))

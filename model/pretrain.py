@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, here or in several workers, and keep the result."""
     parser = training_parser("model.pretrain", __doc__)
     parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS), help="size of the network")
-    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the sequences")
+    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="passes over the sequences")
     args = parser.parse_args(argv)
     plan = Plan.load(args.run_id)
     if args.workers > 1 and not launch.in_worker():
