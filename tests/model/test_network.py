@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,6 +29,8 @@ from model.network import (
 )
 
 pytestmark = pytest.mark.tf
+
+REPO = Path(__file__).resolve().parents[2]
 
 CONFIG = NetworkConfig(
     items=40, categories=12, events=7, profile=5, width=16, layers=2, heads=2, hidden=(24,), next_items=3
@@ -239,7 +242,8 @@ out = network(dict(np.load({str(tmp_path / "batch.npz")!r})))
 np.savez({str(tmp_path / "out.npz")!r}, **{{name: np.asarray(value) for name, value in out.items()}})
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]  # the tests are found from the root of the repository
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for name, value in np.load(tmp_path / "out.npz").items():
         np.testing.assert_allclose(value, as_arrays(network(batch()))[name], rtol=1e-4, atol=1e-4, err_msg=name)
