@@ -332,4 +332,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifa
 
 
 if __name__ == "__main__":
-    run_main(main)
+    # By its module's name, so that the workers import what they run: a cache in `__main__` cannot be sent to them.
+    from model import score
+
+    run_main(score.main)
