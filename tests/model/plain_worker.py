@@ -11,6 +11,8 @@ if __name__ == "__main__":
     task = json.loads(os.environ["TF_CONFIG"])
     index = task["task"]["index"]
     sys.stdout.write(f"{index} of {task['cluster']['worker']} in {Path.cwd()} pid={os.getpid()} {sys.argv[1:]}\n")
+    if len(sys.argv) == 3 and Path(sys.argv[2]).is_dir():
+        Path(sys.argv[2], str(os.getpid())).touch()
     if index == 1 and sys.argv[1] == "fails":
         sys.exit("no reason at all")
     if index == 1 and sys.argv[1] == "killed":

@@ -123,16 +123,17 @@ def test_on_spark_too_the_others_end_when_one_fails(spark, capfd, how, says):
 
 
 @pytest.mark.spark
-def test_workers_end_when_their_spark_job_is_cancelled(spark, capfd):
-    threading.Timer(8, spark.interruptAll).start()
+def test_workers_end_when_their_spark_job_is_cancelled(spark, tmp_path):
+    def cancel_once_both_run() -> None:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        spark.interruptAll()
+
+    threading.Thread(target=cancel_once_both_run, daemon=True).start()
     with pytest.raises(Exception, match=r"(?i)cancel"):
-        launch(PLAIN, ["sleeps"], 2, "spark")
-    started: list[int] = []
-    for _ in range(100):  # what executors write arrives when it likes
-        started += pids(capfd.readouterr().err)
-        if len(started) == 2:
-            break
-        time.sleep(0.1)
+        launch(PLAIN, ["sleeps", str(tmp_path)], 2, "spark")
+    started = [int(path.name) for path in tmp_path.iterdir()]
     assert len(started) == 2
     assert all(map(gone, started))
 
