@@ -9,6 +9,7 @@ Letters used for shapes in this module:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,13 +110,21 @@ def thresholds(frame: pd.DataFrame, binary: dict[str, Array]) -> dict[str, float
     return found
 
 
+def is_true(label: "pd.Series[Any]") -> Array:
+    """Return where a label is true, `(N,)` bool; one that is not known is not."""
+    known = label.notna().to_numpy()
+    found = np.zeros(len(label), bool)
+    found[known] = label[known].astype(bool)
+    return found
+
+
 def slices(test: pd.DataFrame, train: pd.DataFrame, lookback_days: int) -> dict[str, Array]:
     """Return which test rows belong to each of `SLICES`, `(N,)` bool."""
     light, heavy = train["frequency"].quantile([1 / 3, 2 / 3])
     return {
         "all": np.ones(len(test), bool),
         "judged": test["migrated"].notna().to_numpy(bool),
-        "migrated": test["migrated"].eq(True).to_numpy(bool),
+        "migrated": is_true(test["migrated"]),
         "new users": (test["tenure_seconds"] <= lookback_days * 86_400).to_numpy(bool),
         "light users": (test["frequency"] <= light).to_numpy(bool),
         "heavy users": (test["frequency"] >= heavy).to_numpy(bool),
@@ -186,7 +195,7 @@ def evaluate(
 
     for label in LABELS:
         known = test[label].notna().to_numpy()
-        labels = test[label].eq(True).to_numpy(bool)  # one that is not known equals neither
+        labels = is_true(test[label])
         rows_of = {name: np.flatnonzero(part & known) for name, part in parts.items()}
         by_slice = {
             name: {
