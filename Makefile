@@ -29,8 +29,8 @@ demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, pred
 test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow scheduler included
 	@$(BIN)/python -m pytest
 
-test-fast: $(STAMP) ## Run the tests that need neither Spark nor Airflow's scheduler
-	@$(BIN)/python -m pytest -m 'not spark and not e2e'
+test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
+	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
 
 check: $(STAMP) ## Lint, formatting, types, import rules; changes nothing
 	@$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from lake import storage
 from lake.settings import settings
-from lake.staging import run_folder
+from lake.staging import model_folder
 
 # Where dags/plugin.py is found below Airflow's address.
 PREFIX = "/meander"
@@ -41,11 +41,11 @@ class Evaluation:
     @staticmethod
     def of(run_id: str) -> "Evaluation":
         """Return the evaluation of a run of model_weekly, or of its commands by hand."""
-        return Evaluation(run_folder(run_id).rsplit("/", 1)[1])
+        return Evaluation(model_folder(run_id).rsplit("/", 1)[1])
 
     @property
     def folder(self) -> str:
-        return storage.join(settings().lake, "_models", self.slug, "evaluation")
+        return storage.join(model_folder(self.slug), "evaluation")
 
     @property
     def report(self) -> str:

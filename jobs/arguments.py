@@ -4,7 +4,7 @@ import argparse
 from datetime import date
 
 from lake.errors import SettingsInvalid
-from lake.landing import days_between
+from lake.landing import days_between, utc_date
 from lake.staging import Run
 
 
@@ -37,14 +37,6 @@ def as_of_days(run: Run, every: int) -> list[date]:
     if every < 1:
         raise SettingsInvalid(f"--every counts days and must be at least 1; received {every}")
     return sorted(days_between(run.first, run.last)[::-1][::every])
-
-
-def utc_date(text: str) -> date:
-    """Read a date argument."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD, such as 2017-09-30") from None
 
 
 def parse_run(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[Run, argparse.Namespace]:

@@ -11,9 +11,9 @@ from importlib import resources
 
 import pandas as pd
 
-from jobs.arguments import utc_date
 from lake import landing, storage
 from lake.errors import run_main
+from lake.landing import utc_date
 
 log = logging.getLogger(__name__)
 

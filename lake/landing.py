@@ -1,5 +1,6 @@
 """The landing area: `<landing>/dt=YYYY-MM-DD/`, one folder for each day on which files arrived."""
 
+import argparse
 from datetime import date, timedelta
 
 from lake import storage
@@ -44,3 +45,11 @@ def files(day: date) -> list[str]:
         for name in names
         if not any(part.startswith(hidden) for part in name.split("/"))
     ]
+
+
+def utc_date(text: str) -> date:
+    """Read a date argument."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD, such as 2017-09-30") from None

@@ -103,6 +103,11 @@ def run_folder(run_id: str) -> str:
     return storage.join(settings().lake, "_runs", slug)
 
 
+def model_folder(run_id: str) -> str:
+    """Return the folder of everything that one training writes."""
+    return storage.join(settings().lake, "_models", run_folder(run_id).rsplit("/", 1)[1])
+
+
 def partition_of(path: str) -> dict[str, str]:
     """Return the partition values in the path of a staged file.
 

@@ -99,10 +99,6 @@ class Artifact:
             return self._nobody()
         return Prediction(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
-    def surprise(self, rows: pd.DataFrame) -> Array:
-        """Return (N,) surprise of rows of `interests`; nan without a pretrained network."""
-        return self.predict(rows).surprise
-
     def attention(self, rows: pd.DataFrame) -> Array:
         """Return (L,): how much the last event of the one user in `rows` attends to each event of the sequence."""
         if self.finetuned is None:

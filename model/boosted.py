@@ -15,19 +15,9 @@ import numpy as np
 import pandas as pd
 
 from model.baselines import LABELS, Baseline, category_matrix, columns_of, flat, lengths
+from model.features import SCALARS
 from model.metrics import Array
 
-SCALARS = (
-    "recency_seconds",
-    "frequency",
-    "active_days",
-    "purchases",
-    "spend",
-    "history_events",
-    "history_days_active",
-    "tenure_seconds",
-    "week_frequency",
-)
 PAIR_FEATURES = (
     "count",
     "share",

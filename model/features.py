@@ -3,7 +3,6 @@
 Shapes: N rows, L events, P categories of the profile, F numbers for each of them, S scalars, K next items.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,15 +16,15 @@ Array = np.ndarray[Any, Any]
 Fields = dict[str, tuple[str, tuple[int, ...]]]
 
 SEQUENCE = ("item_keys", "category_keys", "behaviors", "gap_seconds")
-PROFILE = (
-    "longterm_category_keys",
-    "longterm_shares",
-    "longterm_counts",
-    "longterm_days",
-    "longterm_current_counts",
-    "longterm_week_counts",
-    "longterm_age_seconds",
-)
+PROFILE = {
+    "longterm_category_keys": np.int64,
+    "longterm_shares": np.float64,
+    "longterm_counts": np.int64,
+    "longterm_days": np.int64,
+    "longterm_current_counts": np.int64,
+    "longterm_week_counts": np.int64,
+    "longterm_age_seconds": np.int64,
+}
 SCALARS = (
     "recency_seconds",
     "frequency",
@@ -88,7 +87,7 @@ class Features:
 
         They stand oldest first, with padding (index 0) after them, so under a causal mask no event sees padding.
         """
-        last = {name: pad(rows[name], self.events, keep="last") for name in SEQUENCE}
+        last = {name: pad(rows[name], self.events, np.int64) for name in SEQUENCE}
         real = last["behaviors"] > 0
         return {
             "item": self.items.index(last["item_keys"]),
@@ -99,9 +98,9 @@ class Features:
 
     def state(self, rows: pd.DataFrame) -> dict[str, Array]:
         """Return the arrays of what is known at T."""
-        top = {name: pad(rows[name], self.profile, keep="first") for name in PROFILE}
+        top = {name: pad(rows[name], self.profile, kind, keep="first") for name, kind in PROFILE.items()}
         sequence = self.sequence(rows)
-        age = end_of_day(rows["dt"])[:, None] - pad(rows["event_seconds"], self.events, keep="last")
+        age = end_of_day(rows["dt"])[:, None] - pad(rows["event_seconds"], self.events, np.int64)
         return {
             **sequence,
             "age": np.where(sequence["behavior"] > 0, bucket(age), 0).astype(np.int32),
@@ -159,32 +158,34 @@ class Features:
         return {
             **self.state(rows),
             "next_category": self.categories.index(rows["next_category_key"].to_numpy(np.int64)),
-            "next_items": self.items.index(pad(rows["next_item_keys"], self.next_items, keep="first")),
+            "next_items": self.items.index(pad(rows["next_item_keys"], self.next_items, np.int64, keep="first")),
             "migrated": migrated.to_numpy(np.float32),
             "purchased": rows["purchased"].to_numpy(np.float32),
             "churned": rows["churned"].to_numpy(np.float32),
         }
 
 
-def pad(lists: pd.Series | Sequence[Array], length: int, keep: str) -> Array:
-    """Return an (N, length) array of the first or the last `length` values of each list, zeros after them.
+def pad(lists: "pd.Series[Any]", length: int, dtype: Any, keep: str = "last") -> Array:
+    """Return a column of lists as an array `(rows, length)`, filled up with zeros on the right.
 
-    >>> pad([[1, 2, 3], [], [4]], 2, keep="last").tolist()
-    [[2, 3], [0, 0], [4, 0]]
+    Args:
+        lists: one array for each row; null counts as empty.
+        length: of every row of the result.
+        dtype: of the result.
+        keep: which elements of a longer list stay, the `first` or the `last`.
+
+    >>> pad(pd.Series([[1, 2, 3], [4], None]), 2, np.int32).tolist()
+    [[2, 3], [4, 0], [0, 0]]
     """
-    values = [np.asarray(value) for value in lists]
-    sizes = np.fromiter((len(value) for value in values), np.int64, len(values))
-    # Lists without a value have no type of their own to respect.
-    flat = np.concatenate([v for v in values if len(v)]) if sizes.sum() else np.zeros(0, np.int64)
-    taken = np.minimum(sizes, length)
-    first = np.cumsum(sizes) - sizes
-    if keep == "last":
-        first = first + sizes - taken
-    row = np.repeat(np.arange(len(values)), taken)
-    place = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
-    padded = np.zeros((len(values), length), flat.dtype)
-    padded[row, place] = flat[np.repeat(first, taken) + place]
-    return padded
+    if keep not in ("first", "last"):
+        raise ValueError(f"keep must be 'first' or 'last', got {keep!r}")
+    part = slice(-length, None) if keep == "last" else slice(length)
+    cells = [() if cell is None else cell[part] for cell in lists]
+    sizes = np.fromiter(map(len, cells), np.int64, len(cells))
+    result = np.zeros((len(cells), length), dtype)
+    if sizes.any():
+        result[np.arange(length) < sizes[:, None]] = np.concatenate(cells)
+    return result
 
 
 def end_of_day(days: pd.Series) -> Array:

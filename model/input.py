@@ -478,26 +478,3 @@ class _Stream:
 def _plain(dtype: Any) -> np.dtype[Any]:
     """Return the type under which Arrow lists hold `dtype`: it has no fast way for booleans."""
     return np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype)
-
-
-def pad(lists: pd.Series, length: int, dtype: Any, keep: str = "last") -> Array:
-    """Return a column of lists as an array `(rows, length)`, filled up with zeros on the right.
-
-    Args:
-        lists: one array for each row; null counts as empty.
-        length: of every row of the result.
-        dtype: of the result.
-        keep: which elements of a longer list stay, the `first` or the `last`.
-
-    >>> pad(pd.Series([[1, 2, 3], [4], None]), 2, np.int32).tolist()
-    [[2, 3], [4, 0], [0, 0]]
-    """
-    if keep not in ("first", "last"):
-        raise ValueError(f"keep must be 'first' or 'last', got {keep!r}")
-    part = slice(-length, None) if keep == "last" else slice(length)
-    cells = [() if cell is None else cell[part] for cell in lists]
-    sizes = np.fromiter(map(len, cells), np.int64, len(cells))
-    result = np.zeros((len(cells), length), dtype)
-    if sizes.any():
-        result[np.arange(length) < sizes[:, None]] = np.concatenate(cells)
-    return result

@@ -102,7 +102,6 @@ class FinetuneTask:
     Args:
         model: the network.
         negatives: sampled items shared by the batch.
-        migrated_weight: how much the next category of a migrated user counts, against 1 for the others.
         item_weight, binary_weight: how much these losses count beside that of the next category.
     """
 
@@ -110,22 +109,20 @@ class FinetuneTask:
         self,
         model: Finetuned,
         negatives: int = 512,
-        migrated_weight: float = 1.0,
         item_weight: float = 0.1,
         binary_weight: float = 0.5,
     ):
         self.model, self.negatives = model, negatives
-        self.migrated_weight, self.item_weight, self.binary_weight = migrated_weight, item_weight, binary_weight
+        self.item_weight, self.binary_weight = item_weight, binary_weight
 
     def loss(self, batch: dict[str, Any], training: bool = True) -> Sums:
         """Return sums over users; see model/loop.py."""
         out = self.model(batch, training=training)
         weight = batch["weight"]
         label = batch["next_category"]
-        importance = ops.where(batch["migrated"] > 0.5, self.migrated_weight, 1.0)
         per_user = keras.losses.sparse_categorical_crossentropy(label, out["category"], from_logits=True)
         known = weight * _positive(label)
-        total = ops.sum(per_user * known * importance)
+        total = ops.sum(per_user * known)
         metrics = {"next_category_loss": (ops.sum(per_user * known), ops.sum(known))}
         true_logit = ops.take_along_axis(out["category"], label[:, None], axis=1)
         ahead = ops.sum(ops.cast(out["category"][:, 1:] > true_logit, "float32"), axis=1)

@@ -13,12 +13,13 @@ from datetime import date, timedelta
 
 from lake import storage
 from lake.errors import TableMissing, run_main
+from lake.landing import utc_date
 from lake.session import spark_session
 from lake.settings import settings
+from lake.staging import model_folder
 from lake.table import Table
 from model import registry, vocabulary
-from model.run_plan import Plan, model_folder, split
-from model.score import utc_date
+from model.run_plan import Plan, split
 from model.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)

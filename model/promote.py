@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid, run_main
+from lake.landing import utc_date
 from model import registry
 from model.run_plan import Plan
-from model.score import utc_date
 
 log = logging.getLogger(__name__)
 

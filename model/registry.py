@@ -154,17 +154,9 @@ class TrackedRun:
         for some in _batches([RunTag(_key(name), str(value)[:5000]) for name, value in tags.items()]):
             client().log_batch(self.id, tags=some)
 
-    def log_figure(self, figure: Any, name: str) -> None:
-        """Keep a Matplotlib figure as `name`, such as plots/roc.png."""
-        client().log_figure(self.id, figure, name)
-
     def log_text(self, text: str, name: str) -> None:
         """Keep a text as `name`, such as report.html, which MLflow's pages show."""
         client().log_text(self.id, text, name)
-
-    def log_folder(self, folder: str, name: str | None = None) -> None:
-        """Keep all files of a local folder."""
-        client().log_artifacts(self.id, folder, name)
 
 
 @contextmanager

@@ -14,8 +14,7 @@ from typing import Any
 
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
-from lake.settings import settings
-from lake.staging import run_folder
+from lake.staging import model_folder
 
 DATES = ("pretrain", "train", "valid", "test")
 
@@ -111,8 +110,3 @@ class Plan:
             )
         dates: dict[str, Any] = {name: [date.fromisoformat(day) for day in found[name]] for name in DATES}
         return Plan(**{**found, **dates, "as_of": date.fromisoformat(found["as_of"])})
-
-
-def model_folder(run_id: str) -> str:
-    """Return the folder of everything that one training writes."""
-    return storage.join(settings().lake, "_models", run_folder(run_id).rsplit("/", 1)[1])

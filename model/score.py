@@ -30,6 +30,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake.errors import TableMissing, run_main
+from lake.landing import utc_date
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -276,14 +277,6 @@ def published_interests(day: date) -> Table:
     if table.basis(day) is None:
         raise TableMissing(f"the interests at {day} are not published yet; run jobs.interests --day {day} first")
     return table
-
-
-def utc_date(text: str) -> date:
-    """Read a date argument."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD, such as 2017-09-30") from None
 
 
 def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifact) -> Staged:

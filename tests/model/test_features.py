@@ -117,4 +117,4 @@ def test_buckets_stay_in_range():
 
 
 def test_padding_takes_lists_of_any_kind():
-    assert pad(pd.Series([[1.5], []]), 2, keep="first").tolist() == [[1.5, 0], [0, 0]]
+    assert pad(pd.Series([[1.5], []]), 2, np.float64, keep="first").tolist() == [[1.5, 0], [0, 0]]

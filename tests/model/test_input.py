@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from lake.errors import InputInvalid
 from lake.table import Table
-from model.input import Counts, Epoch, Input, InputInvalid, pad
+from model.features import pad
+from model.input import Counts, Epoch, Input
 from tests.model.tiny_rows import COLUMNS, FIELDS, source, transform, write
 
 # One huge file, an empty one, and one of small row groups: 1023 rows.

@@ -105,7 +105,7 @@ def test_unknown_labels_and_filled_up_rows_take_no_part():
 
 def test_the_losses_are_those_of_the_outputs():
     network = build(Finetuned, CONFIG)
-    task, now = FinetuneTask(network, negatives=16, migrated_weight=3.0), labelled()
+    task, now = FinetuneTask(network, negatives=16), labelled()
     out = {name: np.asarray(value, np.float64) for name, value in network(now).items()}
     _, _, metrics = values(task.loss(now, training=False))
     p = softmax(out["category"])
