@@ -110,10 +110,8 @@ def launch(
         raise ValueError(f"module must be one that Python can import, got {module!r}")
     log.info("launch: %s on %d workers, launcher=%s", module, workers, launcher)
     outcomes = LAUNCHERS[launcher](module, list(argv), workers, timeout)
-    failed = [outcome for outcome in outcomes if outcome.code]
-    if failed:
-        # Those that were ended because of another one explain nothing.
-        first = min(failed, key=lambda outcome: (outcome.reason == ENDED, outcome.worker))
+    first = root_failure(outcomes)
+    if first:
         raise WorkerFailed(
             f"worker {first.worker} of {workers} ({module}) ended with {_code_name(first.code)}"
             + (f": {first.reason}" if first.reason else "")
@@ -125,6 +123,16 @@ def launch(
 
 
 ENDED = "another worker failed"
+
+
+def root_failure(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the failure that explains the others, or None when all ended well.
+
+    One that was ended because of another explains nothing, and one that was killed explains the errors of those that
+    lost it in the middle of a collective, whichever the launcher saw first.
+    """
+    failed = [outcome for outcome in outcomes if outcome.code]
+    return min(failed, key=lambda outcome: (outcome.reason == ENDED, outcome.code > 0, outcome.worker), default=None)
 
 
 def _code_name(code: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.launch import WorkerFailed, launch
+from model.launch import ENDED, Outcome, WorkerFailed, launch, root_failure
 from tests.model.tiny_rows import write
 
 REPO = Path(__file__).resolve().parents[2]
@@ -66,6 +66,19 @@ def test_when_one_worker_fails_the_others_end_and_it_is_named(capfd, how, says):
     started = pids(capfd.readouterr().err)
     assert len(started) >= 1  # worker 0 may have been ended before it said anything
     assert all(map(gone, started))
+
+
+def test_the_failure_that_explains_the_others_is_the_one_that_is_named():
+    well = Outcome(0, 0, "", [])
+    lost = Outcome(0, 1, "", ["a collective has lost worker 1"])  # the launcher may see this before the kill
+    ended = Outcome(0, -signal.SIGTERM, ENDED, [])
+    killed, failed = Outcome(1, -signal.SIGKILL, "", []), Outcome(1, 1, "", ["no reason at all"])
+    assert root_failure([well, killed]) == killed
+    assert root_failure([lost, killed]) == killed
+    assert root_failure([ended, failed]) == failed
+    assert root_failure([ended, killed]) == killed
+    assert root_failure([lost, failed]) == lost  # both say why: the first is as good as the other
+    assert root_failure([well, Outcome(1, 0, "", [])]) is None
 
 
 def test_a_run_that_takes_too_long_is_ended(capfd):
