@@ -89,22 +89,24 @@ def demo(local: LocalAirflow) -> None:
     began = time.monotonic()
     local.settings |= {"MEANDER_SOURCE": SOURCE, "MEANDER_HORIZON_DAYS": str(HORIZON_DAYS)}
     local.stop()
-    say(f"1/6  Starting Airflow and Spark below {local.home}")
+    say(f"1/5  Starting Airflow and Spark below {local.home}")
     try:
         local.start()
-        say(f"2/6  Writing the log of {HISTORY[0]} to {WEEK[1]} as landing files")
+        say(f"2/5  Writing the log of {HISTORY[0]} to {WEEK[1]} as landing files")
         module(local, "jobs.export_completejourney", "--from", HISTORY[0], "--to", WEEK[1])
-        say(f"3/6  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
+        say(f"3/5  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
         run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
         local.airflow("dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF))
-        follow(local, "behavior_history", {run_id})
-        say(f"4/6  model_weekly: as of {HISTORY[1]}")
+        follow(local, {"behavior_history": {run_id}})
+        # At once: a training leaves a part of two cores free, and neither needs what the other makes.
+        say(f"4/5  model_weekly: as of {HISTORY[1]}; beside it behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
         # A backfill of the one week, and not a run by hand: that would take its week from the clock.
-        (learned,) = backfill(local, "model_weekly", LEARN_FROM, LEARN_FROM, conf=MODEL_CONF)
-        say(f"5/6  behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
-        backfill(local, "behavior_daily", *WEEK)
-        say(f"6/6  predict_daily: backfill of {WEEK[0]} to {WEEK[1]}")
-        backfill(local, "predict_daily", *WEEK, conf=choice(local.result("model_weekly", learned, "promote")))
+        (learned,) = begin_backfill(local, "model_weekly", LEARN_FROM, LEARN_FROM, conf=MODEL_CONF)
+        days = begin_backfill(local, "behavior_daily", *WEEK)
+        follow(local, {"model_weekly": {learned}, "behavior_daily": days})
+        say(f"5/5  predict_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        told = choice(local.result("model_weekly", learned, "promote"))
+        follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *WEEK, conf=told)})
         show_result(local, f"model_weekly--{learned}")
         minutes = (time.monotonic() - began) / 60
         say(f"Done in {minutes:.1f} minutes. Airflow is stopped; `make up` opens it again on the same data:")
@@ -121,13 +123,13 @@ def choice(decision: dict[str, Any]) -> dict[str, Any]:
     return {"model_version": decision["version"]}
 
 
-def backfill(local: LocalAirflow, dag_id: str, first: date, last: date, conf: dict[str, Any] | None = None) -> set[str]:
-    """Let Airflow backfill a DAG, follow it to its end, and return the ids of its runs."""
+def begin_backfill(
+    local: LocalAirflow, dag_id: str, first: date, last: date, conf: dict[str, Any] | None = None
+) -> set[str]:
+    """Let Airflow backfill a DAG, and return the ids of the runs."""
     if any(open_one["completed_at"] is None for open_one in local.backfills(dag_id)):
         say("     an earlier backfill was interrupted; Airflow ends that one first")
-    runs = local.backfill(dag_id, first, last, at_once=DAYS_AT_ONCE, reprocess="completed", conf=conf)
-    follow(local, dag_id, runs)
-    return runs
+    return local.backfill(dag_id, first, last, at_once=DAYS_AT_ONCE, reprocess="completed", conf=conf)
 
 
 def show_result(local: LocalAirflow, model_run: str) -> None:
@@ -158,24 +160,30 @@ def mlflow(local: LocalAirflow) -> None:
     subprocess.run([str(BIN / command[0]), *command[1:]], env={**os.environ, **quiet}, cwd=local.home, check=True)
 
 
-def follow(local: LocalAirflow, dag_id: str, waiting: set[str]) -> None:
+def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
     """Show a line whenever a table of one of these runs is published, until all have ended.
+
+    Args:
+        local: where they run.
+        waiting: ids of runs by DAG.
 
     Raises:
         LocalError: one of them failed.
     """
     began, shown = time.monotonic(), set()
-    while waiting:
+    left = {(dag_id, run_id) for dag_id, runs in waiting.items() for run_id in runs}
+    while left:
         time.sleep(1)
-        runs = {run["dag_run_id"]: run for run in local.runs(dag_id) if run["dag_run_id"] in waiting}
-        for run_id, run in runs.items():
+        known = {(dag_id, run["dag_run_id"]): run for dag_id in waiting for run in local.runs(dag_id)}
+        for dag_id, run_id in sorted(left):
+            run = known[dag_id, run_id]
             for task in local.tasks(dag_id, run_id) if run["state"] != "queued" else []:
-                key = (run_id, task["task_id"], task["map_index"], task["try_number"], task["state"])
+                key = (dag_id, run_id, task["task_id"], task["map_index"], task["try_number"], task["state"])
                 if task["state"] in DONE and task["start_date"] and key not in shown:
                     shown.add(key)
                     show(run, task, time.monotonic() - began)
             if run["state"] in ("success", "failed"):
-                waiting = waiting - {run_id}
+                left.remove((dag_id, run_id))
                 if run["state"] == "failed":
                     explain(local, dag_id, run_id)
                     raise LocalError(f"{dag_id} {run_id} failed; `make up` opens Airflow on what is there")

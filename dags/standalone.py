@@ -24,6 +24,7 @@ from typing import Any
 import requests
 
 HOST = "127.0.0.1"
+LOCKED_TRIES = 12
 USER = "admin"
 BIN = Path(sys.executable).parent
 
@@ -259,10 +260,21 @@ class LocalAirflow:
         # One at a time is all that Airflow takes for a DAG, and it closes an ended one within half a minute.
         while any(b["completed_at"] is None for b in self.backfills(dag_id)):
             time.sleep(1)
-        dates = ("--from-date", str(first), "--to-date", str(last))
-        how = ("--max-active-runs", str(at_once), "--reprocess-behavior", reprocess)
-        what = ("--dag-run-conf", json.dumps(conf)) if conf else ()
-        self.airflow("backfill", "create", "--dag-id", dag_id, *dates, *how, *what)
+        asked = {
+            "dag_id": dag_id,
+            "from_date": f"{first}T00:00:00Z",
+            "to_date": f"{last}T00:00:00Z",
+            "max_active_runs": at_once,
+            "reprocess_behavior": reprocess,
+            "dag_run_conf": conf,
+        }
+        # 503: something else was writing to SQLite for longer than Airflow waits. It has taken back what it had made.
+        for _ in range(LOCKED_TRIES):
+            if "id" in self.api("POST", "backfills", expect=(200, 503), json=asked):
+                break
+            time.sleep(5)
+        else:
+            raise LocalError(f"Airflow's database stayed locked, so the backfill of {dag_id} was not made; try again")
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
         return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
 
@@ -285,7 +297,7 @@ class LocalAirflow:
             requests.HTTPError: the status is not one of `expect`.
         """
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=30, **request)
+        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=120, **request)
         if answer.status_code not in expect:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()

@@ -13,7 +13,7 @@ from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
 
-SEQUENCES = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")
+SEQUENCES = ("item_keys", "item_ids", "category_keys", "behaviors", "event_seconds", "gap_seconds")
 CURRENT = ("current_categories", "current_counts", "current_shares")
 LONGTERM = (
     "longterm_categories",

@@ -138,6 +138,7 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
         F.when(F.col("category_id").isNull(), 0).otherwise(F.xxhash64("category_id")).alias("category"),
         codes[F.col("behavior")].alias("behavior"),
         F.unix_seconds("event_time").alias("second"),
+        F.col("item_id").alias("id"),
     )
     kept = kept.groupBy("user_id", "as_of").agg(F.array_sort(F.collect_list(event)).alias("last"))
     seconds = F.col("last.second")
@@ -149,6 +150,7 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
         "user_id",
         "as_of",
         F.col("last.item").alias("item_keys"),
+        F.col("last.id").alias("item_ids"),
         F.col("last.category").alias("category_keys"),
         F.col("last.behavior").alias("behaviors"),
         seconds.alias("event_seconds"),

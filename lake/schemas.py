@@ -99,6 +99,7 @@ INTERESTS = StructType(
     [
         column("user_id", StringType(), "a user with at least one event in the lookback W"),
         column("item_keys", ArrayType(LongType()), "last L events, oldest first: xxhash64 of item_id, 0 for none"),
+        column("item_ids", ArrayType(StringType()), "their item_id, null for none"),
         column("category_keys", ArrayType(LongType()), "their categories: xxhash64 of category_id, 0 for none"),
         column(
             "behaviors",

@@ -42,8 +42,9 @@ class Prediction:
 
     Attributes:
         categories: (N, C) float32, probability of each known category to be the dominant one of (T, T+H].
-        items: (N, TOP_ITEMS) int32, indices of the likeliest next items, best first.
-        item_probabilities: (N, TOP_ITEMS) float32, among all known items.
+        items: (N, TOP_ITEMS) int64, keys of the likeliest next items, best first. An item that the vocabulary does not
+            know is among them where the user had it before.
+        item_probabilities: (N, TOP_ITEMS) float32, among all items that are known or were had before.
         migrated, purchased, churned: (N,) float32, probabilities.
         surprise: (N,) float32, mean negative log likelihood of the latest events; nan where it is not known.
     """
@@ -78,10 +79,23 @@ class Artifact:
         """Ids of the C known categories, in the order of `Prediction.categories`."""
         return list(self.categories.ids)
 
+    def item_ids(self, keys: Array, rows: pd.DataFrame) -> Array:
+        """Return the id of each item, (N, K) str: the vocabulary's, else that of the events of the row; "" for none.
+
+        Args:
+            keys: (N, K) int64, `items` of a prediction.
+            rows: of `interests`, with `item_ids`.
+        """
+        index = self.items.index(keys)
+        ids = self._ids[index]
+        for row, place in zip(*np.nonzero((keys != 0) & ~self.items.known(index)), strict=True):
+            own = rows["item_ids"].iloc[row]
+            ids[row, place] = own[list(rows["item_keys"].iloc[row]).index(keys[row, place])]
+        return ids
+
     @cached_property
-    def item_ids(self) -> list[str]:
-        """Id of each item index."""
-        return [self.items.id_of(index) for index in range(self.items.size)]
+    def _ids(self) -> Array:
+        return np.array([self.items.id_of(index) for index in range(self.items.size)], object)
 
     def predict(self, rows: pd.DataFrame) -> Prediction:
         """Predict for rows of `interests`.
@@ -97,7 +111,16 @@ class Artifact:
             parts.append({name: ops.convert_to_numpy(value)[:real] for name, value in out.items()})
         if not parts:
             return self._nobody()
-        return Prediction(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        said = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return Prediction(items=self._keys(said.pop("item_places"), rows), **said)
+
+    def _keys(self, places: Array, rows: pd.DataFrame) -> Array:
+        """Return the keys of places among the logits of `Finetuned.item_logits`."""
+        known, own = len(self.items.keys), self.features.last_keys(rows)
+        again = np.take_along_axis(own, np.maximum(places - known, 0), axis=1)
+        if not known:
+            return again
+        return np.where(places < known, self.items.keys[np.minimum(places, known - 1)], again)
 
     def attention(self, rows: pd.DataFrame) -> Array:
         """Return (L,): how much the last event of the one user in `rows` attends to each event of the sequence."""
@@ -110,17 +133,17 @@ class Artifact:
     def _forward(self) -> Any:
         """Return a compiled function from a batch of arrays to the fields of `Prediction`."""
         items, categories = 1 + self.items.buckets, 1 + self.categories.buckets
-        top = min(TOP_ITEMS, self.items.size - items)
+        top = min(TOP_ITEMS, len(self.items.keys) + self.config.events)
 
         def forward(batch: dict[str, Any]) -> dict[str, Any]:
             network = self.finetuned
             assert network is not None
             out = network(batch, training=False)
             # Neither padding nor a bucket of unknown ids is something to predict.
-            probability, index = ops.top_k(ops.softmax(network.item_logits(out, batch)[:, items:]), top)
+            probability, place = ops.top_k(ops.softmax(network.item_logits(out, batch, items)), top)
             said = {
                 "categories": ops.softmax(out["category"][:, categories:]),
-                "items": ops.cast(index, "int32") + items,
+                "item_places": place,
                 "item_probabilities": probability,
                 **{name: ops.sigmoid(out[name]) for name in BINARY},
             }
@@ -137,11 +160,11 @@ class Artifact:
         return tf.function(forward)
 
     def _nobody(self) -> Prediction:
-        top = min(TOP_ITEMS, len(self.items.keys))
+        top = min(TOP_ITEMS, len(self.items.keys) + self.config.events)
         none = np.zeros(0, np.float32)
         wide = np.zeros((0, top), np.float32)
         return Prediction(
-            np.zeros((0, len(self.categories.keys)), np.float32), wide.astype(np.int32), wide, none, none, none, none
+            np.zeros((0, len(self.categories.keys)), np.float32), wide.astype(np.int64), wide, none, none, none, none
         )
 
     def save(self, folder: str) -> None:

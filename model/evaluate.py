@@ -55,8 +55,7 @@ def scores(name: str, artifact: Artifact, test: pd.DataFrame, valid: pd.DataFram
     for place, category in enumerate(categories):
         if category in column:
             wide[:, place] = said.categories[:, column[category]]
-    keys = np.concatenate([np.zeros(1 + artifact.items.buckets, np.int64), artifact.items.keys])
-    return Scores(name, wide, keys[said.items], binary(said), thresholds(valid, binary(artifact.predict(valid))))
+    return Scores(name, wide, said.items, binary(said), thresholds(valid, binary(artifact.predict(valid))))
 
 
 def binary(said: Prediction) -> dict[str, Any]:

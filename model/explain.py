@@ -143,14 +143,13 @@ def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any])
     # The model keeps the last of the events, oldest first, and padding after them.
     kept = min(len(known["item_keys"]), len(weights))
     attention = [None] * (len(known["item_keys"]) - kept) + weights[:kept].tolist()
-    items = artifact.items.index(np.asarray(known["item_keys"], np.int64))
     categories = artifact.categories.index(np.asarray(known["category_keys"], np.int64))
     end = (known["dt"] - date(1970, 1, 1)).days * DAY_SECONDS + DAY_SECONDS
-    rows = zip(known["behaviors"], items, categories, known["event_seconds"], attention, strict=True)
+    rows = zip(known["behaviors"], known["item_ids"], categories, known["event_seconds"], attention, strict=True)
     return [
         Event(
             BEHAVIORS[behavior - 1],
-            artifact.items.id_of(int(item)),
+            item or "",
             artifact.categories.id_of(int(category)),
             end - second,
             weight,

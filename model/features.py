@@ -68,13 +68,13 @@ class Features:
     def fields(self, *, labels: bool) -> Fields:
         """Return {name: (dtype, shape of one row)} of the arrays of `state`, or of `labelled`."""
         profile = (self.profile,)
-        fields = {**self.sequence_fields(), "age": ("int32", (self.events,))}
+        fields = {**self.sequence_fields(), **dict.fromkeys(("slot", "age"), ("int32", (self.events,)))}
         fields["profile"] = ("int32", profile)
         fields["profile_values"] = ("float32", (self.profile, PROFILE_VALUES))
         fields["scalars"] = ("float32", (SCALAR_VALUES,))
         if labels:
             fields["next_category"] = ("int32", ())
-            fields["next_items"] = ("int32", (self.next_items,))
+            fields |= dict.fromkeys(("next_items", "next_slots"), ("int32", (self.next_items,)))
             fields |= dict.fromkeys(("migrated", "purchased", "churned"), ("float32", ()))
         return fields
 
@@ -96,6 +96,10 @@ class Features:
             "gap": np.where(real, bucket(last["gap_seconds"]), 0).astype(np.int32),
         }
 
+    def last_keys(self, rows: pd.DataFrame) -> Array:
+        """Return the item keys of the last events, (N, L) int64, in the places of the other arrays; 0 for none."""
+        return pad(rows["item_keys"], self.events, np.int64)
+
     def state(self, rows: pd.DataFrame) -> dict[str, Array]:
         """Return the arrays of what is known at T."""
         top = {name: pad(rows[name], self.profile, kind, keep="first") for name, kind in PROFILE.items()}
@@ -103,6 +107,7 @@ class Features:
         age = end_of_day(rows["dt"])[:, None] - pad(rows["event_seconds"], self.events, np.int64)
         return {
             **sequence,
+            "slot": first_places(self.last_keys(rows)),
             "age": np.where(sequence["behavior"] > 0, bucket(age), 0).astype(np.int32),
             "profile": self.categories.index(top["longterm_category_keys"]),
             "profile_values": self.profile_values(top, rows),
@@ -153,12 +158,21 @@ class Features:
         return counts / counts.sum()
 
     def labelled(self, rows: pd.DataFrame) -> dict[str, Array]:
-        """Return the arrays of `state` and the labels; an unknown label is -1, no category or item is 0."""
+        """Return the arrays of `state` and the labels; an unknown label is -1, no category or item is 0.
+
+        A next item that the user had before has in `next_slots` the place where it stands first among the last events,
+        -1 for others; if the vocabulary does not know it, its index in `next_items` is 0: all that can be said of it is
+        that it comes again.
+        """
+        keys = pad(rows["next_item_keys"], self.next_items, np.int64, keep="first")
+        slots = places_of(keys, self.last_keys(rows))
+        index = self.items.index(keys)
         migrated = rows["migrated"].map({True: 1.0, False: 0.0}).astype(np.float32).fillna(-1.0)
         return {
             **self.state(rows),
             "next_category": self.categories.index(rows["next_category_key"].to_numpy(np.int64)),
-            "next_items": self.items.index(pad(rows["next_item_keys"], self.next_items, np.int64, keep="first")),
+            "next_items": np.where((slots >= 0) & ~self.items.known(index), 0, index).astype(np.int32),
+            "next_slots": slots,
             "migrated": migrated.to_numpy(np.float32),
             "purchased": rows["purchased"].to_numpy(np.float32),
             "churned": rows["churned"].to_numpy(np.float32),
@@ -186,6 +200,34 @@ def pad(lists: "pd.Series[Any]", length: int, dtype: Any, keep: str = "last") ->
     if sizes.any():
         result[np.arange(length) < sizes[:, None]] = np.concatenate(cells)
     return result
+
+
+def first_places(keys: Array) -> Array:
+    """Return for each key of (N, L) the place where it stands first in its row, (N, L) int32.
+
+    >>> first_places(np.array([[7, 5, 7, 5, 9]])).tolist()
+    [[0, 1, 0, 1, 4]]
+    """
+    order = np.argsort(keys, axis=1, kind="stable")
+    ordered = np.take_along_axis(keys, order, axis=1)
+    begins = np.ones(keys.shape, bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    run = np.maximum.accumulate(np.where(begins, np.arange(keys.shape[1]), 0), axis=1)
+    found = np.empty(keys.shape, np.int32)
+    np.put_along_axis(found, order, np.take_along_axis(order, run, axis=1).astype(np.int32), axis=1)
+    return found
+
+
+def places_of(wanted: Array, keys: Array) -> Array:
+    """Return where each wanted key of (N, K) stands first among the keys of its row, (N, L), as (N, K) int32.
+
+    -1 for one that is not there, and for 0.
+
+    >>> places_of(np.array([[5, 8, 0]]), np.array([[7, 5, 0, 5]])).tolist()
+    [[1, -1, -1]]
+    """
+    same = (wanted[:, :, None] == keys[:, None, :]) & (wanted != 0)[:, :, None]
+    return np.where(same.any(axis=2), same.argmax(axis=2) if keys.shape[1] else -1, -1).astype(np.int32)
 
 
 def end_of_day(days: pd.Series) -> Array:

@@ -7,6 +7,7 @@ Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and a
     --adapter lora    instead of the whole encoder, train low-rank adapters in it: the cheap option
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from model.artifact import Artifact
 from model.features import STATE, Features
 from model.frames import read_frame
 from model.input import Input
-from model.loop import FitResult, fit
+from model.loop import FitConfig, FitResult, fit
 from model.losses import FinetuneTask
 from model.network import Finetuned, NetworkConfig, adapt, build, standardize, start_from, start_with_popularity
 from model.registry import provenance
@@ -32,6 +33,7 @@ from model.run_plan import Plan
 from model.score import segment_thresholds
 from model.training import Cost, fit_config, is_chief, report, tracked, training_parser
 
+LEAST_STEPS = 200  # of each phase
 # What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
 LOWER = 0.5
 
@@ -43,8 +45,9 @@ def main(argv: list[str] | None = None) -> None:
         "--start", default="pretrained", choices=["pretrained", "scratch"], help="weights to start from"
     )
     parser.add_argument("--adapter", default="none", choices=["none", "lora"], help="what of the encoder is trained")
-    parser.add_argument("--head-epochs", type=int, default=1, metavar="N", help="passes with the encoder frozen")
-    parser.add_argument("--epochs", type=int, default=1, metavar="N", help="passes with all of it")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help=f"passes of each of the two phases; default: for {LEAST_STEPS} steps"
+    )
     args = parser.parse_args(argv)
     plan = Plan.load(args.run_id)
     base = Artifact.load(storage.join(plan.folder, "pretrained"))
@@ -57,28 +60,20 @@ def main(argv: list[str] | None = None) -> None:
     table = Table("examples", plan.tables["examples"])
     scalars = base.features.state(read_frame(table, plan.train[-1:], STATE))["scalars"]
     preset = base.card["preset"]
-    phases = {"all": args.head_epochs + args.epochs}
-    if args.start == "pretrained":
-        phases = {"heads": args.head_epochs, name: args.epochs}
-    params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter, "phases": phases}
+    phases = phases_of(name, preset, args, plan, train.rows)
+    params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter}
     results: dict[str, FitResult] = {}
     with tracked(plan, name, params) as run:
         weights: list[Any] | None = None
-        for phase, epochs in phases.items():
-            if not epochs:
-                continue
-            how = fit_config(preset, args, plan, train.rows, epochs)
-            if phase in ("finetuned", "lora"):
-                how = replace(how, learning_rate=LOWER * how.learning_rate)
-            how = replace(how, metric="next_category_loss", patience=2)
-            run.log_params({f"fit.{phase}": how})
+        for phase, config in phases.items():
+            run.log_params({f"fit.{phase}": config})
             done = sum(result.steps for result in results.values())
             results[phase] = fit(
                 task_of(base, args.start, phase, weights, scalars),
                 strategy,
                 train,
                 valid,
-                how,
+                config,
                 storage.join(plan.folder, "checkpoints", f"{name}-{phase}"),
                 lambda step, metrics, done=done: run.log_metrics(done + step, metrics),  # type: ignore[misc]
                 {"tables": plan.tables, "network": str(base.config), "start": args.start, "before": list(results)},
@@ -88,6 +83,14 @@ def main(argv: list[str] | None = None) -> None:
             weights = network.get_weights()
     if is_chief():
         keep(plan, base, name, network, results)
+
+
+def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows: int) -> dict[str, FitConfig]:
+    """Return how each phase trains: the heads, then all of it at a lower rate; from scratch, as many steps in one."""
+    heads = replace(fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS), metric="next_category_loss")
+    if name == "scratch":
+        return {"all": replace(heads, epochs=2 * heads.epochs)}
+    return {"heads": heads, name: replace(heads, learning_rate=LOWER * heads.learning_rate)}
 
 
 def examples(plan: Plan, features: Features, days: list[Any]) -> Input:

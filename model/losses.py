@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from model.layers import is_real
-from model.network import BINARY, Finetuned, Pretrained
+from model.network import BINARY, NEVER, Finetuned, Pretrained, mixture
 
 Sums = tuple[Any, Any, dict[str, tuple[Any, Any]]]
 
@@ -141,23 +141,22 @@ class FinetuneTask:
 
     def _next_items(self, batch: dict[str, Any], out: dict[str, Any], training: bool) -> tuple[Any, Any]:
         """Return the summed loss over users, each user's next items counting 1 together, and the number of users."""
-        label, size = batch["next_items"], self.model.config.items  # (B, K)
-        negatives = draw(self.model.draws if training else 1, self.negatives, size)
-        drawn = negatives[0]
+        label, slot, size = batch["next_items"], batch["next_slots"], self.model.config.items  # (B, K)
+        drawn, first = draw(self.model.draws if training else 1, self.negatives, size)
         items, bias = self.model.encoder.embed.fields["item"].embeddings, self.model.item_bias
-
-        def repeated(index: Any) -> Any:
-            """Return (B, K or N): what earlier events of the same item add to each candidate."""
-            same = ops.cast(index[..., :, None] == batch["item"][:, None, :], "float32")  # (B, K or N, L)
-            return ops.sum(same * out["repeat"][:, None, :], axis=-1)
-
-        true = ops.einsum("bd,bkd->bk", out["item"], ops.take(items, label, axis=0)) + ops.take(bias, label)
-        true = true + repeated(label)
+        again = ops.take_along_axis(out["again"], ops.maximum(slot, 0), axis=1) * ops.cast(slot >= 0, "float32")
+        anew = ops.einsum("bd,bkd->bk", out["item"], ops.take(items, label, axis=0)) + ops.take(bias, label)
+        anew = ops.where(label > 0, anew, NEVER)
         sampled = ops.matmul(out["item"], ops.transpose(ops.take(items, drawn, axis=0))) + ops.take(bias, drawn)
-        sampled = sampled + repeated(ops.broadcast_to(drawn[None], (1, self.negatives)))
-        everything = ops.broadcast_to(sampled[:, None, :], (*ops.shape(label), self.negatives))
-        loss = sampled_softmax(true, label, everything, negatives, size)  # (B, K)
-        known = _positive(label)
+        sampled = sampled - log_inclusion(drawn, self.negatives, size)
+        # Candidates are the label, what was drawn, and all that may come again; those are certain, not drawn: nothing
+        # has to be corrected for them.
+        true = ops.where(slot >= 0, mixture(anew, again), anew - log_inclusion(label, self.negatives, size))
+        others = ops.where(first & (label[..., None] != drawn), sampled[:, None, :], NEVER)  # (B, K, N)
+        rest = ops.log(ops.maximum(ops.sum(out["again"], axis=1)[:, None] - again, 1e-30))
+        total = ops.logsumexp(ops.concatenate([true[..., None], rest[..., None], others], axis=-1), axis=-1)
+        loss = total - true
+        known = ops.cast((label > 0) | (slot >= 0), "float32")
         per_user = ops.sum(loss * known, axis=1) / ops.maximum(ops.sum(known, axis=1), 1.0)
         users = batch["weight"] * ops.cast(ops.sum(known, axis=1) > 0, "float32")
         return ops.sum(per_user * users), ops.sum(users)

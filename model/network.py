@@ -28,6 +28,12 @@ from model.vocabulary import Vocabulary
 
 BINARY = ("migrated", "purchased", "churned")
 
+# Items again: at first the events of a user have together about the weight of all items anew, and the few numbers that
+# say how weight falls with age have to move faster than an optimizer moves one of many weights.
+AGAIN_START = -4.0
+AGAIN_SPEED = 10.0
+NEVER = -1e9
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -76,7 +82,7 @@ def network_config(preset: str, items: int, categories: int) -> NetworkConfig:
 
 def inputs_of(config: NetworkConfig) -> dict[str, Any]:
     """Return an input of one user without events, from which the shapes of all weights follow."""
-    names = ("item", "category", "behavior", "gap", "age")
+    names = ("item", "category", "behavior", "gap", "slot", "age")
     return {
         **{name: np.zeros((1, config.events), np.int32) for name in names},
         "profile": np.zeros((1, config.profile), np.int32),
@@ -167,8 +173,10 @@ class Pretrained(keras.Model):
 class Finetuned(keras.Model):
     """The encoder, the profile and the scalars together, with one head for each thing to be predicted.
 
-    Output of a call: dict of `category` (B, C) logits, `item` (B, D) to be compared with item embeddings, `repeat`
-    (B, L), what an event adds to the logit of its own item, and a logit (B,) for each of `BINARY`; all float32.
+    Output of a call, all float32: dict of `category` (B, C) logits; `item` (B, D), to be compared with item embeddings;
+    `again` (B, L), the weight of each item of the events to come again, at its first place; and a logit (B,) for each
+    of `BINARY`. Categories and items are mixtures of what comes anew and what comes again (RepeatNet,
+    arXiv:1812.02646): weights add up, so that also an item which the vocabulary does not know can come again.
     """
 
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
@@ -178,6 +186,9 @@ class Finetuned(keras.Model):
         self.reader = ProfileReader(c.width, name="profile_reader")
         self.pair_score = PairScore(c.width, c.head_dropout / 2, name="pair_score")
         self.state = keras.layers.Dense(2 * c.width, activation="gelu", name="state")
+        # The binary labels of a user at neighbouring dates are nearly the same: an encoder that learns from them learns
+        # users by heart. So their state looks at the encoder, but does not teach it.
+        self.binary_state = keras.layers.Dense(2 * c.width, activation="gelu", name="binary_state")
         self.state_drop = keras.layers.Dropout(c.dropout)
         heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}
         self.heads = {name: Head(units, c.hidden, c.head_dropout, name=name) for name, units in heads.items()}
@@ -188,10 +199,11 @@ class Finetuned(keras.Model):
         # Beside the deep heads a straight line from the scalars, which says most about who comes back (wide and deep,
         # arXiv:1606.07792).
         self.wide = keras.layers.Dense(len(BINARY), kernel_initializer="zeros", dtype="float32", name="wide")
-        # What a user had before comes again more often than popularity explains; learning that from 0 takes long.
-        before = keras.initializers.Constant(5.0)
-        self.age = keras.layers.Embedding(GAP_BUCKETS, 1, embeddings_initializer=before, name="age")
-        self.again = keras.layers.Embedding(BEHAVIOR_CODES, 1, embeddings_initializer="zeros", name="again")
+        # How much each event makes its own item come again: by age, behavior, item and user.
+        self.age = keras.layers.Embedding(GAP_BUCKETS, 1, embeddings_initializer="zeros", name="age")
+        self.behavior = keras.layers.Embedding(BEHAVIOR_CODES, 1, embeddings_initializer="zeros", name="behavior")
+        self.repeatable = keras.layers.Dense(1, kernel_initializer="zeros", name="repeatable")
+        self.faithful = keras.layers.Dense(1, kernel_initializer="zeros", name="faithful")
         self.category_bias = self.add_weight(
             shape=(c.categories,), initializer="zeros", autocast=False, name="category_bias"
         )
@@ -204,29 +216,54 @@ class Finetuned(keras.Model):
         in_profile = ops.cast(x["profile"] > 0, "float32")
         vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
         scalars = (ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale
-        user = self.state(ops.concatenate([last, mean, ops.cast(scalars, last.dtype)], axis=-1))
-        user = self.state_drop(user, training=training)
-        out = {name: head(user, training=training) for name, head in self.heads.items()}
+        seen = ops.concatenate([last, mean, ops.cast(scalars, last.dtype)], axis=-1)
+        user = self.state_drop(self.state(seen), training=training)
+        states = {
+            **dict.fromkeys(("category", "item"), user),
+            **dict.fromkeys(BINARY, self.state_drop(self.binary_state(ops.stop_gradient(seen)), training=training)),
+        }
+        out = {name: head(states[name], training=training) for name, head in self.heads.items()}
         wide = self.wide(scalars)  # (B, 3)
         table = ops.cast(self.encoder.embed.fields["category"].embeddings, "float32")
         logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
-        pairs = self.pair_score(vectors, user, in_profile, training=training)
+        # The last number of the profile is the root of the long-term share, with which a category comes back at first.
+        share = ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile
+        again = share * ops.exp(self.pair_score(vectors, user, in_profile, training=training))
         return {
-            "category": add_at(logits, x["profile"], pairs),
+            "category": mixture(logits, add_at(ops.zeros_like(logits), x["profile"], again)),
             "item": out["item"],
-            "repeat": ops.cast(self.age(x["age"]) + self.again(x["behavior"]), "float32")[..., 0]
-            * is_real(x["behavior"]),
+            "again": self._again(x, user),
             **{name: out[name][:, 0] + wide[:, i] for i, name in enumerate(BINARY)},
         }
 
-    def item_logits(self, out: dict[str, Any], x: dict[str, Any]) -> Any:
-        """Return (B, V) logits of all items: for scoring, where each is needed."""
+    def _again(self, x: dict[str, Any], user: Any) -> Any:
+        by_event = self.age(x["age"]) + self.behavior(x["behavior"])  # (B, L, 1)
+        by_item = self.repeatable(self.encoder.embed.fields["item"](x["item"]))
+        weight = AGAIN_SPEED * by_event + by_item + self.faithful(user)[:, None, :]
+        weight = ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)
+        weight = weight * is_real(x["behavior"]) * is_real(x["item"])  # a search has no item
+        return add_at(ops.zeros_like(weight), x["slot"], weight)
+
+    def item_logits(self, out: dict[str, Any], x: dict[str, Any], first: int) -> Any:
+        """Return (B, V - first + L) logits of all that may come next: for scoring, where each is needed.
+
+        First those of the known items, whose indices begin with `first`. Then, by the place where it stands first among
+        the events, those of each item that the vocabulary does not know: such an item can only come again.
+        """
         table = ops.cast(self.encoder.embed.fields["item"].embeddings, "float32")
-        logits = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
-        return add_at(logits, x["item"], out["repeat"])
+        anew = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
+        known = mixture(anew, add_at(ops.zeros_like(anew), x["item"], out["again"]))[:, first:]
+        unknown = ops.where(x["item"] < first, out["again"], 0.0)
+        unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), NEVER)
+        return ops.concatenate([known, unknown], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
+
+
+def mixture(anew: Any, again: Any) -> Any:
+    """Return the logits of what comes anew with these logits, or again with these weights, 0 or more."""
+    return ops.logaddexp(anew, ops.log(again + 1e-30))
 
 
 def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:

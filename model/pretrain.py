@@ -22,12 +22,16 @@ from model.network import PRESETS, Pretrained, build, grow, network_config, star
 from model.run_plan import Plan
 from model.training import Cost, fit_config, is_chief, report, tracked, training_parser, vocabularies
 
+LEAST_STEPS = 1000
+
 
 def main(argv: list[str] | None = None) -> None:
     """Train, here or in several workers, and keep the result."""
     parser = training_parser("model.pretrain", __doc__)
     parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS), help="size of the network")
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="passes over the sequences")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help=f"passes over the sequences; default: for {LEAST_STEPS} steps"
+    )
     args = parser.parse_args(argv)
     plan = Plan.load(args.run_id)
     if args.workers > 1 and not launch.in_worker():
@@ -44,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         features.sequence,
         features.sequence_fields(),
     )
-    how = fit_config(args.preset, args, plan, source.rows, args.epochs)
+    how = fit_config(args.preset, args, plan, source.rows, args.epochs, LEAST_STEPS)
     old = None if plan.warm_start is None else Artifact.load(registry.artifact_folder(plan.warm_start)).pretrained
 
     def task() -> PretrainTask:

@@ -203,10 +203,8 @@ def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.Reco
     frame = to_frame(states)
     said = artifact.predict(frame)
     category, category_p = best(np.asarray(said.categories), TOP_CATEGORIES)
-    # What is no known item (padding, a bucket of rare ones) cannot be recommended.
-    item_p = np.where(artifact.items.known(said.items), said.item_probabilities, -1.0)
-    place, item_p = best(item_p, TOP_ITEMS)
-    item = np.take_along_axis(np.asarray(said.items), place, 1)
+    place, item_p = best(said.item_probabilities, TOP_ITEMS)
+    item = artifact.item_ids(np.take_along_axis(said.items, place, 1), frame)
     surprise = np.asarray(said.surprise, np.float64)
     segment = segments(
         frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.churned, said.migrated,
@@ -221,8 +219,9 @@ def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.Reco
         "migration_probability": np.asarray(said.migrated, np.float64),
         "purchase_probability": np.asarray(said.purchased, np.float64),
         "churn_probability": np.asarray(said.churned, np.float64),
-        "item_ids": _lists(np.asarray(artifact.item_ids, object)[item], item_p >= 0),
-        "item_probabilities": _lists(item_p.astype(np.float64), item_p >= 0),
+        # A user with few events has fewer items to come again than there are places.
+        "item_ids": _lists(item, item_p > 0),
+        "item_probabilities": _lists(item_p.astype(np.float64), item_p > 0),
         "surprise": pa.array(surprise, mask=np.isnan(surprise)),
         "risk_percentile": pa.array(
             risk_percentiles(surprise, artifact.card["surprise_quantiles"]), mask=np.isnan(surprise)

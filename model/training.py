@@ -26,6 +26,10 @@ FIT: dict[str, FitConfig] = {
     "large": FitConfig(global_batch=1024, shards=16, learning_rate=2e-4, weight_decay=0.01, checkpoint_every=500),
 }
 
+# Steps that a pass over the rows should at least have, and the smallest batch that is chosen for it.
+STEPS_OF_A_PASS = 64
+SMALLEST_BATCH = 32
+
 
 def training_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     """Return a parser with what every training takes."""
@@ -41,8 +45,20 @@ def training_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def fit_config(preset: str, args: argparse.Namespace, plan: Plan, rows: int, epochs: int) -> FitConfig:
+def fit_config(
+    preset: str, args: argparse.Namespace, plan: Plan, rows: int, epochs: int | None, least_steps: int
+) -> FitConfig:
     """Return how to train: the preset's way, with what the arguments change.
+
+    A small log gets a smaller batch and more passes than a large one, so that the optimizer takes enough steps.
+
+    Args:
+        preset: names the network.
+        args: of `training_parser`.
+        plan: of the run.
+        rows: to train on.
+        epochs: passes over them; None for as many as `least_steps` need.
+        least_steps: when `epochs` is None.
 
     Raises:
         SettingsInvalid: the preset is unknown, or the workers do not divide the batch.
@@ -50,13 +66,16 @@ def fit_config(preset: str, args: argparse.Namespace, plan: Plan, rows: int, epo
     if preset not in PRESETS:
         raise SettingsInvalid(f"--preset must be one of {', '.join(PRESETS)}; received {preset!r}")
     config = FIT[preset]
-    batch = min(args.batch or config.global_batch, 1 << (max(rows, 1).bit_length() - 1))
     shards = max(config.shards, args.workers)
+    batch = args.batch or max(SMALLEST_BATCH, min(config.global_batch, power_of_two(rows // STEPS_OF_A_PASS)))
+    batch = min(batch, power_of_two(rows))
     if batch % shards or shards % args.workers:
         raise SettingsInvalid(
             f"--workers {args.workers} has to divide {shards} shards, and these the batch of {batch} rows (of {rows} "
             "in all); give another --workers or --batch"
         )
+    if epochs is None:
+        epochs = -(-least_steps // max(rows // batch, 1))
     steps = epochs * (rows // batch)
     return replace(
         config,
@@ -69,6 +88,15 @@ def fit_config(preset: str, args: argparse.Namespace, plan: Plan, rows: int, epo
         precision=PRESETS[preset].get("policy", "float32"),
         jit_compile=args.jit,
     )
+
+
+def power_of_two(number: int) -> int:
+    """Return the largest power of two that is not above a number, 1 at least.
+
+    >>> [power_of_two(n) for n in (0, 1, 3, 64, 100)]
+    [1, 1, 2, 64, 64]
+    """
+    return 1 << (max(number, 1).bit_length() - 1)
 
 
 def vocabularies(plan: Plan) -> tuple[Vocabulary, Vocabulary]:

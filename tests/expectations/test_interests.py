@@ -29,6 +29,7 @@ def state(user: str, **changes) -> dict:
     good = {
         "user_id": user,
         "item_keys": [11, 12],
+        "item_ids": ["i11", "i12"],
         "category_keys": [21, 22],
         "behaviors": [1, 5],
         "event_seconds": [at(100), at(40)],
@@ -60,13 +61,14 @@ def state(user: str, **changes) -> dict:
     return {**good, **changes}
 
 
-ARRAYS = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds", "current_categories")
+ARRAYS = ("item_keys", "item_ids", "category_keys", "behaviors", "event_seconds", "gap_seconds", "current_categories")
 ARRAYS += ("current_counts", "current_shares", "longterm_categories", "longterm_shares", "longterm_category_keys")
 ARRAYS += ("longterm_counts", "longterm_days", "longterm_current_counts", "longterm_week_counts")
 ARRAYS += ("longterm_age_seconds",)
 SCALARS = ("user_id", "last_event_time", "recency_seconds", "frequency", "week_frequency", "history_events")
 SCALARS += ("history_days_active", "tenure_seconds", "dt")
 LONG = {name: [1] * 51 for name in ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")}
+LONG["item_ids"] = ["i1"] * 51
 
 # Each case: states, each with its reason; users that are active upstream and have none; what must fail.
 CASES = {

@@ -118,6 +118,7 @@ def known(events):
 def test_the_last_events_are_arrays_in_the_order_of_time_then_id(known):
     reader = known["reader"]
     assert reader.item_keys == [KEY["i2"], KEY["i3"], KEY["i4"]]
+    assert reader.item_ids == ["i2", "i3", "i4"]
     assert reader.category_keys == [KEY["a"]] * 3
     assert reader.behaviors == [1, 4, 3]
     assert reader.event_seconds == [1743415200, 1743415500, 1743415500]
@@ -131,7 +132,7 @@ def test_a_sequence_may_be_shorter_than_it_could_be(known):
 
 def test_what_an_event_does_not_have_is_key_0(known):
     plain = known["plain"]
-    assert (plain.item_keys, plain.category_keys, plain.behaviors) == ([0], [0], [2])
+    assert (plain.item_keys, plain.item_ids, plain.category_keys, plain.behaviors) == ([0], [None], [0], [2])
 
 
 def test_a_category_weighs_what_was_done_in_it_and_ties_are_in_the_order_of_ids(known):

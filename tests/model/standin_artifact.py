@@ -64,7 +64,7 @@ class StandIn:
 
     def __init__(self, card: dict[str, Any], items: list[str], categories: list[str]):
         self.card, self.items, self.categories = card, Words(items), Words(categories)
-        self.category_ids, self.item_ids = categories, self.items.ids
+        self.category_ids = categories
 
     def predict(self, frame: pd.DataFrame) -> Prediction:
         n = len(frame)
@@ -74,9 +74,12 @@ class StandIn:
             for name, value in zip(names, values, strict=True):
                 if name in self.category_ids:
                     shares[row, self.category_ids.index(name)] = value
-        # Every item is offered, the padding and the bucket too, as a softmax over all of them would.
-        items = np.tile(np.arange(len(self.item_ids), dtype=np.int32), (n, 1))
-        weights = 1.0 / (1 + items)
+        # The known items, then the user's oldest one, which comes again if it is none of them.
+        oldest = [keys[0] if len(keys) else 0 for keys in frame["item_keys"]]
+        known = np.array([KEY[name] for name in self.items.ids[2:]])
+        items = np.column_stack([np.tile(known, (n, 1)), oldest]).astype(np.int64)
+        again = (items[:, -1:] != 0) & ~np.isin(items[:, -1:], known)
+        weights = np.column_stack([np.tile(1.0 / (3 + np.arange(len(known))), (n, 1)), again / 2])
         few = np.array([len(keys) < 2 for keys in frame["item_keys"]])
         return Prediction(
             categories=shares,
@@ -87,6 +90,10 @@ class StandIn:
             churned=1 / (1 + events),
             surprise=np.where(few, np.nan, 1 / events),
         )
+
+    def item_ids(self, keys: np.ndarray, frame: pd.DataFrame) -> np.ndarray:  # noqa: ARG002  as the real one
+        name = {key: name for name, key in KEY.items()} | {0: ""}
+        return np.array([[name[key] for key in row] for row in keys.tolist()], object)
 
     def attention(self, frame: pd.DataFrame) -> np.ndarray:
         weights = np.zeros(3)

@@ -18,6 +18,7 @@ def state(user: str, **changes: Any) -> dict[str, Any]:
     good = {
         "user_id": user,
         "item_keys": [KEY["i3"], KEY["i1"]],
+        "item_ids": ["i3", "i1"],
         "category_keys": [KEY["b"], KEY["a"]],
         "behaviors": [1, 5],
         "event_seconds": [END - 2 * DAY, END - 3600],

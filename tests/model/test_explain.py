@@ -38,15 +38,15 @@ def test_an_explanation_in_words(explained):
 user u at the end of 2017-07-01, by version 3 of the model
 
 Last 2 of 2 events, and how much of its attention each got:
-  1 h before     purchase  i1       a  67 %
-  2 days before  view      (other)  b  33 %
+  1 h before     purchase  i1  a  67 %
+  2 days before  view      i3  b  33 %
   1 of them have an item that the model does not know
 Interest of the last 30 days: a 80 %, b 20 %
 Interest of the whole history: a 75 %, b 25 %
 
 Expected of the next 28 days:
   category: a 80 %, b 20 %
-  item:     i1 16 %, i2 12 %
+  item:     i3 46 %, i1 31 %, i2 23 %
   moves on to another main category 20 %, buys 67 %, does nothing at all 33 %
   risk: recent events are more surprising than those of 50 % of users
 Segment stable: leaving (33 %) and moving on (20 %) stay below the thresholds of 40 % and 50 %."""
@@ -54,9 +54,11 @@ Segment stable: leaving (33 %) and moving on (20 %) stay below the thresholds of
 
 
 def test_of_a_long_sequence_the_model_sees_the_end(explained):
+    names = [None, "i1", "i2", None]
     keys = ("item_keys", "category_keys")
     times = {"event_seconds": [END - n * DAY for n in (5, 4, 3, 2)], "gap_seconds": [0, DAY, DAY, DAY]}
-    found = explained(**{name: [0, KEY["i1"], KEY["i2"], 0] for name in keys}, behaviors=[1, 3, 4, 2], **times)
+    sequence = {name: [0, KEY["i1"], KEY["i2"], 0] for name in keys}
+    found = explained(**sequence, item_ids=names, behaviors=[1, 3, 4, 2], **times)
     assert found.events == [
         Event("search", "", "", 2 * DAY, 3 / 6),
         Event("favorite", "i2", "(other)", 3 * DAY, 2 / 6),
@@ -92,7 +94,8 @@ def test_every_segment_has_its_reason(explained, changes, segment, why):
 
 
 def test_too_few_events_for_a_risk_are_said_so(explained):
-    one = {name: [1] for name in ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")}
+    one = {name: [1] for name in ("category_keys", "behaviors", "event_seconds", "gap_seconds")}
+    one |= {"item_keys": [KEY["i1"]], "item_ids": ["i1"]}
     assert "risk: too few events to say how surprising they are" in in_words(explained(**one))
 
 

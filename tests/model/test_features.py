@@ -81,6 +81,18 @@ def test_what_is_unknown_falls_into_a_bucket_and_nothing_is_padding():
     assert found["next_items"].tolist() == [[5, 1 + 99 % 2]]
 
 
+def test_what_comes_again_is_said_by_its_place_among_the_last_events():
+    four = dict.fromkeys(("category_keys", "event_seconds", "gap_seconds"), np.zeros(4, np.int64))
+    keys = {"item_keys": np.array([13, 99, 0, 99]), "next_item_keys": np.array([99, 13])}
+    again = row(**four, **keys, behaviors=np.array([1, 1, 2, 1]))
+    found = labelled(again, row(next_item_keys=np.array([98, 11])))
+    # Of the last three events the first and the last are of the same item; padding stands for itself.
+    assert found["slot"].tolist() == [[0, 1, 0], [0, 1, 2]]
+    # 99 is unknown but comes again; 13 was too long ago; 98 is unknown and new; 11 is both known and had before.
+    assert found["next_slots"].tolist() == [[0, -1], [-1, 0]]
+    assert found["next_items"].tolist() == [[0, 5], [1 + 98 % 2, 3]]
+
+
 def test_labels_that_are_not_known_are_minus_one():
     found = labelled(row(), row(migrated=True), row(migrated=False))
     assert found["migrated"].tolist() == [-1, 1, 0]

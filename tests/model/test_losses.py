@@ -77,6 +77,7 @@ def labelled():
         **batch(),
         "next_category": np.array([3, 5, 0, 2], np.int32),
         "next_items": np.array([[3, 9, 0], [1, 0, 0], [0, 0, 0], [4, 5, 6]], np.int32),
+        "next_slots": np.array([[0, -1, 2], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1]], np.int32),
         "migrated": np.array([1, 0, -1, -1], np.float32),
         "purchased": np.array([1, 0, 0, 1], np.float32),
         "churned": np.array([0, 0, 1, 0], np.float32),
@@ -115,6 +116,23 @@ def test_the_losses_are_those_of_the_outputs():
         q = 1 / (1 + np.exp(-out[name][known]))
         expected = -(now[name][known] * np.log(q) + (1 - now[name][known]) * np.log(1 - q)).sum()
         assert metrics[f"{name}_loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_the_next_items_is_that_of_their_logits_when_everything_is_drawn():
+    network, now = build(Finetuned, CONFIG), labelled()
+    out = network(now)
+    table = np.asarray(network.encoder.embed.fields["item"].embeddings, np.float64)
+    anew = np.exp(np.asarray(out["item"], np.float64) @ table.T + np.asarray(network.item_bias, np.float64))
+    again = np.asarray(out["again"], np.float64)
+    total = anew.sum(axis=1) + again.sum(axis=1)
+    # The first user: 3, by the vocabulary or again from place 0; 9; and one that is unknown, again from place 2.
+    first = -np.log(np.array([anew[0, 3] + again[0, 0], anew[0, 9], again[0, 2]]) / total[0]).mean()
+    second = -np.log(anew[1, 1] / total[1])
+    _, _, metrics = values(FinetuneTask(network, negatives=20_000).loss(now, training=False))
+    assert metrics["next_item_loss"][0] == pytest.approx(first + second, rel=1e-3)
+    # Scoring offers the same weights: 5 is the first index of a known item here, and what is below comes again or not.
+    offered = np.exp(np.asarray(network.item_logits(out, now, first=5), np.float64))
+    assert offered.sum(axis=1) == pytest.approx(total - anew[:, :5].sum(axis=1), rel=1e-4)
 
 
 def test_pretraining_counts_each_position_that_has_a_next_event():

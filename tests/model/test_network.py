@@ -52,6 +52,8 @@ def batch(seed=0):
         "category": draw(12),
         "behavior": draw(6),
         "gap": draw(50),
+        # An event in three is of the item of the first one.
+        "slot": np.where(np.arange(CONFIG.events) % 3 == 0, 0, np.arange(CONFIG.events) * real).astype(np.int32),
         "age": draw(50),
         "profile": profile.astype(np.int32),
         "profile_values": (random.random((4, 5, PROFILE_VALUES)) * (profile > 0)[..., None]).astype(np.float32),
@@ -100,7 +102,7 @@ def test_padding_changes_no_prediction():
     before, after = as_arrays(network(now)), as_arrays(network(garbage))
     # Padding of the profile is added to the logit of padding itself, which nobody reads.
     np.testing.assert_allclose(before["category"][:, 1:], after["category"][:, 1:], atol=1e-5)
-    for name in ("item", "repeat", *BINARY):
+    for name in ("item", "again", *BINARY):
         np.testing.assert_allclose(before[name], after[name], atol=1e-5)
 
 

@@ -41,8 +41,7 @@ def scored(spark, tmp_path):
 def test_a_prediction_says_what_the_model_says_in_words_of_the_shop(scored):
     row = scored([state("u")])["u"].asDict()
     assert row.pop("category_probabilities") == pytest.approx([0.8, 0.2])
-    total = sum(1 / (1 + n) for n in range(4))
-    assert row.pop("item_probabilities") == pytest.approx([1 / 3 / total, 1 / 4 / total])
+    assert row.pop("item_probabilities") == pytest.approx([6 / 13, 4 / 13, 3 / 13])
     assert row.pop("migration_probability") == pytest.approx(0.2)
     assert row == {
         "user_id": "u",
@@ -51,8 +50,8 @@ def test_a_prediction_says_what_the_model_says_in_words_of_the_shop(scored):
         "current_category": "a",
         "purchase_probability": 2 / 3,
         "churn_probability": 1 / 3,
-        # Padding and the bucket of unknown items, which the stand-in thinks likelier than any, are no items to offer.
-        "item_ids": ["i1", "i2"],
+        # The model does not know i3, but the user had it, and it may come again.
+        "item_ids": ["i3", "i1", "i2"],
         "surprise": 0.5,
         "risk_percentile": 50.0,
         "segment": "stable",
@@ -63,11 +62,19 @@ def test_a_prediction_says_what_the_model_says_in_words_of_the_shop(scored):
 
 @pytest.mark.spark
 def test_what_cannot_be_said_is_null_and_what_is_not_there_counts_as_nothing(scored):
-    empty = {"item_keys": [0], "category_keys": [0], "behaviors": [2], "event_seconds": [1], "gap_seconds": [0]}
+    empty = {
+        "item_keys": [0],
+        "item_ids": [None],
+        "category_keys": [0],
+        "behaviors": [2],
+        "event_seconds": [1],
+        "gap_seconds": [0],
+    }
     nothing = {name: [] for name in ("current_categories", "current_counts", "current_shares")}
     row = scored([state("u", **empty, **nothing, dominant_category=None)])["u"]
     assert (row.surprise, row.risk_percentile, row.current_category) == (None, None, None)
     assert row.unseen_events == 0, "a search has no item, so it has none that is unknown"
+    assert row.item_ids == ["i1", "i2"], "nor one that may come again"
 
 
 def test_a_user_is_in_the_first_segment_that_applies():
@@ -90,6 +97,7 @@ def users(n):
             frequency=1 + i % 7,
             tenure_seconds=i * DAY,
             item_keys=[KEY["i1"], KEY["i2"], KEY["i3"]][: 1 + i % 3],
+            item_ids=["i1", "i2", "i3"][: 1 + i % 3],
             current_categories=["a", "b", "other"][: 1 + i % 3],
             current_shares=[[1.0], [0.7, 0.3], [0.4, 0.3, 0.3]][i % 3],
         )

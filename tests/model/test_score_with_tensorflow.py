@@ -35,7 +35,7 @@ def address(tmp_path_factory):
 
 def users(n):
     """Make users of whom no two are alike, all sizes of sequences from none to longer than the network's among them."""
-    sequences = ("item_keys", "category_keys", "behaviors", "event_seconds", "gap_seconds")
+    sequences = ("item_keys", "item_ids", "category_keys", "behaviors", "event_seconds", "gap_seconds")
     good = state("u")
     return [
         state(
@@ -77,7 +77,9 @@ def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, addres
         assert one.category_probabilities == pytest.approx(other["category_probabilities"], abs=1e-6)
         assert one.churn_probability == pytest.approx(other["churn_probability"], abs=1e-6)
         assert sum(one.category_probabilities) == pytest.approx(1, abs=1e-6)
-        assert set(one.item_ids) == {"i1", "i2"}
+        # An item that the model does not know is offered to those who had it among their last four events.
+        had = set(rows[int(one.user_id[1:])]["item_ids"][-4:])
+        assert set(one.item_ids) == {"i1", "i2"} | (had & {"i3"})
         assert one.unseen_events == other["unseen_events"]
 
 

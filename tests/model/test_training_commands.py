@@ -58,7 +58,7 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     assert plan.warm_start is None
     pretrain.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
     finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
-    finetune.main(["--run-id", "r", "--epochs", "0", "--start", "scratch", "--batch", "32"])
+    finetune.main(["--run-id", "r", "--epochs", "1", "--start", "scratch", "--batch", "32"])
     decision = evaluate.main(["--run-id", "r", "--resamples", "20"])
 
     folder = storage.join(plan.folder, "evaluation")

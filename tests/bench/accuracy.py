@@ -1,0 +1,107 @@
+"""Judge the model on a log of your own, beside every baseline: the steps of the DAGs, one after the other, no Airflow.
+
+    python -m tests.bench.accuracy --log events.parquet --work /tmp/judge --from 2011-01-03 --to 2011-12-05 \
+        --every 7 --horizon 28
+    python -m tests.bench.accuracy --log UserBehavior.csv --source taobao --work /tmp/judge --from 2017-11-25 \
+        --to 2017-12-03 --horizon 1 --lookback 3
+
+The log is laid out as if each event had landed on its own day. A CSV is one of the source `taobao`; a Parquet file has
+the columns of the source `canonical`; where it has no category, the first letters of the item's code are one (stock
+codes number like things alike). What is there is not made again, so a stopped run goes on. Prints what `meander model
+--run-id accuracy` prints; the report lies in the lake.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+RUN = "accuracy"
+TAOBAO = ["user", "item", "category", "type", "time"]
+
+
+def land(log: Path, source: str, landing: Path, first: date, last: date, prefix: int) -> list[date]:
+    """Write the events of `first` to `last` into the folders of their days, and return the days."""
+    if source == "taobao":
+        events = pd.read_csv(log, header=None, names=TAOBAO)
+        dates = pd.to_datetime(events["time"], unit="s").dt.date
+    else:
+        events = pd.read_parquet(log)
+        events["category_id"] = events["category_id"].fillna(events["item_id"].str[:prefix])
+        events["behavior"] = events["behavior"].replace("buy", "purchase")
+        dates = events["event_time"].dt.date
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    # Days without an event land too: they were quiet, not missing.
+    for day in days:
+        folder = landing / f"dt={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        part = events[dates == day]
+        if source == "taobao":
+            part.to_csv(folder / "part.csv", header=False, index=False)
+        elif len(part):
+            part.to_parquet(folder / "part.parquet", index=False)
+    return days
+
+
+def main() -> None:
+    """Run all steps."""
+    parser = argparse.ArgumentParser(
+        prog="tests.bench.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--source", choices=["canonical", "taobao"], default="canonical")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the landing, the lake and the models")
+    parser.add_argument("--from", dest="first", type=date.fromisoformat, required=True)
+    parser.add_argument("--to", dest="last", type=date.fromisoformat, required=True)
+    parser.add_argument("--prefix", type=int, default=3, help="letters of an item's code that make its category")
+    parser.add_argument("--chunk-days", type=int, default=91)
+    parser.add_argument("--every", type=int, default=1, help="days from one T to the next")
+    parser.add_argument("--skip", type=int, default=0, help="dates T at the start that teach nothing yet")
+    parser.add_argument("--horizon", type=int, default=7)
+    parser.add_argument("--lookback", type=int, default=30)
+    parser.add_argument("--valid-dates", type=int, default=1)
+    parser.add_argument("--test-dates", type=int, default=2)
+    args = parser.parse_args()
+    landing, lake = args.work / "landing", args.work / "lake"
+    os.environ |= {
+        "MEANDER_LAKE": str(lake),
+        "MEANDER_LANDING": str(landing),
+        "MEANDER_SOURCE": args.source,
+        "MEANDER_HORIZON_DAYS": str(args.horizon),
+        "MEANDER_LOOKBACK_DAYS": str(args.lookback),
+    }
+    days = land(args.log, args.source, landing, args.first, args.last, args.prefix)
+    # Chunks hold whole numbers of steps, so that the dates T are the same distance apart across them.
+    chunk = max(args.every, args.chunk_days - args.chunk_days % args.every)
+    states = [day for at in range(0, len(days), chunk) for day in days[at : at + chunk][:: args.every]]
+    judged = [day for day in states if day + timedelta(days=args.horizon) <= args.last][args.skip :]
+    examples = ["--from", judged[0], "--to", judged[-1], "--every", args.every, "--run-id", RUN]
+    dates = ["--valid-dates", args.valid_dates, "--test-dates", args.test_dates]
+    models = lake / "_models" / RUN
+    steps: list[tuple[Path, list[object]]] = [
+        (
+            lake / "interests",
+            ["dags.cli", "daily", "--from", days[0], "--to", days[-1], "--chunk-days", chunk, "--every", args.every],
+        ),
+        (lake / "examples", ["jobs.examples", *examples]),
+        (lake / "examples", ["expectations.audit", "--table", "examples", "--run-id", RUN]),
+        (lake / "examples" / "_delta_log", ["lake.publish", "--table", "examples", "--run-id", RUN]),
+        (models / "plan.json", ["model.prepare", "--day", days[-1], "--run-id", RUN, "--cold", *dates]),
+        (models / "pretrained", ["model.pretrain", "--run-id", RUN]),
+        (models / "finetuned", ["model.finetune", "--run-id", RUN]),
+        (models / "scratch", ["model.finetune", "--start", "scratch", "--run-id", RUN]),
+        (models / "evaluation", ["model.evaluate", "--run-id", RUN]),
+    ]
+    missing = [made.exists() for made, _ in steps]
+    for (_, command), there in zip(steps, missing, strict=True):
+        if not there:
+            subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
+    subprocess.run([sys.executable, "-m", "dags.cli", "model", "--run-id", RUN], check=True)
+
+
+if __name__ == "__main__":
+    main()
