@@ -26,8 +26,9 @@ setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when 
 demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, predict in the week that follows
 	@$(BIN)/python -m dags.local demo
 
+# Two at once, a file as a whole: half of the time is waiting for Airflow, Spark and TensorFlow to start.
 test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow scheduler included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
