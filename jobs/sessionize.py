@@ -17,6 +17,7 @@ from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
 from lake.landing import days_between
+from lake.reach import ONE_DAY, session_days
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -24,8 +25,6 @@ from lake.staging import Run, Staged, stage
 from lake.table import Table
 
 log = logging.getLogger(__name__)
-
-ONE_DAY = timedelta(days=1)
 
 
 def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, datetime]:
@@ -105,20 +104,14 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
 
 
 def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, date]:
-    """Return the session partitions that newly landed events can change, each with the newest event date behind it.
-
-    An event on date X can change X and X+1; X-1 if it is within the gap after midnight, and X+2 if it is within the gap
-    before midnight.
-    """
+    """Return the session partitions that newly landed events can change, each with the newest event date behind it."""
     midnight = F.col("dt").cast("timestamp")
     early = F.min("event_time") - F.first(midnight) <= F.lit(gap)
     late = F.first(midnight) + F.lit(ONE_DAY) - F.max("event_time") <= F.lit(gap)
     changed: dict[date, date] = {}
     for row in landed.groupBy("dt").agg(early.alias("early"), late.alias("late")).collect():
-        for neighbour, reached in ((-1, row["early"]), (0, True), (1, True), (2, row["late"])):
-            if reached:
-                partition = row["dt"] + neighbour * ONE_DAY
-                changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
+        for partition in session_days(row["dt"], early=row["early"], late=row["late"]):
+            changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
     return changed
 
 
@@ -135,8 +128,7 @@ def taken_back(events: Table, run: Run) -> dict[date, date]:
         for file in Table("events", commit["version"]).files:
             if run.first <= file.partition["landed"] <= run.last:
                 day = file.partition["dt"]
-                for neighbour in (-1, 0, 1, 2):
-                    partition = day + neighbour * ONE_DAY
+                for partition in session_days(day):
                     changed[partition] = max(day, changed.get(partition, day))
     return changed
 
