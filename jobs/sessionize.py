@@ -16,8 +16,7 @@ from pyspark.sql import functions as F
 from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
-from lake.landing import days_between
-from lake.reach import ONE_DAY, session_days
+from lake.reach import ONE_DAY, partitions_to_stage, session_days
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -133,26 +132,11 @@ def taken_back(events: Table, run: Run) -> dict[date, date]:
     return changed
 
 
-def partitions_to_stage(
-    changed: dict[date, date], events: Table, run: Run, late_days: int
-) -> tuple[list[date], list[date]]:
-    """Split the changed partitions into those to stage now and those left to a backfill.
-
-    The date of the event decides, and neighbours are staged or left together, or an event would stand in two sessions.
-    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
-    run itself are always staged, so that an empty day is published as empty. Only partitions that are published already
-    are left to a backfill: the first load of an old log is not a restatement.
-    """
+def known_and_published(events: Table) -> tuple[set[date], set[date]]:
+    """Return the dates on which an event or a session stands, and those of published session partitions among them."""
     sessions = Table.find("sessions")
     known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
-    oldest = run.first - late_days * ONE_DAY
-    days = set(days_between(run.first, run.last))
-    now = {day for day in changed if day in known} | days
-    postponed = {day for day in now - days if changed[day] < oldest and sessions and sessions.basis(day) is not None}
-    # A session may cross the midnight between two neighbours: staging only one of them could show it in both.
-    while pulled := {day for day in postponed if {day - ONE_DAY, day + ONE_DAY} & (now - postponed)}:
-        postponed -= pulled
-    return sorted(now - postponed), sorted(postponed)
+    return known, {day for day in known if sessions and sessions.basis(day) is not None}
 
 
 def main(argv: list[str] | None = None) -> Staged:
@@ -167,7 +151,7 @@ def main(argv: list[str] | None = None) -> Staged:
     changed = taken_back(events, run)
     for day, newest in changed_days(landed, gap).items():
         changed[day] = max(newest, changed.get(day, newest))
-    days, postponed = partitions_to_stage(changed, events, run, config.late_days)
+    days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
     if postponed:
         log.warning(
             "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: restate them with "

@@ -6,13 +6,14 @@ sessions by its distance to midnight. docs/design.md, "Planning a backfill", has
 """
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from lake import storage
 from lake.errors import SettingsInvalid
 from lake.landing import days_between
-from lake.reach import ONE_DAY, session_days
+from lake.reach import ONE_DAY, partitions_to_stage, session_days
 from lake.schemas import TABLES
 from lake.settings import settings
 from lake.table import Table
@@ -31,6 +32,9 @@ REASONS = ("late-data", "code", "bad-day")
 CODE = ("events", "sessions", "interests", "examples", "predictions")
 # So many of the newest commits of a table say how long one takes.
 REMEMBERED = 50
+# As behavior_history cuts a range unless it is told otherwise.
+CHUNK_DAYS = 90
+BEHAVIOR = ("quarantine", "events", "sessions", "interests")
 
 
 # ---- what a plan says ----
@@ -74,12 +78,60 @@ class DayRun:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What jobs took, staging and audit, as the commits say: for each table, (rows, seconds) of the newest ones."""
+
+    past: dict[str, list[tuple[int, float]]]
+
+    def seconds(self, table: str, rows: int) -> float | None:
+        """Return the seconds of one job; None when there was none."""
+        return estimate(self.past[table], rows)
+
+
+def estimate(past: list[tuple[int, float]], rows: int) -> float | None:
+    """Return the seconds of a job with `rows` rows, from (rows, seconds) of past ones; None without any.
+
+    A job has a part that does not depend on its rows and one that does: the line of Theil and Sen, whose slope is the
+    median of those between any two, since one run that waited for the machine must not move it.
+
+    >>> estimate([(100, 11.0), (200, 12.0), (300, 13.0), (100, 99.0)], 1000)
+    20.0
+    >>> estimate([(100, 7.0)], 1000), estimate([], 1)
+    (7.0, None)
+    """
+    if not past:
+        return None
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(past, 2) if a[0] != b[0]]
+    slope = max(0.0, statistics.median(slopes)) if slopes else 0.0
+    base = max(0.0, statistics.median(seconds - slope * n for n, seconds in past))
+    return round(base + slope * rows, 1)
+
+
+@dataclass(frozen=True)
 class Untouched:
     """What stays as it is in one table."""
 
     table: str
     partitions: int
     rows: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The range that holds all planned days of `behavior`, made in large jobs: few starts, but every table of it.
+
+    Attributes:
+        first, last: the range, both included.
+        every: days between its interests.
+        rows: rows in it now.
+        seconds: of its jobs, each a table of up to CHUNK_DAYS days.
+    """
+
+    first: date
+    last: date
+    every: int
+    rows: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -90,9 +142,10 @@ class Plan:
         reason, first, last, table: what was asked.
         redo: the partitions, by table and day.
         runs: the runs that make them, in the order in which they have to be made.
-        optional: partitions that are right by their rule and may be restated all the same.
-        optional_seconds: of one job over them.
+        whole: what takes less time than the runs of `behavior`, if there is such a range.
+        optional: runs that restate states which are right by their rule: they were made before late events arrived.
         untouched: what stays, for each table.
+        costs: what the times are estimated by.
     """
 
     reason: str
@@ -101,14 +154,10 @@ class Plan:
     table: str
     redo: list[Redo] = field(default_factory=list)
     runs: list[DayRun] = field(default_factory=list)
-    optional: list[Redo] = field(default_factory=list)
-    optional_seconds: float | None = None
+    whole: Whole | None = None
+    optional: list[DayRun] = field(default_factory=list)
     untouched: list[Untouched] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float | None:
-        """All runs, one after another; None when one is not known."""
-        return total(run.seconds for run in self.runs)
+    costs: Costs = field(default_factory=lambda: Costs({}))
 
 
 def total(seconds: Iterable[float | None]) -> float | None:
@@ -201,41 +250,6 @@ def _span(said: dict[str, Any]) -> tuple[str, str]:
     return said["first"], said["last"]
 
 
-def estimate(past: list[tuple[int, float]], rows: int) -> float | None:
-    """Return the seconds of a job with `rows` rows, from (rows, seconds) of past ones; None without any.
-
-    A job has a part that does not depend on its rows and one that does: the line of Theil and Sen, whose slope is the
-    median of those between any two, since one run that waited for the machine must not move it.
-
-    >>> estimate([(100, 11.0), (200, 12.0), (300, 13.0), (100, 99.0)], 1000)
-    20.0
-    >>> estimate([(100, 7.0)], 1000), estimate([], 1)
-    (7.0, None)
-    """
-    if not past:
-        return None
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(past, 2) if a[0] != b[0]]
-    slope = max(0.0, statistics.median(slopes)) if slopes else 0.0
-    base = max(0.0, statistics.median(seconds - slope * n for n, seconds in past))
-    return round(base + slope * rows, 1)
-
-
-class Costs:
-    """What a job of each table takes, by what its past runs took: staging and audit, as the commits say."""
-
-    def __init__(self, commits: dict[str, list[_Commit]]):
-        self.past = {name: [(c.rows, c.seconds) for c in found[:REMEMBERED]] for name, found in commits.items()}
-
-    @classmethod
-    def of_lake(cls) -> "Costs":
-        """Return the costs by the newest commits of the lake."""
-        return cls({name: _commits(Table.find(name)) for name in TABLES})
-
-    def seconds(self, table: str, rows: int) -> float | None:
-        """Return the seconds of one job."""
-        return estimate(self.past[table], rows)
-
-
 # ---- planning ----
 
 
@@ -262,7 +276,10 @@ class _Planner:
         # A partition on which neither an event nor a session stands cannot hold a session.
         self.known = set(self.events.rows_by("dt")) | set(self.rows["sessions"])
         self.why: dict[str, dict[date, str]] = {name: {} for name in TABLES}
+        sessions = self.tables["sessions"]
+        self.published = {day for day in self.known if sessions and sessions.basis(day) is not None}
         self.times: dict[str, tuple[datetime, datetime]] = {}
+        self.stages: dict[date, set[date]] = {}
         self.restated: list[_Change] = []
 
     def plan(self) -> Plan:
@@ -274,8 +291,8 @@ class _Planner:
             for name in TABLES
             for day, why in sorted(self.why[name].items())
         ]
-        optional = list(self.optional())
-        costs = Costs(self.commits)
+        costs = Costs({name: [(c.rows, c.seconds) for c in found[:REMEMBERED]] for name, found in self.commits.items()})
+        runs = list(self.runs(costs))
         kept = [
             Untouched(name, len(left), sum(left.values()))
             for name in TABLES
@@ -284,10 +301,11 @@ class _Planner:
         return Plan(
             *self.asked,
             redo=redo,
-            runs=list(self.runs(costs)),
-            optional=optional,
-            optional_seconds=costs.seconds("interests", sum(entry.rows for entry in optional)) if optional else None,
+            runs=runs,
+            whole=self.whole(runs, costs),
+            optional=list(self.optional(costs)),
             untouched=kept,
+            costs=costs,
         )
 
     def within(self, day: date) -> bool:
@@ -364,12 +382,12 @@ class _Planner:
             for day in self.why["interests"].keys() & self.made[name].keys():
                 self.add(name, day, "its interests are made again")
 
-    def optional(self) -> Iterator[Redo]:
-        """Return the states that do not know restated late events, since these arrived after T."""
+    def optional(self, costs: Costs) -> Iterator[DayRun]:
+        """Return runs for the states that do not know restated late events, since these arrived after T."""
         for day, made in sorted(self.made["interests"].items()):
-            late = [c for c in self.restated if c.day <= day < c.landed and self.in_history(c, day, made, late=True)]
+            late = any(c.day <= day < c.landed and self.in_history(c, day, made, late=True) for c in self.restated)
             if late and not self.includes_late("interests", day) and day not in self.why["interests"]:
-                yield Redo("interests", day, self.rows["interests"].get(day, 0), self.in_words(late[-1]))
+                yield self.run("interests", day, {"interests": {day}}, costs, include_late=True)
 
     def add(self, table: str, day: date, why: str) -> None:
         """Plan a partition; the first reason that is found is told."""
@@ -409,7 +427,7 @@ class _Planner:
         return midnight + ONE_DAY - max(last for _, last in spans) <= self.gap
 
     def span(self, path: str) -> tuple[datetime, datetime]:
-        """Return the first and the last time in a file of `events`; only late ones are opened."""
+        """Return the first and the last time in a file of `events`; only those are opened that decide something."""
         if path not in self.times:
             fs, inner = storage.filesystem(storage.join(self.events.path, path))
             with fs.open(inner, "rb") as stream:
@@ -468,37 +486,74 @@ class _Planner:
         seconds = total(costs.seconds(name, n) for name, n in rows.items())
         return DayRun(job, day, tuple(covers), sum(map(len, covers.values())), sum(rows.values()), seconds, **more)
 
+    def whole(self, runs: list[DayRun], costs: Costs) -> Whole | None:
+        """Return the range that holds the runs of `behavior`, if its few jobs take less time than they do."""
+        single = [run for run in runs if run.job == "behavior"]
+        if len(single) < 2:
+            return None
+        first, last = min(run.day for run in single), max(run.day for run in single)
+        states = [day for day in sorted(self.made["interests"]) if first <= day <= last]
+        steps = {(later - earlier).days for earlier, later in pairwise(states)}
+        regular = len(steps) == 1 and states[-1] == last
+        # Without any, the last day alone: behavior_history makes at least that.
+        every = steps.pop() if regular else 1 if states else (last - first).days + 1
+        chunks = math.ceil(((last - first).days + 1) / CHUNK_DAYS)
+        rows = {name: sum(n for day, n in self.rows[name].items() if first <= day <= last) for name in BEHAVIOR}
+        chunk = total(costs.seconds(name, rows[name] // chunks) for name in BEHAVIOR)
+        days = total(run.seconds for run in single)
+        if chunk is None or days is None or chunk * chunks >= days:
+            return None
+        return Whole(first, last, every, sum(rows.values()), round(chunk * chunks, 1))
+
     def includes_late(self, table: str, day: date) -> bool:
         """Tell whether what there is counts events that landed too late for its date."""
         return bool(self.made[table][day].counts.get("include_late"))
 
     def cover_sessions(self, covers: dict[date, dict[str, set[date]]]) -> dict[date, str]:
-        """Choose the runs that make the planned sessions, as few as possible; return notes for days that need one.
-
-        A run of a day stages that day, and what its landing has changed as far back as the lookback.
-        """
-        left = set(self.why["sessions"])
+        """Choose the runs that make the planned sessions, as few as possible; return notes for days that need one."""
+        wanted = set(self.why["sessions"])
         for landed in self.why["events"]:
-            covers[landed]["sessions"] = left & self.staged_by(landed, taken_back=True)
-        left -= {day for runs in covers.values() for day in runs["sessions"]}
-        staged = {landed: self.staged_by(landed) for landed in self.made["events"]}
+            covers[landed]["sessions"] = wanted & self.staged_by(landed)
+        left = wanted - {day for made in covers.values() for day in made["sessions"]}
+        chosen: dict[date, set[date]] = {}
         notes = {}
         while left:
             oldest = min(left)
-            able = [landed for landed, days in staged.items() if oldest in days]
-            if able:
-                # Whoever makes the oldest and most of the others; of equals the day itself, then the newest.
-                chosen = max(able, key=lambda landed: (len(staged[landed] & left), landed == oldest, landed))
-                covers[chosen]["sessions"] = staged[chosen] & left
-            else:
-                chosen = oldest
-                covers[chosen] |= {"quarantine": set(), "events": set(), "sessions": {oldest}}
-                notes[chosen] = f"nothing has landed on {chosen}: make an empty landing folder dt={chosen} first"
-            left -= covers[chosen]["sessions"]
+            able = {
+                landed: staged for landed in self.near(oldest) if oldest in (staged := self.staged_by(landed) & left)
+            }
+            if not able:
+                covers[oldest] |= {"quarantine": set(), "events": set(), "sessions": {oldest}}
+                notes[oldest] = f"nothing has landed on {oldest}: make an empty landing folder dt={oldest} first"
+                left.remove(oldest)
+                continue
+            # Whoever makes most of what is left; of equals the day itself, then the newest.
+            best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
+            chosen[best] = able[best]
+            left -= chosen[best]
+        for landed in sorted(chosen):  # one that was chosen early may not be needed beside those chosen later
+            others = [self.staged_by(other) for other in chosen if other != landed]
+            if chosen[landed] <= set().union(*others):
+                del chosen[landed]
+        for landed, staged in chosen.items():
+            covers[landed]["sessions"] = staged
         return notes
 
-    def staged_by(self, landed: date, *, taken_back: bool = False) -> set[date]:
-        """Return the session partitions that a run of a landing day stages for certain; see jobs.sessionize."""
-        oldest = landed - self.config.late_days * ONE_DAY
-        recent = [day for day in self.dates_of[landed] if day >= oldest]
-        return {landed}.union(*(session_days(day, early=taken_back, late=taken_back) for day in recent))
+    def near(self, partition: date) -> list[date]:
+        """Return the landing days whose run may stage a session partition."""
+        found = {change.landed for change in self.changes if partition in session_days(change.day)}
+        return sorted(found | ({partition} & self.made["events"].keys()))
+
+    def staged_by(self, landed: date) -> set[date]:
+        """Return the session partitions that a run of a landing day stages, as jobs.sessionize will find them."""
+        if landed not in self.stages:
+            again = landed in self.why["events"]  # its present delivery will have been taken back then
+            changed: dict[date, date] = {}
+            for change in self.changes:
+                if change.landed == landed:
+                    for day in session_days(change.day):
+                        if day in self.known and (again or self.touches(change, day)):
+                            changed[day] = max(change.day, changed.get(day, change.day))
+            days, _ = partitions_to_stage(changed, landed, landed, self.known, self.published, self.config.late_days)
+            self.stages[landed] = set(days)
+        return self.stages[landed]
