@@ -187,11 +187,13 @@ def test_a_reader_goes_on_reading_a_version_that_was_replaced_within_the_retenti
     assert read_files(reader, "raw") == [(JAN_1, "version 3")]
 
 
-def test_a_reader_goes_on_even_if_the_log_has_forgotten_when_its_files_were_replaced(replaced_long_ago):
-    # A checkpoint lists replaced files for a week only; the retention that is set may be longer.
-    reader = Table("quarantine")
+def test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well(replaced_long_ago, monkeypatch):
+    monkeypatch.setenv("MEANDER_RETENTION_DAYS", "20")
     published("4", rejected(JAN_1, "version 4"), [JAN_1], 4)
+    age(8)
+    # A checkpoint lists what was replaced in the last week only.
     DeltaTable(replaced_long_ago).create_checkpoint()
+    reader = Table("quarantine", 3)
     keep_table("quarantine", replaced_long_ago)
     assert read_files(reader, "raw") == [(JAN_1, "version 3")]
 
