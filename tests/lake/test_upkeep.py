@@ -52,16 +52,19 @@ def place(path: str) -> Path:
 
 def age(days: int) -> None:
     """Let everything that is in the lake now be older: files, commits, and what the commits say of files."""
-    before, root = time.time() - days * DAY_SECONDS, Path(settings().lake)
+    root = Path(settings().lake)
     for entry in root.rglob("_delta_log/*.json"):
         lines = [json.loads(line) for line in entry.read_text().splitlines()]
         for action in (content for line in lines for content in line.values()):
             for name in ("timestamp", "deletionTimestamp", "modificationTime"):
                 if action.get(name):
                     action[name] -= days * DAY_SECONDS * 1000
+        written = entry.stat()
         entry.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    for file in root.rglob("*"):
-        os.utime(file, (before, before))
+        os.utime(entry, (written.st_atime, written.st_mtime))
+    for file in root.rglob("*.*"):
+        written = file.stat().st_mtime - days * DAY_SECONDS
+        os.utime(file, (written, written))
 
 
 def raws(version: int | None = None) -> list:
