@@ -30,6 +30,7 @@ class DailyRuns:
         states: the dates T at which interests have been made.
         labelled: those with examples.
         predicted: those with predictions.
+        took: seconds that each staging claims to have taken.
     """
 
     def __init__(self, landing: dict[date, list[Landed]]):
@@ -38,13 +39,22 @@ class DailyRuns:
         self.labelled: set[date] = set()
         self.predicted: set[date] = set()
         self.number = 0
+        self.took = 0.0
 
     # ---- the runs ----
 
     def stage_and_publish(self, table: str, rows: Rows, owns: list[date], basis: int, **more: object) -> None:
         self.number += 1
         named = NAMED_IN.get(table, "user_id")
-        stage_files(table, f"run {self.number}", [{named: name, "dt": day} for day, name in rows], owns, basis, **more)
+        stage_files(
+            table,
+            f"run {self.number}",
+            [{named: name, "dt": day} for day, name in rows],
+            owns,
+            basis,
+            seconds=self.took,
+            **more,
+        )
         publish(table, f"run {self.number}")
 
     def events(self, day: date) -> None:
@@ -55,7 +65,7 @@ class DailyRuns:
             for e in self.landing[day]
         ]
         for table, its_rows in (("quarantine", []), ("events", rows)):
-            stage_files(table, f"run {self.number}", its_rows, [day], self.number)
+            stage_files(table, f"run {self.number}", its_rows, [day], self.number, seconds=self.took)
             publish(table, f"run {self.number}")
 
     def sessions(self, day: date) -> None:
