@@ -186,9 +186,8 @@ def show(plan: Plan, out: Console) -> None:
         grid.add_row(f"{number} {step.what}", str(step.runs), days, ", ".join(step.tables), *counts)
     out.print(grid)
     say = {"highlight": False, "markup": False, "soft_wrap": True}
-    out.print(
-        f"In all {minutes(plan.seconds)} of staging and audit, as past runs took; Airflow's own waiting comes on top."
-    )
+    everything = minutes(total(step.seconds for step in found))
+    out.print(f"In all {everything} of staging and audit, as past runs took; Airflow's own waiting comes on top.")
     out.print("In this order, each when the one before has ended (Airflow has one backfill of a DAG at a time):\n")
     for step in found:
         if step.note:
