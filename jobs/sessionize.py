@@ -154,9 +154,10 @@ def main(argv: list[str] | None = None) -> Staged:
     days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
     if postponed:
         log.warning(
-            "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: restate them with "
-            "`python -m jobs.sessionize --from %s --to %s`, audit and publish",
-            *(", ".join(map(str, postponed)), config.late_days, postponed[0], postponed[-1]),
+            "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: `meander plan --reason late-data` "
+            "says how to restate them",
+            ", ".join(map(str, postponed)),
+            config.late_days,
         )
     start, end = read_window(days[0], days[-1], gap)
     nearby = events.read(spark, start.date(), end.date())

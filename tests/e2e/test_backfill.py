@@ -145,8 +145,8 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert again[str(FIRST)] == runs[str(FIRST)]
     assert list(Table("events").rows_by("landed")) == [FIRST, BAD, LAST]
 
-    # The last day's interests were made without the bad day, and their audit had warned: the plan knows, and its command
-    # makes them again, and nothing else.
+    # The last day's interests were made without the bad day, and their audit had warned: the plan knows, and its
+    # command makes them again, and nothing else.
     assert verdicts("interests", LAST) == ["warned"]
     plan = make("late-data")
     assert [(entry.table, entry.day) for entry in plan.redo] == [("interests", LAST)]
