@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
@@ -32,6 +32,7 @@ class Step:
         runs, partitions, rows, seconds: of all of them; seconds are None when no past run tells.
         commands: to be typed in this order.
         note: what a person has to see to first.
+        sooner: one job over the same days, where that takes less time.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Step:
     seconds: float | None
     commands: list[str]
     note: str = ""
+    sooner: "Step | None" = None
 
 
 def steps(runs: list[DayRun], costs: Costs) -> list[Step]:
@@ -54,7 +56,7 @@ def steps(runs: list[DayRun], costs: Costs) -> list[Step]:
     found: list[Step] = []
     for (job, *_), group in groupby(runs, lambda run: (run.job, run.tables, run.model_version, run.include_late)):
         if job in ("behavior", "predictions"):
-            found += [backfill(part) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
+            found += [backfill(part, costs) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
         else:
             # At the same distance from each other, so that --every names them.
             parts = split(list(group), lambda a, b, step: step in (None, b - a))
@@ -75,7 +77,7 @@ def split(runs: list[DayRun], fits: Callable[[date, date, timedelta | None], boo
         yield part
 
 
-def backfill(runs: list[DayRun]) -> Step:
+def backfill(runs: list[DayRun], costs: Costs) -> Step:
     """Let Airflow run a DAG for these days again."""
     run = runs[0]
     if run.job == "behavior":
@@ -90,18 +92,24 @@ def backfill(runs: list[DayRun]) -> Step:
         *("--max-active-runs", str(AT_ONCE), "--reprocess-behavior", "completed"),
         *("--dag-run-conf", json.dumps(conf)),
     ]
-    return step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
+    step = step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
+    if len(runs) > 1 and run.tables in (("sessions",), ("interests",)):
+        alone = by_hand(runs, costs)
+        if step.seconds is not None and alone.seconds is not None and alone.seconds < step.seconds:
+            return replace(step, sooner=alone)
+    return step
 
 
 def by_hand(runs: list[DayRun], costs: Costs) -> Step:
-    """Make these dates by one job, its audit and its publish: no DAG makes dates again that have them already."""
+    """Make these dates by one job, its audit and its publish."""
     first, last, table = runs[0].day, runs[-1].day, runs[0].tables[0]
-    job = f"jobs.{table}"
-    every = str((runs[1].day - first).days) if len(runs) > 1 else "1"
+    job = "jobs.sessionize" if table == "sessions" else f"jobs.{table}"
+    apart = (runs[1].day - first).days if len(runs) > 1 else 1
+    every = ["--every", str(apart)] if apart > 1 else []
     late = ["--include-late"] if runs[0].include_late else []
     named = ["--run-id", f"plan--{table}--{first}--{last}"]
     commands = [
-        ["python", "-m", job, "--from", str(first), "--to", str(last), "--every", every, *late, *named],
+        ["python", "-m", job, "--from", str(first), "--to", str(last), *every, *late, *named],
         ["python", "-m", "expectations.audit", "--table", table, *named],
         ["python", "-m", "lake.publish", "--table", table, *named],
     ]
@@ -194,10 +202,14 @@ def show(plan: Plan, out: Console) -> None:
             out.print(f"# {step.note}", **say)
         for command in step.commands:
             out.print(command, **say)
+        if step.sooner:
+            out.print(f"# or by one job, in {minutes(step.sooner.seconds)} instead of {minutes(step.seconds)}:", **say)
+            for command in step.sooner.commands:
+                out.print(command, **say)
     if plan.whole:
         out.print(
-            f"\nSooner, in {minutes(plan.whole.seconds)}, by few large jobs that make all of {plan.whole.first} to "
-            f"{plan.whole.last} again; instead of the steps of behavior_daily:\n"
+            f"\nSooner, in {minutes(plan.whole.seconds)}, by few large jobs over {plan.whole.first} to "
+            f"{plan.whole.last}; instead of the steps that make events:\n"
         )
         out.print(history(plan), **say)
     for step in steps(plan.optional, plan.costs):

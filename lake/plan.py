@@ -118,7 +118,7 @@ class Untouched:
 
 @dataclass(frozen=True)
 class Whole:
-    """The range that holds all planned days of `behavior`, made in large jobs: few starts, but every table of it.
+    """The days whose events are planned, side by side, made in large jobs: few starts, but every table of them.
 
     Attributes:
         first, last: the range, both included.
@@ -142,7 +142,7 @@ class Plan:
         reason, first, last, table: what was asked.
         redo: the partitions, by table and day.
         runs: the runs that make them, in the order in which they have to be made.
-        whole: what takes less time than the runs of `behavior`, if there is such a range.
+        whole: what takes less time than the runs that make events, if there is such a range.
         optional: runs that restate states which are right by their rule: they were made before late events arrived.
         untouched: what stays, for each table.
         costs: what the times are estimated by.
@@ -201,7 +201,10 @@ def make(reason: str, first: date | None = None, last: date | None = None, table
 
 @dataclass(frozen=True)
 class _Commit:
-    """One publish of a table: the days that it replaced, what it read and counted, and what it took."""
+    """One publish of a table: the days that it replaced, what it read and counted, and what it took.
+
+    Of sessions, `owns` are the landing days: which partitions these changed, their basis tells.
+    """
 
     version: int
     owns: list[date]
@@ -229,7 +232,8 @@ def _commits(table: Table | None) -> list[_Commit]:
     found = []
     for said in table.commits() if table else []:
         counts = json.loads(said["counts"])
-        as_of = counts.get("as_of") or [str(day) for day in days_between(*map(date.fromisoformat, _span(said)))]
+        asked = days_between(date.fromisoformat(said["first"]), date.fromisoformat(said["last"]))
+        as_of = counts.get("as_of") or [str(day) for day in asked]
         owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(said["refused"]))
         # The events and the quarantine of a run are staged by one job, whose time stands with the events.
         staging = 0.0 if table and table.name == "quarantine" else float(said["stage_seconds"])
@@ -244,10 +248,6 @@ def _commits(table: Table | None) -> list[_Commit]:
             )
         )
     return found
-
-
-def _span(said: dict[str, Any]) -> tuple[str, str]:
-    return said["first"], said["last"]
 
 
 # ---- planning ----
@@ -487,21 +487,23 @@ class _Planner:
         return DayRun(job, day, tuple(covers), sum(map(len, covers.values())), sum(rows.values()), seconds, **more)
 
     def whole(self, runs: list[DayRun], costs: Costs) -> Whole | None:
-        """Return the range that holds the runs of `behavior`, if its few jobs take less time than they do."""
-        single = [run for run in runs if run.job == "behavior"]
-        if len(single) < 2:
+        """Return the range of the runs that make events, if its few jobs take less time than they do."""
+        single = [run for run in runs if run.day in self.why["events"] and run.job == "behavior"]
+        days = [run.day for run in single]
+        # Only days that are planned: events that are made again without need would make others look old.
+        if len(days) < 2 or days != days_between(days[0], days[-1]):
             return None
-        first, last = min(run.day for run in single), max(run.day for run in single)
+        first, last = days[0], days[-1]
         states = [day for day in sorted(self.made["interests"]) if first <= day <= last]
         steps = {(later - earlier).days for earlier, later in pairwise(states)}
         regular = len(steps) == 1 and states[-1] == last
         # Without any, the last day alone: behavior_history makes at least that.
-        every = steps.pop() if regular else 1 if states else (last - first).days + 1
-        chunks = math.ceil(((last - first).days + 1) / CHUNK_DAYS)
+        every = steps.pop() if regular else 1 if states else len(days)
+        chunks = math.ceil(len(days) / CHUNK_DAYS)
         rows = {name: sum(n for day, n in self.rows[name].items() if first <= day <= last) for name in BEHAVIOR}
         chunk = total(costs.seconds(name, rows[name] // chunks) for name in BEHAVIOR)
-        days = total(run.seconds for run in single)
-        if chunk is None or days is None or chunk * chunks >= days:
+        one_by_one = total(run.seconds for run in single)
+        if chunk is None or one_by_one is None or chunk * chunks >= one_by_one:
             return None
         return Whole(first, last, every, sum(rows.values()), round(chunk * chunks, 1))
 

@@ -116,6 +116,21 @@ def test_dates_at_one_distance_are_one_job_and_its_audit_and_publish():
     assert made == days
 
 
+@pytest.mark.parametrize(("table", "job"), [("sessions", "jobs.sessionize"), ("interests", "jobs.interests")])
+def test_one_job_over_the_days_of_a_backfill_is_named_where_it_takes_less_time(table, job):
+    costs = Costs({"sessions": [(10, 5.0)], "interests": [(10, 5.0)]})
+    runs = [DayRun("behavior", day, (table,), 1, 10, 5.0) for day in JAN[:3]]
+    (step,) = steps(runs, costs)
+    assert (step.what, step.seconds) == ("behavior_daily", 15.0)
+    assert step.sooner is not None
+    assert step.sooner.seconds == 5.0
+    assert step.sooner.commands[0].startswith(
+        f"python -m {job} --from 2025-01-01 --to 2025-01-03 --run-id plan--{table}--"
+    )
+    (single,) = steps(runs[:1], costs)
+    assert single.sooner is None
+
+
 def test_what_was_restated_with_late_events_is_so_again():
     (command, *_) = commands(DayRun("interests", JAN[0], ("interests",), 1, 10, 5.0, include_late=True))
     assert "--include-late" in shlex.split(command)
@@ -165,7 +180,9 @@ def test_a_machine_is_told_the_same(shop):
         10.0,
     )
     assert (said["seconds"], said["instead"]) == (10.0, None)
-    assert said["optional"][0]["commands"][0].startswith("python -m jobs.interests --from 2025-01-01 --to 2025-01-06 ")
+    assert said["optional"][0]["commands"][0].startswith(
+        "python -m jobs.interests --from 2025-01-01 --to 2025-01-06 --include-"
+    )
 
 
 def test_nothing_to_do_is_said_in_words(shop):
