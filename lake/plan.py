@@ -517,7 +517,6 @@ class _Planner:
         for landed in self.why["events"]:
             covers[landed]["sessions"] = wanted & self.staged_by(landed)
         left = wanted - {day for made in covers.values() for day in made["sessions"]}
-        chosen: dict[date, set[date]] = {}
         notes = {}
         while left:
             oldest = min(left)
@@ -531,14 +530,8 @@ class _Planner:
                 continue
             # Whoever makes most of what is left; of equals the day itself, then the newest.
             best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
-            chosen[best] = able[best]
-            left -= chosen[best]
-        for landed in sorted(chosen):  # one that was chosen early may not be needed beside those chosen later
-            others = [self.staged_by(other) for other in chosen if other != landed]
-            if chosen[landed] <= set().union(*others):
-                del chosen[landed]
-        for landed, staged in chosen.items():
-            covers[landed]["sessions"] = staged
+            covers[best]["sessions"] = able[best]
+            left -= able[best]
         return notes
 
     def near(self, partition: date) -> list[date]:

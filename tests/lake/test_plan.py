@@ -21,7 +21,7 @@ USERS = ("ann", "bob")
 # Around midnight, where sessions reach into other partitions, and far from it.
 MINUTES = (0, 10, 29, 300, 700, 1_100, 1_412, 1_430, 1_439)
 
-few = examples_of(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+few = examples_of(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +163,24 @@ def test_a_state_that_was_restated_with_late_events_is_restated_again(lake):
     shop.events(DAYS[3])
     runs = [run for run in make("late-data").runs if "interests" in run.tables]
     assert [(run.job, run.day, run.include_late) for run in runs] == [("interests", DAYS[1], True)]
+
+
+def test_of_two_runs_that_make_the_same_the_day_itself_is_chosen(lake):
+    # The second landing holds only an event of the first day, so that its run would stage the same partitions.
+    log = [event("a", "ann", DAYS[0], 700, 0), event("b", "bob", DAYS[0], 700, 1), event("c", "cem", DAYS[0], 700, 5)]
+    shop = fresh(lake, {day: [e for e in log if e.landed == day] for day in DAYS})
+    for day in DAYS:
+        shop.day(day)
+    assert [run.day for run in make("late-data").runs] == [DAYS[0]]
+
+
+def test_what_was_made_from_interests_is_made_again_when_they_were(lake):
+    log = [event(f"e{day:%d}", "ann", day, 700, 0) for day in DAYS]
+    shop = with_everything(fresh(lake, {day: [e for e in log if e.landed == day] for day in DAYS}))
+    shop.interests(DAYS[4])
+    assert [(entry.table, entry.day, entry.why) for entry in make("late-data").redo] == [
+        (table, DAYS[4], "its interests were made again since") for table in ("examples", "predictions")
+    ]
 
 
 def test_a_state_does_not_know_what_its_own_day_was_delivered_again_with(lake):
