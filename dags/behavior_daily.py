@@ -15,7 +15,8 @@ the table's expectations, *publish* them in one commit. `sessions` and `interest
 Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
 **Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns,
-and rows computed from older events never replace newer ones. One thing is left to a person: when a day is
+and rows computed from older events never replace newer ones. `meander plan` finds what has to run again, and
+*tables* in the form leaves the rest of a day as it is. One thing is left to a person: when a day is
 repaired after later days have run, their `interests` lack it (their audit has warned: *every landing day of
 the lookback is published*). Clear the group `interests` of those days.
 """
@@ -23,10 +24,14 @@ the lookback is published*). Clear the group `interests` of those days.
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import CronDataIntervalTimetable, TaskGroup, dag
+from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.operators import WaitForEarlierDays, WaitForLanding
 from dags.wiring import DAY, HOUSE, stage_audit_publish
+
+GROUPS = ("events", "sessions", "interests")
+# Renders to True or False.
+WANTED = "{{{{ '{}' in params.tables }}}}"
 
 
 @dag(
@@ -38,15 +43,29 @@ from dags.wiring import DAY, HOUSE, stage_audit_publish
     max_active_runs=2,
     tags=["behavior", "tier_1"],
     doc_md=__doc__,
+    params={
+        "tables": Param(
+            list(GROUPS),
+            type="array",
+            items={"type": "string", "enum": list(GROUPS)},
+            minItems=1,
+            title="Tables",
+            description="What to make; the others stay as they are. `meander plan` names those that need it",
+        ),
+    },
     **HOUSE,
 )
 def behavior_daily():
-    landed = WaitForLanding(task_id="wait_for_landing", day=DAY, timeout=timedelta(days=2))
+    landed = WaitForLanding(
+        task_id="wait_for_landing", day=DAY, wanted=WANTED.format("events"), timeout=timedelta(days=2)
+    )
 
     groups = {}
-    for table in ("events", "sessions", "interests"):
+    for table in GROUPS:
         with TaskGroup(table) as groups[table]:
-            stage_audit_publish(table, ["--day", DAY])
+            # A group that is not wanted is skipped; that holds up none that comes after it.
+            rule = "all_success" if table == "events" else "none_failed"
+            stage_audit_publish(table, ["--day", DAY], wanted=WANTED.format(table), trigger_rule=rule)
 
     # Sessions need no such care: rows computed from older events never replace newer ones.
     earlier = WaitForEarlierDays(
@@ -54,6 +73,7 @@ def behavior_daily():
         day=DAY,
         begins_with="wait_for_landing",
         publishes="events.publish",
+        trigger_rule="none_failed",
         timeout=timedelta(days=2),
     )
     landed >> groups["events"] >> groups["sessions"]

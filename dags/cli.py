@@ -117,6 +117,25 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
 
 
 @app.command()
+def plan(
+    reason: Annotated[str, typer.Option(help="late-data, code (of a job changed) or bad-day (is delivered again)")],
+    first: First = None,
+    last: Last = None,
+    table: Annotated[str, typer.Option(help="with code: the table whose job changed")] = "events",
+    as_json: AsJson = False,
+) -> None:
+    """Say what has to be made again, why, what it costs, and the commands that do it; nothing is changed."""
+    from dags import plan as planning
+    from lake.plan import make
+
+    made = make(reason, as_date(first), as_date(last), table)
+    if as_json:
+        out.print_json(json.dumps(planning.as_json(made)))
+    else:
+        planning.show(made, out)
+
+
+@app.command()
 def tables(as_json: AsJson = False) -> None:
     """Show the published tables: version, rows, dates, size."""
     from lake.table import Table

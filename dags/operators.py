@@ -109,19 +109,31 @@ def fail_for_good(error: Exception) -> None:
         raise AirflowFailException(named[-1].strip()) from error
 
 
+def skip_unless(wanted: str) -> None:
+    """Skip this task, and with it what needs its work, when a rendered condition says so.
+
+    Raises:
+        AirflowSkipException: `wanted` is anything but `True`.
+    """
+    if wanted != "True":
+        raise AirflowSkipException("this table is not among those that the run was asked to make")
+
+
 class WaitForLanding(BaseSensorOperator):
-    """Wait until the shop has delivered a day."""
+    """Wait until the shop has delivered a day; skipped when the run is not to read it."""
 
-    template_fields = ("day",)
+    template_fields = ("day", "wanted")
 
-    def __init__(self, *, day: str, **kwargs: Any):
+    def __init__(self, *, day: str, wanted: str, **kwargs: Any):
         # `reschedule` gives the worker back between two looks.
         super().__init__(mode="reschedule", poke_interval=timedelta(minutes=5), **kwargs)
         self.day = day
+        self.wanted = wanted
 
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
         from lake.landing import has_landed
 
+        skip_unless(self.wanted)
         return has_landed(date.fromisoformat(self.day))
 
 
@@ -184,11 +196,20 @@ class WaitForEarlierDays(BaseSensorOperator):
 
 
 class SparkJob(SparkSubmitOperator):
-    """Run one of our modules under spark-submit, with `--run-id` and the other arguments."""
+    """Run one of our modules under spark-submit, with `--run-id` and the other arguments; skipped unless `wanted`."""
 
-    template_fields = (*SparkSubmitOperator.template_fields, "run")
+    template_fields = (*SparkSubmitOperator.template_fields, "run", "wanted")
 
-    def __init__(self, *, module: str, arguments: list[Any], run: Any, docs: tuple[str, ...] = (), **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        module: str,
+        arguments: list[Any],
+        run: Any,
+        docs: tuple[str, ...] = (),
+        wanted: str = "True",
+        **kwargs: Any,
+    ):
         super().__init__(
             # The installed file: spark-submit wants a path. On a cluster, the same image holds the same path.
             application=source_file(module),
@@ -202,9 +223,11 @@ class SparkJob(SparkSubmitOperator):
             **kwargs,
         )
         self.run = run
+        self.wanted = wanted
         self.operator_extra_links = tuple(DataDocs(table) for table in docs)
 
     def execute(self, context: Any) -> None:
+        skip_unless(self.wanted)
         self.application_args = without_blanks(self.application_args)
         try:
             super().execute(context)

@@ -53,7 +53,14 @@ HOUSE = {
 }
 
 
-def stage_audit_publish(table: str, span: list[Any], run: Any = RUN, flags: Sequence[str] = ()) -> None:
+def stage_audit_publish(
+    table: str,
+    span: list[Any],
+    run: Any = RUN,
+    flags: Sequence[str] = (),
+    wanted: str = "True",
+    trigger_rule: str = "all_success",
+) -> None:
     """Make the three tasks that every table has, inside the task group that carries the table's name.
 
     Args:
@@ -61,12 +68,22 @@ def stage_audit_publish(table: str, span: list[Any], run: Any = RUN, flags: Sequ
         span: the days to run, as flags of the job.
         run: unique for this span: what a run staged is kept under (run, table).
         flags: more flags of the job.
+        wanted: a template; the group is skipped unless it renders to True.
+        trigger_rule: Airflow's, of the first task.
     """
     tables = TABLES[table]
     inlets = [ASSETS[name] for name in READS[table]]
     named = [part for name in tables for part in ("--table", name)]
 
-    stage = SparkJob(task_id="stage", module=JOBS[table], arguments=[*span, *flags], run=run, inlets=inlets)
+    stage = SparkJob(
+        task_id="stage",
+        module=JOBS[table],
+        arguments=[*span, *flags],
+        run=run,
+        inlets=inlets,
+        wanted=wanted,
+        trigger_rule=trigger_rule,
+    )
     audit = SparkJob(task_id="audit", module="expectations.audit", arguments=named, run=run, docs=tables)
     publish = Publish(task_id="publish", tables=tables, run=run, inlets=inlets)
     stage >> audit >> publish

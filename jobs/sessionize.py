@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
-from lake.landing import days_between
+from lake.reach import ONE_DAY, partitions_to_stage, session_days
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -24,8 +24,6 @@ from lake.staging import Run, Staged, stage
 from lake.table import Table
 
 log = logging.getLogger(__name__)
-
-ONE_DAY = timedelta(days=1)
 
 
 def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, datetime]:
@@ -105,20 +103,14 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
 
 
 def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, date]:
-    """Return the session partitions that newly landed events can change, each with the newest event date behind it.
-
-    An event on date X can change X and X+1; X-1 if it is within the gap after midnight, and X+2 if it is within the gap
-    before midnight.
-    """
+    """Return the session partitions that newly landed events can change, each with the newest event date behind it."""
     midnight = F.col("dt").cast("timestamp")
     early = F.min("event_time") - F.first(midnight) <= F.lit(gap)
     late = F.first(midnight) + F.lit(ONE_DAY) - F.max("event_time") <= F.lit(gap)
     changed: dict[date, date] = {}
     for row in landed.groupBy("dt").agg(early.alias("early"), late.alias("late")).collect():
-        for neighbour, reached in ((-1, row["early"]), (0, True), (1, True), (2, row["late"])):
-            if reached:
-                partition = row["dt"] + neighbour * ONE_DAY
-                changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
+        for partition in session_days(row["dt"], early=row["early"], late=row["late"]):
+            changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
     return changed
 
 
@@ -135,32 +127,16 @@ def taken_back(events: Table, run: Run) -> dict[date, date]:
         for file in Table("events", commit["version"]).files:
             if run.first <= file.partition["landed"] <= run.last:
                 day = file.partition["dt"]
-                for neighbour in (-1, 0, 1, 2):
-                    partition = day + neighbour * ONE_DAY
+                for partition in session_days(day):
                     changed[partition] = max(day, changed.get(partition, day))
     return changed
 
 
-def partitions_to_stage(
-    changed: dict[date, date], events: Table, run: Run, late_days: int
-) -> tuple[list[date], list[date]]:
-    """Split the changed partitions into those to stage now and those left to a backfill.
-
-    The date of the event decides, and neighbours are staged or left together, or an event would stand in two sessions.
-    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
-    run itself are always staged, so that an empty day is published as empty. Only partitions that are published already
-    are left to a backfill: the first load of an old log is not a restatement.
-    """
+def known_and_published(events: Table) -> tuple[set[date], set[date]]:
+    """Return the dates on which an event or a session stands, and those of published session partitions among them."""
     sessions = Table.find("sessions")
     known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
-    oldest = run.first - late_days * ONE_DAY
-    days = set(days_between(run.first, run.last))
-    now = {day for day in changed if day in known} | days
-    postponed = {day for day in now - days if changed[day] < oldest and sessions and sessions.basis(day) is not None}
-    # A session may cross the midnight between two neighbours: staging only one of them could show it in both.
-    while pulled := {day for day in postponed if {day - ONE_DAY, day + ONE_DAY} & (now - postponed)}:
-        postponed -= pulled
-    return sorted(now - postponed), sorted(postponed)
+    return known, {day for day in known if sessions and sessions.basis(day) is not None}
 
 
 def main(argv: list[str] | None = None) -> Staged:
@@ -175,12 +151,13 @@ def main(argv: list[str] | None = None) -> Staged:
     changed = taken_back(events, run)
     for day, newest in changed_days(landed, gap).items():
         changed[day] = max(newest, changed.get(day, newest))
-    days, postponed = partitions_to_stage(changed, events, run, config.late_days)
+    days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
     if postponed:
         log.warning(
-            "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: restate them with "
-            "`python -m jobs.sessionize --from %s --to %s`, audit and publish",
-            *(", ".join(map(str, postponed)), config.late_days, postponed[0], postponed[-1]),
+            "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: `meander plan --reason late-data` "
+            "says how to restate them",
+            ", ".join(map(str, postponed)),
+            config.late_days,
         )
     start, end = read_window(days[0], days[-1], gap)
     nearby = events.read(spark, start.date(), end.date())

@@ -40,7 +40,8 @@ SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLin
 ATTEMPTS = 20
 
 
-def _path() -> str:
+def audits_path() -> str:
+    """Return the folder or address of the history."""
     return storage.join(settings().lake, "audits")
 
 
@@ -48,9 +49,9 @@ def record(lines: list[AuditLine]) -> None:
     """Append the lines of one audit. Appends do not conflict with each other, so audits may run at once."""
     rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
     for attempt in range(ATTEMPTS):
-        create_missing(_path(), SCHEMA, name="audits")
+        create_missing(audits_path(), SCHEMA, name="audits")
         try:
-            write_deltalake(_path(), rows, mode="append")
+            write_deltalake(audits_path(), rows, mode="append")
         except CommitFailedError:
             # The first audits of a lake may create the table twice, which an append in between does not survive.
             if attempt == ATTEMPTS - 1:
@@ -61,10 +62,10 @@ def record(lines: list[AuditLine]) -> None:
 
 def read(table: str | None = None) -> pa.Table:
     """Return the history, oldest first; of one table if one is named."""
-    if not DeltaTable.is_deltatable(_path()):
+    if not DeltaTable.is_deltatable(audits_path()):
         return SCHEMA.empty_table()
     parts = []
-    for uri in DeltaTable(_path()).file_uris():
+    for uri in DeltaTable(audits_path()).file_uris():
         fs, inner = storage.filesystem(uri)
         with fs.open(inner, "rb") as file:
             # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.

@@ -22,6 +22,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from lake import storage
 from lake.errors import CommitContended, PublishRefused, run_main
 from lake.schemas import TABLES
 from lake.staging import Staged, Verdict, partition_of, read_staged, read_verdict
@@ -53,6 +54,7 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         current = Table(table)
         if (current.delta.transaction_version(f"run={run_id}") or 0) >= staged.sequence:
             return report(staged, verdict, current.version, [], already=True)
+        require_files(staged)
         refused = [day for day in staged.owns if (current.basis(day) or 0) > staged.basis]
         replaced = [day for day in staged.owns if day not in refused]
         try:
@@ -84,6 +86,22 @@ def require_passed(staged: Staged) -> Verdict:
     if verdict.verdict == "failed":
         raise PublishRefused(f"{name} failed its audit: {'; '.join(verdict.failed)}; readers keep what they had")
     return verdict
+
+
+def require_files(staged: Staged) -> None:
+    """Check that the staged files are still there: upkeep removes those of a run that was given up.
+
+    Raises:
+        PublishRefused: some are gone; a commit that names them would break the table for every reader.
+    """
+    folder = storage.join(table_path(staged.table), f"stage={staged.stage_id}")
+    there = storage.list_files(folder) if staged.files else {}
+    gone = [file.path for file in staged.files if file.path.split("/", 1)[1] not in there]
+    if gone:
+        raise PublishRefused(
+            f"{len(gone)} files that run {staged.run_id!r} staged for {staged.table} are gone, the first is {gone[0]}: "
+            "upkeep removes them MEANDER_RETENTION_DAYS after staging; run the stage step again"
+        )
 
 
 def ensure_table(table: str) -> None:

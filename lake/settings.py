@@ -60,6 +60,11 @@ class Settings(BaseSettings):
         Decimal("0.05"), ge=0, le=1, description="share of rejected input rows above which the audit fails"
     )
 
+    retention_days: int = Field(
+        7, ge=1, description="how long upkeep keeps files of replaced rows, for readers, and stagings not published"
+    )
+    docs_days: int = Field(90, ge=1, description="how long upkeep keeps the data docs of an audit")
+
     @property
     def docs_folder(self) -> str:
         """Local folder that holds the data docs of every audit."""

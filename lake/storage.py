@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -41,6 +42,20 @@ def list_files(folder: str) -> dict[str, int]:
     fs, inner = filesystem(folder)
     found = fs.find(inner, detail=True)
     return {path[len(inner.rstrip("/")) + 1 :]: int(found[path]["size"]) for path in sorted(found)}
+
+
+def list_older(folder: str, moment: datetime) -> list[str]:
+    """Return the paths below `folder` of the files that were last written before a moment, sorted."""
+    fs, inner = filesystem(folder)
+    names = list_files(folder)
+    return [name for name in names if fs.modified(join(inner, name)) < moment]
+
+
+def remove_files(folder: str, names: list[str]) -> None:
+    """Remove files below `folder`."""
+    fs, inner = filesystem(folder)
+    for name in names:
+        fs.rm_file(join(inner, name))
 
 
 def count_parquet_rows(folder: str, files: list[str]) -> list[int]:

@@ -44,6 +44,15 @@ def create_missing(path: str, schema: Any, **described: Any) -> None:
             raise
 
 
+def history(delta: DeltaTable) -> list[dict[str, Any]]:
+    """Return every commit up to the version that is open, newest first, each with its `version`."""
+    # delta-rs also tells commits that came after the table was opened, and counts versions down from the open one, so
+    # that each would have that of another. The log is kept whole (see lake/publish.py), so the oldest is version 0.
+    entries = delta.history()
+    numbered = [{**entry, "version": len(entries) - 1 - i} for i, entry in enumerate(entries)]
+    return [entry for entry in numbered if entry["version"] <= delta.version()]
+
+
 class Table:
     """One version of a published table, for reading. What writes is in lake/staging.py and lake/publish.py.
 
@@ -101,9 +110,9 @@ class Table:
         version: int | None = self.delta.transaction_version(f"{self.spec.owned_by}={owned}")
         return version
 
-    def commits(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return what each publish said of itself, newest first."""
-        return [entry for entry in self.delta.history(limit) if "run_id" in entry]
+    def commits(self) -> list[dict[str, Any]]:
+        """Return what each publish up to this version said of itself, newest first."""
+        return [entry for entry in history(self.delta) if "run_id" in entry]
 
     def read(
         self,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +30,7 @@ MAKES = {
     "behavior_history": ("events", "sessions", "interests"),
     "model_weekly": ("examples",),
     "predict_daily": ("predictions",),
+    "upkeep_weekly": (),
 }
 MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "promote")
 
@@ -49,6 +50,7 @@ def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
         "behavior_history": ["split"],
         "model_weekly": ["wait_for_events", *MODEL_STEPS],
         "predict_daily": ["wait_for_interests"],
+        "upkeep_weekly": ["upkeep"],
     }
     assert {dag_id: set(dag.task_ids) for dag_id, dag in BAG.dags.items()} == {
         dag_id: {*groups(dag_id), *others[dag_id]} for dag_id in MAKES
@@ -124,7 +126,7 @@ def test_the_module_that_a_task_runs_exists(task):
 
 
 def test_a_run_processes_the_utc_day_that_has_just_ended():
-    for dag_id in ("behavior_daily", "predict_daily", "model_weekly"):
+    for dag_id in ("behavior_daily", "predict_daily", "model_weekly", "upkeep_weekly"):
         timetable = BAG.dags[dag_id].timetable
         assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
 
@@ -168,7 +170,7 @@ def test_the_command_submitted(task, golden):
 
 
 @pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, ModelJob)], ids=name)
-def test_the_command_of_a_training(task, golden):
+def test_the_command_of_a_process(task, golden):
     python, *command = render(task).command
     assert python == sys.executable
     golden(f"{name(task)}.json", {"command": command})
@@ -194,6 +196,30 @@ def test_examples_are_looked_at_up_to_the_last_date_whose_horizon_is_over(monkey
     assert arguments("examples.stage", weeks=3)[:4] == ["--from", "2025-02-01", "--to", "2025-02-15"]
     waits = render(BAG.dags["model_weekly"].get_task("wait_for_events"))
     assert (waits.table, waits.day) == ("events", "2025-03-15"), "the last day of the horizon of the last date"
+
+
+def test_upkeep_can_be_asked_to_say_only_what_it_would_do():
+    assert arguments("upkeep", "upkeep_weekly", dry_run=True)[0] == "--dry-run"
+    assert arguments("upkeep", "upkeep_weekly") == ["--run-id", "upkeep_weekly--golden"]
+
+
+@pytest.mark.parametrize("task_id", ["wait_for_landing", "events.stage", "sessions.stage", "interests.stage"])
+def test_a_run_that_makes_some_tables_skips_the_others(task_id):
+    task = BAG.dags["behavior_daily"].get_task(task_id)
+    wanted = {"wait_for_landing": "events"}.get(task_id, task_id.split(".")[0])
+    others = [table for table in MAKES["behavior_daily"] if table != wanted]
+    assert render(task).wanted == render(task, tables=[wanted]).wanted == "True"
+    left_out = render(task, tables=others)
+    with pytest.raises(AirflowSkipException, match="not among those that the run was asked to make"):
+        left_out.poke({}) if task_id == "wait_for_landing" else left_out.execute({})
+
+
+def test_a_skipped_group_holds_up_none_that_comes_after_it():
+    dag = BAG.dags["behavior_daily"]
+    rules = {task.task_id: task.trigger_rule for task in dag.tasks}
+    # Those that come right after another group; within a group, a skipped stage skips its audit and publish.
+    after = {"sessions.stage", "interests.stage", "wait_for_earlier_days"}
+    assert rules == {task_id: "none_failed" if task_id in after else "all_success" for task_id in dag.task_ids}
 
 
 def test_a_misspelt_name_in_a_template_is_an_error():
@@ -263,9 +289,14 @@ def form(dag_id):
         ("model_weekly", {"epochs": 0}, "epochs"),
         ("predict_daily", {"model_version": 2}, None),
         ("predict_daily", {"model_version": "latest"}, "model_version"),
+        ("behavior_daily", {"tables": ["sessions"]}, None),
+        ("behavior_daily", {"tables": ["orders"]}, "tables"),
+        ("behavior_daily", {"tables": []}, "tables"),
+        ("upkeep_weekly", {"dry_run": True}, None),
+        ("upkeep_weekly", {"dry_run": "perhaps"}, "dry_run"),
     ],
 )
-def test_the_forms_of_the_model_take_what_its_commands_take(dag_id, conf, wrong):
+def test_the_forms_take_what_the_commands_take(dag_id, conf, wrong):
     if wrong is None:
         form(dag_id).deep_merge(conf).validate()
         return

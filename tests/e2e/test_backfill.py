@@ -1,6 +1,7 @@
 """Airflow itself backfills three days; one is bad, is repaired and run again. History equals the days."""
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
+from dags.plan import steps
 from dags.standalone import LocalAirflow
+from lake.plan import make
 from lake.staging import read_verdict
 from lake.table import Table
 
@@ -142,13 +145,26 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert again[str(FIRST)] == runs[str(FIRST)]
     assert list(Table("events").rows_by("landed")) == [FIRST, BAD, LAST]
 
-    # The last day's interests were made without the bad day, and their audit had warned: they are made again.
+    # The last day's interests were made without the bad day, and their audit had warned: the plan knows, and its
+    # command makes them again, and nothing else.
     assert verdicts("interests", LAST) == ["warned"]
-    which = {"dag_run_id": again[str(LAST)]["dag_run_id"], "task_ids": ["interests.stage"]}
-    clear = {"dry_run": False, "only_failed": False, "include_downstream": True, **which}
-    airflow.api("POST", "dags/behavior_daily/clearTaskInstances", json=clear)
-    assert wait(airflow, "behavior_daily")[str(LAST)]["state"] == "success"
+    plan = make("late-data")
+    assert [(entry.table, entry.day) for entry in plan.redo] == [("interests", LAST)]
+    (step,) = steps(plan.runs, plan.costs)
+    while any(open_one["completed_at"] is None for open_one in airflow.backfills("behavior_daily")):
+        time.sleep(1)
+    airflow.airflow(*shlex.split(step.commands[0])[1:])
+    planned = wait(airflow, "behavior_daily")[str(LAST)]
+    assert planned["state"] == "success"
+    done = {task: state for task, (state, _) in states(airflow, planned).items()}
+    assert {task for task, state in done.items() if state == "success"} == {
+        *("interests.stage", "interests.audit", "interests.publish", "wait_for_earlier_days"),
+    }
+    assert {state for task, state in done.items() if task.startswith(("events", "sessions", "wait_for_l"))} == {
+        "skipped"
+    }
     assert verdicts("interests", LAST) == ["passed", "warned"]
+    assert make("late-data").redo == []
 
     # The assets say what readers got.
     told = airflow.api("GET", "assets/events", params={"order_by": "-timestamp"})["asset_events"]
@@ -164,3 +180,12 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert [run["state"] for run in wait(airflow, "behavior_history").values()] == ["success"]
     assert {table: rows(table) for table in TABLES} == by_day
     assert len(by_day["events"]) == 10
+
+    # --- upkeep, beside it all ---
+    airflow.airflow("dags", "trigger", "upkeep_weekly")
+    assert [run["state"] for run in wait(airflow, "upkeep_weekly").values()] == ["success"]
+    (run,) = airflow.runs("upkeep_weekly")
+    said = airflow.result("upkeep_weekly", run["dag_run_id"], "upkeep")
+    assert {part["what"] for part in said["parts"]} == {*TABLES, "audits", "data docs"}
+    assert said["removed"] == 0, "everything is younger than the retention"
+    assert {table: rows(table) for table in TABLES} == by_day

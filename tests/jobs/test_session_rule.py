@@ -21,7 +21,9 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs import ingest, sessionize
 from jobs.sessionize import changed_days, fold, mark_starts, read_window, sessions_ending_on
 from lake.landing import days_between
+from lake.plan import make
 from lake.publish import publish
+from lake.runs import summarize
 from lake.schemas import EVENTS
 from lake.staging import Staged, Verdict, write_verdict
 from lake.table import Table
@@ -513,3 +515,22 @@ def test_an_ingest_that_was_overtaken_by_a_later_one_of_its_day_is_refused(
     assert report["refused"] == [str(day) for day in LANDING_DAYS]
     assert rows_of(spark, "events") == expected["events"]
     assert rows_of(spark, "sessions") == expected["sessions"]
+
+
+@pytest.mark.spark
+def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(spark, landed_logs, tmp_path, monkeypatch):
+    Lake(tmp_path, landed_logs).open(monkeypatch)
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "0")
+    for day in LANDING_DAYS:
+        run(day, run_id=f"run {day}")
+    left = {date.fromisoformat(day) for summary in summarize() for day in summary.postponed}
+    before, plan = rows_of(spark, "sessions"), make("late-data")
+    assert {entry.day for entry in plan.redo} == left
+    assert left, "the logs have events that are later than a day"
+    for planned in plan.runs:
+        assert planned.tables == ("sessions",)
+        stage_sessions(planned.day, run_id=f"plan {planned.day}")
+        publish("sessions", f"plan {planned.day}")
+    assert rows_of(spark, "sessions") != before
+    require_lake_tells(spark, landed_logs)
+    assert make("late-data").redo == []

@@ -43,6 +43,14 @@ def test_a_reader_that_has_pinned_a_version_keeps_its_rows(lake):
     assert read_files(Table("quarantine"), "raw") == []
 
 
+def test_a_table_tells_its_own_commits_also_when_others_came_after_it_was_opened(lake):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    pinned = Table("quarantine")
+    published("2", rejected(JAN_1, "b"), [JAN_1], 2)
+    assert [(said["version"], said["run_id"]) for said in pinned.commits()] == [(1, "1")]
+    assert [(said["version"], said["run_id"]) for said in Table("quarantine").commits()] == [(2, "2"), (1, "1")]
+
+
 def test_a_reader_never_sees_a_mix_of_two_publishes(lake):
     # Run n replaces both days by n rows each, all marked n.
     runs = 40

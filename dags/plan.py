@@ -1,0 +1,244 @@
+"""A plan as commands: which DAG or job makes which part of it, and what a person reads and types."""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+
+from lake.plan import CHUNK_DAYS, Costs, DayRun, Plan, Redo, total
+
+ONE_DAY = timedelta(days=1)
+# As many runs at once as these DAGs let themselves.
+AT_ONCE = 2
+# Of a table; the rest is counted, and --json lists all.
+LINES = 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """Runs of one kind over a range of days, and the commands that make them.
+
+    Attributes:
+        what: the DAG or job.
+        first, last: the days, both included.
+        tables: what is made, by the names of the DAG's groups.
+        runs, partitions, rows, seconds: of all of them; seconds are None when no past run tells.
+        commands: to be typed in this order.
+        note: what a person has to see to first.
+        sooner: one job over the same days, where that takes less time.
+    """
+
+    what: str
+    first: date
+    last: date
+    tables: list[str]
+    runs: int
+    partitions: int
+    rows: int
+    seconds: float | None
+    commands: list[str]
+    note: str = ""
+    sooner: "Step | None" = None
+
+
+def steps(runs: list[DayRun], costs: Costs) -> list[Step]:
+    """Return what to start, in order: a step may begin when the one before has ended.
+
+    Days of a DAG that lie side by side and make the same tables are one backfill.
+    """
+    found: list[Step] = []
+    for (job, *_), group in groupby(runs, lambda run: (run.job, run.tables, run.model_version, run.include_late)):
+        if job in ("behavior", "predictions"):
+            found += [backfill(part, costs) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
+        else:
+            # At the same distance from each other, so that --every names them.
+            parts = split(list(group), lambda a, b, step: step in (None, b - a))
+            found += [by_hand(part, costs) for part in parts]
+    return found
+
+
+def split(runs: list[DayRun], fits: Callable[[date, date, timedelta | None], bool]) -> Iterator[list[DayRun]]:
+    """Cut runs, sorted by day, where `fits(day, next day, distance of those before)` does not hold."""
+    part: list[DayRun] = []
+    for run in runs:
+        step = part[1].day - part[0].day if len(part) > 1 else None
+        if part and not fits(part[-1].day, run.day, step):
+            yield part
+            part = []
+        part.append(run)
+    if part:
+        yield part
+
+
+def backfill(runs: list[DayRun], costs: Costs) -> Step:
+    """Let Airflow run a DAG for these days again."""
+    run = runs[0]
+    if run.job == "behavior":
+        dag_id, tables = "behavior_daily", [name for name in run.tables if name != "quarantine"]
+        conf: dict[str, Any] = {"tables": tables}
+    else:
+        dag_id, tables, conf = "predict_daily", list(run.tables), {"model_version": run.model_version}
+    # What the runs are told is always said: one that is run again keeps what it was told before.
+    command = [
+        *("airflow", "backfill", "create", "--dag-id", dag_id),
+        *("--from-date", str(run.day), "--to-date", str(runs[-1].day)),
+        *("--max-active-runs", str(AT_ONCE), "--reprocess-behavior", "completed"),
+        *("--dag-run-conf", json.dumps(conf)),
+    ]
+    step = step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
+    if len(runs) > 1 and run.tables in (("sessions",), ("interests",)):
+        alone = by_hand(runs, costs)
+        if step.seconds is not None and alone.seconds is not None and alone.seconds < step.seconds:
+            return replace(step, sooner=alone)
+    return step
+
+
+def by_hand(runs: list[DayRun], costs: Costs) -> Step:
+    """Make these dates by one job, its audit and its publish."""
+    first, last, table = runs[0].day, runs[-1].day, runs[0].tables[0]
+    job = "jobs.sessionize" if table == "sessions" else f"jobs.{table}"
+    apart = (runs[1].day - first).days if len(runs) > 1 else 1
+    every = ["--every", str(apart)] if apart > 1 else []
+    late = ["--include-late"] if runs[0].include_late else []
+    named = ["--run-id", f"plan--{table}--{first}--{last}"]
+    commands = [
+        ["python", "-m", job, "--from", str(first), "--to", str(last), *every, *late, *named],
+        ["python", "-m", "expectations.audit", "--table", table, *named],
+        ["python", "-m", "lake.publish", "--table", table, *named],
+    ]
+    seconds = costs.seconds(table, sum(run.rows for run in runs))
+    return step_of(job, runs, [table], seconds, commands)
+
+
+def step_of(what: str, runs: list[DayRun], tables: list[str], seconds: float | None, commands: list[list[str]]) -> Step:
+    """Sum runs up."""
+    return Step(
+        what,
+        runs[0].day,
+        runs[-1].day,
+        tables,
+        len(runs),
+        sum(run.covers for run in runs),
+        sum(run.rows for run in runs),
+        seconds,
+        [shlex.join(command) for command in commands],
+        "; ".join(run.note for run in runs if run.note),
+    )
+
+
+def history(plan: Plan) -> str:
+    """Return the command that makes `plan.whole`."""
+    assert plan.whole is not None
+    conf = {
+        "from": str(plan.whole.first),
+        "to": str(plan.whole.last),
+        "chunk_days": CHUNK_DAYS,
+        "interests_every": plan.whole.every,
+    }
+    return shlex.join(["airflow", "dags", "trigger", "behavior_history", "--conf", json.dumps(conf)])
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan for a machine, dates as text."""
+    found = asdict(plan)
+    del found["costs"], found["runs"], found["optional"]
+    todo = steps(plan.runs, plan.costs)
+    found |= {
+        "seconds": total(step.seconds for step in todo),
+        "steps": [asdict(step) for step in todo],
+        "instead": history(plan) if plan.whole else None,
+        "optional": [asdict(step) for step in steps(plan.optional, plan.costs)],
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
+def minutes(seconds: float | None) -> str:
+    """Say an estimate.
+
+    >>> minutes(None), minutes(42), minutes(1380)
+    ('not known', '42 s', '23 min')
+    """
+    if seconds is None:
+        return "not known"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def show(plan: Plan, out: Console) -> None:
+    """Print a plan for a person."""
+    if not plan.redo:
+        looked = "" if plan.first is None and plan.last is None else f" from {plan.first or '-'} to {plan.last or '-'}"
+        knows = "every table knows all events that have landed" if plan.reason == "late-data" else "none is published"
+        out.print(f"Nothing to do for {plan.reason}{looked}: {knows}.")
+        return
+    grid = Grid("table", "day", "rows now", "why", box=box.SIMPLE)
+    grid.columns[2].justify = "right"
+    for table, entries in groupby(plan.redo, lambda entry: entry.table):
+        lines = list(merged(list(entries)))
+        for days, rows, why in lines[:LINES]:
+            grid.add_row(table, days, f"{rows:,}", why)
+        if len(lines) > LINES:
+            grid.add_row("", f"and {len(lines) - LINES} more", "", "--json lists all")
+    out.print(grid)
+    grid = Grid("step", "runs", "days", "makes", "partitions", "rows now", "estimate", box=box.SIMPLE)
+    found = steps(plan.runs, plan.costs)
+    for number, step in enumerate(found, 1):
+        days = span(step.first, step.last)
+        counts = (f"{step.partitions:,}", f"{step.rows:,}", minutes(step.seconds))
+        grid.add_row(f"{number} {step.what}", str(step.runs), days, ", ".join(step.tables), *counts)
+    out.print(grid)
+    say = {"highlight": False, "markup": False, "soft_wrap": True}
+    everything = minutes(total(step.seconds for step in found))
+    out.print(f"In all {everything} of staging and audit, as past runs took; Airflow's own waiting comes on top.")
+    out.print("In this order, each when the one before has ended (Airflow has one backfill of a DAG at a time):\n")
+    for step in found:
+        if step.note:
+            out.print(f"# {step.note}", **say)
+        for command in step.commands:
+            out.print(command, **say)
+        if step.sooner:
+            out.print(f"# or by one job, in {minutes(step.sooner.seconds)} instead of {minutes(step.seconds)}:", **say)
+            for command in step.sooner.commands:
+                out.print(command, **say)
+    if plan.whole:
+        out.print(
+            f"\nSooner, in {minutes(plan.whole.seconds)}, by few large jobs over {plan.whole.first} to "
+            f"{plan.whole.last}; instead of the steps that make events:\n"
+        )
+        out.print(history(plan), **say)
+    for step in steps(plan.optional, plan.costs):
+        dates = f"{span(step.first, step.last)} ({step.runs})"
+        out.print(
+            f"\nOptional: interests of {dates} do not know these late events, which is right: a state is what was "
+            f"known at its date. To restate them all the same ({minutes(step.seconds)}):\n"
+        )
+        for command in step.commands:
+            out.print(command, **say)
+    kept = ", ".join(f"{entry.table} {entry.partitions:,}" for entry in plan.untouched if entry.partitions)
+    out.print(f"\nUntouched partitions: {kept or 'none'}. Models and what they were trained on stay as they are.")
+
+
+def merged(entries: list[Redo]) -> Iterator[tuple[str, int, str]]:
+    """Put days side by side that are planned for one reason into one line: (days, rows, reason)."""
+    part: list[Redo] = []
+    for entry in entries:
+        if part and (entry.why != part[0].why or entry.day - part[-1].day != ONE_DAY):
+            yield span(part[0].day, part[-1].day), sum(e.rows for e in part), part[0].why
+            part = []
+        part.append(entry)
+    yield span(part[0].day, part[-1].day), sum(e.rows for e in part), part[0].why
+
+
+def span(first: date, last: date) -> str:
+    """Name days.
+
+    >>> span(date(2017, 1, 1), date(2017, 1, 1)), span(date(2017, 1, 1), date(2017, 1, 2))
+    ('2017-01-01', '2017-01-01 to 2017-01-02')
+    """
+    return str(first) if first == last else f"{first} to {last}"

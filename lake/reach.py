@@ -1,0 +1,50 @@
+"""Which session partitions an event can change, and which a run restates: the rules that job and planner share."""
+
+from collections.abc import Mapping, Set
+from datetime import date, timedelta
+
+from lake.landing import days_between
+
+ONE_DAY = timedelta(days=1)
+
+
+def session_days(day: date, *, early: bool = True, late: bool = True) -> list[date]:
+    """Return the session partitions that an event on `day` can change: the rule is in docs/design.md under "Sessions".
+
+    Args:
+        day: X, the date of the event.
+        early: it may lie within the gap after midnight, so that it can join a session that ended on X-1.
+        late: it may lie within the gap before midnight, so that X+1 may become a full day, and cut the midnight after.
+
+    >>> [found.day for found in session_days(date(2025, 1, 10), early=False)]
+    [10, 11, 12]
+    """
+    return [day + n * ONE_DAY for n, reached in ((-1, early), (0, True), (1, True), (2, late)) if reached]
+
+
+def partitions_to_stage(
+    changed: Mapping[date, date], first: date, last: date, known: Set[date], published: Set[date], late_days: int
+) -> tuple[list[date], list[date]]:
+    """Split the changed session partitions into those that a run stages and those that it leaves to a backfill.
+
+    The date of the event decides, and neighbours are staged or left together, or an event would stand in two sessions.
+    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
+    run itself are always staged, so that an empty day is published as empty. Only partitions that are published already
+    are left to a backfill: the first load of an old log is not a restatement.
+
+    Args:
+        changed: each partition that can have changed, with the newest event date behind it.
+        first: the first landing day of the run.
+        last: its last landing day.
+        known: dates on which an event or a session stands.
+        published: partitions of sessions that a run has published.
+        late_days: how many days before `first` an event may lie, for its partitions to be restated.
+    """
+    oldest = first - late_days * ONE_DAY
+    days = set(days_between(first, last))
+    now = {day for day in changed if day in known} | days
+    postponed = {day for day in now - days if changed[day] < oldest and day in published}
+    # A session may cross the midnight between two neighbours: staging only one of them could show it in both.
+    while pulled := {day for day in postponed if {day - ONE_DAY, day + ONE_DAY} & (now - postponed)}:
+        postponed -= pulled
+    return sorted(now - postponed), sorted(postponed)

@@ -1,0 +1,292 @@
+"""Upkeep: fewer files with the same rows, and nothing removed that a reader, a run or a model may still need."""
+
+import itertools
+import json
+import os
+import shutil
+import threading
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from lake import audits, storage
+from lake import upkeep as upkeeping
+from lake.errors import PublishRefused
+from lake.plan import make
+from lake.publish import publish
+from lake.runs import summarize
+from lake.settings import settings
+from lake.staging import Staged, StagedFile, model_folder, run_folder
+from lake.table import Table, table_path
+from lake.upkeep import compact, keep_docs, keep_table, main, upkeep
+from tests.lake.daily_runs import DailyRuns
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
+from tests.session_oracle import ONE_DAY, Landed
+
+DAY_SECONDS = 86_400
+
+
+def published(run_id: str, rows: list, owns: list, basis: int, copies: int = 0) -> Staged:
+    """Publish rows of `quarantine`; with `copies`, each partition gets so many more files with the same rows."""
+    staged = stage_files("quarantine", run_id, rows, owns, basis)
+    more = []
+    for file in staged.files:
+        for n in range(1, copies + 1):
+            copy = file.path.replace("part-0", f"part-{n}")
+            shutil.copy(place(file.path), place(copy))
+            more.append(StagedFile(copy, file.rows, file.bytes))
+    staged = replace(staged, files=[*staged.files, *more])
+    storage.write_json(storage.join(run_folder(run_id), "quarantine.json"), asdict(staged))
+    audit(staged)
+    publish("quarantine", run_id)
+    return staged
+
+
+def place(path: str) -> Path:
+    return Path(table_path("quarantine")) / path
+
+
+def age(days: int) -> None:
+    """Let everything that is in the lake now be older: files, commits, and what the commits say of files."""
+    root = Path(settings().lake)
+    for entry in root.rglob("_delta_log/*.json"):
+        lines = [json.loads(line) for line in entry.read_text().splitlines()]
+        for action in (content for line in lines for content in line.values()):
+            for name in ("timestamp", "deletionTimestamp", "modificationTime"):
+                if action.get(name):
+                    action[name] -= days * DAY_SECONDS * 1000
+        written = entry.stat()
+        entry.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        os.utime(entry, (written.st_atime, written.st_mtime))
+    for file in root.rglob("*.*"):
+        written = file.stat().st_mtime - days * DAY_SECONDS
+        os.utime(file, (written, written))
+
+
+def raws(version: int | None = None) -> list:
+    return read_files(Table("quarantine", version), "raw")
+
+
+# ---- compaction ----
+
+
+def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(lake):
+    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2, JAN_3], 7, copies=2)
+    published("2", rejected(JAN_2, "c"), [JAN_2], 8)
+    before = Table("quarantine")
+    kept = keep_table("quarantine", table_path("quarantine"))
+    after = Table("quarantine")
+    assert (len(before.files), len(after.files), kept.compacted) == (4, 2, 1)
+    assert raws() == read_files(before, "raw") == [(JAN_1, "a")] * 3 + [(JAN_2, "c")]
+    assert after.rows_by() == before.rows_by()
+    assert after.commits() == before.commits(), "it is not a publish"
+    assert [after.basis(day) for day in (JAN_1, JAN_2, JAN_3)] == [7, 8, 7], "nothing is newer or older than it was"
+    assert after.version > before.version
+    # And again there is nothing to do.
+    assert keep_table("quarantine", table_path("quarantine")).compacted == 0
+
+
+def test_to_runs_and_plans_a_compaction_is_no_restatement(lake):
+    def landed(name, day):
+        return Landed("ann", datetime(day.year, day.month, day.day, 12), name, day)
+
+    shop = DailyRuns({day: [landed(f"e{day:%d}", day)] for day in (JAN_1, JAN_2, JAN_3)})
+    for day in shop.landing:
+        shop.day(day)
+    runs, found = summarize(), shop.found()
+    # z_order writes every file anew, as a compaction of many small ones would.
+    for table in ("events", "sessions", "interests"):
+        DeltaTable(table_path(table)).optimize.z_order(["user_id"])
+    upkeep()
+    assert make("late-data").redo == []
+    assert (summarize(), shop.found()) == (runs, found)
+    # A day that runs after it is published as ever, over what was compacted.
+    shop.landing[JAN_3] = [*shop.landing[JAN_3], landed("late", JAN_3)]
+    shop.day(JAN_3)
+    assert shop.found() == shop.expected()
+
+
+def test_a_partition_that_is_published_whenever_it_is_compacted_is_left_for_the_next_time(lake, monkeypatch):
+    runs = itertools.count(1)
+
+    def publish_anew() -> None:
+        n = next(runs)
+        published(f"{n}", rejected(JAN_1, f"{n}"), [JAN_1], n, copies=1)
+
+    def opened_before_a_publish(path: str) -> DeltaTable:
+        table = DeltaTable(path)
+        publish_anew()
+        return table
+
+    publish_anew()
+    with monkeypatch.context() as patch:
+        patch.setattr(upkeeping, "DeltaTable", opened_before_a_publish)
+        assert compact("quarantine", table_path("quarantine")) == (0, ["2025-01-01"])
+    assert raws() == [(JAN_1, f"{next(runs) - 1}")] * 2, "the last publish is what readers see"
+    assert compact("quarantine", table_path("quarantine")) == (1, [])
+
+
+def test_publishes_and_compactions_at_once_lose_nothing(lake):
+    published("0", rejected(JAN_1, "0"), [JAN_1], 1, copies=3)
+    failed = []
+
+    def run_days() -> None:
+        try:
+            for n in range(1, 16):
+                published(
+                    f"{n}", rejected(JAN_1 if n % 2 else JAN_2, f"{n}"), [JAN_1 if n % 2 else JAN_2], n + 1, copies=3
+                )
+        except Exception as error:  # noqa: BLE001  told by the assertion below
+            failed.append(error)
+
+    runs = threading.Thread(target=run_days)
+    runs.start()
+    while runs.is_alive():
+        keep_table("quarantine", table_path("quarantine"))
+    runs.join()
+    assert failed == []
+    assert raws() == [(JAN_1, "15")] * 4 + [(JAN_2, "14")] * 4
+
+
+def test_the_history_of_audits_is_compacted_too(lake):
+    line = audits.AuditLine(
+        "events", "r", "s", JAN_1, JAN_1, datetime(2025, 1, 1, tzinfo=UTC), "e", "c", "critical", True, "", "passed", ""
+    )
+    for _ in range(3):
+        audits.record([line])
+    (kept, _) = upkeep()
+    assert (kept.what, kept.compacted) == ("audits", 1)
+    assert len(DeltaTable(audits.audits_path()).file_uris()) == 1
+    assert audits.read().num_rows == 3
+
+
+# ---- what is removed, and what is not ----
+
+
+@pytest.fixture
+def replaced_long_ago(lake):
+    """Three versions of a day, of which the first two were replaced a month ago."""
+    for n in (1, 2, 3):
+        published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)
+    age(30)
+    return table_path("quarantine")
+
+
+def test_what_was_replaced_longer_ago_than_the_retention_is_removed(replaced_long_ago):
+    kept = keep_table("quarantine", replaced_long_ago)
+    assert (kept.files_before, kept.files_after, kept.removed) == (3, 1, 2)
+    assert kept.bytes_after == sum(file.bytes for file in Table("quarantine").files) < kept.bytes_before
+    assert raws() == [(JAN_1, "version 3")]
+
+
+def test_a_reader_goes_on_reading_a_version_that_was_replaced_within_the_retention(replaced_long_ago):
+    reader = Table("quarantine")
+    published("4", rejected(JAN_1, "version 4"), [JAN_1], 4)
+    keep_table("quarantine", replaced_long_ago)
+    assert read_files(reader, "raw") == [(JAN_1, "version 3")]
+
+
+def test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well(replaced_long_ago, monkeypatch):
+    monkeypatch.setenv("MEANDER_RETENTION_DAYS", "20")
+    published("4", rejected(JAN_1, "version 4"), [JAN_1], 4)
+    age(8)
+    # A checkpoint lists what was replaced in the last week only.
+    DeltaTable(replaced_long_ago).create_checkpoint()
+    reader = Table("quarantine", 3)
+    keep_table("quarantine", replaced_long_ago)
+    assert read_files(reader, "raw") == [(JAN_1, "version 3")]
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        pytest.param(lambda: f"{model_folder('weekly')}/plan.json", id="a training"),
+        pytest.param(lambda: f"{settings().lake}/_mlflow/versions/1f/card.json", id="a registered model"),
+    ],
+)
+def test_the_version_that_a_model_was_made_from_stays_readable(replaced_long_ago, pin):
+    storage.write_json(pin(), {"tables": {"quarantine": 2, "events": 1}})
+    kept = keep_table("quarantine", replaced_long_ago)
+    assert (kept.removed, kept.pinned) == (1, 1)
+    assert raws(2) == [(JAN_1, "version 2")]
+
+
+def test_a_pin_of_a_lake_that_was_deleted_holds_up_nothing(replaced_long_ago):
+    storage.write_json(f"{model_folder('weekly')}/plan.json", {"tables": {"quarantine": 99}})
+    assert keep_table("quarantine", replaced_long_ago).removed == 2
+
+
+def test_what_a_running_job_has_staged_stays_and_is_published_after_it(replaced_long_ago):
+    stage_files("quarantine", "running", rejected(JAN_2, "staged"), [JAN_2], 5)
+    keep_table("quarantine", replaced_long_ago)
+    publish("quarantine", "running")
+    assert raws() == [(JAN_1, "version 3"), (JAN_2, "staged")]
+
+
+def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_more(lake):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    stage_files("quarantine", "given up", rejected(JAN_1, "b"), [JAN_1], 2)
+    age(30)
+    assert keep_table("quarantine", table_path("quarantine")).removed == 1
+    with pytest.raises(PublishRefused, match="1 files that run 'given up' staged for quarantine are gone"):
+        publish("quarantine", "given up")
+    assert raws() == [(JAN_1, "a")]
+    published("given up", rejected(JAN_1, "b"), [JAN_1], 2)
+    assert raws() == [(JAN_1, "b")]
+    assert publish("quarantine", "given up")["already"]
+
+
+def test_publishing_again_is_a_no_op_also_when_its_files_were_replaced_and_removed(replaced_long_ago):
+    keep_table("quarantine", replaced_long_ago)
+    assert publish("quarantine", "1")["already"]
+
+
+def test_old_data_docs_are_removed_and_nothing_else_of_their_folder(lake):
+    folder = Path(settings().docs_folder)
+    for name in ("old/events.html", "new/events.html", "index.html", "old/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("page")
+    age(91)
+    (folder / "new" / "events.html").write_text("page")
+    kept = keep_docs()
+    assert (kept.what, kept.files_before, kept.files_after, kept.removed) == ("data docs", 4, 3, 1)
+    assert sorted(storage.list_files(str(folder))) == ["index.html", "new/events.html", "old/notes.txt"]
+
+
+# ---- the command ----
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    published("2", rejected(JAN_1, "b"), [JAN_1], 2, copies=1)
+    stage_files("quarantine", "given up", rejected(JAN_2, "c"), [JAN_2], 2)
+    age(30)
+    before = storage.list_files(settings().lake)
+    main(["--run-id", "r", "--dry-run"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["run_id"], said["dry_run"], said["compacted"], said["removed"]) == ("r", True, 1, 2)
+    assert said["files_before"] == said["files_after"] == 4
+    assert storage.list_files(settings().lake) == before
+    main(["--run-id", "r"])
+    done = json.loads(capsys.readouterr().out)
+    # The two merged files stay for those who read them now.
+    assert (done["compacted"], done["removed"], done["files_after"]) == (1, 2, 3)
+    assert [part["what"] for part in done["parts"]] == ["quarantine", "data docs"]
+
+
+def test_an_empty_lake_needs_no_upkeep(lake):
+    (docs,) = upkeep()
+    assert (docs.what, docs.files_before, docs.removed) == ("data docs", 0, 0)
+
+
+def test_a_week_of_versions_takes_no_time_to_look_at(lake):
+    for n in range(1, 61):
+        published(f"{n}", rejected(JAN_1 + n % 5 * ONE_DAY, f"{n}"), [JAN_1 + n % 5 * ONE_DAY], n)
+    began = time.monotonic()
+    keep_table("quarantine", table_path("quarantine"))
+    assert time.monotonic() - began < 5
+    assert len(storage.list_files(table_path("quarantine"))) > 60, "all were replaced within the retention"
