@@ -14,6 +14,7 @@ from deltalake import write_deltalake
 
 from lake.errors import InputInvalid
 from lake.table import Table
+from lake.upkeep import compact
 from model.features import pad
 from model.input import Counts, Epoch, Input
 from tests.model.tiny_rows import COLUMNS, FIELDS, source, transform, write
@@ -171,6 +172,33 @@ def test_rows_come_from_the_files_of_the_pinned_version_and_the_days_asked_for(l
     assert found(2, date(2017, 1, 1), date(2017, 1, 2)) == [0, 1, 2]
     with pytest.raises(InputInvalid, match="no file"):
         found(2, date(2017, 1, 3))
+
+
+def test_files_that_upkeep_has_merged_are_read_beside_those_of_the_runs(lake):
+    # Two files on the first day, which are merged, and one on the second, as Spark writes it: nothing may be null.
+    path = str(lake / "lake" / "interests")
+    kinds = pa.schema(
+        [pa.field("id", pa.int64(), nullable=False), pa.field("keys", pa.list_(pa.int64())), ("dt", pa.date32())]
+    )
+    for n, day in enumerate([date(2017, 1, 1), date(2017, 1, 1), date(2017, 1, 2)]):
+        rows = pa.table({"id": [n], "keys": [list(range(n))], "dt": [day]}, kinds)
+        write_deltalake(path, rows, partition_by=["dt"], mode="append")
+
+    def found() -> list[list[int]]:
+        table, fields = Table("interests"), {"id": ("int64", ()), "keys": ("int64", (3,))}
+        rows = Input.of_table(
+            table,
+            [date(2017, 1, 1), date(2017, 1, 2)],
+            ["id", "keys"],
+            lambda frame: {"id": frame["id"].to_numpy(), "keys": pad(frame["keys"], 3, np.int64)},
+            fields,
+        )
+        return sorted([int(batch["id"][0]), *batch["keys"][0].tolist()] for batch in rows.once(1).batches())
+
+    before = found()
+    assert compact("interests", path) == (1, [])
+    assert len(Table("interests").files) == 2
+    assert found() == before == [[0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 1, 0]]
 
 
 def test_files_may_lie_in_an_object_store():
