@@ -81,22 +81,22 @@ def connect() -> Iterator[Connection]:
                 )
             yield connection
     except psycopg.errors.LockNotAvailable as error:
-        raise ServingBusy(f"another load or switch holds the serving store ({first_line(error)}); try again") from None
+        raise ServingBusy(f"another load or switch holds the serving store ({in_short(error)}); try again") from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServingUnavailable(
-            f"the serving store does not allow this ({first_line(error)}); `meander serve grants` prints what the "
+            f"the serving store does not allow this ({in_short(error)}); `meander serve grants` prints what the "
             "writer needs"
         ) from None
     except psycopg.OperationalError as error:
         raise ServingUnavailable(
-            f"the serving store cannot be reached, or was lost ({first_line(error)}); is it up, and does the address "
+            f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
             "name the right host, port, database, user and sslmode?"
         ) from None
 
 
-def first_line(error: psycopg.Error) -> str:
-    """Return what the server said in short: what follows may quote rows."""
-    return (error.diag.message_primary or str(error) or type(error).__name__).strip().splitlines()[-1].strip()
+def in_short(error: psycopg.Error) -> str:
+    """Return what went wrong on one line: of what a server says its first line, since the others may quote rows."""
+    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
 
 
 # ---- rows as the text format of COPY ----

@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any, LiteralString
 
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from lake.errors import GenerationMissing, ServingRefused
 from lake.postgres import Connection
@@ -89,6 +89,18 @@ def current(connection: Connection) -> Generation | None:
     with connection.cursor(row_factory=class_row(Generation)) as cursor:
         text: LiteralString = "select " + FIELDS + " from {s}.pointer join {s}.generations g using (generation)"
         return cursor.execute(query(text)).fetchone()
+
+
+def switches(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the last moves of the pointer, newest first; `exceeded` names the limits that were passed by force."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            query(
+                "select switched, generation, day, run_id, report->'exceeded' as exceeded from {s}.switches "
+                "order by switch desc limit %s"
+            ),
+            [limit],
+        ).fetchall()
 
 
 def find(

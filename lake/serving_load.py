@@ -13,8 +13,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, TableMissing
-from lake.postgres import Connection, connect, copy_rows, first_line
+from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, SettingsInvalid, TableMissing
+from lake.postgres import Connection, connect, copy_rows, in_short
 from lake.serving import DROPPING, READY, before, current, generations, switching, try_to_load
 from lake.serving_layout import COLUMNS, ensure_layout, query, rows_table
 from lake.settings import settings
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 WORKERS = 2
 ROWS_AT_ONCE = 5_000  # some 7 MB as text
-WAIT_SECONDS = 600
+WAIT_SECONDS = 600  # for another load
+READERS_SECONDS = 60  # for readers of a generation that is dropped
 
 # What must not be true of any row. A comparison with NaN or null is not true, so what is wanted stands inside.
 BREAKS: dict[str, LiteralString] = {
@@ -59,11 +60,14 @@ def load(day: date, run_id: str, workers: int = WORKERS) -> dict[str, Any]:
         generation, day, model_version, users, seconds, and already (true when an earlier call had loaded it).
 
     Raises:
+        SettingsInvalid: no workers.
         TableMissing: the predictions of the day are not published.
         ServingRefused: the rows broke a check.
         ServingBusy: another load takes more than ten minutes.
         ServingUnavailable: as `lake.postgres.connect`.
     """
+    if workers < 1:
+        raise SettingsInvalid(f"--workers counts connections and must be at least 1; received {workers}")
     table = Table("predictions")
     if table.basis(day) is None:
         raise TableMissing(
@@ -160,9 +164,11 @@ def copy(generation: int, table: Table, day: date, workers: int) -> None:
     batches = (batch for _, batch in table.batches(day, ROWS_AT_ONCE))
     try:
         copy_rows(rows_table(generation), batches, columns, workers)
+    except psycopg.errors.NotNullViolation as error:
+        raise ServingRefused(f"the predictions of {day} have a row without a user: {in_short(error)}") from None
     except psycopg.DataError as error:
         raise ServingRefused(
-            f"PostgreSQL cannot store a value of the predictions of {day}: {first_line(error)}; applications see what "
+            f"PostgreSQL cannot store a value of the predictions of {day}: {in_short(error)}; applications see what "
             "they saw before"
         ) from None
 
@@ -178,10 +184,8 @@ def check(connection: Connection, generation: int, day: date, rows: int) -> tupl
         with connection.transaction():
             connection.execute("set local maintenance_work_mem = '256MB'")
             connection.execute(query("alter table {table} add primary key (user_id, generation)", table=table))
-    except (psycopg.errors.UniqueViolation, psycopg.errors.NotNullViolation) as error:
-        raise ServingRefused(
-            f"the predictions of {day} have a user twice, or a row without one: {first_line(error)}"
-        ) from None
+    except psycopg.errors.UniqueViolation as error:
+        raise ServingRefused(f"the predictions of {day} have a user twice: {in_short(error)}") from None
     connection.execute(query("analyze {table}", table=table))
     counted = [sql.SQL("count(*) filter (where " + broken + ")") for broken in BREAKS.values()]
     found = connection.execute(
@@ -242,8 +246,13 @@ def prune(connection: Connection) -> list[int]:
             drop(connection, generation)
             gone.append(generation)
     except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
-        log.warning("an old generation is left to the next run, a reader still uses it: %s", first_line(error))
+        log.warning("an old generation is left to the next run, a reader still uses it: %s", in_short(error))
     return gone
+
+
+def prune_unless_busy(connection: Connection) -> list[int]:
+    """As `prune`, unless a load is under way, which does it itself."""
+    return prune(connection) if try_to_load(connection) else []
 
 
 def mark_for_dropping(connection: Connection) -> list[int]:
@@ -267,7 +276,7 @@ def mark_for_dropping(connection: Connection) -> list[int]:
 def drop(connection: Connection, generation: int) -> None:
     """Drop the rows of a generation, then its entry; killed anywhere, the next call does the rest."""
     table = rows_table(generation)
-    connection.execute("set statement_timeout = '60s'")
+    connection.execute("select set_config('statement_timeout', %s, false)", [f"{READERS_SECONDS}s"])
     try:
         pending = connection.execute(
             "select inhdetachpending from pg_inherits where inhrelid = to_regclass(%s)", [table.as_string(connection)]

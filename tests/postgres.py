@@ -65,9 +65,10 @@ class Server:
         self.start()
 
     def run(self, program: str, *arguments: object) -> None:
-        """Run one of the server's programs to its end."""
+        """Run one of the server's programs, or another one, as the server's user, to its end."""
+        ours = self.bin / program
         done = subprocess.run(
-            [*self.as_user, str(self.bin / program), *map(str, arguments)],
+            [*self.as_user, str(ours if ours.exists() else program), *map(str, arguments)],
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             check=False,
         )  # fmt: skip
