@@ -70,5 +70,5 @@ def test_a_role_that_may_not_write_is_told_what_it_needs(roles, monkeypatch):
     monkeypatch.setenv(
         "MEANDER_SERVING_URL", f"postgresql://{reader}:secret@127.0.0.1:{roles.info.port}/{roles.info.dbname}"
     )
-    with pytest.raises(ServingUnavailable, match="does not allow this .*meander serve grants"):
+    with pytest.raises(ServingUnavailable, match=r"does not allow this .*meander serve grants"):
         load(DAY_1, "r")
