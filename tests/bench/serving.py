@@ -1,8 +1,8 @@
 """Measure the serving store: `python -m tests.bench.serving --users 500_000`. Starts a PostgreSQL server of its own.
 
 Prints users per second of a whole load (copy, index, checks) and of its COPY alone with one and more connections,
-beside COPY of Python rows from one process and beside `executemany`, as a JDBC writer does it; then the time of a switch
-with its comparison, and how long lookups of single users take, through the view, on one connection.
+beside COPY of Python rows from one process and beside `executemany`, as a JDBC writer does it; then the time of a
+switch with its comparison, and how long lookups of single users take, through the view, on one connection.
 """
 
 import argparse
@@ -128,10 +128,10 @@ def compare_ways(users: int, slow_rows: int) -> dict[str, tuple[float, int]]:
             for at in range(0, len(rows), 1000):
                 cursor.executemany(insert, rows[at : at + 1000])
         empty(connection)
-        with timed(seconds, "COPY of Python rows, one process", len(rows)):
-            with cursor.copy(sql.SQL("copy bench ({}) from stdin").format(names)) as copy:
-                for row in rows:
-                    copy.write_row(row)
+        copy_in = sql.SQL("copy bench ({}) from stdin").format(names)
+        with timed(seconds, "COPY of Python rows, one process", len(rows)), cursor.copy(copy_in) as copy:
+            for row in rows:
+                copy.write_row(row)
         for workers in (1, 2, 4):
             empty(connection)
             batches = (batch for _, batch in table.batches(DAYS[0], ROWS_AT_ONCE))

@@ -33,9 +33,8 @@ def test_a_day_is_loaded_looked_at_served_and_gone_back_from(serving):
         serve("switch", "--day", "2025-01-02")
     serve("switch", "--day", "2025-01-02", "--force")
     said = serve("status")
-    assert [line.split()[:3] for line in said.splitlines() if "<- applications" in line] == [
-        ["2", "ready", "2025-01-02"]
-    ]
+    served = [line.split()[:3] for line in said.splitlines() if "<- applications" in line]
+    assert served == [["2", "ready", "2025-01-02"]]
     assert "forced: share_gone 0.400" in said
     assert "generation 1 (day 2025-01-01, model version 1) is current, in the place of" in serve("rollback")
     status = json.loads(serve("status", "--json"))
@@ -61,7 +60,7 @@ def test_what_cannot_be_done_is_said(serving, args, said):
 def test_the_sql_for_the_administrator_is_printed_without_a_store(lake):
     printed = serve("grants", "--writer", "loader", "--reader", "shop app")
     assert 'create role "shop app" login;' in printed
-    assert 'grant select on "meander"."predictions", "meander"."served" to "shop app";' in printed
+    assert 'grant select on "meander".predictions, "meander".served to "shop app";' in printed
 
 
 def test_the_doctor_and_the_settings_tell_of_the_store_and_not_its_password(serving, monkeypatch):
@@ -69,10 +68,8 @@ def test_the_doctor_and_the_settings_tell_of_the_store_and_not_its_password(serv
     publish_users(DAY_1, "ann")
     serve("load", "--day", "2025-01-01")
     serve("switch", "--day", "2025-01-01")
-    told = [
-        _check_serving(),
-        *(CliRunner().invoke(app, args).stdout for args in (["settings"], ["settings", "--json"])),
-    ]
+    listed = (CliRunner().invoke(app, args).stdout for args in (["settings"], ["settings", "--json"]))
+    told = [_check_serving(), *listed]
     assert "applications see generation 1" in told[0]
     assert "MEANDER_SERVING_URL" in told[1]
     assert [text for text in told if PASSWORD in text or "p%40ss" in text] == []
