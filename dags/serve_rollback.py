@@ -3,8 +3,8 @@
 
 One task, by hand, for when the predictions that applications see are wrong. From one instant on they see an older
 load, whole: without parameters the one that was served before, or the newest of a day, of a model version, or the
-generation with a number. `meander serve status` lists what there is. It takes less than a second, and nothing is
-computed.
+generation with a number. `meander serve status` lists what there is. It takes seconds, and nothing is computed but
+a comparison for the record.
 
 What was gone back from does not come back by itself; the next *day* does, when `serve_daily` has loaded it. So mend
 its predictions too (let another model version be champion), or pause `serve_daily`.

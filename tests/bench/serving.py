@@ -92,8 +92,8 @@ def publish_day(day: date, users: int) -> None:
 
 
 @contextmanager
-def timed(seconds: dict[str, tuple[float, int]], name: str, rows: int) -> Iterator[None]:
-    """Note how long the block takes for so many rows."""
+def timed(seconds: dict[str, tuple[float, int]], name: str, rows: int = 0) -> Iterator[None]:
+    """Note how long the block takes, and for how many rows if it is a matter of rows."""
     began = time.perf_counter()
     yield
     seconds[name] = (time.perf_counter() - began, rows)
@@ -176,9 +176,9 @@ def main() -> None:
                 for day in DAYS:
                     with timed(seconds, f"load of day {day.day}: COPY by {WORKERS}, index, checks", args.users):
                         load(day, "bench")
-                    with timed(seconds, f"switch to day {day.day}", args.users), connect() as connection:
+                    with timed(seconds, f"switch to day {day.day}"), connect() as connection:
                         serving.switch(connection, day, "bench")
-                with timed(seconds, "rollback, with its comparison", args.users), connect() as connection:
+                with timed(seconds, "rollback, with its comparison"), connect() as connection:
                     serving.rollback(connection, "back")
                 seconds |= compare_ways(args.users, args.slow_rows)
                 found = lookups(args.users)
@@ -188,7 +188,7 @@ def main() -> None:
     for column in grid.columns[1:]:
         column.justify = "right"
     for name, (spent, rows) in seconds.items():
-        grid.add_row(name, f"{spent:,.2f}", f"{rows:,}", f"{rows / spent:,.0f}")
+        grid.add_row(name, f"{spent:,.2f}", *((f"{rows:,}", f"{rows / spent:,.0f}") if rows else ("-", "-")))
     out.print(grid)
     out.print(f"one day: {args.users:,} users, {size / 2**20:,.0f} MiB of Parquet")
     cuts = statistics.quantiles(found, n=100)

@@ -21,6 +21,7 @@ from lake.serving_layout import COLUMNS
 from lake.serving_load import load, prune
 from lake.table import Table
 from tests.lake.predicted import DAY_1, DAY_2, DAY_3, prediction, publish_rows, publish_users
+from tests.postgres import PASSWORD
 
 TEN = [f"u{n}" for n in range(10)]
 
@@ -325,8 +326,8 @@ def test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped
         publish_users(day, "ann")
         serve(day)
     with (
-        psycopg.connect(serving.info.dsn, password=postgres_password()) as slow,
-        psycopg.connect(serving.info.dsn, password=postgres_password(), autocommit=True) as quick,
+        psycopg.connect(serving.info.dsn, password=PASSWORD) as slow,
+        psycopg.connect(serving.info.dsn, password=PASSWORD, autocommit=True) as quick,
         connect() as connection,
     ):
         slow.execute("select count(*) from meander.predictions")  # and its transaction stays open
@@ -340,12 +341,6 @@ def test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped
         slow.rollback()
         assert prune(connection) == [1]
     assert tables(serving) == ["prediction_rows_2", "prediction_rows_3"]
-
-
-def postgres_password() -> str:
-    from tests.postgres import PASSWORD
-
-    return PASSWORD
 
 
 # --- the store ------------------------------------------------------------------------------------------

@@ -84,11 +84,11 @@ def test_readers_see_one_generation_whole_while_the_pointer_moves(readers):
 
 
 def test_two_statements_of_one_transaction_see_one_generation_if_it_asks_for_that(readers, serving):
-    load(DAY_2, "second")
     with psycopg.connect(os.environ["MEANDER_SERVING_URL"]) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         ask = "select distinct dt from meander.predictions"
         assert reader.execute(ask).fetchall() == [(DAY_1,)]
+        load(DAY_2, "second")  # and neither a load nor a switch waits for it
         with connect() as connection:
             switch(connection, DAY_2, "forth", force=True)
         assert reader.execute(ask).fetchall() == [(DAY_1,)]
