@@ -13,22 +13,19 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
+from dags.cli_serve import serve
+from dags.console import AsJson, Day, as_date, err, out
 from lake import landing, storage
 from lake.errors import MeanderError, ModelMissing, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-# Written to a file or a pipe, a table keeps its width: nobody resizes a log.
-out = Console(width=None if sys.stdout.isatty() else 150)
-err = Console(stderr=True)
+app.add_typer(serve, name="serve")
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for a machine to read")]
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="a UTC date")]
 First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date")]
 Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date, included")]
 
@@ -40,11 +37,6 @@ def main() -> None:
     except MeanderError as error:
         err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def as_date(value: datetime | None) -> date | None:
-    """Return the date that was given on the command line."""
-    return value.date() if value else None
 
 
 @app.command()
@@ -366,6 +358,7 @@ def doctor(as_json: AsJson = False) -> None:
         ("lake", _check_lake),
         ("source", _check_source),
         ("landing", _check_landing),
+        ("serving", _check_serving),
     ]
     results = []
     for name, check in checks:
@@ -453,6 +446,19 @@ def _check_landing() -> str:
     gaps = [d for d in landing.days_between(date.fromisoformat(found[0]), newest) if str(d) not in found]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     return f"{len(found)} days, {found[0]} to {found[-1]}{missing}"
+
+
+def _check_serving() -> str:
+    if not settings().serving_url.get_secret_value():
+        return "no store for applications is set (MEANDER_SERVING_URL); nothing here needs one"
+    from lake.postgres import connect
+    from lake.serving import current
+    from lake.serving_layout import found_columns
+
+    with connect() as connection:
+        served = current(connection) if found_columns(connection) else None
+        server = connection.info.parameter_status("server_version")
+    return f"PostgreSQL {server}, applications see {served or 'nothing yet; run `meander serve load`'}"
 
 
 if __name__ == "__main__":

@@ -93,8 +93,8 @@ def without_blanks(arguments: Iterable[str]) -> list[str]:
     return [part for part in arguments if part]
 
 
-# Other publishes kept winning, or a machine was lost: the next try may well succeed.
-MAY_PASS = {"commit-contended", "worker-failed"}
+# Others were first, or a machine was lost: the next try may well succeed.
+MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}
 
 
 def fail_for_good(error: Exception) -> None:
@@ -259,9 +259,14 @@ class ModelJob(BaseOperator):
         """What is run, once templates are rendered."""
         return [sys.executable, "-m", self.module, *without_blanks(self.arguments)]
 
+    def variables(self) -> dict[str, str]:
+        """Return what the process gets besides our own environment."""
+        return {}
+
     def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature
         self.log.info("running %s", shlex.join(self.command))
-        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"}  # people watch the log grow
+        # People watch the log grow.
+        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"} | self.variables()
         said: deque[str] = deque(maxlen=self.REMEMBERED)
         with process_group(self.command, environment) as self.leader:
             for line in self.leader.stdout:

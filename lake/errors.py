@@ -110,6 +110,30 @@ class CommitContended(MeanderError):
     code = "commit-contended"
 
 
+class ServingUnavailable(MeanderError):
+    """The serving store is not set, cannot be reached, or does not let us do what we have to."""
+
+    code = "serving-unavailable"
+
+
+class ServingBusy(MeanderError):
+    """Another load or switch held the serving store for too long."""
+
+    code = "serving-busy"
+
+
+class ServingRefused(MeanderError):
+    """Rows may not be served: they broke a check, or differ too much from what is served now."""
+
+    code = "serving-refused"
+
+
+class GenerationMissing(MeanderError):
+    """The serving store has no generation such as was asked for."""
+
+    code = "generation-missing"
+
+
 def run_main(main: Callable[[], object]) -> None:
     """Run a job's `main` as a process: log to stderr, and end our own failures with one line and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

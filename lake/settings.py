@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lake.errors import SettingsInvalid
@@ -64,6 +64,23 @@ class Settings(BaseSettings):
         7, ge=1, description="how long upkeep keeps files of replaced rows, for readers, and stagings not published"
     )
     docs_days: int = Field(90, ge=1, description="how long upkeep keeps the data docs of an audit")
+    serving_url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL for applications, postgresql://user:password@host:port/database; a secret; empty: none",
+    )
+    serving_schema: str = Field(
+        "meander", pattern="^[a-z_][a-z0-9_]{0,39}$", description="schema of the serving store in that database"
+    )
+    serving_keep: int = Field(7, ge=1, description="generations kept in the serving store, the newest ones")
+    serving_max_users: float = Field(
+        0.3, ge=0, description="share of users gone, or added, above which a switch is refused"
+    )
+    serving_max_moved: float = Field(
+        0.5, ge=0, description="share of users with another top category above which a switch is refused"
+    )
+    serving_max_drift: float = Field(
+        0.1, ge=0, description="change of the mean probability of a score above which a switch is refused"
+    )
 
     @property
     def docs_folder(self) -> str:

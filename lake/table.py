@@ -1,10 +1,12 @@
 """Reading published tables: one pinned version, whole days, no JVM jar."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, reduce
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
@@ -136,17 +138,27 @@ class Table:
         ]
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
 
-    def head(self, day: date, limit: int) -> list[dict[str, Any]]:
-        """Return up to `limit` rows of partition `dt` = `day`, without Spark."""
-        rows: list[dict[str, Any]] = []
+    def batches(self, day: date, size: int) -> Iterator[tuple[DataFile, pa.RecordBatch]]:
+        """Yield the rows of partition `dt` = `day`, at most `size` at once, with their file; without Spark.
+
+        Partition columns are not in the rows but in `DataFile.partition`.
+        """
         for file in self.files:
-            if file.partition["dt"] == day and len(rows) < limit:
+            if file.partition["dt"] == day:
                 fs, inner = storage.filesystem(storage.join(self.path, file.path))
                 with fs.open(inner, "rb") as stream:
                     # Read the file alone: pyarrow must not take columns from the folders above it as well. And with one
                     # thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-                    batch = next(pq.ParquetFile(stream).iter_batches(batch_size=limit, use_threads=False), None)
-                rows += [{**row, **file.partition} for row in batch.to_pylist()] if batch else []
+                    for batch in pq.ParquetFile(stream).iter_batches(batch_size=size, use_threads=False):
+                        yield file, batch
+
+    def head(self, day: date, limit: int) -> list[dict[str, Any]]:
+        """Return up to `limit` rows of partition `dt` = `day`, without Spark."""
+        rows: list[dict[str, Any]] = []
+        for file, batch in self.batches(day, limit):
+            rows += [{**row, **file.partition} for row in batch.to_pylist()]
+            if len(rows) >= limit:
+                break
         return rows[:limit]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -52,6 +53,31 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEANDER_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("MEANDER_SOURCE", "canonical")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """Return a PostgreSQL server of this run."""
+    from tests.postgres import Server
+
+    server = Server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def serving(lake: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Point the settings at a new, empty database of that server, and return a connection of its administrator."""
+    import psycopg
+
+    name = f"t{uuid4().hex}"
+    with postgres.connect() as admin:
+        admin.execute(f"create database {name}")
+    monkeypatch.setenv("MEANDER_SERVING_URL", postgres.url(database=name))
+    with psycopg.connect(postgres.url(database=name), autocommit=True) as connection:
+        yield connection
+    with postgres.connect() as admin:
+        admin.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
 from lake.schemas import TABLES
+from lake.serving_layout import COLUMNS
 from lake.settings import Settings
 
 REPO = Path(__file__).resolve().parents[1]
@@ -134,6 +135,14 @@ def test_the_design_lists_the_columns_of_each_table(table):
     }
     assert listed == [
         f"| `{field.name}` | {kinds[field.name]} | {field.metadata['comment']} |" for field in TABLES[table].schema
+    ]
+
+
+def test_the_page_for_applications_lists_the_columns_of_the_view():
+    page = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if line.startswith("| `")] == [
+        f"| `{field.name}` | {COLUMNS[field.name]} | {field.metadata['comment']} |"
+        for field in TABLES["predictions"].schema
     ]
 
 

@@ -31,6 +31,8 @@ MAKES = {
     "model_weekly": ("examples",),
     "predict_daily": ("predictions",),
     "upkeep_weekly": (),
+    "serve_daily": (),
+    "serve_rollback": (),
 }
 MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "promote")
 
@@ -51,6 +53,8 @@ def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
         "model_weekly": ["wait_for_events", *MODEL_STEPS],
         "predict_daily": ["wait_for_interests"],
         "upkeep_weekly": ["upkeep"],
+        "serve_daily": ["store", "wait_for_predictions", "load", "switch"],
+        "serve_rollback": ["store", "rollback"],
     }
     assert {dag_id: set(dag.task_ids) for dag_id, dag in BAG.dags.items()} == {
         dag_id: {*groups(dag_id), *others[dag_id]} for dag_id in MAKES
@@ -119,6 +123,17 @@ def test_predictions_follow_published_interests():
     assert BAG.dags["predict_daily"].max_active_runs == 2
 
 
+def test_a_day_is_served_once_it_is_loaded_and_only_where_there_is_a_store():
+    upstream = {task.task_id: task.upstream_task_ids for task in BAG.dags["serve_daily"].tasks}
+    assert upstream == {
+        "store": set(),
+        "wait_for_predictions": {"store"},
+        "load": {"wait_for_predictions"},
+        "switch": {"load"},
+    }
+    assert BAG.dags["serve_rollback"].get_task("rollback").upstream_task_ids == {"store"}
+
+
 @pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, SparkJob | ModelJob)], ids=name)
 def test_the_module_that_a_task_runs_exists(task):
     file = Path(task.application) if isinstance(task, SparkJob) else REPO / f"{task.module.replace('.', '/')}.py"
@@ -126,7 +141,7 @@ def test_the_module_that_a_task_runs_exists(task):
 
 
 def test_a_run_processes_the_utc_day_that_has_just_ended():
-    for dag_id in ("behavior_daily", "predict_daily", "model_weekly", "upkeep_weekly"):
+    for dag_id in ("behavior_daily", "predict_daily", "serve_daily", "model_weekly", "upkeep_weekly"):
         timetable = BAG.dags[dag_id].timetable
         assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
 
@@ -189,6 +204,10 @@ def test_what_the_form_says_reaches_the_commands():
     assert "lora" not in arguments("scratch", adapter="lora"), "there is nothing to adapt"
     assert arguments("predictions.stage", "predict_daily", model_version=3)[2] == "--model-version=3"
     assert len(arguments("predictions.stage", "predict_daily")) == 4, "without a version, the champion of the day"
+    assert "--force" in arguments("switch", "serve_daily", force=True)
+    assert "--if-newer" not in arguments("switch", "serve_daily", even_if_older=True)
+    back = arguments("rollback", "serve_rollback", day="2025-03-08", model_version=2, generation=7)
+    assert back[:4] == ["rollback", "--day=2025-03-08", "--model-version=2", "--generation=7"]
 
 
 def test_examples_are_looked_at_up_to_the_last_date_whose_horizon_is_over(monkeypatch):
@@ -294,6 +313,11 @@ def form(dag_id):
         ("behavior_daily", {"tables": []}, "tables"),
         ("upkeep_weekly", {"dry_run": True}, None),
         ("upkeep_weekly", {"dry_run": "perhaps"}, "dry_run"),
+        ("serve_daily", {"force": True, "even_if_older": True}, None),
+        ("serve_daily", {"force": "yes"}, "force"),
+        ("serve_rollback", {"day": "2025-03-08", "model_version": 1, "generation": 1}, None),
+        ("serve_rollback", {"day": "yesterday"}, "day"),
+        ("serve_rollback", {"generation": 0}, "generation"),
     ],
 )
 def test_the_forms_take_what_the_commands_take(dag_id, conf, wrong):

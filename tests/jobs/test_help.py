@@ -17,6 +17,7 @@ JOBS = [
     "jobs.export_completejourney",
     "jobs.ingest",
     "jobs.interests",
+    "jobs.serve",
     "jobs.sessionize",
     "jobs.simulate",
     "expectations.audit",

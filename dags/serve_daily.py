@@ -1,0 +1,70 @@
+"""
+## Predictions of one day for applications: from the lake into PostgreSQL
+
+Waits until the `predictions` of the day are published, *loads* them beside what applications see, checked, and
+*switches*: from one instant on, applications see the new day, whole. A load changes nothing that anybody sees.
+
+**If it fails**
+- `store` is *skipped*, and all the rest: no serving store is set. Nothing is wrong if nobody needs one.
+- `wait_for_predictions` (after two days): `predict_daily` has not published that day. Mend it there, then clear the
+  task.
+- `load`, message *serving-unavailable*: the database cannot be reached; clear it when it can. *serving-refused*: the
+  rows broke a check.
+- `switch`, message *serving-refused*: more would change than the limits allow; the log says what. Applications see the
+  day before. If the change is right, backfill the day again with *force*, or say `meander serve switch --day D
+  --force`; if not, mend the predictions.
+- `switch` is *skipped*: a later day has been served already, or a person went back from this load.
+
+Each message ends in its section of `docs/runbook.md`; an error that has one is not retried, unless it may pass.
+
+**Clear or backfill** any day, in any order: an old day is loaded, and can be gone back to, but becomes current only
+if *even_if_older* says so. A repeated load changes nothing. When a day is predicted again, clear `load` of that day
+here. To go back, see `serve_rollback`.
+"""
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, Param, dag
+
+from dags.operators import WaitForPublished
+from dags.serving import RequireStore, ServeJob
+from dags.wiring import DAY, HOUSE, RUN_OF_DAG
+
+FORCE = "{{ '--force' if params.force else '' }}"
+IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"
+
+
+@dag(
+    # The same days as predict_daily, from which it waits for its input.
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
+    # One day may wait for its predictions while another is loaded.
+    max_active_runs=2,
+    tags=["serving", "tier_1"],
+    doc_md=__doc__,
+    params={
+        "force": Param(
+            False,
+            type="boolean",
+            title="Force the switch",
+            description="Also if more would change for applications than the limits allow",
+        ),
+        "even_if_older": Param(
+            False,
+            type="boolean",
+            title="Even if older",
+            description="Also if a later day has been served, or this load has been replaced",
+        ),
+    },
+    **HOUSE,
+)
+def serve_daily():
+    store = RequireStore(task_id="store")
+    ready = WaitForPublished(task_id="wait_for_predictions", table="predictions", day=DAY, timeout=timedelta(days=2))
+    load = ServeJob(task_id="load", arguments=["load", "--day", DAY], run=RUN_OF_DAG)
+    switch = ServeJob(task_id="switch", arguments=["switch", "--day", DAY, FORCE, IF_NEWER], run=RUN_OF_DAG)
+    store >> ready >> load >> switch
+
+
+serve_daily()

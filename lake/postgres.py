@@ -1,0 +1,203 @@
+"""PostgreSQL: a connection that the settings describe, and Arrow rows into a table by COPY, over several at once."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from lake.errors import ServingBusy, ServingUnavailable, SettingsInvalid
+from lake.settings import settings
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+OLDEST_SERVER = 14  # the first that detaches a partition without keeping readers out
+DEFAULTS = {
+    "application_name": "meander",
+    "connect_timeout": 10,
+    # A host that vanishes without a word must not hold its locks for the two hours that TCP allows.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+
+# ---- the connection ----
+
+
+def parameters() -> dict[str, Any]:
+    """Return what to connect with; anything that the address says, such as `sslmode`, wins over our defaults.
+
+    Raises:
+        ServingUnavailable: no serving store is set.
+        SettingsInvalid: the address cannot be read. Nothing of it is told: it holds a password.
+    """
+    url = settings().serving_url.get_secret_value()
+    if not url:
+        raise ServingUnavailable(
+            "no serving store is set; give its address as MEANDER_SERVING_URL, or as the Airflow connection "
+            "`meander_serving`"
+        )
+    try:
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError
+        found = conninfo_to_dict(url)
+        # A password with an unescaped / or @ is taken for a port, a host or a database, and would be told as such.
+        if not all(port.isdigit() for port in str(found.get("port", "5432")).split(",")):
+            raise ValueError
+        if "@" in f"{found.get('host', '')}{found.get('dbname', '')}":
+            raise ValueError
+    except (ValueError, psycopg.ProgrammingError):
+        raise SettingsInvalid(
+            "MEANDER_SERVING_URL is not an address such as postgresql://user:password@host:5432/database?sslmode="
+            "verify-full (received something else, which is not shown because it may hold a password); in user and "
+            "password, write / @ : ? # % as %2F %40 %3A %3F %23 %25"
+        ) from None
+    return {**DEFAULTS, **found}
+
+
+@contextmanager
+def connect() -> Iterator[Connection]:
+    """Open a connection to the serving store, in autocommit mode.
+
+    Raises:
+        ServingUnavailable: it cannot be reached, is too old, was lost, or does not allow what is done in the block.
+        ServingBusy: the block waited too long for a lock.
+        SettingsInvalid: the address cannot be read.
+    """
+    wanted = parameters()
+    try:
+        with psycopg.connect(**wanted, autocommit=True) as connection:
+            version = connection.info.server_version // 10_000
+            if version < OLDEST_SERVER:
+                raise ServingUnavailable(
+                    f"the serving store is PostgreSQL {version}; it must be {OLDEST_SERVER} or newer"
+                )
+            yield connection
+    except psycopg.errors.LockNotAvailable as error:
+        raise ServingBusy(f"another load or switch holds the serving store ({in_short(error)}); try again") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ServingUnavailable(
+            f"the serving store does not allow this ({in_short(error)}); `meander serve grants` prints what the "
+            "writer needs"
+        ) from None
+    except psycopg.OperationalError as error:
+        raise ServingUnavailable(
+            f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
+            "name the right host, port, database, user and sslmode?"
+        ) from None
+
+
+def in_short(error: psycopg.Error) -> str:
+    """Return what went wrong on one line: of what a server says its first line, since the others may quote rows."""
+    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- rows as the text format of COPY ----
+
+# Of COPY itself, and, inside an array, of the array first and then of COPY. The backslash comes first.
+ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+ARRAY_ESCAPES = {**ESCAPES, "\\": "\\\\\\\\", '"': '\\\\"'}
+
+
+def escaped(values: pa.Array, escapes: dict[str, str]) -> pa.Array:
+    """Return strings with special characters escaped."""
+    # Hardly any id needs it, and one look costs less than a replacement of each character.
+    if pc.any(pc.match_substring_regex(values, r'[\\\t\n\r"]')).as_py():
+        for character, escape in escapes.items():
+            values = pc.replace_substring(values, character, escape)
+    return values
+
+
+def array_texts(lists: pa.Array) -> pa.Array:
+    """Return each list as an array literal of PostgreSQL.
+
+    >>> array_texts(pa.array([["a", "b c", None], []])).to_pylist()
+    ['{"a","b c",NULL}', '{}']
+    """
+    values = pc.list_flatten(lists)
+    if pa.types.is_string(values.type):
+        values = pc.binary_join_element_wise('"', escaped(values, ARRAY_ESCAPES), '"', "")
+    offsets = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), offsets])
+    texts = pa.ListArray.from_arrays(offsets, pc.fill_null(values.cast(pa.string()), "NULL"))
+    return pc.binary_join_element_wise("{", pc.binary_join(texts, ","), "}", "")
+
+
+def copy_text(batch: pa.RecordBatch) -> bytes:
+    r"""Return rows in the text format of COPY, made by Arrow: no Python object for any value.
+
+    >>> copy_text(pa.RecordBatch.from_pydict({"user": ["a\tb", None], "p": [[0.5, 1e-9], None]}))
+    b'a\\tb\t{0.5,1e-9}\n\\N\t\\N\n'
+    """
+    texts = []
+    for column in batch.columns:
+        if pa.types.is_list(column.type):
+            text = array_texts(column)
+        elif pa.types.is_string(column.type):
+            text = escaped(column, ESCAPES)
+        else:
+            text = column.cast(pa.string())
+        texts.append(pc.if_else(pc.is_valid(column), text, "\\N"))
+    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*texts, "\t"), "", "\n")
+    # One after the other, they are what has to be sent.
+    return bytes(lines.buffers()[2]) if len(lines) else b""
+
+
+# ---- COPY over several connections ----
+
+
+class Shared:
+    """An iterator that threads take from, each item once; `stop` ends it for all of them."""
+
+    def __init__(self, items: Iterable[Any]):
+        self._items = iter(items)
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __iter__(self) -> "Shared":
+        return self
+
+    def __next__(self) -> Any:
+        with self._lock:
+            if self._stopped:
+                raise StopIteration
+            return next(self._items)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def copy_rows(table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns: list[str], workers: int) -> int:
+    """Fill a table from batches over `workers` connections at once, and return how many rows it got.
+
+    Each connection is one COPY, so when this raises, some of them may have committed: drop the table then.
+
+    Raises:
+        ServingUnavailable: as `connect`.
+        psycopg.DataError: the server cannot store a value.
+    """
+    statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
+    shared = Shared(batches)
+
+    def copy_some() -> int:
+        try:
+            with connect() as connection, connection.cursor() as cursor:
+                with cursor.copy(statement) as copy:
+                    for batch in shared:
+                        copy.write(copy_text(batch.select(columns)))
+                return cursor.rowcount
+        except BaseException:
+            shared.stop()
+            raise
+
+    # Threads are enough: Arrow and libpq work without Python's lock, and the server has a process for each connection.
+    with ThreadPoolExecutor(workers) as pool:
+        copies = [pool.submit(copy_some) for _ in range(workers)]
+        return sum(copy.result() for copy in copies)
