@@ -33,6 +33,9 @@ MODEL_CONF = {"preset": "tiny", "weeks": 40}
 # Two days at once: while one waits for Airflow or commits, the other computes.
 DAYS_AT_ONCE = 2
 
+# A scheduler that has given no sign for so long is gone; on a busy machine a minute may pass.
+DEAD_SECONDS = 180
+
 DONE = {"success", "failed", "upstream_failed", "skipped", "removed"}
 # The steps that people wait for, and what they have done when they have succeeded.
 DONE_WORDS = {
@@ -171,9 +174,13 @@ def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
         LocalError: one of them failed.
     """
     began, shown = time.monotonic(), set()
+    alive = began
     left = {(dag_id, run_id) for dag_id, runs in waiting.items() for run_id in runs}
     while left:
         time.sleep(1)
+        alive = time.monotonic() if local.healthy() else alive
+        if time.monotonic() - alive > DEAD_SECONDS:
+            raise LocalError(f"Airflow's scheduler has stopped; {local.home / 'airflow.log'} says why. Try again")
         known = {(dag_id, run["dag_run_id"]): run for dag_id in waiting for run in local.runs(dag_id)}
         for dag_id, run_id in sorted(left):
             run = known[dag_id, run_id]

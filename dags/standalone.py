@@ -24,7 +24,8 @@ from typing import Any
 import requests
 
 HOST = "127.0.0.1"
-LOCKED_TRIES = 12
+LOCKED_TRIES = 4
+UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
 USER = "admin"
 BIN = Path(sys.executable).parent
 
@@ -94,6 +95,8 @@ class LocalAirflow:
             # The master that spark-submit is told; with a Connect server nothing is ever started on it.
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_HOME": str(airflow),
+            # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow}/airflow.db?timeout=60",
             "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -268,11 +271,15 @@ class LocalAirflow:
             "reprocess_behavior": reprocess,
             "dag_run_conf": conf,
         }
-        # 503: something else was writing to SQLite for longer than Airflow waits. It has taken back what it had made.
+        # 503: SQLite was locked, and Airflow has deleted the runs that it had made; a scheduler that had begun with one
+        # of them dies of that (seen in 3.3.2), and nobody starts it again.
         for _ in range(LOCKED_TRIES):
             if "id" in self.api("POST", "backfills", expect=(200, 503), json=asked):
                 break
-            time.sleep(5)
+            time.sleep(UNHEALTHY_SECONDS)
+            if not self.healthy():
+                self.stop()
+                self.start()
         else:
             raise LocalError(f"Airflow's database stayed locked, so the backfill of {dag_id} was not made; try again")
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
@@ -310,7 +317,7 @@ class LocalAirflow:
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
     def dags_parsed(self) -> bool:
-        return self.api("GET", "dags")["total_entries"] >= 5
+        return self.api("GET", "dags")["total_entries"] >= 7
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the DAG's runs, by the day they process."""
