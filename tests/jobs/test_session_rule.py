@@ -518,19 +518,21 @@ def test_an_ingest_that_was_overtaken_by_a_later_one_of_its_day_is_refused(
 
 
 @pytest.mark.spark
-def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(spark, landed_logs, tmp_path, monkeypatch):
-    Lake(tmp_path, landed_logs).open(monkeypatch)
-    monkeypatch.setenv("MEANDER_LATE_DAYS", "0")
-    for day in LANDING_DAYS:
-        run(day, run_id=f"run {day}")
-    left = {date.fromisoformat(day) for summary in summarize() for day in summary.postponed}
-    before, plan = rows_of(spark, "sessions"), make("late-data")
-    assert {entry.day for entry in plan.redo} == left
-    assert left, "the logs have events that are later than a day"
-    for planned in plan.runs:
-        assert planned.tables == ("sessions",)
-        stage_sessions(planned.day, run_id=f"plan {planned.day}")
-        publish("sessions", f"plan {planned.day}")
-    assert rows_of(spark, "sessions") != before
-    require_lake_tells(spark, landed_logs)
+def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(spark, tmp_path, monkeypatch):
+    # On the fourth day, two events of the first arrive, of which one joins a session across the midnight.
+    times = (("01 12:00", 1), ("01 23:50", 1), ("02 00:05", 2), ("01 12:10", 4), ("01 23:58", 4), ("04 12:00", 4))
+    log = sparse(*times)
+    Lake(tmp_path, log).open(monkeypatch)
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "1")
+    for day in (1, 2, 4):
+        run(date(2025, 1, day), run_id=f"run {day}")
+    plan = make("late-data")
+    assert [str(entry.day) for entry in plan.redo] == ["2025-01-01", "2025-01-02"]
+    assert [day for summary in summarize() for day in summary.postponed] == ["2025-01-01", "2025-01-02"]
+    # One run stages both.
+    (planned,) = plan.runs
+    assert (planned.day, planned.tables) == (FIRST, ("sessions",))
+    stage_sessions(planned.day, run_id="plan")
+    publish("sessions", "plan")
+    require_lake_tells(spark, log)
     assert make("late-data").redo == []
