@@ -1,6 +1,7 @@
 """The landing area: `<landing>/dt=YYYY-MM-DD/`, one folder for each day on which files arrived."""
 
 import argparse
+import re
 from datetime import date, timedelta
 
 from lake import storage
@@ -20,6 +21,14 @@ def days_between(first: date, last: date) -> list[date]:
 def folder(day: date) -> str:
     """Return the folder in which the files of one arrival day stand."""
     return storage.join(settings().landing, f"dt={day}")
+
+
+def days() -> list[date]:
+    """Return every day that has a folder in the landing, sorted; whether a day is complete tells `has_landed`."""
+    fs, root = storage.filesystem(settings().landing)
+    names = (path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)) if fs.exists(root) else ()
+    found = (re.fullmatch(r"dt=(\d{4}-\d\d-\d\d)", name) for name in names)
+    return sorted(date.fromisoformat(match[1]) for match in found if match)
 
 
 def has_landed(day: date) -> bool:

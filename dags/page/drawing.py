@@ -1,0 +1,192 @@
+"""Charts as SVG, drawn on the server: nothing to load, and colours by CSS, so that they follow light and dark.
+
+Every text goes through `Markup.format`, which escapes it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from markupsafe import Markup
+
+from dags.page.flows import REST, Flow
+
+WIDTH = 1000
+COLOURS = 9  # classes c0 to c8 of static/page.css
+
+
+def nice(top: float) -> float:
+    """Return a round number that is not smaller.
+
+    >>> nice(0.37), nice(42), nice(7110)
+    (0.4, 50.0, 8000.0)
+    """
+    if top <= 0:
+        return 1.0
+    unit = 10.0 ** (len(str(int(top))) - 1) if top >= 1 else 0.1
+    return next(unit * step for step in (1, 2, 3, 4, 5, 6, 8, 10) if unit * step >= top)
+
+
+def number(value: float) -> str:
+    """Show an amount in few characters.
+
+    >>> number(1234567), number(42), number(0.25), number(3.04)
+    ('1,234,567', '42', '0.25', '3.0')
+    """
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
+
+
+def stacked(days: Sequence[date], series: Mapping[str, Mapping[date, float]], height: int = 150) -> Markup:
+    """Draw a bar for each day, the series on top of each other, and a legend with the sums."""
+    totals = [sum(values.get(day, 0) for values in series.values()) for day in days]
+    top = nice(max(totals, default=0))
+    step = WIDTH / max(1, len(days))
+    base = dict.fromkeys(days, 0.0)
+    paths = []
+    for i, values in enumerate(series.values()):
+        bars = []
+        for n, day in enumerate(days):
+            value = values.get(day, 0)
+            if value:
+                low, high = (height * (1 - v / top) for v in (base[day], base[day] + value))
+                bars.append(f"M{n * step:.1f} {low:.1f}V{high:.1f}h{max(0.6, step * 0.85):.2f}V{low:.1f}z")
+                base[day] += value
+        paths.append(Markup('<path class="f c{}" d="{}"/>').format(i % COLOURS, "".join(bars)))
+    return _framed(Markup("").join(paths), height, top, days) + legend(
+        {name: number(sum(values.get(day, 0) for day in days)) for name, values in series.items()}
+    )
+
+
+def lines(
+    days: Sequence[date], series: Mapping[str, Mapping[date, float]], height: int = 180, top: float | None = None
+) -> Markup:
+    """Draw a line through the known days of each series, and a legend with the newest values."""
+    values_known = [value for values in series.values() for value in values.values()]
+    top = top or nice(max(values_known, default=0))
+    first, span = days[0], max(1, (days[-1] - days[0]).days)
+    shapes = []
+    for i, (name, values) in enumerate(series.items()):
+        points = [
+            (10 + (WIDTH - 20) * (day - first).days / span, height * (1 - value / top), day, value)
+            for day, value in sorted(values.items())
+        ]
+        shapes.append(
+            Markup('<polyline class="l c{}" points="{}"/>').format(
+                i % COLOURS, " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in points)
+            )
+        )
+        # A dot can be pointed at; hundreds of them only hide the line.
+        for x, y, day, value in points if len(points) <= 60 else ():
+            shapes.append(
+                Markup('<circle class="f c{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}, {}: {}</title></circle>').format(
+                    i % COLOURS, x, y, name, day, number(value)
+                )
+            )
+    newest = {name: number(values[max(values)]) if values else "-" for name, values in series.items()}
+    return _framed(Markup("").join(shapes), height, top, days) + legend(newest)
+
+
+def legend(entries: Mapping[str, str]) -> Markup:
+    """Name the colours, each with a number."""
+    items = Markup("").join(
+        Markup('<li><i class="b c{}"></i>{} <b>{}</b></li>').format(i % COLOURS, name, value)
+        for i, (name, value) in enumerate(entries.items())
+    )
+    return Markup('<ul class="legend">{}</ul>').format(items)
+
+
+def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: int = 420) -> Markup:
+    """Draw flows as ribbons from their source to their target; all but the greatest categories are one."""
+    sizes: dict[str, float] = defaultdict(float)
+    for flow in flows:
+        sizes[flow.source] += flow.users
+        sizes[flow.target] += flow.users
+    kept = [name for name in sorted(sizes, key=lambda name: (-sizes[name], name)) if name != REST][:most]
+    order = {name: i for i, name in enumerate([*kept, REST])}
+    merged: dict[tuple[str, str], float] = defaultdict(float)
+    for flow in flows:
+        merged[tuple(name if name in order else REST for name in (flow.source, flow.target))] += flow.users  # type: ignore[index]
+    sides = []
+    for at in (0, 1):
+        side: dict[str, float] = defaultdict(float)
+        for pair, users in merged.items():
+            side[pair[at]] += users
+        sides.append(dict(sorted(side.items(), key=lambda entry: order[entry[0]])))
+    gap, total = 10, sum(merged.values())
+    if not total:
+        return Markup("<p>No user on this day.</p>")
+    # The side with more categories has more gaps, and decides how high a user is.
+    scale = (height - gap * max(len(side) for side in sides)) / total
+    tops: list[dict[str, float]] = []
+    for side in sides:
+        y, places = 0.0, {}
+        for name, users in side.items():
+            places[name] = y
+            y += users * scale + gap
+        tops.append(places)
+    x1, x2 = 250, WIDTH - 250
+    middle = (x1 + x2) / 2
+    taken = [dict(places) for places in tops]
+    ribbons = []
+    for source, target in sorted(merged, key=lambda pair: (order[pair[0]], order[pair[1]])):
+        users = merged[source, target]
+        thick = users * scale
+        a, b = taken[0][source], taken[1][target]
+        taken[0][source] += thick
+        taken[1][target] += thick
+        ribbons.append(
+            Markup(
+                '<path class="r c{}" d="M{} {:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}V{:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}z">'
+                "<title>{} → {}: {}</title></path>"
+            ).format(
+                *(order[source] % COLOURS, x1, a, middle, a, middle, b, x2, b),
+                *(b + thick, middle, b + thick, middle, a + thick, x1, a + thick),
+                *(source, target, number(users)),
+            )
+        )
+    for side, places, x, anchor, word in ((sides[0], tops[0], x1, "end", -8), (sides[1], tops[1], x2, "start", 18)):
+        for name, users in side.items():
+            high = users * scale
+            ribbons.append(
+                Markup(
+                    '<rect class="f c{}" x="{}" y="{:.1f}" width="10" height="{:.1f}"/>'
+                    '<text x="{}" y="{:.1f}" text-anchor="{}">{} <tspan class="n">{}</tspan></text>'
+                ).format(
+                    *(order[name] % COLOURS, x - (10 if anchor == "end" else 0), places[name], max(1, high)),
+                    *(x + word - (10 if anchor == "end" else 0), places[name] + high / 2 + 4, anchor),
+                    *(_short(name), number(users)),
+                )
+            )
+    return Markup(
+        '<svg class="sankey" viewBox="0 -24 {} {}" role="img" aria-label="{} to {}">'
+        '<text class="h" x="{}" y="-8" text-anchor="end">{}</text><text class="h" x="{}" y="-8">{}</text>{}</svg>'
+    ).format(WIDTH, height + 30, left, right, x1, left, x2, right, Markup("").join(ribbons))
+
+
+def _short(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _framed(shapes: Markup, height: int, top: float, days: Sequence[date]) -> Markup:
+    """Put a frame with the highest value and the first of each month (or each day of few) around shapes."""
+    if not days:
+        return Markup("<p>Nothing yet.</p>")
+    first, last = days[0], days[-1]
+    span = max(1, (last - first).days)
+    if span > 45:
+        ticks = [day for day in (first + timedelta(days=n) for n in range(span + 1)) if day.day == 1]
+        ticks = ticks[:: max(1, len(ticks) // 12)]
+    else:
+        ticks = sorted({first, last, first + timedelta(days=span // 2)})
+    marks = Markup("").join(
+        Markup('<text class="t" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
+            min(WIDTH - 34, max(34, WIDTH * (day - first).days / span)), height + 16, day
+        )
+        for day in ticks
+    )
+    return Markup(
+        '<svg class="chart" viewBox="0 -14 {} {}" role="img"><path class="axis" d="M0 0H{}M0 {}H{}M0 {}H{}"/>{}{}'
+        '<text class="t" x="2" y="-3">{}</text></svg>'
+    ).format(WIDTH, height + 34, WIDTH, height / 2, WIDTH, height, WIDTH, shapes, marks, number(top))
