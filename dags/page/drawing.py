@@ -12,7 +12,7 @@ from markupsafe import Markup
 from dags.page.flows import REST, Flow
 
 WIDTH = 1000
-COLOURS = 9  # classes c0 to c8 of static/page.css
+COLOURS = 8  # classes c0 to c7 of static/page.css
 
 
 def nice(top: float) -> float:
@@ -97,7 +97,7 @@ def legend(entries: Mapping[str, str]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: int = 420) -> Markup:
+def sankey(flows: Sequence[Flow], left: str, right: str, most: int = COLOURS, height: int = 420) -> Markup:
     """Draw flows as ribbons from their source to their target; all but the greatest categories are one."""
     sizes: dict[str, float] = defaultdict(float)
     for flow in flows:
@@ -108,6 +108,7 @@ def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: 
     merged: dict[tuple[str, str], float] = defaultdict(float)
     for flow in flows:
         merged[tuple(name if name in order else REST for name in (flow.source, flow.target))] += flow.users  # type: ignore[index]
+    colour = {name: f"c{i}" for name, i in order.items()} | {REST: "rest"}
     sides = []
     for at in (0, 1):
         side: dict[str, float] = defaultdict(float)
@@ -118,7 +119,7 @@ def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: 
     if not total:
         return Markup("<p>No user on this day.</p>")
     # The side with more categories has more gaps, and decides how high a user is.
-    scale = (height - gap * max(len(side) for side in sides)) / total
+    scale = (height - gap * (max(len(side) for side in sides) - 1)) / total
     tops: list[dict[str, float]] = []
     for side in sides:
         y, places = 0.0, {}
@@ -138,10 +139,11 @@ def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: 
         taken[1][target] += thick
         ribbons.append(
             Markup(
-                '<path class="r c{}" d="M{} {:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}V{:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}z">'
+                '<path class="r {}" d="M{} {:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}'
+                'V{:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}z">'
                 "<title>{} → {}: {}</title></path>"
             ).format(
-                *(order[source] % COLOURS, x1, a, middle, a, middle, b, x2, b),
+                *(colour[source], x1, a, middle, a, middle, b, x2, b),
                 *(b + thick, middle, b + thick, middle, a + thick, x1, a + thick),
                 *(source, target, number(users)),
             )
@@ -151,10 +153,10 @@ def sankey(flows: Sequence[Flow], left: str, right: str, most: int = 9, height: 
             high = users * scale
             ribbons.append(
                 Markup(
-                    '<rect class="f c{}" x="{}" y="{:.1f}" width="10" height="{:.1f}"/>'
+                    '<rect class="f {}" x="{}" y="{:.1f}" width="10" height="{:.1f}"/>'
                     '<text x="{}" y="{:.1f}" text-anchor="{}">{} <tspan class="n">{}</tspan></text>'
                 ).format(
-                    *(order[name] % COLOURS, x - (10 if anchor == "end" else 0), places[name], max(1, high)),
+                    *(colour[name], x - (10 if anchor == "end" else 0), places[name], max(1, high)),
                     *(x + word - (10 if anchor == "end" else 0), places[name] + high / 2 + 4, anchor),
                     *(_short(name), number(users)),
                 )

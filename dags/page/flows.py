@@ -85,7 +85,7 @@ def predicted(day: date) -> list[Flow]:
 
 
 def actual(day: date) -> list[Flow]:
-    """Return what users did in the horizon after a day, the greatest flow first; none before `examples` hold the day."""
+    """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
     table = Table.find("examples")
     return _flows(table.path, table.version, day, ACTUAL) if table else []
 

@@ -286,7 +286,7 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
         if days:
             found.append(
                 Problem(
-                    what=f"{group} of {_days(days)} {_are(days)} missing: the input is there, no run has published them",
+                    what=f"{group} of {_days(days)} {_are(days)} missing: the input is there, and no run made them",
                     why=(),
                     readers=f"No rows of {group} on such a day; other days are not touched.",
                     safe=f"Run {dag_id} for the day (Airflow's backfill), or clear its run. Days may run in any order.",

@@ -124,9 +124,9 @@ class Lake:
             for name, table in self.tables.items()
         }
         try:
-            self.landed = frozenset(landing.days())
+            # The web server need not see the landing; the page then tells gaps of `events` alone.
+            self.landed = frozenset(landing.days()) or None
         except OSError:
-            # The web server need not be able to read the landing; the page then tells gaps of `events` alone.
             self.landed = None
 
     @cached_property

@@ -194,9 +194,9 @@ def model() -> HTMLResponse:
         return page("empty.html", said="No model has been judged yet: model_weekly does that.")
     days = days_between(judged[0].day - timedelta(days=3), judged[-1].day + timedelta(days=3))
     methods = sorted(judged[-1].values, key=lambda name: (name != "model", -judged[-1].values[name]))
-    # As many lines as there are colours; the best baselines are those that matter.
-    series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in methods}
-    best = dict(list(series.items())[: drawing.COLOURS])
+    # As many as there are colours; the best baselines are those that matter.
+    best = methods[: drawing.COLOURS]
+    series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in best}
     drift = flows.drift()
     charts = []
     if drift:
@@ -213,7 +213,9 @@ def model() -> HTMLResponse:
         champion=models.champion(),
         judged=list(reversed(judged))[:10],
         metric=models.METRIC[0],
-        chart=drawing.lines(days, best, top=1.0),
+        chart=drawing.lines(days, series, top=1.0)
+        if len(judged) > 1
+        else drawing.legend({name: f"{judged[0].values[name]:.3f}" for name in best}),
         drift=charts,
     )
 

@@ -33,6 +33,7 @@ def stage_files(
     basis: int,
     *,
     audited: str = "passed",
+    counts: dict[str, Any] | None = None,
 ) -> Staged:
     """Stage rows, one file a partition; columns that a row does not name are null.
 
@@ -43,6 +44,7 @@ def stage_files(
         owns: as in `lake.staging.stage`.
         basis: as in `lake.staging.stage`.
         audited: verdict to leave beside it; none when empty.
+        counts: as in `lake.staging.stage`.
     """
     spec, began = TABLES[table], time.time()
     schema = to_arrow_schema(spec.schema)
@@ -58,7 +60,8 @@ def stage_files(
         pq.write_table(pa.Table.from_pylist(part, inside), place)
         files.append(StagedFile(path, len(part), place.stat().st_size))
     started = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")
-    staged = Staged(table, run_id, stage_id, min(owns), max(owns), sorted(owns), basis, files, started=started)
+    days = (min(owns), max(owns), sorted(owns))
+    staged = Staged(table, run_id, stage_id, *days, basis, files, counts or {}, started=started)
     storage.write_json(storage.join(run_folder(run_id), f"{table}.json"), asdict(staged))
     if audited:
         audit(staged, audited)
