@@ -281,6 +281,7 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     found = []
     for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
         days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
+        days = {day for day in days if lake.expected is None or day <= lake.expected}
         if group != "events":
             days &= loaded  # a day that lacks its input lacks nothing else
         if days:

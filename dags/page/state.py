@@ -218,9 +218,12 @@ class Lake:
             if not known:
                 return set()
             last = max(known)
-            if self.landed is not None:
-                last = max([last, *self.landed])
-            return set(days_between(min(known), max(last, self.expected or last)))
+            if self.expected:
+                # A newer day may have begun to land; it is not due before its time.
+                last = max(last, self.expected)
+            elif self.landed:
+                last = max(last, *self.landed)
+            return set(days_between(min(known), last))
         if table == "interests":
             # History may ask for them on some days only; the run of a single day always goes on to them.
             return {day for day, commit in self._current["events"].items() if commit.one_day}

@@ -125,7 +125,17 @@ def test_a_landed_day_waits_for_a_person_where_no_schedule_runs(lake, landed):
     by_hand = AirflowState(scheduled=False)
     assert problems(look(), by_hand) == []
     assert any("Landed and not loaded yet: 2025-03-02" in note for note in notes(look(), by_hand))
-    assert only(SCHEDULED).what.startswith("events of 2025-03-02 is missing")
+    assert only(SCHEDULED, MAR_2).what.startswith("events of 2025-03-02 is missing")
+
+
+def test_what_is_not_due_yet_is_no_problem(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_predictions(MAR_1, [])
+    # The night's run has brought events; interests and predictions follow within the hour.
+    put_events(MAR_2)
+    assert problems(look(MAR_1), SCHEDULED) == []
+    assert [problem.what.split()[0] for problem in problems(look(MAR_2), SCHEDULED)] == ["sessions", "interests"]
 
 
 def test_a_landed_day_that_is_being_loaded_is_no_problem(lake, landed):

@@ -138,6 +138,12 @@ def test_days_up_to_the_expected_one_are_missing_and_not_one_more(lake, landed):
     assert states("events", expected=None) == {MAR_1: "published"}
 
 
+def test_a_day_that_has_begun_to_land_is_not_due_before_its_time(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    assert states("events", expected=MAR_1) == {MAR_1: "published"}
+
+
 def test_days_before_the_first_one_loaded_are_not_asked_for(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_2)
