@@ -117,7 +117,8 @@ class Lake:
 
     def __post_init__(self) -> None:
         self.stagings = read_stagings()
-        self.tables = {name: Table.find(name) for name in SHOWN}
+        with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
+            self.tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
         owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for some in self.stagings.values() for s in some}
         self.commits = {
             name: [_commit(name, entry, owns) for entry in _history(table.path, table.version)] if table else []
@@ -278,21 +279,24 @@ def read_stagings() -> dict[str, list[Staging]]:
     """Return every staging that left a manifest, by table, oldest first."""
     fs, root = storage.filesystem(storage.join(settings().lake, "_runs"))
     files = fs.find(root, detail=True) if fs.exists(root) else {}
-    lake = settings().lake
-
-    def read(path: str) -> Staging | None:
-        content = _json(lake, path, str(files[path]))
-        if content is None:
-            return None
-        beside = f"{path.removesuffix('.json')}.audit.json"
-        return _staging(content, _json(lake, beside, str(files[beside])) if beside in files else None)
-
-    manifests = [path for path in files if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN]
+    known: dict[str, tuple[str, Staging | None]] = {}
+    unread = []
+    for path in files:
+        if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN:
+            # What the storage says of size and time, of the manifest and of the verdict beside it.
+            beside = f"{path.removesuffix('.json')}.audit.json"
+            stamp = f"{files[path]} {files.get(beside)}"
+            if path in _READ and _READ[path][0] == stamp:
+                known[path] = _READ[path]
+            else:
+                unread.append((path, beside if beside in files else None, stamp))
     # The first look of a web server reads every file; waiting for storage takes the time, not the CPU.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        stagings = list(pool.map(read, manifests))
+        read = pool.map(lambda entry: (entry[2], _staging(fs, *entry[:2])), unread)
+        known |= dict(zip((path for path, *_ in unread), read, strict=True))
+    _READ.update(known)
     found: dict[str, list[Staging]] = {name: [] for name in SHOWN}
-    for staging in stagings:
+    for _, staging in known.values():
         if staging:
             found[staging.staged.table].append(staging)
     for some in found.values():
@@ -300,19 +304,17 @@ def read_stagings() -> dict[str, list[Staging]]:
     return found
 
 
-@functools.lru_cache(maxsize=50_000)
-def _json(lake: str, path: str, stamp: str) -> dict[str, Any] | None:  # noqa: ARG001  part of the cache's key
-    """Return the content of a small file, read once for each `stamp`: what the storage says of size and time."""
-    fs, _ = storage.filesystem(lake)
+# What was read of each manifest, and the stamp that its files had then. Small: a few hundred bytes a run and table.
+_READ: dict[str, tuple[str, Staging | None]] = {}
+
+
+def _staging(fs: Any, path: str, beside: str | None) -> Staging | None:
     try:
-        content: dict[str, Any] = json.loads(fs.cat_file(path))
+        staged = parse_staged(json.loads(fs.cat_file(path)))
+        said = json.loads(fs.cat_file(beside)) if beside else None
     except FileNotFoundError:  # removed since it was listed
         return None
-    return content
-
-
-def _staging(content: dict[str, Any], said: dict[str, Any] | None) -> Staging:
-    staged = parse_staged(content)
+    # A verdict on an earlier staging of the same run says nothing of this one.
     return Staging(staged, Verdict(**said) if said and said["stage_id"] == staged.stage_id else None)
 
 
