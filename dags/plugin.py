@@ -106,6 +106,12 @@ class MeanderPlugin(AirflowPlugin):
             "nav_top_level": True,
         },
         {"name": "Data docs", "href": f"{PREFIX.strip('/')}/data-docs/", "destination": "nav", "category": "browse"},
+        {
+            "name": "Lake",
+            "href": f"{PREFIX.strip('/')}/page/run?dag={{DAG_ID}}&run={{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "lake",
+        },
         # A tab of every DAG run: Airflow lets no task write a note on its run.
         {"name": "Model", "href": f"{PREFIX.strip('/')}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
     ]

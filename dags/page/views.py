@@ -22,7 +22,7 @@ from markupsafe import Markup
 from dags.page import drawing, flows, models
 from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
-from dags.page.state import SHOWN, STATES, Lake
+from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from lake.landing import days_between
 
 HERE = Path(__file__).parent
@@ -139,6 +139,13 @@ def one_day(day: date, airflow: AirflowDep) -> HTMLResponse:
     )
 
 
+@router.get("/run")
+def one_run(dag: str, run: str) -> HTMLResponse:
+    """Show what a DAG run staged, what the audit said and what readers see of it: the tab *Lake* of the run."""
+    lake = Lake(datetime.now(UTC))
+    return page("run.html", dag=dag, found=staged_by(lake, dag, run))
+
+
 @router.get("/rows")
 def rows(airflow: AirflowDep, until: Annotated[date | None, Query()] = None) -> HTMLResponse:
     """Draw what became of the input rows, and the rows of each table, day by day."""
@@ -218,6 +225,16 @@ def model() -> HTMLResponse:
         else drawing.legend({name: f"{judged[0].values[name]:.3f}" for name in best}),
         drift=charts,
     )
+
+
+def staged_by(lake: Lake, dag: str, run: str) -> list[tuple[Staging, list[Cell]]]:
+    """Return what a DAG run staged, with what the page says now of each of its days."""
+    return [
+        (staging, [lake.cells[table][day] for day in staging.staged.owns])
+        for table, stagings in lake.stagings.items()
+        for staging in stagings
+        if airflow_run(staging.staged.run_id) == (dag, run)
+    ]
 
 
 def unseen_share() -> dict[date, float]:

@@ -21,6 +21,7 @@ SCRIPT = "<script>alert(1)</script>"
 PATHS = (
     "/page/",
     "/page/days/2025-03-01",
+    "/page/run?dag=behavior_daily&run=scheduled__2025-03-02T00%3A00%3A00%2B00%3A00",
     "/page/rows",
     "/page/interest",
     "/page/model",
@@ -86,6 +87,15 @@ def test_a_day_tells_what_became_of_its_rows(reader):
     assert "No run has touched this day" in reader.get("/page/days/2020-01-01").text
 
 
+def test_the_tab_of_a_run_tells_what_it_staged_and_what_became_of_it(reader):
+    put_day(MAR_1, events=3)
+    text = re.sub(r"\s+", " ", reader.get(PATHS[2]).text)
+    assert '<td>events</td> <td>2025-03-01</td> <td class="n">3</td> <td>passed</td>' in text
+    assert '<span class="word published">published</span>' in text
+    other = reader.get("/page/run", params={"dag": SCRIPT, "run": "manual__none"}).text
+    assert "This run of &lt;script&gt;alert(1)&lt;/script&gt; has staged nothing" in other
+
+
 def test_rows_are_drawn_by_outcome_and_reason(reader):
     put_day(MAR_1, events=3, rejected={"missing_user": 2})
     text = reader.get("/page/rows").text
@@ -134,7 +144,7 @@ def test_what_comes_from_a_log_or_a_run_is_shown_as_text(reader):
     put_predictions(MAR_1, [prediction("ann", SCRIPT, {SCRIPT: 1.0})])
     staged = put("sessions", MAR_2, [], run=SCRIPT, audited="")
     audit(staged, "failed")
-    for path in PATHS[:5]:
+    for path in PATHS[:-1]:
         text = reader.get(path).text
         assert "<script>" not in text.replace("<script src=", ""), path
     assert "&lt;script&gt;alert(1)" in reader.get("/page/days/2025-03-02").text

@@ -148,5 +148,6 @@ def test_airflow_finds_the_app_and_its_menu_entry():
     assert [(view["href"], view["destination"]) for view in MeanderPlugin.external_views] == [
         ("meander/page/", "nav"),
         ("meander/data-docs/", "nav"),
+        ("meander/page/run?dag={DAG_ID}&run={RUN_ID}", "dag_run"),
         ("meander/model/?run={DAG_ID}--{RUN_ID}", "dag_run"),
     ]
