@@ -92,10 +92,10 @@ def freshness(lake: Lake) -> list[Freshness]:
     for table in SHOWN:
         if table == "examples":  # made weekly, and only when the horizon is over
             continue
-        newest = max(lake.current(table), default=None)
+        newest = max(lake.current[table], default=None)
         # A table that nobody has ever made is not late: there may be no model yet.
         late = max(0, (lake.expected - newest).days) if lake.expected and newest else None
-        found.append(Freshness(table, newest, lake.current(table)[newest].published if newest else None, late))
+        found.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
     return found
 
 
@@ -104,7 +104,7 @@ def readers_see(lake: Lake) -> str:
     parts = []
     for fresh in freshness(lake):
         if fresh.day and fresh.table in ("events", "sessions", "interests", "predictions"):
-            version = lake.current(fresh.table)[fresh.day].counts.get("model_version")
+            version = lake.current[fresh.table][fresh.day].counts.get("model_version")
             by = f" by version {version} of the model" if version else ""
             parts.append(f"{fresh.table} up to {fresh.day}{by}")
     if not parts:
@@ -224,7 +224,7 @@ def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
 def _mended(run: FailedRun, lake: Lake) -> bool:
     """Tell whether another run has published the day since."""
     tables = {DAILY: (*EACH_DAY, "interests"), PREDICT: ("predictions",)}.get(run.dag_id, ())
-    publishes = [lake.current(table).get(run.day) for table in tables] if run.day else []
+    publishes = [lake.current[table].get(run.day) for table in tables] if run.day else []
     return bool(publishes) and all(commit and commit.published > run.ended for commit in publishes)
 
 
@@ -277,7 +277,7 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     apart = {day for (dag_id, _), day in airflow.busy.items() if dag_id in (DAILY, PREDICT)}
     if not airflow.scheduled:
         apart |= _waiting(lake)
-    loaded = set(lake.current("events"))
+    loaded = set(lake.current["events"])
     found = []
     for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
         days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart

@@ -162,29 +162,22 @@ class Lake:
         monday = until - timedelta(days=until.weekday() + 7 * (WEEKS - 1))
         return [[monday + timedelta(days=7 * w + d) for d in range(7)] for w in range(WEEKS)]
 
-    def current(self, table: str) -> dict[date, Commit]:
-        """Return the publish whose rows readers see, for each day."""
-        return self._current[table]
-
-    def rows(self, table: str) -> dict[date, int]:
-        """Return {day: rows that readers see} of a table, by the partition that a run owns."""
-        found = self.tables[table]
-        return found.rows_by(found.spec.owned_by) if found else {}
-
-    # ---- parts ----
-
     @cached_property
-    def _rows(self) -> dict[str, dict[date, int]]:
-        return {name: self.rows(name) for name in SHOWN}
-
-    @cached_property
-    def _current(self) -> dict[str, dict[date, Commit]]:
+    def current(self) -> dict[str, dict[date, Commit]]:
+        """The publish whose rows readers see, by table and day."""
         found: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
         for name, commits in self.commits.items():
             for commit in commits:  # newest first
                 for day in commit.days:
                     found[name].setdefault(day, commit)
         return found
+
+    @cached_property
+    def rows(self) -> dict[str, dict[date, int]]:
+        """The rows that readers see, by table and by the partition that a run owns."""
+        return {name: table.rows_by(table.spec.owned_by) if table else {} for name, table in self.tables.items()}
+
+    # ---- parts ----
 
     @cached_property
     def _times(self) -> dict[str, dict[date, int]]:
@@ -210,7 +203,7 @@ class Lake:
         return {commit.stage_id for commits in self.commits.values() for commit in commits}
 
     def _touched(self, table: str) -> set[date]:
-        return set(self._newest[table]) | set(self._current[table]) | set(self._rows[table])
+        return set(self._newest[table]) | set(self.current[table]) | set(self.rows[table])
 
     def _due(self, table: str) -> set[date]:
         """Return the days on which a table should have a partition."""
@@ -223,21 +216,22 @@ class Lake:
                 # A newer day may have begun to land; it is not due before its time.
                 last = max(last, self.expected)
             elif self.landed:
-                last = max(last, *self.landed)
+                # A folder with a date in the future is a slip of somebody's pen.
+                last = max([last, *(day for day in self.landed if day <= self.now.date())])
             return set(days_between(min(known), last))
         if table == "interests":
             # History may ask for them on some days only; the run of a single day always goes on to them.
-            return {day for day, commit in self._current["events"].items() if commit.one_day}
+            return {day for day, commit in self.current["events"].items() if commit.one_day}
         if table == "predictions":
             first = min(self._touched(table), default=None)
-            due = {day for day, commit in self._current["interests"].items() if commit.one_day}
+            due = {day for day, commit in self.current["interests"].items() if commit.one_day}
             return {day for day in due if first and day >= first}
         return set()
 
     def _cell(self, table: str, day: date) -> Cell:
-        commit, newest = self._current[table].get(day), self._newest[table].get(day)
+        commit, newest = self.current[table].get(day), self._newest[table].get(day)
         seen = {
-            "rows": self._rows[table].get(day, 0) if commit or day in self._rows[table] else None,
+            "rows": self.rows[table].get(day, 0) if commit or day in self.rows[table] else None,
             "published": commit.published if commit else None,
             "restated": max(0, self._times[table][day] - 1),
         }

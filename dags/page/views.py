@@ -58,6 +58,8 @@ def airflow_state(session: SessionDep) -> AirflowState:
 
 
 AirflowDep = Annotated[AirflowState, Depends(airflow_state)]
+# A year before or after it has to be a date as well.
+Until = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(9000, 1, 1))]
 
 
 class Paths:
@@ -82,11 +84,13 @@ class Paths:
         return self.root + link(*run) if run else ""
 
     def docs(self, address: str) -> str:
-        """Return the address of data docs: below Airflow's own address when they are served here."""
-        address = address.removeprefix("/") if address.startswith("/meander/") else address
-        local = address.startswith("meander/")
-        # Anything but a page of ours or of a web server could be a script.
-        return self.root + address if local else address if address.startswith(("http://", "https://")) else ""
+        """Return the address of data docs: below Airflow's own address when they are served here; empty for any other.
+
+        A lake without a web server for its docs notes a path or a storage address, which no browser opens.
+        """
+        if address.startswith("/meander/"):
+            return self.root + address.removeprefix("/")
+        return address if address.startswith(("http://", "https://")) else ""
 
 
 def page(template: str, depth: int = 2, **values: Any) -> HTMLResponse:
@@ -101,7 +105,7 @@ def look_at_lake(airflow: AirflowState) -> Lake:
 
 
 @router.get("/")
-def overview(airflow: AirflowDep, until: Annotated[date | None, Query()] = None) -> HTMLResponse:
+def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
     """Say what is wrong, what readers see and what is safe; then freshness, late data and the calendar."""
     lake = look_at_lake(airflow)
     last = until or lake.last or lake.now.date()
@@ -147,7 +151,7 @@ def one_run(dag: str, run: str) -> HTMLResponse:
 
 
 @router.get("/rows")
-def rows(airflow: AirflowDep, until: Annotated[date | None, Query()] = None) -> HTMLResponse:
+def rows(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
     """Draw what became of the input rows, and the rows of each table, day by day."""
     lake = look_at_lake(airflow)
     last = until or lake.last
@@ -167,12 +171,12 @@ def rows(airflow: AirflowDep, until: Annotated[date | None, Query()] = None) -> 
         by_reason = {r: {d: counts[d]["rejected"].get(r, 0) for d in days if d in counts} for r in reasons}
         charts.append(("Quarantined rows, by reason", drawing.stacked(days, by_reason, 90)))
     charts += [
-        (f"Rows of {table}", drawing.stacked(days, {table: lake.rows(table)}, 70))
+        (f"Rows of {table}", drawing.stacked(days, {table: lake.rows[table]}, 70))
         for table in ("sessions", "interests", "predictions")
-        if lake.rows(table)
+        if lake.rows[table]
     ]
     recent = [(day, counts[day]) for day in reversed(days) if day in counts][:14]
-    tables = {table: lake.rows(table) for table in ("sessions", "interests", "predictions")}
+    tables = {table: lake.rows[table] for table in ("sessions", "interests", "predictions")}
     return page("rows.html", charts=charts, recent=recent, tables=tables, first=days[0], last=last)
 
 
@@ -241,7 +245,7 @@ def unseen_share() -> dict[date, float]:
     """Return for each predicted day the share of events whose item the model did not know, from the commits."""
     lake = Lake(datetime.now(UTC))
     shares = {}
-    for day, commit in lake.current("predictions").items():
+    for day, commit in lake.current["predictions"].items():
         if commit.counts.get("events"):
             shares[day] = commit.counts["unseen_events"] / commit.counts["events"]
     return shares
@@ -249,9 +253,9 @@ def unseen_share() -> dict[date, float]:
 
 def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
     """Return for each published landing day what became of its input rows."""
-    published = lake.rows("events")
+    published = lake.rows["events"]
     found: dict[date, dict[str, Any]] = {}
-    for day, commit in lake.current("events").items():
+    for day, commit in lake.current["events"].items():
         counted: Mapping[str, Any] | None = commit.counts.get("by_day", {}).get(str(day))
         if counted:
             events = published.get(day, 0)

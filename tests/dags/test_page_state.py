@@ -144,6 +144,12 @@ def test_a_day_that_has_begun_to_land_is_not_due_before_its_time(lake, landed):
     assert states("events", expected=MAR_1) == {MAR_1: "published"}
 
 
+def test_a_landing_folder_of_the_future_makes_no_day_missing(lake, landed):
+    landed(MAR_1, date(2071, 3, 1))
+    put_day(MAR_1)
+    assert states("events") == {MAR_1: "published"}
+
+
 def test_days_before_the_first_one_loaded_are_not_asked_for(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_2)

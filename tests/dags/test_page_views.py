@@ -174,6 +174,8 @@ def test_only_our_style_and_script_are_handed_out(reader, name):
     assert reader.get(f"/page/static/{name}").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/page/?until=x", "/page/days/x", "/page/interest?day=2025-13-01'--"])
+@pytest.mark.parametrize(
+    "path", ["/page/?until=x", "/page/?until=0001-01-01", "/page/days/x", "/page/interest?day=2025-13-01'--"]
+)
 def test_what_is_no_date_is_refused(reader, path):
     assert reader.get(path).status_code == 422
