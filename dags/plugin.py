@@ -9,8 +9,9 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
 from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
-from dags.page.views import router
+from dags.page.views import failure, router
 from lake import storage
+from lake.errors import MeanderError
 from lake.settings import settings
 
 NEWEST = 200
@@ -39,6 +40,7 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
 # Airflow mounts this without any protection of its own: every route depends on a login.
 app = FastAPI(title="Meander", dependencies=[Depends(requires_authenticated())], openapi_url=None)
 app.include_router(router)
+app.add_exception_handler(MeanderError, failure)
 
 
 @app.get("/data-docs/", response_class=HTMLResponse)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -96,6 +96,12 @@ class Paths:
 def page(template: str, depth: int = 2, **values: Any) -> HTMLResponse:
     """Fill a template."""
     return HTMLResponse(templates.get_template(template).render(to=Paths(depth), **values), headers=HEADERS)
+
+
+def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001  FastAPI's signature
+    """Show one of our own failures to whoever is allowed to see the page, and has to mend it."""
+    said = templates.get_template("empty.html").render(said=f"The lake could not be read. {error}")
+    return HTMLResponse(said, 503, headers=HEADERS)
 
 
 def look_at_lake(airflow: AirflowState) -> Lake:

@@ -169,6 +169,14 @@ def test_the_runbook_can_be_linked_by_section(reader):
     assert "&lt;lake&gt;" in text
 
 
+def test_a_failure_of_ours_names_its_section_of_the_runbook(reader, monkeypatch):
+    monkeypatch.setenv("MEANDER_EXPECTED_HOURS", "<b>soon</b>")
+    answer = reader.get("/page/")
+    assert answer.status_code == 503
+    assert "docs/runbook.md#settings-invalid" in answer.text
+    assert "&lt;b&gt;soon" in answer.text
+
+
 @pytest.mark.parametrize("name", ["secret", "..%2fviews.py", "views.py"])
 def test_only_our_style_and_script_are_handed_out(reader, name):
     assert reader.get(f"/page/static/{name}").status_code == 404
