@@ -229,14 +229,15 @@ def _mended(run: FailedRun, lake: Lake) -> bool:
 
 
 def _failed_run(run: FailedRun) -> Problem:
-    tasks = ", ".join(task for task, _ in run.tasks) or "no task of it"
     section = next((code for task, _ in run.tasks for part, code in SECTION_OF_TASK if part in task), "")
     links = [Link("run", f"log of {task}", (run.dag_id, run.run_id, (task, index))) for task, index in run.tasks[:3]]
     links.append(Link("run", "the run", (run.dag_id, run.run_id, None)))
-    links.append(Link("runbook", section or "runbook", section))
+    links.append(Link("runbook", section or "where to begin", section))
     day = f" of {run.day}" if run.day else ""
+    # A person can end a run while none of its tasks has failed.
+    tasks = f" in {', '.join(task for task, _ in run.tasks)}" if run.tasks else ""
     return Problem(
-        what=f"{run.dag_id}{day} failed in {tasks}",
+        what=f"{run.dag_id}{day} failed{tasks}",
         why=(),
         readers="What was published before: a task that fails publishes nothing.",
         safe="Read the end of the task's log: its last line names a section of the runbook. Then clear the task "
