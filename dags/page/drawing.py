@@ -97,13 +97,17 @@ def legend(entries: Mapping[str, str]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def sankey(flows: Sequence[Flow], left: str, right: str, most: int = COLOURS, height: int = 420) -> Markup:
-    """Draw flows as ribbons from their source to their target; all but the greatest categories are one."""
+def greatest(flows: Sequence[Flow], most: int = COLOURS) -> list[str]:
+    """Return the categories with the most users coming and going, the greatest first."""
     sizes: dict[str, float] = defaultdict(float)
     for flow in flows:
         sizes[flow.source] += flow.users
         sizes[flow.target] += flow.users
-    kept = [name for name in sorted(sizes, key=lambda name: (-sizes[name], name)) if name != REST][:most]
+    return [name for name in sorted(sizes, key=lambda name: (-sizes[name], name)) if name != REST][:most]
+
+
+def sankey(flows: Sequence[Flow], kept: Sequence[str], left: str, right: str, height: int = 420) -> Markup:
+    """Draw flows as ribbons from their source to their target; all categories but `kept` are one."""
     order = {name: i for i, name in enumerate([*kept, REST])}
     merged: dict[tuple[str, str], float] = defaultdict(float)
     for flow in flows:

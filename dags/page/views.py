@@ -193,13 +193,18 @@ def interest(day: Annotated[date | None, Query()] = None) -> HTMLResponse:
     if not known:
         return page("empty.html", said="There are no predictions and no examples yet.")
     day = day or known[0]
-    charts = []
-    for what, found, right in (
-        ("Predicted", flows.predicted(day), "next, expected users"),
-        ("Actual", flows.actual(day), "next, users"),
-    ):
-        if found:
-            charts.append((what, drawing.sankey(found, f"main interest on {day}", right), flows.movers(found)[:8]))
+    predicted, actual = flows.predicted(day), flows.actual(day)
+    # The same categories in both, in the same order and colours, so that they can be compared.
+    kept = drawing.greatest([*predicted, *actual])
+    left = f"main interest on {day}"
+    charts = [
+        (what, drawing.sankey(found, kept, left, right), flows.movers(found)[:8])
+        for what, found, right in (
+            ("Predicted", predicted, "next, expected users"),
+            ("Actual", actual, "next, users"),
+        )
+        if found
+    ]
     return page("interest.html", day=day, known=known, charts=charts)
 
 

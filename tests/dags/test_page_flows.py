@@ -88,7 +88,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 def test_a_name_in_a_chart_is_text():
     charts = (
-        drawing.sankey([Flow(SCRIPT, SCRIPT, 1)], "now", "next"),
+        drawing.sankey([Flow(SCRIPT, SCRIPT, 1)], [SCRIPT], "now", "next"),
         drawing.stacked([MAR_1], {SCRIPT: {MAR_1: 1}}),
         drawing.lines([MAR_1, MAR_2], {SCRIPT: {MAR_1: 1}}),
         drawing.legend({SCRIPT: SCRIPT}),
@@ -100,14 +100,14 @@ def test_a_name_in_a_chart_is_text():
 
 def test_small_categories_are_drawn_as_one():
     found = [Flow(f"c{n}", f"c{n}", 100 - n) for n in range(20)]
-    chart = drawing.sankey(found, "now", "next", most=3)
+    chart = drawing.sankey(found, drawing.greatest(found, most=3), "now", "next")
     assert chart.count("<rect") == 8, "three categories and the rest, on either side"
     rest = sum(100 - n for n in range(3, 20))
     assert chart.count(f'{REST} <tspan class="n">{rest:,}</tspan>') == 2
 
 
 def test_ribbons_fill_their_categories_exactly():
-    chart = drawing.sankey([Flow("a", "a", 1), Flow("a", "b", 3)], "now", "next", height=110)
+    chart = drawing.sankey([Flow("a", "a", 1), Flow("a", "b", 3)], ["a", "b"], "now", "next", height=110)
     # 4 users share 100 of 110 pixels, the rest is the gap on the right: 25 for each.
     assert 'height="100.0"' in chart
     assert 'height="25.0"' in chart
