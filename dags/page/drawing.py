@@ -109,66 +109,62 @@ def greatest(flows: Sequence[Flow], most: int = COLOURS) -> list[str]:
 def sankey(flows: Sequence[Flow], kept: Sequence[str], left: str, right: str, height: int = 420) -> Markup:
     """Draw flows as ribbons from their source to their target; all categories but `kept` are one."""
     order = {name: i for i, name in enumerate([*kept, REST])}
+    colour = {name: f"c{i % COLOURS}" for i, name in enumerate(kept)} | {REST: "rest"}
     merged: dict[tuple[str, str], float] = defaultdict(float)
     for flow in flows:
-        merged[tuple(name if name in order else REST for name in (flow.source, flow.target))] += flow.users  # type: ignore[index]
-    colour = {name: f"c{i}" for name, i in order.items()} | {REST: "rest"}
-    sides = []
-    for at in (0, 1):
-        side: dict[str, float] = defaultdict(float)
-        for pair, users in merged.items():
-            side[pair[at]] += users
-        sides.append(dict(sorted(side.items(), key=lambda entry: order[entry[0]])))
-    gap, total = 10, sum(merged.values())
+        source, target = (name if name in order else REST for name in (flow.source, flow.target))
+        merged[source, target] += flow.users
+    total = sum(merged.values())
     if not total:
         return Markup("<p>No user on this day.</p>")
+    sides = [{name: sum(n for pair, n in merged.items() if pair[at] == name) for name in order} for at in (0, 1)]
+    sides = [{name: users for name, users in side.items() if users} for side in sides]
     # The side with more categories has more gaps, and decides how high a user is.
-    scale = (height - gap * (max(len(side) for side in sides) - 1)) / total
-    tops: list[dict[str, float]] = []
-    for side in sides:
-        y, places = 0.0, {}
+    gap = 10
+    scale = (height - gap * (max(map(len, sides)) - 1)) / total
+    tops: list[dict[str, float]] = [{}, {}]
+    for side, top in zip(sides, tops, strict=True):
+        y = 0.0
         for name, users in side.items():
-            places[name] = y
+            top[name] = y
             y += users * scale + gap
-        tops.append(places)
-    x1, x2 = 250, WIDTH - 250
-    middle = (x1 + x2) / 2
-    taken = [dict(places) for places in tops]
-    ribbons = []
+    x1, x2, thick = 250, WIDTH - 250, 10
+    shapes = []
+    free = [dict(top) for top in tops]
     for source, target in sorted(merged, key=lambda pair: (order[pair[0]], order[pair[1]])):
         users = merged[source, target]
-        thick = users * scale
-        a, b = taken[0][source], taken[1][target]
-        taken[0][source] += thick
-        taken[1][target] += thick
-        ribbons.append(
-            Markup(
-                '<path class="r {}" d="M{} {:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}'
-                'V{:.1f}C{} {:.1f} {} {:.1f} {} {:.1f}z">'
-                "<title>{} → {}: {}</title></path>"
-            ).format(
-                *(colour[source], x1, a, middle, a, middle, b, x2, b),
-                *(b + thick, middle, b + thick, middle, a + thick, x1, a + thick),
-                *(source, target, number(users)),
-            )
-        )
-    for side, places, x, anchor, word in ((sides[0], tops[0], x1, "end", -8), (sides[1], tops[1], x2, "start", 18)):
+        a, b = free[0][source], free[1][target]
+        free[0][source] += users * scale
+        free[1][target] += users * scale
+        shapes.append(_ribbon(colour[source], (x1, a), (x2, b), users * scale, f"{source} → {target}: {number(users)}"))
+    for side, top, x, text_x, anchor in (
+        (sides[0], tops[0], x1 - thick, x1 - thick - 8, "end"),
+        (sides[1], tops[1], x2, x2 + thick + 8, "start"),
+    ):
         for name, users in side.items():
             high = users * scale
-            ribbons.append(
+            shapes.append(
                 Markup(
-                    '<rect class="f {}" x="{}" y="{:.1f}" width="10" height="{:.1f}"/>'
+                    '<rect class="f {}" x="{}" y="{:.1f}" width="{}" height="{:.1f}"/>'
                     '<text x="{}" y="{:.1f}" text-anchor="{}">{} <tspan class="n">{}</tspan></text>'
                 ).format(
-                    *(colour[name], x - (10 if anchor == "end" else 0), places[name], max(1, high)),
-                    *(x + word - (10 if anchor == "end" else 0), places[name] + high / 2 + 4, anchor),
-                    *(_short(name), number(users)),
+                    *(colour[name], x, top[name], thick, max(1, high)),
+                    *(text_x, top[name] + high / 2 + 4, anchor, _short(name), number(users)),
                 )
             )
     return Markup(
         '<svg class="sankey" viewBox="0 -24 {} {}" role="img" aria-label="{} to {}">'
         '<text class="h" x="{}" y="-8" text-anchor="end">{}</text><text class="h" x="{}" y="-8">{}</text>{}</svg>'
-    ).format(WIDTH, height + 30, left, right, x1, left, x2, right, Markup("").join(ribbons))
+    ).format(WIDTH, height + 30, left, right, x1, left, x2, right, Markup("").join(shapes))
+
+
+def _ribbon(colour: str, start: tuple[float, float], end: tuple[float, float], thick: float, words: str) -> Markup:
+    """Draw a band from one point to another, both the upper ends of its edges."""
+    (x1, y1), (x2, y2) = start, end
+    middle = (x1 + x2) / 2
+    there = f"M{x1} {y1:.1f}C{middle} {y1:.1f} {middle} {y2:.1f} {x2} {y2:.1f}V{y2 + thick:.1f}"
+    back = f"C{middle} {y2 + thick:.1f} {middle} {y1 + thick:.1f} {x1} {y1 + thick:.1f}z"
+    return Markup('<path class="r {}" d="{}{}"><title>{}</title></path>').format(colour, there, back, words)
 
 
 def _short(name: str, most: int = 26) -> str:
