@@ -14,6 +14,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from lake.table import Table
 
+ROUNDING = 1e-6  # what sums of probabilities may be off
 NO_CATEGORY, NOTHING, REST = "(no category)", "(did nothing)", "(any other)"
 
 # Both give (source, target, users); the number of users of a prediction is expected, so it is a sum of probabilities.
@@ -79,9 +80,8 @@ def predicted(day: date) -> list[Flow]:
     table = Table.find("predictions")
     if table is None:
         return []
-    return _flows(table.path, table.version, day, PREDICTED) + [
-        flow for flow in _flows(table.path, table.version, day, REMAINDER) if flow.users >= 0.5
-    ]
+    rest = [flow for flow in _flows(table.path, table.version, day, REMAINDER) if flow.users > ROUNDING]
+    return _flows(table.path, table.version, day, PREDICTED) + rest
 
 
 def actual(day: date) -> list[Flow]:
