@@ -1,8 +1,8 @@
 """The landing area: `<landing>/dt=YYYY-MM-DD/`, one folder for each day on which files arrived."""
 
 import argparse
-import re
-from datetime import date, timedelta
+import contextlib
+from datetime import date, datetime, timedelta
 
 from lake import storage
 from lake.errors import LandingMissing
@@ -26,9 +26,12 @@ def folder(day: date) -> str:
 def days() -> list[date]:
     """Return every day that has a folder in the landing, sorted; whether a day is complete tells `has_landed`."""
     fs, root = storage.filesystem(settings().landing)
-    names = (path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)) if fs.exists(root) else ()
-    found = (re.fullmatch(r"dt=(\d{4}-\d\d-\d\d)", name) for name in names)
-    return sorted(date.fromisoformat(match[1]) for match in found if match)
+    found = []
+    for path in fs.ls(root, detail=False) if fs.exists(root) else ():
+        # What is not dt=YYYY-MM-DD, or no date of the calendar, is nobody's day.
+        with contextlib.suppress(ValueError):
+            found.append(datetime.strptime(path.rstrip("/").rsplit("/", 1)[-1], "dt=%Y-%m-%d").date())  # noqa: DTZ007
+    return sorted(found)
 
 
 def has_landed(day: date) -> bool:

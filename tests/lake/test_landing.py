@@ -48,6 +48,6 @@ def test_a_neighbouring_day_is_another_one(land):
 def test_the_days_of_a_landing_are_its_dated_folders(lake):
     assert landing.days() == []
     # A folder that only looks like a day is none.
-    for name in ("dt=2025-01-02", "dt=2025-01-01", "dt=2025-1-3", "incoming"):
+    for name in ("dt=2025-01-02", "dt=2025-01-01", "dt=2025-02-30", "incoming"):
         (lake / "landing" / name).mkdir(parents=True)
     assert landing.days() == [DAY, date(2025, 1, 2)]
