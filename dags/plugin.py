@@ -9,7 +9,9 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
 from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
+from dags.page.views import failure, router
 from lake import storage
+from lake.errors import MeanderError
 from lake.settings import settings
 
 NEWEST = 200
@@ -37,6 +39,8 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
 
 # Airflow mounts this without any protection of its own: every route depends on a login.
 app = FastAPI(title="Meander", dependencies=[Depends(requires_authenticated())], openapi_url=None)
+app.include_router(router)
+app.add_exception_handler(MeanderError, failure)
 
 
 @app.get("/data-docs/", response_class=HTMLResponse)
@@ -94,8 +98,22 @@ class MeanderPlugin(AirflowPlugin):
 
     name = "meander"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": PREFIX, "name": "Meander"}]
+    # Without a slash in front, an address is relative to Airflow's own, whatever its base path.
     external_views: ClassVar[list[dict[str, Any]]] = [
-        {"name": "Data docs", "href": f"{PREFIX}/data-docs/", "destination": "nav", "category": "browse"},
+        {
+            "name": "Meander",
+            "href": f"{PREFIX.strip('/')}/page/",
+            "destination": "nav",
+            "url_route": "meander",
+            "nav_top_level": True,
+        },
+        {"name": "Data docs", "href": f"{PREFIX.strip('/')}/data-docs/", "destination": "nav", "category": "browse"},
+        {
+            "name": "Lake",
+            "href": f"{PREFIX.strip('/')}/page/run?dag={{DAG_ID}}&run={{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "lake",
+        },
         # A tab of every DAG run: Airflow lets no task write a note on its run.
-        {"name": "Model", "href": f"{PREFIX}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
+        {"name": "Model", "href": f"{PREFIX.strip('/')}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
     ]

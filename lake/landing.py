@@ -1,7 +1,8 @@
 """The landing area: `<landing>/dt=YYYY-MM-DD/`, one folder for each day on which files arrived."""
 
 import argparse
-from datetime import date, timedelta
+import contextlib
+from datetime import date, datetime, timedelta
 
 from lake import storage
 from lake.errors import LandingMissing
@@ -20,6 +21,17 @@ def days_between(first: date, last: date) -> list[date]:
 def folder(day: date) -> str:
     """Return the folder in which the files of one arrival day stand."""
     return storage.join(settings().landing, f"dt={day}")
+
+
+def days() -> list[date]:
+    """Return every day that has a folder in the landing, sorted; whether a day is complete tells `has_landed`."""
+    fs, root = storage.filesystem(settings().landing)
+    found = []
+    for path in fs.ls(root, detail=False) if fs.exists(root) else ():
+        # What is not dt=YYYY-MM-DD, or no date of the calendar, is nobody's day.
+        with contextlib.suppress(ValueError):
+            found.append(datetime.strptime(path.rstrip("/").rsplit("/", 1)[-1], "dt=%Y-%m-%d").date())  # noqa: DTZ007
+    return sorted(found)
 
 
 def has_landed(day: date) -> bool:

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
         5, ge=1, description="m, events with a category that an example needs on either side of T to be judged migrated"
     )
 
+    expected_hours: int = Field(
+        6, ge=0, description="hours after the end of a day by which its tables should be published"
+    )
+
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
     max_rejected_share: Decimal = Field(

@@ -192,8 +192,11 @@ def read_staged(table: str, run_id: str) -> Staged:
 def read_staged_in(folder: str, table: str) -> Staged | None:
     """Return the manifest of a table in the folder of a run, or None when there is none."""
     content = storage.read_json(storage.join(folder, f"{table}.json"))
-    if content is None:
-        return None
+    return parse_staged(content) if content else None
+
+
+def parse_staged(content: dict[str, Any]) -> Staged:
+    """Return the manifest that a JSON file holds."""
     return Staged(
         **{
             **content,

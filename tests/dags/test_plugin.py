@@ -144,6 +144,10 @@ def test_the_tab_of_a_run_without_a_model_says_so(reader, evaluated, run):
 
 def test_airflow_finds_the_app_and_its_menu_entry():
     assert MeanderPlugin.fastapi_apps[0]["url_prefix"] == "/meander"
-    nav, tab = MeanderPlugin.external_views
-    assert (nav["href"], nav["destination"]) == ("/meander/data-docs/", "nav")
-    assert (tab["href"], tab["destination"]) == ("/meander/model/?run={DAG_ID}--{RUN_ID}", "dag_run")
+    # No slash in front: an address is below Airflow's own, whatever its base path is.
+    assert [(view["href"], view["destination"]) for view in MeanderPlugin.external_views] == [
+        ("meander/page/", "nav"),
+        ("meander/data-docs/", "nav"),
+        ("meander/page/run?dag={DAG_ID}&run={RUN_ID}", "dag_run"),
+        ("meander/model/?run={DAG_ID}--{RUN_ID}", "dag_run"),
+    ]

@@ -43,3 +43,11 @@ def test_hidden_files_and_folders_are_not_data(land):
 def test_a_neighbouring_day_is_another_one(land):
     land("2025-01-10", ["{}"])
     assert not landing.has_landed(DAY)
+
+
+def test_the_days_of_a_landing_are_its_dated_folders(lake):
+    assert landing.days() == []
+    # A folder that only looks like a day is none.
+    for name in ("dt=2025-01-02", "dt=2025-01-01", "dt=2025-02-30", "incoming"):
+        (lake / "landing" / name).mkdir(parents=True)
+    assert landing.days() == [DAY, date(2025, 1, 2)]

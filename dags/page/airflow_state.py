@@ -1,0 +1,126 @@
+"""What Airflow itself knows of our runs: is the schedule on, which runs are at work, which have failed."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from urllib.parse import quote
+
+from airflow.configuration import conf
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+DAILY, PREDICT, HISTORY = "behavior_daily", "predict_daily", "behavior_history"
+DAGS = (DAILY, PREDICT, "model_weekly", HISTORY)
+# A run that failed longer ago and that nobody has cleared is history: the calendar still shows its day.
+REMEMBERED = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A DAG run that has failed lately, and the tasks at fault as (task id, map index)."""
+
+    dag_id: str
+    run_id: str
+    day: date | None
+    ended: datetime
+    tasks: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class AirflowState:
+    """What the page needs to know of Airflow.
+
+    Attributes:
+        scheduled: whether days are run by themselves: the scheduler makes runs and `behavior_daily` is not paused.
+        busy: the runs at work or queued, as (DAG, run id), with the day that each is for.
+        failed: the runs that failed lately and whose DAG has not succeeded for the same day since.
+    """
+
+    scheduled: bool = False
+    busy: dict[tuple[str, str], date | None] = field(default_factory=dict)
+    failed: tuple[FailedRun, ...] = ()
+
+
+def look(session: Session, now: datetime) -> AirflowState:
+    """Ask Airflow's database, in four small queries."""
+    paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == DAILY))
+    busy = session.execute(
+        select(DagRun.dag_id, DagRun.run_id, DagRun.data_interval_start).where(
+            DagRun.dag_id.in_(DAGS), DagRun.state.in_(("running", "queued"))
+        )
+    )
+    ended = session.execute(
+        select(DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.data_interval_start, DagRun.end_date)
+        .where(DagRun.dag_id.in_(DAGS), DagRun.state.in_(("failed", "success")), DagRun.end_date > now - REMEMBERED)
+        .order_by(DagRun.end_date)
+    ).all()
+    last = {(run.dag_id, run.data_interval_start): run for run in ended}
+    failed = [run for run in last.values() if run.state == "failed"]
+    tasks: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for task in session.execute(
+        select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
+        .where(TaskInstance.dag_id.in_(DAGS), TaskInstance.state == "failed")
+        .where(TaskInstance.run_id.in_([run.run_id for run in failed]))
+        .order_by(TaskInstance.task_id, TaskInstance.map_index)
+    ):
+        tasks.setdefault((task.dag_id, task.run_id), []).append((task.task_id, task.map_index))
+    return AirflowState(
+        scheduled=conf.getboolean("scheduler", "use_job_schedule") and paused is False,
+        busy={(run.dag_id, run.run_id): _day(run.dag_id, run.data_interval_start) for run in busy},
+        failed=tuple(
+            FailedRun(
+                run.dag_id,
+                run.run_id,
+                _day(run.dag_id, run.data_interval_start),
+                run.end_date,
+                tuple(tasks.get((run.dag_id, run.run_id), ())),
+            )
+            for run in failed
+        ),
+    )
+
+
+def _day(dag_id: str, start: datetime | None) -> date | None:
+    # The interval of a run by hand says nothing of the days that history works on.
+    return start.date() if start and dag_id != HISTORY else None
+
+
+def airflow_run(run_id: str) -> tuple[str, str] | None:
+    """Return (DAG, run id in Airflow) of a run of ours, or None for one that was made without Airflow.
+
+    What dags/wiring.py and dags/behavior_history.py name a run, taken apart again.
+
+    >>> airflow_run("predict_daily--scheduled__2025-03-01T00:00:00+00:00")
+    ('predict_daily', 'scheduled__2025-03-01T00:00:00+00:00')
+    >>> airflow_run("backfill__2025-03-01T00:00:00+00:00")
+    ('behavior_daily', 'backfill__2025-03-01T00:00:00+00:00')
+    >>> airflow_run("manual__2025-04-01T00:00:00+00:00--2025-01-01")
+    ('behavior_history', 'manual__2025-04-01T00:00:00+00:00')
+    >>> airflow_run("cli-2025-03-01-2025-03-01-20250302T010203000000") is None
+    True
+    """
+    dag_id, _, rest = run_id.partition("--")
+    if dag_id in DAGS and rest:
+        return dag_id, rest
+    whole, _, first = run_id.rpartition("--")
+    if whole and re.fullmatch(r"\d{4}-\d\d-\d\d", first):
+        return HISTORY, whole
+    if run_id.startswith(("scheduled__", "backfill__", "manual__", "asset_triggered__")):
+        return DAILY, run_id
+    return None
+
+
+def link(dag_id: str, run_id: str, task: tuple[str, int] | None = None) -> str:
+    """Return the path of a run, or of a task's log, below Airflow's address.
+
+    >>> link("behavior_daily", "backfill__2025-03-01T00:00:00+00:00", ("events.stage", -1))
+    'dags/behavior_daily/runs/backfill__2025-03-01T00%3A00%3A00%2B00%3A00/tasks/events.stage'
+    """
+    path = f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+    if task is None:
+        return path
+    name, index = task
+    return f"{path}/tasks/{quote(name, safe='')}" + (f"/mapped/{index}" if index >= 0 else "")

@@ -1,0 +1,123 @@
+"""How interest flows between categories on a day, predicted and actual; and how predictions drift.
+
+Small aggregates of one partition or a few columns, computed by delta-rs: it opens only the files that the log names
+for them. An answer is kept for the version of the table that it was asked of.
+"""
+
+import functools
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from deltalake import DeltaTable, QueryBuilder
+
+from lake.table import Table
+
+ROUNDING = 1e-6  # what sums of probabilities may be off
+NO_CATEGORY, NOTHING, REST = "(no category)", "(did nothing)", "(any other)"
+
+# Both give (source, target, users); the number of users of a prediction is expected, so it is a sum of probabilities.
+PREDICTED = """
+select source, target, sum(users) as users from (
+    select coalesce(current_category, '{none}') as source, unnest(category_ids) as target,
+           unnest(category_probabilities) as users
+    from predictions where dt = date '{day}'
+) group by 1, 2
+"""
+# What the ten most likely categories leave over.
+REMAINDER = """
+select coalesce(current_category, '{none}') as source, '{rest}' as target,
+       sum(1 - coalesce(array_sum(category_probabilities), 0)) as users
+from predictions where dt = date '{day}' group by 1
+"""
+ACTUAL = """
+select coalesce(dominant_category, '{none}') as source,
+       case when next_events = 0 then '{nothing}' else coalesce(next_category, '{none}') end as target,
+       cast(count(*) as double) as users
+from examples where dt = date '{day}' group by 1, 2
+"""
+DRIFT = """
+select dt, count(*) as users, avg(migration_probability) as migration, avg(purchase_probability) as purchase,
+       avg(churn_probability) as churn
+from predictions group by dt order by dt
+"""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Users whose interest goes from one category to another (or stays); an expected number is a fraction."""
+
+    source: str
+    target: str
+    users: float
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A category that gains or loses users: how many have it as their main interest, and how many will."""
+
+    category: str
+    now: float
+    then: float
+
+    @property
+    def change(self) -> float:
+        return self.then - self.now
+
+
+def days_known() -> list[date]:
+    """Return the days of which a flow is known, predicted or actual, the newest first."""
+    found: set[date] = set()
+    for name in ("predictions", "examples"):
+        table = Table.find(name)
+        found |= set(table.rows_by("dt")) if table else set()
+    return sorted(found, reverse=True)
+
+
+def predicted(day: date) -> list[Flow]:
+    """Return the flows that the published predictions of a day expect, the greatest first; none without them."""
+    table = Table.find("predictions")
+    if table is None:
+        return []
+    rest = [flow for flow in _flows(table.path, table.version, day, REMAINDER) if flow.users > ROUNDING]
+    return _flows(table.path, table.version, day, PREDICTED) + rest
+
+
+def actual(day: date) -> list[Flow]:
+    """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
+    table = Table.find("examples")
+    return _flows(table.path, table.version, day, ACTUAL) if table else []
+
+
+def movers(flows: list[Flow]) -> list[Mover]:
+    """Return the categories by how many users they gain or lose, the greatest change first."""
+    now: dict[str, float] = defaultdict(float)
+    then: dict[str, float] = defaultdict(float)
+    for flow in flows:
+        now[flow.source] += flow.users
+        then[flow.target] += flow.users
+    told = (set(now) | set(then)) - {NO_CATEGORY, NOTHING, REST}
+    found = [Mover(category, now[category], then[category]) for category in sorted(told)]
+    return sorted(found, key=lambda mover: -abs(mover.change))
+
+
+def drift() -> list[dict[str, Any]]:
+    """Return for each day of predictions: dt, users, and the mean probabilities of migration, purchase and churn."""
+    table = Table.find("predictions")
+    return list(_query(table.path, table.version, DRIFT)) if table else []
+
+
+def _flows(path: str, version: int, day: date, sql: str) -> list[Flow]:
+    # Only a date and our own constants go into the text: nothing that anybody has typed.
+    text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST)
+    flows = [Flow(**row) for row in _query(path, version, text)]
+    return sorted(flows, key=lambda flow: (-flow.users, flow.source, flow.target))
+
+
+@functools.lru_cache(maxsize=256)
+def _query(path: str, version: int, sql: str) -> tuple[dict[str, Any], ...]:
+    name = path.rsplit("/", 1)[1]
+    answer = QueryBuilder().register(name, DeltaTable(path, version=version)).execute(sql).read_all()
+    columns = {column: answer[column].to_pylist() for column in answer.column_names}
+    return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))

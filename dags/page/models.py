@@ -1,0 +1,63 @@
+"""What models were found to be worth, week by week, and which one is champion."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from dags.evaluation import COLUMNS, Evaluation
+from lake import storage
+from lake.settings import settings
+from lake.staging import model_folder
+
+# Enough weeks for a year; older evaluations stay in MLflow.
+NEWEST = 60
+# The number that the gate decides by.
+METRIC = COLUMNS[0]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One evaluation: the day as of which the model was trained, and each method's value of METRIC."""
+
+    day: date
+    evaluation: Evaluation
+    values: dict[str, float]
+
+    @property
+    def promoted(self) -> bool:
+        return bool((self.evaluation.decision or {}).get("promote"))
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that predicts, and the dates from which on it was champion."""
+
+    version: int
+    since: tuple[str, ...]
+    run_id: str
+
+
+def judged() -> list[Judged]:
+    """Return the newest evaluations, the oldest first."""
+    fs, root = storage.filesystem(storage.join(settings().lake, "_models"))
+    plans = fs.glob(f"{root}/*/plan.json") if fs.exists(root) else []
+    found = []
+    for path in plans:
+        evaluation = Evaluation(path.rsplit("/", 2)[1])
+        plan = storage.read_json(storage.join(model_folder(evaluation.slug), "plan.json"))
+        if plan and evaluation.decision is not None:
+            values = {method: row[0] for method, row in evaluation.rows() if row[0] is not None}
+            found.append(Judged(date.fromisoformat(plan["as_of"]), evaluation, values))
+    return sorted(found, key=lambda one: one.day)[-NEWEST:]
+
+
+def champion() -> Champion | None:
+    """Ask the registry who is champion; None when nobody is yet."""
+    # MLflow takes seconds to import, once in the life of a web server.
+    from model import registry
+
+    version = registry.champion()
+    if version is None:
+        return None
+    tags = registry.describe(version)
+    since = sorted(key.removeprefix(registry.SINCE) for key in tags if key.startswith(registry.SINCE))
+    return Champion(version, tuple(since), tags.get("run_id", ""))

@@ -1,0 +1,373 @@
+"""The state of the lake in words: what is wrong now, what readers see meanwhile, and what is safe to do.
+
+For somebody who was woken at night: the worst first, one entry for one cause, each with the section of
+docs/runbook.md that says more.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from dags.page.airflow_state import DAILY, HISTORY, PREDICT, AirflowState, FailedRun, airflow_run
+from dags.page.state import EACH_DAY, NOT_LANDED, SHOWN, Cell, Lake
+from lake.settings import settings
+
+# Longer ago than any stage or audit takes: who has gone on by then will not.
+STOPPED_AFTER = timedelta(hours=6)
+
+SECTION_OF_TASK = (
+    ("wait_for_landing", "landing-missing"),
+    ("wait_for", "table-missing"),
+    ("audit", "audit-failed"),
+    ("publish", "publish-refused"),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a person goes on: a run or task in Airflow, data docs, or a section of the runbook.
+
+    Attributes:
+        kind: `run`, `docs` or `runbook`: what `target` is.
+        target: (DAG, run id, task or None) of a run; the address of data docs; the name of a section.
+    """
+
+    kind: str
+    words: str
+    target: tuple[str, str, tuple[str, int] | None] | str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        what: what happened, to which days.
+        why: what the audit or Airflow said, a line each.
+        readers: what readers see meanwhile.
+        safe: what may be done without harm.
+    """
+
+    what: str
+    why: tuple[str, ...]
+    readers: str
+    safe: str
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How far a table has come.
+
+    Attributes:
+        day: its newest published day; None when it has none.
+        published: when that was published.
+        days_late: days behind what is expected by now; None where nothing is expected.
+    """
+
+    table: str
+    day: date | None
+    published: datetime | None
+    days_late: int | None
+
+
+def expected_day(now: datetime, scheduled: bool) -> date | None:
+    """Return the newest day whose tables should be published by now; None when nothing runs by itself.
+
+    >>> from datetime import UTC
+    >>> str(expected_day(datetime(2025, 3, 2, 7, tzinfo=UTC), scheduled=True))
+    '2025-03-01'
+    >>> str(expected_day(datetime(2025, 3, 2, 5, tzinfo=UTC), scheduled=True))
+    '2025-02-28'
+    """
+    if not scheduled:
+        return None
+    return (now - timedelta(hours=settings().expected_hours)).date() - timedelta(days=1)
+
+
+def freshness(lake: Lake) -> list[Freshness]:
+    """Return one entry for each table that belongs to every day."""
+    found = []
+    for table in SHOWN:
+        if table == "examples":  # made weekly, and only when the horizon is over
+            continue
+        newest = max(lake.current[table], default=None)
+        # A table that nobody has ever made is not late: there may be no model yet.
+        late = max(0, (lake.expected - newest).days) if lake.expected and newest else None
+        found.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
+    return found
+
+
+def readers_see(lake: Lake) -> str:
+    """Say in one sentence up to when the tables reach."""
+    parts = []
+    for fresh in freshness(lake):
+        if fresh.day and fresh.table in ("events", "sessions", "interests", "predictions"):
+            version = lake.current[fresh.table][fresh.day].counts.get("model_version")
+            by = f" by version {version} of the model" if version else ""
+            parts.append(f"{fresh.table} up to {fresh.day}{by}")
+    if not parts:
+        return "Readers see nothing yet: no table has been published."
+    return f"Readers see {', '.join(parts)}: whole, audited days only."
+
+
+def problems(lake: Lake, airflow: AirflowState) -> list[Problem]:
+    """Return what is wrong, the worst first; nothing when all is well."""
+    cells = [cell for days in lake.cells.values() for cell in days.values()]
+    found = _failed(cells)
+    found += _unfinished(cells, lake, airflow)
+    found += _failed_runs(lake, airflow)
+    found += _not_landed(cells)
+    found += _not_loaded(cells, lake, airflow)
+    if lake.late:
+        found.append(_late(lake))
+    return found
+
+
+def notes(lake: Lake, airflow: AirflowState) -> list[str]:
+    """Return what is not wrong and good to know."""
+    found = []
+    if not airflow.scheduled:
+        found.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
+    if airflow.busy:
+        found.append(f"{_count(len(airflow.busy), 'run')} at work or queued.")
+    waiting = sorted(_waiting(lake))
+    if waiting and not airflow.scheduled:
+        found.append(f"Landed and not loaded yet: {_days(waiting)}. Backfill behavior_daily when you want them.")
+    if lake.landed is None:
+        found.append("The landing cannot be read from here: which days have landed is not known.")
+    return found
+
+
+def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
+    """Return the cells that are not simply published, those of one run, table and state together, the newest first."""
+    found: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
+    for table, days in lake.cells.items():
+        for cell in days.values():
+            if cell.state != "published":
+                found[(table, cell.state, cell.run_id, *cell.said)].append(cell)
+    groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in found.values()]
+    return sorted(groups, key=lambda cells: (-cells[0].day.toordinal(), SHOWN.index(cells[0].table)))[:limit]
+
+
+# ---- one function for each kind of problem ----
+
+
+def _failed(cells: list[Cell]) -> list[Problem]:
+    found = []
+    for run_id, broken in _by_run(cells, "failed"):
+        tables, days = _tables(broken), sorted({cell.day for cell in broken})
+        found.append(
+            Problem(
+                what=f"{tables} of {_days(days)} failed the audit",
+                why=tuple(dict.fromkeys(said for cell in broken for said in cell.said)),
+                readers=_seen(broken),
+                safe=_repair(broken),
+                links=(*_run_link(run_id), *_docs_links(broken), Link("runbook", "audit-failed", "audit-failed")),
+            )
+        )
+    return found
+
+
+def _repair(broken: list[Cell]) -> str:
+    first = broken[0]
+    stage = f"{'events' if first.table == 'quarantine' else first.table}.stage"
+    if first.table in EACH_DAY:
+        return (
+            f"Look at the data docs. Have the landing repaired, then clear {stage} of that run with downstream. "
+            "Not safe: raising a limit to get through."
+        )
+    return f"Look at the data docs, mend the cause, then clear {stage} of that run with downstream."
+
+
+def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
+    found = []
+    for run_id, left in _by_run(cells, "unfinished"):
+        run = airflow_run(run_id)
+        began = max(
+            datetime.fromisoformat(s.staged.started)
+            for table in {cell.table for cell in left}
+            for s in lake.stagings[table]
+            if s.staged.run_id == run_id
+        )
+        # Without Airflow nobody can say whether a process lives: believe it for a while.
+        if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
+            continue
+        audit = left[0].said == ("staged and not audited",)
+        group = "events" if left[0].table == "quarantine" else left[0].table
+        task = f"{group}.{'audit' if audit else 'publish'}"
+        what = left[0].said[0] + ", and the run is not at work"
+        found.append(
+            Problem(
+                what=f"{_tables(left)} of {_days(sorted({cell.day for cell in left}))}: {what}",
+                why=(),
+                readers=_seen(left),
+                safe=f"Clear {task} of that run with downstream. Publishing twice changes nothing.",
+                links=(*_run_link(run_id), Link("runbook", "publish-refused", "publish-refused")),
+            )
+        )
+    return found
+
+
+def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
+    told = {
+        airflow_run(cell.run_id) for days in lake.cells.values() for cell in days.values() if cell.state == "failed"
+    }
+    return [
+        _failed_run(run)
+        for run in sorted(airflow.failed, key=lambda run: run.ended, reverse=True)
+        if (run.dag_id, run.run_id) not in told and not _mended(run, lake)
+    ]
+
+
+def _mended(run: FailedRun, lake: Lake) -> bool:
+    """Tell whether another run has published the day since."""
+    tables = {DAILY: (*EACH_DAY, "interests"), PREDICT: ("predictions",)}.get(run.dag_id, ())
+    publishes = [lake.current[table].get(run.day) for table in tables] if run.day else []
+    return bool(publishes) and all(commit and commit.published > run.ended for commit in publishes)
+
+
+def _failed_run(run: FailedRun) -> Problem:
+    section = next((code for task, _ in run.tasks for part, code in SECTION_OF_TASK if part in task), "")
+    links = [Link("run", f"log of {task}", (run.dag_id, run.run_id, (task, index))) for task, index in run.tasks[:3]]
+    links.append(Link("run", "the run", (run.dag_id, run.run_id, None)))
+    links.append(Link("runbook", section or "where to begin", section))
+    day = f" of {run.day}" if run.day else ""
+    # A person can end a run while none of its tasks has failed.
+    tasks = f" in {', '.join(task for task, _ in run.tasks)}" if run.tasks else ""
+    return Problem(
+        what=f"{run.dag_id}{day} failed{tasks}",
+        why=(),
+        readers="What was published before: a task that fails publishes nothing.",
+        safe="Read the end of the task's log: its last line names a section of the runbook. Then clear the task "
+        "with downstream.",
+        links=tuple(links),
+    )
+
+
+def _not_landed(cells: list[Cell]) -> list[Problem]:
+    days = [cell.day for cell in cells if cell.table == "events" and cell.said == (NOT_LANDED,)]
+    if not days:
+        return []
+    return [
+        Problem(
+            what=f"not landed: {_days(days)}",
+            why=(),
+            readers="No rows of such a day; other days are not touched.",
+            safe="Ask the shop for the files; once they land, the waiting run goes on by itself, or clear "
+            "wait_for_landing with downstream. If there was nothing that day, make an empty folder for it.",
+            links=(Link("runbook", "landing-missing", "landing-missing"),),
+        )
+    ]
+
+
+def _waiting(lake: Lake) -> set[date]:
+    """Return landed days, newer than all that was loaded, that no run has touched."""
+    events = lake.cells["events"]
+    touched = [day for day, cell in events.items() if cell.state != "missing"]
+    return {day for day, cell in events.items() if cell.state == "missing" and day > max(touched)} & (
+        lake.landed or frozenset()
+    )
+
+
+def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
+    if any(dag_id == HISTORY for dag_id, _ in airflow.busy):
+        return []  # it publishes whole ranges; what it leaves out is told when it has ended
+    # Newer days wait for a person where no schedule runs, and others are being worked on: nothing is wrong with these.
+    apart = {day for (dag_id, _), day in airflow.busy.items() if dag_id in (DAILY, PREDICT)}
+    if not airflow.scheduled:
+        apart |= _waiting(lake)
+    loaded = set(lake.current["events"])
+    found = []
+    for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
+        days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
+        days = {day for day in days if lake.expected is None or day <= lake.expected}
+        if group != "events":
+            days &= loaded  # a day that lacks its input lacks nothing else
+        if days:
+            found.append(
+                Problem(
+                    what=f"{group} of {_days(days)} {_are(days)} missing: the input is there, and no run made them",
+                    why=(),
+                    readers=f"No rows of {group} on such a day; other days are not touched.",
+                    safe=f"Run {dag_id} for the day (Airflow's backfill), or clear its run. Days may run in any order.",
+                    links=(Link("runbook", "a daily run waits", "a-daily-run-waits-and-waits"),),
+                )
+            )
+    return found
+
+
+def _late(lake: Lake) -> Problem:
+    return Problem(
+        what=f"sessions of {_days([late.day for late in lake.late])} lack events that landed too late",
+        why=(),
+        readers="These events in `events`; the sessions of those days as they were before.",
+        safe="Run behavior_history over the landing days that brought them. It can wait until the morning.",
+        links=(Link("runbook", "late-data", "late-data"),),
+    )
+
+
+# ---- words ----
+
+
+def _by_run(cells: list[Cell], state: str) -> list[tuple[str, list[Cell]]]:
+    """Return the cells in a state by run, the run with the newest day first."""
+    found: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.state == state:
+            found[cell.run_id].append(cell)
+    return sorted(found.items(), key=lambda entry: max(cell.day for cell in entry[1]), reverse=True)
+
+
+def _run_link(run_id: str) -> tuple[Link, ...]:
+    run = airflow_run(run_id)
+    return (Link("run", "the run", (*run, None)),) if run else ()
+
+
+def _docs_links(cells: list[Cell]) -> tuple[Link, ...]:
+    docs = {cell.table: cell.docs for cell in cells if cell.docs}
+    return tuple(Link("docs", f"data docs: {table}", address) for table, address in docs.items())
+
+
+def _seen(cells: list[Cell]) -> str:
+    """Say what readers see of tables and days whose newest rows they do not see."""
+    old = [cell.day for cell in cells if cell.rows is not None]
+    none = sorted({cell.day for cell in cells if cell.rows is None})
+    parts = [f"what was published before of {_days(sorted(set(old)))}"] if old else []
+    if none:
+        parts.append(f"no rows of {_tables([cell for cell in cells if cell.rows is None])} of {_days(none)}")
+    return " and ".join(parts).capitalize() + "; other days are not touched."
+
+
+def _tables(cells: list[Cell]) -> str:
+    return " and ".join(dict.fromkeys(cell.table for cell in cells))
+
+
+def _are(things: Collection[date]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def _days(days: Iterable[date]) -> str:
+    """Name days, those in a row as a range, and of many the first three.
+
+    >>> _days(date(2025, 1, n) for n in (1, 2, 3, 5))
+    '2025-01-01 to 2025-01-03 and 2025-01-05'
+    >>> _days(date(2025, 1, n) for n in (1, 3, 5, 7, 9))
+    '2025-01-01, 2025-01-03, 2025-01-05 and 2 days more'
+    """
+    ranges: list[list[date]] = []
+    for day in sorted(set(days)):
+        if ranges and day - ranges[-1][-1] == timedelta(days=1):
+            ranges[-1].append(day)
+        else:
+            ranges.append([day])
+    words = [str(some[0]) if len(some) == 1 else f"{some[0]} to {some[-1]}" for some in ranges]
+    more = sum(map(len, ranges[3:]))
+    if more:
+        words = [*words[:3], f"{_count(more, 'day')} more"]
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]

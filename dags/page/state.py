@@ -1,0 +1,337 @@
+"""What the lake says of each table and day: from manifests, verdicts, commits and the names of landing folders alone.
+
+No data file is opened here, so that a year of days is told in well under a second. What cannot change is kept between
+two looks: a manifest until its file changes, the commits of a table until its version does.
+"""
+
+import functools
+import json
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from lake import landing, storage
+from lake.landing import days_between
+from lake.settings import settings
+from lake.staging import Staged, Verdict, parse_staged
+from lake.table import Table
+
+# In the order in which a day goes through them.
+SHOWN = ("quarantine", "events", "sessions", "interests", "predictions", "examples")
+# Tables of which every landed day has a partition, also when it is empty.
+EACH_DAY = ("quarantine", "events", "sessions")
+# The worst first, as people should look at them.
+STATES = ("failed", "unfinished", "missing", "warned", "published")
+NOT_LANDED = "has not landed"
+# A calendar shows as many whole weeks: a year and the week in which it ends.
+WEEKS = 53
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What a run staged for a table, and what the audit said of this very staging; None when it said nothing yet."""
+
+    staged: Staged
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One publish of a table.
+
+    Attributes:
+        days: the partitions that it replaced.
+        counts: what the stage step counted.
+        began: when the staging began, in ISO 8601: a newer staging has a greater one.
+    """
+
+    run_id: str
+    stage_id: str
+    days: frozenset[date]
+    counts: dict[str, Any]
+    verdict: str
+    docs: str
+    began: str
+    published: datetime
+    one_day: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table on one day.
+
+    Attributes:
+        state: one of STATES.
+        rows: what readers see; None when nothing is published.
+        published: when that was published.
+        restated: how often the day was published again after the first time.
+        run_id: the newest run that touched the day; empty when none has.
+        docs: address of the data docs of that run.
+        said: the expectations that broke, or what is missing.
+    """
+
+    table: str
+    day: date
+    state: str
+    rows: int | None = None
+    published: datetime | None = None
+    restated: int = 0
+    run_id: str = ""
+    docs: str = ""
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Late:
+    """A day whose sessions lack events that landed later than MEANDER_LATE_DAYS allows.
+
+    Attributes:
+        day: the day of the sessions.
+        landed: the first and last landing day of the run that found the events.
+    """
+
+    day: date
+    landed: tuple[date, date]
+    run_id: str
+    noticed: datetime
+
+
+@dataclass
+class Lake:
+    """One look at the lake.
+
+    Args:
+        now: the time of the look, UTC.
+        expected: the newest day that should be published by now; None where no schedule runs.
+    """
+
+    now: datetime
+    expected: date | None = None
+    tables: dict[str, Table | None] = field(init=False)
+    commits: dict[str, list[Commit]] = field(init=False)
+    stagings: dict[str, list[Staging]] = field(init=False)
+    landed: frozenset[date] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stagings = read_stagings()
+        with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
+            self.tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
+        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for some in self.stagings.values() for s in some}
+        self.commits = {
+            name: [_commit(name, entry, owns) for entry in _history(table.path, table.version)] if table else []
+            for name, table in self.tables.items()
+        }
+        try:
+            # The web server need not see the landing; the page then tells gaps of `events` alone.
+            self.landed = frozenset(landing.days()) or None
+        except OSError:
+            self.landed = None
+
+    @cached_property
+    def cells(self) -> dict[str, dict[date, Cell]]:
+        """Every day of every table of which there is something to say, by table and day."""
+        return {
+            table: {day: self._cell(table, day) for day in sorted(self._touched(table) | self._due(table))}
+            for table in SHOWN
+        }
+
+    @cached_property
+    def last(self) -> date | None:
+        """The newest day of which there is something to say."""
+        return max((max(days) for days in self.cells.values() if days), default=None)
+
+    @cached_property
+    def late(self) -> list[Late]:
+        """Days whose sessions wait for a restatement, oldest first."""
+        found: dict[date, Late] = {}
+        restated: set[date] = set()
+        for commit in self.commits["sessions"]:  # newest first: what a newer one replaced no longer waits
+            for text in commit.counts.get("postponed", []):
+                day = date.fromisoformat(text)
+                if day not in restated and day not in commit.days:
+                    first, last = self._span("sessions", commit)
+                    found[day] = Late(day, (first, last), commit.run_id, commit.published)
+            restated |= commit.days
+        return [found[day] for day in sorted(found)]
+
+    def weeks(self, until: date) -> list[list[date]]:
+        """Return WEEKS weeks, Monday first, of which the last one holds `until`."""
+        monday = until - timedelta(days=until.weekday() + 7 * (WEEKS - 1))
+        return [[monday + timedelta(days=7 * w + d) for d in range(7)] for w in range(WEEKS)]
+
+    @cached_property
+    def current(self) -> dict[str, dict[date, Commit]]:
+        """The publish whose rows readers see, by table and day."""
+        found: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
+        for name, commits in self.commits.items():
+            for commit in commits:  # newest first
+                for day in commit.days:
+                    found[name].setdefault(day, commit)
+        return found
+
+    @cached_property
+    def rows(self) -> dict[str, dict[date, int]]:
+        """The rows that readers see, by table and by the partition that a run owns."""
+        return {name: table.rows_by(table.spec.owned_by) if table else {} for name, table in self.tables.items()}
+
+    # ---- parts ----
+
+    @cached_property
+    def _times(self) -> dict[str, dict[date, int]]:
+        """How often each day was published, by table."""
+        found: dict[str, dict[date, int]] = {name: defaultdict(int) for name in SHOWN}
+        for name, commits in self.commits.items():
+            for commit in commits:
+                for day in commit.days:
+                    found[name][day] += 1
+        return found
+
+    @cached_property
+    def _newest(self) -> dict[str, dict[date, Staging]]:
+        """The newest staging of each day, by table."""
+        found: dict[str, dict[date, Staging]] = {name: {} for name in SHOWN}
+        for name, stagings in self.stagings.items():
+            for staging in stagings:  # oldest first
+                found[name] |= dict.fromkeys(staging.staged.owns, staging)
+        return found
+
+    @cached_property
+    def _stage_ids(self) -> set[str]:
+        return {commit.stage_id for commits in self.commits.values() for commit in commits}
+
+    def _touched(self, table: str) -> set[date]:
+        return set(self._newest[table]) | set(self.current[table]) | set(self.rows[table])
+
+    def _due(self, table: str) -> set[date]:
+        """Return the days on which a table should have a partition."""
+        if table in EACH_DAY:
+            known = self._touched("events")
+            if not known:
+                return set()
+            last = max(known)
+            if self.expected:
+                # A newer day may have begun to land; it is not due before its time.
+                last = max(last, self.expected)
+            elif self.landed:
+                # A folder with a date in the future is a slip of somebody's pen.
+                last = max([last, *(day for day in self.landed if day <= self.now.date())])
+            return set(days_between(min(known), last))
+        if table == "interests":
+            # History may ask for them on some days only; the run of a single day always goes on to them.
+            return {day for day, commit in self.current["events"].items() if commit.one_day}
+        if table == "predictions":
+            first = min(self._touched(table), default=None)
+            due = {day for day, commit in self.current["interests"].items() if commit.one_day}
+            return {day for day in due if first and day >= first}
+        return set()
+
+    def _cell(self, table: str, day: date) -> Cell:
+        commit, newest = self.current[table].get(day), self._newest[table].get(day)
+        seen = {
+            "rows": self.rows[table].get(day, 0) if commit or day in self.rows[table] else None,
+            "published": commit.published if commit else None,
+            "restated": max(0, self._times[table][day] - 1),
+        }
+        # A staging that is older than what readers see has been overtaken, whatever became of it.
+        pending = newest and newest.staged.stage_id not in self._stage_ids
+        if newest and pending and (commit is None or newest.staged.started > commit.began):
+            verdict = newest.verdict
+            if verdict is None:
+                state, said = "unfinished", ("staged and not audited",)
+            elif verdict.verdict == "failed":
+                state, said = "failed", tuple(verdict.failed)
+            else:
+                state, said = "unfinished", ("audited and not published",)
+            docs = verdict.docs if verdict else ""
+            return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, said=said, **seen)
+        if commit:
+            said = tuple(newest.verdict.failed) if newest and newest.verdict and not pending else ()
+            state = "warned" if commit.verdict == "warned" else "published"
+            return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, said=said, **seen)
+        if seen["rows"] is not None:
+            return Cell(table, day, "published", **seen)
+        return Cell(table, day, "missing", said=(self._why_missing(table, day),), **seen)
+
+    def _why_missing(self, table: str, day: date) -> str:
+        if table not in EACH_DAY:
+            return "no run has made it"
+        if self.landed is None:
+            return "no run has loaded it"
+        return "landed, and no run has loaded it" if day in self.landed else NOT_LANDED
+
+    def _span(self, table: str, commit: Commit) -> tuple[date, date]:
+        for staging in self.stagings[table]:
+            if staging.staged.stage_id == commit.stage_id:
+                return staging.staged.first, staging.staged.last
+        return min(commit.days), max(commit.days)
+
+
+def read_stagings() -> dict[str, list[Staging]]:
+    """Return every staging that left a manifest, by table, oldest first."""
+    fs, root = storage.filesystem(storage.join(settings().lake, "_runs"))
+    files = fs.find(root, detail=True) if fs.exists(root) else {}
+    known: dict[str, tuple[str, Staging | None]] = {}
+    unread = []
+    for path in files:
+        if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN:
+            # What the storage says of size and time, of the manifest and of the verdict beside it.
+            beside = f"{path.removesuffix('.json')}.audit.json"
+            stamp = f"{files[path]} {files.get(beside)}"
+            if path in _READ and _READ[path][0] == stamp:
+                known[path] = _READ[path]
+            else:
+                unread.append((path, beside if beside in files else None, stamp))
+    # The first look of a web server reads every file; waiting for storage takes the time, not the CPU.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        read = pool.map(lambda entry: (entry[2], _staging(fs, *entry[:2])), unread)
+        known |= dict(zip((path for path, *_ in unread), read, strict=True))
+    _READ.update(known)
+    found: dict[str, list[Staging]] = {name: [] for name in SHOWN}
+    for _, staging in known.values():
+        if staging:
+            found[staging.staged.table].append(staging)
+    for some in found.values():
+        some.sort(key=lambda staging: staging.staged.started)
+    return found
+
+
+# What was read of each manifest, and the stamp that its files had then. Small: a few hundred bytes a run and table.
+_READ: dict[str, tuple[str, Staging | None]] = {}
+
+
+def _staging(fs: Any, path: str, beside: str | None) -> Staging | None:
+    try:
+        staged = parse_staged(json.loads(fs.cat_file(path)))
+        said = json.loads(fs.cat_file(beside)) if beside else None
+    except FileNotFoundError:  # removed since it was listed
+        return None
+    # A verdict on an earlier staging of the same run says nothing of this one.
+    return Staging(staged, Verdict(**said) if said and said["stage_id"] == staged.stage_id else None)
+
+
+@functools.lru_cache(maxsize=64)
+def _history(path: str, version: int) -> list[dict[str, Any]]:
+    """Return what each publish up to a version said of itself, newest first."""
+    name = path.rsplit("/", 1)[1]
+    return Table(name, version).commits()
+
+
+def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:
+    first, last = date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"])
+    refused = {date.fromisoformat(day) for day in json.loads(entry["refused"])}
+    # A run that staged again has overwritten the manifest of this commit; the days it was asked for are still known.
+    days = owns.get((table, entry["stage_id"])) or days_between(first, last)
+    return Commit(
+        run_id=entry["run_id"],
+        stage_id=entry["stage_id"],
+        days=frozenset(days) - refused,
+        counts=json.loads(entry["counts"]),
+        verdict=entry["verdict"],
+        docs=entry["docs"],
+        began=entry["started"],
+        published=datetime.fromisoformat(entry["published"]),
+        one_day=first == last,
+    )

@@ -1,0 +1,54 @@
+// Fetches the parts that the page does not need at once, and does what a frame inside Airflow cannot do by itself.
+"use strict";
+
+// Airflow's own choice of light or dark, which may differ from that of the system.
+function followTheme() {
+  if (window.parent === window) return;
+  const airflow = window.parent.document.documentElement;
+  const apply = () => {
+    document.documentElement.style.colorScheme = window.parent.getComputedStyle(airflow).colorScheme;
+  };
+  apply();
+  new MutationObserver(apply).observe(airflow, { attributes: true });
+}
+
+async function fetchInto(place, address, part) {
+  try {
+    const answer = await fetch(address, { credentials: "same-origin" });
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    const text = await answer.text();
+    // Everything in it was escaped by the server, and the content policy lets no script in it run.
+    const found = part ? new DOMParser().parseFromString(text, "text/html").querySelector(part).outerHTML : text;
+    place.innerHTML = found;
+  } catch (error) {
+    place.textContent = `This part could not be loaded (${error.message}). Reload the page, or look into the log of Airflow's API server.`;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const panel = document.getElementById("day");
+  if (link.dataset.day !== undefined && panel) {
+    event.preventDefault();
+    // The panel stands below the calendar, and its links are relative to the page of the day.
+    fetchInto(panel, link.href, "[data-fragment]").then(() => {
+      for (const inner of panel.querySelectorAll("a")) inner.href = new URL(inner.getAttribute("href"), link.href);
+      panel.scrollIntoView({ block: "nearest" });
+    });
+  } else if (link.target === "_top" && window.top !== window) {
+    // Airflow's frame lets no link inside it change the window; a link of the window itself may.
+    event.preventDefault();
+    const outer = window.top.document.createElement("a");
+    outer.href = link.href;
+    outer.click();
+  }
+});
+
+document.addEventListener("change", (event) => {
+  const address = event.target.dataset.choose;
+  if (address) fetchInto(event.target.closest("[data-part]"), address + encodeURIComponent(event.target.value));
+});
+
+followTheme();
+for (const place of document.querySelectorAll("[data-part]")) fetchInto(place, place.dataset.part);

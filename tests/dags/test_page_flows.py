@@ -1,0 +1,121 @@
+"""The numbers behind the flow of interest, the movers, the drift, and how they are drawn."""
+
+from datetime import date
+
+import pytest
+
+from dags.page import drawing, flows
+from dags.page.flows import NO_CATEGORY, NOTHING, REST, Flow, Mover
+from tests.dags.page_lake import prediction, put, put_predictions
+
+MAR_1, MAR_2 = date(2025, 3, 1), date(2025, 3, 2)
+
+
+def as_dict(found: list[Flow]) -> dict[tuple[str, str], float]:
+    return {(flow.source, flow.target): pytest.approx(flow.users) for flow in found}
+
+
+def test_without_predictions_and_examples_there_is_no_flow(lake):
+    assert (flows.days_known(), flows.predicted(MAR_1), flows.actual(MAR_1), flows.drift()) == ([], [], [], [])
+
+
+def test_a_predicted_flow_is_the_sum_of_probabilities(lake):
+    put_predictions(
+        MAR_1,
+        [
+            prediction("ann", "shoes", {"shoes": 0.75, "hats": 0.25}),
+            prediction("bob", "shoes", {"hats": 0.5, "shoes": 0.5}),
+            # A user without a category, whose ten categories leave most of the probability over.
+            prediction("cem", None, {"hats": 0.25}),
+        ],
+    )
+    put_predictions(MAR_2, [prediction("ann", "hats", {"hats": 1.0})])
+    assert as_dict(flows.predicted(MAR_1)) == {
+        ("shoes", "shoes"): 1.25,
+        ("shoes", "hats"): 0.75,
+        (NO_CATEGORY, "hats"): 0.25,
+        (NO_CATEGORY, REST): 0.75,
+    }
+    assert flows.days_known() == [MAR_2, MAR_1]
+
+
+def test_the_actual_flow_counts_what_each_user_did(lake):
+    rows = [
+        {"user_id": "ann", "dominant_category": "shoes", "next_category": "hats", "next_events": 3},
+        {"user_id": "bob", "dominant_category": "shoes", "next_category": "hats", "next_events": 1},
+        {"user_id": "cem", "dominant_category": "shoes", "next_category": None, "next_events": 0},
+        {"user_id": "dan", "dominant_category": None, "next_category": None, "next_events": 2},
+    ]
+    put("examples", MAR_1, [{**row, "dt": MAR_1} for row in rows])
+    assert as_dict(flows.actual(MAR_1)) == {
+        ("shoes", "hats"): 2,
+        ("shoes", NOTHING): 1,
+        (NO_CATEGORY, NO_CATEGORY): 1,
+    }
+    assert flows.actual(MAR_2) == []
+
+
+def test_scoring_a_day_again_changes_its_flow(lake):
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"shoes": 1.0})])
+    assert as_dict(flows.predicted(MAR_1)) == {("shoes", "shoes"): 1.0}
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})], basis=2)
+    assert as_dict(flows.predicted(MAR_1)) == {("shoes", "hats"): 1.0}
+
+
+def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only():
+    found = flows.movers(
+        [
+            Flow("shoes", "hats", 5),
+            Flow("shoes", "shoes", 2),
+            Flow("hats", "belts", 1),
+            Flow("hats", REST, 1),
+            Flow(NO_CATEGORY, "belts", 1),
+        ]
+    )
+    assert found == [Mover("shoes", 7, 2), Mover("hats", 2, 5), Mover("belts", 0, 2)]
+    assert [mover.change for mover in found] == [-5, 3, 2]
+
+
+def test_drift_is_the_mean_of_each_day(lake):
+    put_predictions(MAR_1, [prediction("ann", "shoes", {}), {**prediction("bob", None, {}), "churn_probability": 0.3}])
+    put_predictions(MAR_2, [prediction("ann", "shoes", {})])
+    assert [(row["dt"], row["users"], row["migration"]) for row in flows.drift()] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
+    assert [row["churn"] for row in flows.drift()] == pytest.approx([0.2, 0.1])
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_a_name_in_a_chart_is_text():
+    charts = (
+        drawing.sankey([Flow(SCRIPT, SCRIPT, 1)], [SCRIPT], "now", "next"),
+        drawing.stacked([MAR_1], {SCRIPT: {MAR_1: 1}}),
+        drawing.lines([MAR_1, MAR_2], {SCRIPT: {MAR_1: 1}}),
+        drawing.legend({SCRIPT: SCRIPT}),
+    )
+    for chart in charts:
+        assert "<script" not in chart
+        assert "&lt;script&gt;" in chart
+
+
+def test_small_categories_are_drawn_as_one():
+    found = [Flow(f"c{n}", f"c{n}", 100 - n) for n in range(20)]
+    chart = drawing.sankey(found, drawing.greatest(found, most=3), "now", "next")
+    assert chart.count("<rect") == 8, "three categories and the rest, on either side"
+    rest = sum(100 - n for n in range(3, 20))
+    assert chart.count(f'{REST} <tspan class="n">{rest:,}</tspan>') == 2
+
+
+def test_ribbons_fill_their_categories_exactly():
+    chart = drawing.sankey([Flow("a", "a", 1), Flow("a", "b", 3)], ["a", "b"], "now", "next", height=110)
+    # 4 users share 100 of 110 pixels, the rest is the gap on the right: 25 for each.
+    assert 'height="100.0"' in chart
+    assert 'height="25.0"' in chart
+    assert 'height="75.0"' in chart
+
+
+def test_bars_stand_on_top_of_each_other():
+    chart = drawing.stacked([MAR_1], {"events": {MAR_1: 6}, "quarantined": {MAR_1: 2}}, height=100)
+    # 8 of 8: events from the ground (100) to 25, quarantined from there to the top.
+    assert 'c0" d="M0.0 100.0V25.0' in chart
+    assert 'c1" d="M0.0 25.0V0.0' in chart

@@ -1,0 +1,222 @@
+"""What the page tells somebody who was woken: what is wrong, what readers see, what is safe."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from dags.page.airflow_state import AirflowState, FailedRun
+from dags.page.problems import freshness, notes, problems, readers_see, worth_a_look
+from dags.page.state import Lake
+from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
+from tests.test_project import RUNBOOK
+
+MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
+SCHEDULED = AirflowState(scheduled=True)
+
+
+@pytest.fixture
+def landed(lake):
+    def land(*days: date) -> None:
+        for day in days:
+            (lake / "landing" / f"dt={day}").mkdir(parents=True)
+
+    return land
+
+
+def look(expected: date | None = None) -> Lake:
+    return Lake(datetime.now(UTC), expected)
+
+
+def only(airflow: AirflowState = SCHEDULED, expected: date | None = None):
+    found = problems(look(expected), airflow)
+    assert len(found) == 1, [problem.what for problem in found]
+    assert_the_runbook_has(found[0])
+    return found[0]
+
+
+def assert_the_runbook_has(problem):
+    from dags.page.views import anchor
+
+    headings = {anchor(line[3:]) for line in RUNBOOK.splitlines() if line.startswith("## ")} | {""}
+    assert {link.target for link in problem.links if link.kind == "runbook"} <= headings
+
+
+def test_nothing_is_wrong_when_every_expected_day_is_published(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_day(MAR_2)
+    assert problems(look(MAR_2), SCHEDULED) == []
+    assert readers_see(look()) == (
+        "Readers see events up to 2025-03-02, sessions up to 2025-03-02, interests up to 2025-03-02: "
+        "whole, audited days only."
+    )
+
+
+def test_a_warning_is_no_problem_and_is_worth_a_look(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1, audited="warned")
+    assert problems(look(), SCHEDULED) == []
+    assert [(c.table, c.state) for some in worth_a_look(look(), 9) for c in some] == [
+        ("quarantine", "warned"),
+        ("events", "warned"),
+    ]
+
+
+def test_a_warning_on_a_whole_range_is_one_line(lake, landed):
+    landed(MAR_1, MAR_2)
+    rows = [event(MAR_1, 1), event(MAR_2, 1)]
+    put("events", MAR_1, rows, owns=[MAR_1, MAR_2], run="manual__h--2025-03-01", audited="warned")
+    lines = [cells for cells in worth_a_look(look(), 9) if cells[0].table == "events"]
+    assert [[cell.day for cell in cells] for cells in lines] == [[MAR_2, MAR_1]]
+
+
+def test_a_failed_audit_says_what_broke_what_readers_see_and_what_to_clear(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_events(MAR_2, audited="failed")
+    problem = only()
+    assert problem.what == "quarantine and events of 2025-03-02 failed the audit"
+    assert problem.why == ("prices are prices",)
+    assert problem.readers == "No rows of quarantine and events of 2025-03-02; other days are not touched."
+    assert "clear events.stage of that run with downstream" in problem.safe
+    kinds = {link.kind: link.target for link in problem.links}
+    assert kinds["run"] == ("behavior_daily", run_of(MAR_2), None)
+    assert kinds["docs"] == "/docs/page.html"
+    assert kinds["runbook"] == "audit-failed"
+
+
+def test_a_failed_restatement_says_that_readers_keep_the_old_rows(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1)
+    put("sessions", MAR_1, [], run="manual__again", audited="failed")
+    assert only().readers == "What was published before of 2025-03-01; other days are not touched."
+
+
+def test_a_run_at_work_is_no_problem_and_one_that_stopped_is(lake, landed):
+    landed(MAR_1)
+    put_events(MAR_1, audited="", visible=False)
+    run = ("behavior_daily", run_of(MAR_1))
+    assert problems(look(), AirflowState(scheduled=True, busy={run: MAR_1})) == []
+    problem = only()
+    assert "staged and not audited, and the run is not at work" in problem.what
+    assert "Clear events.audit" in problem.safe
+
+
+def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
+    landed(MAR_1)
+    put_events(MAR_1, audited="", visible=False, run="cli-2025-03-01")
+    assert problems(look(), SCHEDULED) == []
+    later = Lake(datetime.now(UTC) + timedelta(hours=7))
+    assert len(problems(later, SCHEDULED)) == 1
+
+
+def test_days_that_did_not_land_are_told_together(lake, landed):
+    landed(MAR_1, MAR_4)
+    put_day(MAR_1)
+    put_day(MAR_4)
+    problem = only()
+    assert problem.what == "not landed: 2025-03-02 to 2025-03-03"
+    assert [link.target for link in problem.links] == ["landing-missing"]
+
+
+def test_a_landed_day_waits_for_a_person_where_no_schedule_runs(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    by_hand = AirflowState(scheduled=False)
+    assert problems(look(), by_hand) == []
+    assert any("Landed and not loaded yet: 2025-03-02" in note for note in notes(look(), by_hand))
+    assert only(SCHEDULED, MAR_2).what.startswith("events of 2025-03-02 is missing")
+
+
+def test_what_is_not_due_yet_is_no_problem(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_predictions(MAR_1, [])
+    # The night's run has brought events; interests and predictions follow within the hour.
+    put_events(MAR_2)
+    assert problems(look(MAR_1), SCHEDULED) == []
+    assert [problem.what.split()[0] for problem in problems(look(MAR_2), SCHEDULED)] == ["sessions", "interests"]
+
+
+def test_a_landed_day_that_is_being_loaded_is_no_problem(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    for busy in ({("behavior_daily", run_of(MAR_2)): MAR_2}, {("behavior_history", "manual__x"): None}):
+        assert problems(look(), AirflowState(scheduled=True, busy=busy)) == []
+
+
+def test_what_lacks_its_input_is_told_once(lake, landed):
+    landed(MAR_1, MAR_2, MAR_3)
+    put_day(MAR_1)
+    put_day(MAR_3)
+    put_predictions(MAR_1, [])
+    put_predictions(MAR_3, [])
+    assert only().what.startswith("events of 2025-03-02 is missing")
+
+
+def test_missing_predictions_name_the_dag_that_makes_them(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_day(MAR_2)
+    put_predictions(MAR_1, [])
+    problem = only()
+    assert problem.what.startswith("predictions of 2025-03-02 is missing")
+    assert "Run predict_daily" in problem.safe
+
+
+def failed(day: date, ended: datetime, task: str, dag_id: str = "behavior_daily") -> AirflowState:
+    return AirflowState(scheduled=True, failed=(FailedRun(dag_id, run_of(day), day, ended, ((task, -1),)),))
+
+
+@pytest.mark.parametrize(
+    ("task", "section"),
+    [
+        ("wait_for_landing", "landing-missing"),
+        ("events.audit", "audit-failed"),
+        ("events.publish", "publish-refused"),
+        ("events.stage", ""),  # many causes: its log names the section
+    ],
+)
+def test_a_run_that_failed_before_it_staged_anything_is_told(lake, landed, task, section):
+    landed(MAR_1)
+    put_day(MAR_1)
+    problem = only(failed(MAR_2, datetime.now(UTC), task))
+    assert problem.what == f"behavior_daily of 2025-03-02 failed in {task}"
+    assert [link.target for link in problem.links if link.kind == "runbook"] == [section]
+    assert problem.links[0].target == ("behavior_daily", run_of(MAR_2), (task, -1))
+
+
+def test_a_failed_audit_is_not_told_again_as_a_failed_run(lake, landed):
+    landed(MAR_1)
+    put_events(MAR_1, audited="failed")
+    assert "failed the audit" in only(failed(MAR_1, datetime.now(UTC), "events.audit")).what
+
+
+def test_a_failed_run_is_over_once_another_has_published_the_day(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1)
+    assert problems(look(), failed(MAR_1, datetime.now(UTC) - timedelta(hours=1), "events.stage")) == []
+    assert len(problems(look(), failed(MAR_1, datetime.now(UTC) + timedelta(hours=1), "events.stage"))) == 1
+
+
+def test_late_data_is_told_last(lake, landed):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_day(MAR_2)
+    put("sessions", MAR_2, [], run="manual__late", basis=2, counts={"postponed": [str(MAR_1)]})
+    assert only().what == "sessions of 2025-03-01 lack events that landed too late"
+
+
+def test_freshness_counts_the_days_behind_what_is_expected(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1)
+    put_predictions(MAR_1, [])
+    fresh = {f.table: (f.day, f.days_late) for f in freshness(look(MAR_3))}
+    assert fresh["events"] == fresh["predictions"] == (MAR_1, 2)
+    assert {f.days_late for f in freshness(look(MAR_1))} == {0}
+    assert {f.days_late for f in freshness(look(None))} == {None}
+
+
+def test_readers_of_an_empty_lake_see_nothing(lake):
+    assert readers_see(look()) == "Readers see nothing yet: no table has been published."
+    assert problems(look(MAR_1), SCHEDULED) == []

@@ -1,0 +1,189 @@
+"""The page as a browser gets it, without Airflow around it: what it says, where it links, and that it runs nothing."""
+
+import re
+from datetime import date
+
+import pytest
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi.testclient import TestClient
+
+from dags.evaluation import Evaluation
+from dags.page import views
+from dags.page.airflow_state import AirflowState
+from dags.plugin import app
+from lake import storage
+from tests.dags.page_lake import prediction, put, put_day, put_events, put_predictions
+from tests.lake.stagings import audit
+
+MAR_1, MAR_2, MAR_3 = (date(2025, 3, n) for n in (1, 2, 3))
+SCRIPT = "<script>alert(1)</script>"
+PATHS = (
+    "/page/",
+    "/page/days/2025-03-01",
+    "/page/run?dag=behavior_daily&run=scheduled__2025-03-02T00%3A00%3A00%2B00%3A00",
+    "/page/rows",
+    "/page/interest",
+    "/page/model",
+    "/page/runbook",
+    "/page/static/page.js",
+)
+
+
+@pytest.fixture
+def reader(lake, monkeypatch):
+    """Somebody who is logged in and may see the runs; both are tried for real in tests/e2e."""
+    for day in (MAR_1, MAR_2):
+        (lake / "landing" / f"dt={day}").mkdir(parents=True)
+    ann = SimpleAuthManagerUser(username="ann", role="viewer")
+    for dependency, stand_in in (
+        (get_user, lambda: ann),
+        (views.may_see, lambda: None),
+        (views.airflow_state, lambda: AirflowState(scheduled=False)),
+    ):
+        monkeypatch.setitem(app.dependency_overrides, dependency, stand_in)
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_who_is_not_logged_in_sees_nothing(lake, path):
+    visitor = TestClient(app, raise_server_exceptions=False)
+    assert visitor.get(path).status_code == 401
+
+
+def test_a_lake_without_a_table_says_so(reader):
+    answer = reader.get("/page/")
+    assert answer.status_code == 200
+    assert "All is well" in answer.text
+    assert "Readers see nothing yet" in answer.text
+    for part in ("rows", "interest", "model"):
+        assert 'class="quiet"' in reader.get(f"/page/{part}").text
+
+
+def test_the_page_begins_with_what_is_wrong(reader):
+    put_day(MAR_1)
+    put_events(MAR_2, audited="failed")
+    text = reader.get("/page/").text
+    assert re.search(r"<body>\s*<header class=\"bad\">\s*<h1>1 thing to look at</h1>", text)
+    assert text.index("failed the audit") < text.index("Readers see</b>") < text.index("Safe to do</b>")
+    run = "../../dags/behavior_daily/runs/scheduled__2025-03-03T00%3A00%3A00%2B00%3A00"
+    assert f'href="{run}" target="_top"' in text
+    assert 'href="../../meander/page/runbook#audit-failed"' in text
+    assert "2025-03-02 events: failed" in text
+
+
+def test_every_address_is_relative_so_that_any_base_path_will_do(reader):
+    put_day(MAR_1)
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    for path in PATHS[:-1]:
+        text = reader.get(path).text
+        assert [link for link in re.findall(r'(?:href|src|data-part)="([^"]*)"', text) if link.startswith("/")] == []
+
+
+def test_a_day_tells_what_became_of_its_rows(reader):
+    put_day(MAR_1, events=3, rejected={"missing_user": 2})
+    text = re.sub(r"\s+", " ", reader.get("/page/days/2025-03-01").text)
+    assert "Landed: 6 rows = 3 events + 1 duplicates + 0 ignored + 2 quarantined (missing_user 2)." in text
+    assert "No run has touched this day" in reader.get("/page/days/2020-01-01").text
+
+
+def test_the_tab_of_a_run_tells_what_it_staged_and_what_became_of_it(reader):
+    put_day(MAR_1, events=3)
+    text = re.sub(r"\s+", " ", reader.get(PATHS[2]).text)
+    assert '<td>events</td> <td>2025-03-01</td> <td class="n">3</td> <td>passed</td>' in text
+    assert '<span class="word published">published</span>' in text
+    other = reader.get("/page/run", params={"dag": SCRIPT, "run": "manual__none"}).text
+    assert "This run of &lt;script&gt;alert(1)&lt;/script&gt; has staged nothing" in other
+
+
+def test_rows_are_drawn_by_outcome_and_reason(reader):
+    put_day(MAR_1, events=3, rejected={"missing_user": 2})
+    text = reader.get("/page/rows").text
+    for legend in ("events <b>3</b>", "duplicates <b>1</b>", "quarantined <b>2</b>", "missing_user <b>2</b>"):
+        assert legend in text
+
+
+def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    put_predictions(MAR_2, [prediction("ann", "belts", {"hats": 1.0})])
+    assert "belts → hats: 1" in reader.get("/page/interest").text
+    chosen = reader.get("/page/interest?day=2025-03-01").text
+    assert "shoes → hats: 1" in chosen
+    assert "known once" in chosen, "what users did is not known yet"
+    assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
+
+
+@pytest.fixture
+def judged(reader):
+    """Two evaluations; nobody has been promoted, so the registry need not hold anything."""
+    for day, value in ((MAR_1, 0.4), (MAR_2, 0.5)):
+        evaluation = Evaluation.of(f"model_weekly--{day}")
+        metrics = [
+            {"method": method, "task": "next_category", "metric": "recall@5", "slice": "all", "value": score}
+            for method, score in (("model", value), (SCRIPT, 0.3))
+        ]
+        storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
+        storage.write_json(storage.join(evaluation.folder, "decision.json"), {"promote": False, "reasons": [SCRIPT]})
+        storage.write_json(storage.join(storage.join(evaluation.folder, ".."), "plan.json"), {"as_of": str(day)})
+
+
+def test_a_model_stands_beside_its_baselines_over_time(reader, judged, monkeypatch):
+    monkeypatch.setattr("dags.page.models.champion", lambda: None)
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    text = reader.get("/page/model").text
+    assert "There is no champion yet" in text
+    assert "model, 2025-03-01: 0.40" in text
+    assert "model, 2025-03-02: 0.50" in text
+    assert "unseen events, 2025-03-01: 0.07" in text
+    assert text.count("<td>refused</td>") == 2
+    assert "<script" not in text
+
+
+def test_what_comes_from_a_log_or_a_run_is_shown_as_text(reader):
+    put_day(MAR_1, rejected={SCRIPT: 1})
+    put_predictions(MAR_1, [prediction("ann", SCRIPT, {SCRIPT: 1.0})])
+    staged = put("sessions", MAR_2, [], run=SCRIPT, audited="")
+    audit(staged, "failed")
+    for path in PATHS[:-1]:
+        text = reader.get(path).text
+        assert "<script>" not in text.replace("<script src=", ""), path
+    assert "&lt;script&gt;alert(1)" in reader.get("/page/days/2025-03-02").text
+    assert "&lt;script&gt;alert(1)" in reader.get("/page/interest").text
+    policy = reader.get("/page/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_an_address_that_is_no_page_is_not_linked():
+    paths = views.Paths(2)
+    assert paths.docs("javascript:alert(1)") == ""
+    assert paths.docs("/home/lake/_docs/run/events.html") == ""
+    assert paths.docs("https://docs.example.com/run/events.html") == "https://docs.example.com/run/events.html"
+    assert paths.docs("/meander/data-docs/run/events.html") == "../../meander/data-docs/run/events.html"
+
+
+def test_the_runbook_can_be_linked_by_section(reader):
+    text = reader.get("/page/runbook").text
+    for section in ("audit-failed", "late-data", "a-daily-run-waits-and-waits", "landing-missing"):
+        assert f'<h2 id="{section}">' in text
+    assert "&lt;lake&gt;" in text
+
+
+def test_a_failure_of_ours_names_its_section_of_the_runbook(reader, monkeypatch):
+    monkeypatch.setenv("MEANDER_EXPECTED_HOURS", "<b>soon</b>")
+    answer = reader.get("/page/")
+    assert answer.status_code == 503
+    assert "docs/runbook.md#settings-invalid" in answer.text
+    assert "&lt;b&gt;soon" in answer.text
+
+
+@pytest.mark.parametrize("name", ["secret", "..%2fviews.py", "views.py"])
+def test_only_our_style_and_script_are_handed_out(reader, name):
+    assert reader.get(f"/page/static/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/?until=x", "/page/?until=0001-01-01", "/page/days/x", "/page/interest?day=2025-13-01'--"]
+)
+def test_what_is_no_date_is_refused(reader, path):
+    assert reader.get(path).status_code == 422
