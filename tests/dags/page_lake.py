@@ -29,7 +29,7 @@ def put(
 ) -> Staged:
     """Stage rows of one day, leave a verdict, and publish them unless the audit failed or nobody went on to it."""
     run = run or run_of(day)
-    staged = stage_files(table, run, rows, owns or [day], basis, audited=audited, counts=counts)
+    staged = stage_files(table, run, rows, owns or [day], basis, audited=audited, counts=counts or {})
     if visible and audited in ("passed", "warned"):
         publish(table, run)
     return staged
