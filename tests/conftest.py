@@ -24,6 +24,11 @@ hypothesis.settings.register_profile("meander", deadline=None)
 hypothesis.settings.load_profile("meander")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take minutes: left for the end, one of two processes would wait for the other."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/e2e/"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _settings_of_the_tests() -> Iterator[None]:
     """Set what a shell may not leak into the tests, before any Spark session is made."""
