@@ -152,7 +152,8 @@ class FinetuneTask:
         # Candidates are the label, what was drawn, and all that may come again; those are certain, not drawn: nothing
         # has to be corrected for them.
         true = ops.where(slot >= 0, mixture(anew, again), anew - log_inclusion(label, self.negatives, size))
-        others = ops.where(first & (label[..., None] != drawn), sampled[:, None, :], NEVER)  # (B, K, N)
+        # Index 0 is no item.
+        others = ops.where(first & (drawn > 0) & (label[..., None] != drawn), sampled[:, None, :], NEVER)  # (B, K, N)
         rest = ops.log(ops.maximum(ops.sum(out["again"], axis=1)[:, None] - again, 1e-30))
         total = ops.logsumexp(ops.concatenate([true[..., None], rest[..., None], others], axis=-1), axis=-1)
         loss = total - true

@@ -81,6 +81,11 @@ def write_lake(folder: Path) -> None:
     put("sessions", FAILED, [], run=SCRIPT, audited="failed")
 
 
+def waits(local: LocalAirflow, run_id: str) -> bool:
+    """Tell whether a run has looked for its landing, and will look again."""
+    return any(task["state"] == "up_for_reschedule" for task in local.tasks("behavior_daily", run_id))
+
+
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     folder = tmp_path_factory.mktemp("page")
@@ -95,6 +100,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
         for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
             run = {"dag_run_id": run_id, "logical_date": f"{end}T00:00:00Z"}
             local.api("POST", "dags/behavior_daily/dagRuns", json=run)
+        # Only what waits stays ended: a scheduler that is just about to start the run would set its state once more.
+        waits = "up_for_reschedule"
+        local.wait(
+            "airflow", lambda: waits in {task["state"] for task in local.tasks("behavior_daily", ENDED_RUN)}, 120
+        )
         local.api("PATCH", f"dags/behavior_daily/dagRuns/{ENDED_RUN}", json={"state": "failed"})
         yield local
         local.stop()
