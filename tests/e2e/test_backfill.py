@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from dags.plan import steps
-from dags.standalone import LocalAirflow
+from dags.standalone import LocalAirflow, free_port
 from lake.plan import make
 from lake.staging import read_verdict
 from lake.table import Table
@@ -56,7 +56,8 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAi
     folders = {"MEANDER_LAKE": str(tmp_path / "lake"), "MEANDER_LANDING": str(tmp_path / "landing")}
     for name, folder in folders.items():
         monkeypatch.setenv(name, folder)
-    local = LocalAirflow(tmp_path / "home", {**folders, "MEANDER_SOURCE": "canonical"})
+    # A port of its own: two Airflows that start at once would both find 8080 free.
+    local = LocalAirflow(tmp_path / "home", {**folders, "MEANDER_SOURCE": "canonical"}, port=free_port())
     local.start()
     yield local
     local.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from dags.standalone import LocalAirflow
+from dags.standalone import LocalAirflow, free_port
 from lake.table import Table
 
 pytestmark = pytest.mark.e2e
@@ -48,7 +48,8 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAi
     subprocess.run(
         [sys.executable, "-m", "jobs.simulate", *log, "--items", "20", "--whale", "0", "--broken", "0"], check=True
     )
-    local = LocalAirflow(tmp_path / "home", {**folders, **SETTINGS})
+    # A port of its own: two Airflows that start at once would both find 8080 free.
+    local = LocalAirflow(tmp_path / "home", {**folders, **SETTINGS}, port=free_port())
     local.start()
     yield local
     local.stop()

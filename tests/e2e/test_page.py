@@ -12,7 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
-from dags.standalone import USER, LocalAirflow
+from dags.standalone import USER, LocalAirflow, free_port
 from lake.landing import days_between
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
 
@@ -94,7 +94,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
         for name, value in folders.items():
             patch.setenv(name, value)
         write_lake(folder)
-        local = UnderBasePath(folder / "home", folders)
+        # A port of its own: two Airflows that start at once would both find 8080 free.
+        local = UnderBasePath(folder / "home", folders, port=free_port())
         local.start()
         # Both wait for days that will never land, until a person ends one of them.
         for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
