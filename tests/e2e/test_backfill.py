@@ -72,7 +72,7 @@ def land(folder: Path, day: date, rows: list[dict[str, Any]]) -> None:
 
 def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, dict[str, Any]]:
     """Wait until no run of the DAG is at work, and return its runs by the day they process."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while True:
         runs = airflow.runs(dag_id)
         if runs and all(run["state"] in ("success", "failed") for run in runs):

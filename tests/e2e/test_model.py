@@ -123,7 +123,7 @@ def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: Local
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
     airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not (early := [run for run in airflow.runs("predict_daily") if run["state"] == "failed"]):
         assert time.monotonic() < deadline
         time.sleep(1)
