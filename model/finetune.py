@@ -87,7 +87,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows: int) -> dict[str, FitConfig]:
     """Return how each phase trains: the heads, then all of it at a lower rate; from scratch, as many steps in one."""
-    heads = replace(fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS), metric="next_category_loss")
+    heads = fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS)
+    # Of many passes over a small log the later ones may do harm.
+    heads = replace(heads, metric="next_category_loss", patience=3)
     if name == "scratch":
         return {"all": replace(heads, epochs=2 * heads.epochs)}
     return {"heads": heads, name: replace(heads, learning_rate=LOWER * heads.learning_rate)}
