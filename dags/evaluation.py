@@ -76,7 +76,9 @@ class Evaluation:
 
 def verdict(decision: dict[str, Any]) -> str:
     """Say in one line what the gate decided."""
-    return "The candidate becomes champion." if decision["promote"] else "The champion stays: the gate has refused."
+    if decision["promote"]:
+        return "The gate lets the candidate become champion."
+    return "The champion stays: the gate has refused."
 
 
 def number(value: float | None) -> str:

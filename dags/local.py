@@ -25,8 +25,8 @@ SOURCE = "completejourney"
 # items, which nobody can predict. Within four weeks it is 28 %.
 HORIZON_DAYS = 28
 
-# History in quarters: few Spark jobs, and each fits a laptop. Interests of history only teach: weekly do.
-HISTORY_CONF = {"from": str(HISTORY[0]), "to": str(HISTORY[1]), "chunk_days": 91, "interests_every": 7}
+# History in halves: few Spark jobs, and each fits a laptop. Interests of history only teach: weekly do.
+HISTORY_CONF = {"from": str(HISTORY[0]), "to": str(HISTORY[1]), "chunk_days": 182, "interests_every": 7}
 # The interval of model_weekly that ends with the history.
 LEARN_FROM = HISTORY[1] - timedelta(days=6)
 MODEL_CONF = {"preset": "tiny", "weeks": 40}

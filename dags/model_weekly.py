@@ -5,10 +5,11 @@ As of the last day D of the week. Looks at *weeks* weekly dates T whose horizon 
 publishes the `examples` of those that have none yet. `prepare` splits the dates by time and makes the vocabulary.
 The encoder is *pretrained* and *fine-tuned*; beside it the same network learns *from scratch*, as a comparison.
 `evaluate` judges on later dates than any used in training. `promote` makes the candidate champion if the gate lets
-it.
+it and, where the setting `MEANDER_PROMOTION_APPROVAL` is on, a person has agreed in `approve` (tab *Required Actions*).
 
-**If `promote` is skipped**, the gate has refused: the champion stays and predictions go on with it. Nothing is
-broken. The tab *Model* of the run and the log say why; the button *Evaluation report* shows everything.
+**If `promote` is skipped**, the gate has refused, or the person asked, or nobody answered for six days: the champion
+stays and predictions go on with it. Nothing is broken. The tab *Model* of the run and the log say why; the button
+*Evaluation report* shows everything.
 
 **If it fails**
 - `wait_for_events` (after two days): `behavior_daily` has not published day D. Mend it there, then clear the task.
@@ -30,7 +31,7 @@ from datetime import date, timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
-from dags.operators import ASSETS, EvaluationReport, MlflowRuns, ModelJob, Promote, SparkJob, WaitForPublished
+from dags.operators import ASSETS, Approve, EvaluationReport, MlflowRuns, ModelJob, Promote, SparkJob, WaitForPublished
 from dags.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
 from lake.settings import settings
 
@@ -154,9 +155,10 @@ def model_weekly():
     scratch = train("scratch", "model.finetune", ["--start", "scratch", EPOCHS, *workers])
     evaluate = train("evaluate", "model.evaluate", [])
     evaluate.operator_extra_links = (EvaluationReport(), MlflowRuns())
+    approve = Approve(task_id="approve", run=RUN_OF_DAG)
     promote = Promote(task_id="promote", run=RUN_OF_DAG)
 
-    ready >> examples >> prepare >> pretrain >> finetune >> evaluate >> promote
+    ready >> examples >> prepare >> pretrain >> finetune >> evaluate >> approve >> promote
     prepare >> scratch >> evaluate
 
 

@@ -13,9 +13,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, BaseSensorOperator
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dags.process import end_politely, process_group, without_airflow
@@ -28,6 +31,16 @@ CONF = {
     # Retries belong to Airflow alone: with YARN's own two attempts on top, a broken job would run six times.
     "spark.yarn.maxAppAttempts": "1",
 }
+
+
+def below_base(address: str) -> str:
+    """Return where a page of ours is found in a browser: Airflow may itself live below a path of its server.
+
+    >>> below_base("https://docs.example.org/x.html"), below_base("")
+    ('https://docs.example.org/x.html', '')
+    """
+    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return base + address if address.startswith("/") else address
 
 
 class DataDocs(BaseOperatorLink):
@@ -49,7 +62,7 @@ class DataDocs(BaseOperatorLink):
         from lake.staging import read_verdict
 
         verdict = read_verdict(self.table, operator.run)
-        return verdict.docs if verdict else ""
+        return below_base(verdict.docs) if verdict else ""
 
 
 class EvaluationReport(BaseOperatorLink):
@@ -62,7 +75,7 @@ class EvaluationReport(BaseOperatorLink):
         """Return the address under which dags/plugin.py shows the report, once there is one."""
         from dags.evaluation import Evaluation
 
-        return Evaluation.of(operator.run).report_link
+        return below_base(Evaluation.of(operator.run).report_link)
 
 
 class MlflowRuns(BaseOperatorLink):
@@ -310,6 +323,56 @@ def result(lines: Iterable[str]) -> dict[str, Any] | None:
             except ValueError:
                 continue
     return None
+
+
+class Approve(ApprovalOperator):
+    """Ask a person before a candidate becomes champion, when the setting `promotion_approval` is on.
+
+    Nobody is asked about a candidate that the gate has refused. An answer that does not come in time is a *Reject*:
+    `promote` is skipped then, and the champion stays.
+    """
+
+    template_fields = (*ApprovalOperator.template_fields, "run")
+    # The run of the next week has to wait for this one.
+    PATIENCE = timedelta(days=6)
+
+    def __init__(self, *, run: str, **kwargs: Any):
+        super().__init__(
+            subject="Shall the candidate become champion?",
+            defaults=self.REJECT,
+            response_timeout=self.PATIENCE,
+            **kwargs,
+        )
+        self.run = run
+        self.operator_extra_links = (EvaluationReport(), MlflowRuns())
+
+    def execute(self, context: Any) -> Any:
+        from dags.evaluation import Evaluation
+        from lake.settings import settings
+
+        decision = Evaluation.of(self.run).decision
+        if not settings().promotion_approval:
+            self.log.info("nobody is asked: MEANDER_PROMOTION_APPROVAL is off")
+        elif decision is None or not decision["promote"]:
+            self.log.info("nobody is asked: the gate has not let the candidate through")
+        else:
+            self.body = approval_text(decision["reasons"], below_base(Evaluation.of(self.run).report_link))
+            return super().execute(context)
+        return None
+
+
+def approval_text(reasons: list[str], report: str) -> str:
+    """Return what a person reads before answering, in Markdown.
+
+    >>> print(approval_text(["better than the champion"], "/meander/report"))
+    The gate has let it through:
+    <BLANKLINE>
+    - better than the champion
+    <BLANKLINE>
+    [Evaluation report](/meander/report)
+    """
+    said = "\n".join(f"- {reason}" for reason in reasons)
+    return f"The gate has let it through:\n\n{said}\n\n[Evaluation report]({report})"
 
 
 class Promote(ModelJob):

@@ -1,15 +1,14 @@
-"""Airflow's web server also shows our pages to whoever is logged in: data docs, evaluations, what the gate decided."""
+"""Airflow's web server also shows our pages to who may see our runs: data docs, evaluations, what the gate decided."""
 
 from html import escape
 from typing import Annotated, Any, ClassVar
 
-from airflow.api_fastapi.core_api.security import requires_authenticated
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
 from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
-from dags.page.views import failure, router
+from dags.page.views import failure, may_see, router
 from lake import storage
 from lake.errors import MeanderError
 from lake.settings import settings
@@ -37,8 +36,8 @@ th:first-child, td:first-child { text-align: left }
 # One path segment that is no way out of the folder: no slash, no leading dot.
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
 
-# Airflow mounts this without any protection of its own: every route depends on a login.
-app = FastAPI(title="Meander", dependencies=[Depends(requires_authenticated())], openapi_url=None)
+# Airflow mounts this without any protection of its own: every route depends on the right to see the runs.
+app = FastAPI(title="Meander", dependencies=[Depends(may_see)], openapi_url=None)
 app.include_router(router)
 app.add_exception_handler(MeanderError, failure)
 

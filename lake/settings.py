@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         "", description="MLflow tracking store and registry; empty: mlflow.db in the folder that holds a local lake"
     )
     model_name: str = Field("meander", description="name of the experiment and of the registered model in MLflow")
+    promotion_approval: bool = Field(
+        False, description="ask a person in Airflow before a candidate that has passed the gate becomes champion"
+    )
 
     spark_master: str = Field(
         "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"

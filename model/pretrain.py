@@ -22,7 +22,7 @@ from model.network import PRESETS, Pretrained, build, grow, network_config, star
 from model.run_plan import Plan
 from model.training import Cost, fit_config, is_chief, report, tracked, training_parser, vocabularies
 
-LEAST_STEPS = 1000
+LEAST_STEPS = 600
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -150,7 +150,7 @@ def test_the_evaluation_of_a_training_is_shown_with_the_word_of_the_gate():
     rows = {line.split("  ")[1].strip(): line.split() for line in said.splitlines() if "0." in line}
     assert rows["meander"][1:] == ["0.619", "0.500", "-", "-", "-", "-", "-"]
     assert rows["last category"][2:] == ["0.400", "-", "-", "-", "-", "-", "-"]
-    assert "becomes champion" in said
+    assert "become champion" in said
     assert "better than [all] baselines" in said
     assert f"report: {evaluation.report}" in said
     assert json.loads(invoke("model", "--run-id", "model_weekly--r", "--json").stdout)["decision"] == decision

@@ -34,7 +34,7 @@ MAKES = {
     "serve_daily": (),
     "serve_rollback": (),
 }
-MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "promote")
+MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "approve", "promote")
 
 
 def name(task):
@@ -112,7 +112,8 @@ def test_a_model_is_judged_beside_one_from_scratch_before_it_is_promoted():
         "finetune": {"pretrain"},
         "scratch": {"prepare"},
         "evaluate": {"finetune", "scratch"},
-        "promote": {"evaluate"},
+        "approve": {"evaluate"},
+        "promote": {"approve"},
     }
     assert BAG.dags["model_weekly"].max_active_runs == 1
 
@@ -370,7 +371,7 @@ def test_the_serialized_dags_keep_their_buttons(dag):
         group: [f"Data docs: {table}" for table in sorted(TABLES[group.split(".")[0]])]
         for group in groups(dag.dag_id, "audit", "publish")
     }
-    judged = {step: ["Evaluation report", "MLflow"] for step in ("evaluate", "promote") if step in dag.task_ids}
+    judged = {step: ["Evaluation report", "MLflow"] for step in ("evaluate", "approve", "promote") if step in dag.task_ids}
     assert buttons == docs | judged
 
 
@@ -381,6 +382,16 @@ def test_a_button_leads_to_the_page_of_this_run():
     link = DataDocs("events").get_link
     assert link(SimpleNamespace(run="run 1"), ti_key=None) == "/meander/data-docs/run-1/events.html"
     assert link(SimpleNamespace(run="run 2"), ti_key=None) == "", "a run that was not audited has no page"
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_button_leads_below_the_path_that_airflow_has_on_its_server(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://shop.example/tools/airflow/")
+    for run, docs in (("here", "/meander/data-docs/run/events.html"), ("elsewhere", "https://docs.example/x.html")):
+        write_verdict(Verdict("events", run, "stage", "passed", [], docs, 1.0))
+    link = DataDocs("events").get_link
+    assert link(SimpleNamespace(run="here"), ti_key=None) == "/tools/airflow/meander/data-docs/run/events.html"
+    assert link(SimpleNamespace(run="elsewhere"), ti_key=None) == "https://docs.example/x.html"
 
 
 def test_a_publish_tells_the_assets_what_readers_now_see(monkeypatch):

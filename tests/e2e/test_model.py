@@ -1,4 +1,4 @@
-"""Airflow itself trains a tiny model on a simulated log, the gate has its say, and a later day is predicted."""
+"""Airflow itself trains a tiny model on a simulated log, gate and people have their say, and a later day is predicted."""
 
 import subprocess
 import sys
@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import requests
 
+from dags.evaluation import Evaluation
 from dags.standalone import LocalAirflow, free_port
+from lake import storage
 from lake.table import Table
 
 pytestmark = pytest.mark.e2e
@@ -21,7 +23,12 @@ NEXT = AS_OF + timedelta(days=1)
 # The week that ends with AS_OF begins on this Sunday.
 WEEK = AS_OF - timedelta(days=6)
 WEEKS = 9
-SETTINGS = {"MEANDER_SOURCE": "canonical", "MEANDER_HORIZON_DAYS": "7", "MEANDER_LOOKBACK_DAYS": "14"}
+SETTINGS = {
+    "MEANDER_SOURCE": "canonical",
+    "MEANDER_HORIZON_DAYS": "7",
+    "MEANDER_LOOKBACK_DAYS": "14",
+    "MEANDER_PROMOTION_APPROVAL": "true",
+}
 
 
 @pytest.fixture
@@ -57,14 +64,40 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAi
 
 
 def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 900) -> dict[str, Any]:
-    """Wait until no run of the DAG is at work, and return the newest of its runs."""
+    """Wait until every run of the DAG has ended or asks a person, and return the newest of its runs."""
     deadline = time.monotonic() + seconds
     while True:
         runs = airflow.runs(dag_id)
-        if runs and all(run["state"] in ("success", "failed") for run in runs):
+        if runs and all(run["state"] in ("success", "failed") or asks(airflow, run) for run in runs):
             return runs[-1]
         assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
         time.sleep(1)
+
+
+def asks(airflow: LocalAirflow, run: dict[str, Any]) -> bool:
+    """Tell whether a task of the run waits for somebody's answer."""
+    return "awaiting_input" in {state for state, _ in states(airflow, run).values()}
+
+
+def question(run: dict[str, Any]) -> str:
+    """Return where Airflow keeps what `approve` of the run asks."""
+    run_id = requests.utils.quote(run["dag_run_id"], safe="")
+    return f"dags/{run['dag_id']}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+
+
+def answer(airflow: LocalAirflow, run: dict[str, Any], chosen: str) -> dict[str, tuple[str, int]]:
+    """Answer what `approve` asks, and return the states of the tasks when the run has ended."""
+    airflow.api("PATCH", question(run), json={"chosen_options": [chosen]})
+    return states(airflow, wait(airflow, run["dag_id"]))
+
+
+def ask_again(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, Any]:
+    """Clear `approve` and what follows it, and return what it asks."""
+    again = {"dry_run": False, "only_failed": False, "include_downstream": True, "task_ids": ["approve"]}
+    airflow.api("POST", f"dags/{run['dag_id']}/clearTaskInstances", json={**again, "dag_run_id": run["dag_run_id"]})
+    asked = wait(airflow, run["dag_id"])
+    assert asks(airflow, asked), states(airflow, asked)
+    return airflow.api("GET", question(run))
 
 
 def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
@@ -90,6 +123,9 @@ def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: Local
     conf = {"preset": "tiny", "epochs": 1, "weeks": WEEKS}
     airflow.backfill("model_weekly", WEEK, WEEK, at_once=1, reprocess="none", conf=conf)
     learned = wait(airflow, "model_weekly")
+    if asks(airflow, learned):
+        answer(airflow, learned, "Approve")
+        learned = wait(airflow, "model_weekly")
     assert learned["state"] == "success", states(airflow, learned)
     dates = [AS_OF - timedelta(days=7 * n) for n in range(WEEKS, 0, -1)]
     assert list(Table("examples").rows_by("dt")) == dates, "the last T is the last whose horizon is over"
@@ -101,7 +137,7 @@ def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: Local
     assert decision["reasons"]
     run = requests.utils.quote(f"model_weekly--{learned['dag_run_id']}", safe="")
     tab = page(airflow, f"/meander/model/?run={run}")
-    assert ("becomes champion" in tab) is decision["promoted"]
+    assert ("become champion" in tab) is decision["promoted"]
     assert "from scratch" in tab, "what it is compared with is there"
     links = airflow.api("GET", f"dags/model_weekly/dagRuns/{learned['dag_run_id']}/taskInstances/promote/links")[
         "extra_links"
@@ -109,13 +145,24 @@ def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: Local
     assert "from scratch" in page(airflow, links["Evaluation report"])
     assert "/runs?searchFilter=" in links["MLflow"]
 
+    # --- a person is asked ---
+    # What the gate says of a model of one epoch is chance; here it lets it through.
+    evaluation = Evaluation.of(f"model_weekly--{learned['dag_run_id']}")
+    passed = {**evaluation.decision, "promote": True, "reasons": ["better than <everything>"]}
+    storage.write_json(storage.join(evaluation.folder, "decision.json"), passed)
+    asked = ask_again(airflow, learned)
+    assert "better than <everything>" in asked["body"]
+    assert evaluation.report_link in asked["body"]
+    assert asked["defaults"] == ["Reject"], "an answer that never comes changes nothing"
+    assert answer(airflow, learned, "Reject")["promote"][0] == "skipped"
+    ask_again(airflow, learned)
+    assert answer(airflow, learned, "Approve")["promote"][0] == "success"
+    assert airflow.result("model_weekly", learned["dag_run_id"], "promote")["champion"] == decision["version"]
+
     # --- the next day ---
     airflow.backfill("behavior_daily", NEXT, NEXT, at_once=1, reprocess="none")
     assert wait(airflow, "behavior_daily")["state"] == "success"
-    # The gate may have left us without a champion; a version that is named needs none.
-    airflow.backfill(
-        "predict_daily", NEXT, NEXT, at_once=1, reprocess="none", conf={"model_version": decision["version"]}
-    )
+    airflow.backfill("predict_daily", NEXT, NEXT, at_once=1, reprocess="none")
     predicted = wait(airflow, "predict_daily")
     assert predicted["state"] == "success", states(airflow, predicted)
     assert Table("predictions").rows_by("dt") == {NEXT: Table("interests").rows_by("dt")[NEXT]}
