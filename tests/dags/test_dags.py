@@ -371,7 +371,9 @@ def test_the_serialized_dags_keep_their_buttons(dag):
         group: [f"Data docs: {table}" for table in sorted(TABLES[group.split(".")[0]])]
         for group in groups(dag.dag_id, "audit", "publish")
     }
-    judged = {step: ["Evaluation report", "MLflow"] for step in ("evaluate", "approve", "promote") if step in dag.task_ids}
+    judged = {
+        step: ["Evaluation report", "MLflow"] for step in ("evaluate", "approve", "promote") if step in dag.task_ids
+    }
     assert buttons == docs | judged
 
 

@@ -1,4 +1,4 @@
-"""Airflow itself trains a tiny model on a simulated log, gate and people have their say, and a later day is predicted."""
+"""Airflow itself trains a tiny model on a simulated log, gate and people have a say, and a later day is predicted."""
 
 import subprocess
 import sys
