@@ -1,4 +1,4 @@
-"""Data docs and evaluations are shown to whoever is logged in to Airflow, and nothing else is."""
+"""Data docs and evaluations are shown to who may see our runs, and nothing else is."""
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -6,6 +6,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
 from dags.evaluation import Evaluation
+from dags.page.views import may_see
 from dags.plugin import MeanderPlugin, app
 from lake import storage
 
@@ -30,9 +31,10 @@ def visitor(docs):
 
 @pytest.fixture
 def reader(docs, monkeypatch):
-    monkeypatch.setitem(
-        app.dependency_overrides, get_user, lambda: SimpleAuthManagerUser(username="ann", role="viewer")
-    )
+    """Somebody who is logged in and may see the runs; both are tried for real in tests/e2e."""
+    ann = SimpleAuthManagerUser(username="ann", role="viewer")
+    for dependency, stand_in in ((get_user, lambda: ann), (may_see, lambda: None)):
+        monkeypatch.setitem(app.dependency_overrides, dependency, stand_in)
     return TestClient(app)
 
 

@@ -147,14 +147,15 @@ def frame(window: Page, airflow: LocalAirflow) -> FrameLocator:
     return inside
 
 
-def test_only_who_may_see_the_runs_sees_the_page(airflow: LocalAirflow):
+def test_only_who_may_see_the_runs_sees_our_pages(airflow: LocalAirflow):
     address = f"{airflow.url}/meander/page/"
     assert requests.get(address, timeout=30).status_code == 401
     made = subprocess.run(
         [sys.executable, "-c", TOKEN_OF_NOBODY], env=airflow.environment, capture_output=True, text=True, check=True
     )
     nobody = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
-    for part in ("", "days/2025-03-02", "rows", "interest", "model", "runbook", "static/page.js"):
+    beside = ("../data-docs/", "../data-docs/run/page.html", "../models/run/evaluation/report.html", "../model/?run=run")
+    for part in ("", "days/2025-03-02", "rows", "interest", "model", "runbook", "static/page.js", *beside):
         assert requests.get(address + part, headers=nobody, timeout=30).status_code == 403, part
     admin = {"Authorization": f"Bearer {airflow.token}"}
     assert requests.get(address, headers=admin, timeout=30).status_code == 200
