@@ -13,12 +13,12 @@ MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast check format up down mlflow bench lock java
+.PHONY: help setup demo test test-fast test-cluster drill check format up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
 	echo
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when it is current)
 	@echo "Ready: $$($(BIN)/python --version) in $(VENV). Next: make demo"
@@ -32,6 +32,12 @@ test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow s
 
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
+
+test-cluster: java $(STAMP) ## Run the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
+	@$(BIN)/python -m pytest tests/e2e/test_cluster.py
+
+drill: java $(STAMP) ## Break it in six ways, hear what page, alert and runbook say, and repair it
+	@$(BIN)/python -m tests.drill
 
 check: $(STAMP) ## Lint, formatting, types, import rules; changes nothing
 	@$(BIN)/ruff check .

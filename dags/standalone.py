@@ -124,7 +124,7 @@ class LocalAirflow:
     # --- start and stop ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start both, wait until they are ready, and make the pools.
+        """Start everything, wait until it is ready, and make the pools.
 
         Raises:
             LocalError: one of them did not come up.
@@ -142,9 +142,7 @@ class LocalAirflow:
             self.__dict__.pop(old, None)
         write_private(self.home / "password.json", {USER: self.state["password"]})
         try:
-            self.spawn("spark", self.spark_command())
-            self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
-            self.wait("spark", lambda: port_open(self.state["spark_port"]), 90)
+            self.spawn_all()
             self.wait("airflow", self.healthy, 180)
             self.wait("airflow", self.dags_parsed, 60)
         except BaseException:
@@ -153,6 +151,12 @@ class LocalAirflow:
         self.make_pool("spark", self.spark_slots, "Spark tasks at once on this machine")
         # A training takes all cores, or all GPUs; two would only get in each other's way.
         self.make_pool("train", 1, "Trainings at once on this machine")
+
+    def spawn_all(self) -> None:
+        """Start the processes that are waited for, Airflow as the last one."""
+        self.spawn("spark", self.spark_command())
+        self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
+        self.wait("spark", lambda: port_open(self.state["spark_port"]), 90)
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool, or bring one that is there already up to date."""
@@ -220,12 +224,11 @@ class LocalAirflow:
         return any(alive(**group) for group in self.state.get("groups", {}).values())
 
     def stop(self) -> None:
-        """End both process groups: first politely, after 20 seconds for good."""
+        """End all process groups: first politely, after 20 seconds for good."""
         groups = self.state.get("groups", {})
-        # Airflow first: its tasks then end by themselves and not because Spark went away.
-        for name in ("airflow", "spark"):
-            if name in groups:
-                end_group(**groups[name])
+        # Airflow was started last: its tasks then end by themselves and not because Spark went away.
+        for name in reversed(groups):
+            end_group(**groups[name])
         for child in self.children:
             child.wait(5)  # ended by now: collects it
         self.children.clear()

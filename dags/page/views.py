@@ -7,6 +7,7 @@ are relative, so that they hold under any base path that Airflow has.
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +20,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from dags import plan as planning
 from dags.page import drawing, flows, models
 from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
+from lake.errors import MeanderError
 from lake.landing import days_between
+from lake.plan import CODE, REASONS, make, total
 
 HERE = Path(__file__).parent
 RUNBOOK = HERE.parents[1] / "docs" / "runbook.md"
@@ -50,6 +54,7 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters["number"] = drawing.number
+templates.filters["minutes"] = planning.minutes
 
 
 def airflow_state(session: SessionDep) -> AirflowState:
@@ -184,6 +189,37 @@ def rows(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
     recent = [(day, counts[day]) for day in reversed(days) if day in counts][:14]
     tables = {table: lake.rows[table] for table in ("sessions", "interests", "predictions")}
     return page("rows.html", charts=charts, recent=recent, tables=tables, first=days[0], last=last)
+
+
+@router.get("/plan")
+def plan(
+    reason: str = "late-data",
+    table: str = "events",
+    first: Annotated[str, Query(alias="from")] = "",
+    last: Annotated[str, Query(alias="to")] = "",
+) -> HTMLResponse:
+    """Say what has to be made again for a reason, why, what it costs, and the commands; as `meander plan` does."""
+    asked = {"reason": reason, "table": table, "first": first, "last": last}
+    choices = {"reasons": REASONS, "tables": CODE}
+    try:
+        made = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
+    except (MeanderError, ValueError) as error:
+        return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
+    todo, optional = (planning.steps(runs, made.costs) for runs in (made.runs, made.optional))
+    why = {name: list(planning.merged(list(group))) for name, group in groupby(made.redo, lambda entry: entry.table)}
+    return page(
+        "plan.html",
+        **asked,
+        **choices,
+        refused="",
+        why={name: (lines[: planning.LINES], len(lines) - planning.LINES) for name, lines in why.items()},
+        todo=todo,
+        optional=optional,
+        whole=made.whole,
+        history=planning.history(made) if made.whole else "",
+        everything=planning.minutes(total(step.seconds for step in todo)),
+        untouched={entry.table: entry.partitions for entry in made.untouched if entry.partitions},
+    )
 
 
 @router.get("/interest")

@@ -5,6 +5,7 @@ from typing import Any
 
 from lake.publish import publish
 from lake.staging import Staged
+from lake.table import Table
 from tests.lake.stagings import stage_files
 
 ONE_DAY = timedelta(days=1)
@@ -26,10 +27,12 @@ def put(
     visible: bool = True,
     basis: int = 1,
     counts: dict[str, Any] | None = None,
+    inputs: dict[str, int] | None = None,
 ) -> Staged:
     """Stage rows of one day, leave a verdict, and publish them unless the audit failed or nobody went on to it."""
     run = run or run_of(day)
-    staged = stage_files(table, run, rows, owns or [day], basis, audited=audited, counts=counts or {})
+    made = {"counts": counts or {}, "inputs": inputs or {}}
+    staged = stage_files(table, run, rows, owns or [day], basis, audited=audited, **made)
     if visible and audited in ("passed", "warned"):
         publish(table, run)
     return staged
@@ -56,8 +59,10 @@ def put_events(day: date, *, events: int = 3, rejected: dict[str, int] | None = 
 def put_day(day: date, **how: Any) -> None:
     """Put all that one run of `behavior_daily` publishes."""
     put_events(day, **how)
-    put("sessions", day, [{"session_id": str(day), "dt": day}], counts={"postponed": []})
-    put("interests", day, [{"user_id": user, "dt": day} for user in ("ann", "bob")])
+    version = Table("events").version
+    known = {"basis": version, "inputs": {"events": version}}
+    put("sessions", day, [{"session_id": str(day), "dt": day}], counts={"postponed": []}, **known)
+    put("interests", day, [{"user_id": user, "dt": day} for user in ("ann", "bob")], **known)
 
 
 def prediction(user: str, current: str | None, next_ones: dict[str, float]) -> dict[str, Any]:
@@ -76,4 +81,6 @@ def prediction(user: str, current: str | None, next_ones: dict[str, float]) -> d
 def put_predictions(day: date, rows: list[dict[str, Any]], **how: Any) -> None:
     counts = {"model_version": 1, "as_of": str(day), "events": 100, "unseen_events": 7}
     run = f"predict_daily--{run_of(day)}"
-    put("predictions", day, [{**row, "dt": day} for row in rows], run=run, counts=counts, **how)
+    states = Table.find("interests")
+    inputs = {"interests": states.version if states else 0}
+    put("predictions", day, [{**row, "dt": day} for row in rows], run=run, counts=counts, inputs=inputs, **how)

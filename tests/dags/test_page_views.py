@@ -25,6 +25,7 @@ PATHS = (
     "/page/rows",
     "/page/interest",
     "/page/model",
+    "/page/plan",
     "/page/runbook",
     "/page/static/page.js",
 )
@@ -111,6 +112,34 @@ def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
     assert "shoes → hats: 1" in chosen
     assert "known once" in chosen, "what users did is not known yet"
     assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
+
+
+def test_the_planner_says_what_a_bad_day_makes_necessary_and_how(reader):
+    for day in (MAR_1, MAR_2):
+        put_day(day)
+    text = re.sub(r"\s+", " ", reader.get("/page/plan?reason=bad-day&from=2025-03-01&to=2025-03-01").text)
+    assert "<b>1. behavior_daily</b>, 2025-03-01: events, sessions, interests" in text
+    assert "airflow backfill create --dag-id behavior_daily --from-date 2025-03-01 --to-date 2025-03-01" in text
+    assert "Untouched partitions: events 1." in text
+    # The form keeps what was asked for.
+    assert "<option selected>bad-day</option>" in text
+    assert '<input type="date" name="from" value="2025-03-01">' in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "Nothing to do for late-data"),
+        ("?reason=code", "needs both from and to"),
+        ("?reason=%3Cb%3E", "reason is one of late-data, code, bad-day; received &#39;&lt;b&gt;&#39;"),
+        ("?reason=bad-day&from=soon&to=2025-03-01", "Invalid isoformat string"),
+    ],
+)
+def test_the_planner_says_what_it_cannot_do_in_words(reader, asked, said):
+    put_day(MAR_1)
+    answer = reader.get(f"/page/plan{asked}")
+    assert answer.status_code == 200
+    assert said in answer.text
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import requests
 
@@ -18,6 +17,7 @@ from dags.standalone import LocalAirflow, free_port
 from lake.plan import make
 from lake.staging import read_verdict
 from lake.table import Table
+from tests.lake.published import rows
 
 pytestmark = pytest.mark.e2e
 
@@ -85,16 +85,6 @@ def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, i
     """Return {task: (state, tries)} of a run."""
     found = airflow.tasks(run["dag_id"], run["dag_run_id"])
     return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
-
-
-def rows(table: str) -> list[str]:
-    """Return every published row, as readers see it, in an order that does not depend on files."""
-    opened = Table(table)
-    return sorted(
-        repr(sorted({**row, **file.partition}.items()))
-        for file in opened.files
-        for row in pq.ParquetFile(Path(opened.path) / file.path).read().to_pylist()
-    )
 
 
 def verdicts(table: str, day: date) -> list[str]:

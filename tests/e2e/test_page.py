@@ -154,7 +154,7 @@ def test_only_who_may_see_the_runs_sees_our_pages(airflow: LocalAirflow):
         [sys.executable, "-c", TOKEN_OF_NOBODY], env=airflow.environment, capture_output=True, text=True, check=True
     )
     nobody = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
-    beside = ("../data-docs/", "../data-docs/run/page.html", "../models/run/evaluation/report.html", "../model/?run=run")
+    beside = ("../data-docs/", "../data-docs/run/page.html", "../models/r/evaluation/report.html", "../model/?run=r")
     for part in ("", "days/2025-03-02", "rows", "interest", "model", "runbook", "static/page.js", *beside):
         assert requests.get(address + part, headers=nobody, timeout=30).status_code == 403, part
     admin = {"Authorization": f"Bearer {airflow.token}"}

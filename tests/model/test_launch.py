@@ -17,6 +17,7 @@ import pytest
 
 from model.launch import ENDED, Outcome, WorkerFailed, launch, root_failure
 from tests.model.tiny_rows import write
+from tests.spark_cluster import SparkCluster
 
 REPO = Path(__file__).resolve().parents[2]
 PLAIN = "tests.model.plain_worker"
@@ -223,48 +224,9 @@ def test_two_replicas_of_one_process_train_what_one_does(rows, alone):
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[str]:
     """Start a Spark standalone master and two workers of one core on this machine, and return the master's address."""
-    import pyspark
-
-    home = Path(pyspark.__file__).parent
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("SPARK_")},
-        "SPARK_HOME": str(home),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_NO_DAEMONIZE": "1",
-        "PYSPARK_PYTHON": sys.executable,
-    }
-    deploy = [str(home / "bin" / "spark-class"), "org.apache.spark.deploy"]
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin(name: str, kind: str, *argv: str) -> Path:
-        log = tmp_path / f"{name}.log"
-        with log.open("wb") as file:
-            command = [deploy[0], f"{deploy[1]}.{kind}", "--host", "127.0.0.1", *argv]
-            started.append(
-                subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, start_new_session=True)
-            )
-        return log
-
-    def wait(log: Path, pattern: str) -> re.Match[str]:
-        for _ in range(600):
-            found = re.search(pattern, log.read_text(errors="replace"))
-            if found:
-                return found
-            time.sleep(0.1)
-        raise AssertionError(log.read_text(errors="replace"))
-
-    try:
-        master = begin("master", "master.Master", "--port", "0", "--webui-port", "0")
-        address = wait(master, r"Starting Spark master at (spark://\S+)")[1]
-        for number in range(2):
-            folder = str(tmp_path / f"work-{number}")
-            options = ["--cores", "1", "--memory", "1g", "--webui-port", "0", "--work-dir", folder]
-            wait(begin(f"worker-{number}", "worker.Worker", *options, address), "Successfully registered with master")
-        yield address
-    finally:
-        for process in reversed(started):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+    cluster = SparkCluster(tmp_path / "cluster")
+    yield cluster.address
+    cluster.stop()
 
 
 @pytest.mark.tf

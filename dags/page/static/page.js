@@ -46,9 +46,17 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-choose]");
+  if (form) {
+    const query = new URLSearchParams(new FormData(form));
+    fetchInto(form.closest("[data-part]"), `${form.dataset.choose}?${query}`);
+    return;
+  }
   const address = event.target.dataset.choose;
   if (address) fetchInto(event.target.closest("[data-part]"), address + encodeURIComponent(event.target.value));
 });
+
+document.addEventListener("submit", (event) => event.preventDefault());
 
 followTheme();
 for (const place of document.querySelectorAll("[data-part]")) fetchInto(place, place.dataset.part);

@@ -1,5 +1,10 @@
-"""Airflow itself trains a tiny model on a simulated log, gate and people have a say, and a later day is predicted."""
+"""A cluster on one machine: days, a training on two Spark tasks, and predictions, as a single machine makes them.
 
+Airflow on PostgreSQL with Celery behind Redis, and a Spark standalone cluster that loses a worker on the way.
+"""
+
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,14 +20,18 @@ from dags.evaluation import Evaluation
 from dags.standalone import LocalAirflow, free_port
 from lake import storage
 from lake.table import Table
+from tests.airflow_cluster import AirflowCluster
+from tests.lake.published import checksum
 
 pytestmark = pytest.mark.e2e
 
 FIRST, AS_OF = date(2025, 1, 1), date(2025, 3, 8)
-NEXT = AS_OF + timedelta(days=1)
+# Three days for the cluster; all that was before is history.
+DAYS = [AS_OF + timedelta(days=n) for n in (1, 2, 3)]
 # The week that ends with AS_OF begins on this Sunday.
 WEEK = AS_OF - timedelta(days=6)
 WEEKS = 9
+TABLES = ("quarantine", "events", "sessions", "interests")
 SETTINGS = {
     "MEANDER_SOURCE": "canonical",
     "MEANDER_HORIZON_DAYS": "7",
@@ -32,35 +41,46 @@ SETTINGS = {
 
 
 @pytest.fixture
-def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAirflow]:
-    """A running Airflow and Spark on a simulated landing; the test reads the same lake."""
-    folders = {"MEANDER_LAKE": str(tmp_path / "lake"), "MEANDER_LANDING": str(tmp_path / "landing")}
-    for name, value in {**folders, **SETTINGS}.items():
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lake of a single machine that has loaded everything; one with the history alone is `cluster`, beside it."""
+    monkeypatch.setenv("MEANDER_LANDING", str(tmp_path / "landing"))
+    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "alone"))
+    for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    days = (NEXT - FIRST).days + 1
-    log = [
-        "--from",
-        str(FIRST),
-        "--days",
-        str(days),
-        "--events",
-        "12000",
-        "--users",
-        "80",
-        "--categories",
-        "8",
-        "--crawlers",
-        "0",
-    ]
-    subprocess.run(
-        [sys.executable, "-m", "jobs.simulate", *log, "--items", "20", "--whale", "0", "--broken", "0"], check=True
-    )
-    # A port of its own: two Airflows that start at once would both find 8080 free.
-    local = LocalAirflow(tmp_path / "home", {**folders, **SETTINGS}, port=free_port())
-    local.start()
-    yield local
-    local.stop()
-    assert not local.running
+    log = ["--from", str(FIRST), "--days", str((DAYS[-1] - FIRST).days + 1), "--events", "12000", "--users", "80"]
+    small = ["--categories", "8", "--items", "20", "--crawlers", "0", "--whale", "0", "--broken", "0"]
+    subprocess.run([sys.executable, "-m", "jobs.simulate", *log, *small], check=True)
+    daily = [sys.executable, "-m", "dags.cli", "daily"]
+    history = ["--from", str(FIRST), "--to", str(AS_OF), "--chunk-days", "999", "--every", "7"]
+    subprocess.run([*daily, *history], check=True)
+    shutil.copytree(tmp_path / "alone", tmp_path / "cluster")
+    subprocess.run([*daily, "--from", str(DAYS[0]), "--to", str(DAYS[-1])], check=True)
+    return tmp_path / "alone"
+
+
+@pytest.fixture
+def airflow(alone: Path, tmp_path: Path) -> Iterator[AirflowCluster]:
+    folders = {"MEANDER_LAKE": str(tmp_path / "cluster"), "MEANDER_LANDING": str(tmp_path / "landing")}
+    cluster = AirflowCluster(tmp_path / "home", {**folders, **SETTINGS}, port=free_port())
+    cluster.start()
+    yield cluster
+    cluster.stop()
+    assert not cluster.running
+
+
+def lose_a_worker(airflow: AirflowCluster) -> None:
+    """Kill a Spark worker as soon as an executor of it works for a job; another one comes half a minute later."""
+    deadline = time.monotonic() + 300
+    log = airflow.home / "spark" / "worker-0.log"
+    while not (launched := re.findall(r"Asked to launch executor (\S+)", log.read_text())):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    time.sleep(5)  # the executor has registered, and has tasks
+    airflow.spark.kill_worker(0)
+    said = airflow.spark.wait("master", rf"(Removing executor {re.escape(launched[-1])} )")
+    assert said
+    time.sleep(30)
+    airflow.spark.start_worker(0)
 
 
 def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 900) -> dict[str, Any]:
@@ -114,13 +134,22 @@ def page(airflow: LocalAirflow, path: str) -> str:
     return shown.text
 
 
-def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: LocalAirflow):
-    history = f'{{"from": "{FIRST}", "to": "{AS_OF}", "interests_every": 7}}'
-    airflow.airflow("dags", "trigger", "behavior_history", "--conf", history)
-    assert wait(airflow, "behavior_history")["state"] == "success"
+def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
+    airflow: AirflowCluster, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = {table: checksum(table) for table in TABLES}
+    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "cluster"))
+    assert checksum("events") != expected["events"], "three days are missing"
 
-    # --- the model ---
-    conf = {"preset": "tiny", "epochs": 1, "weeks": WEEKS}
+    # --- three days, and a machine that is lost ---
+    airflow.backfill("behavior_daily", DAYS[0], DAYS[-1], at_once=2, reprocess="none")
+    lose_a_worker(airflow)
+    assert wait(airflow, "behavior_daily")["state"] == "success"
+    assert {run["state"] for run in airflow.runs("behavior_daily")} == {"success"}
+    assert {table: checksum(table) for table in TABLES} == expected
+
+    # --- the model, trained by two tasks of a barrier stage ---
+    conf = {"preset": "tiny", "epochs": 1, "weeks": WEEKS, "workers": 2, "launcher": "spark"}
     airflow.backfill("model_weekly", WEEK, WEEK, at_once=1, reprocess="none", conf=conf)
     learned = wait(airflow, "model_weekly")
     if asks(airflow, learned):
@@ -159,14 +188,12 @@ def test_a_week_is_learnt_judged_and_used_to_predict_the_next_day(airflow: Local
     assert answer(airflow, learned, "Approve")["promote"][0] == "success"
     assert airflow.result("model_weekly", learned["dag_run_id"], "promote")["champion"] == decision["version"]
 
-    # --- the next day ---
-    airflow.backfill("behavior_daily", NEXT, NEXT, at_once=1, reprocess="none")
-    assert wait(airflow, "behavior_daily")["state"] == "success"
-    airflow.backfill("predict_daily", NEXT, NEXT, at_once=1, reprocess="none")
+    # --- predictions ---
+    airflow.backfill("predict_daily", DAYS[-1], DAYS[-1], at_once=1, reprocess="none")
     predicted = wait(airflow, "predict_daily")
     assert predicted["state"] == "success", states(airflow, predicted)
-    assert Table("predictions").rows_by("dt") == {NEXT: Table("interests").rows_by("dt")[NEXT]}
-    assert {row["model_version"] for row in Table("predictions").head(NEXT, 1000)} == {decision["version"]}
+    assert Table("predictions").rows_by("dt") == {DAYS[-1]: Table("interests").rows_by("dt")[DAYS[-1]]}
+    assert {row["model_version"] for row in Table("predictions").head(DAYS[-1], 1000)} == {decision["version"]}
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
     airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")

@@ -1,0 +1,84 @@
+"""A Spark standalone cluster of the tests' own: a master and workers, each a process that can be killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyspark
+
+HOME = Path(pyspark.__file__).parent
+SECONDS = 60
+
+
+class SparkCluster:
+    """A master and workers on this machine, on free ports.
+
+    Args:
+        folder: for their logs and the files of their executors.
+        workers: how many are started.
+        cores: of each worker.
+        memory: of each worker, in Spark's words.
+
+    Attributes:
+        address: of the master, `spark://host:port`.
+    """
+
+    def __init__(self, folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g"):
+        self.folder = folder
+        self.options = ["--cores", str(cores), "--memory", memory, "--webui-port", "0"]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.begin("master", "master.Master", "--port", "0", "--webui-port", "0")
+            self.address = self.wait("master", r"Starting Spark master at (spark://\S+)")
+            for number in range(workers):
+                self.start_worker(number)
+        except BaseException:
+            self.stop()
+            raise
+
+    def begin(self, name: str, kind: str, *arguments: str) -> None:
+        """Start one of Spark's own daemons; its output is `<name>.log`."""
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("SPARK_")},
+            "SPARK_HOME": str(HOME),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_NO_DAEMONIZE": "1",
+            "PYSPARK_PYTHON": sys.executable,
+        }
+        command = [str(HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [*command, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def wait(self, name: str, pattern: str) -> str:
+        """Wait until a daemon has logged something, and return the first group of the pattern."""
+        log = self.folder / f"{name}.log"
+        deadline = time.monotonic() + SECONDS
+        while not (found := re.search(pattern, log.read_text(errors="replace"))):
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.1)
+        return found[1]
+
+    def start_worker(self, number: int) -> None:
+        """Start a worker, a new one in the place of one that was killed, and wait until the master has it."""
+        name = f"worker-{number}"
+        self.begin(name, "worker.Worker", *self.options, "--work-dir", str(self.folder / name), self.address)
+        self.wait(name, r"(Successfully registered with master)")
+
+    def kill_worker(self, number: int) -> None:
+        """Kill a worker with all its executors, as when its machine is lost."""
+        process = self.processes.pop(f"worker-{number}")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+        self.processes.clear()
