@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pyspark.sql import SparkSession
 
 from lake.settings import settings
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 
 # What our results depend on, so it is set whoever started Spark.
@@ -22,11 +25,15 @@ SQL_CONF = {
 }
 
 
-def spark_session(name: str) -> SparkSession:
+def spark_session(name: str, conf: Mapping[str, str] = NOTHING) -> SparkSession:
     """Return the session of this process, made at the first call.
 
     `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
     Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
+
+    Args:
+        name: of the application, for people.
+        conf: of the application, if it is started here; a Connect server and what was started before keep their own.
     """
     config = settings()
     # Workers must run the interpreter that has our packages, whichever `python3` is first on the PATH.
@@ -37,6 +44,8 @@ def spark_session(name: str) -> SparkSession:
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
     else:
         builder = SparkSession.builder.appName(f"meander {name}")
+        for key, value in conf.items():
+            builder = builder.config(key, value)
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ
         if not submitted:
             master = config.spark_master or "local[*]"

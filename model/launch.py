@@ -41,6 +41,8 @@ POLL_SECONDS = 0.2
 CONNECT_SECONDS = 60.0  # for the tasks of a barrier stage to find each other
 GRACE_SECONDS = 5.0  # between asking a worker to end and ending it
 TAIL_LINES = 200
+# Spark would wait, perhaps for ever, until it has as many machines as before. Whoever called the launcher tries again.
+ONE_ATTEMPT = {"spark.stage.maxConsecutiveAttempts": "1"}
 # What the driver hands to workers on other machines; all else is theirs.
 PASSED_ON = ("MEANDER_", "TF_", "XLA_", "KERAS_", "MLFLOW_")
 
@@ -123,16 +125,18 @@ def launch(
 
 
 ENDED = "another worker failed"
+LOST = "another worker could not be reached any more: its machine or the network is gone"
 
 
 def root_failure(outcomes: Sequence[Outcome]) -> Outcome | None:
     """Return the failure that explains the others, or None when all ended well.
 
-    One that was ended because of another explains nothing, and one that was killed explains the errors of those that
-    lost it in the middle of a collective, whichever the launcher saw first.
+    One that was ended because of another explains nothing, one that lost another explains little, and one that was
+    killed explains the errors of those that lost it in the middle of a collective, whichever the launcher saw first.
     """
     failed = [outcome for outcome in outcomes if outcome.code]
-    return min(failed, key=lambda outcome: (outcome.reason == ENDED, outcome.code > 0, outcome.worker), default=None)
+    explains = {ENDED: 2, LOST: 1}
+    return min(failed, key=lambda one: (explains.get(one.reason, 0), one.code > 0, one.worker), default=None)
 
 
 def _code_name(code: int) -> str:
@@ -248,14 +252,22 @@ def _own_gpus(worker: int, workers: int) -> dict[str, str]:
 def _launch_on_spark(module: str, argv: list[str], workers: int, timeout: float | None) -> list[Outcome]:
     from lake.session import spark_session
 
-    spark = spark_session(f"launch {module}")
+    spark = spark_session(f"launch {module}", ONE_ATTEMPT)
     env = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) and name != "TF_CONFIG"}
     task = _barrier_task(module, argv, workers, timeout, env, str(Path.cwd()))
-    rows = (
-        spark.range(0, workers, 1, numPartitions=workers)
-        .mapInArrow(task, "worker int, code int, reason string, lines array<string>", barrier=True)
-        .collect()
+    stage = spark.range(0, workers, 1, numPartitions=workers).mapInArrow(
+        task, "worker int, code int, reason string, lines array<string>", barrier=True
     )
+    try:
+        rows = stage.collect()
+    except Exception as error:
+        if "ExecutorLostFailure" in str(error):
+            reason = next(line for line in str(error).splitlines() if "ExecutorLostFailure" in line)
+            raise WorkerFailed(
+                f"Spark has lost a machine of the training ({module}, {workers} workers), and the others were ended. "
+                f"The same command goes on from the last checkpoint. Spark says: {reason.strip()[:500]}"
+            ) from error
+        raise
     outcomes = [Outcome(row["worker"], row["code"], row["reason"], list(row["lines"])) for row in rows]
     for outcome in sorted(outcomes, key=lambda outcome: outcome.worker):
         # What they wrote while they ran is in the stderr of their executors.
@@ -292,8 +304,7 @@ def run_in_barrier(
 ) -> Outcome:
     """Run the worker of one barrier task, and end it when another one fails.
 
-    A failure is returned, not raised: Spark would run a stage with a failed task up to four times. A lost executor
-    still makes it run the stage again, and the training then goes on from its checkpoint.
+    A failure is returned, not raised: Spark would run a stage with a failed task up to four times.
     """
     rank = context.partitionId()
     host = context.getTaskInfos()[rank].address.rsplit(":", 1)[0]
@@ -313,6 +324,8 @@ def run_in_barrier(
         where, number = everyone[0][1].rsplit(":", 1)
         peers = [socket.create_connection((where, int(number)), timeout=CONNECT_SECONDS)]
     lifeline.close()
+    for peer in peers:
+        _notice_loss(peer)
     worker = _Worker(rank, module, argv, [addresses[0] for addresses in everyone], env)
     try:
         _watch(worker, peers, timeout)
@@ -321,6 +334,14 @@ def run_in_barrier(
         for peer in peers:
             peer.close()
     return worker.outcome()
+
+
+def _notice_loss(connection: socket.socket) -> None:
+    """Let a connection break within half a minute when its other end is gone without a word, as from a cut network."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):  # macOS calls the first one otherwise; its default is two hours
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _watch(worker: _Worker, peers: list[socket.socket], timeout: float | None) -> None:
@@ -334,11 +355,11 @@ def _watch(worker: _Worker, peers: list[socket.socket], timeout: float | None) -
     while worker.code is None or (worker.index == 0 and waiting):
         for peer in select.select(waiting, [], [], POLL_SECONDS)[0]:
             try:
-                fine = bool(peer.recv(1))
-            except OSError:
-                fine = False
-            if not fine:
-                worker.end(ENDED)
+                failed = "" if peer.recv(1) else ENDED
+            except OSError as error:
+                failed = ENDED if isinstance(error, ConnectionResetError) else LOST
+            if failed:
+                worker.end(failed)
                 return
             waiting.remove(peer)
         if not waiting:

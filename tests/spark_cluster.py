@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyspark
@@ -14,12 +16,26 @@ HOME = Path(pyspark.__file__).parent
 SECONDS = 60
 
 
+@dataclass(frozen=True)
+class Host:
+    """Where a daemon runs.
+
+    Attributes:
+        address: at which the others find it.
+        inside: a command that runs another one there, such as `ip netns exec NAME`.
+    """
+
+    address: str = "127.0.0.1"
+    inside: tuple[str, ...] = ()
+
+
 class SparkCluster:
     """A master and workers on this machine, on free ports.
 
     Args:
         folder: for their logs and the files of their executors.
-        workers: how many are started.
+        master: where the master runs.
+        workers: where each worker runs.
         cores: of each worker.
         memory: of each worker, in Spark's words.
 
@@ -27,33 +43,44 @@ class SparkCluster:
         address: of the master, `spark://host:port`.
     """
 
-    def __init__(self, folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g"):
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        master: Host = Host(),
+        workers: Sequence[Host] = (Host(), Host()),
+        cores: int = 1,
+        memory: str = "1g",
+    ):
+        self.folder, self.workers = folder, workers
         self.options = ["--cores", str(cores), "--memory", memory, "--webui-port", "0"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.begin("master", "master.Master", "--port", "0", "--webui-port", "0")
+            self.begin("master", master, "master.Master", "--port", "0", "--webui-port", "0")
             self.address = self.wait("master", r"Starting Spark master at (spark://\S+)")
-            for number in range(workers):
+            for number in range(len(workers)):
                 self.start_worker(number)
         except BaseException:
             self.stop()
             raise
 
-    def begin(self, name: str, kind: str, *arguments: str) -> None:
+    def begin(self, name: str, host: Host, kind: str, *arguments: str) -> None:
         """Start one of Spark's own daemons; its output is `<name>.log`."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("SPARK_")},
             "SPARK_HOME": str(HOME),
-            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_LOCAL_IP": host.address,
             "SPARK_NO_DAEMONIZE": "1",
             "PYSPARK_PYTHON": sys.executable,
         }
-        command = [str(HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
+        daemon = [str(HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", host.address]
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
-                [*command, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                [*host.inside, *daemon, *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
             )
 
     def wait(self, name: str, pattern: str) -> str:
@@ -68,7 +95,8 @@ class SparkCluster:
     def start_worker(self, number: int) -> None:
         """Start a worker, a new one in the place of one that was killed, and wait until the master has it."""
         name = f"worker-{number}"
-        self.begin(name, "worker.Worker", *self.options, "--work-dir", str(self.folder / name), self.address)
+        options = [*self.options, "--work-dir", str(self.folder / name)]
+        self.begin(name, self.workers[number], "worker.Worker", *options, self.address)
         self.wait(name, r"(Successfully registered with master)")
 
     def kill_worker(self, number: int) -> None:

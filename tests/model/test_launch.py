@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.launch import ENDED, Outcome, WorkerFailed, launch, root_failure
+from model.launch import ENDED, LOST, Outcome, WorkerFailed, launch, root_failure
 from tests.model.tiny_rows import write
 from tests.spark_cluster import SparkCluster
 
@@ -78,6 +78,9 @@ def test_the_failure_that_explains_the_others_is_the_one_that_is_named():
     assert root_failure([lost, killed]) == killed
     assert root_failure([ended, failed]) == failed
     assert root_failure([ended, killed]) == killed
+    unreached = Outcome(1, -signal.SIGTERM, LOST, [])
+    assert root_failure([ended, unreached]) == unreached
+    assert root_failure([unreached, failed]) == failed
     assert root_failure([lost, failed]) == lost  # both say why: the first is as good as the other
     assert root_failure([well, Outcome(1, 0, "", [])]) is None
 

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--replicas", type=int, default=1, help="logical CPUs of a MirroredStrategy")
     parser.add_argument("--jit", action="store_true")
     parser.add_argument("--dies", default="", help="WORKER:BATCH, where a worker kills itself")
+    parser.add_argument("--tells", default="", help="WORKER:BATCH, where a worker makes a file `told` and pauses")
     args = parser.parse_args(argv)
     if args.workers > 1 and not in_worker():
         launch(MODULE, argv, args.workers, args.launcher, timeout=300)
@@ -47,8 +49,9 @@ def main(argv: list[str]) -> None:
     from tests.model.tiny_task import TinyTask, config
 
     worker = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
-    if args.dies and int(args.dies.split(":")[0]) == worker:
-        die_at(int(args.dies.split(":")[1]))
+    for place, act in ((args.dies, die), (args.tells, lambda: tell(args.folder / "told"))):
+        if place and int(place.split(":")[0]) == worker:
+            at_batch(int(place.split(":")[1]), act)
     files = sorted(str(path) for path in args.folder.glob("train/**/*.parquet"))
     valid = sorted(str(path) for path in args.folder.glob("valid/**/*.parquet"))
     result = fit(
@@ -64,16 +67,27 @@ def main(argv: list[str]) -> None:
     sys.stdout.write("RESULT " + json.dumps(said | {"counts": [vars(counts) for counts in result.counts]}) + "\n")
 
 
-def die_at(batch: int) -> None:
-    """Kill this process, as nothing can be caught, when the reader of any epoch comes to that batch."""
+def die() -> None:
+    """Kill this process, as nothing can be caught."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell(file: Path) -> None:
+    """Say that training is under way, and leave time to do something to it."""
+    file.touch()
+    time.sleep(5)
+
+
+def at_batch(batch: int, act: Callable[[], None]) -> None:
+    """Do something when the reader of any epoch comes to that batch."""
     from model.input import Epoch
 
-    alive = Epoch.batches
+    undisturbed = Epoch.batches
 
     def batches(epoch: Epoch) -> Iterator[dict[str, Any]]:
-        for number, rows in enumerate(alive(epoch)):
+        for number, rows in enumerate(undisturbed(epoch)):
             if number == batch:
-                os.kill(os.getpid(), signal.SIGKILL)
+                act()
             yield rows
 
     Epoch.batches = batches  # type: ignore[method-assign]
