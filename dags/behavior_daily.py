@@ -26,6 +26,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
+from dags.deadlines import expected
 from dags.operators import WaitForEarlierDays, WaitForLanding
 from dags.wiring import DAY, HOUSE, stage_audit_publish
 
@@ -41,6 +42,7 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
     # One day may wait for its landing while another is worked on; more would only queue for the pool.
     max_active_runs=2,
+    deadline=expected("events, sessions, interests"),
     tags=["behavior", "tier_1"],
     doc_md=__doc__,
     params={

@@ -21,6 +21,7 @@ from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, BaseSensorOperato
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from dags.alerts import Alert, day_of, tell
 from dags.process import end_politely, process_group, without_airflow
 
 TABLES = ("quarantine", "events", "sessions", "interests", "examples", "predictions")
@@ -394,6 +395,11 @@ class Promote(ModelJob):
             # A skipped task has no return value of its own.
             context["ti"].xcom_push("return_value", decision)
             stays = f"champion stays version {champion}" if champion else "there is no champion"
+            refusal = f"the gate has refused version {decision['version']}: {why}"
+            readers = "Predictions go on with the champion." if champion else "Nothing predicts."
+            section = "promote-was-skipped"
+            about = (self.dag_id, context["ti"].run_id, day_of(context), "")
+            tell(Alert("info", *about, refusal, readers, section), context)
             raise AirflowSkipException(f"the gate has refused version {decision['version']}, {stays}: {why}")
         self.log.info("version %s passed the gate, champion is version %s: %s", decision["version"], champion, why)
         context["outlet_events"][CHAMPION].extra = {"run_id": self.run, **decision}
@@ -426,4 +432,33 @@ class Publish(BaseOperator):
             context["outlet_events"][ASSETS[table]].extra = {
                 key: report[key] for key in ("rows", "version", "verdict", "docs", "run_id", "refused")
             }
+            if report["verdict"] == "warned":
+                self.warn(table, context)
         return reports
+
+    def warn(self, table: str, context: Any) -> None:
+        """Tell what the audit has warned of: published all the same, and worth a look in the morning."""
+        from lake.staging import read_verdict
+
+        verdict = read_verdict(table, self.run)
+        for broken in verdict.failed if verdict else []:
+            about = (self.dag_id, context["ti"].run_id, day_of(context), table)
+            tell(Alert("warning", *about, broken.rstrip("."), "Readers see the day.", "the-audit-warned"), context)
+
+
+class Monitor(ModelJob):
+    """Run model.monitor, and tell each finding that somebody has to look at; a finding fails nothing."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(module="model.monitor", pool="default_pool", **kwargs)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        watched = super().execute(context)
+        if watched is None:
+            raise AirflowException(f"{self.module} did not print what it found")
+        for found in watched["findings"]:
+            if not found["ok"]:
+                about = (self.dag_id, context["ti"].run_id, found["day"], found["table"])
+                readers = "Readers see what was published; nothing was taken back."
+                tell(Alert("warning", *about, found["why"], readers, found["section"]), context)
+        return watched

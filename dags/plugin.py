@@ -7,6 +7,7 @@ from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
+from dags.deadlines import ScheduledDayEnd
 from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
 from dags.page.views import failure, may_see, router
 from lake import storage
@@ -96,6 +97,7 @@ class MeanderPlugin(AirflowPlugin):
     """What Airflow finds under the entry point `airflow.plugins`."""
 
     name = "meander"
+    deadline_references: ClassVar[list[type]] = [ScheduledDayEnd]
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": PREFIX, "name": "Meander"}]
     # Without a slash in front, an address is relative to Airflow's own, whatever its base path.
     external_views: ClassVar[list[dict[str, Any]]] = [

@@ -25,6 +25,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
+from dags.deadlines import expected
 from dags.operators import WaitForPublished
 from dags.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
 
@@ -38,6 +39,7 @@ VERSION = "{{ '--model-version=%d' % params.model_version if params.model_versio
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
     # One day may wait for its interests while another is scored; more would only queue for the pool.
     max_active_runs=2,
+    deadline=expected("predictions"),
     tags=["model", "tier_1"],
     doc_md=__doc__,
     params={

@@ -320,7 +320,7 @@ class LocalAirflow:
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
     def dags_parsed(self) -> bool:
-        return self.api("GET", "dags")["total_entries"] >= 7
+        return self.api("GET", "dags")["total_entries"] >= 8
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the DAG's runs, by the day they process."""

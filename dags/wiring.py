@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined
 
+from dags.alerts import TellFailure
 from dags.operators import ASSETS, Publish, SparkJob
 
 DAY = "{{ data_interval_start | ds }}"
@@ -49,6 +50,7 @@ HOUSE = {
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "on_failure_callback": TellFailure(),
     },
 }
 

@@ -61,6 +61,15 @@ class Settings(BaseSettings):
         6, ge=0, description="hours after the end of a day by which its tables should be published"
     )
 
+    alert_webhook: SecretStr = Field(
+        SecretStr(""), description="address that alerts are posted to as JSON with a `text`; a secret; empty: none"
+    )
+    alert_notifier: str = Field(
+        "", description="class of an Airflow notifier that alerts are handed to as `alert`; empty: none"
+    )
+    alert_notifier_options: str = Field("{}", description="its arguments as a JSON object, with Airflow's templates")
+    alert_quiet_hours: int = Field(6, ge=0, description="hours in which a cause that has been told is not told again")
+
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
     max_rejected_share: Decimal = Field(

@@ -1,0 +1,335 @@
+"""Watch a day D: what came true of the predictions, whether inputs and scores drift, whether as much landed as usual.
+
+Reads   predictions, examples, interests    published versions; the log of `events`
+Writes  <lake>/_monitor/<D>.json            what was found, one entry for each number
+
+Outcomes are judged at the newest date T whose horizon is over by D and which has both predictions and examples, by
+model version, with the metrics of model.evaluate; what the evaluation had promised stands beside. Drift is the
+population stability index (Siddiqi, "Credit Risk Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a
+number; above 0.25 it is called a major shift there. Nothing here runs Spark: tables are aggregated by delta-rs, and
+outcomes are those of a sample of users.
+"""
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from deltalake import DeltaTable, QueryBuilder
+
+from lake import storage
+from lake.errors import run_main
+from lake.landing import utc_date
+from lake.settings import settings
+from lake.staging import model_folder
+from lake.table import Table
+from model.metrics import UserBootstrap, binary_metrics, checked_binary
+
+log = logging.getLogger(__name__)
+
+LABELS = {"migrated": "migration", "purchased": "purchase", "churned": "churn"}
+# Enough for intervals of a percent; all users where there are fewer.
+SAMPLE = 20_000
+RESAMPLES = 300
+MAJOR_SHIFT = 0.25
+# Against the median of the same weekday in so many weeks before; a shop's days differ, but not by this factor.
+WEEKS, USUAL = 4, (0.5, 2.0)
+# So far back a reference is looked for: the same weekday, or the prediction before.
+RECENT_DAYS = 14
+INPUTS = ("frequency", "recency_seconds", "history_events", "purchases")
+# The sections of docs/runbook.md, by kind.
+SECTIONS = {
+    "outcome": "outcomes-worse",
+    "score drift": "scores-drift",
+    "input drift": "inputs-drift",
+    "volume": "volume-unusual",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number that was looked at.
+
+    Attributes:
+        kind: a key of SECTIONS.
+        name: of the metric or column.
+        table: it comes from.
+        day: it is about.
+        model_version: that predicted; None where no model is behind it.
+        value: what was found.
+        low, high: 95 % interval of `value`; None where it has none.
+        reference: what it is compared with; None where there is nothing to compare.
+        ok: whether nobody has to look at it.
+        why: in words.
+    """
+
+    kind: str
+    name: str
+    table: str
+    day: date
+    model_version: int | None
+    value: float
+    low: float | None
+    high: float | None
+    reference: float | None
+    ok: bool
+    why: str
+
+
+def psi(now: Mapping[Any, float], before: Mapping[Any, float]) -> float:
+    """Return the population stability index of two distributions given as counts by group, 0 for equal shares.
+
+    >>> psi({"a": 50, "b": 50}, {"a": 500, "b": 500})
+    0.0
+    >>> round(psi({"a": 90, "b": 10}, {"a": 50, "b": 50}), 2)
+    0.88
+    """
+    groups = sorted({*now, *before}, key=str)
+    # Half a row more in each: a group that is empty on one side would count infinitely.
+    p, q = (np.array([counts.get(group, 0) + 0.5 for group in groups], float) for counts in (now, before))
+    p, q = p / p.sum(), q / q.sum()
+    return float(np.sum((p - q) * np.log(p / q)))
+
+
+def query(sql: str, **tables: Table) -> pd.DataFrame:
+    """Return what a query finds in pinned versions of tables."""
+    builder = QueryBuilder()
+    for name, table in tables.items():
+        builder = builder.register(name, DeltaTable(table.path, version=table.version))
+    found = builder.execute(sql).read_all()
+    # By way of Python: pyarrow 14 does not know the views in which delta-rs answers.
+    return pd.DataFrame({name: found[name].to_pylist() for name in found.column_names})
+
+
+# --- outcomes ---
+
+
+def outcomes(day: date) -> list[Finding]:
+    """Judge the newest predictions whose horizon is over by `day`; nothing while there are none."""
+    predictions, examples = Table.find("predictions"), Table.find("examples")
+    if predictions is None or examples is None:
+        return []
+    over = day - timedelta(days=settings().horizon_days)
+    both = {d for d in set(predictions.rows_by()) & set(examples.rows_by()) if d <= over}
+    if not both:
+        return []
+    judged = max(both)
+    share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
+    # A user is in the sample of every day or of none.
+    upto = f"{int(share * 0xFFFF):04x}"
+    rows = query(
+        f"""
+        select p.user_id, p.model_version, p.category_ids, p.migration_probability, p.purchase_probability,
+               p.churn_probability, e.next_category, e.migrated, e.purchased, e.churned
+        from predictions p join examples e on p.user_id = e.user_id
+        where p.dt = date '{judged}' and e.dt = date '{judged}' and substr(md5(p.user_id), 1, 4) <= '{upto}'
+        order by p.user_id
+        """,
+        predictions=predictions,
+        examples=examples,
+    )
+    found = []
+    for version, part in rows.groupby("model_version"):
+        promised = promise(int(version))
+        for name, value, low, high in measured(part):
+            found.append(outcome(name, judged, int(version), value, low, high, promised.get(name)))
+    return found
+
+
+def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
+    """Return (metric, value, low, high) of each metric that these rows define."""
+    bootstrap = UserBootstrap(rows["user_id"].to_numpy(), RESAMPLES)
+    found = []
+    hits = np.array(
+        [true in list(said)[:5] for true, said in zip(rows["next_category"], rows["category_ids"], strict=True)]
+    )
+    has = rows["next_category"].notna().to_numpy()
+    moved = has & (rows["migrated"] == True).to_numpy()  # noqa: E712  null is no label
+    for name, chosen in (("recall@5", has), ("recall@5 migrated", moved)):
+        places = np.flatnonzero(chosen)
+        if len(places):
+            means = bootstrap.means(hits[places, None].astype(float), places)[:, 0]
+            found.append((name, float(hits[places].mean()), *between(means)))
+    for label, score in LABELS.items():
+        places = np.flatnonzero(rows[label].notna())
+        true, said = checked_binary(rows[label].iloc[places].astype(bool), rows[f"{score}_probability"].iloc[places])
+        if 0 < true.sum() < len(true):
+            values = binary_metrics(true, said)
+            areas, _ = bootstrap.areas(true, said, places)
+            found.append((f"roc_auc {label}", values["roc_auc"], *between(areas)))
+            found += [(f"{metric} {label}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")]
+    return found
+
+
+def between(resamples: Iterable[float]) -> tuple[float, float]:
+    """Return the 95 % interval of resamples."""
+    low, high = np.nanpercentile(np.asarray(list(resamples)), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def promise(version: int) -> dict[str, tuple[float, float]]:
+    """Return {metric: (value, low end of its interval)} that the evaluation of a model version had found."""
+    from model import registry
+
+    run_id = registry.describe(version).get("run_id", "")
+    kept = storage.read_json(storage.join(model_folder(run_id), "evaluation", "metrics.json")) if run_id else None
+    found = {}
+    for entry in (kept or {}).get("metrics", []):
+        if entry["method"] != "model" or entry["value"] is None or entry.get("low") is None:
+            continue
+        if entry["task"] == "next_category" and entry["metric"] == "recall@5" and entry["slice"] in ("all", "migrated"):
+            name = "recall@5" if entry["slice"] == "all" else "recall@5 migrated"
+        elif entry["task"] in LABELS and entry["metric"] == "roc_auc" and entry["slice"] == "all":
+            name = f"roc_auc {entry['task']}"
+        else:
+            continue
+        found[name] = (float(entry["value"]), float(entry["low"]))
+    return found
+
+
+def outcome(
+    name: str, day: date, version: int, value: float, low: float, high: float, promised: tuple[float, float] | None
+) -> Finding:
+    """Return what became of one metric: worse only if even the best it may be is below the least that was promised."""
+    worse = promised is not None and not math.isnan(high) and high < promised[1]
+    why = f"{name} of version {version} on {day}: {value:.3f}"
+    if promised:
+        why += f", of its evaluation {promised[0]:.3f}" + ("; worse by more than chance explains" if worse else "")
+    ends = (None, None) if math.isnan(low) else (low, high)
+    reference = promised[0] if promised else None
+    return Finding("outcome", name, "predictions", day, version, value, *ends, reference, not worse, why)
+
+
+# --- drift and volume ---
+
+
+def score_drift(day: date) -> list[Finding]:
+    """Compare the scores of `day` with those of the day predicted before it."""
+    table = Table.find("predictions")
+    before = recent(table, day)
+    if table is None or before is None:
+        return []
+    found = []
+    for score in LABELS.values():
+        counts = grouped(table, (day, before), f"least(9, cast(floor({score}_probability * 10) as int))")
+        found.append(
+            drift("score drift", f"{score}_probability", "predictions", day, before, counts, version_on(table, day))
+        )
+    return found
+
+
+def input_drift(day: date) -> list[Finding]:
+    """Compare the users of `day` with those of the same weekday before."""
+    table = Table.find("interests")
+    week = [day - timedelta(days=7), day - timedelta(days=14)]
+    known = table.rows_by() if table else {}
+    before = next((d for d in week if known.get(d)), None)
+    if table is None or before is None or not known.get(day):
+        return []
+    # Doublings: what a shop's users do is spread over orders of magnitude.
+    found = [
+        drift("input drift", name, "interests", day, before,
+              grouped(table, (day, before), f"cast(floor(log2(1 + {name})) as int)"), None)
+        for name in INPUTS
+    ]  # fmt: skip
+    counts = grouped(table, (day, before), "coalesce(dominant_category, '')")
+    found.append(drift("input drift", "dominant_category", "interests", day, before, counts, None))
+    return found
+
+
+def grouped(table: Table, days: Sequence[date], group: str) -> dict[date, dict[Any, int]]:
+    """Return how many rows of each day are in each group."""
+    chosen = ", ".join(f"date '{day}'" for day in days)
+    rows = query(f"select dt, {group} as g, count(*) as n from t where dt in ({chosen}) group by 1, 2", t=table)
+    found: dict[date, dict[Any, int]] = {day: {} for day in days}
+    for dt, g, n in rows.itertuples(index=False):
+        found[dt][g] = n
+    return found
+
+
+def drift(
+    kind: str,
+    name: str,
+    table: str,
+    day: date,
+    before: date,
+    counts: Mapping[date, Mapping[Any, int]],
+    version: int | None,
+) -> Finding:
+    """Return how far a column has moved from one day to another."""
+    value = psi(counts[day], counts[before])
+    why = f"{name} of {table} on {day} against {before}: stability index {value:.2f}, expected below {MAJOR_SHIFT}"
+    return Finding(kind, name, table, day, version, value, None, None, MAJOR_SHIFT, value < MAJOR_SHIFT, why)
+
+
+def recent(table: Table | None, day: date) -> date | None:
+    """Return the last of the recent days before `day` with rows, if `day` itself has some."""
+    known = table.rows_by() if table else {}
+    if not known.get(day):
+        return None
+    return max((d for d in known if day - timedelta(days=RECENT_DAYS) <= d < day), default=None)
+
+
+def version_on(table: Table, day: date) -> int | None:
+    """Return the model version that predicted a day: the audit lets only one through."""
+    rows = table.head(day, 1)
+    return int(rows[0]["model_version"]) if rows else None
+
+
+def volume(day: date) -> list[Finding]:
+    """Compare the events that landed on `day` with the same weekday of the weeks before."""
+    table = Table.find("events")
+    if table is None or table.basis(day) is None:
+        return []
+    landed = table.rows_by("landed")
+    earlier = [day - timedelta(days=7 * n) for n in range(1, WEEKS + 1)]
+    usual = [landed.get(d, 0) for d in earlier if table.basis(d) is not None]
+    if not usual or not np.median(usual):
+        return []
+    reference, value = float(np.median(usual)), float(landed.get(day, 0))
+    ok = USUAL[0] <= value / reference <= USUAL[1]
+    why = (
+        f"{value:,.0f} events landed on {day}; the same weekday of the {len(usual)} weeks before: {reference:,.0f}, "
+        f"expected {USUAL[0]:g} to {USUAL[1]:g} times that"
+    )
+    return [Finding("volume", "events", "events", day, None, value, None, None, reference, ok, why)]
+
+
+def watch(day: date) -> list[Finding]:
+    """Return everything that can be said of a day now."""
+    return [*outcomes(day), *score_drift(day), *input_drift(day), *volume(day)]
+
+
+def monitor_file(day: date) -> str:
+    """Return where the findings of a day are kept."""
+    return storage.join(settings().lake, "_monitor", f"{day}.json")
+
+
+def main(argv: list[str] | None = None) -> list[Finding]:
+    """Watch a day, keep what was found, and print it: one JSON line, for a machine to read."""
+    parser = argparse.ArgumentParser(
+        prog="model.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--day", type=utc_date, required=True, metavar="D", help="the day to watch")
+    parser.add_argument("--run-id", required=True, metavar="R", help="names the run, for people")
+    args = parser.parse_args(argv)
+    found = watch(args.day)
+    entries = [{**asdict(finding), "section": SECTIONS[finding.kind]} for finding in found]
+    content = json.loads(json.dumps({"day": args.day, "run_id": args.run_id, "findings": entries}, default=str))
+    storage.write_json(monitor_file(args.day), content)
+    for finding in found:
+        (log.info if finding.ok else log.warning)("%s: %s", finding.kind, finding.why)
+    if not found:
+        log.info("there is nothing to compare yet: no horizon is over, and no day before has the same tables")
+    print(json.dumps(content))  # noqa: T201  the answer
+    return found
+
+
+if __name__ == "__main__":
+    run_main(main)

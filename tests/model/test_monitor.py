@@ -1,0 +1,175 @@
+"""What is said of a day: outcomes by model version, drift, volume; and silence while there is nothing to compare."""
+
+from datetime import date, timedelta
+
+import pytest
+
+import model.monitor as monitor
+from lake import storage
+from lake.publish import publish
+from lake.staging import model_folder
+from model.monitor import RECENT_DAYS, Finding, main, monitor_file, psi, volume, watch
+from tests.lake.stagings import stage_files
+
+T = date(2025, 3, 2)
+H = 7
+OVER = T + timedelta(days=H)
+
+
+@pytest.fixture(autouse=True)
+def _horizon(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", str(H))
+    monkeypatch.setattr(monitor, "promise", lambda _: {})
+
+
+def put(table, day, rows):
+    stage_files(table, f"{table} {day}", [{**row, "dt": day} for row in rows], [day], 1)
+    publish(table, f"{table} {day}")
+
+
+def predicted(user, categories, churn=0.5, version=1):
+    scores = {"migration_probability": 0.5, "purchase_probability": 0.5, "churn_probability": churn}
+    return {"user_id": user, "model_version": version, "category_ids": categories, "dt": T, **scores}
+
+
+def came(user, category, churned=False, migrated=None):
+    return {
+        "user_id": user,
+        "next_category": category,
+        "churned": churned,
+        "migrated": migrated,
+        "purchased": None,
+        "dt": T,
+    }
+
+
+SIX = ["a", "b", "c", "d", "e", "f"]
+
+
+def outcome(**about) -> dict[tuple[int | None, str], Finding]:
+    return {(f.model_version, f.name): f for f in watch(about.get("day", OVER)) if f.kind == "outcome"}
+
+
+def test_outcomes_are_those_of_users_with_both_once_the_horizon_is_over():
+    put("predictions", T, [predicted("ann", SIX), predicted("bob", SIX), predicted("cem", SIX), predicted("dan", SIX)])
+    # a is first, e fifth, f sixth, z not there; who has no label does not count, and eve was not predicted.
+    put(
+        "examples",
+        T,
+        [came("ann", "a"), came("bob", "e"), came("cem", "f", migrated=True), came("dan", None), came("eve", "a")],
+    )
+    assert outcome(day=OVER - timedelta(days=1)) == {}, "nobody knows yet"
+    found = outcome()
+    assert found[1, "recall@5"].value == pytest.approx(2 / 3)
+    assert found[1, "recall@5 migrated"].value == 0
+    assert found[1, "recall@5"].day == T
+    assert found[1, "recall@5"].low <= 2 / 3 <= found[1, "recall@5"].high
+
+
+def test_outcomes_are_told_by_model_version():
+    ranked = [predicted("ann", SIX, 0.9), predicted("bob", SIX, 0.1)]
+    turned = [predicted("cem", SIX, 0.1, version=2), predicted("dan", SIX, 0.9, version=2)]
+    put("predictions", T, [*ranked, *turned])
+    put("examples", T, [came("ann", "a", True), came("bob", "a"), came("cem", "a", True), came("dan", "a")])
+    found = outcome()
+    assert (found[1, "roc_auc churned"].value, found[2, "roc_auc churned"].value) == (1.0, 0.0)
+    assert found[1, "brier churned"].value == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("low_end", "ok"), [(0.7, True), (0.95, False)])
+def test_worse_than_promised_is_what_no_chance_explains(monkeypatch, low_end, ok):
+    users = [f"u{n}" for n in range(100)]
+    put("predictions", T, [predicted(user, SIX) for user in users])
+    # 80 of 100 are right: the interval reaches to about 0.88.
+    put("examples", T, [came(user, "a" if n < 80 else "z") for n, user in enumerate(users)])
+    monkeypatch.setattr(monitor, "promise", lambda _: {"recall@5": (0.97, low_end)})
+    found = outcome()[1, "recall@5"]
+    assert (found.ok, found.reference) == (ok, 0.97)
+    assert ("worse by more than chance explains" in found.why) is not ok
+
+
+def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatch):
+    monkeypatch.undo()
+    run = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
+    monkeypatch.setattr("model.registry.describe", lambda version: {"run_id": run} if version == 3 else {})
+    entry = {"method": "model", "task": "next_category", "metric": "recall@5", "value": 0.6, "low": 0.5, "high": 0.7}
+    kept = [
+        {**entry, "slice": "all"},
+        {**entry, "slice": "migrated", "value": 0.4},
+        {**entry, "slice": "all", "method": "most popular", "value": 0.1},
+        {**entry, "slice": "all", "task": "churned", "metric": "roc_auc", "value": 0.8},
+    ]
+    storage.write_json(storage.join(model_folder(run), "evaluation", "metrics.json"), {"metrics": kept})
+    assert monitor.promise(3) == {
+        "recall@5": (0.6, 0.5),
+        "recall@5 migrated": (0.4, 0.5),
+        "roc_auc churned": (0.8, 0.5),
+    }
+    assert monitor.promise(4) == {}, "a version that was never evaluated promises nothing"
+
+
+def test_the_same_scores_do_not_drift_and_others_do():
+    yesterday, today = OVER - timedelta(days=1), OVER
+    for day, churn in ((yesterday, 0.1), (today, 0.9)):
+        put("predictions", day, [predicted(f"u{n}", SIX, churn) for n in range(50)])
+    found = {f.name: f for f in watch(today) if f.kind == "score drift"}
+    assert found["migration_probability"].value == 0
+    assert found["migration_probability"].ok
+    assert not found["churn_probability"].ok
+    assert f"on {today} against {yesterday}" in found["churn_probability"].why
+
+
+def test_a_prediction_long_ago_is_nothing_to_compare_with():
+    for day in (OVER, OVER - timedelta(days=RECENT_DAYS + 1)):
+        put("predictions", day, [predicted("ann", SIX)])
+    assert [f for f in watch(OVER) if f.kind == "score drift"] == []
+
+
+def test_inputs_are_compared_with_the_same_weekday():
+    def user(n, frequency):
+        return {"user_id": f"u{n}", "frequency": frequency, "recency_seconds": 60, "history_events": 9, "purchases": 0}
+
+    put("interests", OVER - timedelta(days=7), [user(n, 3) for n in range(50)])
+    put("interests", OVER - timedelta(days=1), [user(n, 300) for n in range(50)])  # another weekday
+    put("interests", OVER, [user(n, 300) for n in range(50)])
+    found = {f.name: f.ok for f in watch(OVER) if f.kind == "input drift"}
+    assert found == {
+        "frequency": False,
+        "recency_seconds": True,
+        "history_events": True,
+        "purchases": True,
+        "dominant_category": True,
+    }
+
+
+@pytest.mark.parametrize(("rows", "ok"), [(10, True), (5, True), (20, True), (4, False), (21, False), (0, False)])
+def test_volume_is_compared_with_the_median_of_the_same_weekday(rows, ok):
+    # The median of 10, 10 and 40 is 10; the day before, of another weekday, has nothing to say.
+    for weeks, n in ((1, 10), (2, 40), (3, 10)):
+        day = OVER - timedelta(days=7 * weeks)
+        put("events", day, [{"event_id": f"{day} {i}", "user_id": "u", "landed": day} for i in range(n)])
+    put("events", OVER - timedelta(days=1), [])
+    assert volume(OVER) == [], "a day that was not loaded has no volume"
+    put("events", OVER, [{"event_id": f"{i}", "user_id": "u", "landed": OVER} for i in range(rows)])
+    (found,) = volume(OVER)
+    assert (found.value, found.reference, found.ok) == (rows, 10, ok)
+
+
+def test_an_empty_lake_has_nothing_to_say_and_says_so(capsys, caplog):
+    caplog.set_level("INFO")
+    assert main(["--day", str(OVER), "--run-id", "r"]) == []
+    assert "nothing to compare yet" in caplog.text
+    assert storage.read_json(monitor_file(OVER)) == {"day": str(OVER), "run_id": "r", "findings": []}
+
+
+def test_what_is_found_is_kept_with_its_section_of_the_runbook():
+    put("predictions", T, [predicted("ann", SIX)])
+    put("examples", T, [came("ann", "a")])
+    main(["--day", str(OVER), "--run-id", "r"])
+    (kept,) = storage.read_json(monitor_file(OVER))["findings"]
+    assert (kept["name"], kept["value"], kept["section"]) == ("recall@5", 1.0, "outcomes-worse")
+
+
+def test_the_index_of_two_distributions_does_not_depend_on_their_sizes():
+    assert psi({1: 10, 2: 30}, {1: 1000, 2: 3000}) == pytest.approx(0, abs=1e-3)
+    assert psi({1: 10}, {2: 10}) > 1, "nothing in common"
