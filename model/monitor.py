@@ -88,7 +88,7 @@ def psi(now: Mapping[Any, float], before: Mapping[Any, float]) -> float:
     >>> psi({"a": 50, "b": 50}, {"a": 500, "b": 500})
     0.0
     >>> round(psi({"a": 90, "b": 10}, {"a": 50, "b": 50}), 2)
-    0.88
+    0.85
     """
     groups = sorted({*now, *before}, key=str)
     # Half a row more in each: a group that is empty on one side would count infinitely.

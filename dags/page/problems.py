@@ -5,9 +5,10 @@ docs/runbook.md that says more.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from dags.page.airflow_state import DAILY, HISTORY, PREDICT, AirflowState, FailedRun, airflow_run
 from dags.page.state import EACH_DAY, NOT_LANDED, SHOWN, Cell, Lake
@@ -112,8 +113,14 @@ def readers_see(lake: Lake) -> str:
     return f"Readers see {', '.join(parts)}: whole, audited days only."
 
 
-def problems(lake: Lake, airflow: AirflowState) -> list[Problem]:
-    """Return what is wrong, the worst first; nothing when all is well."""
+def problems(lake: Lake, airflow: AirflowState, findings: Sequence[Mapping[str, Any]] = ()) -> list[Problem]:
+    """Return what is wrong, the worst first; nothing when all is well.
+
+    Args:
+        lake: the tables.
+        airflow: the runs.
+        findings: of monitor_daily, those that somebody has to look at.
+    """
     cells = [cell for days in lake.cells.values() for cell in days.values()]
     found = _failed(cells)
     found += _unfinished(cells, lake, airflow)
@@ -122,7 +129,7 @@ def problems(lake: Lake, airflow: AirflowState) -> list[Problem]:
     found += _not_loaded(cells, lake, airflow)
     if lake.late:
         found.append(_late(lake))
-    return found
+    return found + [_finding(finding) for finding in findings]
 
 
 def notes(lake: Lake, airflow: AirflowState) -> list[str]:
@@ -305,6 +312,16 @@ def _late(lake: Lake) -> Problem:
         readers="These events in `events`; the sessions of those days as they were before.",
         safe="Run behavior_history over the landing days that brought them. It can wait until the morning.",
         links=(Link("runbook", "late-data", "late-data"),),
+    )
+
+
+def _finding(finding: Mapping[str, Any]) -> Problem:
+    return Problem(
+        what=f"{finding['kind']}: {finding['why']}",
+        why=(),
+        readers="What was published; nothing was taken back.",
+        safe="It can wait until the morning. The runbook says what it may mean.",
+        links=(Link("runbook", finding["section"], finding["section"]),),
     )
 
 

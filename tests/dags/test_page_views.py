@@ -13,6 +13,7 @@ from dags.page import views
 from dags.page.airflow_state import AirflowState
 from dags.plugin import app
 from lake import storage
+from model.monitor import monitor_file
 from tests.dags.page_lake import prediction, put, put_day, put_events, put_predictions
 from tests.lake.stagings import audit
 
@@ -166,6 +167,41 @@ def test_a_model_stands_beside_its_baselines_over_time(reader, judged, monkeypat
     assert "unseen events, 2025-03-01: 0.07" in text
     assert text.count("<td>refused</td>") == 2
     assert "<script" not in text
+
+
+def watched_on(day, **changed):
+    finding = {
+        "kind": "outcome",
+        "name": "recall@5",
+        "table": "predictions",
+        "day": str(MAR_1),
+        "model_version": 1,
+        "value": 0.4,
+        "reference": 0.6,
+        "ok": False,
+        "why": f"worse than {SCRIPT}",
+        "section": "outcomes-worse",
+    }
+    content = {"day": str(day), "run_id": "r", "findings": [{**finding, **changed}]}
+    storage.write_json(monitor_file(day), content)
+
+
+def test_what_the_monitor_has_found_is_a_thing_to_look_at_until_it_is_well(reader):
+    put_day(MAR_1)
+    watched_on(MAR_1)
+    text = reader.get("/page/").text
+    assert "outcome: worse than &lt;script&gt;" in text
+    assert 'href="../../meander/page/runbook#outcomes-worse"' in text
+    watched_on(MAR_2, ok=True)
+    assert "All is well" in reader.get("/page/").text
+
+
+def test_what_came_true_stands_beside_what_was_promised(reader, judged, monkeypatch):
+    monkeypatch.setattr("dags.page.models.champion", lambda: None)
+    watched_on(MAR_1)
+    text = reader.get("/page/model").text
+    assert "version 1, 2025-03-01: 0.40" in text
+    assert "version 1, as evaluated, 2025-03-01: 0.60" in text
 
 
 def test_what_comes_from_a_log_or_a_run_is_shown_as_text(reader):
