@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -20,6 +22,23 @@ from lake.table import Table
 from tests.lake.published import rows
 
 pytestmark = pytest.mark.e2e
+
+# What the scheduler does when a day is over, for a day long ago.
+SCHEDULED = """
+import pendulum
+from airflow.models.dagbag import DBDagBag
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+start = pendulum.datetime(2025, 4, 1, tz="UTC")
+with create_session() as session:
+    DBDagBag().get_latest_version_of_dag("behavior_daily", session=session).create_dagrun(
+        run_id="scheduled__2025-04-01", logical_date=start, data_interval=(start, start.add(days=1)),
+        run_after=start.add(days=1), run_type=DagRunType.SCHEDULED, triggered_by=DagRunTriggeredByType.TIMETABLE,
+        state=DagRunState.QUEUED, session=session,
+    )
+"""
 
 FIRST, BAD, LAST = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 3)
 TABLES = ("quarantine", "events", "sessions", "interests")
@@ -85,6 +104,11 @@ def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, i
     """Return {task: (state, tries)} of a run."""
     found = airflow.tasks(run["dag_id"], run["dag_run_id"])
     return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+
+
+def alerted(alerts: Path) -> str:
+    """Return the texts of all alerts so far."""
+    return "\n".join(json.loads(file.read_text())["text"] for file in sorted(alerts.glob("*.json")))
 
 
 def verdicts(table: str, day: date) -> list[str]:
@@ -156,6 +180,18 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     }
     assert verdicts("interests", LAST) == ["passed", "warned"]
     assert make("late-data").redo == []
+
+    # --- a day that the schedule runs has a deadline, the days of a backfill have none ---
+    alerts = tmp_path / "lake" / "_alerts"
+    assert "tables-late" not in alerted(alerts)
+    subprocess.run([sys.executable, "-c", SCHEDULED], env=airflow.environment, check=True, capture_output=True)
+    deadline = time.monotonic() + 180
+    while "tables-late" not in alerted(alerts):
+        assert time.monotonic() < deadline, alerted(alerts)
+        time.sleep(1)
+    assert "behavior_daily 2025-04-01 events, sessions, interests" in alerted(alerts)
+    # The failed audit of the bad day, told once.
+    assert alerted(alerts).count("#audit-failed") == 1
 
     # The assets say what readers got.
     told = airflow.api("GET", "assets/events", params={"order_by": "-timestamp"})["asset_events"]
