@@ -66,6 +66,15 @@ lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=-
 	@$(find_uv)
 	"$$uv" pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-header --no-annotate \
 	    --python $(BIN)/python $(UPGRADE) --output-file requirements.lock >/dev/null
+	# What each image installs: parts of the same lock.
+	part() { "$$uv" pip compile --quiet "$${@:2}" --constraint requirements.lock --generate-hashes --no-header \
+	    --no-annotate --python $(BIN)/python --output-file "docker/$$1.lock" >/dev/null; }
+	worker=(pyproject.toml --extra airflow --extra production --extra spark --extra serving)
+	part airflow "$${worker[@]}" --extra registry
+	part spark pyproject.toml --extra spark --extra train
+	part trainer-cpu "$${worker[@]}" --extra train
+	part trainer-cuda docker/cuda.in "$${worker[@]}" --extra train
+	part build docker/build.in
 	echo "requirements.lock holds $$(grep -c == requirements.lock) packages. Next: make setup test"
 
 # Spark 4.0 is compiled for 17; its Hadoop calls Subject.getSubject, which fails from 23 on.

@@ -29,7 +29,7 @@ HORIZON_DAYS = 28
 HISTORY_CONF = {"from": str(HISTORY[0]), "to": str(HISTORY[1]), "chunk_days": 182, "interests_every": 7}
 # The interval of model_weekly that ends with the history.
 LEARN_FROM = HISTORY[1] - timedelta(days=6)
-MODEL_CONF = {"preset": "tiny", "weeks": 40}
+MODEL_CONF = {"preset": "tiny", "weeks": 28}
 # Two days at once: while one waits for Airflow or commits, the other computes.
 DAYS_AT_ONCE = 2
 

@@ -64,8 +64,11 @@ def example_dates(day: date, weeks: int, horizon: int) -> tuple[date, date]:
 
 
 def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
-    """Make a task that uses this machine's whole strength, or its GPUs: the pool `train` lets one at a time."""
-    return ModelJob(task_id=task_id, module=module, arguments=arguments, run=RUN_OF_DAG)
+    """Make a task that uses a machine's whole strength, or its GPUs: the pool `train` lets one at a time.
+
+    Under Celery the queue `train` is for workers that have these; other executors have no queues.
+    """
+    return ModelJob(task_id=task_id, module=module, arguments=arguments, run=RUN_OF_DAG, queue="train")
 
 
 def horizon_days() -> int:

@@ -50,11 +50,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     plan = Plan.load(args.run_id)
-    base = Artifact.load(storage.join(plan.folder, "pretrained"))
     if args.workers > 1 and not launch.in_worker():
         launch.launch("model.finetune", sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
         return
     strategy = launch.make_strategy()
+    base = Artifact.load(storage.join(plan.folder, "pretrained"))
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
     table = Table("examples", plan.tables["examples"])

@@ -114,12 +114,13 @@ def launch(
     outcomes = LAUNCHERS[launcher](module, list(argv), workers, timeout)
     first = root_failure(outcomes)
     if first:
+        tail = "\n".join(f"    {line}" for line in first.lines[-20:])
+        # The cause is the last line: that is what logs and alerts show of a long message.
         raise WorkerFailed(
+            f"the last lines of worker {first.worker}:\n{tail}\n"
             f"worker {first.worker} of {workers} ({module}) ended with {_code_name(first.code)}"
             + (f": {first.reason}" if first.reason else "")
-            + "; the others were ended. The same command goes on from the last checkpoint. Its last lines:\n"
-            + "\n".join(f"    {line}" for line in first.lines[-20:])
-            + "\n"
+            + "; the others were ended. The same command goes on from the last checkpoint."
         )
     return outcomes
 

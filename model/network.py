@@ -186,8 +186,9 @@ class Finetuned(keras.Model):
         self.reader = ProfileReader(c.width, name="profile_reader")
         self.pair_score = PairScore(c.width, c.head_dropout / 2, name="pair_score")
         self.state = keras.layers.Dense(2 * c.width, activation="gelu", name="state")
-        # The binary labels of a user at neighbouring dates are nearly the same: an encoder that learns from them learns
-        # users by heart. So their state looks at the encoder, but does not teach it.
+        # The binary labels of a user at neighbouring dates are nearly the same: what sees the last events learns users by
+        # heart, and an encoder that is taught by them as well. So their state sees numbers and long-term interest alone,
+        # and teaches neither.
         self.binary_state = keras.layers.Dense(2 * c.width, activation="gelu", name="binary_state")
         self.state_drop = keras.layers.Dropout(c.dropout)
         heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}
@@ -216,11 +217,11 @@ class Finetuned(keras.Model):
         in_profile = ops.cast(x["profile"] > 0, "float32")
         vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
         scalars = (ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale
-        seen = ops.concatenate([last, mean, ops.cast(scalars, last.dtype)], axis=-1)
-        user = self.state_drop(self.state(seen), training=training)
+        lasting = ops.concatenate([mean, ops.cast(scalars, mean.dtype)], axis=-1)
+        user = self.state_drop(self.state(ops.concatenate([last, lasting], axis=-1)), training=training)
         states = {
             **dict.fromkeys(("category", "item"), user),
-            **dict.fromkeys(BINARY, self.state_drop(self.binary_state(ops.stop_gradient(seen)), training=training)),
+            **dict.fromkeys(BINARY, self.state_drop(self.binary_state(ops.stop_gradient(lasting)), training=training)),
         }
         out = {name: head(states[name], training=training) for name, head in self.heads.items()}
         wide = self.wide(scalars)  # (B, 3)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # The peak rate of each preset, for its batch; wider networks bear less.
 FIT: dict[str, FitConfig] = {
-    "tiny": FitConfig(global_batch=256, shards=4, learning_rate=2e-3, weight_decay=0.01),
+    "tiny": FitConfig(global_batch=128, shards=4, learning_rate=2e-3, weight_decay=0.01),
     "base": FitConfig(global_batch=512, shards=8, learning_rate=5e-4, weight_decay=0.01, checkpoint_every=500),
     "large": FitConfig(global_batch=1024, shards=16, learning_rate=2e-4, weight_decay=0.01, checkpoint_every=500),
 }

@@ -24,7 +24,7 @@ spark.driver.host 127.0.0.1
 spark.ui.enabled false
 spark.sql.shuffle.partitions 4
 """
-PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker")
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train")
 
 
 @dataclass
@@ -57,6 +57,7 @@ class AirflowCluster(LocalAirflow):
             "AIRFLOW__CELERY__BROKER_URL": broker,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql{metadata}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "4",
+            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
             # Celery would refuse to unpickle as root; nothing here is pickled.
             "C_FORCE_ROOT": "true",
         }

@@ -56,9 +56,7 @@ def test_each_worker_gets_its_number_and_the_addresses_of_all(capfd):
     assert f"[worker 2] {said[2]}" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("how", "says"), [("fails", "exit code 1; .*no reason at all"), ("killed", "signal SIGKILL; ")]
-)
+@pytest.mark.parametrize(("how", "says"), [("fails", "exit code 1; "), ("killed", "signal SIGKILL; ")])
 def test_when_one_worker_fails_the_others_end_and_it_is_named(capfd, how, says):
     began = time.monotonic()
     with pytest.raises(WorkerFailed, match=rf"(?s)worker 1 of 2 .* ended with {says}"):
@@ -127,9 +125,7 @@ def test_spark_starts_a_process_in_each_barrier_task(spark, capfd):
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize(
-    ("how", "says"), [("fails", "exit code 1; .*no reason at all"), ("killed", "signal SIGKILL; ")]
-)
+@pytest.mark.parametrize(("how", "says"), [("fails", "exit code 1; "), ("killed", "signal SIGKILL; ")])
 def test_on_spark_too_the_others_end_when_one_fails(spark, capfd, how, says):
     began = time.monotonic()
     with pytest.raises(WorkerFailed, match=rf"(?s)worker 1 of 2 .* ended with {says}"):

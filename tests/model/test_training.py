@@ -22,7 +22,7 @@ def config(rows, epochs=None, least_steps=200, preset="tiny", **given):
 @pytest.mark.parametrize(
     ("rows", "batch", "epochs"),
     [
-        (60_000, 256, 1),  # the preset's batch, and one pass has enough steps
+        (60_000, 128, 1),  # the preset's batch, and one pass has enough steps
         (10_000, 128, 3),  # 78 steps a pass
         (4_343, 64, 3),  # 67 steps a pass
         (700, 32, 10),  # no batch is smaller than this one
@@ -43,7 +43,7 @@ def test_what_is_asked_for_wins():
 
 def test_workers_that_do_not_divide_the_batch_are_refused():
     assert config(60_000, workers=8).shards == 8
-    with pytest.raises(SettingsInvalid, match=r"--workers 3 has to divide 4 shards, and these the batch of 256 rows"):
+    with pytest.raises(SettingsInvalid, match=r"--workers 3 has to divide 4 shards, and these the batch of 128 rows"):
         config(60_000, workers=3)
     with pytest.raises(SettingsInvalid, match=r"--preset must be one of tiny, base, large; received 'huge'"):
         config(60_000, preset="huge")

@@ -1,0 +1,38 @@
+# Airflow's processes: api-server, scheduler, dag-processor, triggerer, and the workers that drive Spark jobs.
+#   docker build -f docker/airflow.Dockerfile -t meander-airflow .
+ARG PYTHON=python:3.11.13-slim-bookworm
+
+FROM ${PYTHON} AS build
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /src
+COPY docker/airflow.lock docker/build.lock ./docker/
+RUN python -m venv --without-pip /opt/meander \
+    && uv pip install --python /opt/meander/bin/python --no-cache --require-hashes -r docker/airflow.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY lake lake
+COPY jobs jobs
+COPY expectations expectations
+COPY model model
+COPY dags dags
+RUN uv pip install --python /opt/meander/bin/python --no-cache --no-deps --build-constraints docker/build.lock .
+
+FROM ${PYTHON}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 50000 --gid 0 --create-home meander
+COPY --from=build /opt/meander /opt/meander
+COPY docs/runbook.md /opt/meander/lib/python3.11/site-packages/docs/runbook.md
+ENV PATH=/opt/meander/bin:$PATH \
+    AIRFLOW_HOME=/home/meander/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/meander/lib/python3.11/site-packages/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    PYSPARK_PYTHON=/opt/meander/bin/python
+USER 50000
+WORKDIR /home/meander
+# What runs in the container says which of these it is: compose.yaml and the Helm values set their own check for the others.
+HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=5 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/api/v2/monitor/health', timeout=10)"]
+ENTRYPOINT ["tini", "--", "airflow"]
+CMD ["api-server"]

@@ -1,0 +1,40 @@
+# Trains and judges: an Airflow worker of the queue `train`, with TensorFlow. For GPUs by default.
+#   docker build -f docker/trainer.Dockerfile -t meander-trainer .
+#   docker build -f docker/trainer.Dockerfile -t meander-trainer-cpu --build-arg VARIANT=cpu .
+ARG PYTHON=python:3.11.13-slim-bookworm
+# cuda: TensorFlow's CUDA libraries come as wheels of their own; the host brings the driver. cpu: without them.
+ARG VARIANT=cuda
+
+FROM ${PYTHON} AS build
+ARG VARIANT
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /src
+COPY docker/trainer-${VARIANT}.lock docker/build.lock ./docker/
+RUN python -m venv --without-pip /opt/meander \
+    && uv pip install --python /opt/meander/bin/python --no-cache --require-hashes -r "docker/trainer-${VARIANT}.lock"
+COPY pyproject.toml README.md LICENSE ./
+COPY lake lake
+COPY jobs jobs
+COPY expectations expectations
+COPY model model
+COPY dags dags
+RUN uv pip install --python /opt/meander/bin/python --no-cache --no-deps --build-constraints docker/build.lock .
+
+FROM ${PYTHON}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 50000 --gid 0 --create-home meander
+COPY --from=build /opt/meander /opt/meander
+ENV PATH=/opt/meander/bin:$PATH \
+    AIRFLOW_HOME=/home/meander/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/meander/lib/python3.11/site-packages/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    PYSPARK_PYTHON=/opt/meander/bin/python
+USER 50000
+WORKDIR /home/meander
+HEALTHCHECK --interval=60s --timeout=30s --start-period=90s --retries=5 \
+    CMD ["sh", "-c", "celery --app airflow.providers.celery.executors.celery_executor.app inspect ping -d celery@$(hostname)"]
+ENTRYPOINT ["tini", "--", "airflow"]
+CMD ["celery", "worker", "--queues", "train", "--concurrency", "1"]

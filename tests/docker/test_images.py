@@ -1,0 +1,190 @@
+"""The images without an engine: each Dockerfile's own install commands and entry, run in an empty folder.
+
+What differs from a build: the base image is this machine, and packages may come from uv's cache.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).resolve().parents[2]
+DOCKER = REPO / "docker"
+IMAGES = ("airflow", "spark", "trainer")
+# What a container of each is asked, beyond that its entry starts.
+ASKED = {
+    "airflow": [
+        "airflow version",
+        "airflow plugins",
+        "python -c 'import airflow.providers.celery.executors.celery_executor as c; c.app'",
+        "python -c 'import dags.behavior_daily, dags.page.views; from model import registry; assert dags.page.views.RUNBOOK.is_file()'",
+    ],
+    "spark": [
+        "python -m jobs.ingest --help",
+        "python -m model.score --help",
+        "python -c 'import great_expectations, keras'",
+    ],
+    "trainer": [
+        "airflow version",
+        "python -m model.pretrain --help",
+        "python -m model.evaluate --help",
+        "python -c 'import petastorm, mlflow, lightgbm, keras'",
+    ],
+}
+
+
+def instructions(image: str) -> list[tuple[str, str]]:
+    """Return (instruction, its text) of a Dockerfile, continued lines joined."""
+    text = (DOCKER / f"{image}.Dockerfile").read_text()
+    lines = re.sub(r"\\\n\s*", " ", re.sub(r"(?m)^\s*#.*\n", "", text)).splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in lines if line.strip()]
+
+
+def pinned(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return {package: (version, hashes)} of a lock."""
+    found = {}
+    for name, version, hashes in re.findall(
+        r"(?m)^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)((?: \\\n    --hash=\S+)+)", lock.read_text()
+    ):
+        found[name] = (version, frozenset(re.findall(r"--hash=(\S+)", hashes)))
+    return found
+
+
+@pytest.mark.parametrize("lock", sorted(DOCKER.glob("*.lock")), ids=lambda path: path.stem)
+def test_a_lock_of_an_image_is_a_part_of_the_one_that_is_tested(lock):
+    whole, part = pinned(REPO / "requirements.lock"), pinned(lock)
+    assert len(part) == lock.read_text().count("==")
+    # The CUDA libraries are the one thing that no test here can use.
+    own = {name for name in part if name.startswith("nvidia-")} if lock.stem == "trainer-cuda" else set()
+    assert {name: part[name] for name in part.keys() - own} == {name: whole.get(name) for name in part.keys() - own}
+    assert bool(own) is (lock.stem == "trainer-cuda")
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_dockerfile_is_well_kept(image):
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, DOCKER / f"{image}.Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    said = instructions(image)
+    last_stage = max(n for n, (name, _) in enumerate(said) if name == "FROM")
+    assert "USER" in [name for name, _ in said[last_stage:]]
+    assert "HEALTHCHECK" in [name for name, _ in said]
+    assert [text for name, text in said[last_stage:] if name == "ENTRYPOINT" and '"tini"' in text]
+    assert [
+        text for name, text in said[last_stage:] if "build-essential" in text or "uv" in shlex.split(text)[:1]
+    ] == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path):
+    uv = shutil.which("uv") or str(REPO / ".venv-uv" / "bin" / "uv")
+    source, environment = tmp_path / "src", tmp_path / "opt"
+    source.mkdir()
+    place = {"/opt/meander": str(environment), "${VARIANT}": "cpu", "--no-cache ": "", "uv pip": f"{uv} pip"}
+
+    def here(text: str) -> str:
+        for there, ours in place.items():
+            text = text.replace(there, ours)
+        return text
+
+    said = instructions(image)
+    last_stage = max(n for n, (name, _) in enumerate(said) if name == "FROM")
+    clean = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    # The cache lies in the home that the test has left.
+    clean["UV_CACHE_DIR"] = subprocess.run(
+        [uv, "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name, text in said[:last_stage]:
+        if name == "COPY":
+            *parts, target = text.split()
+            for part in map(here, parts):
+                to = source / target / Path(part).name if target.endswith("/") else source / target
+                to.parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if (REPO / part).is_dir() else shutil.copy
+                copy(REPO / part, to)
+        elif name == "RUN" and "pip install --no-cache-dir uv==" not in text:
+            run(here(text), source, clean)
+    for name, text in said[last_stage:]:
+        if name == "COPY" and "--from=" not in text:
+            origin, target = map(here, text.split())
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPO / origin, target)
+    shutil.rmtree(source)
+
+    inside = {
+        "PATH": f"{environment}/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+    }
+    if "JAVA_HOME" in os.environ:
+        inside["JAVA_HOME"] = os.environ["JAVA_HOME"]
+    (entry,) = (json.loads(text) for name, text in said[last_stage:] if name == "ENTRYPOINT")
+    assert shutil.which(entry[-1], path=inside["PATH"]) == f"{environment}/bin/{entry[-1]}"
+    for command in ASKED[image]:
+        run(command, tmp_path, inside)
+    # Nothing of the workplace has come along: the packages are those of the lock, and ours.
+    listed = run(f"{uv} pip list --format json --python {environment}/bin/python", tmp_path, clean)
+    names = {entry["name"] for entry in json.loads(listed)}
+    lock = pinned(DOCKER / ("trainer-cpu.lock" if image == "trainer" else f"{image}.lock"))
+    assert names == lock.keys() | {"meander"}
+
+
+def run(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a shell command in a folder with this environment alone, and return what it printed."""
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# --- compose ---
+
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+
+
+def test_compose_takes_every_secret_from_outside_and_the_example_names_them_all():
+    asked = set(re.findall(r"\$\{([A-Z_]+)", (DOCKER / "compose.yaml").read_text()))
+    named = set(re.findall(r"(?m)^([A-Z_]+)=", (DOCKER / "env.example").read_text())) - {"COMPOSE_PROJECT_NAME"}
+    assert asked == named
+    given = dict(re.findall(r"(?m)^([A-Z_]+)=(.*)$", (DOCKER / "env.example").read_text()))
+    assert {name for name, value in given.items() if value} == {"COMPOSE_PROJECT_NAME", "TRAINER"}
+
+
+def test_compose_builds_images_that_exist_and_waits_for_what_can_say_that_it_is_well():
+    for name, service in COMPOSE["services"].items():
+        if "build" in service:
+            assert (DOCKER / service["build"]["context"] / service["build"]["dockerfile"]).is_file(), name
+        else:
+            assert re.search(r":\d+\.\d+", service["image"]), f"{name} is not pinned"
+        for other, wanted in service.get("depends_on", {}).items():
+            waited = COMPOSE["services"][other]
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in waited or "build" in waited, f"{name} waits for {other}, which has no check"
+    assert {"default", "train"} <= {
+        queue for service in COMPOSE["services"].values() for queue in map(str, service.get("command") or [])
+    }, "both queues have a worker"
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="Debian's docker-compose is not installed")
+def test_compose_itself_takes_the_file_and_refuses_it_without_secrets(tmp_path):
+    example = (DOCKER / "env.example").read_text()
+    (tmp_path / "full").write_text(re.sub(r"(?m)^([A-Z_]+)=$", r"\1=secret", example))
+    command = ["docker-compose", "-f", DOCKER / "compose.yaml"]
+    full = subprocess.run(
+        [*command, "--env-file", tmp_path / "full", "config"], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 0, full.stderr
+    empty = subprocess.run(
+        [*command, "--env-file", DOCKER / "env.example", "config"], capture_output=True, text=True, check=False
+    )
+    assert empty.returncode != 0
+    assert "set it in docker/.env" in empty.stderr
