@@ -186,9 +186,9 @@ class Finetuned(keras.Model):
         self.reader = ProfileReader(c.width, name="profile_reader")
         self.pair_score = PairScore(c.width, c.head_dropout / 2, name="pair_score")
         self.state = keras.layers.Dense(2 * c.width, activation="gelu", name="state")
-        # The binary labels of a user at neighbouring dates are nearly the same: what sees the last events learns users by
-        # heart, and an encoder that is taught by them as well. So their state sees numbers and long-term interest alone,
-        # and teaches neither.
+        # The binary labels of a user at neighbouring dates are nearly the same: what sees the last events learns users
+        # by heart, and so does an encoder that is taught by them. So their state sees numbers and the long-term
+        # interest alone, and teaches neither.
         self.binary_state = keras.layers.Dense(2 * c.width, activation="gelu", name="binary_state")
         self.state_drop = keras.layers.Dropout(c.dropout)
         heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}

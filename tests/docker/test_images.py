@@ -24,7 +24,8 @@ ASKED = {
         "airflow version",
         "airflow plugins",
         "python -c 'import airflow.providers.celery.executors.celery_executor as c; c.app'",
-        "python -c 'import dags.behavior_daily, dags.page.views; from model import registry; assert dags.page.views.RUNBOOK.is_file()'",
+        "python -c 'import dags.behavior_daily; from model import registry'",
+        "python -c 'from dags.page.views import RUNBOOK; assert RUNBOOK.is_file()'",
     ],
     "spark": [
         "python -m jobs.ingest --help",
