@@ -7,7 +7,7 @@ RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 COPY docker/airflow.lock docker/build.lock ./docker/
 RUN python -m venv --without-pip /opt/meander \
-    && uv pip install --python /opt/meander/bin/python --no-cache --require-hashes -r docker/airflow.lock
+    && uv pip sync --python /opt/meander/bin/python --no-cache --require-hashes docker/airflow.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY lake lake
 COPY jobs jobs

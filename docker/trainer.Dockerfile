@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 COPY docker/trainer-${VARIANT}.lock docker/build.lock ./docker/
 RUN python -m venv --without-pip /opt/meander \
-    && uv pip install --python /opt/meander/bin/python --no-cache --require-hashes -r "docker/trainer-${VARIANT}.lock"
+    && uv pip sync --python /opt/meander/bin/python --no-cache --require-hashes "docker/trainer-${VARIANT}.lock"
 COPY pyproject.toml README.md LICENSE ./
 COPY lake lake
 COPY jobs jobs

@@ -17,6 +17,7 @@ import yaml
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
+REACHING = re.compile(r"UV_|PIP_|SSL_|REQUESTS_|https?_proxy|no_proxy", re.IGNORECASE)
 IMAGES = ("airflow", "spark", "trainer")
 # What a container of each is asked, beyond that its entry starts.
 ASKED = {
@@ -97,7 +98,9 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
 
     said = instructions(image)
     last_stage = max(n for n, (name, _) in enumerate(said) if name == "FROM")
-    clean = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    # How this machine reaches a package index is not the image's concern.
+    reaching = {name: value for name, value in os.environ.items() if REACHING.match(name)}
+    clean = {**reaching, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     # The cache lies in the home that the test has left.
     clean["UV_CACHE_DIR"] = subprocess.run(
         [uv, "cache", "dir"], capture_output=True, text=True, check=True
