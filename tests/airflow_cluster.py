@@ -14,11 +14,12 @@ from tests import postgres
 from tests.spark_cluster import SparkCluster
 
 BROKER_PASSWORD = "b@ck/er"  # has to be escaped in an address
-# Executors of one core each: two for a job, and two jobs at once.
+# Executors of one core each: two for a job, two jobs at once. They live for seconds: a quick start is all that counts.
 SPARK_DEFAULTS = """
 spark.cores.max 2
 spark.executor.cores 1
 spark.executor.memory 1g
+spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto
 spark.driver.bindAddress 127.0.0.1
 spark.driver.host 127.0.0.1
 spark.ui.enabled false

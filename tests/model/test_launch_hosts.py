@@ -28,6 +28,7 @@ spark.driver.bindAddress {NETWORK}.1
 spark.executor.memory 512m
 spark.executor.heartbeatInterval 5s
 spark.network.timeout 30s
+spark.network.timeoutInterval 10s
 spark.ui.enabled false
 """
 
