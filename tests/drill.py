@@ -88,12 +88,13 @@ def words(html: str) -> list[str]:
     return [line for line in (" ".join(text.split()) for text in parser.lines) if line]
 
 
-def section(slug: str) -> list[str]:
-    """Return what a section of the runbook says to do."""
+def section(slug: str) -> str:
+    """Return what a section of the runbook says to do, in one line."""
     found = re.search(rf"(?ms)^## (?:{re.escape(slug)})$(.*?)(?=^## |\\Z)", RUNBOOK)
     assert found, slug
-    done = re.search(r"(?ms)^- \*(?:Do|Meaning)\*:.*?(?=^- |^---|\Z)", found[1])
-    return [" ".join(done[0].split()) if done else " ".join(found[1].split())]
+    done = re.search(r"(?ms)^- \*Do\*(.*?)(?=^- |^---|\Z)", found[1])
+    assert done, slug
+    return " ".join(done[1].split()).lstrip(",: ")
 
 
 @contextmanager
@@ -221,8 +222,7 @@ def found(pattern: str, lines: list[str]) -> list[str]:
 
 def tell_runbook(slug: str) -> None:
     """Print what the runbook says to do."""
-    for line in section(slug):
-        say(f"  runbook  {slug}: {line}")
+    say(f"  runbook  {slug}: {section(slug)}")
 
 
 def clear(dag_id: str, task: str, day: date) -> str:
