@@ -28,7 +28,7 @@ demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, pred
 
 # Two at once, a file as a whole: half of the time is waiting for Airflow, Spark and TensorFlow to start.
 test: java $(STAMP) ## Run every test, the end-to-end ones with a real Airflow scheduler included
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
