@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("meander")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take minutes: left for the end, one of two processes would wait for the other."""
-    longest = ("tests/e2e/test_cluster.py", "tests/e2e/", "tests/model/test_launch", "tests/docker/")
+    longest = ("tests/e2e/", "tests/model/test_launch", "tests/docker/")
     items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in longest])
 
 

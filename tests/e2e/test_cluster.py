@@ -81,7 +81,7 @@ def lose_a_worker(airflow: AirflowCluster) -> None:
     airflow.spark.start_worker(0)
 
 
-def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 900) -> dict[str, Any]:
+def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 1800) -> dict[str, Any]:
     """Wait until every run of the DAG has ended or asks a person, and return the newest of its runs."""
     deadline = time.monotonic() + seconds
     while True:
