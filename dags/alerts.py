@@ -1,24 +1,37 @@
 """What people are told: one message for one cause, by a webhook, or by any of Airflow's notifiers.
 
 A cause is what failed, where, and how, without its day and numbers: thirty days of a backfill that fail alike are one
-message, and so is a day that is tried again. What stays failed is told again after `MEANDER_ALERT_QUIET_HOURS`, with
-how often it came meanwhile. What has been told is remembered below `<lake>/_alerts/`.
+message, and so is a day that is tried again. What waits for a day is no cause: the first table that lacks it is. What
+stays failed is told again after `MEANDER_ALERT_QUIET_HOURS`, with how often it came meanwhile. What has been told is
+remembered below `<lake>/_alerts/`; what could not be sent lies in `unsent/` there until the next message gets through.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
 import re
+import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import BaseNotifier
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from lake.settings import settings
 
 log = logging.getLogger(__name__)
 
 WORDS = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 SECONDS = 10
+# Sending takes no longer than this; whoever claimed a cause and has not sent it by then was killed.
+CLAIM = timedelta(minutes=1)
+# Which table has to hold a day before another one can.
+NEEDS = {"sessions": "events", "interests": "events", "predictions": "interests"}
+# Numbers, and names that are made of them: run ids, the ids of stagings.
+CHANGES = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
 
 
 @dataclass(frozen=True)
@@ -45,70 +58,171 @@ class Alert:
     @property
     def cause(self) -> str:
         """What two messages have in common when one of them is enough."""
-        return "|".join((self.level, self.dag_id, self.table, self.section, re.sub(r"\d+", "#", self.what)))
+        return "|".join((self.level, self.dag_id, self.table, self.section, CHANGES.sub("#", self.what)))
+
+    @property
+    def runbook(self) -> str:
+        """Where the section is: on the Meander page, if Airflow knows its own address."""
+        base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+        return f"{base}/meander/page/runbook#{self.section}" if base else f"docs/runbook.md#{self.section}"
 
     @property
     def text(self) -> str:
         """The message as a person reads it."""
         about = " ".join(part for part in (self.dag_id, self.day, self.table) if part)
-        return f"{WORDS[self.level]}: {about}: {self.what}. {self.readers} Runbook: docs/runbook.md#{self.section}"
+        return f"{WORDS[self.level]}: {about}: {self.what}. {self.readers} Runbook: {self.runbook}"
 
 
-def tell(alert: Alert, context: Any = None) -> bool:
+def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = False) -> bool:
     """Send a message unless its cause has been told lately; return whether it was sent.
 
-    Nothing here fails a run: what cannot be sent is logged, and the next one of its kind tries again. Two that come at
-    the same instant may both be sent.
-    """
-    from lake import storage
-    from lake.settings import settings
+    Nothing here fails a run. What cannot be sent is logged and kept, and the next message, of whatever cause, takes it
+    along.
 
-    config, now = settings(), datetime.now(UTC)
-    digest = hashlib.sha256(alert.cause.encode()).hexdigest()[:16]
-    place = storage.join(config.lake, "_alerts", f"{digest}.json")
+    Args:
+        alert: the message.
+        context: Airflow's, for the templates of a notifier.
+        cause: where it is not what the message says.
+        once: never tell this cause again; for what is about a day that is over.
+    """
+    # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
+    for memory in (settings().lake, tempfile.gettempdir() + "/meander"):
+        try:
+            sent = new(alert, context, cause or alert.cause, memory.rstrip("/") + "/_alerts", once=once)
+            resend(context, memory.rstrip("/") + "/_alerts")
+        except NotSent as error:
+            log.error("the alert could not be sent (%s); the next one takes it along: %s", error, alert.text)
+            return False
+        except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
+            log.error("%s cannot remember alerts: %s", memory, error)
+        else:
+            return sent
+    return False
+
+
+class NotSent(Exception):
+    """A webhook or notifier did not take a message; in the words of none, since those hold its address, a secret."""
+
+
+def new(alert: Alert, context: Any, cause: str, folder: str, *, once: bool) -> bool:
+    """Send a message if its cause is new, or was told long ago; keep it if it cannot be sent."""
+    from lake import storage
+
+    now = datetime.now(UTC)
+    name = f"{hashlib.sha256(cause.encode()).hexdigest()[:16]}.json"
+    place, unsent, claim = (storage.join(folder, *parts, name) for parts in ((), ("unsent",), ("claims",)))
+    # Days of a backfill that run at once fail at once.
+    if not storage.create(claim, CLAIM):
+        log.info("another task tells it at this instant: %s", alert.text)
+        return False
     try:
         known = storage.read_json(place) or {}
-        told = datetime.fromisoformat(known["told"]) if known else datetime.min.replace(tzinfo=UTC)
-        if now - told < timedelta(hours=config.alert_quiet_hours):
-            log.info(
-                "told at %s already, and not again before %d hours: %s", told, config.alert_quiet_hours, alert.text
-            )
+        if known and (once or now < datetime.fromisoformat(known["told"]) + quiet()):
+            log.info("told at %s already: %s", known["told"], alert.text)
             storage.write_json(place, {**known, "since": [*known["since"], alert.day][-100:]})
             return False
         again = f" (and {len(known['since'])} times since {known['told'][:16]})" if known.get("since") else ""
-        log.warning("%s%s", alert.text, again)
-        send(alert, alert.text + again, context)
-        storage.write_json(place, {"cause": alert.cause, "told": now.isoformat(), "text": alert.text, "since": []})
-    except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
-        # Not the error's words: those of a webhook hold its address, which is a secret.
-        log.error("the alert could not be sent (%s); the next one of this cause tries again", type(error).__name__)
-        return False
+        text = alert.text + again
+        log.warning("%s", text)
+        # First, so that a message is not lost when this process is killed while it sends it.
+        storage.write_json(unsent, {**asdict(alert), "text": text})
+        storage.write_json(place, {"cause": cause, "told": now.isoformat(), "text": text, "since": []})
+        send(alert, text, context)
+        storage.remove(unsent)
+    finally:
+        storage.remove(claim)
     return True
 
 
+def quiet() -> timedelta:
+    """Return how long a cause that has been told is not told again."""
+    return timedelta(hours=settings().alert_quiet_hours)
+
+
+def resend(context: Any, folder: str) -> None:
+    """Send what could not be sent before; the first that fails again is the last that is tried."""
+    from lake import storage
+
+    unsent, claim = storage.join(folder, "unsent"), storage.join(folder, "claims", "unsent")
+    # The newest may be on its way just now.
+    names = storage.list_older(unsent, datetime.now(UTC) - CLAIM)
+    if not names or not storage.create(claim, CLAIM):
+        return
+    try:
+        for name in names:
+            kept = storage.read_json(storage.join(unsent, name))
+            if kept:
+                text = kept.pop("text")
+                send(Alert(**kept), text, context)
+            storage.remove(storage.join(unsent, name))
+    finally:
+        storage.remove(claim)
+
+
 def send(alert: Alert, text: str, context: Any) -> None:
-    """Hand a message to the notifier that is set, and post it to the webhook that is set; the log has it anyway."""
-    from lake.settings import settings
+    """Hand a message to the notifier that is set, and post it to the webhook that is set; the log has it anyway.
 
+    Raises:
+        NotSent: one of them did not take it.
+    """
     config = settings()
-    if config.alert_notifier:
-        from airflow.sdk.module_loading import import_string
+    try:
+        if config.alert_notifier:
+            notify(config.alert_notifier, json.loads(config.alert_notifier_options), alert, text, context)
+        if address := config.alert_webhook.get_secret_value():
+            import requests
 
-        notifier = import_string(config.alert_notifier)(**json.loads(config.alert_notifier_options))
-        # Its templates, such as `{{ alert.text }}`, find the message beside Airflow's own names.
-        notifier({**(context or {}), "alert": alert})
-    if address := config.alert_webhook.get_secret_value():
-        import requests
+            # `text` is what Slack, Mattermost and Teams show; the rest is for programs.
+            content = {**asdict(alert), "runbook": alert.runbook, "text": text}
+            requests.post(address, json=content, timeout=SECONDS).raise_for_status()
+    except Exception as error:  # noqa: BLE001  a notifier may raise anything
+        raise NotSent(type(error).__name__) from None
 
-        # `text` is what Slack, Mattermost and Teams show; the rest is for programs.
-        requests.post(address, json={**asdict(alert), "text": text}, timeout=SECONDS).raise_for_status()
+
+def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context: Any) -> None:
+    """Hand a message to a notifier of Airflow."""
+    from airflow.sdk.module_loading import import_string
+
+    notifier = import_string(path)(**options)
+    # Its templates, such as `{{ text }}`, find the message beside Airflow's own names.
+    names = {**(context or {}), "alert": alert, "text": text}
+    # Not by calling it: that only logs an error of `notify`, and the message would count as sent.
+    notifier._update_context(names)
+    notifier.render_template_fields(names)
+    notifier.notify(names)
 
 
 class TellFailure(BaseNotifier):
     """Tell that a task has failed for good; not each of its tries, and not what only waited for it."""
 
     def notify(self, context: Any) -> None:
-        tell(failure(context), context)
+        alert = failure(context)
+        awaited = getattr(context.get("task"), "awaits", "")
+        waited = awaited and alert.day and isinstance(context.get("exception"), AirflowSensorTimeout)
+        tell(alert, context, missing(awaited, alert.day) if waited else "")
+
+
+def first_missing(table: str, day: str) -> str:
+    """Return which table holds up another one on a day: the first on the way to it that lacks the day; empty if none.
+
+    >>> first_missing("serving", "2025-03-01")
+    ''
+    """
+    from lake.table import Table
+
+    way = [table] if table in NEEDS or table == "events" else []
+    while way and way[0] in NEEDS:
+        way.insert(0, NEEDS[way[0]])
+    for name in way:
+        published = Table.find(name)
+        if published is None or published.basis(date.fromisoformat(day)) is None:
+            return name
+    return ""
+
+
+def missing(table: str, day: str) -> str:
+    """Return the cause of all that waits for a day of a table: whoever waits, and whatever for, it is told once."""
+    return f"missing|{first_missing(table, day) or table}"
 
 
 def failure(context: Any) -> Alert:
@@ -145,11 +259,30 @@ async def tell_late(context: Any, tables: str) -> None:
 
     Args:
         context: what Airflow knows of the run, as text.
-        tables: which tables are late.
+        tables: which tables the run publishes.
     """
+    # The triggerer runs everything in one loop, which a webhook that does not answer would hold up.
+    await asyncio.to_thread(late, context, tables.split(", "))
+
+
+def late(context: Any, tables: list[str]) -> None:
+    """Tell which tables are late, or that the table is which they wait for; nothing if readers have the day by now."""
     run = context["dag_run"]
     end = datetime.fromisoformat(str(run["data_interval_end"]).replace("Z", "+00:00"))
     day = str(end.date() - timedelta(days=1))
-    what = f"{tables} of the day are not published by {str(context['deadline']['deadline_time'])[:16]} UTC"
-    readers = "Readers see the days before."
-    tell(Alert("failure", run["dag_id"], run["dag_run_id"], day, tables, what, readers, "tables-late"))
+    lacking = {table: first for table in tables if (first := first_missing(table, day))}
+    if not lacking:
+        log.info("%s of %s are published, by another run or just now", ", ".join(tables), day)
+        return
+    if run.get("state") == "failed":
+        log.info("%s of %s has failed before its deadline, and that was told", run["dag_id"], day)
+        return
+    last = [*lacking][-1]
+    by = str(context["deadline"]["deadline_time"])[:16].replace("T", " ")
+    if lacking[last] in tables:
+        what = f"{', '.join(lacking)} of the day are not published by {by} UTC"
+    else:
+        what = f"{lacking[last]} of the day are not published by {by} UTC, and {', '.join(lacking)} wait for them"
+    about = (run["dag_id"], run["dag_run_id"], day, ", ".join(lacking), what)
+    alert = Alert("failure", *about, "Readers see the days before.", section="tables-late")
+    tell(alert, cause=missing(last, day))

@@ -326,6 +326,35 @@ def _likely_to_migrate(day: date) -> str:
     return str(max(migrating or some, key=lambda row: row["migration_probability"])["user_id"])
 
 
+@app.command()
+def monitor(day: Day = None, as_json: AsJson = False) -> None:
+    """Show what came true of predictions, what drifts and whether as much landed as usual; changes nothing."""
+    from lake.table import Table
+    from model.monitor import watch
+
+    events = Table.find("events")
+    wanted = as_date(day) or max(events.rows_by("landed") if events else {}, default=None)
+    if wanted is None:
+        raise TableMissing("events has no published day yet, so there is none to look at; run `meander daily` first")
+    found = watch(wanted)
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in found], default=str))
+        return
+    if not found:
+        out.print(
+            f"{wanted}: there is nothing to compare yet: no horizon is over, and no day before has the same tables"
+        )
+        return
+    grid = Grid("kind", "name", "of", "version", "value", "compared with", "", box=box.SIMPLE)
+    for finding in found:
+        reference = "-" if finding.reference is None else f"{finding.reference:,.3f}"
+        version = "-" if finding.model_version is None else str(finding.model_version)
+        verdict = "" if finding.ok else "[yellow]look[/]"
+        about = (finding.kind, finding.name, str(finding.day), version)
+        grid.add_row(*about, f"{finding.value:,.3f}", reference, verdict)
+    out.print(grid)
+
+
 @app.command(name="settings")
 def show_settings(as_json: AsJson = False) -> None:
     """Show every setting: its variable, value and meaning."""

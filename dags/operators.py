@@ -19,7 +19,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, BaseSensorOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from dags.alerts import Alert, day_of, tell
 from dags.process import end_politely, process_group, without_airflow
@@ -133,10 +133,29 @@ def skip_unless(wanted: str) -> None:
         raise AirflowSkipException("this table is not among those that the run was asked to make")
 
 
-class WaitForLanding(BaseSensorOperator):
+class Wait(BaseSensorOperator):
+    """A sensor that says what it has waited for, and where to read on, when its time is over."""
+
+    # The table that has to hold the day first; dags.alerts tells once what several tasks have waited for.
+    awaits = ""
+
+    def execute(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            hours = timedelta(seconds=self.timeout) // timedelta(hours=1)
+            raise AirflowSensorTimeout(f"waited for {hours} hours: {self.lacks()}") from error
+
+    def lacks(self) -> str:
+        """Return what did not come, with its section of the runbook."""
+        raise NotImplementedError
+
+
+class WaitForLanding(Wait):
     """Wait until the shop has delivered a day; skipped when the run is not to read it."""
 
     template_fields = ("day", "wanted")
+    awaits = "events"
 
     def __init__(self, *, day: str, wanted: str, **kwargs: Any):
         # `reschedule` gives the worker back between two looks.
@@ -150,16 +169,22 @@ class WaitForLanding(BaseSensorOperator):
         skip_unless(self.wanted)
         return has_landed(date.fromisoformat(self.day))
 
+    def lacks(self) -> str:
+        return f"{self.day} has not landed, or not wholly [docs/runbook.md#landing-missing]"
 
-class WaitForPublished(BaseSensorOperator):
+
+class WaitForPublished(Wait):
     """Wait until a table's partition of a day is published: by time and not by asset, so that it can be backfilled."""
 
     template_fields = ("day",)
 
     def __init__(self, *, table: str, day: str, **kwargs: Any):
         super().__init__(mode="reschedule", poke_interval=timedelta(minutes=1), **kwargs)
-        self.table = table
+        self.table = self.awaits = table
         self.day = day
+
+    def lacks(self) -> str:
+        return f"{self.table} of {self.day} are not published [docs/runbook.md#tables-late]"
 
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
         from lake.table import Table
@@ -169,7 +194,7 @@ class WaitForPublished(BaseSensorOperator):
         return published is not None and published.basis(date.fromisoformat(self.day)) is not None
 
 
-class WaitForEarlierDays(BaseSensorOperator):
+class WaitForEarlierDays(Wait):
     """Wait until no earlier day, of those that Airflow is working on, can still publish events.
 
     The state at the end of a day counts everything that had landed by then. A day whose run has failed, has
@@ -207,6 +232,9 @@ class WaitForEarlierDays(BaseSensorOperator):
         if busy:
             self.log.info("waiting for %s", ", ".join(sorted(busy)))
         return not busy
+
+    def lacks(self) -> str:
+        return "earlier days are still at work, the log says which [docs/runbook.md#tables-late]"
 
 
 class SparkJob(SparkSubmitOperator):
@@ -397,9 +425,8 @@ class Promote(ModelJob):
             stays = f"champion stays version {champion}" if champion else "there is no champion"
             refusal = f"the gate has refused version {decision['version']}: {why}"
             readers = "Predictions go on with the champion." if champion else "Nothing predicts."
-            section = "promote-was-skipped"
             about = (self.dag_id, context["ti"].run_id, day_of(context), "")
-            tell(Alert("info", *about, refusal, readers, section), context)
+            tell(Alert("info", *about, refusal, readers, section="promote-was-skipped"), context)
             raise AirflowSkipException(f"the gate has refused version {decision['version']}, {stays}: {why}")
         self.log.info("version %s passed the gate, champion is version %s: %s", decision["version"], champion, why)
         context["outlet_events"][CHAMPION].extra = {"run_id": self.run, **decision}
@@ -442,8 +469,8 @@ class Publish(BaseOperator):
 
         verdict = read_verdict(table, self.run)
         for broken in verdict.failed if verdict else []:
-            about = (self.dag_id, context["ti"].run_id, day_of(context), table)
-            tell(Alert("warning", *about, broken.rstrip("."), "Readers see the day.", "the-audit-warned"), context)
+            about = (self.dag_id, context["ti"].run_id, day_of(context), table, broken.rstrip("."))
+            tell(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)
 
 
 class Monitor(ModelJob):
@@ -456,9 +483,16 @@ class Monitor(ModelJob):
         watched = super().execute(context)
         if watched is None:
             raise AirflowException(f"{self.module} did not print what it found")
+        told: dict[tuple[str, str, int | None], list[dict[str, Any]]] = {}
         for found in watched["findings"]:
             if not found["ok"]:
-                about = (self.dag_id, context["ti"].run_id, found["day"], found["table"])
-                readers = "Readers see what was published; nothing was taken back."
-                tell(Alert("warning", *about, found["why"], readers, found["section"]), context)
+                told.setdefault((found["kind"], found["day"], found["model_version"]), []).append(found)
+        for (kind, day, version), bad in told.items():
+            # What drifts together has one cause. An outcome is looked at again each day, and does not change any more.
+            about = (self.dag_id, context["ti"].run_id, day, bad[0]["table"])
+            what = "; ".join(found["why"] for found in bad)
+            readers = "Readers see what was published; nothing was taken back."
+            over = kind == "outcome"
+            cause = "|".join((self.dag_id, kind, str(version), day if over else ""))
+            tell(Alert("warning", *about, what, readers, bad[0]["section"]), context, cause, once=over)
         return watched

@@ -2,7 +2,8 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -56,6 +57,30 @@ def remove_files(folder: str, names: list[str]) -> None:
     fs, inner = filesystem(folder)
     for name in names:
         fs.rm_file(join(inner, name))
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    fs, inner = filesystem(path)
+    with suppress(FileNotFoundError):
+        fs.rm_file(inner)
+
+
+def create(path: str, stale: timedelta) -> bool:
+    """Make an empty file, and return whether it was not there, or was older than `stale`.
+
+    Of several that call this at once, one gets True. A store that cannot do that says True to all.
+    """
+    fs, inner = filesystem(path)
+    try:
+        fs.makedirs(fs._parent(inner), exist_ok=True)
+        with fs.open(inner, "xb") as file:
+            file.write(b"")
+    except FileExistsError:
+        return bool(datetime.now(UTC) - fs.modified(inner) > stale)
+    except (NotImplementedError, ValueError):
+        return True
+    return True
 
 
 def count_parquet_rows(folder: str, files: list[str]) -> list[int]:

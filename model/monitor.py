@@ -6,8 +6,10 @@ Writes  <lake>/_monitor/<D>.json            what was found, one entry for each n
 Outcomes are judged at the newest date T whose horizon is over by D and which has both predictions and examples, by
 model version, with the metrics of model.evaluate; what the evaluation had promised stands beside. Drift is the
 population stability index (Siddiqi, "Credit Risk Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a
-number; above 0.25 it is called a major shift there. Nothing here runs Spark: tables are aggregated by delta-rs, and
-outcomes are those of a sample of users.
+number; above 0.25 it is called a major shift there. Of small days, or many groups, chance alone exceeds that
+(arXiv:2307.11878): it gives about chi-squared of groups - 1, times 1/n + 1/m for n and m users. So a shift has to be
+above its 99th percentile as well. Nothing here runs Spark: tables are aggregated by delta-rs, and outcomes are those
+of a sample of users.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from deltalake import DeltaTable, QueryBuilder
+from scipy.stats import chi2
 
 from lake import storage
 from lake.errors import run_main
@@ -38,6 +41,7 @@ LABELS = {"migrated": "migration", "purchased": "purchase", "churned": "churn"}
 SAMPLE = 20_000
 RESAMPLES = 300
 MAJOR_SHIFT = 0.25
+CHANCE = 0.99
 # Against the median of the same weekday in so many weeks before; a shop's days differ, but not by this factor.
 WEEKS, USUAL = 4, (0.5, 2.0)
 # So far back a reference is looked for: the same weekday, or the prediction before.
@@ -95,6 +99,26 @@ def psi(now: Mapping[Any, float], before: Mapping[Any, float]) -> float:
     p, q = (np.array([counts.get(group, 0) + 0.5 for group in groups], float) for counts in (now, before))
     p, q = p / p.sum(), q / q.sum()
     return float(np.sum((p - q) * np.log(p / q)))
+
+
+def tenths(counts: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:
+    """Return counts by tenths of the users of the day before: most scores are small, and equal widths would hide them.
+
+    Args:
+        counts: of the day to be put into groups, by thousandths of the score.
+        before: those of the day before.
+
+    >>> tenths({1: 5, 2: 1, 700: 4}, {1: 90, 2: 10})
+    {4: 5, 9: 5}
+    """
+    below, total, found = 0, sum(before.values()), dict[int, int]()
+    for score in sorted({*counts, *before}):
+        here = before.get(score, 0)
+        # By the middle of its users: a score below or above all of the day before is apart from them.
+        group = min(9, 10 * (2 * below + here) // (2 * total))
+        found[group] = found.get(group, 0) + counts.get(score, 0)
+        below += here
+    return found
 
 
 def query(sql: str, **tables: Table) -> pd.DataFrame:
@@ -217,7 +241,8 @@ def score_drift(day: date) -> list[Finding]:
         return []
     found = []
     for score in LABELS.values():
-        counts = grouped(table, (day, before), f"least(9, cast(floor({score}_probability * 10) as int))")
+        fine = grouped(table, (day, before), f"cast(floor({score}_probability * 1000) as int)")
+        counts = {one: tenths(fine[one], fine[before]) for one in (day, before)}
         found.append(
             drift("score drift", f"{score}_probability", "predictions", day, before, counts, version_on(table, day))
         )
@@ -264,8 +289,11 @@ def drift(
 ) -> Finding:
     """Return how far a column has moved from one day to another."""
     value = psi(counts[day], counts[before])
-    why = f"{name} of {table} on {day} against {before}: stability index {value:.2f}, expected below {MAJOR_SHIFT}"
-    return Finding(kind, name, table, day, version, value, None, None, MAJOR_SHIFT, value < MAJOR_SHIFT, why)
+    groups = len({*counts[day], *counts[before]})
+    by_chance = sum(1 / max(1, sum(counts[one].values())) for one in (day, before))
+    limit = max(MAJOR_SHIFT, float(chi2.ppf(CHANCE, groups - 1)) * by_chance if groups > 1 else 0)
+    why = f"{name} of {table} on {day} against {before}: stability index {value:.2f}, expected below {limit:.2f}"
+    return Finding(kind, name, table, day, version, value, None, None, limit, value < limit, why)
 
 
 def recent(table: Table | None, day: date) -> date | None:

@@ -25,7 +25,7 @@ from dags.page import drawing, flows, models
 from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
-from dags.page.watched import open_findings, outcomes, watched
+from dags.page.watched import newest_findings, outcomes, watched
 from lake.errors import MeanderError
 from lake.landing import days_between
 from lake.plan import CODE, REASONS, make, total
@@ -126,7 +126,7 @@ def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
         "overview.html",
         lake=lake,
         airflow=airflow,
-        problems=problems(lake, airflow, open_findings(watched())),
+        problems=problems(lake, airflow, newest_findings()),
         notes=notes(lake, airflow),
         readers=readers_see(lake),
         freshness=freshness(lake),
@@ -258,8 +258,9 @@ def model() -> HTMLResponse:
     series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in best}
     drift = flows.drift()
     charts = []
+    looked_at = watched()
     for metric in ("recall@5", "roc_auc churned"):
-        came_true = outcomes(watched(), metric)
+        came_true = outcomes(looked_at, metric)
         if came_true:
             known = sorted(day for values in came_true.values() for day in values)
             span = days_between(known[0] - timedelta(days=3), known[-1] + timedelta(days=3))

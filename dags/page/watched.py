@@ -1,5 +1,6 @@
 """What monitor_daily has found, day by day: from the files that model.monitor leaves in the lake."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -21,12 +22,19 @@ class Watched:
     findings: list[dict[str, Any]]
 
 
-def watched() -> list[Watched]:
+def watched(days: int = NEWEST) -> list[Watched]:
     """Return the newest days that were looked at, the oldest first."""
-    fs, folder = storage.filesystem(storage.join(settings().lake, "_monitor"))
-    names = sorted(fs.glob(f"{folder}/*.json"))[-NEWEST:] if fs.exists(folder) else []
-    found = [storage.read_json(storage.join(settings().lake, "_monitor", name.rsplit("/", 1)[1])) for name in names]
+    folder = storage.join(settings().lake, "_monitor")
+    names = [name for name in storage.list_files(folder) if name.endswith(".json")][-days:]
+    # A store far away takes its time for each file.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        found = list(pool.map(storage.read_json, (storage.join(folder, name) for name in names)))
     return [Watched(date.fromisoformat(one["day"]), one["findings"]) for one in found if one]
+
+
+def newest_findings() -> list[dict[str, Any]]:
+    """Return what somebody has to look at now, from the few files that can hold it: the page begins with this."""
+    return open_findings(watched(RECENT.days))
 
 
 def open_findings(days: list[Watched]) -> list[dict[str, Any]]:

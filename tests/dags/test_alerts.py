@@ -1,8 +1,13 @@
 """One message for one cause, whatever happens to the webhook."""
 
+import asyncio
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -10,8 +15,14 @@ from typing import Any, ClassVar
 import pendulum
 import pytest
 from airflow.sdk import BaseNotifier
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from dags.alerts import Alert, TellFailure, failure, tell
+from dags.alerts import Alert, TellFailure, failure, tell, tell_late
+from dags.operators import Monitor, WaitForLanding, WaitForPublished
+from lake.publish import publish
+from model.monitor import SECTIONS
+from tests.lake.stagings import stage_files
+from tests.test_project import REPO, RUNBOOK
 
 RUN = "scheduled__2025-03-02T00:00:00+00:00"
 
@@ -71,6 +82,7 @@ def test_a_message_names_all_that_a_person_needs(received):
             "what": "at most 5.00% of the input is rejected: 12.3%",
             "readers": "Readers see what was published before.",
             "section": "audit-failed",
+            "runbook": "docs/runbook.md#audit-failed",
             "text": "FAILED: behavior_daily 2025-03-01 events: at most 5.00% of the input is rejected: 12.3%. "
             "Readers see what was published before. Runbook: docs/runbook.md#audit-failed",
         }
@@ -100,16 +112,80 @@ def test_what_stays_wrong_is_told_again_later_with_how_often_it_came(received, m
     assert "(and 2 times since " in received[1]["text"]
 
 
-def test_a_webhook_that_is_down_fails_nothing_and_the_next_message_of_the_cause_tries_again(
-    received, monkeypatch, caplog
+def test_ids_make_no_other_cause(received):
+    for staging in ("20250302T010203-0badcafe", "20250303T010203-12345678"):
+        tell(alert(what=f"the first is stage={staging}/dt=2025-03-01 of 7a6b5c4d-1111-4222-8333-1234567890ab"))
+    assert len(received) == 1
+
+
+def test_days_that_fail_at_the_same_instant_are_one_message(received):
+    with ThreadPoolExecutor(8) as at_once:
+        told = list(at_once.map(lambda n: tell(alert(day=f"2025-03-{n:02}")), range(1, 31)))
+    assert (sum(told), len(received)) == (1, 1)
+
+
+def test_who_was_killed_while_telling_keeps_nobody_quiet_for_long(received, lake):
+    tell(alert())
+    (file,) = (lake / "lake" / "_alerts").glob("*.json")
+    file.unlink()
+    claim = file.parent / "claims" / file.name
+    claim.touch()
+    assert not tell(alert())
+    os.utime(claim, (0, 0))
+    assert tell(alert())
+
+
+def age(lake):
+    """Make what could not be sent older than a message that may be on its way."""
+    for file in (lake / "lake" / "_alerts" / "unsent").iterdir():
+        os.utime(file, (0, 0))
+
+
+def test_a_webhook_that_is_down_fails_nothing_and_the_next_message_takes_the_unsent_along(
+    received, monkeypatch, caplog, lake
 ):
     monkeypatch.setattr(Receiver, "status", 500)
     assert not tell(alert())
     assert "could not be sent (HTTPError)" in caplog.text
     assert "secret" not in caplog.text, "the address is one"
+    assert not tell(alert(day="2025-03-02"))
     monkeypatch.setattr(Receiver, "status", 204)
-    assert tell(alert(day="2025-03-02"))
-    assert [message["day"] for message in received] == ["2025-03-02"]
+    age(lake)
+    assert tell(alert(table="sessions"))
+    assert [(message["table"], message["day"]) for message in received] == [
+        ("sessions", "2025-03-01"),
+        ("events", "2025-03-01"),
+    ]
+    assert tell(alert(table="interests"))
+    assert len(received) == 3, "what was taken along is not sent again"
+
+
+def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(received, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert [tell(alert()), tell(alert())] == [True, False]
+    assert len(received) == 1
+
+
+def test_what_is_over_is_never_told_again(received, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
+    assert [tell(alert(), once=True), tell(alert(), once=True), tell(alert())] == [True, False, True]
+
+
+def test_the_runbook_is_linked_where_airflow_has_an_address(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/data/")
+    address = "https://airflow.example.org/data/meander/page/runbook#audit-failed"
+    assert alert().text.endswith(f"Runbook: {address}")
+
+
+def test_every_section_that_an_alert_names_is_in_the_runbook():
+    code = "".join((REPO / "dags" / file).read_text() for file in ("alerts.py", "operators.py"))
+    named = {*re.findall(r'section="([a-z-]+)"', code), *SECTIONS.values()}
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^## (.*)$", RUNBOOK, re.M)
+    }
+    assert {"tables-late", "the-audit-warned", "promote-was-skipped", "volume-unusual"} <= named
+    assert named - headings == set()
 
 
 class Notes(BaseNotifier):
@@ -117,12 +193,15 @@ class Notes(BaseNotifier):
 
     template_fields = ("message",)
     sent: ClassVar[list[str]] = []
+    well: ClassVar[bool] = True
 
     def __init__(self, message: str):
         super().__init__()
         self.message = message
 
     def notify(self, _context: Any) -> None:
+        if not self.well:
+            raise ConnectionError
         self.sent.append(self.message)
 
 
@@ -131,6 +210,22 @@ def test_any_notifier_of_airflow_will_do(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ alert.dag_id }} of {{ alert.day }}"}')
     assert tell(alert())
     assert Notes.sent == ["behavior_daily of 2025-03-01"]
+
+
+def test_a_notifier_that_fails_has_sent_nothing(lake, monkeypatch, caplog):
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER", f"{__name__}.Notes")
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ text }}"}')
+    monkeypatch.setattr(Notes, "sent", [])
+    monkeypatch.setattr(Notes, "well", False)
+    assert not tell(alert())
+    assert "could not be sent (ConnectionError)" in caplog.text
+    monkeypatch.setattr(Notes, "well", True)
+    age(lake)
+    tell(alert(table="sessions"))
+    assert [message.split(":")[1] for message in Notes.sent] == [
+        " behavior_daily 2025-03-01 sessions",
+        " behavior_daily 2025-03-01 events",
+    ]
 
 
 def context(task_id: str, error: str) -> dict[str, Any]:
@@ -162,3 +257,112 @@ def test_a_task_that_fails_for_good_sends_one_message(received):
     for _ in range(3):
         TellFailure()(context("events.audit", "12.3% is rejected [docs/runbook.md#audit-failed]"))
     assert len(received) == 1
+
+
+# --- what waits, and what is late -----------------------------------------------------------------------
+
+DAY = date(2025, 3, 1)
+
+
+def put(table: str) -> None:
+    stage_files(table, f"{table} {DAY}", [], [DAY], 1)
+    publish(table, f"{table} {DAY}")
+
+
+def timed_out(dag_id: str, sensor: Any) -> None:
+    about = context(sensor.task_id, "")
+    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.lacks()}")}
+    about["ti"].dag_id = dag_id
+    TellFailure()(about)
+
+
+def test_all_that_waits_for_a_day_that_has_not_landed_is_one_message(received):
+    waits = {
+        "behavior_daily": WaitForLanding(task_id="wait_for_landing", day=str(DAY), wanted="True"),
+        "predict_daily": WaitForPublished(task_id="wait_for_interests", table="interests", day=str(DAY)),
+        "serve_daily": WaitForPublished(task_id="wait_for_predictions", table="predictions", day=str(DAY)),
+    }
+    for dag_id, sensor in waits.items():
+        timed_out(dag_id, sensor)
+    assert [message["section"] for message in received] == ["landing-missing"]
+    assert "waited for 48 hours: 2025-03-01 has not landed" in received[0]["text"]
+
+
+def test_a_day_that_is_there_is_not_what_is_waited_for(received):
+    put("events")
+    put("interests")
+    timed_out("serve_daily", WaitForPublished(task_id="w", table="predictions", day=str(DAY)))
+    timed_out("monitor_daily", WaitForPublished(task_id="w", table="interests", day=str(DAY)))
+    assert len(received) == 2, "two causes: predictions are missing, and a sensor does not see interests"
+
+
+def be_late(dag_id: str, tables: str, state: str = "running") -> None:
+    run = {"dag_id": dag_id, "dag_run_id": RUN, "data_interval_end": "2025-03-02T00:00:00Z", "state": state}
+    deadline = {"deadline_time": datetime(2025, 3, 2, 6, tzinfo=UTC)}
+    asyncio.run(tell_late({"dag_run": run, "deadline": deadline}, tables=tables))
+
+
+def test_predictions_that_only_wait_are_not_told_beside_what_they_wait_for(received):
+    be_late("behavior_daily", "events, sessions, interests")
+    be_late("predict_daily", "predictions")
+    (message,) = received
+    assert message["what"] == "events, sessions, interests of the day are not published by 2025-03-02 06:00 UTC"
+    assert (message["day"], message["section"]) == ("2025-03-01", "tables-late")
+
+
+def test_what_is_late_is_what_readers_lack(received):
+    put("events")
+    put("sessions")
+    be_late("predict_daily", "predictions")
+    assert "interests of the day are not published by 2025-03-02 06:00 UTC, and predictions wait" in received[0]["what"]
+    be_late("behavior_daily", "events, sessions, interests")
+    assert len(received) == 1
+    put("interests")
+    be_late("behavior_daily", "events, sessions, interests")
+    assert len(received) == 1, "readers have all of it, whichever run made it"
+    be_late("predict_daily", "predictions")
+    assert [message["table"] for message in received] == ["predictions", "predictions"]
+
+
+def test_a_run_that_has_failed_was_told_as_such(received):
+    be_late("behavior_daily", "events, sessions, interests", state="failed")
+    assert received == []
+
+
+# --- what monitor_daily has found ------------------------------------------------------------------------
+
+
+def found(kind: str, name: str, day: str, *, ok: bool = False, version: int | None = None) -> dict[str, Any]:
+    """A finding as model.monitor prints it."""
+    about = {"kind": kind, "name": name, "table": "t", "day": day, "model_version": version, "ok": ok}
+    return {**about, "why": f"{name} has moved", "section": SECTIONS[kind]}
+
+
+@pytest.fixture
+def watch(tmp_path, monkeypatch):
+    """Run the task on findings, as if model.monitor had printed them."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def run(*findings: dict[str, Any]) -> None:
+        (tmp_path / "told.py").write_text(f"print({json.dumps(json.dumps({'findings': findings}))})")
+        task = Monitor(task_id="watch", arguments=[], run="r")
+        task.module = "told"
+        task.execute(context("watch", ""))
+
+    return run
+
+
+def test_what_drifts_together_is_one_message(received, watch):
+    inputs = [found("input drift", name, "2025-03-01") for name in ("frequency", "purchases")]
+    watch(*inputs, found("volume", "events", "2025-03-01"), found("input drift", "fine", "2025-03-01", ok=True))
+    assert [message["what"] for message in received] == [
+        "frequency has moved; purchases has moved",
+        "events has moved",
+    ]
+
+
+def test_an_outcome_is_told_once_though_it_is_looked_at_on_each_day(received, watch, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
+    for judged, version in (("2025-03-02", 1), ("2025-03-02", 1), ("2025-03-09", 1), ("2025-03-09", 2)):
+        watch(found("outcome", "recall@5", judged, version=version))
+    assert [message["day"] for message in received] == ["2025-03-02", "2025-03-09", "2025-03-09"]

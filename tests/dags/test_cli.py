@@ -67,6 +67,7 @@ def test_daily_runs_each_day_and_the_questions_after_it_are_answered(spark, two_
     [
         (["show", "orders"], "there is no table 'orders'; choose one of events"),
         (["show", "events"], "events has no published version"),
+        (["monitor"], "events has no published day yet"),
         (["daily", "--from", "2025-01-02", "--to", "2025-01-01"], "received 2025-01-02 and 2025-01-01"),
         (["daily"], "needs --from D1 --to D2"),
         (["model", "--run-id", "r"], "run 'r' has no evaluation: .*/_models/r/evaluation has no decision.json"),
@@ -193,3 +194,14 @@ def test_who_is_explained_by_default_is_likely_to_migrate():
         invoke("explain")
     with pytest.raises(MeanderError, match="user 'dan' has no state at 2025-01-01"):
         invoke("explain", "dan", "--day", "2025-01-01")
+
+
+def test_the_monitor_shows_what_somebody_has_to_look_at(lake):
+    for day, rows in ((date(2025, 3, 1), 9), (date(2025, 3, 8), 2)):
+        events = [{"event_id": f"{day} {n}", "user_id": "u", "landed": day, "dt": day} for n in range(rows)]
+        stage_files("events", f"r {day}", events, [day], 1)
+        publish("events", f"r {day}")
+    (found,) = json.loads(invoke("monitor", "--json").stdout)
+    assert (found["kind"], found["value"], found["reference"], found["ok"]) == ("volume", 2.0, 9.0, False)
+    assert "look" in invoke("monitor").stdout
+    assert "nothing to compare yet" in invoke("monitor", "--day", "2025-03-01").stdout

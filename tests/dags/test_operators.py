@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 import model.registry
 from dags.evaluation import Evaluation
@@ -20,6 +26,7 @@ from dags.operators import (
     MlflowRuns,
     ModelJob,
     Promote,
+    WaitForLanding,
     WaitForPublished,
     fail_for_good,
 )
@@ -148,6 +155,8 @@ def test_what_needs_a_person_is_not_retried_and_what_may_pass_is():
 class Told:
     """A task instance that keeps what is pushed to it."""
 
+    run_id = RUN
+
     def __init__(self):
         self.pushed = {}
 
@@ -161,15 +170,20 @@ def promote(job, **decision):
     return job(f"print({json.dumps(decision)!r})", Promote), context, decision
 
 
-def test_a_refused_candidate_makes_the_task_skipped_with_every_reason(job):
+def test_a_refused_candidate_makes_the_task_skipped_with_every_reason_and_is_told(job, lake):
     task, context, decision = promote(job, promoted=False)
     with pytest.raises(
         AirflowSkipException, match="refused version 3, champion stays version 2: better on A; worse on B"
     ):
         task.execute(context)
     assert context["ti"].pushed == {"return_value": decision}
+    (told,) = (storage.read_json(str(file))["text"] for file in (lake / "lake" / "_alerts").glob("*.json"))
+    assert "For information" in told
+    assert "the gate has refused version 3: better on A; worse on B" in told
+    assert "Predictions go on with the champion." in told
 
 
+@pytest.mark.usefixtures("lake")
 def test_a_refused_first_candidate_leaves_no_champion(job):
     task, context, _ = promote(job, promoted=False, champion=None)
     with pytest.raises(AirflowSkipException, match="refused version 3, there is no champion"):
@@ -226,3 +240,23 @@ def test_published_means_that_a_run_has_published_that_day_even_if_it_is_empty()
     publish("interests", "run")
     assert not waits_for("2025-03-09")
     assert waits_for("2025-03-10")
+
+
+@pytest.mark.parametrize(
+    ("sensor", "said"),
+    [
+        (
+            WaitForPublished(task_id="w", table="interests", day="2025-03-09", timeout=timedelta(days=2)),
+            "waited for 48 hours: interests of 2025-03-09 are not published [docs/runbook.md#tables-late]",
+        ),
+        (
+            WaitForLanding(task_id="w", day="2025-03-09", wanted="True", timeout=timedelta(days=2)),
+            "waited for 48 hours: 2025-03-09 has not landed, or not wholly [docs/runbook.md#landing-missing]",
+        ),
+    ],
+    ids=["published", "landed"],
+)
+def test_a_wait_that_gives_up_says_what_did_not_come_and_where_to_read_on(lake, sensor, said):
+    ti = SimpleNamespace(get_first_reschedule_date=lambda _: datetime.now(UTC) - timedelta(days=2, seconds=1))
+    with pytest.raises(AirflowSensorTimeout, match=re.escape(said)):
+        sensor.execute({"ti": ti})

@@ -1,14 +1,16 @@
 """What is said of a day: outcomes by model version, drift, volume; and silence while there is nothing to compare."""
 
+from collections import Counter
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
 import model.monitor as monitor
 from lake import storage
 from lake.publish import publish
 from lake.staging import model_folder
-from model.monitor import RECENT_DAYS, Finding, main, monitor_file, psi, volume, watch
+from model.monitor import MAJOR_SHIFT, RECENT_DAYS, Finding, drift, main, monitor_file, psi, volume, watch
 from tests.lake.stagings import stage_files
 
 T = date(2025, 3, 2)
@@ -117,6 +119,25 @@ def test_the_same_scores_do_not_drift_and_others_do():
     assert found["migration_probability"].ok
     assert not found["churn_probability"].ok
     assert f"on {today} against {yesterday}" in found["churn_probability"].why
+
+
+def test_scores_that_are_all_small_are_told_apart():
+    yesterday, today = OVER - timedelta(days=1), OVER
+    for day, scale in ((yesterday, 1), (today, 4)):
+        put("predictions", day, [predicted(f"u{n}", SIX, scale * n / 20_000) for n in range(400)])
+    (churn,) = (f for f in watch(today) if f.name == "churn_probability")
+    assert not churn.ok, "from at most 2 % to at most 8 %, all below a tenth"
+
+
+def test_what_chance_explains_is_no_drift():
+    # Two samples of one distribution over 2,000 groups, a few users in each: the index is large, and means nothing.
+    rng = np.random.default_rng(1)
+    days = {day: Counter(rng.integers(2000, size=4000).tolist()) for day in (T, OVER)}
+    same = drift("input drift", "dominant_category", "interests", OVER, T, days, None)
+    assert same.value > MAJOR_SHIFT
+    assert same.ok
+    days[OVER] = Counter(rng.integers(1000, size=4000).tolist())
+    assert not drift("input drift", "dominant_category", "interests", OVER, T, days, None).ok
 
 
 def test_a_prediction_long_ago_is_nothing_to_compare_with():
