@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwr
 
 from dags.standalone import USER, LocalAirflow, free_port
 from lake.landing import days_between
+from lake.table import Table
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
 
 pytestmark = pytest.mark.e2e
@@ -78,7 +79,7 @@ def write_lake(folder: Path) -> None:
         rows = [prediction("ann", SCRIPT, {"hats": 0.75, "belts": 0.25}), prediction("bob", "hats", {"hats": 1.0})]
         if day < FAILED:
             put_predictions(day, rows)
-    put("sessions", RESTATED, [], run="manual__again", basis=2)
+    put("sessions", RESTATED, [], run="manual__again", basis=Table("events").version)
     # A run named by somebody who means harm.
     put("sessions", FAILED, [], run=SCRIPT, audited="failed")
 
