@@ -84,13 +84,13 @@ def words(html: str) -> list[str]:
     ['Two things', 'One bold']
     """
     parser = _Text()
-    parser.feed(re.sub(r"(?s)<(style|script|svg|title).*?</\\1>", "", html))
+    parser.feed(re.sub(r"(?s)<(style|script|svg|title).*?</\1>", "", html))
     return [line for line in (" ".join(text.split()) for text in parser.lines) if line]
 
 
 def section(slug: str) -> str:
     """Return what a section of the runbook says to do, in one line."""
-    found = re.search(rf"(?ms)^## (?:{re.escape(slug)})$(.*?)(?=^## |\\Z)", RUNBOOK)
+    found = re.search(rf"(?ms)^## (?:{re.escape(slug)})$(.*?)(?=^## |\Z)", RUNBOOK)
     assert found, slug
     done = re.search(r"(?ms)^- \*Do\*(.*?)(?=^- |^---|\Z)", found[1])
     assert done, slug
@@ -142,6 +142,9 @@ class Drill:
         """Let a day land, its lines changed."""
         folder = self.landing(day)
         shutil.copytree(self.held / folder.name, folder)
+        # What Hadoop wrote beside the files would call changed ones broken.
+        for checksum in folder.glob(".*.crc"):
+            checksum.unlink()
         for file in folder.glob("*.txt"):
             file.write_text("".join(f"{line}\n" for line in change(file.read_text().splitlines())))
 
@@ -176,7 +179,10 @@ class Drill:
 
     def tell_page(self, pattern: str, path: str = "page/") -> None:
         """Print what the page says of it, from its heading to what is safe."""
-        lines = until(f"the page to say {pattern!r}", lambda: found(pattern, self.page(path)), 120)
+        try:
+            lines = until(f"the page to say {pattern!r}", lambda: found(pattern, self.page(path)), 120)
+        except TimeoutError as error:
+            raise TimeoutError("\n".join([str(error), "it says:", *self.page(path)[:30]])) from None
         for line in lines:
             say(f"  page     {line}")
 
