@@ -214,6 +214,8 @@ class Drill:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}ended with {done.returncode}")
+        # Airflow takes up what it was told within seconds.
+        time.sleep(10)
 
 
 def found(pattern: str, lines: list[str]) -> list[str]:
@@ -231,9 +233,12 @@ def tell_runbook(slug: str) -> None:
     say(f"  runbook  {slug}: {section(slug)}")
 
 
-def clear(dag_id: str, task: str, day: date) -> str:
-    """Return the command that lets a task of a day, and all that follows it, run again."""
-    return f"airflow tasks clear {dag_id} --task-regex '^{task}$' -s {day} -e {day} --downstream --yes"
+def again(dag_id: str, day: date, conf: dict[str, Any] | None = None) -> str:
+    """Return the command that runs a day again whose run has failed."""
+    told = f" --dag-run-conf {shlex.quote(json.dumps(conf))}" if conf else ""
+    return (
+        f"airflow backfill create --dag-id {dag_id} --from-date {day} --to-date {day} --reprocess-behavior failed{told}"
+    )
 
 
 # --- six ways --------------------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ def landing_missing(drill: Drill) -> None:
     drill.tell_no_alert("a run that waits has not failed, and deadlines are for days that the schedule runs")
     tell_runbook("landing-missing")
     drill.repair(f"cp -r {drill.held}/dt={missing} {drill.landing(missing)}")
-    drill.repair(clear("behavior_daily", "wait_for_landing", missing))
+    say("           the waiting run looks again every five minutes, and goes on by itself")
     drill.ended(run_id, "success")
 
 
@@ -266,7 +271,7 @@ def bad_day(drill: Drill) -> None:
     drill.tell_alert("audit-failed")
     tell_runbook("audit-failed")
     drill.repair(f"rm -r {drill.landing(day)} && cp -r {drill.held}/dt={day} {drill.landing(day)}")
-    drill.repair(clear("behavior_daily", "events.stage", day))
+    drill.repair(again("behavior_daily", day))
     drill.ended(run_id, "success")
 
 
@@ -352,11 +357,7 @@ def bad_predictions(drill: Drill) -> None:
     drill.tell_page(f"predictions of {day} failed the audit")
     drill.tell_alert("audit-failed")
     tell_runbook("audit-failed")
-    older = shlex.quote(json.dumps({"model_version": good["version"]}))
-    drill.repair(
-        f"airflow backfill create --dag-id predict_daily --from-date {day} --to-date {day} --reprocess-behavior failed "
-        f"--dag-run-conf {older}"
-    )
+    drill.repair(again("predict_daily", day, {"model_version": good["version"]}))
     drill.ended(run_id, "success", "predict_daily")
 
 
