@@ -58,6 +58,10 @@ def hosts() -> Iterator[list[Host]]:
             ip("-n", name, "link", "set", "lo", "up")
             made.append(Host(address, ("ip", "netns", "exec", name)))
         yield made
+    except subprocess.CalledProcessError as error:
+        if len(made) == len(names):
+            raise  # from the test
+        pytest.skip(f"this kernel gives no network namespaces: {error.stderr.decode().strip()}")
     finally:
         for name in names:
             ip("link", "del", name, check=False)
