@@ -158,6 +158,11 @@ class Drill:
     def _run(self, run_id: str, dag_id: str) -> dict[str, Any]:
         return next(run for run in self.airflow.runs(dag_id) if run["dag_run_id"] == run_id)
 
+    def closed(self, dag_id: str) -> bool:
+        """Tell whether no backfill of a DAG is open, but for one whose runs still wait for something."""
+        busy = any(run["state"] in ("queued", "running") for run in self.airflow.runs(dag_id))
+        return busy or all(one["completed_at"] for one in self.airflow.backfills(dag_id))
+
     def state(self, run_id: str, dag_id: str = "behavior_daily") -> str:
         return self._run(run_id, dag_id)["state"]
 
@@ -207,6 +212,9 @@ class Drill:
         Raises:
             RuntimeError: it failed.
         """
+        for dag_id in ("behavior_daily", "predict_daily"):
+            # Airflow has one backfill of a DAG at a time, and closes one that has ended within half a minute.
+            until("the last backfill to be closed", lambda dag_id=dag_id: self.closed(dag_id), 120)
         say(f"  repair   {command}")
         done = subprocess.run(
             ["/bin/bash", "-c", command], env=self.airflow.environment, cwd=self.airflow.home,
