@@ -84,6 +84,7 @@ def test_a_dockerfile_is_well_kept(image):
     ] == []
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path):
     uv = shutil.which("uv") or str(REPO / ".venv-uv" / "bin" / "uv")
