@@ -87,15 +87,19 @@ def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = Fal
     """
     # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
     for memory in (settings().lake, tempfile.gettempdir() + "/meander"):
+        folder = memory.rstrip("/") + "/_alerts"
         try:
-            sent = new(alert, context, cause or alert.cause, memory.rstrip("/") + "/_alerts", once=once)
-            resend(context, memory.rstrip("/") + "/_alerts")
+            sent = new(alert, context, cause or alert.cause, folder, once=once)
         except NotSent as error:
             log.error("the alert could not be sent (%s); the next one takes it along: %s", error, alert.text)
             return False
         except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
             log.error("%s cannot remember alerts: %s", memory, error)
         else:
+            try:
+                resend(context, folder)
+            except Exception as error:  # noqa: BLE001  this message is told; what waits, waits for the next one
+                log.error("what could not be sent before still cannot (%s): it lies in %s/unsent", error, folder)
             return sent
     return False
 

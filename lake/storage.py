@@ -48,8 +48,13 @@ def list_files(folder: str) -> dict[str, int]:
 def list_older(folder: str, moment: datetime) -> list[str]:
     """Return the paths below `folder` of the files that were last written before a moment, sorted."""
     fs, inner = filesystem(folder)
-    names = list_files(folder)
-    return [name for name in names if fs.modified(join(inner, name)) < moment]
+    older = []
+    for name in list_files(folder):
+        # One that was removed since it was listed is not there any more, which is no error.
+        with suppress(FileNotFoundError):
+            if fs.modified(join(inner, name)) < moment:
+                older.append(name)
+    return older
 
 
 def remove_files(folder: str, names: list[str]) -> None:

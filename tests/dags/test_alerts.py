@@ -160,6 +160,16 @@ def test_a_webhook_that_is_down_fails_nothing_and_the_next_message_takes_the_uns
     assert len(received) == 3, "what was taken along is not sent again"
 
 
+def test_what_cannot_be_taken_along_makes_no_second_message(received, lake, caplog):
+    unsent = lake / "lake" / "_alerts" / "unsent"
+    unsent.mkdir(parents=True)
+    (unsent / "half.json").write_text("{")
+    age(lake)
+    assert tell(alert())
+    assert len(received) == 1
+    assert "lies in" in caplog.text
+
+
 def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(received, monkeypatch, tmp_path):
     monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
