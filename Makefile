@@ -11,9 +11,11 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 BIN := $(VENV)/bin
+# Jars for Spark on S3.
+S3A := $(VENV)-s3a
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast test-cluster drill check format up down mlflow bench lock java
+.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars drill check format up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -37,6 +39,24 @@ test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Air
 
 test-cluster: java $(STAMP) ## Run the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
 	@$(BIN)/python -m pytest tests/e2e/test_cluster.py
+
+test-s3a: s3a-jars ## Run the tests of a lake on S3: days, a training and predictions by Spark's s3a
+	@$(BIN)/python -m pytest tests/e2e/test_s3a.py --s3a-jars $(S3A)
+
+s3a-jars: java $(STAMP) ## Fetch the jars of docker/s3a.xml for Spark on S3, and check them against docker/s3a.sha256
+	@jars=$$(cd docker && sed 's/.*  //' s3a.sha256)
+	if (cd $(S3A) && sha256sum --status --check --strict "$(CURDIR)/docker/s3a.sha256" && [ "$$(ls)" = "$$jars" ]) 2>/dev/null; then
+	    exit 0
+	fi
+	rm -rf $(S3A)
+	ivy=$$(echo $(BIN)/../lib/python3*/site-packages/pyspark/jars/ivy-*.jar)
+	if ! said=$$($${JAVA_HOME:+$$JAVA_HOME/bin/}java -jar "$$ivy" -warn -ivy docker/s3a.xml -cache $(S3A)/.cache \
+	    -retrieve '$(S3A)/[artifact]-[revision].[ext]'); then
+	    echo "$$said" >&2
+	    exit 1
+	fi
+	rm -rf $(S3A)/.cache
+	(cd $(S3A) && sha256sum --quiet --check --strict "$(CURDIR)/docker/s3a.sha256" && [ "$$(ls)" = "$$jars" ])
 
 drill: java $(STAMP) ## Break it in six ways, hear what page, alert and runbook say, and repair it
 	@$(BIN)/python -m tests.drill
@@ -71,9 +91,9 @@ lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=-
 	# What each image installs: parts of the same lock.
 	part() { "$$uv" pip compile --quiet "$${@:2}" --constraint requirements.lock --generate-hashes --no-header \
 	    --no-annotate --python $(BIN)/python --output-file "docker/$$1.lock" >/dev/null; }
-	worker=(pyproject.toml --extra airflow --extra production --extra spark --extra serving)
+	worker=(pyproject.toml --extra airflow --extra production --extra spark --extra serving --extra s3)
 	part airflow "$${worker[@]}" --extra registry
-	part spark pyproject.toml --extra spark --extra train
+	part spark pyproject.toml --extra spark --extra train --extra s3
 	part trainer-cpu "$${worker[@]}" --extra train
 	part trainer-cuda docker/cuda.in "$${worker[@]}" --extra train
 	part build docker/build.in

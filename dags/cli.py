@@ -235,7 +235,7 @@ def model(
     for entry in versions:
         grid.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()))
     out.print(grid)
-    out.print(f"registry: {settings().tracking_uri}", soft_wrap=True)
+    out.print(f"registry: {settings().tracking_place}", soft_wrap=True)
 
 
 def _print_evaluation(run_id: str, as_json: bool) -> None:

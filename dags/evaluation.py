@@ -1,6 +1,7 @@
 """What the evaluation of a run found and what the gate decided, read from the files that model.evaluate left."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,6 +96,7 @@ def mlflow_link(run_id: str) -> str:
     from model.registry import experiment_id
 
     uri = settings().tracking_uri
-    server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_MLFLOW
+    # A browser asks who is there; a link that says it would show a password.
+    server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_MLFLOW
     only_ours = quote(f"tags.`meander.run_id` = '{run_id}'")
     return f"{server}/#/experiments/{experiment_id()}/runs?searchFilter={only_ours}"

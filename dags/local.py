@@ -152,15 +152,17 @@ def mlflow(local: LocalAirflow) -> None:
     os.environ.setdefault("MEANDER_LAKE", known)
     uri = settings().tracking_uri
     if uri.startswith(("http://", "https://")):
-        say(f"MLflow:     {uri}")
+        say(f"MLflow:     {settings().tracking_place}")
         return
     host, port = LOCAL_MLFLOW.removeprefix("http://").split(":")
-    say(f"MLflow:     {LOCAL_MLFLOW}   store {uri}\nStop it:    Ctrl-C")
-    command = ["mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    say(f"MLflow:     {LOCAL_MLFLOW}   store {settings().tracking_place}\nStop it:    Ctrl-C")
+    command = ["mlflow", "server", "--host", host, "--port", port, "--workers", "1"]
+    # Not as an argument: a password in it would be seen in the list of processes.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     local.home.mkdir(parents=True, exist_ok=True)
     # What it leaves beside the store belongs to the other things of this folder.
-    subprocess.run([str(BIN / command[0]), *command[1:]], env={**os.environ, **quiet}, cwd=local.home, check=True)
+    subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, cwd=local.home, check=True)
 
 
 def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:

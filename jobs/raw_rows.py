@@ -71,6 +71,11 @@ def spark_name(file: str) -> str:
     return re.sub(r"([\\{}\[\]*?])", r"\\\1", storage.spark_path(file))
 
 
+def file_address() -> Column:
+    """Return where the row's file lies, for people: Hadoop alone calls S3 s3a."""
+    return F.regexp_replace("_metadata.file_path", "^s3a://", "s3://")
+
+
 def landed_day() -> Column:
     """Return the arrival day, from the `dt=` folder that the row's file stands in."""
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
@@ -81,7 +86,7 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
     lines = spark.read.text([spark_name(file) for file in files]).select(
         landed_day().alias("landed"),
-        F.col("_metadata.file_path").alias("file"),
+        file_address().alias("file"),
         whole_file.alias("whole_file"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
         F.monotonically_increasing_id().alias("position"),
@@ -132,7 +137,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> 
     values = [text(name).alias(name) for name in source.used_columns]
     return rows.select(
         landed_day().alias("landed"),
-        F.col("_metadata.file_path").alias("file"),
+        file_address().alias("file"),
         F.lit(False).alias("whole_file"),
         F.lit(0).cast("bigint").alias("position"),
         F.to_json(F.struct(*(F.col(f"`{name}`") for name in rows.columns))).alias("raw"),

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pyspark.sql import SparkSession
 
-from lake.settings import settings
+from lake.settings import Settings, settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
@@ -22,6 +22,14 @@ SQL_CONF = {
     # in place of failing the whole job.
     "spark.sql.legacy.javaCharsets": "true",
     "spark.sql.legacy.codingErrorAction": "true",
+}
+
+# For a lake or landing files on S3, with the jars of docker/s3a.xml: files come into being where they belong when the
+# job is done, by the end of their uploads. Hadoop's own way, to write elsewhere and rename, would copy each of them.
+S3_CONF = {
+    "fs.s3a.committer.name": "magic",
+    "spark.sql.sources.commitProtocolClass": "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
+    "spark.sql.parquet.output.committer.class": "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
 }
 
 
@@ -64,6 +72,19 @@ def spark_session(name: str, conf: Mapping[str, str] = NOTHING) -> SparkSession:
                     .config("spark.ui.enabled", "false")
                 )
         spark = builder.getOrCreate()
-    for key, value in SQL_CONF.items():
+    for key, value in {**SQL_CONF, **s3_conf(config)}.items():
         spark.conf.set(key, value)
     return spark
+
+
+def s3_conf(config: Settings) -> Mapping[str, str]:
+    """Return what Spark has to know of S3, if the lake or the landing files are there.
+
+    Where it is and with which key, Spark takes from the same variables as everybody else: AWS_ENDPOINT_URL,
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without a key, from the machine's role.
+    """
+    if not any(address.startswith("s3://") for address in (config.lake, config.landing)):
+        return NOTHING
+    # A store that is not Amazon's has no host name for each bucket.
+    elsewhere = {"fs.s3a.path.style.access": "true"} if os.environ.get("AWS_ENDPOINT_URL") else {}
+    return {**S3_CONF, **elsewhere}

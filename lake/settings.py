@@ -1,5 +1,6 @@
 """Settings: every one is an environment variable `MEANDER_<NAME>`, listed by `meander settings`."""
 
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -30,8 +31,10 @@ class Settings(BaseSettings):
     data_docs: str = Field("", description="local folder of the data docs; empty: the lake's own _docs folder")
     docs_url: str = Field("", description="address under which data docs are served; empty: their place in the lake")
 
-    mlflow_uri: str = Field(
-        "", description="MLflow tracking store and registry; empty: mlflow.db in the folder that holds a local lake"
+    mlflow_uri: SecretStr = Field(
+        SecretStr(""),
+        description="MLflow tracking store and registry, a secret if it holds a password; "
+        "empty: mlflow.db in the folder that holds a local lake",
     )
     model_name: str = Field("meander", description="name of the experiment and of the registered model in MLflow")
     promotion_approval: bool = Field(
@@ -110,14 +113,19 @@ class Settings(BaseSettings):
         Raises:
             SettingsInvalid: the lake is not a local path and no store is set.
         """
-        if self.mlflow_uri:
-            return self.mlflow_uri
+        if address := self.mlflow_uri.get_secret_value():
+            return address
         if "://" in self.lake:
             raise SettingsInvalid(
                 f"MEANDER_LAKE={self.lake} is not a local path, so there is no place for a SQLite file beside it; "
                 "set MEANDER_MLFLOW_URI to the address of an MLflow server or database"
             )
         return f"sqlite:///{Path(self.lake).resolve().parent / 'mlflow.db'}"
+
+    @property
+    def tracking_place(self) -> str:
+        """The same for people and logs: without a password."""
+        return re.sub(r"//([^/@]*):[^/@]*@", r"//\1:***@", self.tracking_uri)
 
 
 def settings() -> Settings:

@@ -79,8 +79,7 @@ def create(path: str, stale: timedelta) -> bool:
     fs, inner = filesystem(path)
     try:
         fs.makedirs(fs._parent(inner), exist_ok=True)
-        with fs.open(inner, "xb") as file:
-            file.write(b"")
+        fs.pipe_file(inner, b"", mode="create")
     except FileExistsError:
         return bool(datetime.now(UTC) - fs.modified(inner) > stale)
     except (NotImplementedError, ValueError):

@@ -437,7 +437,7 @@ def _version(version: int) -> Any:
     found = {int(known.version): known for known in _versions()}
     if version not in found:
         raise ModelMissing(
-            f"there is no version {version} of {settings().model_name} in {settings().tracking_uri}; "
+            f"there is no version {version} of {settings().model_name} in {settings().tracking_place}; "
             f"it holds {', '.join(map(str, found)) or 'none'}"
         )
     return found[version]

@@ -24,6 +24,11 @@ hypothesis.settings.register_profile("meander", deadline=None)
 hypothesis.settings.load_profile("meander")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the folder of the jars that Spark needs for S3; see `make test-s3a`."""
+    parser.addoption("--s3a-jars", type=Path, help="folder of the jars of docker/s3a.xml")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take minutes: left for the end, one of two processes would wait for the other."""
     longest = ("tests/e2e/", "tests/model/test_launch", "tests/docker/")
@@ -59,6 +64,29 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEANDER_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("MEANDER_SOURCE", "canonical")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return an S3 server of this run."""
+    from tests.s3_server import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3") / "changes.log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lake_on_s3(lake: Path, s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Point the settings at an empty lake and landing on that server, and return the address that holds both."""
+    from tests.s3_server import BUCKET
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    address = f"s3://{BUCKET}/{uuid4().hex}"
+    monkeypatch.setenv("MEANDER_LAKE", f"{address}/lake")
+    monkeypatch.setenv("MEANDER_LANDING", f"{address}/landing")
+    return address
 
 
 @pytest.fixture(scope="session")

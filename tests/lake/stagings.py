@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -55,10 +54,11 @@ def stage_files(
     stage_id, files = uuid4().hex, []
     for partition, part in by_partition.items():
         path = f"stage={stage_id}/{partition}/part-0.parquet"
-        place = Path(table_path(table)) / path
-        place.parent.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(part, inside), place)
-        files.append(StagedFile(path, len(part), place.stat().st_size))
+        fs, place = storage.filesystem(storage.join(table_path(table), path))
+        fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+        with fs.open(place, "wb") as stream:
+            pq.write_table(pa.Table.from_pylist(part, inside), stream)
+        files.append(StagedFile(path, len(part), fs.size(place)))
     started = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")
     staged = Staged(table, run_id, stage_id, min(owns), max(owns), sorted(owns), basis, files, started=started, **more)
     storage.write_json(storage.join(run_folder(run_id), f"{table}.json"), asdict(staged))
@@ -77,7 +77,9 @@ def read_files(table: Table, column: str) -> list[tuple[date, Any]]:
     """Return (dt, value of a column) of every row of a table version, sorted, from the data files themselves."""
     found = []
     for file in table.files:
-        values = pq.ParquetFile(Path(table.path) / file.path).read([column]).column(column).to_pylist()
+        fs, place = storage.filesystem(storage.join(table.path, file.path))
+        with fs.open(place, "rb") as stream:
+            values = pq.ParquetFile(stream).read([column]).column(column).to_pylist()
         assert len(values) == file.rows
         found += [(file.partition["dt"], value) for value in values]
     return sorted(found)

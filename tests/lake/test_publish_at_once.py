@@ -1,4 +1,4 @@
-"""Many publishes at once: none is lost, and of each day the newest basis stays, whoever wins the race."""
+"""Many publishes at once, on a disk and on S3: none is lost, and of each day the newest basis stays."""
 
 import os
 import random
@@ -7,13 +7,22 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
+
+import pytest
 
 from lake.publish import publish
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, read_files, rejected, stage_files
 
 MANY = 10
+
+
+@pytest.fixture(autouse=True, params=["disk", "s3"])
+def _store(request: pytest.FixtureRequest, lake: Path) -> None:
+    if request.param == "s3":
+        request.getfixturevalue("lake_on_s3")
 
 
 def at_once(*calls: Callable[[], dict]) -> list[dict]:

@@ -58,3 +58,20 @@ def test_data_docs_lie_in_the_lake_unless_told_otherwise(monkeypatch):
     assert settings().docs_folder == "s3://bucket/lake/_docs"
     monkeypatch.setenv("MEANDER_DATA_DOCS", "/srv/docs")
     assert settings().docs_folder == "/srv/docs"
+
+
+def test_no_password_is_shown(monkeypatch):
+    secret = "geheim"
+    monkeypatch.setenv("MEANDER_MLFLOW_URI", f"postgresql+psycopg2://meander:{secret}@host/mlflow")
+    monkeypatch.setenv("MEANDER_SERVING_URL", f"postgresql://meander:{secret}@host/shop")
+    monkeypatch.setenv("MEANDER_ALERT_WEBHOOK", f"https://chat.example/{secret}")
+    assert secret not in repr(settings())
+    assert secret not in settings().model_dump_json()
+    assert settings().tracking_place == "postgresql+psycopg2://meander:***@host/mlflow"
+    assert secret in settings().tracking_uri
+
+
+def test_an_address_without_a_password_is_shown_whole(monkeypatch):
+    for address in ("https://mlflow.example/a@b", "sqlite:////lake/mlflow.db", "https://me@mlflow.example"):
+        monkeypatch.setenv("MEANDER_MLFLOW_URI", address)
+        assert settings().tracking_place == address

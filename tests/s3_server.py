@@ -1,0 +1,100 @@
+"""An S3 server of the tests' own: that of moto, in a process of its own, with one bucket, all in memory."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import EndpointConnectionError
+
+from dags.standalone import HOST, free_port
+
+BUCKET = "shop"
+SPECIAL = {"copy": "HTTP_X_AMZ_COPY_SOURCE", "if-none-match": "HTTP_IF_NONE_MATCH"}
+SECONDS = 60
+
+
+@dataclass
+class S3Server:
+    """A server that runs until `stop`.
+
+    Args:
+        log: file that gets a line for every change that is asked for: its method, what it is about, and `copy` or
+            `if-none-match` where it is one.
+
+    Attributes:
+        environment: by which every client here finds it: fsspec's, that of delta-rs, Spark's and Airflow's.
+    """
+
+    log: Path
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{self.port}",
+            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_SECRET_ACCESS_KEY": "no-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",  # delta-rs refuses an address without TLS otherwise
+        }
+        self.process = subprocess.Popen([sys.executable, "-m", "tests.s3_server", str(self.port), str(self.log)])
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.client().create_bucket(Bucket=BUCKET)
+                return
+            except EndpointConnectionError:
+                assert self.process.poll() is None, "the S3 server did not start"
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def client(self) -> Any:
+        """Return a client for what a test wants to see or break."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_REGION"],
+        )
+
+    def changes(self) -> list[str]:
+        """Return what has been asked for so far."""
+        return self.log.read_text().splitlines()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def serve(port: int, log: Path) -> None:
+    """Answer requests until the process ends."""
+    from moto.moto_server.werkzeug_app import create_backend_app
+    from werkzeug.serving import run_simple
+
+    answer, one_at_a_time = create_backend_app("s3"), threading.Lock()
+    asked = log.open("a", buffering=1)
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            special = [name for name, key in SPECIAL.items() if key in environ]
+            print(environ["REQUEST_METHOD"], environ["PATH_INFO"], *special, file=asked)
+        # S3 looks whether an object is there and writes it in one step, which moto does in two.
+        if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ:
+            with one_at_a_time:
+                return [b"".join(answer(environ, start))]
+        return answer(environ, start)
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    run_simple(HOST, port, app, threaded=True)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), Path(sys.argv[2]))
