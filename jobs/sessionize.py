@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
-from lake.reach import ONE_DAY, partitions_to_stage, session_days
+from lake.reach import ONE_DAY, partitions_to_stage, session_days, session_days_of
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -114,10 +114,10 @@ def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, date]:
     return changed
 
 
-def taken_back(events: Table, run: Run) -> dict[date, date]:
+def taken_back(events: Table, run: Run, gap: timedelta) -> dict[date, date]:
     """Return what `changed_days` would for events that an earlier delivery of the run's days held, from the log alone.
 
-    Those that are not delivered again have to leave their sessions. Nothing is read of a day that was published once.
+    Those that are not delivered again have to leave their sessions; where all are, the run stages what it did before.
     """
     changed: dict[date, date] = {}
     for commit in events.commits():
@@ -127,7 +127,7 @@ def taken_back(events: Table, run: Run) -> dict[date, date]:
         for file in Table("events", commit["version"]).files:
             if run.first <= file.partition["landed"] <= run.last:
                 day = file.partition["dt"]
-                for partition in session_days(day):
+                for partition in session_days_of(file, gap):
                     changed[partition] = max(day, changed.get(partition, day))
     return changed
 
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> Staged:
     events = published_events(run)
 
     landed = events.read(spark, landed_from=run.first, landed_by=run.last)
-    changed = taken_back(events, run)
+    changed = taken_back(events, run, gap)
     for day, newest in changed_days(landed, gap).items():
         changed[day] = max(newest, changed.get(day, newest))
     days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)

@@ -1,8 +1,8 @@
 """What has to be made again, and why: the smallest set of partitions that the rules of the tables allow, and its runs.
 
-Only the log is read, and the times of late events; nothing is changed. A partition is planned if an event that its
-rows do not know, or that is to come, *can* change it: by its date and its landing day, and for the outer neighbours of
-sessions by its distance to midnight. docs/design.md, "Planning a backfill", has the rules.
+Only the log is read; nothing is changed. A partition is planned if an event that its rows do not know, or that is to
+come, *can* change it: by its date and its landing day, and for the outer neighbours of sessions by its distance to
+midnight. docs/design.md, "Planning a backfill", has the rules.
 """
 
 import json
@@ -11,21 +11,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from lake import storage
 from lake.errors import SettingsInvalid
 from lake.landing import days_between
-from lake.reach import ONE_DAY, partitions_to_stage, session_days
+from lake.reach import ONE_DAY, partitions_to_stage, session_days, session_days_of
 from lake.schemas import TABLES
 from lake.settings import settings
-from lake.table import Table
+from lake.table import DataFile, Table
 
 REASONS = ("late-data", "code", "bad-day")
 # What the code of a job makes; events bring quarantine with them.
@@ -218,13 +214,22 @@ class _Commit:
 class _Change:
     """Events of `day` that landed on `landed` came with `version` of `events`, or were taken back by it.
 
-    `files` are those in which they stand now; none when they were taken back.
+    `files` are those in which they stand, or stood.
     """
 
     version: int
     day: date
     landed: date
-    files: tuple[str, ...] = ()
+    files: tuple[DataFile, ...]
+    taken_back: bool = False
+
+
+def _by_day(files: Iterable[DataFile]) -> Iterable[tuple[tuple[date, date], tuple[DataFile, ...]]]:
+    """Group files of `events` by (date, landing day)."""
+    grouped: dict[tuple[date, date], tuple[DataFile, ...]] = defaultdict(tuple)
+    for file in files:
+        grouped[file.partition["dt"], file.partition["landed"]] += (file,)
+    return grouped.items()
 
 
 def _commits(table: Table | None) -> list[_Commit]:
@@ -278,7 +283,6 @@ class _Planner:
         self.why: dict[str, dict[date, str]] = {name: {} for name in TABLES}
         sessions = self.tables["sessions"]
         self.published = {day for day in self.known if sessions and sessions.basis(day) is not None}
-        self.times: dict[str, tuple[datetime, datetime]] = {}
         self.stages: dict[date, set[date]] = {}
         self.restated: list[_Change] = []
 
@@ -398,44 +402,25 @@ class _Planner:
     @cached_property
     def changes(self) -> list[_Change]:
         """What came to `events` and what was taken back, newest landing first."""
-        live: dict[tuple[date, date], list[str]] = defaultdict(list)
-        for file in self.events.files:
-            live[file.partition["dt"], file.partition["landed"]].append(file.path)
         found = [
-            _Change(self.made["events"][landed].version, day, landed, tuple(files))
-            for (day, landed), files in live.items()
+            _Change(self.made["events"][landed].version, day, landed, files)
+            for (day, landed), files in _by_day(self.events.files)
         ]
         delivered: set[date] = set()
         for commit in reversed(self.commits["events"]):
             again = delivered & set(commit.owns)
             if again:
-                before = Table("events", commit.version - 1).files
-                lost = {(f.partition["dt"], f.partition["landed"]) for f in before if f.partition["landed"] in again}
-                found += [_Change(commit.version, day, landed) for day, landed in lost]
+                before = [f for f in Table("events", commit.version - 1).files if f.partition["landed"] in again]
+                found += [
+                    _Change(commit.version, day, landed, files, taken_back=True)
+                    for (day, landed), files in _by_day(before)
+                ]
             delivered |= set(commit.owns)
         return sorted(found, key=lambda change: (change.landed, change.day, change.version), reverse=True)
 
     def touches(self, change: _Change, partition: date) -> bool:
         """Tell whether events can change a session partition, one of `session_days` of their date."""
-        apart = (partition - change.day).days
-        if apart in (0, 1) or not change.files:
-            return True
-        spans = [self.span(path) for path in change.files]
-        midnight = datetime.combine(change.day, time(), UTC)
-        if apart == -1:
-            return min(first for first, _ in spans) - midnight <= self.gap
-        return midnight + ONE_DAY - max(last for _, last in spans) <= self.gap
-
-    def span(self, path: str) -> tuple[datetime, datetime]:
-        """Return the first and the last time in a file of `events`; only those are opened that decide something."""
-        if path not in self.times:
-            fs, inner = storage.filesystem(storage.join(self.events.path, path))
-            with fs.open(inner, "rb") as stream:
-                # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-                column = pq.ParquetFile(stream).read(["event_time"], use_threads=False).column("event_time")
-            ends = pc.min_max(column).as_py()
-            self.times[path] = ends["min"], ends["max"]
-        return self.times[path]
+        return any(partition in session_days_of(file, self.gap) for file in change.files)
 
     def in_history(self, change: _Change, day: date, made: _Commit, *, late: bool = False) -> bool:
         """Tell whether the state at `day` counts these events (or would, restated `late`); see jobs.interests."""
@@ -455,7 +440,7 @@ class _Planner:
     def in_words(self, change: _Change) -> str:
         """Say which events are not known yet."""
         older = f", older than MEANDER_LATE_DAYS={self.config.late_days}" if self.too_late(change) else ""
-        what = "landed" if change.files else "were taken back, landed"
+        what = "were taken back, landed" if change.taken_back else "landed"
         return f"events of {change.day} {what} {change.landed}{older}"
 
     # -- the runs
@@ -540,9 +525,9 @@ class _Planner:
         return sorted(found | ({partition} & self.made["events"].keys()))
 
     def staged_by(self, landed: date) -> set[date]:
-        """Return the session partitions that a run of a landing day stages, as jobs.sessionize will find them."""
+        """Return the session partitions that a run of a landing day stages, or may stage, if it is delivered again."""
         if landed not in self.stages:
-            again = landed in self.why["events"]  # its present delivery will have been taken back then
+            again = landed in self.why["events"]  # what comes then may lie at any time of these dates
             changed: dict[date, date] = {}
             for change in self.changes:
                 if change.landed == landed:

@@ -127,8 +127,11 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
     for file in staged.files:
         values = partition_of(file.path)
         if values[spec.owned_by] in mine:
-            stats = json.dumps({"numRecords": file.rows})
-            actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, stats))
+            stats: dict[str, Any] = {"numRecords": file.rows}
+            if file.times:
+                stats["minValues"] = {column: first for column, (first, _) in file.times.items()}
+                stats["maxValues"] = {column: last for column, (_, last) in file.times.items()}
+            actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, json.dumps(stats)))
     said = {
         "run_id": staged.run_id,
         "stage_id": staged.stage_id,

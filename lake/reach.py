@@ -1,9 +1,10 @@
 """Which session partitions an event can change, and which a run restates: the rules that job and planner share."""
 
 from collections.abc import Mapping, Set
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from lake.landing import days_between
+from lake.table import DataFile
 
 ONE_DAY = timedelta(days=1)
 
@@ -20,6 +21,16 @@ def session_days(day: date, *, early: bool = True, late: bool = True) -> list[da
     [10, 11, 12]
     """
     return [day + n * ONE_DAY for n, reached in ((-1, early), (0, True), (1, True), (2, late)) if reached]
+
+
+def session_days_of(file: DataFile, gap: timedelta) -> list[date]:
+    """Return the session partitions that the events of a file can change, by the times that the log tells of it."""
+    day = file.partition["dt"]
+    if "event_time" not in file.times:
+        return session_days(day)  # another Delta tool wrote it
+    first, last = file.times["event_time"]
+    midnight = datetime.combine(day, time(), UTC)
+    return session_days(day, early=first - midnight <= gap, late=midnight + ONE_DAY - last <= gap)
 
 
 def partitions_to_stage(

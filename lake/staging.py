@@ -12,7 +12,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import uuid4
 
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import TimestampType
 
 from lake import storage
 from lake.errors import NotStaged, SchemaMismatch
@@ -23,13 +25,39 @@ from lake.table import read_parquet, table_path
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Spark names the folder of rows whose partition column is null
 
 
+def told_to_the_log(moment: datetime) -> str:
+    """Return a time in UTC as Delta's log tells it.
+
+    >>> told_to_the_log(datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC))
+    '2025-01-02T03:04:05.000000Z'
+    """
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
 @dataclass(frozen=True)
 class StagedFile:
-    """One staged Parquet file: its path in the table's folder, rows and bytes."""
+    """One staged Parquet file: its path in the table's folder, rows and bytes.
+
+    `times` holds, by timestamp column, the first and the last time in it; not of columns that are null throughout.
+    """
 
     path: str
     rows: int
     bytes: int
+    times: dict[str, list[str]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(table: str, path: str, size: int, footer: pq.FileMetaData) -> "StagedFile":
+        """Describe a file of a table by its footer."""
+        place = {footer.schema.column(n).path: n for n in range(footer.num_columns)}
+        times = {}
+        for name in (column.name for column in TABLES[table].schema if isinstance(column.dataType, TimestampType)):
+            groups = [footer.row_group(n).column(place[name]).statistics for n in range(footer.num_row_groups)]
+            known = [group for group in groups if group is not None and group.has_min_max]
+            if known:
+                ends = min(group.min for group in known), max(group.max for group in known)
+                times[name] = [told_to_the_log(end) for end in ends]
+        return StagedFile(path, footer.num_rows, size, times)
 
 
 @dataclass(frozen=True)
@@ -143,10 +171,9 @@ def stage(
         .parquet(storage.spark_path(folder))
     )
     sizes = {name: size for name, size in storage.list_files(folder).items() if name.endswith(".parquet")}
-    row_counts = storage.count_parquet_rows(folder, list(sizes))
     files = [
-        StagedFile(f"stage={stage_id}/{name}", n, size)
-        for (name, size), n in zip(sizes.items(), row_counts, strict=True)
+        StagedFile.of(table, f"stage={stage_id}/{name}", sizes[name], footer)
+        for name, footer in zip(sizes, storage.read_footers(folder, list(sizes)), strict=True)
     ]
     # A row without a partition value is the audit's to tell, as every other null is.
     strays = {partition_of(file.path)[spec.owned_by] for file in files} - {str(day) for day in owns} - {NO_VALUE}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property, reduce
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StringType, StructType
+from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
 from lake.errors import TableMissing
@@ -21,12 +21,16 @@ from lake.settings import settings
 
 @dataclass(frozen=True)
 class DataFile:
-    """One live Parquet file of a table version."""
+    """One live Parquet file of a table version.
+
+    `times` holds, by timestamp column, the first and the last time in it, of those that the log tells.
+    """
 
     path: str
     rows: int
     bytes: int
     partition: dict[str, date]
+    times: dict[str, tuple[datetime, datetime]]
 
 
 def table_path(table: str) -> str:
@@ -92,8 +96,21 @@ class Table:
         actions = self.delta.get_add_actions(flatten=True)
         columns = {n: actions.column(n).to_pylist() for n in ("path", "num_records", "size_bytes")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.spec.partition_by}
+        # delta-rs leaves out the columns of which no file has a value.
+        told = set(actions.schema.names)
+        ends = {
+            field.name: [actions.column(f"{end}.{field.name}").to_pylist() for end in ("min", "max")]
+            for field in self.spec.schema
+            if isinstance(field.dataType, TimestampType) and {f"min.{field.name}", f"max.{field.name}"} <= told
+        }
         found = [
-            DataFile(path, rows, size, {c: partitions[c][i] for c in partitions})
+            DataFile(
+                path,
+                rows,
+                size,
+                {c: partitions[c][i] for c in partitions},
+                {c: (first[i], last[i]) for c, (first, last) in ends.items() if first[i] and last[i]},
+            )
             for i, (path, rows, size) in enumerate(
                 zip(columns["path"], columns["num_records"], columns["size_bytes"], strict=True)
             )

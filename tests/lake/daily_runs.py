@@ -70,7 +70,7 @@ class DailyRuns:
 
     def sessions(self, day: date) -> None:
         events, run, gap = Table("events"), Run("any", day, day), timedelta(minutes=settings().session_gap_minutes)
-        changed = taken_back(events, run)
+        changed = taken_back(events, run, gap)
         for dated in {e.event_time.date() for e in self.landing[day]}:
             times = [e.event_time for e in self.landing[day] if e.event_time.date() == dated]
             midnight = datetime.combine(dated, time())

@@ -58,7 +58,8 @@ def stage_files(
         fs.makedirs(place.rpartition("/")[0], exist_ok=True)
         with fs.open(place, "wb") as stream:
             pq.write_table(pa.Table.from_pylist(part, inside), stream)
-        files.append(StagedFile(path, len(part), fs.size(place)))
+        with fs.open(place, "rb") as stream:
+            files.append(StagedFile.of(table, path, fs.size(place), pq.read_metadata(stream)))
     started = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")
     staged = Staged(table, run_id, stage_id, min(owns), max(owns), sorted(owns), basis, files, started=started, **more)
     storage.write_json(storage.join(run_folder(run_id), f"{table}.json"), asdict(staged))
