@@ -83,14 +83,14 @@ mlflow: $(STAMP) ## Open MLflow's UI on the runs and model versions; Ctrl-C stop
 bench: java $(STAMP) ## Measure the daily pipeline on simulated events
 	@$(BIN)/python -m tests.bench.daily
 
-# Hashes but no header: a lock that names no package index works with any.
+# Hashes but no header: a lock that names no package index works with any. For every Python 3.11, not only this one.
 lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=--upgrade takes newer versions)
 	@$(find_uv)
 	"$$uv" pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-header --no-annotate \
-	    --python $(BIN)/python $(UPGRADE) --output-file requirements.lock >/dev/null
+	    --python $(BIN)/python --python-version 3.11 $(UPGRADE) --output-file requirements.lock >/dev/null
 	# What each image installs: parts of the same lock.
 	part() { "$$uv" pip compile --quiet "$${@:2}" --constraint requirements.lock --generate-hashes --no-header \
-	    --no-annotate --python $(BIN)/python --output-file "docker/$$1.lock" >/dev/null; }
+	    --no-annotate --python $(BIN)/python --python-version 3.11 --output-file "docker/$$1.lock" >/dev/null; }
 	worker=(pyproject.toml --extra airflow --extra production --extra spark --extra serving --extra s3)
 	part airflow "$${worker[@]}" --extra registry
 	part spark pyproject.toml --extra spark --extra train --extra s3

@@ -415,8 +415,8 @@ def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(sp
 
 @pytest.mark.spark
 def test_a_run_that_is_repeated_stages_what_it_did_at_first(spark, tmp_path, monkeypatch):
-    # The first run leaves the late event of the 1st, which can change the 2nd too, to a backfill. Would the repetition
-    # take the event of the 4th, in the delivery before, for one near midnight, it would restate the 3rd and with it both.
+    # The first run leaves the late event of the 1st, which can change the 2nd too, to a backfill. If the repetition
+    # took the event of the 4th for one near midnight, it would restate the 3rd, and with that one both.
     Lake(tmp_path, sparse(*((f"0{day} 12:00", day) for day in (1, 2, 3, 4)), ("01 12:10", 4))).open(monkeypatch)
     monkeypatch.setenv("MEANDER_LATE_DAYS", "0")
     for day in (1, 2, 3, 4):
