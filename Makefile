@@ -40,23 +40,12 @@ test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Air
 test-cluster: java $(STAMP) ## Run the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
 	@$(BIN)/python -m pytest tests/e2e/test_cluster.py
 
-test-s3a: s3a-jars ## Run the tests of a lake on S3: days, a training and predictions by Spark's s3a
-	@$(BIN)/python -m pytest tests/e2e/test_s3a.py --s3a-jars $(S3A)
+test-s3a: s3a-jars ## Run the tests of a lake on S3, and of the image with its jars
+	@$(BIN)/python -m pytest --s3a-jars $(S3A) tests/e2e/test_s3a.py \
+	    'tests/docker/test_images.py::test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone[spark]'
 
 s3a-jars: java $(STAMP) ## Fetch the jars of docker/s3a.xml for Spark on S3, and check them against docker/s3a.sha256
-	@jars=$$(cd docker && sed 's/.*  //' s3a.sha256)
-	if (cd $(S3A) && sha256sum --status --check --strict "$(CURDIR)/docker/s3a.sha256" && [ "$$(ls)" = "$$jars" ]) 2>/dev/null; then
-	    exit 0
-	fi
-	rm -rf $(S3A)
-	ivy=$$(echo $(BIN)/../lib/python3*/site-packages/pyspark/jars/ivy-*.jar)
-	if ! said=$$($${JAVA_HOME:+$$JAVA_HOME/bin/}java -jar "$$ivy" -warn -ivy docker/s3a.xml -cache $(S3A)/.cache \
-	    -retrieve '$(S3A)/[artifact]-[revision].[ext]'); then
-	    echo "$$said" >&2
-	    exit 1
-	fi
-	rm -rf $(S3A)/.cache
-	(cd $(S3A) && sha256sum --quiet --check --strict "$(CURDIR)/docker/s3a.sha256" && [ "$$(ls)" = "$$jars" ])
+	@docker/s3a.sh $(BIN)/python $(S3A)
 
 drill: java $(STAMP) ## Break it in six ways, hear what page, alert and runbook say, and repair it
 	@$(BIN)/python -m tests.drill
@@ -170,9 +159,10 @@ if ! uv --version >/dev/null 2>&1; then
         python=$${python:-$(BIN)/python}
         echo "Installing uv into $(VENV)-uv"
         rm -rf $(VENV)-uv
+        hashed="--quiet --disable-pip-version-check --require-hashes --requirement docker/build.lock"
         if "$$python" -m venv $(VENV)-uv >/dev/null 2>&1; then
-            $(VENV)-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
-        elif ! "$$python" -m pip install --quiet --disable-pip-version-check --target $(VENV)-uv uv; then
+            $(VENV)-uv/bin/python -m pip install $$hashed
+        elif ! "$$python" -m pip install $$hashed --target $(VENV)-uv; then
             {
                 echo "uv is missing and could not be installed: $$python has neither venv nor pip that work."
                 echo "  Debian, Ubuntu:  sudo apt-get install python3-venv"

@@ -3,11 +3,18 @@
 ARG PYTHON=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON} AS build
-RUN pip install --no-cache-dir uv==0.13.9
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY docker/airflow.lock docker/build.lock ./docker/
+RUN pip install --no-cache-dir --require-hashes --requirement docker/build.lock
 RUN python -m venv --without-pip /opt/meander \
     && uv pip sync --python /opt/meander/bin/python --no-cache --require-hashes docker/airflow.lock
+COPY docker/s3a.sh docker/s3a.xml docker/s3a.sha256 ./docker/
+RUN docker/s3a.sh /opt/meander/bin/python /opt/s3a \
+    && cp /opt/s3a/*.jar /opt/meander/lib/python3.11/site-packages/pyspark/jars/
 COPY pyproject.toml README.md LICENSE ./
 COPY lake lake
 COPY jobs jobs
@@ -21,7 +28,8 @@ FROM ${PYTHON}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 50000 --gid 0 --create-home meander
+    && useradd --uid 50000 --gid 0 --create-home meander \
+    && ln -s /usr/bin/env /entrypoint
 COPY --from=build /opt/meander /opt/meander
 COPY docs/runbook.md /opt/meander/lib/python3.11/site-packages/docs/runbook.md
 ENV PATH=/opt/meander/bin:$PATH \
@@ -34,5 +42,6 @@ WORKDIR /home/meander
 # What runs in the container says which of these it is: compose.yaml and the Helm values set their own check for the others.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=5 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/api/v2/monitor/health', timeout=10)"]
-ENTRYPOINT ["tini", "--", "airflow"]
-CMD ["api-server"]
+# Airflow's Helm chart gives whole commands, and its probes call /entrypoint with one.
+ENTRYPOINT ["tini", "--"]
+CMD ["airflow", "api-server"]

@@ -7,11 +7,18 @@ ARG VARIANT=cuda
 
 FROM ${PYTHON} AS build
 ARG VARIANT
-RUN pip install --no-cache-dir uv==0.13.9
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY docker/trainer-${VARIANT}.lock docker/build.lock ./docker/
+RUN pip install --no-cache-dir --require-hashes --requirement docker/build.lock
 RUN python -m venv --without-pip /opt/meander \
     && uv pip sync --python /opt/meander/bin/python --no-cache --require-hashes "docker/trainer-${VARIANT}.lock"
+COPY docker/s3a.sh docker/s3a.xml docker/s3a.sha256 ./docker/
+RUN docker/s3a.sh /opt/meander/bin/python /opt/s3a \
+    && cp /opt/s3a/*.jar /opt/meander/lib/python3.11/site-packages/pyspark/jars/
 COPY pyproject.toml README.md LICENSE ./
 COPY lake lake
 COPY jobs jobs
@@ -25,7 +32,8 @@ FROM ${PYTHON}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 50000 --gid 0 --create-home meander
+    && useradd --uid 50000 --gid 0 --create-home meander \
+    && ln -s /usr/bin/env /entrypoint
 COPY --from=build /opt/meander /opt/meander
 ENV PATH=/opt/meander/bin:$PATH \
     AIRFLOW_HOME=/home/meander/airflow \
@@ -36,5 +44,6 @@ USER 50000
 WORKDIR /home/meander
 HEALTHCHECK --interval=60s --timeout=30s --start-period=90s --retries=5 \
     CMD ["sh", "-c", "celery --app airflow.providers.celery.executors.celery_executor.app inspect ping -d celery@$(hostname)"]
-ENTRYPOINT ["tini", "--", "airflow"]
-CMD ["celery", "worker", "--queues", "train", "--concurrency", "1"]
+# Airflow's Helm chart gives whole commands, and its probes call /entrypoint with one.
+ENTRYPOINT ["tini", "--"]
+CMD ["airflow", "celery", "worker", "--queues", "train", "--concurrency", "1"]

@@ -10,10 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
+
+from dags.standalone import free_port
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
@@ -86,11 +90,15 @@ def test_a_dockerfile_is_well_kept(image):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("image", IMAGES)
-def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path):
+def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path, request):
     uv = shutil.which("uv") or str(REPO / ".venv-uv" / "bin" / "uv")
     source, environment = tmp_path / "src", tmp_path / "opt"
     source.mkdir()
+    # Jars come from elsewhere than packages: only `make test-s3a` asks for them.
+    jars = request.config.getoption("--s3a-jars")
     place = {"/opt/meander": str(environment), "${VARIANT}": "cpu", "--no-cache ": "", "uv pip": f"{uv} pip"}
+    place |= {"/opt/s3a": str(jars and jars.resolve())}
+    not_here = ["apt-get", "pip install --no-cache-dir", *([] if jars else ["s3a.sh"])]
 
     def here(text: str) -> str:
         for there, ours in place.items():
@@ -114,7 +122,7 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
                 to.parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (REPO / part).is_dir() else shutil.copy
                 copy(REPO / part, to)
-        elif name == "RUN" and "pip install --no-cache-dir uv==" not in text:
+        elif name == "RUN" and not any(part in text for part in not_here):
             run(here(text), source, clean)
     for name, text in said[last_stage:]:
         if name == "COPY" and "--from=" not in text:
@@ -130,15 +138,43 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
     }
     if "JAVA_HOME" in os.environ:
         inside["JAVA_HOME"] = os.environ["JAVA_HOME"]
-    (entry,) = (json.loads(text) for name, text in said[last_stage:] if name == "ENTRYPOINT")
-    assert shutil.which(entry[-1], path=inside["PATH"]) == f"{environment}/bin/{entry[-1]}"
+    for name in ("ENTRYPOINT", "CMD"):
+        (command,) = (json.loads(text) for asked, text in said[last_stage:] if asked == name)
+        program = next(word for word in command if word not in ("tini", "--")) if command[2:] else "airflow"
+        assert shutil.which(program, path=inside["PATH"]) == f"{environment}/bin/{program}"
     for command in ASKED[image]:
         run(command, tmp_path, inside)
+    if image == "spark":
+        require_health(said, inside, tmp_path)
     # Nothing of the workplace has come along: the packages are those of the lock, and ours.
     listed = run(f"{uv} pip list --format json --python {environment}/bin/python", tmp_path, clean)
     names = {entry["name"] for entry in json.loads(listed)}
     lock = pinned(DOCKER / ("trainer-cpu.lock" if image == "trainer" else f"{image}.lock"))
     assert names == lock.keys() | {"meander"}
+
+
+def require_health(said: list[tuple[str, str]], environment: dict[str, str], folder: Path) -> None:
+    """Start what the image of a Spark master starts, on free ports, and wait until its HEALTHCHECK finds it well."""
+    port, page = str(free_port()), str(free_port())
+    (command,) = (json.loads(text.replace("7077", port)) for name, text in said if name == "CMD")
+    (check,) = (text.partition(" CMD ")[2].replace("8080", page) for name, text in said if name == "HEALTHCHECK")
+    given = {**environment, "SPARK_MASTER_WEBUI_PORT": page}
+
+    def is_well() -> bool:
+        return (
+            subprocess.run(json.loads(check), env=given, cwd=folder, capture_output=True, check=False).returncode == 0
+        )
+
+    assert not is_well()
+    with (folder / "master.log").open("w") as log, subprocess.Popen(
+        ["spark-entry", *command], env=given, cwd=folder, stdout=log, stderr=log
+    ) as master:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not is_well():
+            assert master.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        master.terminate()
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -157,11 +193,11 @@ COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 
 
 def test_compose_takes_every_secret_from_outside_and_the_example_names_them_all():
-    asked = set(re.findall(r"\$\{([A-Z_]+)", (DOCKER / "compose.yaml").read_text()))
-    named = set(re.findall(r"(?m)^([A-Z_]+)=", (DOCKER / "env.example").read_text())) - {"COMPOSE_PROJECT_NAME"}
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+)", (DOCKER / "compose.yaml").read_text()))
+    named = set(re.findall(r"(?m)^([A-Z0-9_]+)=", (DOCKER / "env.example").read_text())) - {"COMPOSE_PROJECT_NAME"}
     assert asked == named
-    given = dict(re.findall(r"(?m)^([A-Z_]+)=(.*)$", (DOCKER / "env.example").read_text()))
-    assert {name for name, value in given.items() if value} == {"COMPOSE_PROJECT_NAME", "TRAINER"}
+    given = dict(re.findall(r"(?m)^([A-Z0-9_]+)=(.*)$", (DOCKER / "env.example").read_text()))
+    assert {name for name, value in given.items() if value} == {"COMPOSE_PROJECT_NAME"}
 
 
 def test_compose_builds_images_that_exist_and_waits_for_what_can_say_that_it_is_well():
@@ -169,7 +205,7 @@ def test_compose_builds_images_that_exist_and_waits_for_what_can_say_that_it_is_
         if "build" in service:
             assert (DOCKER / service["build"]["context"] / service["build"]["dockerfile"]).is_file(), name
         else:
-            assert re.search(r":\d+\.\d+", service["image"]), f"{name} is not pinned"
+            assert re.search(r":(\d+\.\d+|RELEASE\.)", service["image"]), f"{name} is not pinned"
         for other, wanted in service.get("depends_on", {}).items():
             waited = COMPOSE["services"][other]
             if wanted["condition"] == "service_healthy":
@@ -180,10 +216,11 @@ def test_compose_builds_images_that_exist_and_waits_for_what_can_say_that_it_is_
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="Debian's docker-compose is not installed")
-def test_compose_itself_takes_the_file_and_refuses_it_without_secrets(tmp_path):
+@pytest.mark.parametrize("beside", [[], ["-f", DOCKER / "compose.cuda.yaml"]], ids=["cpu", "cuda"])
+def test_compose_itself_takes_the_file_and_refuses_it_without_secrets(beside, tmp_path):
     example = (DOCKER / "env.example").read_text()
-    (tmp_path / "full").write_text(re.sub(r"(?m)^([A-Z_]+)=$", r"\1=secret", example))
-    command = ["docker-compose", "-f", DOCKER / "compose.yaml"]
+    (tmp_path / "full").write_text(re.sub(r"(?m)^([A-Z0-9_]+)=$", r"\1=secret", example))
+    command = ["docker-compose", "-f", DOCKER / "compose.yaml", *beside]
     full = subprocess.run(
         [*command, "--env-file", tmp_path / "full", "config"], capture_output=True, text=True, check=False
     )
@@ -193,3 +230,34 @@ def test_compose_itself_takes_the_file_and_refuses_it_without_secrets(tmp_path):
     )
     assert empty.returncode != 0
     assert "set it in docker/.env" in empty.stderr
+
+
+# --- Kubernetes ---
+
+KUBERNETES = DOCKER / "kubernetes"
+SETTINGS = list(yaml.safe_load_all((KUBERNETES / "settings.yaml").read_text()))
+TRAINER, VALUES = (yaml.safe_load((KUBERNETES / f"{name}.yaml").read_text()) for name in ("trainer", "values"))
+
+
+def test_kubernetes_takes_the_manifests():
+    (spark,) = (thing["data"] for thing in SETTINGS if thing["metadata"]["name"] == "meander-spark")
+    executor = yaml.safe_load(spark["executor.yaml"])
+    executor["spec"]["containers"][0]["image"] = "given by Spark"
+    for thing in (*SETTINGS, TRAINER, executor):
+        kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_every_pod_has_the_settings_and_the_secrets_that_are_described():
+    described = set(re.findall(r"create secret generic (\S+)", (KUBERNETES / "settings.yaml").read_text()))
+    pod = TRAINER["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    shared = yaml.safe_load(VALUES["extraEnvFrom"])
+    assert shared == container["envFrom"], "a trainer is a worker like the others"
+    by_key = [env["valueFrom"].get("secretKeyRef", {}).get("name") for env in container["env"]]
+    by_chart = [name for key, name in [*VALUES.items(), *VALUES["data"].items()] if key.endswith("SecretName")]
+    together = [source["secretRef"]["name"] for source in shared if "secretRef" in source]
+    assert {*filter(None, by_key), *by_chart, *together} == described
+    mounted = [volume["configMap"]["name"] for volume in VALUES["volumes"]]
+    assert mounted == [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
+    read = [source["configMapRef"]["name"] for source in shared if "configMapRef" in source]
+    assert {*read, *mounted} == {thing["metadata"]["name"] for thing in SETTINGS if thing["kind"] == "ConfigMap"}

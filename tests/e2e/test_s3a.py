@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -42,7 +43,16 @@ spark.sql.shuffle.partitions 4
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def jars(request: pytest.FixtureRequest) -> Path:
+    """Return the folder of the jars that Spark needs for S3."""
+    folder: Path | None = request.config.getoption("--s3a-jars")
+    if folder is None:
+        pytest.skip("Spark needs jars for S3: make test-s3a")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def expected(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Make the log and the tables on a local disk; return their rows after the history and after one more day."""
     folder = tmp_path_factory.mktemp("local")
     with pytest.MonkeyPatch.context() as patch:
@@ -59,16 +69,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def s3(
-    expected: dict[str, Any], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[S3Server]:
+def s3(jars: Path, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Start a store that holds the same log, and a Spark cluster; the settings point at both."""
-    jars = request.config.getoption("--s3a-jars")
-    if jars is None:
-        pytest.skip("Spark needs jars for S3: make test-s3a")
     folder = tmp_path_factory.mktemp("s3")
     (folder / "conf").mkdir()
-    (folder / "conf" / "spark-defaults.conf").write_text(SPARK_DEFAULTS.format(jars=jars.resolve()))
+    (folder / "conf" / "spark-defaults.conf").write_text(SPARK_DEFAULTS.format(jars=jars))
     server = S3Server(folder / "changes.log")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
