@@ -20,6 +20,7 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from lake.errors import LOG_PREFIX
 from lake.settings import settings
 
 log = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ def failure(context: Any) -> Alert:
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [said]
     # The line that names a section is ours; without one, the last line is what went wrong.
     named = [line for line in lines if "[docs/runbook.md#" in line] or lines
-    what = re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", named[-1])
+    what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", named[-1]))
     return Alert(
         "failure",
         ti.dag_id,

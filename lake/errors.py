@@ -1,8 +1,12 @@
 """Every failure a person on call may meet: each has a code, and the code a section in docs/runbook.md."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # what it puts before a message
 
 
 class MeanderError(Exception):
@@ -136,7 +140,7 @@ class GenerationMissing(MeanderError):
 
 def run_main(main: Callable[[], object]) -> None:
     """Run a job's `main` as a process: log to stderr, and end our own failures with one line and exit code 1."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # The Delta and Spark Connect clients log each request at this level; a task log is for people.
     for chatty in ("pyspark", "py4j", "great_expectations", "urllib3", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from dags.alerts import Alert, TellFailure, failure, tell, tell_late
 from dags.operators import Monitor, WaitForLanding, WaitForPublished
+from lake.errors import LOG_FORMAT
 from lake.publish import publish
 from model.monitor import SECTIONS
 from tests.lake.stagings import stage_files
@@ -256,6 +258,13 @@ def test_a_failed_task_is_told_with_the_line_that_names_a_section():
     assert (told.table, told.day, told.section) == ("events", "2025-03-01", "audit-failed")
     assert told.what == "events.audit: lake.errors.AuditFailed: 12.3% is rejected"
     assert told.text.endswith("docs/runbook.md#audit-failed")
+
+
+def test_what_a_job_has_logged_is_told_without_the_time_and_level_of_its_log():
+    logged = logging.LogRecord("meander", logging.ERROR, "", 0, "AuditFailed: 12.3% is rejected", (), None)
+    line = logging.Formatter(LOG_FORMAT).format(logged)
+    told = failure(context("events.audit", f"Cannot execute\n{line} [docs/runbook.md#audit-failed]"))
+    assert told.what == "events.audit: AuditFailed: 12.3% is rejected"
 
 
 def test_a_failure_that_nobody_has_foreseen_is_told_by_its_last_line():
