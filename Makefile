@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
 	echo
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when it is current)
 	@echo "Ready: $$($(BIN)/python --version) in $(VENV). Next: make demo"

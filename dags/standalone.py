@@ -244,11 +244,28 @@ class LocalAirflow:
             LocalError: it failed.
         """
         command = [str(BIN / "airflow"), *arguments]
-        done = subprocess.run(command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
-        return done.stdout
+        for _ in range(LOCKED_TRIES):
+            done = subprocess.run(
+                command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                return done.stdout
+            if "database is locked" not in done.stderr:
+                break
+            self.wait_out_lock()
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
+
+    def wait_out_lock(self) -> None:
+        """Wait after SQLite was locked, and start Airflow again if that has ended its scheduler.
+
+        Of a backfill that could not be made, Airflow deletes the runs that it had made already. A scheduler that had
+        begun with one of them dies of that (seen in 3.3.2), and nobody starts it again.
+        """
+        time.sleep(UNHEALTHY_SECONDS)
+        if not self.healthy():
+            self.stop()
+            self.start()
 
     def backfill(
         self, dag_id: str, first: date, last: date, at_once: int, reprocess: str, conf: dict[str, Any] | None = None
@@ -274,15 +291,10 @@ class LocalAirflow:
             "reprocess_behavior": reprocess,
             "dag_run_conf": conf,
         }
-        # 503: SQLite was locked, and Airflow has deleted the runs that it had made; a scheduler that had begun with one
-        # of them dies of that (seen in 3.3.2), and nobody starts it again.
         for _ in range(LOCKED_TRIES):
             if "id" in self.api("POST", "backfills", expect=(200, 503), json=asked):
                 break
-            time.sleep(UNHEALTHY_SECONDS)
-            if not self.healthy():
-                self.stop()
-                self.start()
+            self.wait_out_lock()  # 503: it was locked
         else:
             raise LocalError(f"Airflow's database stayed locked, so the backfill of {dag_id} was not made; try again")
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]

@@ -82,8 +82,8 @@ def test_the_readme_stays_short():
 
 def test_make_alone_prints_every_target():
     printed = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    documented = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert documented == set(re.findall(r"^  ([a-z-]+) ", printed, re.MULTILINE))
+    documented = set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert documented == set(re.findall(r"^  ([a-z0-9-]+) ", printed, re.MULTILINE))
     assert {"setup", "demo", "test", "test-fast", "check", "up", "down", "bench"} <= documented
 
 
@@ -92,8 +92,8 @@ class TestDocuments:
     """What a document points at is there."""
 
     def test_every_make_target_it_names_exists(self, document):
-        targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-        named = set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
+        targets = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
+        named = set(re.findall(r"(?:`|^\s*)make ([a-z0-9-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
         assert named <= targets
 
     def test_every_local_link_leads_somewhere(self, document):
