@@ -79,7 +79,10 @@ def create(path: str, stale: timedelta) -> bool:
     fs, inner = filesystem(path)
     try:
         fs.makedirs(fs._parent(inner), exist_ok=True)
-        fs.pipe_file(inner, b"", mode="create")
+        if isinstance(fs, LocalFileSystem):
+            fs.open(inner, "xb").close()  # its pipe_file looks first and writes then
+        else:
+            fs.pipe_file(inner, b"", mode="create")
     except FileExistsError:
         return bool(datetime.now(UTC) - fs.modified(inner) > stale)
     except (NotImplementedError, ValueError):

@@ -2,6 +2,11 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
 
 from lake import storage
 
@@ -39,6 +44,27 @@ def test_json_in_memory_stands_for_an_object_store():
     assert storage.read_json(path) == {"rows": 3}
     assert storage.read_json("memory://bucket/runs/b.json") is None
     assert list(storage.list_files("memory://bucket/runs")) == ["a.json"]
+
+
+@pytest.mark.parametrize("store", ["disk", "s3"])
+def test_of_many_that_create_a_file_at_once_one_has_made_it(store, lake, request):
+    root = request.getfixturevalue("lake_on_s3") if store == "s3" else f"{lake}"
+    together = Barrier(8)
+
+    def create(path: str) -> bool:
+        together.wait()
+        return storage.create(path, timedelta(hours=1))
+
+    with ThreadPoolExecutor(8) as pool:
+        for n in range(30):
+            assert sum(pool.map(create, [f"{root}/claims/{n}"] * 8)) == 1
+
+
+def test_a_file_that_has_grown_stale_counts_as_not_there(lake):
+    path = f"{lake}/claim"
+    assert storage.create(path, timedelta(hours=1))
+    assert not storage.create(path, timedelta(hours=1))
+    assert storage.create(path, timedelta(0))
 
 
 def test_a_reader_sees_one_version_of_a_json_file_whole(tmp_path):
