@@ -1,6 +1,7 @@
 """One Spark session for all tests, and a lake and landing of their own for each."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ time.tzset()
 # Beside Spark on two cores, how long an example takes says nothing.
 hypothesis.settings.register_profile("meander", deadline=None)
 hypothesis.settings.load_profile("meander")
+
+
+# It tells at the end of the process that it closes its connections, into a stream that pytest has closed.
+logging.getLogger("py4j").setLevel(logging.WARNING)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
