@@ -138,10 +138,10 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
     }
     if "JAVA_HOME" in os.environ:
         inside["JAVA_HOME"] = os.environ["JAVA_HOME"]
-    for name in ("ENTRYPOINT", "CMD"):
-        (command,) = (json.loads(text) for asked, text in said[last_stage:] if asked == name)
-        program = next(word for word in command if word not in ("tini", "--")) if command[2:] else "airflow"
-        assert shutil.which(program, path=inside["PATH"]) == f"{environment}/bin/{program}"
+    words = dict(said[last_stage:])
+    started = [*json.loads(words["ENTRYPOINT"]), *json.loads(words["CMD"])]
+    assert started[:2] == ["tini", "--"]
+    assert shutil.which(started[2], path=inside["PATH"]) == f"{environment}/bin/{started[2]}"
     for command in ASKED[image]:
         run(command, tmp_path, inside)
     if image == "spark":
@@ -169,12 +169,14 @@ def require_health(said: list[tuple[str, str]], environment: dict[str, str], fol
     with (folder / "master.log").open("w") as log, subprocess.Popen(
         ["spark-entry", *command], env=given, cwd=folder, stdout=log, stderr=log
     ) as master:  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not is_well():
-            assert master.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        master.terminate()
+        try:
+            deadline = time.monotonic() + 60
+            while not is_well():
+                assert master.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            master.kill()
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
