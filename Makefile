@@ -25,7 +25,7 @@ help: ## Print this help
 setup: java $(STAMP) ## Create .venv from requirements.lock (nothing to do when it is current)
 	@echo "Ready: $$($(BIN)/python --version) in $(VENV). Next: make demo"
 
-demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, predict in the week that follows
+demo: java $(STAMP) ## Load a real shop log, train and judge a model on it, predict in the days that follow
 	@$(BIN)/python -m dags.local demo
 
 # Two at once, a file as a whole: half of the time is waiting for Airflow, Spark and TensorFlow to start. The cluster has the

@@ -19,7 +19,7 @@ from dags.standalone import BIN, USER, LocalAirflow, LocalError
 from lake.settings import settings
 
 HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
-WEEK = (date(2017, 12, 24), date(2017, 12, 30))
+DAYS = (date(2017, 12, 24), date(2017, 12, 26))
 SOURCE = "completejourney"
 # People buy groceries about once a week: within 7 days, the dominant category of 38 % of users is a tie of one or two
 # items, which nobody can predict. Within four weeks it is 28 %.
@@ -88,28 +88,28 @@ def status(local: LocalAirflow) -> None:
 
 
 def demo(local: LocalAirflow) -> None:
-    """Load a year of a real log, train and judge a model on it, predict in the week that follows; show the result."""
+    """Load a year of a real log, train and judge a model on it, predict in the days that follow; show the result."""
     began = time.monotonic()
     local.settings |= {"MEANDER_SOURCE": SOURCE, "MEANDER_HORIZON_DAYS": str(HORIZON_DAYS)}
     local.stop()
     say(f"1/5  Starting Airflow and Spark below {local.home}")
     try:
         local.start()
-        say(f"2/5  Writing the log of {HISTORY[0]} to {WEEK[1]} as landing files")
-        module(local, "jobs.export_completejourney", "--from", HISTORY[0], "--to", WEEK[1])
+        say(f"2/5  Writing the log of {HISTORY[0]} to {DAYS[1]} as landing files")
+        module(local, "jobs.export_completejourney", "--from", HISTORY[0], "--to", DAYS[1])
         say(f"3/5  behavior_history: {HISTORY[0]} to {HISTORY[1]}")
         run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
         local.airflow("dags", "trigger", "behavior_history", "--run-id", run_id, "--conf", json.dumps(HISTORY_CONF))
         follow(local, {"behavior_history": {run_id}})
         # At once: a training leaves a part of two cores free, and neither needs what the other makes.
-        say(f"4/5  model_weekly: as of {HISTORY[1]}; beside it behavior_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        say(f"4/5  model_weekly: as of {HISTORY[1]}; beside it behavior_daily: backfill of {DAYS[0]} to {DAYS[1]}")
         # A backfill of the one week, and not a run by hand: that would take its week from the clock.
         (learned,) = begin_backfill(local, "model_weekly", LEARN_FROM, LEARN_FROM, conf=MODEL_CONF)
-        days = begin_backfill(local, "behavior_daily", *WEEK)
+        days = begin_backfill(local, "behavior_daily", *DAYS)
         follow(local, {"model_weekly": {learned}, "behavior_daily": days})
-        say(f"5/5  predict_daily: backfill of {WEEK[0]} to {WEEK[1]}")
+        say(f"5/5  predict_daily: backfill of {DAYS[0]} to {DAYS[1]}")
         told = choice(local.result("model_weekly", learned, "promote"))
-        follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *WEEK, conf=told)})
+        follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *DAYS, conf=told)})
         show_result(local, f"model_weekly--{learned}")
         minutes = (time.monotonic() - began) / 60
         say(f"Done in {minutes:.1f} minutes. Airflow is stopped; `make up` opens it again on the same data:")
@@ -138,11 +138,11 @@ def begin_backfill(
 def show_result(local: LocalAirflow, model_run: str) -> None:
     """Show what the runs made: tables, the model and its judgement, predictions, one user explained."""
     say()
-    module(local, "dags.cli", "days", "--from", HISTORY[0], "--to", WEEK[1])
+    module(local, "dags.cli", "days", "--from", HISTORY[0], "--to", DAYS[1])
     module(local, "dags.cli", "model", "--run-id", model_run)
     module(local, "dags.cli", "model")
-    module(local, "dags.cli", "predictions", "--from", WEEK[0], "--to", WEEK[1])
-    module(local, "dags.cli", "explain", "--day", WEEK[1])
+    module(local, "dags.cli", "predictions", "--from", DAYS[0], "--to", DAYS[1])
+    module(local, "dags.cli", "explain", "--day", DAYS[1])
     say()
 
 
