@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 S3A := $(VENV)-s3a
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars drill check format up down mlflow bench lock java
+.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars drill check audit format up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -50,11 +50,15 @@ s3a-jars: java $(STAMP) ## Fetch the jars of docker/s3a.xml for Spark on S3, and
 drill: java $(STAMP) ## Break it in six ways, hear what page, alert and runbook say, and repair it
 	@$(BIN)/python -m tests.drill
 
-check: $(STAMP) ## Lint, formatting, types, import rules; changes nothing
+check: $(STAMP) ## Lint, formatting, types, import rules, known vulnerabilities; changes no file of the project
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m tests.audit --may-be-offline
+
+audit: $(STAMP) ## Write bills of materials (build/sbom), and ask for known vulnerabilities; fails without an answer
+	@$(BIN)/python -m tests.audit
 
 format: $(STAMP) ## Format the code and repair what ruff can
 	@$(BIN)/ruff check --fix-only --quiet .
