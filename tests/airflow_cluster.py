@@ -3,17 +3,36 @@
 import json
 import shlex
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from dags.standalone import BIN, HOST, LocalAirflow, free_port
+from dags.standalone import BIN, HOST, USER, LocalAirflow, free_port
 from tests import postgres
+from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster
 
 BROKER_PASSWORD = "b@ck/er"  # has to be escaped in an address
+ALERT_SECRET = "hook-for-those-on-call"
+SESSION_KEY, TOKEN_KEY = "signs-what-a-browser-keeps", "signs-what-the-parts-say-to-each-other"
+FERNET_KEY = "dGhpcnR5LXR3byBieXRlcyBvZiBvbmUgdGVzdCBrZXk="
+# What nobody may read in logs, rendered templates and pages: as it is, and as an address spells it.
+SECRETS = {
+    spelled: what
+    for what, secret in {
+        "PostgreSQL's password": postgres.PASSWORD,
+        "the broker's password": BROKER_PASSWORD,
+        "the object store's key": SECRET_KEY,
+        "the alerts' webhook": ALERT_SECRET,
+        "the key that encrypts connections": FERNET_KEY,
+        "the key that signs sessions": SESSION_KEY,
+        "the key that signs tokens": TOKEN_KEY,
+    }.items()
+    for spelled in (secret, quote(secret, safe=""))
+}
+# A name for each role of those who use Airflow.
+USERS = {USER: "Admin", "olga": "Op", "vera": "Viewer"}
 # Executors of one core each: two for a job, two jobs at once. They live for seconds: a quick start is all that counts.
 SPARK_DEFAULTS = """
 spark.cores.max 2
@@ -30,18 +49,25 @@ PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker
 
 @dataclass
 class AirflowCluster(LocalAirflow):
-    """Celery workers behind Redis, metadata in PostgreSQL, and a Spark standalone cluster of a master and two workers.
+    """Celery workers behind Redis, metadata and MLflow in PostgreSQL, users with roles, logs of tasks on an S3 store.
 
-    The DAGs and jobs are those of one machine; settings alone differ.
+    Spark is a standalone cluster of a master and two workers. The DAGs and jobs are those of one machine; settings
+    alone differ.
     """
 
     database: postgres.Server | None = field(default=None, init=False, repr=False)
     spark: SparkCluster | None = field(default=None, init=False, repr=False)
+    store: S3Server | None = field(default=None, init=False, repr=False)
 
     @property
     def conf(self) -> Path:
         """Folder of Spark's defaults, as a cluster's administrator would write them."""
         return self.home / "conf"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Where the registry is."""
+        return self.database.url(database="mlflow").replace("postgresql", "postgresql+psycopg2", 1)
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -50,7 +76,11 @@ class AirflowCluster(LocalAirflow):
         host, port = master.rsplit(":", 1)
         broker = f"redis://:{quote(BROKER_PASSWORD, safe='')}@{HOST}:{self.state['broker']}/0"
         changed = {
+            **self.store.environment,
             "MEANDER_SPARK_MASTER": master,
+            "MEANDER_MLFLOW_URI": self.mlflow_uri,
+            "MEANDER_SERVING_URL": self.database.url(database="shop"),
+            "MEANDER_ALERT_WEBHOOK": f"http://{HOST}:{self.state['nobody']}/{ALERT_SECRET}",
             "SPARK_CONF_DIR": str(self.conf),
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": host, "port": int(port)}),
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
@@ -59,6 +89,16 @@ class AirflowCluster(LocalAirflow):
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql{metadata}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "4",
             "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
+            "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            "AIRFLOW__CORE__FERNET_KEY": FERNET_KEY,
+            "AIRFLOW__API__SECRET_KEY": SESSION_KEY,
+            "AIRFLOW__API_AUTH__JWT_SECRET": TOKEN_KEY,
+            "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+            "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{BUCKET}/logs",
+            "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "aws_default",
+            # So that what is shown comes from the store.
+            "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
+            "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
             # Celery would refuse to unpickle as root; nothing here is pickled.
             "C_FORCE_ROOT": "true",
         }
@@ -75,19 +115,18 @@ class AirflowCluster(LocalAirflow):
         (self.conf / "spark-defaults.conf").write_text(SPARK_DEFAULTS)
         self.database = postgres.Server()
         with self.database.connect() as admin:
-            admin.execute("create database airflow")
+            for name in ("airflow", "mlflow", "shop"):
+                admin.execute(f"create database {name}")
+        self.store = S3Server(self.home / "store.log")
         self.spark = SparkCluster(self.home / "spark", cores=2, memory="3g")
-        self.remember(broker=free_port())
+        self.remember(broker=free_port(), nobody=free_port())
         options = ["--port", str(self.state["broker"]), "--bind", HOST, "--save", "", "--requirepass", BROKER_PASSWORD]
         self.spawn("broker", [broker, *options])
+        self.airflow("db", "migrate")
+        person = ["--firstname", "A", "--lastname", "Person", "--password", self.state["password"]]
+        for name, role in USERS.items():
+            self.airflow("users", "create", "--username", name, "--role", role, "--email", f"{name}@localhost", *person)
         airflow = shlex.quote(str(BIN / "airflow"))
-        subprocess.run(
-            [str(BIN / "airflow"), "db", "migrate"],
-            env=self.environment,
-            cwd=self.home,
-            check=True,
-            capture_output=True,
-        )
         # One process group: it ends as a whole, and is waited for as a whole.
         together = "".join(f"{airflow} {part} >{part.split()[0]}.log 2>&1 &\n" for part in PARTS)
         self.spawn("airflow", ["/bin/sh", "-c", f"{together}wait"])
@@ -98,4 +137,6 @@ class AirflowCluster(LocalAirflow):
             self.spark.stop()
         if self.database is not None:
             self.database.remove()
-        self.spark = self.database = None
+        if self.store is not None:
+            self.store.stop()
+        self.spark = self.database = self.store = None

@@ -16,6 +16,7 @@ from botocore.exceptions import EndpointConnectionError
 from dags.standalone import HOST, free_port
 
 BUCKET = "shop"
+SECRET_KEY = "no+one/knows+it"
 SPECIAL = {"copy": "HTTP_X_AMZ_COPY_SOURCE", "if-none-match": "HTTP_IF_NONE_MATCH"}
 SECONDS = 60
 
@@ -39,7 +40,7 @@ class S3Server:
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.port}",
             "AWS_ACCESS_KEY_ID": "tester",
-            "AWS_SECRET_ACCESS_KEY": "no-secret",
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",  # delta-rs refuses an address without TLS otherwise

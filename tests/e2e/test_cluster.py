@@ -1,8 +1,10 @@
 """A cluster on one machine: days, a training on two Spark tasks, and predictions, as a single machine makes them.
 
-Airflow on PostgreSQL with Celery behind Redis, and a Spark standalone cluster that loses a worker on the way.
+Airflow on PostgreSQL with Celery behind Redis, users with roles, logs of tasks on an S3 store, and a Spark standalone
+cluster that loses a worker on the way. Whatever can be read there tells no secret.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,17 +14,22 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
+import yaml
 
 from dags.evaluation import Evaluation
 from dags.standalone import LocalAirflow, free_port
 from lake import storage
 from lake.table import Table
-from tests.airflow_cluster import AirflowCluster
+from tests.airflow_cluster import SECRETS, USERS, AirflowCluster
 from tests.lake.published import checksum
+from tests.s3_server import BUCKET
 
 pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
 
 FIRST, AS_OF = date(2025, 1, 1), date(2025, 3, 8)
 # Three days for the cluster; all that was before is history.
@@ -58,10 +65,11 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def airflow(alone: Path, tmp_path: Path) -> Iterator[AirflowCluster]:
+def airflow(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowCluster]:
     folders = {"MEANDER_LAKE": str(tmp_path / "cluster"), "MEANDER_LANDING": str(tmp_path / "landing")}
     cluster = AirflowCluster(tmp_path / "home", {**folders, **SETTINGS}, port=free_port())
     cluster.start()
+    monkeypatch.setenv("MEANDER_MLFLOW_URI", cluster.mlflow_uri)
     yield cluster
     cluster.stop()
     assert not cluster.running
@@ -132,6 +140,82 @@ def page(airflow: LocalAirflow, path: str) -> str:
     return shown.text
 
 
+def what_applications_see(airflow: AirflowCluster) -> list[tuple[object, ...]]:
+    """Return day, model version and users of what the serving store shows."""
+    with psycopg.connect(airflow.database.url(database="shop")) as shop:
+        return shop.execute("select dt, model_version, count(*) from meander.predictions group by 1, 2").fetchall()
+
+
+def status(airflow: AirflowCluster, who: str, method: str, path: str, **request: Any) -> int:
+    """Return with what status Airflow answers one of its users."""
+    login = {"username": who, "password": airflow.state["password"]}
+    token = requests.post(f"{airflow.url}/auth/token", json=login, timeout=30).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    return requests.request(method, airflow.url + path, headers=headers, timeout=60, **request).status_code
+
+
+def require_roles(airflow: AirflowCluster) -> None:
+    """Who may see may not run anything again, and who may do that gives nobody rights."""
+    run = airflow.runs("behavior_daily")[0]
+    clear = {"dry_run": True, "dag_run_id": run["dag_run_id"], "only_failed": False}
+    backfill = {"dag_id": "behavior_daily", "from_date": f"{FIRST}T00:00:00Z", "to_date": f"{FIRST}T00:00:00Z"}
+    asked = {
+        "see": ("GET", "/api/v2/dags/behavior_daily/dagRuns", {}),
+        "see Meander's page": ("GET", "/meander/page/", {}),
+        "clear": ("POST", "/api/v2/dags/behavior_daily/clearTaskInstances", {"json": clear}),
+        "backfill": ("POST", "/api/v2/backfills/dry_run", {"json": backfill}),
+        "give rights": ("GET", "/auth/fab/v1/users", {}),
+    }
+    may = {}
+    for who, role in USERS.items():
+        answers = {what: status(airflow, who, method, path, **more) for what, (method, path, more) in asked.items()}
+        may[role] = [what for what, answer in answers.items() if answer == 200]
+        assert set(answers.values()) <= {200, 403}, answers
+    assert may == {"Admin": list(asked), "Op": list(asked)[:-1], "Viewer": list(asked)[:2]}
+
+
+def require_health(airflow: AirflowCluster) -> None:
+    """The containers' own checks find these processes healthy."""
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    for service in ("scheduler", "worker"):
+        kind, *command = services[service]["healthcheck"]["test"]
+        assert kind == "CMD"
+        command = [part.replace("$$", "$") for part in command]  # as compose reads it
+        subprocess.run(command, env=airflow.environment, cwd=airflow.home, check=True, capture_output=True)
+
+
+def require_logs_on_the_store_without_secrets(airflow: AirflowCluster) -> None:
+    """Whatever somebody can read tells no secret: logs of tasks, of processes, of Spark; rendered templates; pages."""
+    shown: dict[str, str] = {}
+    on_store = airflow.store.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="logs/")
+    for entry in (entry for part in on_store for entry in part.get("Contents", [])):
+        shown[entry["Key"]] = airflow.store.client().get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read().decode()
+    logs = [*airflow.home.rglob("*.log"), *airflow.home.rglob("stdout"), *airflow.home.rglob("stderr")]
+    shown |= {str(file): file.read_text(errors="replace") for file in logs}
+    for dag_id in ("behavior_daily", "model_weekly", "predict_daily", "serve_daily", "serve_rollback"):
+        for run in airflow.runs(dag_id):
+            for task in airflow.tasks(dag_id, run["dag_run_id"]):
+                shown[f"{run['dag_run_id']} {task['task_id']}"] = json.dumps(task)
+                if task["operator_name"] == "SparkSubmitOperator" and task["start_date"]:
+                    assert task["rendered_fields"]
+                    folder = f"logs/dag_id={dag_id}/run_id={run['dag_run_id']}/task_id={task['task_id']}/"
+                    assert any(name.startswith(folder) for name in shown), folder
+    for path in ("/meander/page/", "/meander/model/", "/api/v2/connections", "/api/v2/config"):
+        answer = requests.get(airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=60)
+        shown[path] = answer.text
+    assert airflow.spark.address in "".join(shown.values()), "what is no secret is found"
+    assert [
+        f"{what} in {where}" for where, text in shown.items() for secret, what in SECRETS.items() if secret in text
+    ] == []
+
+    run = airflow.runs("behavior_daily")[0]
+    run_id = requests.utils.quote(run["dag_run_id"], safe="")
+    log = airflow.api("GET", f"dags/behavior_daily/dagRuns/{run_id}/taskInstances/sessions.stage/logs/1")
+    assert "s3://" in json.dumps(log["content"][:2])
+    assert "sessions" in json.dumps(log["content"][2:])
+    assert not list((airflow.home / "airflow" / "logs").rglob("task_id=sessions.stage/attempt=1.log"))
+
+
 def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     airflow: AirflowCluster, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -172,6 +256,9 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert "from scratch" in page(airflow, links["Evaluation report"])
     assert "/runs?searchFilter=" in links["MLflow"]
 
+    require_roles(airflow)
+    require_health(airflow)
+
     # --- a person is asked ---
     # What the gate says of a model of one epoch is chance; here it lets it through.
     evaluation = Evaluation.of(f"model_weekly--{learned['dag_run_id']}")
@@ -181,17 +268,27 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert "better than <everything>" in asked["body"]
     assert evaluation.report_link in asked["body"]
     assert asked["defaults"] == ["Reject"], "an answer that never comes changes nothing"
+    no_right = status(airflow, "vera", "PATCH", f"/api/v2/{question(learned)}", json={"chosen_options": ["Approve"]})
+    assert no_right == 403
     assert answer(airflow, learned, "Reject")["promote"][0] == "skipped"
     ask_again(airflow, learned)
     assert answer(airflow, learned, "Approve")["promote"][0] == "success"
     assert airflow.result("model_weekly", learned["dag_run_id"], "promote")["champion"] == decision["version"]
 
-    # --- predictions ---
-    airflow.backfill("predict_daily", DAYS[-1], DAYS[-1], at_once=1, reprocess="none")
+    # --- predictions, also for applications, and back ---
+    airflow.backfill("predict_daily", DAYS[-2], DAYS[-1], at_once=2, reprocess="none")
     predicted = wait(airflow, "predict_daily")
     assert predicted["state"] == "success", states(airflow, predicted)
-    assert Table("predictions").rows_by("dt") == {DAYS[-1]: Table("interests").rows_by("dt")[DAYS[-1]]}
+    users = Table("interests").rows_by("dt")
+    assert Table("predictions").rows_by("dt") == {day: users[day] for day in DAYS[-2:]}
     assert {row["model_version"] for row in Table("predictions").head(DAYS[-1], 1000)} == {decision["version"]}
+    airflow.backfill("serve_daily", DAYS[-2], DAYS[-1], at_once=1, reprocess="none")
+    served = wait(airflow, "serve_daily")
+    assert served["state"] == "success", states(airflow, served)
+    assert what_applications_see(airflow) == [(DAYS[-1], decision["version"], users[DAYS[-1]])]
+    airflow.api("POST", "dags/serve_rollback/dagRuns", json={"logical_date": None})
+    assert wait(airflow, "serve_rollback")["state"] == "success"
+    assert what_applications_see(airflow) == [(DAYS[-2], decision["version"], users[DAYS[-2]])]
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
     airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
@@ -200,3 +297,5 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
         assert time.monotonic() < deadline
         time.sleep(1)
     assert states(airflow, early[0])["predictions.stage"] == ("failed", 1)
+
+    require_logs_on_the_store_without_secrets(airflow)
