@@ -320,17 +320,21 @@ def worker_killed(drill: Drill) -> None:
     until("Airflow to notice", lambda: drill.tasks(run_id)["sessions.stage"] == "up_for_retry", 120)
     drill.tell_page("at work or queued")
     drill.tell_no_alert("FAILED", "it is tried again, twice; only what stays failed is told")
-    tell_runbook("worker-failed")
+    tell_runbook("Spark runs out of memory")
     say("  repair   none: Airflow tries again by itself, after a minute")
     drill.ended(run_id, "success")
 
 
 def gate_refused(drill: Drill) -> None:
-    """A candidate learnt for one epoch from eighty users: no better than a baseline."""
-    run_id = drill.run(WEEK, dag_id="model_weekly", conf={"preset": "tiny", "epochs": 1, "weeks": 9})
-    drill.ended(run_id, "success", "model_weekly")
-    decision = drill.airflow.result("model_weekly", run_id, "promote")
-    assert not decision["promoted"], "by chance the candidate passed the gate; run the drill again"
+    """A candidate learnt for one epoch from eighty users: no better than a baseline, or than the champion."""
+    for again in (False, True):
+        run_id = drill.run(WEEK, dag_id="model_weekly", conf={"preset": "tiny", "epochs": 1, "weeks": 9})
+        drill.ended(run_id, "success", "model_weekly")
+        decision = drill.airflow.result("model_weekly", run_id, "promote")
+        if not decision["promoted"]:
+            break
+        assert not again, "twice a candidate has passed the gate, the second one against the first"
+        say("           the first one has passed the gate, and is champion; the same week once more cannot be better")
     drill.tell_page("The champion stays", f"model/?run={requests.utils.quote(f'model_weekly--{run_id}', safe='')}")
     drill.tell_alert("refused")
     tell_runbook("`promote` was skipped")

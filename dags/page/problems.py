@@ -310,7 +310,7 @@ def _late(lake: Lake) -> Problem:
         what=f"sessions of {_days([late.day for late in lake.late])} lack events that landed too late",
         why=(),
         readers="These events in `events`; the sessions of those days as they were before.",
-        safe="Run behavior_history over the landing days that brought them. It can wait until the morning.",
+        safe="Type what the planner below says (late-data). It can wait until the morning.",
         links=(Link("runbook", "late-data", "late-data"),),
     )
 
