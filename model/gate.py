@@ -119,7 +119,7 @@ def decide(
         raise ValueError("the gate needs at least one baseline; received none")
     checks: list[_Check] = []
     if champion is not None:
-        checks.append(_better(candidate, champion, f"champion {champion}", rule.better_than_champion, differences))
+        checks.append(_better(candidate, champion, "the champion", rule.better_than_champion, differences))
         checks += _no_slice_is_worse(candidate, champion, rule, differences)
     for criterion in rule.better_than_baselines or (rule.better_than_champion,):
         asked = [name for name in baselines if _answers(name, criterion, metrics)]
@@ -200,7 +200,7 @@ def _no_slice_is_worse(candidate: str, champion: str, rule: Rule, differences: p
     for name in differences.loc[same, "slice"].unique():
         criterion = Criterion(chosen.task, chosen.metric, name)
         row = _difference(candidate, champion, criterion, differences)
-        title, asked = f"champion {champion}", f"gain of at least {-rule.tolerance:+g}"
+        title, asked = "the champion", f"gain of at least {-rule.tolerance:+g}"
         users = 0 if row is None else int(row["users"])
         if row is None or users < rule.fewest_users:
             words = f"Not judged on {criterion}: {users} users, and the gate wants {rule.fewest_users}."

@@ -32,32 +32,32 @@ BETTER, LEVEL, WORSE = (0.05, 0.02, 0.08), (0.01, -0.01, 0.03), (-0.05, -0.08, -
         pytest.param(
             {"old__all": BETTER, "old__migrated": BETTER, "popular__all": BETTER},
             True,
-            "Better than champion old on recall@5 of next_category (all): gain +0.0500",
+            "Better than the champion on recall@5 of next_category (all): gain +0.0500",
             id="better than the champion everywhere, and than the baseline",
         ),
         pytest.param(
             {"old__all": LEVEL, "popular__all": BETTER},
             False,
-            "No clear difference from champion old on recall@5 of next_category (all): gain +0.0100, "
+            "No clear difference from the champion on recall@5 of next_category (all): gain +0.0100, "
             "95 % interval -0.0100 to +0.0300, 300 users.",
             id="better than the champion, but no more than chance explains",
         ),
         pytest.param(
             {"old__all": WORSE, "popular__all": BETTER},
             False,
-            "Worse than champion old",
+            "Worse than the champion",
             id="worse than the champion",
         ),
         pytest.param(
             {"old__all": BETTER, "old__migrated": WORSE, "popular__all": BETTER},
             False,
-            "Too much worse than champion old on recall@5 of next_category (migrated): gain -0.0500",
+            "Too much worse than the champion on recall@5 of next_category (migrated): gain -0.0500",
             id="much worse on one slice",
         ),
         pytest.param(
             {"old__all": BETTER, "old__migrated": (-0.015, -0.04, 0.01), "popular__all": BETTER},
             True,
-            "Better than champion old",
+            "Better than the champion",
             id="worse on one slice, within the tolerance",
         ),
         pytest.param(
@@ -69,7 +69,7 @@ BETTER, LEVEL, WORSE = (0.05, 0.02, 0.08), (0.01, -0.01, 0.03), (-0.05, -0.08, -
         pytest.param(
             {"old__all": None, "popular__all": BETTER},
             False,
-            "Was not compared with champion old on recall@5 of next_category (all).",
+            "Was not compared with the champion on recall@5 of next_category (all).",
             id="the champion was not measured on these rows",
         ),
         pytest.param(
