@@ -84,7 +84,10 @@ def create(path: str, stale: timedelta) -> bool:
         else:
             fs.pipe_file(inner, b"", mode="create")
     except FileExistsError:
-        return bool(datetime.now(UTC) - fs.modified(inner) > stale)
+        try:
+            return bool(datetime.now(UTC) - fs.modified(inner) > stale)
+        except FileNotFoundError:
+            return False  # it was there, and whoever made it has just removed it
     except (NotImplementedError, ValueError):
         return True
     return True

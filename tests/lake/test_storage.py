@@ -1,6 +1,7 @@
 """Small files on any storage: found, and written so that a reader sees all of a file or none of it."""
 
 import json
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -58,6 +59,24 @@ def test_of_many_that_create_a_file_at_once_one_has_made_it(store, lake, request
     with ThreadPoolExecutor(8) as pool:
         for n in range(30):
             assert sum(pool.map(create, [f"{root}/claims/{n}"] * 8)) == 1
+
+
+def test_a_file_that_is_removed_between_two_looks_at_it_was_there(tmp_path):
+    claim = str(tmp_path / "claims" / "alert")
+
+    def hold(_: int) -> bool:
+        made = storage.create(claim, timedelta(hours=1))
+        if made:
+            storage.remove(claim)
+        return made
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds: threads then change places within a call
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(hold, range(5_000)))
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_a_file_that_has_grown_stale_counts_as_not_there(lake):
