@@ -1,6 +1,6 @@
 """A drill for people on call: break Meander in six ways, hear what it says, and repair it as it says.
 
-    make drill        about 15 minutes, in a temporary folder, with an Airflow and a Spark of its own
+    make drill        about 20 minutes, in a temporary folder, with an Airflow and a Spark of its own
 
 For each way: what was broken; what the page *Meander*, the alert and the runbook say; and the command that repairs it,
 which is then run. It fails when one of them is silent, or when the command does not repair what was broken.
