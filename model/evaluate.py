@@ -11,6 +11,7 @@ ones for every method, date and run.
 
 import argparse
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from model.run_plan import Plan
 log = logging.getLogger(__name__)
 
 MODEL, SCRATCH, LORA, CHAMPION = "model", "from scratch", "adapters (LoRA)", "champion"
+# Of the validation dates: what decides which epoch and which phase is kept.
+LOSS = "valid_next_category_loss"
 # What the gate asks about: the order of the next category for everyone. A champion is replaced only for a gain beyond
 # chance. A baseline that chance cannot tell from the network has to be behind: only the network answers all tasks.
 RULE = Rule(Criterion("next_category", "recall@5"), certain_over_baselines=False)
@@ -96,6 +99,29 @@ def history_of(artifact: Artifact, plan: Plan) -> pd.DataFrame:
         if metric.endswith(("loss", "recall_at_5", "recall_at_5_migrated"))
     ]
     return pd.DataFrame(rows, columns=["run", "metric", "step", "value"])
+
+
+def costs_of(artifacts: Mapping[str, Artifact], plan: Plan) -> pd.DataFrame:
+    """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
+    pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
+    phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
+    for name, artifact in artifacts.items():
+        card = artifact.card
+        for phase, cost in card["cost"].items() if name != CHAMPION else ():
+            phases.append((name, phase, cost, card["history"][phase], "yes" if phase == card["kept"] else ""))
+    return pd.DataFrame(
+        {
+            "training": name,
+            "phase": phase,
+            "seconds": f"{cost['seconds']:,.0f}",
+            "steps": f"{cost['steps']:,}",
+            "rows a second": f"{cost['rows'] / max(cost['seconds'], 1e-9):,.0f}",
+            "best loss of the next category": f"{min(e[LOSS] for e in epochs):.4f}" if epochs else "",
+            "Recall@5 then": f"{min(epochs, key=lambda e: e[LOSS])['valid_recall_at_5']:.4f}" if epochs else "",
+            "kept": kept,
+        }
+        for name, phase, cost, epochs, kept in phases
+    )
 
 
 def write(plan: Plan, found: Evaluation, decision: Decision, page: str) -> None:
@@ -178,6 +204,7 @@ def main(argv: list[str] | None = None) -> Decision:
             methods,
             history_of(candidate, plan),
             facts,
+            costs_of(artifacts, plan),
         )
     )
     with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(test)}, plan.tables) as run:

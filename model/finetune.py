@@ -1,5 +1,7 @@
 """Fine-tune a pretrained encoder on labelled examples: heads first with the encoder frozen, then everything.
 
+What is kept is of the phase with the lower validation loss.
+
 Reads   examples    the training and validation dates of the plan, one pinned version
 Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and an MLflow run
 
@@ -8,6 +10,7 @@ Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and a
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,6 +35,8 @@ from model.registry import provenance
 from model.run_plan import Plan
 from model.score import segment_thresholds
 from model.training import Cost, fit_config, is_chief, report, tracked, training_parser
+
+log = logging.getLogger(__name__)
 
 LEAST_STEPS = 200  # of each phase
 # What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
@@ -63,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     phases = phases_of(name, preset, args, plan, train.rows)
     params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter}
     results: dict[str, FitResult] = {}
+    best: tuple[str, Finetuned] | None = None
     with tracked(plan, name, params) as run:
         weights: list[Any] | None = None
         for phase, config in phases.items():
@@ -81,8 +87,13 @@ def main(argv: list[str] | None = None) -> None:
             report(f"{name}, {phase}", results[phase])
             network = plain(base.config, results[phase].task.model)
             weights = network.get_weights()
+            # On a small log the second phase may learn users by heart from its first pass on.
+            if best is None or results[phase].best_metric < results[best[0]].best_metric:
+                best = phase, network
+    assert best is not None
+    log.info("%s: kept what phase %r ended with", name, best[0])
     if is_chief():
-        keep(plan, base, name, network, results)
+        keep(plan, base, name, best, results)
 
 
 def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows: int) -> dict[str, FitConfig]:
@@ -134,8 +145,9 @@ def plain(config: NetworkConfig, network: Finetuned) -> Finetuned:
     return made
 
 
-def keep(plan: Plan, base: Artifact, name: str, network: Finetuned, results: dict[str, FitResult]) -> None:
-    """Write the model with its card: what it is, what it was made from, and the numbers that its use needs."""
+def keep(plan: Plan, base: Artifact, name: str, best: tuple[str, Finetuned], results: dict[str, FitResult]) -> None:
+    """Write the network of the best phase with its card: what it was made from, and the numbers that its use needs."""
+    phase, network = best
     made = Artifact({}, base.config, base.items, base.categories, finetuned=network, pretrained=base.pretrained)
     if name == "scratch":
         made.pretrained = None
@@ -156,6 +168,7 @@ def keep(plan: Plan, base: Artifact, name: str, network: Finetuned, results: dic
             "category_id": base.categories.share_unseen(np.concatenate(list(rows["category_keys"]))),
         },
         "cost": {phase: vars(Cost.of(result)) for phase, result in results.items()},
+        "kept": phase,
         "history": {phase: result.history for phase, result in results.items()},
         **provenance(),
     }

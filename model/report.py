@@ -66,6 +66,7 @@ class Report:
             to be probabilities: the flows are expected numbers of users.
         history: training curves with the columns `run`, `metric`, `step`, `value`; None or empty without any.
         facts: what the reader may need to know of where this comes from, e.g. table versions and dates.
+        costs: what each phase of each training took and gave, with the columns of the table to show; or None.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Report:
     methods: Sequence[Scores]
     history: pd.DataFrame | None = None
     facts: dict[str, str] = field(default_factory=dict)
+    costs: pd.DataFrame | None = None
 
 
 def escape(text: object) -> str:
@@ -540,6 +542,8 @@ def render(report: Report) -> str:
         )
     if report.history is not None and len(report.history):
         page.section("Training")
+        if report.costs is not None:
+            page.add(table_of(list(report.costs), report.costs.map(escape).to_numpy().tolist()))
         page.grid(page.figure(figure, name) for name, figure in history_figures(report.history).items())
     page.section("All numbers")
     page.add(details_part(report.evaluation.metrics, f"Metrics ({len(report.evaluation.metrics):,})"))

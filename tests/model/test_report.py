@@ -36,7 +36,8 @@ def report() -> Report:
     history = pd.DataFrame(
         {"run": ["pretrain"] * 3 + ["finetune"] * 3, "metric": "loss", "step": [0, 1, 2] * 2, "value": [3, 2, 1] * 2}
     )
-    return Report("A title & more", found, decision, test, categories, methods, history, {NASTY: NASTY})
+    costs = pd.DataFrame({"training": [NASTY], "phase": ["heads"], "seconds": ["1,234"]})
+    return Report("A title & more", found, decision, test, categories, methods, history, {NASTY: NASTY}, costs)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,7 @@ def test_what_comes_from_the_shop_is_escaped(read, page):
     assert "img" not in read.tags
     assert NASTY not in page
     assert f"model {NASTY}" in "".join(read.text)
+    assert f"{NASTY} heads 1,234" in " ".join(" ".join(read.text).split()), "what training cost"
 
 
 def test_labels_of_plots_are_escaped_too(page):

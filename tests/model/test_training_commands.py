@@ -73,6 +73,13 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     trained = Artifact.load(storage.join(plan.folder, "finetuned"))
     assert (kept.predict(rows).churned == trained.predict(rows).churned).all()
     assert len(kept.card["surprise_quantiles"]) == 101
+    # Of the phases, what was best on the validation dates: the second may do harm.
+    least = {
+        phase: min(epoch["valid_next_category_loss"] for epoch in epochs)
+        for phase, epochs in kept.card["history"].items()
+    }
+    assert least.keys() == {"heads", "finetuned"}
+    assert kept.card["kept"] == min(least, key=least.get)
 
     done = promote.main(["--run-id", "r"])
     assert done.promoted == decision.promote
