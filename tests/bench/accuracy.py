@@ -74,10 +74,11 @@ def main() -> None:
         "MEANDER_HORIZON_DAYS": str(args.horizon),
         "MEANDER_LOOKBACK_DAYS": str(args.lookback),
     }
-    days = land(args.log, args.source, landing, args.first, args.last, args.prefix)
-    # Chunks hold whole numbers of steps, so that the dates T are the same distance apart across them.
+    # A whole number of steps in all and in each chunk: the dates T, the last of each step, are equally far apart.
+    first = args.first + timedelta(days=((args.last - args.first).days + 1) % args.every)
+    days = land(args.log, args.source, landing, first, args.last, args.prefix)
     chunk = max(args.every, args.chunk_days - args.chunk_days % args.every)
-    states = [day for at in range(0, len(days), chunk) for day in days[at : at + chunk][:: args.every]]
+    states = days[args.every - 1 :: args.every]
     judged = [day for day in states if day + timedelta(days=args.horizon) <= args.last][args.skip :]
     examples = ["--from", judged[0], "--to", judged[-1], "--every", args.every, "--run-id", RUN]
     dates = ["--valid-dates", args.valid_dates, "--test-dates", args.test_dates]
