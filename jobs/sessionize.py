@@ -7,7 +7,7 @@ The rule, and why partition P needs no other events, is in docs/design.md under 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
-from lake.reach import ONE_DAY, partitions_to_stage, session_days, session_days_of
+from lake.reach import ONE_DAY, changed_by, partitions_to_stage
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import settings
 from lake.staging import Run, Staged, stage
-from lake.table import Table
+from lake.table import DataFile, Table
 
 log = logging.getLogger(__name__)
 
@@ -102,34 +102,20 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
     return fold(mark_starts(events, gap)).where(F.col("dt").isin(list(days)))
 
 
-def changed_days(landed: DataFrame, gap: timedelta) -> dict[date, date]:
-    """Return the session partitions that newly landed events can change, each with the newest event date behind it."""
-    midnight = F.col("dt").cast("timestamp")
-    early = F.min("event_time") - F.first(midnight) <= F.lit(gap)
-    late = F.first(midnight) + F.lit(ONE_DAY) - F.max("event_time") <= F.lit(gap)
-    changed: dict[date, date] = {}
-    for row in landed.groupBy("dt").agg(early.alias("early"), late.alias("late")).collect():
-        for partition in session_days(row["dt"], early=row["early"], late=row["late"]):
-            changed[partition] = max(row["dt"], changed.get(partition, row["dt"]))
-    return changed
+def landed_files(events: Table, run: Run) -> Iterator[DataFile]:
+    """Yield the files of events that landed on the run's days, and those that an earlier delivery of these days held.
 
-
-def taken_back(events: Table, run: Run, gap: timedelta) -> dict[date, date]:
-    """Return what `changed_days` would for events that an earlier delivery of the run's days held, from the log alone.
-
-    Those that are not delivered again have to leave their sessions; where all are, the run stages what it did before.
+    What is not delivered again has to leave its sessions; where all of it is, the run stages what it did before.
     """
-    changed: dict[date, date] = {}
-    for commit in events.commits():
-        meets_run = str(run.first) <= commit["last"] and commit["first"] <= str(run.last)
-        if not meets_run or commit["version"] >= events.version:
-            continue
-        for file in Table("events", commit["version"]).files:
+    overwritten = [
+        Table("events", commit["version"])
+        for commit in events.commits()
+        if commit["version"] < events.version and str(run.first) <= commit["last"] and commit["first"] <= str(run.last)
+    ]
+    for table in (events, *overwritten):
+        for file in table.files:
             if run.first <= file.partition["landed"] <= run.last:
-                day = file.partition["dt"]
-                for partition in session_days_of(file, gap):
-                    changed[partition] = max(day, changed.get(partition, day))
-    return changed
+                yield file
 
 
 def known_and_published(events: Table) -> tuple[set[date], set[date]]:
@@ -147,10 +133,7 @@ def main(argv: list[str] | None = None) -> Staged:
     spark = spark_session("sessionize")
     events = published_events(run)
 
-    landed = events.read(spark, landed_from=run.first, landed_by=run.last)
-    changed = taken_back(events, run, gap)
-    for day, newest in changed_days(landed, gap).items():
-        changed[day] = max(newest, changed.get(day, newest))
+    changed = changed_by(landed_files(events, run), gap)
     days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
     if postponed:
         log.warning(

@@ -1,6 +1,6 @@
 """Which session partitions an event can change, and which a run restates: the rules that job and planner share."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 
 from lake.landing import days_between
@@ -31,6 +31,16 @@ def session_days_of(file: DataFile, gap: timedelta) -> list[date]:
     first, last = file.times["event_time"]
     midnight = datetime.combine(day, time(), UTC)
     return session_days(day, early=first - midnight <= gap, late=midnight + ONE_DAY - last <= gap)
+
+
+def changed_by(files: Iterable[DataFile], gap: timedelta) -> dict[date, date]:
+    """Return the session partitions that events in files can change, each with the newest event date behind it."""
+    changed: dict[date, date] = {}
+    for file in files:
+        day = file.partition["dt"]
+        for partition in session_days_of(file, gap):
+            changed[partition] = max(day, changed.get(partition, day))
+    return changed
 
 
 def partitions_to_stage(

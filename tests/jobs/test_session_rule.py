@@ -19,14 +19,16 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import ingest, sessionize
-from jobs.sessionize import changed_days, fold, mark_starts, read_window, sessions_ending_on
+from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
 from lake.landing import days_between
 from lake.plan import make
 from lake.publish import publish
+from lake.reach import changed_by
 from lake.runs import summarize
 from lake.schemas import EVENTS
 from lake.staging import Staged, Verdict, write_verdict
 from lake.table import Table
+from tests.lake.stagings import files_of
 from tests.session_oracle import (
     ONE_DAY,
     TICK,
@@ -242,8 +244,7 @@ def test_each_day_by_itself_from_the_events_around_it_adds_up_to_the_oracle(spar
     events.unpersist()
 
 
-@pytest.mark.spark
-def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(spark, many_logs):
+def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(many_logs):
     # Each user lives in weeks of their own, so that no partition is staged again for somebody else's sake.
     apart = [
         Landed(row.user_id, row.event_time + shift, row.event_id, row.landed)
@@ -254,7 +255,7 @@ def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_agai
     for row in apart:
         by_user[row.user_id].append(row)
     for day in days_between(FIRST, FIRST + (DAYS + 3) * ONE_DAY):
-        staged_again = changed_days(events_table(spark, [row for row in apart if row.landed == day]), GAP)
+        staged_again = changed_by(files_of(row.event_time for row in apart if row.landed == day), GAP)
         for user, log in by_user.items():
             before = by_last_day([row.event for row in log if row.landed < day])
             after = by_last_day([row.event for row in log if row.landed <= day])

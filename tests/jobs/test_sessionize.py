@@ -1,4 +1,4 @@
-"""Sessions by example: where they are cut, what one says, and which days a landing changes.
+"""Sessions by example: where they are cut, and what one says.
 
 That the rule keeps its promises on any log, in any order of days, is in tests/jobs/test_session_rule.py.
 """
@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.sessionize import changed_days, fold, mark_starts, read_window, sessions_ending_on
+from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
 
 pytestmark = pytest.mark.spark
 
@@ -124,24 +124,3 @@ def test_a_day_depends_on_the_day_before_and_a_gap_on_either_side():
         datetime(2024, 12, 31, 23, 30, tzinfo=UTC),
         datetime(2025, 1, 4, 0, 30, tzinfo=UTC),
     )
-
-
-def test_which_days_a_landing_changes(log):
-    # Each landing, and the partitions that it changes: {day: the newest day of an event behind the change}.
-    cases = {
-        "nothing landed, nothing changes": ([], {}),
-        "an event changes its day, and the next by a session or a cut": (["10 12:00"], {10: 10, 11: 10}),
-        "within the gap after midnight, also the day before": (["10 00:30"], {9: 10, 10: 10, 11: 10}),
-        "past the gap after midnight": (["10 00:31"], {10: 10, 11: 10}),
-        "within the gap before midnight, also the second day after": (["10 23:30"], {10: 10, 11: 10, 12: 10}),
-        "not yet within the gap before midnight": (["10 23:29"], {10: 10, 11: 10}),
-        "the earliest event of a day decides": (["10 12:00", "10 00:00"], {9: 10, 10: 10, 11: 10}),
-        "the latest event of a day decides": (["10 23:59", "10 12:00"], {10: 10, 11: 10, 12: 10}),
-        "the newest event counts": (["10 12:00", "11 12:00"], {10: 10, 11: 11, 12: 11}),
-        "a late event changes its own days": (["01 12:00", "20 12:00"], {1: 1, 2: 1, 20: 20, 21: 20}),
-    }
-    found = {
-        name: {day.day: newest.day for day, newest in changed_days(log(u=times), GAP).items()}
-        for name, (times, _) in cases.items()
-    }
-    assert found == {name: expected for name, (_, expected) in cases.items()}

@@ -5,12 +5,12 @@ partition knows the events that it should.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 
-from jobs.sessionize import known_and_published, read_window, taken_back
+from jobs.sessionize import known_and_published, landed_files, read_window
 from lake.plan import Plan
 from lake.publish import publish
-from lake.reach import ONE_DAY, partitions_to_stage, session_days
+from lake.reach import ONE_DAY, changed_by, partitions_to_stage
 from lake.settings import settings
 from lake.staging import Run
 from lake.table import Table
@@ -70,13 +70,7 @@ class DailyRuns:
 
     def sessions(self, day: date) -> None:
         events, run, gap = Table("events"), Run("any", day, day), timedelta(minutes=settings().session_gap_minutes)
-        changed = taken_back(events, run, gap)
-        for dated in {e.event_time.date() for e in self.landing[day]}:
-            times = [e.event_time for e in self.landing[day] if e.event_time.date() == dated]
-            midnight = datetime.combine(dated, time())
-            early, late = min(times) - midnight <= gap, midnight + ONE_DAY - max(times) <= gap
-            for partition in session_days(dated, early=early, late=late):
-                changed[partition] = max(dated, changed.get(partition, dated))
+        changed = changed_by(landed_files(events, run), gap)
         days, _ = partitions_to_stage(changed, day, day, *known_and_published(events), settings().late_days)
         published = [e for landed in events.rows_by("landed") for e in self.landing[landed]]
         rows = []

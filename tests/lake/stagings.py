@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake import storage
 from lake.schemas import TABLES
 from lake.staging import Staged, StagedFile, Verdict, run_folder, write_verdict
-from lake.table import Table, table_path
+from lake.table import DataFile, Table, table_path
 
 JAN_1, JAN_2, JAN_3 = (date(2025, 1, n) for n in (1, 2, 3))
 
@@ -84,3 +85,14 @@ def read_files(table: Table, column: str) -> list[tuple[date, Any]]:
         assert len(values) == file.rows
         found += [(file.partition["dt"], value) for value in values]
     return sorted(found)
+
+
+def files_of(times: Iterable[datetime]) -> list[DataFile]:
+    """Return what Delta's log tells of the files, one for each date, that hold events at these times of day in UTC."""
+    by_day: dict[date, list[datetime]] = {}
+    for moment in times:
+        by_day.setdefault(moment.date(), []).append(moment.replace(tzinfo=UTC))
+    return [
+        DataFile("", len(found), 0, {"dt": day}, {"event_time": (min(found), max(found))})
+        for day, found in by_day.items()
+    ]
