@@ -108,7 +108,7 @@ def costs_of(artifacts: Mapping[str, Artifact], plan: Plan) -> pd.DataFrame:
     for name, artifact in artifacts.items():
         card = artifact.card
         for phase, cost in card["cost"].items() if name != CHAMPION else ():
-            phases.append((name, phase, cost, card["history"][phase], "yes" if phase == card["kept"] else ""))
+            phases.append((name, phase, cost, card["history"][phase], "yes" if phase == card.get("kept") else ""))
     return pd.DataFrame(
         {
             "training": name,

@@ -1,6 +1,7 @@
 """Judge RecTools' SASRec on the next items of the test rows of a run, in an environment of its own.
 
-    uv venv /tmp/sasrec && uv pip install --python /tmp/sasrec/bin/python 'rectools[torch]' deltalake xxhash
+    uv venv /tmp/sasrec
+    uv pip install --python /tmp/sasrec/bin/python 'rectools[torch]' deltalake 'pyarrow<20' scikit-learn xxhash
     /tmp/sasrec/bin/python -m tests.bench.sasrec --lake /tmp/judge/lake --run-id accuracy --epochs 20
 
 It learns from all events up to the first validation date, as our pretraining does, and is asked at each test date T for
@@ -10,6 +11,7 @@ the numbers stand beside `next items` of `meander model --run-id accuracy`.
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -34,7 +36,7 @@ def read(lake: Path, table: str, version: int, columns: list[str], days: list[st
     files = [uri.removeprefix("file://") for uri in delta.file_uris(partition_filters=filters)]
     parts = [
         pq.read_table(file, columns=columns, partitioning=None).append_column(
-            "dt", pa.array([Path(file).parent.name.removeprefix("dt=")] * pq.read_metadata(file).num_rows)
+            "dt", pa.array([re.search(r"/dt=([^/]+)/", file)[1]] * pq.read_metadata(file).num_rows)
         )
         for file in files
     ]
