@@ -30,7 +30,15 @@ from model.frames import read_frame
 from model.input import Input
 from model.loop import FitConfig, FitResult, fit
 from model.losses import FinetuneTask
-from model.network import Finetuned, NetworkConfig, adapt, build, standardize, start_from, start_with_popularity
+from model.network import (
+    Finetuned,
+    NetworkConfig,
+    adapt,
+    build,
+    start_from,
+    start_with_popularity,
+    start_with_scalars,
+)
 from model.registry import provenance
 from model.run_plan import Plan
 from model.score import segment_thresholds
@@ -39,6 +47,7 @@ from model.training import Cost, fit_config, is_chief, report, tracked, training
 log = logging.getLogger(__name__)
 
 LEAST_STEPS = 200  # of each phase
+START_DATES = 4  # whose rows say where the binary answers begin: users at neighbouring dates are nearly the same
 # What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
 LOWER = 0.5
 
@@ -63,7 +72,8 @@ def main(argv: list[str] | None = None) -> None:
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
     table = Table("examples", plan.tables["examples"])
-    scalars = base.features.state(read_frame(table, plan.train[-1:], STATE))["scalars"]
+    recent = read_frame(table, plan.train[-START_DATES:], base.features.columns(labels=True))
+    begin = base.features.labelled(recent)
     preset = base.card["preset"]
     phases = phases_of(name, preset, args, plan, train.rows)
     params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter}
@@ -75,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             run.log_params({f"fit.{phase}": config})
             done = sum(result.steps for result in results.values())
             results[phase] = fit(
-                task_of(base, args.start, phase, weights, scalars),
+                task_of(base, args.start, phase, weights, begin),
                 strategy,
                 train,
                 valid,
@@ -113,18 +123,22 @@ def examples(plan: Plan, features: Features, days: list[Any]) -> Input:
 
 
 def task_of(
-    base: Artifact, start: str, phase: str, weights: list[Any] | None, scalars: Any
+    base: Artifact, start: str, phase: str, weights: list[Any] | None, begin: dict[str, Any]
 ) -> Callable[[], FinetuneTask]:
-    """Return what makes the task of a phase, with the weights that the phase before has left."""
+    """Return what makes the task of a phase, with the weights that the phase before has left.
+
+    The first one begins with what is popular and with what `begin`, arrays of labelled rows, say of the binary answers.
+    """
 
     def task() -> FinetuneTask:
         network = build(Finetuned, base.config)
-        start_with_popularity(network, base.items, base.categories)
-        standardize(network, scalars)
         if weights is not None:
             network.set_weights(weights)
-        elif start == "pretrained" and base.pretrained is not None:
-            start_from(network, base.pretrained)
+        else:
+            start_with_popularity(network, base.items, base.categories)
+            start_with_scalars(network, begin["scalars"], begin)
+            if start == "pretrained" and base.pretrained is not None:
+                start_from(network, base.pretrained)
         if phase == "heads":
             network.encoder.trainable = False
         elif phase == "lora":

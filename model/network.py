@@ -4,12 +4,14 @@ Shapes: B users, L events, D width, P categories of the profile, C categories an
 and out-of-vocabulary buckets included), K next items.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from sklearn.linear_model import LogisticRegression
 
 from lake.errors import SettingsInvalid
 from model.features import GAP_BUCKETS, PROFILE_VALUES, SCALAR_VALUES
@@ -193,7 +195,7 @@ class Finetuned(keras.Model):
         self.state_drop = keras.layers.Dropout(c.dropout)
         heads = {"category": c.width, "item": c.width, **dict.fromkeys(BINARY, 1)}
         self.heads = {name: Head(units, c.hidden, c.head_dropout, name=name) for name, units in heads.items()}
-        # Scalars are measured against those of the training rows, see `standardize`.
+        # Scalars are measured against those of the training rows, see `start_with_scalars`.
         shape = {"shape": (SCALAR_VALUES,), "trainable": False, "autocast": False}
         self.scalar_mean = self.add_weight(**shape, initializer="zeros", name="scalar_mean")
         self.scalar_scale = self.add_weight(**shape, initializer="ones", name="scalar_scale")
@@ -300,10 +302,30 @@ def start_with_popularity(network: Pretrained | Finetuned, items: Vocabulary, ca
         bias.assign(np.log(counts / counts.sum()).astype(np.float32))
 
 
-def standardize(network: Finetuned, scalars: Any) -> None:
-    """Let the network measure scalars against those of some training rows, (N, SCALAR_VALUES)."""
-    network.scalar_mean.assign(np.mean(scalars, axis=0))
-    network.scalar_scale.assign(np.maximum(np.std(scalars, axis=0), 1e-2))
+def start_with_scalars(network: Finetuned, scalars: Any, labels: Mapping[str, Any]) -> None:
+    """Measure scalars against those of some training rows, and begin each binary answer as a logistic regression.
+
+    The deep heads have nothing to add at first: what they learn is what a straight line from the scalars does not say.
+
+    Args:
+        network: of random weights.
+        scalars: (N, SCALAR_VALUES).
+        labels: (N,) for each of `BINARY`; negative where it is not known.
+    """
+    mean, scale = np.mean(scalars, axis=0), np.maximum(np.std(scalars, axis=0), 1e-2)
+    network.scalar_mean.assign(mean)
+    network.scalar_scale.assign(scale)
+    kernel, bias = (np.zeros(weights.shape, np.float32) for weights in network.wide.weights)
+    for i, name in enumerate(BINARY):
+        known = labels[name] >= 0
+        truth = labels[name][known] > 0.5
+        if truth.any() and not truth.all():
+            line = LogisticRegression(C=0.1, max_iter=500).fit(((scalars - mean) / scale)[known], truth)
+            # Rounded, so that all workers begin alike even where their processors add up in another order.
+            kernel[:, i], bias[i] = line.coef_[0].round(3), line.intercept_[0].round(3)
+        deep = network.heads[name].out.kernel
+        deep.assign(np.zeros(deep.shape, np.float32))
+    network.wide.set_weights([kernel, bias])
 
 
 def grow(network: Pretrained, old: Pretrained) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from lake.errors import SettingsInvalid
 from model.features import PROFILE_VALUES, SCALAR_VALUES
@@ -26,6 +27,7 @@ from model.network import (
     grow,
     network_config,
     start_from,
+    start_with_scalars,
 )
 
 pytestmark = pytest.mark.tf
@@ -171,6 +173,29 @@ def test_fine_tuning_starts_where_pretraining_ended():
     start_from(network, pretrained)
     np.testing.assert_allclose(np.asarray(network.encoder(batch())), np.asarray(pretrained.encoder(batch())), atol=1e-6)
     np.testing.assert_array_equal(np.asarray(network.item_bias), np.asarray(pretrained.item_bias))
+
+
+def test_the_binary_answers_begin_as_a_logistic_regression_on_the_known_labels():
+    random = np.random.default_rng(3)
+    scalars = random.normal(
+        5, [2] * (SCALAR_VALUES - 1) + [0], (600, SCALAR_VALUES)
+    )  # the last one is the same for all
+    likely = 1 / (1 + np.exp(-(scalars[:, 0] - 5)))
+    churned = (random.random(600) < likely).astype(np.float32)
+    labels = {
+        "churned": np.where(np.arange(600) < 300, churned, -1),  # of half of the rows it is not known
+        "purchased": np.ones(600, np.float32),  # everyone does: no line can say who
+        "migrated": np.full(600, -1, np.float32),  # of nobody it is known
+    }
+    network = build(Finetuned, CONFIG)
+    start_with_scalars(network, scalars, labels)
+
+    said = as_arrays(network({**batch(), "scalars": scalars[-4:].astype(np.float32)}, training=False))
+    standard = (scalars - scalars.mean(0)) / np.maximum(scalars.std(0), 1e-2)
+    line = LogisticRegression(C=0.1).fit(standard[:300], churned[:300])
+    np.testing.assert_allclose(said["churned"], line.decision_function(standard[-4:]), atol=0.02)
+    assert (said["purchased"] == 0).all()
+    assert (said["migrated"] == 0).all()
 
 
 def test_a_grown_network_says_the_same_of_what_it_knew():
