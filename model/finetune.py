@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained encoder on labelled examples: heads first with the encoder frozen, then everything.
+"""Fine-tune a pretrained encoder on labelled examples: heads first, then the encoder too.
 
 What is kept is of the phase with the lower validation loss.
 
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows: int) -> dict[str, FitConfig]:
-    """Return how each phase trains: the heads, then all of it at a lower rate; from scratch, as many steps in one."""
+    """Return how each phase trains: heads, then the encoder too at a lower rate; from scratch, as many steps in one."""
     heads = fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS)
     # Of many passes over a small log the later ones may do harm.
     heads = replace(heads, metric="next_category_loss", patience=3)
@@ -141,7 +141,11 @@ def task_of(
                 start_from(network, base.pretrained)
         if phase == "heads":
             network.encoder.trainable = False
-        elif phase == "lora":
+        elif phase != "all":
+            # They have had their passes over the same users; the encoder teaches them nothing.
+            for layer in network.binary_layers:
+                layer.trainable = False
+        if phase == "lora":
             adapt(network.encoder)
         return FinetuneTask(network)
 

@@ -247,6 +247,11 @@ class Finetuned(keras.Model):
         weight = weight * is_real(x["behavior"]) * is_real(x["item"])  # a search has no item
         return add_at(ops.zeros_like(weight), x["slot"], weight)
 
+    @property
+    def binary_layers(self) -> list[keras.layers.Layer]:
+        """What the binary answers alone come from."""
+        return [self.binary_state, self.wide, *(self.heads[name] for name in BINARY)]
+
     def item_logits(self, out: dict[str, Any], x: dict[str, Any], first: int) -> Any:
         """Return (B, V - first + L) logits of all that may come next: for scoring, where each is needed.
 

@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--loss", default="softmax", help="sampled_softmax where there are too many items for all")
     parser.add_argument("--length", type=int, default=50, help="events of a sequence; ours are MEANDER_SEQUENCE_LENGTH")
     args = parser.parse_args()
     plan = json.loads((args.lake / "_models" / args.run_id / "plan.json").read_text())
@@ -91,7 +92,8 @@ def main() -> None:
         epochs=args.epochs,
         batch_size=128,
         lr=1e-3,
-        loss="softmax",
+        loss=args.loss,
+        n_negatives=512,
         deterministic=True,
     )
     model.fit(interactions(events, plan["valid"][0]))

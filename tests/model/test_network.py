@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
 from lake.errors import SettingsInvalid
@@ -196,6 +197,22 @@ def test_the_binary_answers_begin_as_a_logistic_regression_on_the_known_labels()
     np.testing.assert_allclose(said["churned"], line.decision_function(standard[-4:]), atol=0.02)
     assert (said["purchased"] == 0).all()
     assert (said["migrated"] == 0).all()
+
+
+def test_binary_answers_teach_their_own_layers_alone():
+    network = awake(Finetuned)
+
+    def taught():
+        with tf.GradientTape() as tape:
+            out = network(batch(), training=False)
+            answers = sum(keras.ops.sum(out[name]) for name in BINARY)
+        found = tape.gradient(answers, [variable.value for variable in network.trainable_variables])
+        return {v.path for v, gradient in zip(network.trainable_variables, found, strict=True) if gradient is not None}
+
+    assert taught() == {v.path for layer in network.binary_layers for v in layer.trainable_variables}
+    for layer in network.binary_layers:
+        layer.trainable = False
+    assert taught() == set()
 
 
 def test_a_grown_network_says_the_same_of_what_it_knew():
