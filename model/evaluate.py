@@ -107,8 +107,9 @@ def costs_of(artifacts: Mapping[str, Artifact], plan: Plan) -> pd.DataFrame:
     phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
     for name, artifact in artifacts.items():
         card = artifact.card
-        for phase, cost in card["cost"].items() if name != CHAMPION else ():
-            phases.append((name, phase, cost, card["history"][phase], "yes" if phase == card.get("kept") else ""))
+        for phase in sorted(card["cost"], key=lambda phase: phase != "heads") if name != CHAMPION else ():
+            kept = "yes" if phase == card.get("kept") else ""
+            phases.append((name, phase, card["cost"][phase], card["history"][phase], kept))
     return pd.DataFrame(
         {
             "training": name,
