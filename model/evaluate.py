@@ -41,15 +41,6 @@ LOSS = "valid_next_category_loss"
 RULE = Rule(Criterion("next_category", "recall@5"), certain_over_baselines=False)
 
 
-def sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return the rows of at most `most` users, always the same ones."""
-    users = rows["user_id"].unique()
-    if len(users) <= most:
-        return rows
-    order = np.argsort(pd.util.hash_array(users.astype(object)), kind="stable")
-    return rows[rows["user_id"].isin(users[order[:most]])].reset_index(drop=True)
-
-
 def scores(name: str, artifact: Artifact, test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
     """Return what a model says about the test rows, with its categories in the order of `categories`."""
     said = artifact.predict(test)
@@ -160,7 +151,7 @@ def main(argv: list[str] | None = None) -> Decision:
     plan = Plan.load(args.run_id)
     table = Table("examples", plan.tables["examples"])
     train, valid, test = (
-        sample(read_frame(table, days), args.max_users) for days in (plan.train, plan.valid, plan.test)
+        read_frame(table, days, most_users=args.max_users) for days in (plan.train, plan.valid, plan.test)
     )
     artifacts = models(plan)
     candidate = artifacts[MODEL]

@@ -47,6 +47,7 @@ from model.training import Cost, fit_config, is_chief, report, tracked, training
 log = logging.getLogger(__name__)
 
 LEAST_STEPS = 200  # of each phase
+MOST_USERS = 20_000  # of those whose numbers are looked at beside the training
 START_DATES = 4  # whose rows say where the binary answers begin: users at neighbouring dates are nearly the same
 # What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
 LOWER = 0.5
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
     table = Table("examples", plan.tables["examples"])
-    recent = read_frame(table, plan.train[-START_DATES:], base.features.columns(labels=True))
+    recent = read_frame(table, plan.train[-START_DATES:], base.features.columns(labels=True), most_users=MOST_USERS)
     begin = base.features.labelled(recent)
     preset = base.card["preset"]
     phases = phases_of(name, preset, args, plan, train.rows)
@@ -170,7 +171,7 @@ def keep(plan: Plan, base: Artifact, name: str, best: tuple[str, Finetuned], res
     if name == "scratch":
         made.pretrained = None
     # Of the validation rows: the training rows would look safer and less surprising than new ones do.
-    rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE)
+    rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE, most_users=MOST_USERS)
     said = made.predict(rows)
     surprise = said.surprise[~np.isnan(said.surprise)]
     quantiles = np.quantile(surprise, np.linspace(0, 1, 101)) if len(surprise) else np.zeros(101)

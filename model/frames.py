@@ -3,40 +3,64 @@
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake import storage
-from lake.table import Table
+from lake.table import DataFile, Table
 
 
-def read_frame(table: Table, days: Iterable[date], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_frame(
+    table: Table, days: Iterable[date], columns: Sequence[str] | None = None, most_users: int | None = None
+) -> pd.DataFrame:
     """Return the rows of some dates, by `dt`, then `user_id`.
 
-    List columns hold numpy arrays; a column that may be null holds None there.
+    List columns hold numpy arrays; a column that may be null holds None there. One file at a time is in memory besides.
 
     Args:
         table: a pinned version.
         days: its partitions.
         columns: which columns; all when None. `dt` and `user_id` are always there.
+        most_users: of so many users at most, those of these dates whose hashed ids are lowest: the same ones for
+            everything that is compared. None for all.
     """
     wanted = set(days)
     names = table.spec.schema.fieldNames() if columns is None else ["user_id", *columns]
     stored = [name for name in dict.fromkeys(names) if name not in table.spec.partition_by]
+    files = [file for file in table.files if file.partition["dt"] in wanted]
+    users = None if most_users is None else pa.array(lowest_users(table, files, most_users), pa.string())
     parts = []
-    for file in table.files:
-        if file.partition["dt"] in wanted:
-            fs, inner = storage.filesystem(storage.join(table.path, file.path))
-            with fs.open(inner, "rb") as stream:
-                # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-                rows = pq.ParquetFile(stream).read(columns=stored, use_threads=False)
-            for place, field in enumerate(rows.schema):
-                # All times are UTC; pandas' blocks for zoned ones are deprecated in the pandas that pyarrow 14 knows.
-                if pa.types.is_timestamp(field.type):
-                    rows = rows.set_column(place, field.name, rows.column(place).cast(pa.timestamp("us")))
-            parts.append(rows.append_column("dt", pa.array([file.partition["dt"]] * len(rows), pa.date32())))
+    for file in files:
+        rows = read_file(table, file, stored)
+        if users is not None:
+            rows = rows.filter(pc.is_in(rows["user_id"], value_set=users))
+        for place, field in enumerate(rows.schema):
+            # All times are UTC; pandas' blocks for zoned ones are deprecated in the pandas that pyarrow 14 knows.
+            if pa.types.is_timestamp(field.type):
+                rows = rows.set_column(place, field.name, rows.column(place).cast(pa.timestamp("us")))
+        parts.append(rows.append_column("dt", pa.array([file.partition["dt"]] * len(rows), pa.date32())))
     if not parts:
         return pd.DataFrame(columns=[*stored, "dt"])
     frame = pa.concat_tables(parts).to_pandas(use_threads=False)
     return frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
+
+
+def read_file(table: Table, file: DataFile, columns: list[str]) -> pa.Table:
+    """Return some columns of one file of a table."""
+    fs, inner = storage.filesystem(storage.join(table.path, file.path))
+    with fs.open(inner, "rb") as stream:
+        # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
+        return pq.ParquetFile(stream).read(columns=columns, use_threads=False)
+
+
+def lowest_users(table: Table, files: list[DataFile], most: int) -> list[str]:
+    """Return the users of some files, `most` at most, with the lowest hashes of their ids."""
+    lowest = np.array([], object)
+    for file in files:
+        users = read_file(table, file, ["user_id"])["user_id"].to_numpy()
+        lowest = np.unique(np.concatenate([lowest, users.astype(object)]))
+        lowest = lowest[np.argsort(pd.util.hash_array(lowest), kind="stable")[:most]]
+    return list(lowest)
