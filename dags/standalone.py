@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 LOCKED_TRIES = 4
 UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
 USER = "admin"
+# Of a JVM that ends before a second compiler and a parallel collector are worth their start.
+SHORT_LIVED_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 BIN = Path(sys.executable).parent
 
 
@@ -91,7 +93,7 @@ class LocalAirflow:
             # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
             "SPARK_LOCAL_IP": HOST,
             # Under Connect the JVM of spark-submit only waits for Python: let it start fast and stay small.
-            "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto",
+            "SPARK_SUBMIT_OPTS": SHORT_LIVED_JVM,
             # The master that spark-submit is told; with a Connect server nothing is ever started on it.
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_HOME": str(airflow),

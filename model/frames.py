@@ -31,12 +31,13 @@ def read_frame(
     names = table.spec.schema.fieldNames() if columns is None else ["user_id", *columns]
     stored = [name for name in dict.fromkeys(names) if name not in table.spec.partition_by]
     files = [file for file in table.files if file.partition["dt"] in wanted]
-    users = None if most_users is None else pa.array(lowest_users(table, files, most_users), pa.string())
+    users = None if most_users is None else lowest_users(table, files, most_users)
     parts = []
     for file in files:
         rows = read_file(table, file, stored)
         if users is not None:
-            rows = rows.filter(pc.is_in(rows["user_id"], value_set=users))
+            # Which kind of string a file holds depends on who wrote it.
+            rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, rows["user_id"].type)))
         for place, field in enumerate(rows.schema):
             # All times are UTC; pandas' blocks for zoned ones are deprecated in the pandas that pyarrow 14 knows.
             if pa.types.is_timestamp(field.type):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from dags.standalone import BIN, HOST, USER, LocalAirflow, free_port
+from dags.standalone import BIN, HOST, SHORT_LIVED_JVM, USER, LocalAirflow, free_port
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster
@@ -34,11 +34,11 @@ SECRETS = {
 # A name for each role of those who use Airflow.
 USERS = {USER: "Admin", "olga": "Op", "vera": "Viewer"}
 # Executors of one core each: two for a job, two jobs at once. They live for seconds: a quick start is all that counts.
-SPARK_DEFAULTS = """
+SPARK_DEFAULTS = f"""
 spark.cores.max 2
 spark.executor.cores 1
 spark.executor.memory 1g
-spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto
+spark.executor.extraJavaOptions {SHORT_LIVED_JVM}
 spark.driver.bindAddress 127.0.0.1
 spark.driver.host 127.0.0.1
 spark.ui.enabled false

@@ -42,15 +42,16 @@ def write_bill(lock: Path, folder: Path) -> Path:
     bill.metadata.component = Component(name="meander", type=ComponentType.APPLICATION)
     for wanted in RequirementsFile.from_file(str(lock)).requirements:
         version = wanted.get_pinned_version
+        package = PackageURL("pypi", name=wanted.name, version=version)
+        # Whichever mirror they come from, these are the files.
         files = ExternalReference(
             type=ExternalReferenceType.DISTRIBUTION,
-            url=XsUri(f"https://pypi.org/simple/{wanted.name}/"),
+            url=XsUri(package.to_string()),
             hashes=[
                 HashType(alg=HashAlgorithm.SHA_256, content=each.removeprefix("sha256:"))
                 for each in wanted.hash_options
             ],
         )
-        package = PackageURL("pypi", name=wanted.name, version=version)
         part = Component(name=wanted.name, version=version, purl=package, external_references=[files])
         bill.components.add(part)
         bill.register_dependency(bill.metadata.component, [part])
