@@ -18,7 +18,7 @@ from typing import Any
 
 from lake.errors import SettingsInvalid
 from lake.landing import days_between
-from lake.reach import ONE_DAY, partitions_to_stage, session_days, session_days_of
+from lake.reach import ONE_DAY, changed_by, partitions_to_stage, session_days, session_days_of
 from lake.schemas import TABLES
 from lake.settings import settings
 from lake.table import DataFile, Table
@@ -525,15 +525,17 @@ class _Planner:
         return sorted(found | ({partition} & self.made["events"].keys()))
 
     def staged_by(self, landed: date) -> set[date]:
-        """Return the session partitions that a run of a landing day stages, or may stage, if it is delivered again."""
+        """Return the planned session partitions that a run of a landing day surely makes right."""
         if landed not in self.stages:
-            again = landed in self.why["events"]  # what comes then may lie at any time of these dates
-            changed: dict[date, date] = {}
-            for change in self.changes:
-                if change.landed == landed:
-                    for day in session_days(change.day):
-                        if day in self.known and (again or self.touches(change, day)):
-                            changed[day] = max(change.day, changed.get(day, change.day))
-            days, _ = partitions_to_stage(changed, landed, landed, self.known, self.published, self.config.late_days)
+            files = (file for change in self.changes if change.landed == landed for file in change.files)
+            changed, late_days = changed_by(files, self.gap), self.config.late_days
+            days, _ = partitions_to_stage(changed, landed, landed, self.known, self.published, late_days)
             self.stages[landed] = set(days)
+            if landed in self.why["events"]:
+                # What it is delivered with may lie at any time of its dates. A recent date is restated wherever an
+                # event is found to reach; of an older one, what is not sure to be pulled along is left.
+                dates = self.dates_of[landed]
+                older = {dated for dated in dates if dated < landed - late_days * ONE_DAY}
+                reached, left = (set().union(*map(session_days, some)) for some in (dates - older, older))
+                self.stages[landed] |= (reached - left) & self.known
         return self.stages[landed]

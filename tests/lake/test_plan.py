@@ -228,13 +228,31 @@ def test_the_runs_for_a_bad_day_and_for_what_it_then_holds_make_everything_right
     shop = with_everything(fresh(lake, landing))
     shop.execute(make("late-data"))
     plan = make("bad-day", bad, bad)
+    dates = {e.event_time.date() for e in landing[bad]}
     shop.landing[bad] = [replace(e, event_id=f"again {e.event_id}") for e in again[bad]]
     shop.execute(plan)
-    dates = {e.event_time.date() for e in landing[bad]}
     if {e.event_time.date() for e in again[bad]} <= dates:
         assert shop.found() == shop.expected(), "what it holds could be known before"
     # Events on dates that it did not hold before appear as late data by themselves.
     shop.execute(make("late-data"))
+    assert shop.found() == shop.expected()
+
+
+def test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_runs(lake):
+    # The bad day held an event of the first one, four days late. Delivered again without it, its own run leaves those
+    # sessions to others; only if a new event came just after the midnight before, it would take them along.
+    log = [event(f"b{day:%d}", "bob", day, 700, 0) for day in DAYS[:5]]
+    log += [event("a", "ann", DAYS[0], 300, 0), event("late", "ann", DAYS[0], 310, 4)]
+    shop = with_everything(fresh(lake, {day: [e for e in log if e.landed == day] for day in DAYS}))
+    shop.execute(make("late-data"))
+    plan = make("bad-day", DAYS[4], DAYS[4])
+    assert [(run.day, run.tables) for run in plan.runs if "sessions" in run.tables] == [
+        (DAYS[4], ("quarantine", "events", "sessions", "interests")),
+        (DAYS[0], ("sessions",)),
+        (DAYS[2], ("sessions",)),
+    ]
+    shop.landing[DAYS[4]] = [event("again", "bob", DAYS[4], 710, 0)]
+    shop.execute(plan)
     assert shop.found() == shop.expected()
 
 
