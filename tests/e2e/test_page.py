@@ -145,6 +145,8 @@ def frame(window: Page, airflow: LocalAirflow) -> FrameLocator:
     window.get_by_role("link", name="Meander").or_(window.get_by_role("button", name="Meander")).first.click()
     inside = window.frame_locator("iframe[title=Meander]")
     expect(inside.locator("h1")).to_be_visible()
+    # Text can be there before the style sheet is.
+    expect(inside.locator("body")).not_to_have_css("background-color", "rgba(0, 0, 0, 0)")
     return inside
 
 
