@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
+from dags import PREFIX
 from lake import storage
 from lake.settings import settings
 from lake.staging import model_folder
 
-# Where dags/plugin.py is found below Airflow's address.
-PREFIX = "/meander"
 REPORT = "report.html"
 # Where `make mlflow` shows a store that has no server of its own.
 LOCAL_MLFLOW = "http://127.0.0.1:5000"

@@ -25,8 +25,9 @@ from dags.alerts import Alert, day_of, tell
 from dags.process import end_politely, process_group, without_airflow
 
 TABLES = ("quarantine", "events", "sessions", "interests", "examples", "predictions")
-ASSETS = {table: Asset(name=table, uri=f"meander://lake/{table}") for table in TABLES}
-CHAMPION = Asset(name="champion", uri="meander://model/champion")
+# `x-` is Airflow's mark of a scheme of one's own. For another, each task would load all providers that know one.
+ASSETS = {table: Asset(name=table, uri=f"x-meander://lake/{table}") for table in TABLES}
+CHAMPION = Asset(name="champion", uri="x-meander://model/champion")
 
 CONF = {
     # Retries belong to Airflow alone: with YARN's own two attempts on top, a broken job would run six times.
@@ -73,7 +74,7 @@ class EvaluationReport(BaseOperatorLink):
     xcom_key = "evaluation_report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
-        """Return the address under which dags/plugin.py shows the report, once there is one."""
+        """Return the address under which dags/page/app.py shows the report, once there is one."""
         from dags.evaluation import Evaluation
 
         return below_base(Evaluation.of(operator.run).report_link)

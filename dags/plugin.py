@@ -1,96 +1,12 @@
-"""Airflow's web server also shows our pages to who may see our runs: data docs, evaluations, what the gate decided."""
+"""What Airflow loads of ours: pages in its web server, links to them, and our kind of deadline."""
 
-from html import escape
-from typing import Annotated, Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
-from fastapi import Depends, FastAPI, HTTPException, Path
-from fastapi.responses import HTMLResponse
 
+from dags import PREFIX
 from dags.deadlines import ScheduledDayEnd
-from dags.evaluation import COLUMNS, PREFIX, Evaluation, number, verdict
-from dags.page.views import failure, may_see, router
-from lake import storage
-from lake.errors import MeanderError
-from lake.settings import settings
-
-NEWEST = 200
-
-# Pages quote rows of the log, which anyone may have written. In a sandbox without `allow-same-origin`, a
-# script that hides in one has no access to Airflow. No page needs a second file of ours.
-HEADERS = {
-    "Content-Security-Policy": "sandbox allow-scripts allow-popups",
-    "X-Content-Type-Options": "nosniff",
-}
-# Pages that are made here hold no script, and nothing that is not escaped. Airflow shows them in a frame, and from
-# a page without an origin, the browser would follow their links without the login.
-OWN_HEADERS = {
-    **HEADERS,
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin allow-popups",
-}
-STYLE = """<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; max-width: 70em; color-scheme: light dark }
-table { border-collapse: collapse } th, td { padding: .3em .8em; text-align: right; border-bottom: 1px solid #8884 }
-th:first-child, td:first-child { text-align: left }
-</style>"""
-
-# One path segment that is no way out of the folder: no slash, no leading dot.
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-
-# Airflow mounts this without any protection of its own: every route depends on the right to see the runs.
-app = FastAPI(title="Meander", dependencies=[Depends(may_see)], openapi_url=None)
-app.include_router(router)
-app.add_exception_handler(MeanderError, failure)
-
-
-@app.get("/data-docs/", response_class=HTMLResponse)
-def index() -> HTMLResponse:
-    """List the newest pages."""
-    fs, folder = storage.filesystem(settings().docs_folder)
-    found = fs.find(folder, detail=True) if fs.exists(folder) else {}
-    newest = sorted(found.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
-    pages = ["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest]
-    items = "".join(f'<li><a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a></li>' for page in pages)
-    return HTMLResponse(f"{STYLE}<title>Data docs</title><h1>Data docs</h1><ul>{items}</ul>", headers=OWN_HEADERS)
-
-
-@app.get("/data-docs/{run}/{page}", response_class=HTMLResponse)
-def data_docs(run: Name, page: Name) -> HTMLResponse:
-    """Return the page of one audit."""
-    fs, path = storage.filesystem(storage.join(settings().docs_folder, run, page))
-    if not page.endswith(".html") or not fs.isfile(path):
-        raise HTTPException(404, f"there are no data docs {run}/{page}; they may have been removed with their run")
-    return HTMLResponse(fs.cat_file(path), headers=HEADERS)
-
-
-@app.get("/models/{run}/evaluation/report.html", response_class=HTMLResponse)
-def report(run: Name) -> HTMLResponse:
-    """Return the evaluation report of one run of model_weekly."""
-    fs, path = storage.filesystem(Evaluation(run).report)
-    if not fs.isfile(path):
-        raise HTTPException(404, f"there is no evaluation of {run}; it may have been removed with its run")
-    return HTMLResponse(fs.cat_file(path), headers=HEADERS)
-
-
-@app.get("/model/", response_class=HTMLResponse)
-def model(run: str) -> HTMLResponse:
-    """Say what the gate decided about the model of a DAG run, and why: the tab *Model* of the run."""
-    evaluation = Evaluation.of(run)
-    decision = evaluation.decision
-    if decision is None:
-        said = "<p>This run has no evaluation (yet). Runs of <code>model_weekly</code> have one once it has ended.</p>"
-        return HTMLResponse(f"{STYLE}<title>Model</title>{said}", headers=OWN_HEADERS)
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in decision["reasons"])
-    heads = "".join(f"<th>{escape(heading)}</th>" for heading, *_ in COLUMNS)
-    rows = "".join(
-        f"<tr><td>{escape(method)}</td>{''.join(f'<td>{number(value)}</td>' for value in values)}</tr>"
-        for method, values in evaluation.rows()
-    )
-    # Relative, so that it holds under any address that Airflow has.
-    link = f"../models/{evaluation.slug}/evaluation/report.html"
-    page = f"""{STYLE}<title>Model</title><h1>{escape(verdict(decision))}</h1><ul>{reasons}</ul>
-<p><a href="{escape(link)}">The whole report</a></p><table><tr><th>method</th>{heads}</tr>{rows}</table>"""
-    return HTMLResponse(page, headers=OWN_HEADERS)
 
 
 class MeanderPlugin(AirflowPlugin):
@@ -98,7 +14,6 @@ class MeanderPlugin(AirflowPlugin):
 
     name = "meander"
     deadline_references: ClassVar[list[type]] = [ScheduledDayEnd]
-    fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": PREFIX, "name": "Meander"}]
     # Without a slash in front, an address is relative to Airflow's own, whatever its base path.
     external_views: ClassVar[list[dict[str, Any]]] = [
         {
@@ -118,3 +33,10 @@ class MeanderPlugin(AirflowPlugin):
         # A tab of every DAG run: Airflow lets no task write a note on its run.
         {"name": "Model", "href": f"{PREFIX.strip('/')}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
     ]
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:
+        """The pages, for the web server alone: every task loads this plugin, and with them would take 2 s more."""
+        from dags.page.app import app
+
+        return [{"app": app, "url_prefix": PREFIX, "name": "Meander"}]

@@ -1,7 +1,7 @@
 """The routes of the page, below /meander/page: one that answers at once, and parts that the page fetches after it.
 
-Everything here may be seen by whoever may see the runs of `behavior_daily`: dags/plugin.py sees to that. All addresses
-are relative, so that they hold under any base path that Airflow has.
+Everything here may be seen by whoever may see the runs of `behavior_daily`: dags/page/app.py sees to that. All
+addresses are relative, so that they hold under any base path that Airflow has.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from dags import PREFIX
 from dags import plan as planning
 from dags.page import drawing, flows, models
 from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
@@ -94,7 +95,7 @@ class Paths:
 
         A lake without a web server for its docs notes a path or a storage address, which no browser opens.
         """
-        if address.startswith("/meander/"):
+        if address.startswith(f"{PREFIX}/"):
             return self.root + address.removeprefix("/")
         return address if address.startswith(("http://", "https://")) else ""
 

@@ -63,12 +63,15 @@ def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
     }
 
 
-def test_the_dag_processor_loads_no_engine_and_nothing_of_the_model():
+def test_a_dag_file_and_the_plugin_load_no_engine_no_model_no_pages_and_no_cloud():
+    # Each task loads them again, and each look of a sensor.
     check = f"""
 import sys
 from airflow.dag_processing.dagbag import DagBag
+from dags.plugin import MeanderPlugin
 assert len(DagBag(dag_folder={str(REPO / "dags")!r}).dags) == {len(MAKES)}
-loaded = {{name.split(".")[0] for name in sys.modules}} & {{"model", "tensorflow", "keras", "mlflow", "jobs"}}
+heavy = {{"model", "tensorflow", "keras", "mlflow", "jobs", "deltalake", "boto3", "fastapi"}}
+loaded = {{name.split(".")[0] for name in sys.modules}} & heavy | {{"dags.page"}} & set(sys.modules)
 assert not loaded, loaded
 """
     ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)

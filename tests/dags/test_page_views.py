@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from dags.evaluation import Evaluation
 from dags.page import views
 from dags.page.airflow_state import AirflowState
-from dags.plugin import app
+from dags.page.app import app
 from lake import storage
 from model.monitor import monitor_file
 from tests.dags.page_lake import prediction, put, put_day, put_events, put_predictions

@@ -6,8 +6,9 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
 from dags.evaluation import Evaluation
+from dags.page.app import app
 from dags.page.views import may_see
-from dags.plugin import MeanderPlugin, app
+from dags.plugin import MeanderPlugin
 from lake import storage
 
 
@@ -145,7 +146,7 @@ def test_the_tab_of_a_run_without_a_model_says_so(reader, evaluated, run):
 
 
 def test_airflow_finds_the_app_and_its_menu_entry():
-    assert MeanderPlugin.fastapi_apps[0]["url_prefix"] == "/meander"
+    assert MeanderPlugin().fastapi_apps[0]["url_prefix"] == "/meander"
     # No slash in front: an address is below Airflow's own, whatever its base path is.
     assert [(view["href"], view["destination"]) for view in MeanderPlugin.external_views] == [
         ("meander/page/", "nav"),
