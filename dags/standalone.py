@@ -23,12 +23,13 @@ from typing import Any
 
 import requests
 
+from dags import PREFIX
+from dags.jvm import FROM_ARCHIVE, SHORT_LIVED_JVM
+
 HOST = "127.0.0.1"
 LOCKED_TRIES = 4
 UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
 USER = "admin"
-# Of a JVM that ends before a second compiler and a parallel collector are worth their start.
-SHORT_LIVED_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 BIN = Path(sys.executable).parent
 
 
@@ -82,7 +83,7 @@ class LocalAirflow:
             **self.state["settings"],
             **inherited(),
             **self.settings,
-            "MEANDER_DOCS_URL": "/meander/data-docs",
+            "MEANDER_DOCS_URL": f"{PREFIX}/data-docs",
             # What these processes say to each other must not go through a proxy.
             "NO_PROXY": f"{HOST},localhost",
             "no_proxy": f"{HOST},localhost",
@@ -192,7 +193,7 @@ class LocalAirflow:
             *("--name", "meander", "--master", "local[*]"),
             *("--driver-memory", os.environ.get("MEANDER_DRIVER_MEMORY", "4g")),
             # One collector thread less to start and to feed; pauses do not matter here.
-            *("--driver-java-options", "-XX:+UseParallelGC -Xshare:auto -Duser.timezone=UTC"),
+            *("--driver-java-options", f"-XX:+UseParallelGC {FROM_ARCHIVE} -Duser.timezone=UTC"),
             *options,
             "spark-internal",
         ]

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from dags.standalone import BIN, HOST, SHORT_LIVED_JVM, USER, LocalAirflow, free_port
+from dags.jvm import SHORT_LIVED_JVM
+from dags.standalone import BIN, HOST, USER, LocalAirflow, free_port
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster

@@ -50,7 +50,7 @@ def _settings_of_the_tests() -> Iterator[None]:
     # Tiny inputs: two shuffle partitions are quicker than two hundred, and still more than one.
     patch.setenv("MEANDER_SHUFFLE_PARTITIONS", "2")
     patch.setenv("MEANDER_DRIVER_MEMORY", "2g")
-    from dags.standalone import SHORT_LIVED_JVM
+    from dags.jvm import SHORT_LIVED_JVM
 
     # Nothing runs often enough to be worth the second compiler.
     patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED_JVM)

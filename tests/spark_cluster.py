@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyspark
 
+from dags.jvm import SHORT_LIVED_JVM
+
 HOME = Path(pyspark.__file__).parent
 SECONDS = 60
 
@@ -71,6 +73,7 @@ class SparkCluster:
             "SPARK_HOME": str(HOME),
             "SPARK_LOCAL_IP": host.address,
             "SPARK_NO_DAEMONIZE": "1",
+            "SPARK_DAEMON_JAVA_OPTS": SHORT_LIVED_JVM,
             "PYSPARK_PYTHON": sys.executable,
         }
         daemon = [str(HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", host.address]

@@ -1,0 +1,69 @@
+"""How a JVM starts that ends soon: without what pays only later, and with Spark's classes from an archive.
+
+    python -m dags.jvm
+
+writes the archive (the JDK's AppCDS, JEP 350) by running our jobs over a small log. It belongs to one JDK and to the
+jars of this environment, and takes a third of the work from each JVM that finds it. One that does not, or to which it
+does not fit, starts as ever.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
+# Without a second compiler and a parallel collector, which are worth their start only later.
+FRUGAL = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Not a word about an archive that does not fit.
+SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
+FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT}'
+SHORT_LIVED_JVM = f"{FRUGAL} {FROM_ARCHIVE}"
+DAY = "2025-01-01"
+EXERCISE = "exercise"
+
+
+def exercise() -> None:
+    """Take a day from a simulated log to its sessions and interests, all in one JVM."""
+    from expectations import audit
+    from jobs import ingest, interests, sessionize, simulate
+    from lake.publish import publish
+
+    simulate.main(["--from", DAY, "--days", "1", "--events", "2000", "--users", "40"])
+    ingest.main(["--day", DAY, "--run-id", EXERCISE])
+    audit.main(["--table", "events", "--run-id", EXERCISE])
+    publish("events", EXERCISE)
+    for job in (sessionize, interests):
+        job.main(["--day", DAY, "--run-id", EXERCISE])
+
+
+def write_archive() -> None:
+    """Run the exercise, and put the classes that its JVM has loaded where the next ones look for them.
+
+    Raises:
+        SystemExit: a job failed, with what it said.
+    """
+    with tempfile.TemporaryDirectory(dir=ARCHIVE.parent) as folder:
+        # What is half written would end each JVM that reads it.
+        written = Path(folder, ARCHIVE.name)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MEANDER_", "SPARK_"))}
+        environment |= {
+            "MEANDER_LAKE": f"{folder}/lake",
+            "MEANDER_LANDING": f"{folder}/landing",
+            "MEANDER_SOURCE": "canonical",
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_SUBMIT_OPTS": f'{FRUGAL} {SILENT} "-XX:ArchiveClassesAtExit={written}"',
+        }
+        submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", __file__, EXERCISE]
+        done = subprocess.run(submit, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{done.stdout}{done.stderr}\nNo archive of Spark's classes was written: see above.")
+        if not written.exists():  # a JDK without an archive of its own classes writes none
+            written.touch()
+        written.replace(ARCHIVE)
+
+
+if __name__ == "__main__":
+    exercise() if sys.argv[1:] == [EXERCISE] else write_archive()
