@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +46,14 @@ spark.driver.bindAddress 127.0.0.1
 spark.driver.host 127.0.0.1
 spark.ui.enabled false
 spark.sql.shuffle.partitions 4
+"""
+COMMANDS = """
+import json, sys
+from airflow.__main__ import main
+
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["airflow", *arguments]
+    main()
 """
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train")
 
@@ -123,14 +133,22 @@ class AirflowCluster(LocalAirflow):
         self.remember(broker=free_port(), nobody=free_port())
         options = ["--port", str(self.state["broker"]), "--bind", HOST, "--save", "", "--requirepass", BROKER_PASSWORD]
         self.spawn("broker", [broker, *options])
-        self.airflow("db", "migrate")
         person = ["--firstname", "A", "--lastname", "Person", "--password", self.state["password"]]
-        for name, role in USERS.items():
-            self.airflow("users", "create", "--username", name, "--role", role, "--email", f"{name}@localhost", *person)
+        people = [
+            ["users", "create", "--username", name, "--role", role, "--email", f"{name}@localhost", *person]
+            for name, role in USERS.items()
+        ]
+        self.airflow_commands(["db", "migrate"], *people)
         airflow = shlex.quote(str(BIN / "airflow"))
         # One process group: it ends as a whole, and is waited for as a whole.
         together = "".join(f"{airflow} {part} >{part.split()[0]}.log 2>&1 &\n" for part in PARTS)
         self.spawn("airflow", ["/bin/sh", "-c", f"{together}wait"])
+
+    def airflow_commands(self, *commands: list[str]) -> None:
+        """Run the airflow command with each of these arguments, in one process: most of the time is loading it."""
+        run = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+        done = subprocess.run(run, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def stop(self) -> None:
         super().stop()

@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--loss", default="softmax", help="sampled_softmax where there are too many items for all")
+    parser.add_argument("--negatives", type=int, default=512, help="items beside each that came next, for other losses")
     parser.add_argument("--length", type=int, default=50, help="events of a sequence; ours are MEANDER_SEQUENCE_LENGTH")
     args = parser.parse_args()
     plan = json.loads((args.lake / "_models" / args.run_id / "plan.json").read_text())
@@ -93,7 +94,7 @@ def main() -> None:
         batch_size=128,
         lr=1e-3,
         loss=args.loss,
-        n_negatives=512,
+        n_negatives=args.negatives,
         deterministic=True,
     )
     model.fit(interactions(events, plan["valid"][0]))
