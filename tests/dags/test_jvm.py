@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dags.jvm import ARCHIVE, SHORT_LIVED_JVM
+from dags.jvm import ARCHIVE, SHORT_LIVED_JVM, write_archive
 
 pytestmark = pytest.mark.spark
 
@@ -30,3 +30,16 @@ def test_spark_submit_starts_from_the_archive_or_quietly_without(tmp_path: Path,
     from_jars = [line for line in spark if "source: file:" in line]
     from_archive = [line for line in spark if "source: shared objects file (top)" in line]
     assert len(from_archive) > 100 > len(from_jars) if fits else len(from_jars) > 100 and not from_archive
+
+
+def test_where_none_can_be_written_an_empty_file_stands_for_it(tmp_path: Path, monkeypatch, capsys):
+    # As in a JDK that has no archive of its own classes.
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xshare:off")
+    write_archive(tmp_path / "classes.jsa")
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("classes.jsa", 0)]
+    assert "There is no archive, and each JVM starts as ever" in capsys.readouterr().err
+    # Other JVMs take it for what it is.
+    monkeypatch.delenv("JAVA_TOOL_OPTIONS")
+    with_it = ["java", f"-XX:SharedArchiveFile={tmp_path}/classes.jsa", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    done = subprocess.run([*with_it, "-version"], capture_output=True, text=True, check=True)
+    assert "warning" not in done.stdout + done.stderr
