@@ -40,6 +40,7 @@ def test_where_none_can_be_written_an_empty_file_stands_for_it(tmp_path: Path, m
     assert "There is no archive, and each JVM starts as ever" in capsys.readouterr().err
     # Other JVMs take it for what it is.
     monkeypatch.delenv("JAVA_TOOL_OPTIONS")
-    with_it = ["java", f"-XX:SharedArchiveFile={tmp_path}/classes.jsa", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    java = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if os.environ.get("JAVA_HOME") else "java"
+    with_it = [java, f"-XX:SharedArchiveFile={tmp_path}/classes.jsa", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     done = subprocess.run([*with_it, "-version"], capture_output=True, text=True, check=True)
     assert "warning" not in done.stdout + done.stderr
