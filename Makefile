@@ -9,6 +9,8 @@ SHELL := bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Containers often forbid bytecode; each of our processes would then compile Airflow, TensorFlow or Great Expectations anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 # Jars for Spark on S3.

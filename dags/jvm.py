@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
-# Without a second compiler and a parallel collector, which are worth their start only later.
-FRUGAL = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Without a second compiler and a parallel collector, which are worth their start only later. With room for compiled code
+# all the same: of one compiler, the JVM thinks that 48 MB will do, and Spark's own code fills them within a minute.
+FRUGAL = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 # Not a word about an archive that does not fit.
 SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT}'

@@ -7,6 +7,8 @@ FROM ${PYTHON} AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless \
     && rm -rf /var/lib/apt/lists/*
+# The user of the image may not write bytecode; without any, each process would compile all that it imports.
+ENV UV_COMPILE_BYTECODE=1
 WORKDIR /src
 COPY docker/spark.lock docker/build.lock ./docker/
 RUN pip install --no-cache-dir --require-hashes --requirement docker/build.lock

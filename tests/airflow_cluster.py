@@ -37,16 +37,16 @@ SECRETS = {
 # A name for each role of those who use Airflow.
 USERS = {USER: "Admin", "olga": "Op", "vera": "Viewer"}
 # Executors of one core each: two for a job, two jobs at once. They live for seconds: a quick start is all that counts.
-SPARK_DEFAULTS = f"""
-spark.cores.max 2
-spark.executor.cores 1
-spark.executor.memory 1g
-spark.executor.extraJavaOptions {SHORT_LIVED_JVM}
-spark.driver.bindAddress 127.0.0.1
-spark.driver.host 127.0.0.1
-spark.ui.enabled false
-spark.sql.shuffle.partitions 4
-"""
+SPARK_DEFAULTS = {
+    "spark.cores.max": 2,
+    "spark.executor.cores": 1,
+    "spark.executor.memory": "1g",
+    "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
+    "spark.driver.bindAddress": HOST,
+    "spark.driver.host": HOST,
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": 4,
+}
 COMMANDS = """
 import json, sys
 from airflow.__main__ import main
@@ -56,6 +56,12 @@ for arguments in json.loads(sys.argv[1]):
     main()
 """
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train")
+
+
+def java_properties(values: dict[str, object]) -> str:
+    """Return options that set these system properties, quoted as Spark reads SPARK_SUBMIT_OPTS."""
+    quoted = (f"-D{name}={value}".replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items())
+    return " ".join(f'"{option}"' for option in quoted)
 
 
 @dataclass
@@ -69,11 +75,6 @@ class AirflowCluster(LocalAirflow):
     database: postgres.Server | None = field(default=None, init=False, repr=False)
     spark: SparkCluster | None = field(default=None, init=False, repr=False)
     store: S3Server | None = field(default=None, init=False, repr=False)
-
-    @property
-    def conf(self) -> Path:
-        """Folder of Spark's defaults, as a cluster's administrator would write them."""
-        return self.home / "conf"
 
     @property
     def mlflow_uri(self) -> str:
@@ -92,7 +93,8 @@ class AirflowCluster(LocalAirflow):
             "MEANDER_MLFLOW_URI": self.mlflow_uri,
             "MEANDER_SERVING_URL": self.database.url(database="shop"),
             "MEANDER_ALERT_WEBHOOK": f"http://{HOST}:{self.state['nobody']}/{ALERT_SECRET}",
-            "SPARK_CONF_DIR": str(self.conf),
+            # Not in a SPARK_CONF_DIR, with which no JVM would start from the archive of classes.
+            "SPARK_SUBMIT_OPTS": f"{SHORT_LIVED_JVM} {java_properties(SPARK_DEFAULTS)}",
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": host, "port": int(port)}),
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2{metadata}",
@@ -122,8 +124,6 @@ class AirflowCluster(LocalAirflow):
                 "the tests of a cluster start a Redis server, and there is none on the PATH. "
                 "Debian, Ubuntu: sudo apt-get install redis-server"
             )
-        self.conf.mkdir(parents=True, exist_ok=True)
-        (self.conf / "spark-defaults.conf").write_text(SPARK_DEFAULTS)
         self.database = postgres.Server()
         with self.database.connect() as admin:
             for name in ("airflow", "mlflow", "shop"):

@@ -82,6 +82,7 @@ def test_a_dockerfile_is_well_kept(image):
     last_stage = max(n for n, (name, _) in enumerate(said) if name == "FROM")
     assert "USER" in [name for name, _ in said[last_stage:]]
     assert "HEALTHCHECK" in [name for name, _ in said]
+    assert ("ENV", "UV_COMPILE_BYTECODE=1") in said[:last_stage]
     assert [text for name, text in said[last_stage:] if name == "ENTRYPOINT" and '"tini"' in text]
     assert [
         text for name, text in said[last_stage:] if "build-essential" in text or "uv" in shlex.split(text)[:1]
@@ -122,6 +123,8 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
                 to.parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (REPO / part).is_dir() else shutil.copy
                 copy(REPO / part, to)
+        elif name == "ENV" and jars:  # what it asks for takes as long as the installation
+            clean |= dict(word.split("=", 1) for word in shlex.split(text))
         elif name == "RUN" and not any(part in text for part in not_here):
             run(here(text), source, clean)
     for name, text in said[last_stage:]:
@@ -130,6 +133,8 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPO / origin, target)
     shutil.rmtree(source)
+    packages = environment / "lib" / "python3.11" / "site-packages"
+    assert not (jars and not_compiled(packages, "jobs", "pyspark")), "the user of an image may not write bytecode"
 
     inside = {
         "PATH": f"{environment}/bin:/usr/bin:/bin",
@@ -151,6 +156,13 @@ def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(imag
     names = {entry["name"] for entry in json.loads(listed)}
     lock = pinned(DOCKER / ("trainer-cpu.lock" if image == "trainer" else f"{image}.lock"))
     assert names == lock.keys() | {"meander"}
+
+
+def not_compiled(packages: Path, *names: str) -> list[Path]:
+    """Return the modules of these packages beside which no bytecode lies."""
+    modules = [file for name in names for file in (packages / name).rglob("*.py")]
+    assert modules
+    return [file for file in modules if not list(file.parent.glob(f"__pycache__/{file.stem}.*.pyc"))]
 
 
 def require_health(said: list[tuple[str, str]], environment: dict[str, str], folder: Path) -> None:
