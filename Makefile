@@ -32,16 +32,14 @@ setup: java $(STAMP) $(CLASSES) ## Create .venv from requirements.lock (nothing 
 demo: java $(STAMP) $(CLASSES) ## Load a real shop log, train and judge a model on it, predict in the days that follow
 	@$(BIN)/python -m dags.local demo
 
-# Two at once, a file as a whole: half of the time is waiting for Airflow, Spark and TensorFlow to start. The cluster has the
-# machine to itself: its parts are twelve processes, and what it waits for has its time.
+# Three at once, a file as a whole, also on two cores: much of the time is waiting for others to start.
 test: java $(STAMP) $(CLASSES) ## Run every test, the end-to-end ones with a real Airflow scheduler included
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_cluster.py
-	$(MAKE) test-cluster
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
 
-test-cluster: java $(STAMP) $(CLASSES) ## Run the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
+test-cluster: java $(STAMP) $(CLASSES) ## Run alone the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
 	@$(BIN)/python -m pytest tests/e2e/test_cluster.py
 
 test-s3a: s3a-jars ## Run the tests of a lake on S3, and of the image with its jars

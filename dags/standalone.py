@@ -149,7 +149,7 @@ class LocalAirflow:
         try:
             self.spawn_all()
             self.wait("airflow", self.healthy, 180)
-            self.wait("airflow", self.dags_parsed, 60)
+            self.wait("airflow", self.dags_parsed, 120)
         except BaseException:
             self.stop()
             raise

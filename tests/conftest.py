@@ -35,8 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take minutes: left for the end, one of two processes would wait for the other."""
-    longest = ("tests/e2e/", "tests/model/test_launch", "tests/docker/")
+    """Begin with the tests that take minutes: left for the end, one process would be waited for by the others."""
+    longest = (
+        "tests/e2e/test_cluster",
+        "tests/e2e/test_backfill",
+        "tests/model/test_launch",
+        "tests/e2e/",
+        "tests/docker/",
+    )
     items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in longest])
 
 
