@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
-# Without a second compiler and a parallel collector, which are worth their start only later. With room for compiled code
-# all the same: of one compiler, the JVM thinks that 48 MB will do, and Spark's own code fills them within a minute.
+# Without a second compiler and a parallel collector, which are worth their start only later; but with room for compiled
+# code: the JVM keeps 48 MB for the code of one compiler, and planning Spark's queries fills them in a minute.
 FRUGAL = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 # Not a word about an archive that does not fit.
 SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"

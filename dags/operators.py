@@ -238,8 +238,52 @@ class WaitForEarlierDays(Wait):
         return "earlier days are still at work, the log says which [docs/runbook.md#tables-late]"
 
 
-class SparkJob(SparkSubmitOperator):
-    """Run one of our modules under spark-submit, with `--run-id` and the other arguments; skipped unless `wanted`."""
+class RunsModule:
+    """For operators that run one of our modules as a plain process: it gets our settings and nothing of Airflow's.
+
+    Its output is the task's log, and it ends with the task.
+    """
+
+    # An error and what led to it; a training may log for hours.
+    REMEMBERED = 500
+    leader: subprocess.Popen[str] | None = None
+
+    def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
+        """Run `python -m module` with these variables besides our own, and return the last lines that it printed.
+
+        Raises:
+            AirflowFailException: it has failed, and the last line says what a person has to do.
+            AirflowException: it has failed otherwise, or was killed.
+        """
+        command = [sys.executable, "-m", module, *arguments]
+        self.log.info("running %s", shlex.join(command))
+        # People watch the log grow.
+        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"} | variables
+        said: deque[str] = deque(maxlen=self.REMEMBERED)
+        with process_group(command, environment) as self.leader:
+            for line in self.leader.stdout:
+                said.append(line.rstrip())
+                self.log.info("%s", said[-1])
+        code = self.leader.returncode
+        if code > 0:  # who is killed has said nothing about it
+            fail_for_good(AirflowException("\n".join(said)))
+        if code:
+            last = said[-1] if said else "nothing"
+            raise AirflowException(f"{module} {ended(code)}; it said last: {last}")
+        return said
+
+    def on_kill(self) -> None:
+        if self.leader:
+            end_politely(self.leader)
+        else:
+            super().on_kill()
+
+
+class SparkJob(RunsModule, SparkSubmitOperator):
+    """Run one of our modules on Spark, with `--run-id` and the other arguments; skipped unless `wanted`.
+
+    Under spark-submit, except where Spark is a Connect server: its client is Python alone, and starts without a JVM.
+    """
 
     template_fields = (*SparkSubmitOperator.template_fields, "run", "wanted")
 
@@ -265,13 +309,19 @@ class SparkJob(SparkSubmitOperator):
             pool="spark",
             **kwargs,
         )
+        self.module = module
         self.run = run
         self.wanted = wanted
         self.operator_extra_links = tuple(DataDocs(table) for table in docs)
 
     def execute(self, context: Any) -> None:
+        from lake.settings import settings
+
         skip_unless(self.wanted)
         self.application_args = without_blanks(self.application_args)
+        if settings().spark_master.startswith("sc://"):
+            self.run_module(self.module, self.application_args)
+            return
         try:
             super().execute(context)
         except AirflowException as error:
@@ -279,53 +329,26 @@ class SparkJob(SparkSubmitOperator):
             raise
 
 
-class ModelJob(BaseOperator):
+class ModelJob(RunsModule, BaseOperator):
     """Run one of our modules as a plain process: what trains or judges a model brings its own workers, if any.
 
-    The process gets our settings and nothing of Airflow's. Its output is the task's log, and it ends with the task. If
-    the last thing it prints is a JSON object, that is the task's result.
+    If the last thing it prints is a JSON object, that is the task's result.
     """
 
     template_fields = ("arguments", "run")
-    # An error and what led to it; a training may log for hours.
-    REMEMBERED = 500
 
     def __init__(self, *, module: str, arguments: list[str], run: str, pool: str = "train", **kwargs: Any):
         super().__init__(pool=pool, **kwargs)
         self.module = module
         self.arguments = [*arguments, "--run-id", run]
         self.run = run
-        self.leader: subprocess.Popen[str] | None = None
-
-    @property
-    def command(self) -> list[str]:
-        """What is run, once templates are rendered."""
-        return [sys.executable, "-m", self.module, *without_blanks(self.arguments)]
 
     def variables(self) -> dict[str, str]:
         """Return what the process gets besides our own environment."""
         return {}
 
     def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature
-        self.log.info("running %s", shlex.join(self.command))
-        # People watch the log grow.
-        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"} | self.variables()
-        said: deque[str] = deque(maxlen=self.REMEMBERED)
-        with process_group(self.command, environment) as self.leader:
-            for line in self.leader.stdout:
-                said.append(line.rstrip())
-                self.log.info("%s", said[-1])
-        code = self.leader.returncode
-        if code > 0:  # who is killed has said nothing about it
-            fail_for_good(AirflowException("\n".join(said)))
-        if code:
-            last = said[-1] if said else "nothing"
-            raise AirflowException(f"{self.module} {ended(code)}; it said last: {last}")
-        return result(said)
-
-    def on_kill(self) -> None:
-        if self.leader:
-            end_politely(self.leader)
+        return result(self.run_module(self.module, without_blanks(self.arguments), **self.variables()))
 
 
 def ended(code: int) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 import requests
 
 from dags import PREFIX
-from dags.jvm import FROM_ARCHIVE, SHORT_LIVED_JVM
+from dags.jvm import FROM_ARCHIVE
 
 HOST = "127.0.0.1"
 LOCKED_TRIES = 4
@@ -93,9 +93,7 @@ class LocalAirflow:
             "PYSPARK_PYTHON": sys.executable,
             # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
             "SPARK_LOCAL_IP": HOST,
-            # Under Connect the JVM of spark-submit only waits for Python: let it start fast and stay small.
-            "SPARK_SUBMIT_OPTS": SHORT_LIVED_JVM,
-            # The master that spark-submit is told; with a Connect server nothing is ever started on it.
+            # Airflow wants one; with a Connect server nothing is ever started on it.
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
@@ -200,12 +198,9 @@ class LocalAirflow:
 
     def spawn(self, name: str, command: list[str]) -> None:
         """Start a process group of its own, its output in `<home>/<name>.log`."""
-        environment = dict(self.environment)
-        if name == "spark":
-            environment.pop("SPARK_SUBMIT_OPTS")  # this JVM computes: it needs its full compiler
         with (self.home / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
+                command, env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.children.append(process)

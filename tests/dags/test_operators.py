@@ -1,4 +1,4 @@
-"""Trainings under Airflow: what the process gets, what its end means for the task, and how the gate's word is shown."""
+"""Modules as processes under Airflow: what they get, what their end means; how the gate's word is shown."""
 
 import json
 import os
@@ -26,6 +26,7 @@ from dags.operators import (
     MlflowRuns,
     ModelJob,
     Promote,
+    SparkJob,
     WaitForLanding,
     WaitForPublished,
     fail_for_good,
@@ -51,8 +52,8 @@ def job(tmp_path, monkeypatch):
 
     def make(code, kind=ModelJob, **more):
         (tmp_path / "told.py").write_text(code)
-        if kind is ModelJob:
-            more = {"module": "told", "arguments": [], **more}
+        if kind is not Promote:
+            more = {"module": "model.pretrain", "arguments": [], **more}
         task = kind(task_id="task", run=RUN, **more)
         task.module = "told"
         return task
@@ -73,10 +74,18 @@ def test_a_training_gets_our_settings_and_nothing_of_airflows(job, monkeypatch):
     assert [name for name, value in found.items() if "AIRFLOW" in name or value == "noise"] == []
 
 
-def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing():
-    task = ModelJob(task_id="t", module="model.pretrain", arguments=["--preset", "tiny", ""], run=RUN)
-    assert task.command == [sys.executable, "-m", "model.pretrain", "--preset", "tiny", "--run-id", RUN]
-    assert task.pool == "train"
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, capsys, monkeypatch, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    job("import sys; print(sys.argv[1:])", kind, arguments=["--preset", "tiny", ""]).execute({})
+    assert str(["--preset", "tiny", "--run-id", RUN]) in capsys.readouterr().out
+
+
+def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    monkeypatch.setenv("PATH", "/nowhere")  # neither spark-submit nor java
+    job("import sys; print('begun by', sys.orig_argv[0])", SparkJob).execute({})
+    assert f"begun by {sys.executable}" in capsys.readouterr().out
 
 
 def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, capsys):
@@ -86,14 +95,16 @@ def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, caps
     assert [line for line in ("epoch 1", "bye") if line not in log] == []
 
 
-def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job):
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, monkeypatch, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
     code = """
 from lake.errors import SettingsInvalid, run_main
 def main(): raise SettingsInvalid("--preset must be tiny, base or large")
 run_main(main)
 """
     with pytest.raises(AirflowFailException, match=r"--preset must be .*\[docs/runbook.md#settings-invalid\]"):
-        job(code).execute({})
+        job(code, kind).execute({})
 
 
 def test_any_other_error_is_tried_again_and_says_what_came_last(job):
@@ -111,14 +122,16 @@ def test_who_is_killed_is_tried_again_whatever_was_said_before(job):
     assert not isinstance(said.value, AirflowFailException)
 
 
-def test_a_killed_task_ends_the_training_and_its_workers(job):
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_a_killed_task_ends_its_process_and_the_workers_of_that(job, monkeypatch, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
     code = """
 import subprocess, sys, time
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(worker.pid, flush=True)
 time.sleep(60)
 """
-    task, groups = job(code), []
+    task, groups = job(code, kind), []
 
     def kill():
         while task.leader is None or task.leader.stdout is None:
