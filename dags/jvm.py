@@ -57,7 +57,9 @@ def write_archive(archive: Path = ARCHIVE) -> None:
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SUBMIT_OPTS": f'{FRUGAL} {SILENT} "-XX:ArchiveClassesAtExit={written}"',
         }
-        submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", __file__, EXERCISE]
+        submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]"]
+        # 2,000 events: Spark's 200 partitions would be 200 near-empty tasks.
+        submit += ["--conf", "spark.sql.shuffle.partitions=2", __file__, EXERCISE]
         done = subprocess.run(submit, env=environment, capture_output=True, text=True, check=False)
         # A JDK without an archive of its own classes fails; one that is no HotSpot passes over the option.
         if done.returncode or not written.exists():

@@ -47,12 +47,14 @@ class LocalAirflow:
             later start without them gets the same, unless the environment says otherwise.
         port: of the UI; 0 takes the last one, 8080, or a free one.
         spark_slots: Spark tasks at once. Two keep two cores busy while one of them reads or commits.
+        spark_options: of the JVM that computes; with one collector thread less to start and to feed than by default.
     """
 
     home: Path
     settings: dict[str, str]
     port: int = 0
     spark_slots: int = 2
+    spark_options: str = f"-XX:+UseParallelGC {FROM_ARCHIVE}"
     children: list[subprocess.Popen] = field(default_factory=list, repr=False)
 
     # --- what is remembered between `up` and `down` ------------------------------------------------
@@ -190,8 +192,7 @@ class LocalAirflow:
             *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
             *("--name", "meander", "--master", "local[*]"),
             *("--driver-memory", os.environ.get("MEANDER_DRIVER_MEMORY", "4g")),
-            # One collector thread less to start and to feed; pauses do not matter here.
-            *("--driver-java-options", f"-XX:+UseParallelGC {FROM_ARCHIVE} -Duser.timezone=UTC"),
+            *("--driver-java-options", f"{self.spark_options} -Duser.timezone=UTC"),
             *options,
             "spark-internal",
         ]

@@ -39,8 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest = (
         "tests/e2e/test_cluster",
         "tests/e2e/test_backfill",
-        "tests/model/test_launch",
+        "tests/model/test_launch.py",
+        # Each process gets its second file with its first, and these wait for the cluster: they are soon skipped.
+        "tests/e2e/test_s3a",
         "tests/e2e/",
+        "tests/model/test_launch_hosts",
+        "tests/model/test_training_commands",
         "tests/docker/",
     )
     items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in longest])

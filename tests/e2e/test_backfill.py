@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from dags.jvm import SHORT_LIVED_JVM
 from dags.plan import steps
 from dags.standalone import LocalAirflow, free_port
 from lake.plan import make
@@ -76,7 +77,8 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAi
     for name, folder in folders.items():
         monkeypatch.setenv(name, folder)
     # A port of its own: two Airflows that start at once would both find 8080 free.
-    local = LocalAirflow(tmp_path / "home", {**folders, "MEANDER_SOURCE": "canonical"}, port=free_port())
+    settings = {**folders, "MEANDER_SOURCE": "canonical"}
+    local = LocalAirflow(tmp_path / "home", settings, port=free_port(), spark_options=SHORT_LIVED_JVM)
     local.start()
     yield local
     local.stop()
@@ -97,7 +99,7 @@ def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, dict[str, Any]]:
         if runs and all(run["state"] in ("success", "failed") for run in runs):
             return {(run["data_interval_start"] or "")[:10]: run for run in runs}
         assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
-        time.sleep(1)
+        time.sleep(2)
 
 
 def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:

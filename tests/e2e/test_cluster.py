@@ -100,7 +100,7 @@ def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 1800) -> dict[str, A
         if runs and all(run["state"] in ("success", "failed") or asks(airflow, run) for run in runs):
             return runs[-1]
         assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
-        time.sleep(1)
+        time.sleep(2)
 
 
 def asks(airflow: LocalAirflow, run: dict[str, Any]) -> bool:
