@@ -257,8 +257,13 @@ class RunsModule:
         """
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
-        # People watch the log grow.
-        environment = without_airflow(os.environ) | {"PYTHONUNBUFFERED": "1"} | variables
+        environment = without_airflow(os.environ) | {
+            # People watch the log grow.
+            "PYTHONUNBUFFERED": "1",
+            # Of the folder we are in, nothing is imported: `lake/audits` there is a table, and no module of ours.
+            "PYTHONSAFEPATH": "1",
+            **variables,
+        }
         said: deque[str] = deque(maxlen=self.REMEMBERED)
         with process_group(command, environment) as self.leader:
             for line in self.leader.stdout:

@@ -81,6 +81,12 @@ def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, ca
     assert str(["--preset", "tiny", "--run-id", RUN]) in capsys.readouterr().out
 
 
+def test_folders_of_a_lake_where_a_task_runs_hide_no_module(job, tmp_path, monkeypatch):
+    (tmp_path / "home" / "lake" / "audits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "home")
+    job("from lake.audits import AuditLine").execute({})
+
+
 def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
     monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
     monkeypatch.setenv("PATH", "/nowhere")  # neither spark-submit nor java

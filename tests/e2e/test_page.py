@@ -12,6 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
+from dags.jvm import SHORT_LIVED_JVM
 from dags.standalone import USER, LocalAirflow, free_port
 from lake.landing import days_between
 from lake.table import Table
@@ -20,7 +21,7 @@ from tests.dags.page_lake import event, prediction, put, put_day, put_events, pu
 pytestmark = pytest.mark.e2e
 
 FIRST, LAST = date(2024, 3, 4), date(2025, 3, 2)
-DAILY_FROM = LAST - timedelta(days=90)
+DAILY_FROM = LAST - timedelta(days=45)
 FAILED, WARNED, RESTATED, GAP = (LAST - timedelta(days=n) for n in (0, 3, 10, 20))
 SCRIPT = "<script>window.hacked = 1</script>"
 # Ids that Airflow takes from a person.
@@ -64,7 +65,7 @@ def write_history(days: list[date]) -> None:
 
 
 def write_lake(folder: Path) -> None:
-    """A year of days, the last months of it day by day: all is well except on the days named above."""
+    """A year of days, the last weeks of it day by day: all is well except on the days named above."""
     for day in days_between(FIRST, LAST):
         if day != GAP:
             (folder / "landing" / f"dt={day}").mkdir(parents=True)
@@ -98,7 +99,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
             patch.setenv(name, value)
         write_lake(folder)
         # A port of its own: two Airflows that start at once would both find 8080 free.
-        local = UnderBasePath(folder / "home", folders, port=free_port())
+        local = UnderBasePath(folder / "home", folders, port=free_port(), spark_options=SHORT_LIVED_JVM)
         local.start()
         # Both wait for days that will never land, until a person ends one of them.
         for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
