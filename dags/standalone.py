@@ -95,7 +95,7 @@ class LocalAirflow:
             "PYSPARK_PYTHON": sys.executable,
             # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
             "SPARK_LOCAL_IP": HOST,
-            # Airflow wants one; with a Connect server nothing is ever started on it.
+            # For whoever gives these DAGs another master by hand: with a Connect server no task asks for it.
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.

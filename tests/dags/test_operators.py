@@ -31,7 +31,7 @@ from dags.operators import (
     WaitForPublished,
     fail_for_good,
 )
-from lake import storage
+from lake import audits, storage
 from lake.errors import AuditFailed, CommitContended, MeanderError, PublishRefused
 from lake.publish import publish
 from tests.lake.stagings import stage_files
@@ -81,10 +81,11 @@ def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, ca
     assert str(["--preset", "tiny", "--run-id", RUN]) in capsys.readouterr().out
 
 
-def test_folders_of_a_lake_where_a_task_runs_hide_no_module(job, tmp_path, monkeypatch):
+def test_folders_of_a_lake_where_a_task_runs_hide_no_module(job, tmp_path, capsys, monkeypatch):
     (tmp_path / "home" / "lake" / "audits").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "home")
-    job("from lake.audits import AuditLine").execute({})
+    job("import lake.audits; print('found', lake.audits.__file__)").execute({})
+    assert f"found {audits.__file__}" in capsys.readouterr().out
 
 
 def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
