@@ -95,8 +95,6 @@ class LocalAirflow:
             "PYSPARK_PYTHON": sys.executable,
             # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
             "SPARK_LOCAL_IP": HOST,
-            # For whoever gives these DAGs another master by hand: with a Connect server no task asks for it.
-            "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow}/airflow.db?timeout=60",
@@ -412,10 +410,8 @@ def alive(group: int, born: str) -> bool:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    return began(group) in (
-        "",
-        born,
-    )  # numbers are used again; an ended leader's is not while its group lives
+    # Numbers are used again; an ended leader's is not while its group lives.
+    return began(group) in ("", born)
 
 
 def end_group(group: int, born: str) -> None:

@@ -47,8 +47,6 @@ def spark_session(name: str, conf: Mapping[str, str] = NOTHING) -> SparkSession:
     # Workers must run the interpreter that has our packages, whichever `python3` is first on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if config.spark_master.startswith("sc://"):
-        # spark-submit hands its master down in MASTER, and pyspark refuses both at once.
-        os.environ.pop("MASTER", None)
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
     else:
         builder = SparkSession.builder.appName(f"meander {name}")

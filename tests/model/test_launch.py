@@ -94,8 +94,11 @@ def test_workers_end_when_the_launcher_is_killed():
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=REPO) as launcher:
         started: list[int] = []
         assert launcher.stderr is not None
-        while len(started) < 2:
-            started += pids(launcher.stderr.readline())
+        for line in launcher.stderr:  # ends when both have ended too early
+            started += pids(line)
+            if len(started) == 2:
+                break
+        assert len(started) == 2
         launcher.kill()
         launcher.wait()
         assert all(map(gone, started))
