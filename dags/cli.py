@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dags.cli_serve import serve
-from dags.console import AsJson, Day, as_date, err, out
+from dags.console import AsJson, Day, as_date, err, libraries_hushed, out
 from lake import landing, storage
 from lake.errors import MeanderError, ModelMissing, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
@@ -310,9 +310,9 @@ def explain(
     wanted = as_date(day) or max(Table("interests" if user else "predictions").rows_by("dt"), default=None)
     if wanted is None:
         raise TableMissing("there are no published interests to explain; run `meander daily` first")
-    out.print(
-        in_words(explain_user(user or _likely_to_migrate(wanted), wanted, model_version)), highlight=False, markup=False
-    )
+    with libraries_hushed():
+        found = explain_user(user or _likely_to_migrate(wanted), wanted, model_version)
+    out.print(in_words(found), highlight=False, markup=False)
 
 
 def _likely_to_migrate(day: date) -> str:

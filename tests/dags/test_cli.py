@@ -1,6 +1,8 @@
 """The `meander` command: days run from a shell, and what a person or a machine can ask afterwards."""
 
+import contextlib
 import json
+import os
 from dataclasses import asdict, replace
 from datetime import date
 
@@ -8,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dags.cli import app, main
+from dags.console import libraries_hushed
 from dags.evaluation import Evaluation
 from lake import storage
 from lake.errors import MeanderError
@@ -194,6 +197,16 @@ def test_who_is_explained_by_default_is_likely_to_migrate():
         invoke("explain")
     with pytest.raises(MeanderError, match="user 'dan' has no state at 2025-01-01"):
         invoke("explain", "dan", "--day", "2025-01-01")
+
+
+def test_what_libraries_say_is_shown_only_with_a_failure(capfd):
+    with libraries_hushed():
+        os.write(2, b"found no GPU\n")
+    with contextlib.suppress(MeanderError), libraries_hushed():
+        os.write(2, b"out of memory\n")
+        raise MeanderError("no model")
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "out of memory\nafterwards\n"
 
 
 def test_the_monitor_shows_what_somebody_has_to_look_at(lake):
