@@ -35,19 +35,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take minutes: left for the end, one process would be waited for by the others."""
-    longest = (
+    """Begin with the tests that take minutes: left for the end, one process would be waited for by the others.
+
+    Beside those that wait for servers and for each other run some that compute.
+    """
+    first = (
         "tests/e2e/test_cluster",
         "tests/e2e/test_backfill",
-        "tests/model/test_launch.py",
+        "tests/jobs/test_session_rule",
         # Each process gets its second file with its first, and these wait for the cluster: they are soon skipped.
         "tests/e2e/test_s3a",
         "tests/e2e/",
+        "tests/jobs/",
+        "tests/expectations/",
         "tests/model/test_launch_hosts",
         "tests/model/test_training_commands",
+        "tests/model/test_launch.py",
         "tests/docker/",
     )
-    items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in longest])
+    items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in first])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,11 +5,13 @@ cluster that loses a worker on the way. Whatever can be read there tells no secr
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,32 +49,38 @@ SETTINGS = {
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """A single machine that loads into `alone` what has landed, the days at once; a lake without them is `cluster`."""
-    monkeypatch.setenv("MEANDER_LANDING", str(tmp_path / "landing"))
-    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "alone"))
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
-    log = ["--from", str(FIRST), "--days", str((DAYS[-1] - FIRST).days + 1), "--events", "12000", "--users", "80"]
-    small = ["--categories", "8", "--items", "20", "--crawlers", "0", "--whale", "0", "--broken", "0"]
-    subprocess.run([sys.executable, "-m", "jobs.simulate", *log, *small], check=True)
-    daily = [sys.executable, "-m", "dags.cli", "daily"]
-    history = ["--from", str(FIRST), "--to", str(AS_OF), "--chunk-days", "999", "--every", "7"]
-    subprocess.run([*daily, *history], check=True)
-    shutil.copytree(tmp_path / "alone", tmp_path / "cluster")
-    # Nobody asks for them before the cluster has made its own.
-    with subprocess.Popen([*daily, "--from", str(DAYS[0]), "--to", str(DAYS[-1]), "--chunk-days", "3"]) as loading:
-        yield loading
+def alone(tmp_path: Path) -> Iterator[tuple[Future[None], Future[None]]]:
+    """Loads what has landed into the lake `alone`, on a single machine: the history, then three days at once.
+
+    With the history, `cluster` is there, a copy of the lake without those days.
+    """
+    folders = {"MEANDER_LANDING": str(tmp_path / "landing"), "MEANDER_LAKE": str(tmp_path / "alone")}
+    environment = {**os.environ, **folders, **SETTINGS}
+
+    def run(module: str, *arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=True)
+
+    def load(first: date, last: date, *options: str) -> None:
+        run("dags.cli", "daily", "--from", str(first), "--to", str(last), *options)
+
+    def load_history() -> None:
+        log = ["--from", str(FIRST), "--days", str((DAYS[-1] - FIRST).days + 1), "--events", "12000", "--users", "80"]
+        small = ["--categories", "8", "--items", "20", "--crawlers", "0", "--whale", "0", "--broken", "0"]
+        run("jobs.simulate", *log, *small)
+        load(FIRST, AS_OF, "--chunk-days", "999", "--every", "7")
+        shutil.copytree(tmp_path / "alone", tmp_path / "cluster")
+
+    with ThreadPoolExecutor(1) as machine:
+        yield machine.submit(load_history), machine.submit(load, DAYS[0], DAYS[-1], "--chunk-days", "3")
 
 
 @pytest.fixture
-def airflow(
-    alone: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AirflowCluster]:
-    folders = {"MEANDER_LAKE": str(tmp_path / "cluster"), "MEANDER_LANDING": str(tmp_path / "landing")}
-    cluster = AirflowCluster(tmp_path / "home", {**folders, **SETTINGS}, port=free_port())
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowCluster]:
+    given = {"MEANDER_LAKE": str(tmp_path / "cluster"), "MEANDER_LANDING": str(tmp_path / "landing"), **SETTINGS}
+    cluster = AirflowCluster(tmp_path / "home", given, port=free_port())
     cluster.start()
-    monkeypatch.setenv("MEANDER_MLFLOW_URI", cluster.mlflow_uri)
+    for name, value in {**given, "MEANDER_MLFLOW_URI": cluster.mlflow_uri}.items():
+        monkeypatch.setenv(name, value)
     yield cluster
     cluster.stop()
     assert not cluster.running
@@ -224,9 +232,13 @@ def require_logs_on_the_store_without_secrets(airflow: AirflowCluster) -> None:
 
 
 def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
-    airflow: AirflowCluster, alone: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: tuple[Future[None], Future[None]],
+    airflow: AirflowCluster,  # starts while the history is loaded
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "cluster"))
+    history, days = alone
+    history.result()
     before = {table: checksum(table) for table in TABLES}
 
     # --- three days, and a machine that is lost ---
@@ -236,7 +248,7 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert {run["state"] for run in airflow.runs("behavior_daily")} == {"success"}
     made = {table: checksum(table) for table in TABLES}
     assert made["events"] != before["events"], "three days were missing"
-    assert alone.wait(600) == 0
+    days.result()
     with monkeypatch.context() as there:
         there.setenv("MEANDER_LAKE", str(tmp_path / "alone"))
         assert {table: checksum(table) for table in TABLES} == made
@@ -294,6 +306,8 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert Table("predictions").rows_by("dt") == {day: users[day] for day in DAYS[-2:]}
     assert {row["model_version"] for row in Table("predictions").head(DAYS[-1], 1000)} == {decision["version"]}
     airflow.backfill("serve_daily", DAYS[-2], DAYS[-1], at_once=1, reprocess="none")
+    # A day before any model, asked for below.
+    airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
     served = wait(airflow, "serve_daily")
     assert served["state"] == "success", states(airflow, served)
     assert what_applications_see(airflow) == [(DAYS[-1], decision["version"], users[DAYS[-1]])]
@@ -302,7 +316,6 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert what_applications_see(airflow) == [(DAYS[-2], decision["version"], users[DAYS[-2]])]
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
-    airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
     deadline = time.monotonic() + 900
     while not (early := [run for run in airflow.runs("predict_daily") if run["state"] == "failed"]):
         assert time.monotonic() < deadline
