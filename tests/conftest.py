@@ -1,5 +1,6 @@
 """One Spark session for all tests, and a lake and landing of their own for each."""
 
+import gc
 import json
 import logging
 import os
@@ -32,6 +33,20 @@ logging.getLogger("py4j").setLevel(logging.WARNING)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take the folder of the jars that Spark needs for S3; see `make test-s3a`."""
     parser.addoption("--s3a-jars", type=Path, help="folder of the jars of docker/s3a.xml")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage while tests are collected, and never look for it in what was imported by then.
+
+    That stays, and walking through it again and again is a seventh of the work of the tests in TensorFlow.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
