@@ -54,14 +54,16 @@ class UnderBasePath(LocalAirflow):
 
 def write_history(days: list[date]) -> None:
     """What one run of `behavior_history` leaves: a commit a table."""
+    run = {"run": f"manual__history--{days[0]}", "owns": days}
+    put("quarantine", days[0], [], **run)
+    put("events", days[0], [event(day, n) for day in days for n in range(3)], **run)
+    version = Table("events").version
     rows = {
-        "quarantine": [],
-        "events": [event(day, n) for day in days for n in range(3)],
         "sessions": [{"session_id": str(day), "dt": day} for day in days],
         "interests": [{"user_id": user, "dt": day} for day in days for user in ("ann", "bob")],
     }
     for table, some in rows.items():
-        put(table, days[0], some, run=f"manual__history--{days[0]}", owns=days)
+        put(table, days[0], some, **run, basis=version, inputs={"events": version})
 
 
 def write_lake(folder: Path) -> None:
@@ -206,10 +208,11 @@ def test_the_parts_come_after_it_without_a_complaint_and_run_nothing_from_the_lo
     expect(window.locator("svg.sankey")).to_contain_text(SCRIPT[:20])
     expect(window.get_by_text("No model has been judged yet")).to_be_visible()
     expect(window.locator("svg.chart").first).to_be_visible()
+    expect(window.locator("[data-part=plan] form")).to_be_visible()
     assert window.evaluate("window.hacked") is None
     assert window.locator("script").count() == 1, "our own"
     # Another day is fetched when it is chosen.
-    window.locator("select").select_option(str(DAILY_FROM))
+    window.locator("[data-part=interest] select").select_option(str(DAILY_FROM))
     expect(window.locator("svg.sankey")).to_contain_text(f"main interest on {DAILY_FROM}")
     assert complaints == []
 
