@@ -108,10 +108,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
             run = {"dag_run_id": run_id, "logical_date": f"{end}T00:00:00Z"}
             local.api("POST", "dags/behavior_daily/dagRuns", json=run)
         # Only what waits stays ended: a scheduler that is just about to start the run would set its state once more.
-        waits = "up_for_reschedule"
-        local.wait(
-            "airflow", lambda: waits in {task["state"] for task in local.tasks("behavior_daily", ENDED_RUN)}, 120
-        )
+        local.wait("airflow", lambda: waits(local, ENDED_RUN), 120)
         local.api("PATCH", f"dags/behavior_daily/dagRuns/{ENDED_RUN}", json={"state": "failed"})
         yield local
         local.stop()
@@ -208,7 +205,8 @@ def test_the_parts_come_after_it_without_a_complaint_and_run_nothing_from_the_lo
     expect(window.locator("svg.sankey")).to_contain_text(SCRIPT[:20])
     expect(window.get_by_text("No model has been judged yet")).to_be_visible()
     expect(window.locator("svg.chart").first).to_be_visible()
-    expect(window.locator("[data-part=plan] form")).to_be_visible()
+    # The planner reads what each day was made from: seconds, many of them on a busy machine.
+    expect(window.locator("[data-part=plan] form")).to_be_visible(timeout=60_000)
     assert window.evaluate("window.hacked") is None
     assert window.locator("script").count() == 1, "our own"
     # Another day is fetched when it is chosen.
