@@ -1,0 +1,188 @@
+"""Make each wrong change in a copy of the project, run its tests there, and tell which changes no test noticed.
+
+`python -m tests.mutants [PATTERN ...]`: all mutants, or those whose name or file matches a pattern (`lake/*`, `gate_*`).
+It fails if a mutant survives without a reason, does not fit the code, or stops its tests from running at all.
+"""
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tests.mutants import Mutant, all_mutants
+
+ROOT = Path(__file__).parents[2]
+# Only a change that makes a test wait for ever takes so long.
+HANGS_SECONDS = 900
+KILLED, SURVIVED, HARMLESS, UNCLEAR = "killed", "SURVIVED", "harmless", "NO RESULT"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        mutant: the change; None when the tests ran on the code as it is.
+        result: one of the words above.
+        why: the test that noticed it, the reason why none has to, or the end of what pytest said.
+        seconds: how long its tests took.
+    """
+
+    mutant: Mutant | None
+    result: str
+    why: str
+    seconds: float
+
+
+class Copy:
+    """A copy of the project in which one file at a time is changed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        for name in listed.splitlines():
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self.written = time.time()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the copy, newer than any written before.
+
+        Python takes compiled code for current by the second of the file's time and its size, and a change often has the
+        size of what it replaces.
+        """
+        file = self.folder / name
+        file.write_text(text)
+        self.written += 2
+        os.utime(file, (self.written, self.written))
+
+    def test(self, tests: str) -> tuple[int | None, str]:
+        """Run tests in the copy until one fails, and return pytest's status, None when they hang, and what it said."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=no", *tests.split()]
+        # The copy's packages, before those of the project that is installed here.
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "HYPOTHESIS_PROFILE": "few"}
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=HANGS_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, process.communicate()[0]
+        return process.returncode, said
+
+
+def try_out(copy: Copy, tests: str, mutant: Mutant | None) -> Outcome:
+    """Run tests on a copy, with a change made or without any."""
+    began = time.monotonic()
+    if mutant is None:
+        status, said = copy.test(tests)
+    else:
+        text = (ROOT / mutant.file).read_text()
+        copy.write(mutant.file, mutant.applied_to(text))
+        try:
+            status, said = copy.test(tests)
+        finally:
+            copy.write(mutant.file, text)
+    result, why = judge(status, said, mutant)
+    return Outcome(mutant, result, why, time.monotonic() - began)
+
+
+def judge(status: int | None, said: str, mutant: Mutant | None) -> tuple[str, str]:
+    """Return what became of a mutant, and why, from what its tests did."""
+    if status is None:
+        return KILLED, f"its tests hung for {HANGS_SECONDS} s"
+    if status == 0:
+        return (HARMLESS, mutant.harmless) if mutant and mutant.harmless else (SURVIVED, "no test noticed it")
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    # Any other status: the tests could not be collected, or there were none.
+    if status == 1 and failed:
+        return KILLED, failed[1]
+    return UNCLEAR, said[-2000:]
+
+
+def run(mutants: Sequence[Mutant], jobs: int) -> Iterable[Outcome]:
+    """Yield failures of the tests without any change, then what became of each mutant, as soon as it is known."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
+        copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+        for number in range(jobs):
+            copies.put(Copy(Path(folder) / str(number)))
+
+        def outcome(tests: str, mutant: Mutant | None = None) -> Outcome:
+            copy = copies.get()
+            try:
+                return try_out(copy, tests, mutant)
+            finally:
+                copies.put(copy)
+
+        # Tests that fail anyway would notice everything.
+        unchanged = pool.map(outcome, sorted({mutant.tests for mutant in mutants}))
+        broken = [found for found in unchanged if found.result != SURVIVED]
+        yield from broken
+        if not broken:
+            yield from pool.map(lambda mutant: outcome(mutant.tests, mutant), mutants)
+
+
+def say(text: str) -> None:
+    """Print a line at once: whoever watches it waits for minutes."""
+    print(text, flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for, print a line for each and a summary, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="names or files of mutants; none: all of them")
+    parser.add_argument("--jobs", type=int, default=2, help="copies in which tests run side by side (default: 2)")
+    asked = parser.parse_args(arguments)
+    wanted = [
+        mutant
+        for mutant in all_mutants()
+        if not asked.patterns or any(fnmatch(text, p) for p in asked.patterns for text in (mutant.name, mutant.file))
+    ]
+    if not wanted:
+        parser.error(f"no mutant has a name or a file like {' or '.join(asked.patterns)}")
+
+    say(f"{len(wanted)} mutants; first their tests on the code as it is")
+    found = []
+    for outcome in run(wanted, asked.jobs):
+        found.append(outcome)
+        if outcome.mutant is None:
+            say(f"These tests fail without any change, so they tell nothing:\n{outcome.why}")
+            continue
+        say(f"{outcome.result:9} {outcome.seconds:4.0f} s  {outcome.mutant.name}  ({outcome.mutant.file}): {outcome.why}")
+    return summary(found)
+
+
+def summary(outcomes: Sequence[Outcome]) -> int:
+    """Print how many mutants of each file were noticed, and return the exit status."""
+    if any(outcome.mutant is None for outcome in outcomes):
+        return 1
+    by_file: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        by_file.setdefault(outcome.mutant.file, Counter())[outcome.result] += 1
+    results = (KILLED, HARMLESS, SURVIVED, UNCLEAR)
+    say(f"\n{'file':40}" + "".join(f"{result:>11}" for result in results))
+    for file, counts in [*sorted(by_file.items()), ("all", sum(by_file.values(), Counter()))]:
+        say(f"{file:40}" + "".join(f"{counts[result]:11}" for result in results))
+    return int(any(outcome.result in (SURVIVED, UNCLEAR) for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
