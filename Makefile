@@ -18,8 +18,10 @@ S3A := $(VENV)-s3a
 STAMP := $(VENV)/.installed
 # Spark's classes as a JVM on this machine takes them in at once.
 CLASSES := $(VENV)/spark-classes.jsa
+# What a run of tests tells of them at its end.
+SLOWEST := --durations=20 --durations-min=1
 
-.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars drill check audit format up down mlflow bench lock java
+.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars torture mutants drill check audit format up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -34,10 +36,16 @@ demo: java $(STAMP) $(CLASSES) ## Load a real shop log, train and judge a model 
 
 # Three at once, a file as a whole, also on two cores: much of the time is waiting for others to start.
 test: java $(STAMP) $(CLASSES) ## Run every test, the end-to-end ones with a real Airflow scheduler included
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(SLOWEST)
 
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
-	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e'
+	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e' $(SLOWEST)
+
+torture: java $(STAMP) $(CLASSES) ## Run the property tests with hundreds of random examples, for MINUTES=10, from SEED=
+	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+mutants: java $(STAMP) $(CLASSES) ## Make each plausible mistake of tests/mutants in a copy, and tell which ones no test notices
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 test-cluster: java $(STAMP) $(CLASSES) ## Run alone the test of a whole cluster: Celery, Redis, PostgreSQL, a Spark master and workers
 	@$(BIN)/python -m pytest tests/e2e/test_cluster.py

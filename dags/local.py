@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dags.evaluation import LOCAL_MLFLOW
-from dags.standalone import BIN, USER, LocalAirflow, LocalError
+from dags.standalone import BIN, HANGS_SECONDS, USER, LocalAirflow, LocalError
 from lake.settings import settings
 
 HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
@@ -32,9 +32,6 @@ LEARN_FROM = HISTORY[1] - timedelta(days=6)
 MODEL_CONF = {"preset": "tiny", "weeks": 28}
 # Two days at once: while one waits for Airflow or commits, the other computes.
 DAYS_AT_ONCE = 2
-
-# A scheduler that has given no sign for so long is gone; on a busy machine a minute may pass.
-DEAD_SECONDS = 180
 
 DONE = {"success", "failed", "upstream_failed", "skipped", "removed"}
 # The steps that people wait for, and what they have done when they have succeeded.
@@ -181,7 +178,7 @@ def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
     while left:
         time.sleep(1)
         alive = time.monotonic() if local.healthy() else alive
-        if time.monotonic() - alive > DEAD_SECONDS:
+        if time.monotonic() - alive > HANGS_SECONDS:
             raise LocalError(f"Airflow's scheduler has stopped; {local.home / 'airflow.log'} says why. Try again")
         known = {(dag_id, run["dag_run_id"]): run for dag_id in waiting for run in local.runs(dag_id)}
         for dag_id, run_id in sorted(left):
@@ -236,7 +233,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("command", choices=["up", "down", "status", "demo", "mlflow"])
     parser.add_argument("--port", type=int, default=0, help="of the UI; default: the last one, 8080 or a free one")
     args = parser.parse_args(argv)
-    local = LocalAirflow(Path(os.environ.get("MEANDER_HOME", ".meander")).resolve(), {}, args.port)
+    local = LocalAirflow(Path(os.environ.get("MEANDER_HOME", ".meander")).resolve(), {}, args.port, tell=say)
     # A stopped demo stops what it started: without this, a polite kill would skip every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -28,6 +28,10 @@ from dags.jvm import FROM_ARCHIVE
 
 HOST = "127.0.0.1"
 LOCKED_TRIES = 4
+# Only what hangs is not ready after so long: on a slow and busy machine a start of half a minute takes many minutes.
+HANGS_SECONDS = 900
+TELL_SECONDS = 30  # until a person hears what is still waited for
+ANSWER_SECONDS = 120  # for an answer of the web server, which shares the machine with all that it starts
 UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
 USER = "admin"
 BIN = Path(sys.executable).parent
@@ -48,6 +52,7 @@ class LocalAirflow:
         port: of the UI; 0 takes the last one, 8080, or a free one.
         spark_slots: Spark tasks at once. Two keep two cores busy while one of them reads or commits.
         spark_options: of the JVM that computes; with one collector thread less to start and to feed than by default.
+        tell: takes a line for the person who waits for a start that takes long.
     """
 
     home: Path
@@ -55,6 +60,7 @@ class LocalAirflow:
     port: int = 0
     spark_slots: int = 2
     spark_options: str = f"-XX:+UseParallelGC {FROM_ARCHIVE}"
+    tell: Callable[[str], None] | None = field(default=None, repr=False)
     children: list[subprocess.Popen] = field(default_factory=list, repr=False)
 
     # --- what is remembered between `up` and `down` ------------------------------------------------
@@ -105,6 +111,10 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             # A backfill of a paused DAG stays queued for ever, without a word.
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # Seconds; by default those of a quiet machine: on a busy one, to load a DAG file takes longer.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             # Seconds until a DAG file is read again; at the default of 30, that alone takes an eighth of a core.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             # Half the default: a small day has ten steps one after the other, and waits after each.
@@ -146,8 +156,8 @@ class LocalAirflow:
         write_private(self.home / "password.json", {USER: self.state["password"]})
         try:
             self.spawn_all()
-            self.wait("airflow", self.healthy, 180)
-            self.wait("airflow", self.dags_parsed, 120)
+            self.wait("airflow", self.healthy)
+            self.wait("airflow", self.dags_parsed)
         except BaseException:
             self.stop()
             raise
@@ -159,7 +169,7 @@ class LocalAirflow:
         """Start the processes that are waited for, Airflow as the last one."""
         self.spawn("spark", self.spark_command())
         self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
-        self.wait("spark", lambda: port_open(self.state["spark_port"]), 90)
+        self.wait("spark", lambda: port_open(self.state["spark_port"]))
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool, or bring one that is there already up to date."""
@@ -206,15 +216,23 @@ class LocalAirflow:
         group = {"group": process.pid, "born": began(process.pid)}
         self.remember(groups={**self.state.get("groups", {}), name: group})
 
-    def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until `ready()`, as long as the process group lives."""
-        deadline = time.monotonic() + seconds
+    def wait(self, name: str, ready: Callable[[], bool]) -> None:
+        """Wait until `ready()`, as long as the process group lives, and tell now and then that it still does.
+
+        Raises:
+            LocalError: the group ended, or it is not ready after HANGS_SECONDS.
+        """
+        began = told = time.monotonic()
         log = self.home / f"{name}.log"
         while not ready():
+            now = time.monotonic()
             if not alive(**self.state["groups"][name]):
                 raise LocalError(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
-            if time.monotonic() > deadline:
-                raise LocalError(f"{name} was not ready after {seconds} s; the end of {log}:\n{tail(log)}")
+            if now - began > HANGS_SECONDS:
+                raise LocalError(f"{name} was not ready after {HANGS_SECONDS} s; the end of {log}:\n{tail(log)}")
+            if self.tell and now - told > TELL_SECONDS:
+                told = now
+                self.tell(f"     {now - began:4.0f} s  {name} is still starting; it writes {log}")
             time.sleep(0.3)
 
     @property
@@ -229,7 +247,7 @@ class LocalAirflow:
         for name in reversed(groups):
             end_group(**groups[name])
         for child in self.children:
-            child.wait(5)  # ended by now: collects it
+            child.wait()  # ended by now: collects it
         self.children.clear()
         if groups:
             self.remember(groups={})
@@ -307,7 +325,7 @@ class LocalAirflow:
     def token(self) -> str:
         """What the REST API takes as a proof of having logged in."""
         login = {"username": USER, "password": self.state["password"]}
-        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=30)
+        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=ANSWER_SECONDS)
         answer.raise_for_status()
         return answer.json()["access_token"]
 
@@ -318,14 +336,16 @@ class LocalAirflow:
             requests.HTTPError: the status is not one of `expect`.
         """
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=120, **request)
+        answer = requests.request(
+            method, f"{self.url}/api/v2/{path}", headers=headers, timeout=ANSWER_SECONDS, **request
+        )
         if answer.status_code not in expect:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
     def healthy(self) -> bool:
         try:
-            parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=ANSWER_SECONDS).json()
         except (requests.ConnectionError, requests.Timeout, ValueError):
             return False
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
@@ -416,7 +436,7 @@ def alive(group: int, born: str) -> bool:
 
 def end_group(group: int, born: str) -> None:
     """End every process of a group and wait until it is empty."""
-    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
+    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, HANGS_SECONDS)):
         if not alive(group, born):
             return
         os.killpg(group, how)

@@ -35,10 +35,10 @@ SECRETS = {
 }
 # A name for each role of those who use Airflow.
 USERS = {USER: "Admin", "olga": "Op", "vera": "Viewer"}
-# Executors of one core each: two for a job, two jobs at once. They live for seconds: a quick start is all that counts.
+# One executor of two cores for a job, two jobs at once. They live for seconds: a quick start is all that counts.
 SPARK_DEFAULTS = {
     "spark.cores.max": 2,
-    "spark.executor.cores": 1,
+    "spark.executor.cores": 2,
     "spark.executor.memory": "1g",
     "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
     "spark.driver.bindAddress": HOST,
@@ -100,6 +100,8 @@ class AirflowCluster(LocalAirflow):
             "AIRFLOW__CELERY__BROKER_URL": broker,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql{metadata}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "4",
+            # Seconds for the broker to take a task; the default of 1 is too short for a busy machine.
+            "AIRFLOW__CELERY__OPERATION_TIMEOUT": "60",
             "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
             "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             # On one machine a shorter one hurries a single day on; here several runs keep the scheduler busy.

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # Runs in an environment of its own, which has what ours has not.
 collect_ignore = ["bench/sasrec.py"]
@@ -21,10 +22,11 @@ collect_ignore = ["bench/sasrec.py"]
 os.environ["TZ"] = "UTC"
 time.tzset()
 
-# Beside Spark on two cores, how long an example takes says nothing.
-hypothesis.settings.register_profile("meander", deadline=None)
-hypothesis.settings.load_profile("meander")
-
+# Beside Spark on two cores, how long an example takes says nothing. The same few examples in each run of the tests;
+# `make torture` draws many, and others each time.
+hypothesis.settings.register_profile("few", deadline=None, max_examples=25, derandomize=True, database=None)
+hypothesis.settings.register_profile("torture", deadline=None, max_examples=500, print_blob=True)
+hypothesis.settings.load_profile("few")
 
 # It tells at the end of the process that it closes its connections, into a stream that pytest has closed.
 logging.getLogger("py4j").setLevel(logging.WARNING)
@@ -49,26 +51,44 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take minutes: left for the end, one process would be waited for by the others.
+# Tests that take minutes, and begin first: left for the end, one process would be waited for by the others. Beside
+# those that wait for servers and for each other run some that compute.
+FIRST = (
+    "tests/e2e/test_cluster",
+    # The page keeps its answers for a version of a table, so it comes before another lake is at the same place.
+    "tests/e2e/test_page",
+    "tests/e2e/test_backfill",
+    "tests/jobs/",
+    "tests/expectations/",
+    "tests/model/test_training_commands",
+    "tests/model/test_launch_hosts",
+    "tests/model/test_launch.py",
+    "tests/docker/",
+)
+# Files that need the same dear thing go to one process, which makes it once: Airflow, or a session of Spark.
+TOGETHER = {
+    "Airflow": ("tests/e2e/test_page", "tests/e2e/test_backfill"),
+    "Spark": ("tests/jobs/", "tests/expectations/", "tests/model/test_training_commands"),
+}
 
-    Beside those that wait for servers and for each other run some that compute.
-    """
-    first = (
-        "tests/e2e/test_cluster",
-        "tests/e2e/test_backfill",
-        "tests/jobs/test_session_rule",
-        # Each process gets its second file with its first, and these wait for the cluster: they are soon skipped.
-        "tests/e2e/test_s3a",
-        "tests/e2e/",
-        "tests/jobs/",
-        "tests/expectations/",
-        "tests/model/test_launch_hosts",
-        "tests/model/test_training_commands",
-        "tests/model/test_launch.py",
-        "tests/docker/",
-    )
-    items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in first])
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in FIRST])
+
+
+class ByWhatTheyNeed(LoadFileScheduling):
+    """Gives a process a file as a whole, or all files that need the same dear thing."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next(
+            (name for name, files in TOGETHER.items() if nodeid.startswith(files)), super()._split_scope(nodeid)
+        )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByWhatTheyNeed:
+    """Distribute the tests over the processes of `pytest -n`."""
+    return ByWhatTheyNeed(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

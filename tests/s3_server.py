@@ -4,7 +4,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ import boto3
 from botocore.exceptions import EndpointConnectionError
 
 from dags.standalone import HOST, free_port
+from tests.waiting import until
 
 BUCKET = "shop"
 SECRET_KEY = "no+one/knows+it"
 SPECIAL = {"copy": "HTTP_X_AMZ_COPY_SOURCE", "if-none-match": "HTTP_IF_NONE_MATCH"}
-SECONDS = 60
 
 
 @dataclass
@@ -46,15 +45,16 @@ class S3Server:
             "AWS_ALLOW_HTTP": "true",  # delta-rs refuses an address without TLS otherwise
         }
         self.process = subprocess.Popen([sys.executable, "-m", "tests.s3_server", str(self.port), str(self.log)])
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                self.client().create_bucket(Bucket=BUCKET)
-                return
-            except EndpointConnectionError:
-                assert self.process.poll() is None, "the S3 server did not start"
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        until("the S3 server to make its bucket", self.has_bucket)
+
+    def has_bucket(self) -> bool:
+        """Make the bucket, and tell whether the server already answers."""
+        try:
+            self.client().create_bucket(Bucket=BUCKET)
+        except EndpointConnectionError:
+            assert self.process.poll() is None, "the S3 server did not start"
+            return False
+        return True
 
     def client(self) -> Any:
         """Return a client for what a test wants to see or break."""

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import pyspark
 
 from dags.jvm import SHORT_LIVED_JVM
+from tests.waiting import until
 
 HOME = Path(pyspark.__file__).parent
-SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,12 @@ class SparkCluster:
     def wait(self, name: str, pattern: str) -> str:
         """Wait until a daemon has logged something, and return the first group of the pattern."""
         log = self.folder / f"{name}.log"
-        deadline = time.monotonic() + SECONDS
-        while not (found := re.search(pattern, log.read_text(errors="replace"))):
-            assert time.monotonic() < deadline, log.read_text(errors="replace")
-            time.sleep(0.1)
-        return found[1]
+
+        def found() -> re.Match[str] | None:
+            assert self.processes[name].poll() is None, log.read_text(errors="replace")
+            return re.search(pattern, log.read_text(errors="replace"))
+
+        return until(f"{pattern} in {log}", found)[1]
 
     def start_worker(self, number: int) -> None:
         """Start a worker, a new one in the place of one that was killed, and wait until the master has it."""

@@ -5,10 +5,14 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from dags.local import choice, main, show
+from dags import local as local_module
+from dags import standalone
+from dags.local import choice, follow, main, show
 from dags.standalone import LocalAirflow, LocalError, alive, began, end_group, write_private
 
 
@@ -64,9 +68,61 @@ def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_bot
 def test_a_process_that_ends_while_starting_shows_its_log(local):
     local.spawn("airflow", [sys.executable, "-c", "print('no such option'); raise SystemExit(2)"])
     with pytest.raises(LocalError, match=r"airflow ended while starting[\s\S]*no such option"):
-        local.wait("airflow", lambda: time.sleep(0.2), 10)
+        local.wait("airflow", lambda: time.sleep(0.2))
     local.stop()
     assert not local.running
+
+
+def test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs(local, monkeypatch):
+    monkeypatch.setattr(standalone, "TELL_SECONDS", 0.2)
+    monkeypatch.setattr(standalone, "HANGS_SECONDS", 2)
+    told = []
+    local.tell = told.append
+    local.spawn("airflow", [sys.executable, "-c", "print('I wait', flush=True); import time; time.sleep(600)"])
+    with pytest.raises(LocalError, match=r"airflow was not ready after 2 s; the end of .*airflow\.log:\nI wait"):
+        local.wait("airflow", lambda: False)
+    assert len(told) > 1
+    assert told[0].endswith(f"airflow is still starting; it writes {local.home / 'airflow.log'}")
+    # What comes in time is not told of as slow, and what runs is not ended by the wait.
+    told.clear()
+    local.wait("airflow", lambda: True)
+    assert told == []
+    assert local.running
+    local.stop()
+    assert not local.running
+
+
+@dataclass
+class OneRun(LocalAirflow):
+    """What an Airflow would tell of one run in this state."""
+
+    state_of_run: str = "running"
+    scheduler_lives: bool = True
+
+    def healthy(self) -> bool:
+        return self.scheduler_lives
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return [{"dag_id": dag_id, "dag_run_id": "r", "state": self.state_of_run}]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:  # noqa: ARG002  as the one that asks
+        return []
+
+
+def test_a_run_that_fails_and_a_scheduler_that_is_gone_end_the_demo(tmp_path, monkeypatch):
+    follow(OneRun(tmp_path, {}, state_of_run="success"), {"behavior_daily": {"r"}})
+    with pytest.raises(LocalError, match=r"behavior_daily r failed"):
+        follow(OneRun(tmp_path, {}, state_of_run="failed"), {"behavior_daily": {"r"}})
+    monkeypatch.setattr(local_module, "HANGS_SECONDS", 1)
+    with pytest.raises(LocalError, match=r"Airflow's scheduler has stopped; .*airflow\.log says why"):
+        follow(OneRun(tmp_path, {}, scheduler_lives=False), {"behavior_daily": {"r"}})
+
+
+def test_what_was_remembered_of_a_start_is_kept_by_the_next_one(local):
+    local.remember(port=7)
+    again = LocalAirflow(local.home, {})
+    assert (again.state["port"], again.state["password"]) == (7, "p")
+    assert again.url == "http://127.0.0.1:7"
 
 
 def test_down_and_status_when_nothing_runs(tmp_path, monkeypatch, capsys):

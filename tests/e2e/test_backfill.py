@@ -5,22 +5,22 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import requests
 
-from dags.jvm import SHORT_LIVED_JVM
 from dags.plan import steps
-from dags.standalone import LocalAirflow, free_port
+from dags.standalone import ANSWER_SECONDS, LocalAirflow
 from lake.plan import make
 from lake.staging import read_verdict
 from lake.table import Table
+from tests.airflow_runs import ended, states
 from tests.lake.published import rows
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -70,21 +70,6 @@ LANDED: dict[date, list[dict[str, Any]]] = {
 BROKEN = [event("ann", "02T00:05:00"), event("", "02T12:00:00"), event("bob", "02T12:10:00", "stare")]
 
 
-@pytest.fixture
-def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAirflow]:
-    """A running Airflow and Spark on an empty lake; the test reads the same lake."""
-    folders = {"MEANDER_LAKE": str(tmp_path / "lake"), "MEANDER_LANDING": str(tmp_path / "landing")}
-    for name, folder in folders.items():
-        monkeypatch.setenv(name, folder)
-    # A port of its own: two Airflows that start at once would both find 8080 free.
-    settings = {**folders, "MEANDER_SOURCE": "canonical"}
-    local = LocalAirflow(tmp_path / "home", settings, port=free_port(), spark_options=SHORT_LIVED_JVM)
-    local.start()
-    yield local
-    local.stop()
-    assert not local.running
-
-
 def land(folder: Path, day: date, rows: list[dict[str, Any]]) -> None:
     file = folder / f"dt={day}" / "log.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -92,20 +77,9 @@ def land(folder: Path, day: date, rows: list[dict[str, Any]]) -> None:
 
 
 def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, dict[str, Any]]:
-    """Wait until no run of the DAG is at work, and return its runs by the day they process."""
-    deadline = time.monotonic() + 900
-    while True:
-        runs = airflow.runs(dag_id)
-        if runs and all(run["state"] in ("success", "failed") for run in runs):
-            return {(run["data_interval_start"] or "")[:10]: run for run in runs}
-        assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
-        time.sleep(2)
-
-
-def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
-    """Return {task: (state, tries)} of a run."""
-    found = airflow.tasks(run["dag_id"], run["dag_run_id"])
-    return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+    """Wait until no run of these days is at work, and return them by the day they process; of a form, the newest."""
+    days = (str(FIRST), str(LAST)) if dag_id == "behavior_daily" else ("", "~")
+    return {(run["data_interval_start"] or "")[:10]: run for run in ended(airflow, dag_id, days=days)}
 
 
 def alerted(alerts: Path) -> str:
@@ -119,8 +93,9 @@ def verdicts(table: str, day: date) -> list[str]:
 
 
 def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: LocalAirflow, tmp_path: Path):
+    lake, landing = (Path(airflow.settings[name]) for name in ("MEANDER_LAKE", "MEANDER_LANDING"))
     for day, landed in LANDED.items():
-        land(tmp_path / "landing", day, BROKEN if day == BAD else landed)
+        land(landing, day, BROKEN if day == BAD else landed)
 
     # --- three days at once, one of them bad ---
     airflow.backfill("behavior_daily", FIRST, LAST, at_once=3, reprocess="none")
@@ -145,16 +120,16 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     links = airflow.api(
         "GET", f"dags/behavior_daily/dagRuns/{runs[str(BAD)]['dag_run_id']}/taskInstances/events.audit/links"
     )
-    page = airflow.url + links["extra_links"]["Data docs: quarantine"]
-    assert requests.get(page, timeout=30).status_code == 401
-    shown = requests.get(page, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=30)
+    page = urljoin(airflow.url, links["extra_links"]["Data docs: quarantine"])
+    assert requests.get(page, timeout=ANSWER_SECONDS).status_code == 401
+    shown = requests.get(page, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=ANSWER_SECONDS)
     assert shown.status_code == 200
     verdict = read_verdict("quarantine", runs[str(BAD)]["dag_run_id"])
     assert verdict is not None
     assert any(said.startswith("at most 5.00% of the input is rejected") for said in verdict.failed)
 
     # --- repaired, and only the failed day is run again ---
-    land(tmp_path / "landing", BAD, LANDED[BAD])
+    land(landing, BAD, LANDED[BAD])
     assert len(airflow.backfill("behavior_daily", FIRST, LAST, at_once=3, reprocess="failed")) == 1
     again = wait(airflow, "behavior_daily")
     assert {run["state"] for run in again.values()} == {"success"}
@@ -168,8 +143,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     plan = make("late-data")
     assert [(entry.table, entry.day) for entry in plan.redo] == [("interests", LAST)]
     (step,) = steps(plan.runs, plan.costs)
-    while any(open_one["completed_at"] is None for open_one in airflow.backfills("behavior_daily")):
-        time.sleep(1)
+    until("the backfill to be closed", lambda: all(one["completed_at"] for one in airflow.backfills("behavior_daily")))
     airflow.airflow(*shlex.split(step.commands[0])[1:])
     planned = wait(airflow, "behavior_daily")[str(LAST)]
     assert planned["state"] == "success"
@@ -184,13 +158,10 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert make("late-data").redo == []
 
     # --- a day that the schedule runs has a deadline, the days of a backfill have none ---
-    alerts = tmp_path / "lake" / "_alerts"
+    alerts = lake / "_alerts"
     assert "tables-late" not in alerted(alerts)
     subprocess.run([sys.executable, "-c", SCHEDULED], env=airflow.environment, check=True, capture_output=True)
-    deadline = time.monotonic() + 180
-    while "tables-late" not in alerted(alerts):
-        assert time.monotonic() < deadline, alerted(alerts)
-        time.sleep(1)
+    until("an alert that the tables are late", lambda: "tables-late" in alerted(alerts))
     assert "behavior_daily 2025-04-01 events, sessions, interests" in alerted(alerts)
     # The failed audit of the bad day, told once.
     assert alerted(alerts).count("#audit-failed") == 1
@@ -203,7 +174,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
 
     # --- the same days at once, in two chunks, into an empty lake ---
     by_day = {table: rows(table) for table in TABLES}
-    shutil.move(tmp_path / "lake", tmp_path / "lake_by_day")
+    shutil.move(lake, tmp_path / "lake_by_day")
     conf = {"from": str(FIRST), "to": str(LAST), "chunk_days": 2}
     airflow.airflow("dags", "trigger", "behavior_history", "--conf", json.dumps(conf))
     assert [run["state"] for run in wait(airflow, "behavior_history").values()] == ["success"]

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
@@ -22,20 +21,22 @@ import requests
 import yaml
 
 from dags.evaluation import Evaluation
-from dags.standalone import LocalAirflow, free_port
+from dags.standalone import ANSWER_SECONDS, LocalAirflow, free_port
 from lake import storage
 from lake.table import Table
 from tests.airflow_cluster import SECRETS, USERS, AirflowCluster
+from tests.airflow_runs import done, ended, states
 from tests.lake.published import checksum
 from tests.s3_server import BUCKET
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 
 FIRST, AS_OF = date(2025, 1, 1), date(2025, 3, 8)
-# Three days for the cluster; all that was before is history.
-DAYS = [AS_OF + timedelta(days=n) for n in (1, 2, 3)]
+# Two days for the cluster; all that was before is history.
+DAYS = [AS_OF + timedelta(days=n) for n in (1, 2)]
 # The week that ends with AS_OF begins on this Sunday.
 WEEK = AS_OF - timedelta(days=6)
 WEEKS = 9
@@ -50,7 +51,7 @@ SETTINGS = {
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[tuple[Future[None], Future[None]]]:
-    """Loads what has landed into the lake `alone`, on a single machine: the history, then three days at once.
+    """Loads what has landed into the lake `alone`, on a single machine: the history, then two days at once.
 
     With the history, `cluster` is there, a copy of the lake without those days.
     """
@@ -71,7 +72,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[Future[None], Future[None]]]:
         shutil.copytree(tmp_path / "alone", tmp_path / "cluster")
 
     with ThreadPoolExecutor(1) as machine:
-        yield machine.submit(load_history), machine.submit(load, DAYS[0], DAYS[-1], "--chunk-days", "3")
+        yield machine.submit(load_history), machine.submit(load, DAYS[0], DAYS[-1], "--chunk-days", "2")
 
 
 @pytest.fixture
@@ -87,28 +88,18 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow
 
 
 def lose_a_worker(airflow: AirflowCluster) -> None:
-    """Kill a Spark worker as soon as an executor of it works for a job; another one comes ten seconds later."""
-    deadline = time.monotonic() + 300
-    log = airflow.home / "spark" / "worker-0.log"
-    while "Asked to launch executor" not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    time.sleep(5)  # the executor has registered, and has tasks
+    """Kill a Spark worker as soon as an executor of it works for a job, and start another one."""
+    airflow.spark.wait("worker-0", r"(Asked to launch executor)")
+    logs = airflow.home / "spark" / "worker-0"
+    until("an executor of it to work", lambda: any("Running task" in log.read_text() for log in logs.rglob("stderr")))
     airflow.spark.kill_worker(0)
     airflow.spark.wait("master", r"(Telling app of lost executor)")
-    time.sleep(10)
     airflow.spark.start_worker(0)
 
 
-def wait(airflow: LocalAirflow, dag_id: str, seconds: int = 1800) -> dict[str, Any]:
+def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, Any]:
     """Wait until every run of the DAG has ended or asks a person, and return the newest of its runs."""
-    deadline = time.monotonic() + seconds
-    while True:
-        runs = airflow.runs(dag_id)
-        if runs and all(run["state"] in ("success", "failed") or asks(airflow, run) for run in runs):
-            return runs[-1]
-        assert time.monotonic() < deadline, [(run["dag_run_id"], run["state"]) for run in runs]
-        time.sleep(2)
+    return ended(airflow, dag_id, lambda run: done(run) or asks(airflow, run))[-1]
 
 
 def asks(airflow: LocalAirflow, run: dict[str, Any]) -> bool:
@@ -137,16 +128,12 @@ def ask_again(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, Any]:
     return airflow.api("GET", question(run))
 
 
-def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
-    """Return {task: (state, tries)} of a run."""
-    found = airflow.tasks(run["dag_id"], run["dag_run_id"])
-    return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
-
-
 def page(airflow: LocalAirflow, path: str) -> str:
     """Return a page of ours as somebody sees it who is logged in; nobody else does."""
-    assert requests.get(airflow.url + path, timeout=30).status_code == 401
-    shown = requests.get(airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=30)
+    assert requests.get(airflow.url + path, timeout=ANSWER_SECONDS).status_code == 401
+    shown = requests.get(
+        airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=ANSWER_SECONDS
+    )
     assert shown.status_code == 200
     return shown.text
 
@@ -160,9 +147,9 @@ def what_applications_see(airflow: AirflowCluster) -> list[tuple[object, ...]]:
 def status(airflow: AirflowCluster, who: str, method: str, path: str, **request: Any) -> int:
     """Return with what status Airflow answers one of its users."""
     login = {"username": who, "password": airflow.state["password"]}
-    token = requests.post(f"{airflow.url}/auth/token", json=login, timeout=30).json()["access_token"]
+    token = requests.post(f"{airflow.url}/auth/token", json=login, timeout=ANSWER_SECONDS).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    return requests.request(method, airflow.url + path, headers=headers, timeout=60, **request).status_code
+    return requests.request(method, airflow.url + path, headers=headers, timeout=ANSWER_SECONDS, **request).status_code
 
 
 def require_roles(airflow: AirflowCluster) -> None:
@@ -215,7 +202,9 @@ def require_logs_on_the_store_without_secrets(airflow: AirflowCluster) -> None:
                     folder = f"logs/dag_id={dag_id}/run_id={run['dag_run_id']}/task_id={task['task_id']}/"
                     assert any(name.startswith(folder) for name in shown), folder
     for path in ("/meander/page/", "/meander/model/", "/api/v2/connections", "/api/v2/config"):
-        answer = requests.get(airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=60)
+        answer = requests.get(
+            airflow.url + path, headers={"Authorization": f"Bearer {airflow.token}"}, timeout=ANSWER_SECONDS
+        )
         shown[path] = answer.text
     assert jobs, "their logs and templates were looked at"
     assert airflow.spark.address in "".join(shown.values()), "what is no secret is found"
@@ -241,13 +230,13 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     history.result()
     before = {table: checksum(table) for table in TABLES}
 
-    # --- three days, and a machine that is lost ---
-    airflow.backfill("behavior_daily", DAYS[0], DAYS[-1], at_once=3, reprocess="none")
+    # --- two days at once, and a machine that is lost ---
+    airflow.backfill("behavior_daily", DAYS[0], DAYS[-1], at_once=2, reprocess="none")
     lose_a_worker(airflow)
     assert wait(airflow, "behavior_daily")["state"] == "success"
     assert {run["state"] for run in airflow.runs("behavior_daily")} == {"success"}
     made = {table: checksum(table) for table in TABLES}
-    assert made["events"] != before["events"], "three days were missing"
+    assert made["events"] != before["events"], "two days were missing"
     days.result()
     with monkeypatch.context() as there:
         there.setenv("MEANDER_LAKE", str(tmp_path / "alone"))
@@ -316,10 +305,8 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert what_applications_see(airflow) == [(DAYS[-2], decision["version"], users[DAYS[-2]])]
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
-    deadline = time.monotonic() + 900
-    while not (early := [run for run in airflow.runs("predict_daily") if run["state"] == "failed"]):
-        assert time.monotonic() < deadline
-        time.sleep(1)
-    assert states(airflow, early[0])["predictions.stage"] == ("failed", 1)
+    early = ended(airflow, "predict_daily")[0]
+    assert early["state"] == "failed"
+    assert states(airflow, early)["predictions.stage"] == ("failed", 1)
 
     require_logs_on_the_store_without_secrets(airflow)

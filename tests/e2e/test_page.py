@@ -12,24 +12,20 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
-from dags.jvm import SHORT_LIVED_JVM
-from dags.standalone import USER, LocalAirflow, free_port
+from dags.standalone import ANSWER_SECONDS, HANGS_SECONDS, USER, LocalAirflow
 from lake.landing import days_between
 from lake.table import Table
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 FIRST, LAST = date(2024, 3, 4), date(2025, 3, 2)
-DAILY_FROM = LAST - timedelta(days=45)
-FAILED, WARNED, RESTATED, GAP = (LAST - timedelta(days=n) for n in (0, 3, 10, 20))
+DAILY_FROM = LAST - timedelta(days=9)
+FAILED, WARNED, RESTATED, GAP = (LAST - timedelta(days=n) for n in (0, 2, 4, 6))
 SCRIPT = "<script>window.hacked = 1</script>"
 # Ids that Airflow takes from a person.
 FAILED_RUN, ENDED_RUN = "manual__failed", "manual__ended"
-# Seconds. The aim is 1; what it took is printed (pytest -s) and not judged, since other tests run beside this one: only
-# what is broken takes this long.
-FIRST_PAINT = 5.0
-
 # Somebody whom Airflow knows and who may do nothing.
 TOKEN_OF_NOBODY = """
 from airflow.api_fastapi.app import create_auth_manager
@@ -37,19 +33,8 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 print(create_auth_manager().generate_jwt(SimpleAuthManagerUser(username="nobody", role=None)))
 """
 
-
-# Milliseconds from the click to the first text or picture, as the browser itself tells.
-PAINTED = """() => new Promise(done => new PerformanceObserver(list => {
-    for (const entry of list.getEntriesByName("first-contentful-paint")) done(entry.startTime);
-}).observe({type: "paint", buffered: true}))"""
-
-
-class UnderBasePath(LocalAirflow):
-    """Airflow as it stands behind a proxy: below a path."""
-
-    @property
-    def url(self) -> str:
-        return f"{super().url}/team/airflow"
+# What a person waits for comes when the machine has time for it.
+expect.set_options(timeout=HANGS_SECONDS * 1000)
 
 
 def write_history(days: list[date]) -> None:
@@ -66,11 +51,11 @@ def write_history(days: list[date]) -> None:
         put(table, days[0], some, **run, basis=version, inputs={"events": version})
 
 
-def write_lake(folder: Path) -> None:
+def write_lake(landing: Path) -> None:
     """A year of days, the last weeks of it day by day: all is well except on the days named above."""
     for day in days_between(FIRST, LAST):
         if day != GAP:
-            (folder / "landing" / f"dt={day}").mkdir(parents=True)
+            (landing / f"dt={day}").mkdir(parents=True)
     write_history(days_between(FIRST, DAILY_FROM - timedelta(days=1)))
     for day in days_between(DAILY_FROM, LAST):
         if day == GAP:
@@ -92,27 +77,17 @@ def waits(local: LocalAirflow, run_id: str) -> bool:
     return any(task["state"] == "up_for_reschedule" for task in local.tasks("behavior_daily", run_id))
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    folder = tmp_path_factory.mktemp("page")
-    folders = {"MEANDER_LAKE": str(folder / "lake"), "MEANDER_LANDING": str(folder / "landing")}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in folders.items():
-            patch.setenv(name, value)
-        write_lake(folder)
-        # A port of its own: two Airflows that start at once would both find 8080 free.
-        local = UnderBasePath(folder / "home", folders, port=free_port(), spark_options=SHORT_LIVED_JVM)
-        local.start()
-        # Both wait for days that will never land, until a person ends one of them.
-        for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
-            run = {"dag_run_id": run_id, "logical_date": f"{end}T00:00:00Z"}
-            local.api("POST", "dags/behavior_daily/dagRuns", json=run)
-        # Only what waits stays ended: a scheduler that is just about to start the run would set its state once more.
-        local.wait("airflow", lambda: waits(local, ENDED_RUN), 120)
-        local.api("PATCH", f"dags/behavior_daily/dagRuns/{ENDED_RUN}", json={"state": "failed"})
-        yield local
-        local.stop()
-        assert not local.running
+@pytest.fixture(scope="module", autouse=True)
+def _history(airflow: LocalAirflow) -> None:
+    """A year in the lake, and two runs that Airflow knows: one has failed, one waits."""
+    write_lake(Path(airflow.settings["MEANDER_LANDING"]))
+    # Both wait for days that will never land, until a person ends one of them.
+    for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
+        run = {"dag_run_id": run_id, "logical_date": f"{end}T00:00:00Z"}
+        airflow.api("POST", "dags/behavior_daily/dagRuns", json=run)
+    # Only what waits stays ended: a scheduler that is just about to start the run would set its state once more.
+    until("both runs to wait", lambda: waits(airflow, FAILED_RUN) and waits(airflow, ENDED_RUN))
+    airflow.api("PATCH", f"dags/behavior_daily/dagRuns/{ENDED_RUN}", json={"state": "failed"})
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +104,7 @@ def browser() -> Iterator[Browser]:
 def window(airflow: LocalAirflow, browser: Browser) -> Iterator[Page]:
     """A window in which the admin has logged in; what its console says ends in `complaints`."""
     context = browser.new_context(viewport={"width": 1366, "height": 768})
+    context.set_default_timeout(HANGS_SECONDS * 1000)
     page = context.new_page()
     page.goto(f"{airflow.url}/auth/login")
     page.locator("input[name=username]").fill(USER)
@@ -152,16 +128,16 @@ def frame(window: Page, airflow: LocalAirflow) -> FrameLocator:
 
 def test_only_who_may_see_the_runs_sees_our_pages(airflow: LocalAirflow):
     address = f"{airflow.url}/meander/page/"
-    assert requests.get(address, timeout=30).status_code == 401
+    assert requests.get(address, timeout=ANSWER_SECONDS).status_code == 401
     made = subprocess.run(
         [sys.executable, "-c", TOKEN_OF_NOBODY], env=airflow.environment, capture_output=True, text=True, check=True
     )
     nobody = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
     beside = ("../data-docs/", "../data-docs/run/page.html", "../models/r/evaluation/report.html", "../model/?run=r")
     for part in ("", "days/2025-03-02", "rows", "interest", "model", "runbook", "static/page.js", *beside):
-        assert requests.get(address + part, headers=nobody, timeout=30).status_code == 403, part
+        assert requests.get(address + part, headers=nobody, timeout=ANSWER_SECONDS).status_code == 403, part
     admin = {"Authorization": f"Bearer {airflow.token}"}
-    assert requests.get(address, headers=admin, timeout=30).status_code == 200
+    assert requests.get(address, headers=admin, timeout=ANSWER_SECONDS).status_code == 200
 
 
 def test_the_menu_leads_to_what_is_wrong_and_from_there_to_the_run(airflow: LocalAirflow, window: Page):
@@ -205,8 +181,7 @@ def test_the_parts_come_after_it_without_a_complaint_and_run_nothing_from_the_lo
     expect(window.locator("svg.sankey")).to_contain_text(SCRIPT[:20])
     expect(window.get_by_text("No model has been judged yet")).to_be_visible()
     expect(window.locator("svg.chart").first).to_be_visible()
-    # The planner reads what each day was made from: seconds, many of them on a busy machine.
-    expect(window.locator("[data-part=plan] form")).to_be_visible(timeout=60_000)
+    expect(window.locator("[data-part=plan] form")).to_be_visible()
     assert window.evaluate("window.hacked") is None
     assert window.locator("script").count() == 1, "our own"
     # Another day is fetched when it is chosen.
@@ -232,13 +207,8 @@ def brightness(colour: str) -> float:
     return sum(numbers) / 3
 
 
-def test_a_year_of_days_is_painted_at_once_and_fits_a_laptop(airflow: LocalAirflow, window: Page):
-    address = f"{airflow.url}/meander/page/"
-    seconds = []
-    for _ in range(4):
-        window.goto(address)
-        seconds.append(window.evaluate(PAINTED) / 1000)
-        assert window.locator("a.cell").count() > 4 * 360
-    print(f"first paint of {window.locator('a.cell').count()} cells: {seconds}")  # noqa: T201  a measurement
-    assert sorted(seconds)[len(seconds) // 2] < FIRST_PAINT
+def test_a_year_of_days_is_there_with_the_page_and_fits_a_laptop(airflow: LocalAirflow, window: Page):
+    window.goto(f"{airflow.url}/meander/page/")
+    # A cell for each day and each of the four tables of behavior, without the day that has not landed.
+    assert window.locator("a.cell").count() >= 4 * (len(days_between(FIRST, LAST)) - 1)
     assert window.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a laptop needs no sideways scrolling"

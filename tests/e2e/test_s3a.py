@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -22,6 +21,7 @@ from model import registry
 from tests.lake.published import rows
 from tests.s3_server import BUCKET, S3Server
 from tests.spark_cluster import SparkCluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -122,11 +122,12 @@ def kill_when_it_writes(server: S3Server, place: str, *command: object) -> None:
     """Start a command in a process group of its own, and kill that when it writes to a place."""
     before = len(server.changes())
     process = subprocess.Popen([sys.executable, "-m", *map(str, command)], start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not any(place in change for change in server.changes()[before:]):
+
+    def writes() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return any(place in change for change in server.changes()[before:])
+
+    until(f"{command} to write to {place}", writes, every=0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -1,6 +1,6 @@
 """Make each wrong change in a copy of the project, run its tests there, and tell which changes no test noticed.
 
-`python -m tests.mutants [PATTERN ...]`: all mutants, or those whose name or file matches a pattern (`lake/*`, `gate_*`).
+`python -m tests.mutants [PATTERN ...]`: all, or those whose name or file is like a pattern (`lake/*`, `gate_*`).
 It fails if a mutant survives without a reason, does not fit the code, or stops its tests from running at all.
 """
 
@@ -76,7 +76,7 @@ class Copy:
         """Run tests in the copy until one fails, and return pytest's status, None when they hang, and what it said."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=no", *tests.split()]
         # The copy's packages, before those of the project that is installed here.
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "HYPOTHESIS_PROFILE": "few"}
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -166,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if outcome.mutant is None:
             say(f"These tests fail without any change, so they tell nothing:\n{outcome.why}")
             continue
-        say(f"{outcome.result:9} {outcome.seconds:4.0f} s  {outcome.mutant.name}  ({outcome.mutant.file}): {outcome.why}")
+        what = f"{outcome.mutant.name} ({outcome.mutant.file})"
+        say(f"{outcome.result:9} {outcome.seconds:4.0f} s  {what}: {outcome.why}")
     return summary(found)
 
 

@@ -1,0 +1,53 @@
+"""One Airflow on this machine for all tests that need one: to start it, and to keep it up, is most of their work."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dags.jvm import SHORT_LIVED_JVM
+from dags.standalone import LocalAirflow, free_port
+from tests.waiting import until
+
+
+class UnderBasePath(LocalAirflow):
+    """Airflow as it stands behind a proxy: below a path."""
+
+    @property
+    def url(self) -> str:
+        return f"{super().url}/team/airflow"
+
+
+@pytest.fixture(scope="session")
+def running_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """Airflow and Spark on this machine, whose lake and landing each module fills and empties."""
+    folder = tmp_path_factory.mktemp("airflow")
+    settings = {
+        "MEANDER_LAKE": str(folder / "lake"),
+        "MEANDER_LANDING": str(folder / "landing"),
+        "MEANDER_SOURCE": "canonical",
+    }
+    # A port of its own: two Airflows that start at once would both find 8080 free.
+    local = UnderBasePath(folder / "home", settings, port=free_port(), spark_options=SHORT_LIVED_JVM)
+    local.start()
+    yield local
+    local.stop()
+    assert not local.running
+
+
+@pytest.fixture(scope="module")
+def airflow(running_airflow: LocalAirflow) -> Iterator[LocalAirflow]:
+    """That Airflow with an empty lake and landing, to which the settings of the tests of this module point."""
+    folders = [Path(running_airflow.settings[name]) for name in ("MEANDER_LAKE", "MEANDER_LANDING")]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running_airflow.settings.items():
+            patch.setenv(name, value)
+        yield running_airflow
+    for dag_id in ("behavior_daily", "behavior_history"):
+        for run in running_airflow.runs(dag_id):
+            if run["state"] in ("queued", "running"):
+                running_airflow.api("PATCH", f"dags/{dag_id}/dagRuns/{run['dag_run_id']}", json={"state": "failed"})
+    # Each may be empty, or not there at all; a task that is just being ended may still write.
+    for folder in folders:
+        until(f"{folder} to be gone", lambda folder=folder: shutil.rmtree(folder, True) or not folder.exists())
