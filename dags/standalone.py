@@ -274,15 +274,23 @@ class LocalAirflow:
         raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
 
     def wait_out_lock(self) -> None:
-        """Wait after SQLite was locked, and start Airflow again if that has ended its scheduler.
+        """Wait after SQLite was locked, and bring Airflow back to where the same can be asked again.
 
         Of a backfill that could not be made, Airflow deletes the runs that it had made already. A scheduler that had
-        begun with one of them dies of that (seen in 3.3.2), and nobody starts it again.
+        begun with one of them dies of that (seen in 3.3.2), and nobody starts it again. The backfill itself stays where
+        the database was still locked; for two minutes Airflow then refuses another one of its DAG.
         """
         time.sleep(UNHEALTHY_SECONDS)
         if not self.healthy():
             self.stop()
             self.start()
+        for dag in self.api("GET", "dags")["dags"]:
+            if any(run["state"] in ("queued", "running") for run in self.runs(dag["dag_id"])):
+                continue
+            for orphan in self.backfills(dag["dag_id"]):
+                if orphan["completed_at"] is None:
+                    # 409: Airflow has closed it by now.
+                    self.api("PUT", f"backfills/{orphan['id']}/cancel", expect=(200, 409, 503))
 
     def backfill(
         self, dag_id: str, first: date, last: date, at_once: int, reprocess: str, conf: dict[str, Any] | None = None

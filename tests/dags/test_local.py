@@ -5,7 +5,7 @@ import stat
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -116,6 +116,30 @@ def test_a_run_that_fails_and_a_scheduler_that_is_gone_end_the_demo(tmp_path, mo
     monkeypatch.setattr(local_module, "HANGS_SECONDS", 1)
     with pytest.raises(LocalError, match=r"Airflow's scheduler has stopped; .*airflow\.log says why"):
         follow(OneRun(tmp_path, {}, scheduler_lives=False), {"behavior_daily": {"r"}})
+
+
+@dataclass
+class AfterALock(OneRun):
+    """An Airflow whose database was locked while a backfill was made; keeps what it is asked to change."""
+
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def api(self, method: str, path: str, **_: Any) -> dict[str, Any]:
+        if method != "GET":
+            self.asked.append((method, path))
+        open_one, closed = {"id": 7, "completed_at": None}, {"id": 6, "completed_at": "2025-03-03T00:00:00Z"}
+        return {"dags": [{"dag_id": "behavior_daily"}], "backfills": [open_one, closed]}
+
+
+def test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_work_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(standalone, "UNHEALTHY_SECONDS", 0)
+    left = AfterALock(tmp_path, {}, state_of_run="success")
+    left.wait_out_lock()
+    assert left.asked == [("PUT", "backfills/7/cancel")]
+    for state in ("queued", "running"):
+        at_work = AfterALock(tmp_path, {}, state_of_run=state)
+        at_work.wait_out_lock()
+        assert at_work.asked == []
 
 
 def test_what_was_remembered_of_a_start_is_kept_by_the_next_one(local):

@@ -62,6 +62,22 @@ MUTANTS = [
         f"{TESTS}::test_what_was_remembered_of_a_start_is_kept_by_the_next_one",
     ),
     Mutant(
+        "local_lock_cancels_what_is_at_work",
+        "dags/standalone.py",
+        """            if any(run["state"] in ("queued", "running") for run in self.runs(dag["dag_id"])):
+                continue
+""",
+        "",
+        f"{TESTS}::test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_work_is_not",
+    ),
+    Mutant(
+        "local_lock_leaves_the_backfill",
+        "dags/standalone.py",
+        '                if orphan["completed_at"] is None:\n',
+        '                if orphan["completed_at"] is not None:\n',
+        f"{TESTS}::test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_work_is_not",
+    ),
+    Mutant(
         "demo_predicts_with_the_candidate_beside_a_champion",
         "dags/local.py",
         '    if decision["champion"]:\n',
