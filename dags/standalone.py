@@ -149,7 +149,8 @@ class LocalAirflow:
             spark_port=free_port(),
             worker_log_port=free_port(),
             trigger_log_port=free_port(),
-            password=self.state.get("password") or secrets.token_urlsafe(9),
+            # Letters and digits: one that began with a dash would be taken for an option by Airflow's commands.
+            password=self.state.get("password") or secrets.token_hex(8),
         )
         for old in ("environment", "token"):
             self.__dict__.pop(old, None)
