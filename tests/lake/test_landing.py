@@ -40,6 +40,14 @@ def test_hidden_files_and_folders_are_not_data(land):
     assert landing.files(DAY) == data
 
 
+def test_a_folder_that_is_only_marked_is_a_day_without_an_event(lake, monkeypatch):
+    # On an object store an empty folder cannot be.
+    monkeypatch.setenv("MEANDER_LANDING_MARKER", "_SUCCESS")
+    (lake / "landing" / "dt=2025-01-01").mkdir(parents=True)
+    (lake / "landing" / "dt=2025-01-01" / "_SUCCESS").touch()
+    assert landing.files(DAY) == []
+
+
 def test_a_neighbouring_day_is_another_one(land):
     land("2025-01-10", ["{}"])
     assert not landing.has_landed(DAY)
