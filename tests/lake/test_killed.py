@@ -35,22 +35,6 @@ def rows() -> Rows:
     return {table: read_files(Table(table), key) for table, key in KEYS.items()}
 
 
-@pytest.fixture
-def seen() -> Iterator[list]:
-    """All that a reader sees who never stops looking, each thing once: (table, rows)."""
-    found, done = [], threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.05):
-            found.extend(sight for sight in rows().items() if sight not in found)
-
-    reader = threading.Thread(target=look)
-    reader.start()
-    yield found
-    done.set()
-    reader.join()
-
-
 # ---- a whole run ----
 
 
@@ -94,7 +78,7 @@ def kill_at_a_sign(module: str, arguments: list[str], folder: Path, sign: str) -
 
 
 @pytest.fixture
-def _before(spark, lake, land, monkeypatch) -> None:
+def before(spark, lake, land, monkeypatch) -> None:
     """A lake of the first delivery, and the second one in the landing."""
     monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "0.5")
     land(JAN_1, FIRST_DELIVERY)
@@ -104,8 +88,23 @@ def _before(spark, lake, land, monkeypatch) -> None:
     land(JAN_1, SECOND_DELIVERY)
 
 
+@pytest.fixture
+def seen(before) -> Iterator[list]:
+    """All that a reader sees who never stops looking, each thing once: (table, rows)."""
+    found, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            found.extend(sight for sight in rows().items() if sight not in found)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    yield found
+    done.set()
+    reader.join()
+
+
 @pytest.mark.spark
-@pytest.mark.usefixtures("_before")
 def test_a_run_killed_anywhere_and_run_again_ends_in_the_rows_of_an_undisturbed_run(seen, lake, monkeypatch):
     assert rows() == OLD
 
@@ -119,9 +118,10 @@ def test_a_run_killed_anywhere_and_run_again_ends_in_the_rows_of_an_undisturbed_
     def ended(_: Verdict) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(audit, "write_verdict", ended)
-        audit.main([*TABLES, "--run-id", "r"])
+        with pytest.raises(KeyboardInterrupt):
+            audit.main([*TABLES, "--run-id", "r"])
     assert list((lake / "lake" / "_docs" / "r").glob("*.html"))
     with pytest.raises(PublishRefused, match="has not been audited"):
         publish_main([*TABLES, "--run-id", "r"])
