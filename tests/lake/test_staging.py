@@ -112,17 +112,16 @@ def test_rows_that_do_not_fit_the_schema_leave_nothing_behind(spark, lake):
 
 
 def test_a_file_is_described_by_all_of_its_row_groups(lake):
-    # The earliest event stands in the second group, the latest in the third; of the fourth, nobody knows the time.
-    times = [datetime(2025, 1, 1, 12, 0), datetime(2025, 1, 1, 0, 10), datetime(2025, 1, 1, 23, 50), None]
+    # The latest event stands in the second group, the earliest in the third; of the last, nobody knows the time.
+    noon = datetime(2025, 1, 1, 12, 0)
+    times = [noon, noon.replace(hour=23, minute=50), noon.replace(hour=0, minute=10), noon.replace(hour=9), None]
     rows = [
         {"event_id": f"e{n}", "event_time": time and time.replace(tzinfo=UTC), "dt": JAN_1, "landed": JAN_1}
         for n, time in enumerate(times)
     ]
     (file,) = stage_files("events", "r", rows, [JAN_1], 1, rows_in_group=1).files
-    assert (file.rows, file.times) == (
-        4,
-        {"event_time": ["2025-01-01T00:10:00.000000Z", "2025-01-01T23:50:00.000000Z"]},
-    )
+    ends = ["2025-01-01T00:10:00.000000Z", "2025-01-01T23:50:00.000000Z"]
+    assert (file.rows, file.times) == (5, {"event_time": ends})
     # From these ends a run tells which sessions it has to make again: here also those beyond both midnights.
     publish("events", "r")
     changed = changed_by(Table("events").files, timedelta(minutes=30))

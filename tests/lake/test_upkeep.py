@@ -286,17 +286,20 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
     published("1", rejected(JAN_1, "a"), [JAN_1], 1)
     published("2", rejected(JAN_1, "b"), [JAN_1], 2, copies=1)
     stage_files("quarantine", "given up", rejected(JAN_2, "c"), [JAN_2], 2)
-    age(30)
+    page = Path(settings().docs_folder) / "1" / "quarantine.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("page")
+    age(100)
     before = storage.list_files(settings().lake)
     main(["--run-id", "r", "--dry-run"])
     said = json.loads(capsys.readouterr().out)
-    assert (said["run_id"], said["dry_run"], said["compacted"], said["removed"]) == ("r", True, 1, 2)
-    assert said["files_before"] == said["files_after"] == 4
+    assert (said["run_id"], said["dry_run"], said["compacted"], said["removed"]) == ("r", True, 1, 3)
+    assert said["files_before"] == said["files_after"] == 5
     assert storage.list_files(settings().lake) == before
     main(["--run-id", "r"])
     done = json.loads(capsys.readouterr().out)
     # The two merged files stay for those who read them now.
-    assert (done["compacted"], done["removed"], done["files_after"]) == (1, 2, 3)
+    assert (done["compacted"], done["removed"], done["files_after"]) == (1, 3, 3)
     assert [part["what"] for part in done["parts"]] == ["quarantine", "data docs"]
 
 
