@@ -34,7 +34,8 @@ def test_a_missing_day_is_named_with_the_folder_that_should_be_there(lake):
 
 
 def test_hidden_files_and_folders_are_not_data(land):
-    for name in ("_SUCCESS", ".part-0.jsonl.crc", "_temporary/0/part-1.jsonl", ".staging/part-2.jsonl"):
+    hidden = ("_SUCCESS", ".part-0.jsonl.crc", "_temporary/0/part-1.jsonl", ".staging/part-2.jsonl")
+    for name in (*hidden, *(f"hour=01/{name}" for name in hidden)):
         land(DAY, ["{}"], name)
     data = [str(land(DAY, ["{}"], name)) for name in ("a.jsonl", "hour=01/b.jsonl")]
     assert landing.files(DAY) == data

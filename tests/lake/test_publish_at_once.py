@@ -14,7 +14,7 @@ from lake.table import Table
 from tests.lake.commands import start
 from tests.lake.stagings import JAN_1, JAN_2, read_files, rejected, stage_files
 
-MANY = 10
+MANY = 6
 
 
 @pytest.fixture(autouse=True, params=["disk", "s3"])
