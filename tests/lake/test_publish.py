@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,15 @@ def test_the_commit_says_what_it_was_made_from(lake):
     assert (json.loads(said["counts"]), json.loads(said["inputs"])) == ({"input": 9}, {"events": 4})
     assert (said["stage_seconds"], said["audit_seconds"]) == ("12.5", "3.5")
     assert (said["started"], said["docs"], json.loads(said["refused"])) == (staged.started, "/docs/page.html", [])
+
+
+def test_who_follows_the_log_is_told_that_rows_have_come_and_when(lake):
+    # Streaming readers leave out what does not change data, such as a compaction.
+    staged_and_published("r", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    log = (lake / "lake" / "quarantine" / "_delta_log" / f"{1:020}.json").read_text()
+    (added,) = (entry["add"] for entry in map(json.loads, log.splitlines()) if "add" in entry)
+    assert added["dataChange"] is True
+    assert abs(added["modificationTime"] / 1000 - time.time()) < 3600
 
 
 # ---- publishing again ----
@@ -265,7 +276,9 @@ def test_a_publish_that_always_loses_says_so_and_changes_nothing(lake, monkeypat
 
 
 def command(lake, *arguments: str) -> subprocess.CompletedProcess:
-    env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
+    # Our code, and not that of another copy which is installed here.
+    ours = str(Path(__file__).parents[2])
+    env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error", "PYTHONPATH": ours}
     return subprocess.run(
         [sys.executable, "-m", "lake.publish", *arguments],
         env=env,
