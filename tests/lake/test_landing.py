@@ -56,7 +56,8 @@ def test_a_neighbouring_day_is_another_one(land):
 
 def test_the_days_of_a_landing_are_its_dated_folders(lake):
     assert landing.days() == []
-    # A folder that only looks like a day is none.
-    for name in ("dt=2025-01-02", "dt=2025-01-01", "dt=2025-02-30", "incoming"):
+    # A folder that only looks like a day is none. A disk lists many in an order of its own.
+    days = [date(2025, 1, n) for n in range(1, 29)]
+    for name in (*(f"dt={day}" for day in days[::-1]), "dt=2025-02-30", "incoming"):
         (lake / "landing" / name).mkdir(parents=True)
-    assert landing.days() == [DAY, date(2025, 1, 2)]
+    assert landing.days() == days

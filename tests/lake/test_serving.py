@@ -470,6 +470,9 @@ def test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped
         assert seen(quick) == seen(slow) == [("ann", DAY_3, 1)]
         with connect() as connection, pytest.raises(GenerationMissing, match="no generation of day 2025-01-01"):
             find(connection, DAY_1)
+        assert go_back("a") == ("switched", DAY_2)
+        with pytest.raises(GenerationMissing, match="there is nothing to go back to"):
+            go_back("b")
         slow.rollback()
         monkeypatch.setattr(serving_load, "READERS_SECONDS", 60)
         clean_up()
