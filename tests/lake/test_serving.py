@@ -436,6 +436,8 @@ def test_what_a_killed_load_has_left_is_dropped_by_the_next_one_and_counts_for_n
             find(connection, DAY_2)
         assert try_to_load(connection)
         assert prune(connection) == [left]
+        # It is the load's own connection: what comes next may take longer than readers are waited for.
+        assert connection.execute("show statement_timeout").fetchone() == ("0",)
         assert [each.day for each in generations(connection)] == [DAY_1]
     assert tables(serving) == ["prediction_rows_1"]
 

@@ -89,6 +89,14 @@ def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(
     assert keep_table("quarantine", table_path("quarantine")).compacted == 0
 
 
+def test_each_partition_is_compacted_in_a_commit_of_its_own(lake):
+    # So that a publish in between costs one of them and not all.
+    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1, copies=1)
+    assert compact("quarantine", table_path("quarantine")) == (2, [])
+    did = [entry["operation"] for entry in DeltaTable(table_path("quarantine")).history()]
+    assert did.count("OPTIMIZE") == 2
+
+
 def test_to_runs_and_plans_a_compaction_is_no_restatement(lake):
     def landed(name, day):
         return Landed("ann", datetime(day.year, day.month, day.day, 12), name, day)

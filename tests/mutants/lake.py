@@ -88,6 +88,20 @@ MUTANTS = [
         'stats["minValues"] = {column: first for column, (_, first) in file.times.items()}',
         "tests/lake/test_readers.py::test_a_reader_that_skips_files_by_the_times_in_the_log_skips_no_row",
     ),
+    Mutant(
+        "publish_rearranges_only",
+        "lake/publish.py",
+        "int(time.time() * 1000), True,",
+        "int(time.time() * 1000), False,",
+        "tests/lake/test_publish.py::test_who_follows_the_log_is_told_that_rows_have_come_and_when",
+    ),
+    Mutant(
+        "publish_failure_is_a_success",
+        "lake/errors.py",
+        "sys.exit(1)",
+        "sys.exit(0)",
+        "tests/lake/test_publish.py::test_the_command_prints_a_line_for_each_table_and_names_what_it_refuses",
+    ),
     # ---- staging and reading ----
     Mutant(
         "staging_first_group_only",
@@ -234,6 +248,20 @@ MUTANTS = [
         'for part in name.split("/"))',
         "for part in [name])",
         "tests/lake/test_landing.py",
+    ),
+    Mutant(
+        "landing_days_as_listed",
+        "lake/landing.py",
+        "return sorted(found)",
+        "return found",
+        "tests/lake/test_landing.py",
+    ),
+    Mutant(
+        "storage_claimed_by_two",
+        "lake/storage.py",
+        "            return False  # it was there",
+        "            return True  # it was there",
+        "tests/lake/test_storage.py::test_a_file_that_is_removed_between_two_looks_at_it_was_there",
     ),
     Mutant(
         "storage_stale_swapped",
@@ -464,7 +492,38 @@ MUTANTS = [
         "            raise",
         "tests/lake/test_postgres.py::test_when_one_connection_fails_the_others_do_not_go_on_to_the_end",
     ),
+    Mutant(
+        "serving_back_to_what_is_dropped",
+        "lake/serving.py",
+        "where g.state = 'ready' and f.at <",
+        "where f.at <",
+        "tests/lake/test_serving.py::"
+        "test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
+    ),
+    Mutant(
+        "serving_load_as_long_as_readers",
+        "lake/serving_load.py",
+        'connection.execute("reset statement_timeout")',
+        "pass",
+        "tests/lake/test_serving.py::"
+        "test_what_a_killed_load_has_left_is_dropped_by_the_next_one_and_counts_for_nothing",
+    ),
+    Mutant(
+        "serving_readers_for_minutes",
+        "lake/serving_load.py",
+        '[f"{READERS_SECONDS}s"]',
+        '[f"{READERS_SECONDS}min"]',
+        "tests/lake/test_serving.py::"
+        "test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
+    ),
     # ---- upkeep ----
+    Mutant(
+        "upkeep_all_partitions_at_once",
+        "lake/upkeep.py",
+        "partition_filters=partition or None",
+        "partition_filters=None",
+        "tests/lake/test_upkeep.py::test_each_partition_is_compacted_in_a_commit_of_its_own",
+    ),
     Mutant(
         "upkeep_target_in_kib",
         "lake/upkeep.py",
