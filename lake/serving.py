@@ -24,6 +24,8 @@ SCORES = ("migration_probability", "purchase_probability", "churn_probability")
 
 LOADING, READY, DROPPING = "loading", "ready", "dropping"
 
+LOCK_SECONDS = 60  # for another switch
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -66,7 +68,7 @@ def switching(connection: Connection) -> Iterator[None]:
         ServingBusy: (by `connect`) another one takes more than a minute.
     """
     with connection.transaction():
-        connection.execute("set local lock_timeout = '60s'")
+        connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
         connection.execute("select pg_advisory_xact_lock(hashtext(%s), 2)", [settings().serving_schema])
         yield
 

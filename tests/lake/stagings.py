@@ -33,6 +33,7 @@ def stage_files(
     basis: int,
     *,
     audited: str = "passed",
+    rows_in_group: int | None = None,
     **more: Any,
 ) -> Staged:
     """Stage rows, one file a partition; columns that a row does not name are null.
@@ -44,6 +45,7 @@ def stage_files(
         owns: as in `lake.staging.stage`.
         basis: as in `lake.staging.stage`.
         audited: verdict to leave beside it; none when empty.
+        rows_in_group: how many rows each row group of a file has; all of them when None.
         more: other fields of the manifest, such as `counts` and `inputs`.
     """
     spec, began = TABLES[table], time.time()
@@ -58,7 +60,7 @@ def stage_files(
         fs, place = storage.filesystem(storage.join(table_path(table), path))
         fs.makedirs(place.rpartition("/")[0], exist_ok=True)
         with fs.open(place, "wb") as stream:
-            pq.write_table(pa.Table.from_pylist(part, inside), stream)
+            pq.write_table(pa.Table.from_pylist(part, inside), stream, row_group_size=rows_in_group)
         with fs.open(place, "rb") as stream:
             files.append(StagedFile.of(table, path, fs.size(place), pq.read_metadata(stream)))
     started = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")

@@ -37,8 +37,9 @@ def test_lines_come_back_as_they_were_recorded_oldest_first(lake):
         line("events", "r1", "a", 15),
         line("sessions", "r1", "c", 20),
     )
-    audits.record([late])
-    audits.record([early, other])
+    # Neither as they were recorded nor the other way round are they in order.
+    for recorded in (late, early, other):
+        audits.record([recorded])
     assert [audits.AuditLine(**row) for row in audits.read().to_pylist()] == [early, other, late]
     assert [audits.AuditLine(**row) for row in audits.read("events").to_pylist()] == [early, late]
 

@@ -34,10 +34,19 @@ def test_a_missing_day_is_named_with_the_folder_that_should_be_there(lake):
 
 
 def test_hidden_files_and_folders_are_not_data(land):
-    for name in ("_SUCCESS", ".part-0.jsonl.crc", "_temporary/0/part-1.jsonl", ".staging/part-2.jsonl"):
+    hidden = ("_SUCCESS", ".part-0.jsonl.crc", "_temporary/0/part-1.jsonl", ".staging/part-2.jsonl")
+    for name in (*hidden, *(f"hour=01/{name}" for name in hidden)):
         land(DAY, ["{}"], name)
     data = [str(land(DAY, ["{}"], name)) for name in ("a.jsonl", "hour=01/b.jsonl")]
     assert landing.files(DAY) == data
+
+
+def test_a_folder_that_is_only_marked_is_a_day_without_an_event(lake, monkeypatch):
+    # On an object store an empty folder cannot be.
+    monkeypatch.setenv("MEANDER_LANDING_MARKER", "_SUCCESS")
+    (lake / "landing" / "dt=2025-01-01").mkdir(parents=True)
+    (lake / "landing" / "dt=2025-01-01" / "_SUCCESS").touch()
+    assert landing.files(DAY) == []
 
 
 def test_a_neighbouring_day_is_another_one(land):
@@ -47,7 +56,8 @@ def test_a_neighbouring_day_is_another_one(land):
 
 def test_the_days_of_a_landing_are_its_dated_folders(lake):
     assert landing.days() == []
-    # A folder that only looks like a day is none.
-    for name in ("dt=2025-01-02", "dt=2025-01-01", "dt=2025-02-30", "incoming"):
+    # A folder that only looks like a day is none. A disk lists many in an order of its own.
+    days = [date(2025, 1, n) for n in range(1, 29)]
+    for name in (*(f"dt={day}" for day in days[::-1]), "dt=2025-02-30", "incoming"):
         (lake / "landing" / name).mkdir(parents=True)
-    assert landing.days() == [DAY, date(2025, 1, 2)]
+    assert landing.days() == days

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 
+from lake import postgres as ours
 from lake.errors import MeanderError, ServingUnavailable, SettingsInvalid
-from lake.postgres import connect, copy_rows
+from lake.postgres import connect, copy_rows, parameters
 from tests.postgres import PASSWORD
 
 PIECES = [
@@ -88,6 +89,23 @@ def test_a_failing_source_stops_all_workers_and_is_what_is_raised(serving, table
         copy_rows(table, batches(), SCHEMA.names, 2)
 
 
+def test_when_one_connection_fails_the_others_do_not_go_on_to_the_end(serving, table):
+    copying = "select pid from pg_stat_activity where datname = current_database() and query like 'copy %' limit 1"
+    (rows,) = pa.Table.from_pylist(random_rows(1, 200), SCHEMA).to_batches()
+    taken = []
+
+    def batches():
+        for n in range(2000):
+            taken.append(n)
+            if n == 20:
+                serving.execute(f"select pg_terminate_backend(({copying}))")
+            yield rows
+
+    with pytest.raises(ServingUnavailable, match="was lost"):
+        copy_rows(table, batches(), SCHEMA.names, 2)
+    assert len(taken) < 2000
+
+
 def test_a_value_that_postgresql_cannot_store_is_refused(serving, table):
     batch = pa.RecordBatch.from_pylist([{"n": 1, "t": "a\x00b"}], SCHEMA)
     with pytest.raises(psycopg.DataError, match="invalid byte sequence"):
@@ -99,6 +117,25 @@ def test_a_value_that_postgresql_cannot_store_is_refused(serving, table):
 
 def test_without_an_address_there_is_no_store(lake):
     with pytest.raises(ServingUnavailable, match="no serving store is set; give its address as MEANDER_SERVING_URL"):
+        connect().__enter__()
+
+
+def test_what_the_address_says_wins_over_what_we_would_ask_for(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_SERVING_URL", "postgresql://u:p%40ss@h:5433/d?connect_timeout=3&sslmode=require")
+    found = parameters()
+    assert (found["host"], found["port"], found["user"], found["password"]) == ("h", "5433", "u", "p@ss")
+    assert (found["connect_timeout"], found["sslmode"], found["application_name"]) == ("3", "require", "meander")
+    # A host that vanishes is noticed within a minute, and does not hold its locks for hours.
+    assert found["keepalives_idle"] + found["keepalives_interval"] * found["keepalives_count"] == 60
+
+
+def test_a_server_that_is_too_old_is_refused_and_the_oldest_that_will_do_is_not(serving, monkeypatch):
+    version = serving.info.server_version // 10_000
+    monkeypatch.setattr(ours, "OLDEST_SERVER", version)
+    with connect() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    monkeypatch.setattr(ours, "OLDEST_SERVER", version + 1)
+    with pytest.raises(ServingUnavailable, match=f"is PostgreSQL {version}; it must be {version + 1} or newer"):
         connect().__enter__()
 
 

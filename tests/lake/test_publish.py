@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from lake import publish as publishing
 from lake.errors import CommitContended, NotStaged, PublishRefused, TableMissing
 from lake.publish import publish
+from lake.staging import Verdict, write_verdict
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, read_files, rejected, stage_files
 
@@ -64,11 +67,26 @@ def test_a_landing_day_is_replaced_on_whatever_dates_its_events_lie(lake):
 
 
 def test_the_commit_says_what_it_was_made_from(lake):
-    staged = stage_files("quarantine", "r", rejected(JAN_1, "a"), [JAN_1, JAN_2], 7, audited="warned")
-    publish("quarantine", "r")
+    about = {"counts": {"input": 9}, "inputs": {"events": 4}, "seconds": 12.5}
+    staged = stage_files("quarantine", "r", rejected(JAN_1, "a"), [JAN_1, JAN_2], 7, audited="", **about)
+    write_verdict(Verdict("quarantine", "r", staged.stage_id, "warned", ["few rows"], "/docs/page.html", 3.5))
+    assert publish("quarantine", "r")["verdict"] == "warned"
     said = Table("quarantine").commits()[0]
     assert (said["run_id"], said["stage_id"], said["verdict"]) == ("r", staged.stage_id, "warned")
     assert (said["first"], said["last"], said["rows"]) == ("2025-01-01", "2025-01-02", "1")
+    # A plan asks what was read and how long it took; pages and alerts ask for the rest.
+    assert (json.loads(said["counts"]), json.loads(said["inputs"])) == ({"input": 9}, {"events": 4})
+    assert (said["stage_seconds"], said["audit_seconds"]) == ("12.5", "3.5")
+    assert (said["started"], said["docs"], json.loads(said["refused"])) == (staged.started, "/docs/page.html", [])
+
+
+def test_who_follows_the_log_is_told_that_rows_have_come_and_when(lake):
+    # Streaming readers leave out what does not change data, such as a compaction.
+    staged_and_published("r", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    log = (lake / "lake" / "quarantine" / "_delta_log" / f"{1:020}.json").read_text()
+    (added,) = (entry["add"] for entry in map(json.loads, log.splitlines()) if "add" in entry)
+    assert added["dataChange"] is True
+    assert abs(added["modificationTime"] / 1000 - time.time()) < 3600
 
 
 # ---- publishing again ----
@@ -159,10 +177,12 @@ def test_a_refused_run_goes_through_once_it_is_mended(lake):
 
 def test_a_day_is_not_replaced_by_one_of_an_older_basis_while_the_other_days_of_the_run_go_through(lake):
     staged_and_published("newer", rejected(JAN_2, "from 5"), [JAN_2], basis=5)
-    done = staged_and_published("older", rejected(JAN_1, "from 4") + rejected(JAN_2, "from 4"), [JAN_1, JAN_2], basis=4)
-    assert done["refused"] == ["2025-01-02"]
+    rows = rejected(JAN_1, "from 4") + rejected(JAN_2, "from 4", "from 4 too")
+    done = staged_and_published("older", rows, [JAN_1, JAN_2, JAN_3], basis=4)
+    # What it says of itself is what readers got of it: one row, on the first of two days; the third was empty.
+    assert (done["refused"], done["rows"], done["partitions"]) == (["2025-01-02"], 1, 2)
     assert raws() == [(JAN_1, "from 4"), (JAN_2, "from 5")]
-    assert (Table("quarantine").basis(JAN_1), Table("quarantine").basis(JAN_2)) == (4, 5)
+    assert [Table("quarantine").basis(day) for day in (JAN_1, JAN_2, JAN_3)] == [4, 5, 4]
     assert json.loads(Table("quarantine").commits()[0]["refused"]) == ["2025-01-02"]
 
 
@@ -170,6 +190,7 @@ def test_a_run_whose_days_are_all_overtaken_changes_nothing_but_counts_as_publis
     staged_and_published("newer", rejected(JAN_1, "from 5"), [JAN_1], basis=5)
     done = staged_and_published("older", rejected(JAN_1, "from 4"), [JAN_1], basis=4)
     assert (done["refused"], done["already"]) == (["2025-01-01"], False)
+    assert (done["rows"], done["partitions"]) == (0, 0)
     assert publish("quarantine", "older")["already"]
     assert raws() == [(JAN_1, "from 5")]
 
@@ -199,6 +220,23 @@ def test_a_basis_outlives_the_clean_up_of_the_log(lake):
 
 
 # ---- overtaken between the look and the commit ----
+
+
+def test_a_publish_that_comes_second_looks_again_and_names_the_version_that_it_made(lake, monkeypatch):
+    stage_files("quarantine", "slow", rejected(JAN_1, "slow"), [JAN_1], 1)
+    commit, looks = publishing.commit, []
+
+    def commit_after_another(delta, staged, *args) -> None:
+        looks.append((staged.run_id, delta.version()))
+        if len(looks) == 1:  # the other publish below comes here too
+            staged_and_published("quick", rejected(JAN_2, "quick"), [JAN_2], basis=1)
+        commit(delta, staged, *args)
+
+    monkeypatch.setattr(publishing, "commit", commit_after_another)
+    done = publish("quarantine", "slow")
+    assert looks == [("slow", 0), ("quick", 0), ("slow", 1)]
+    assert [(said["version"], said["run_id"]) for said in Table("quarantine").commits()] == [(2, "slow"), (1, "quick")]
+    assert (done["version"], done["rows"], done["already"]) == (2, 1, False)
 
 
 def test_a_day_overtaken_between_the_look_and_the_commit_is_refused_at_the_second_look(lake, monkeypatch):
@@ -238,7 +276,9 @@ def test_a_publish_that_always_loses_says_so_and_changes_nothing(lake, monkeypat
 
 
 def command(lake, *arguments: str) -> subprocess.CompletedProcess:
-    env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
+    # Our code, and not that of another copy which is installed here.
+    ours = str(Path(__file__).parents[2])
+    env = {"MEANDER_LAKE": f"{lake}/lake", "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error", "PYTHONPATH": ours}
     return subprocess.run(
         [sys.executable, "-m", "lake.publish", *arguments],
         env=env,

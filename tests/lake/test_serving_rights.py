@@ -1,5 +1,7 @@
 """The roles that `meander serve grants` makes may do what they must, and nothing else."""
 
+from contextlib import suppress
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -45,27 +47,27 @@ def test_the_writer_may_do_all_that_serving_needs(roles, monkeypatch):
     assert roles.execute("select day, users from meander.served").fetchall() == [(DAY_1, 1)]
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        "select * from meander.prediction_rows",
-        "select * from meander.prediction_rows_1",
-        "select * from meander.generations",
-        "update meander.pointer set generation = 1",
-        "delete from meander.predictions",
-        "create table meander.mine (n int)",
-    ],
+REFUSED = (
+    "select * from meander.prediction_rows",
+    "select * from meander.prediction_rows_1",
+    "select * from meander.generations",
+    "update meander.pointer set generation = 1",
+    "delete from meander.predictions",
+    "create table meander.mine (n int)",
 )
-def test_the_reader_sees_the_views_and_nothing_else(roles, wanted):
-    publish_users(DAY_1, "ann")
-    load(DAY_1, "r")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        roles.execute(wanted)
 
 
-def test_a_role_that_may_not_write_is_told_what_it_needs(roles, monkeypatch):
+def test_the_reader_sees_the_views_and_nothing_else_and_is_told_what_a_writer_needs(roles, monkeypatch):
     publish_users(DAY_1, "ann")
     load(DAY_1, "r")
+    allowed = []
+    for wanted in REFUSED:
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            roles.execute(wanted)
+            allowed.append(wanted)
+    assert allowed == []
+    for view in ("predictions", "served"):
+        roles.execute(f"select * from meander.{view}")
     reader = f"reader%20of%20{roles.info.dbname}"
     monkeypatch.setenv(
         "MEANDER_SERVING_URL", f"postgresql://{reader}:secret@127.0.0.1:{roles.info.port}/{roles.info.dbname}"

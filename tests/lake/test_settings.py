@@ -27,6 +27,21 @@ def test_an_error_names_the_variable_and_what_was_received(monkeypatch, name, va
         settings()
 
 
+def test_the_ends_of_a_range_are_values_too(monkeypatch):
+    ends = {
+        "session_gap_minutes": (1, 1440),
+        "late_days": (0,),
+        "max_rejected_share": (0, 1),
+        "expected_hours": (0,),
+        "serving_keep": (1,),
+        "serving_max_users": (0,),
+    }
+    for name, values in ends.items():
+        for value in values:
+            monkeypatch.setenv(f"MEANDER_{name.upper()}", str(value))
+            assert getattr(settings(), name) == value
+
+
 def test_all_errors_are_told_at_once(monkeypatch):
     monkeypatch.setenv("MEANDER_LATE_DAYS", "-1")
     monkeypatch.setenv("MEANDER_SEQUENCE_LENGTH", "many")
