@@ -11,7 +11,8 @@ import pytest
 
 from dags.process import end_politely, process_group
 
-SLEEP = "import time; time.sleep(60)"
+# Longer than any wait here: only who is ended does not sleep on.
+SLEEP = "import time; time.sleep(900)"
 # A leader with a child that holds the same output, as a training with workers does.
 FAMILY = f"""
 import subprocess, sys
@@ -24,7 +25,7 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
-def gone(process, within=15):
+def gone(process, within=300):
     """Tell whether a process ends within some seconds; one that has ended but was not collected counts as ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
@@ -48,7 +49,7 @@ def test_nobody_waits_for_a_child_that_outlives_its_leader():
     began = time.monotonic()
     with process_group(python(FAMILY), os.environ) as leader:
         (child,) = [int(line) for line in leader.stdout]
-    assert time.monotonic() - began < 30, "the output stayed open until the child ended by itself"
+    assert time.monotonic() - began < 600, "the output stayed open until the child ended by itself"
     assert leader.returncode == 0
     assert gone(child)
 

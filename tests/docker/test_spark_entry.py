@@ -12,6 +12,7 @@ import pytest
 from dags.standalone import HOST, free_port
 
 ENTRY = Path(__file__).resolve().parents[2] / "docker" / "spark-entry.sh"
+HANGS_SECONDS = 600
 # A driver whose own executor has one core, so that two tasks that wait for each other need both executors.
 DRIVER = """
 import sys, time
@@ -23,7 +24,7 @@ spark = (
     .getOrCreate()
 )
 print(spark.sparkContext.applicationId, flush=True)
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 600
 while spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() < 3:
     assert time.monotonic() < deadline, "the other executor has not come"
     time.sleep(0.1)
@@ -72,8 +73,8 @@ def test_an_executor_works_for_its_driver_until_that_ends(driver, tmp_path):
     executor = subprocess.Popen([ENTRY, "executor"], env={**os.environ, **asked}, cwd=tmp_path)
     try:
         assert process.stdout.readline() == "['its own', 'pod-7']\n"
-        assert process.wait(60) == 0
-        executor.wait(60)
+        assert process.wait(HANGS_SECONDS) == 0
+        executor.wait(HANGS_SECONDS)
     finally:
         executor.kill()
         executor.wait()
