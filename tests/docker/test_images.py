@@ -39,9 +39,8 @@ ASKED = {
     },
     "trainer": {
         "airflow version": ".",
-        "python -c 'import petastorm, mlflow, lightgbm, keras, model.pretrain, model.evaluate as e; print(e.__file__)'": (
-            "site-packages/model/"
-        ),
+        "python -c 'import petastorm, mlflow, lightgbm, keras, model.pretrain, model.evaluate as e; "
+        "print(e.__file__)'": "site-packages/model/",
     },
 }
 
