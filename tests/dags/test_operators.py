@@ -259,7 +259,11 @@ def test_the_buttons_lead_to_the_report_and_the_runs_of_this_run_once_there_are_
 
     monkeypatch.setattr(model.registry, "experiment_id", lambda: "7")
     only_ours = "tags.%60meander.run_id%60%20%3D%20%27model_weekly--scheduled__2025-03-09T00%3A00%3A00%2B00%3A00%27"
-    for uri, server in (("", "http://127.0.0.1:5000"), ("https://mlflow.shop.example/", "https://mlflow.shop.example")):
+    for uri, server in (
+        ("", "http://127.0.0.1:5000"),
+        ("https://mlflow.shop.example/", "https://mlflow.shop.example"),
+        ("https://writer:secret@mlflow.shop.example", "https://mlflow.shop.example"),
+    ):
         monkeypatch.setenv("MEANDER_MLFLOW_URI", uri)
         address = f"{server}/#/experiments/7/runs?searchFilter={only_ours}"
         assert MlflowRuns().get_link(task, ti_key=None) == address

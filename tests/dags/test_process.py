@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dags import process
 from dags.process import end_politely, process_group
 
 # Longer than any wait here: only who is ended does not sleep on.
@@ -25,12 +26,12 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
-def gone(process, within=300):
+def gone(number, within=300):
     """Tell whether a process ends within some seconds; one that has ended but was not collected counts as ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
-            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
         except FileNotFoundError:
             return True
@@ -79,6 +80,15 @@ def test_a_group_that_is_asked_to_end_does_so_as_a_whole():
     end_politely(leader)  # once more does no harm
 
 
+def test_who_does_not_end_politely_is_ended_for_good(monkeypatch):
+    # Half a second of patience instead of ten.
+    monkeypatch.setattr(process, "GUARD", process.GUARD.replace("seq 100", "seq 5"))
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    with process_group(python(deaf + SLEEP), os.environ) as leader:
+        assert leader.stdout.readline() == "deaf\n"
+    assert leader.returncode == -signal.SIGKILL
+
+
 def test_a_group_does_not_outlive_who_started_it_and_was_killed():
     owner = f"""
 import os
@@ -87,8 +97,8 @@ with process_group({python(FAMILY + SLEEP)!r}, os.environ) as leader:
     print(leader.pid, leader.stdout.readline(), flush=True)
     leader.wait()
 """
-    with subprocess.Popen(python(owner), stdout=subprocess.PIPE, text=True) as process:
-        leader, child = map(int, process.stdout.readline().split())
-        process.kill()
+    with subprocess.Popen(python(owner), stdout=subprocess.PIPE, text=True) as started:
+        leader, child = map(int, started.stdout.readline().split())
+        started.kill()
     assert gone(leader)
     assert gone(child)

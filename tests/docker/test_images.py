@@ -225,7 +225,12 @@ COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 
 
 def test_compose_takes_every_secret_from_outside_and_the_example_names_them_all():
-    asked = set(re.findall(r"\$\{([A-Z0-9_]+)", (DOCKER / "compose.yaml").read_text()))
+    text = (DOCKER / "compose.yaml").read_text()
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+)", text))
+    assert asked == set(re.findall(r"\$\{([A-Z0-9_]+):\?set it in docker/.env\}", text)), (
+        "it does not start without one"
+    )
+    assert re.findall(r"\$\{[A-Z0-9_]+:?[-+=]", text) == [], "a default would be everybody's password"
     named = set(re.findall(r"(?m)^([A-Z0-9_]+)=", (DOCKER / "env.example").read_text())) - {"COMPOSE_PROJECT_NAME"}
     assert asked == named
     given = dict(re.findall(r"(?m)^([A-Z0-9_]+)=(.*)$", (DOCKER / "env.example").read_text()))

@@ -248,6 +248,35 @@ MUTANTS = [
         '"predictions": "events"',
         ALERTS,
     ),
+    Mutant(
+        "process_deaf_trainings_stay",
+        "dags/process.py",
+        'kill -s KILL -- "-$0"\n',
+        "",
+        "tests/dags/test_process.py",
+    ),
+    Mutant(
+        "process_group_ends_alone",
+        "dags/process.py",
+        "                guard.stdin.close()\n            follower.join()",
+        "                leader.kill()\n            follower.join()",
+        "tests/dags/test_process.py",
+    ),
+    Mutant(
+        "evaluation_link_shows_the_password",
+        "dags/evaluation.py",
+        're.sub(r"//[^/@]*@", "//", uri)',
+        "uri",
+        OPERATORS,
+    ),
+    Mutant(
+        "serving_setting_before_connection",
+        "dags/serving.py",
+        "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
+        "    if address := settings().serving_url.get_secret_value():\n        return address\n"
+        "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
+        "tests/dags/test_serving.py",
+    ),
     # --- the command
     Mutant(
         "cli_every_day_of_interests", "dags/cli.py", '["--every", str(every)] if name == "interests" else []', "[]", CLI
@@ -264,7 +293,21 @@ MUTANTS = [
         "if True:",
         CLI,
     ),
+    Mutant(
+        "images_default_password",
+        "docker/compose.yaml",
+        "${REDIS_PASSWORD:?set it in docker/.env}",
+        "${REDIS_PASSWORD:-redis}",
+        "tests/docker/test_images.py::test_compose_takes_every_secret_from_outside_and_the_example_names_them_all",
+    ),
     # --- the page
+    Mutant(
+        "page_docs_oldest_first",
+        "dags/page/app.py",
+        "reverse=True)[:NEWEST]",
+        ")[:NEWEST]",
+        "tests/dags/test_plugin.py",
+    ),
     Mutant(
         "page_busy_runs_stopped_soon",
         "dags/page/problems.py",
