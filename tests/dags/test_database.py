@@ -218,7 +218,7 @@ def test_runs_at_work_or_queued_are_busy_with_their_day(airflow):
     running = airflow.add("behavior_daily", MAR_9)
     queued = airflow.add("predict_daily", MAR_9, state="queued")
     # Its interval says nothing of the days that it works on.
-    history = airflow.add("behavior_history", MAR_9, run_type="manual")
+    history = airflow.add("behavior_history", MAR_9, run_type="manual", conf={"from": "2017-01-01", "to": "2017-12-31"})
     airflow.add("behavior_daily", MAR_9 - timedelta(days=1), state="success", end_date=NOW)
     airflow.add("upkeep_weekly", MAR_9)
     day = date(2025, 3, 9)

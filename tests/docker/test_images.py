@@ -91,7 +91,7 @@ def test_a_dockerfile_is_well_kept(image):
 @pytest.mark.e2e
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path, request):
-    uv = shutil.which("uv") or str(REPO / ".venv-uv" / "bin" / "uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     source, environment = tmp_path / "src", tmp_path / "opt"
     source.mkdir()
     # Jars come from elsewhere than packages: only `make test-s3a` asks for them.
