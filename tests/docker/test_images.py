@@ -170,10 +170,11 @@ def lend_bytecode(packages: Path) -> None:
         beside = packages / compiled.relative_to(ours)
         if beside.parent.is_dir():
             beside.mkdir(exist_ok=True)
+            # The folders may lie on two disks.
+            give = os.link if compiled.stat().st_dev == beside.stat().st_dev else shutil.copy2
             for file in compiled.iterdir():
-                # The folders may lie on two disks.
-                give = os.link if file.stat().st_dev == beside.stat().st_dev else shutil.copy2
-                give(file, beside / file.name)
+                if not (beside / file.name).exists():
+                    give(file, beside / file.name)
 
 
 def not_compiled(packages: Path, *names: str) -> list[Path]:
