@@ -3,15 +3,17 @@
 import contextlib
 import json
 import os
+import re
 from dataclasses import asdict, replace
 from datetime import date
 
 import pytest
 from typer.testing import CliRunner
 
-from dags.cli import app, main
+from dags.cli import _check_java, _check_landing, app, main
 from dags.console import libraries_hushed
 from dags.evaluation import Evaluation
+from dags.page import models
 from lake import storage
 from lake.errors import MeanderError
 from lake.publish import publish
@@ -19,7 +21,7 @@ from lake.staging import run_folder
 from tests.lake.stagings import audit, stage_files
 from tests.model.standin_artifact import CARD, save
 
-DAYS = ["--from", "2025-01-01", "--to", "2025-01-02"]
+DAYS = ["--from", "2025-01-01", "--to", "2025-01-03"]
 
 
 def invoke(*args):
@@ -32,37 +34,47 @@ def event(user, time, behavior="view", **more):
 
 
 @pytest.fixture
-def two_days(land):
-    """Two days in which one of a hundred rows has no user, which is within the rejection budget."""
+def three_days(land):
+    """Three days, in the first of which one of a hundred rows has no user: that is within the rejection budget."""
     visits = [event(f"u{n:02}", f"2025-01-01T10:{n % 60:02}:00Z") for n in range(99)]
     land("2025-01-01", [*visits, event(None, "2025-01-01T11:00:00Z")])
     # u00 goes on after midnight, so this session belongs to the second day; the row that came twice is one event.
     twice = event("u00", "2025-01-02T00:05:00Z", "purchase", price="2.50")
     land("2025-01-02", [event("u00", "2025-01-01T23:50:00Z"), twice, twice])
+    land("2025-01-03", [event("new", "2025-01-03T12:00:00Z")])
 
 
 @pytest.mark.spark
-def test_daily_runs_each_day_and_the_questions_after_it_are_answered(spark, two_days):
-    ran = invoke("daily", *DAYS, "--json")
+def test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered(spark, three_days):
+    ran = invoke("daily", *DAYS, "--chunk-days", "2", "--every", "2", "--json")
     assert ran.exit_code == 0, ran.output
     first, second = json.loads(ran.stdout)
-    names = ("first", "input", "events", "duplicates", "ignored", "quarantined", "sessions", "interests")
-    assert [first[name] for name in names] == ["2025-01-01", 100, 99, 0, 0, 1, 99, 99]
-    # The second run stages both partitions that its landing changed: 99 sessions of the 1st and one of the 2nd.
-    assert [second[name] for name in names] == ["2025-01-02", 3, 2, 1, 0, 0, 100, 99]
+    names = ("first", "last", "input", "events", "duplicates", "ignored", "quarantined", "sessions", "interests")
+    # 99 users, two sessions of u00. Interests are made at the end of each chunk alone.
+    assert [first[name] for name in names] == ["2025-01-01", "2025-01-02", 103, 101, 1, 0, 1, 100, 99]
+    assert [second[name] for name in names] == ["2025-01-03", "2025-01-03", 1, 1, 0, 0, 0, 1, 100]
     assert {first["verdict"], second["verdict"]} <= {"passed", "warned"}
 
-    tables = {entry["table"]: entry for entry in json.loads(invoke("tables", "--json").stdout)}
-    assert tables["events"]["rows"] == 101
-    assert tables["sessions"]["rows"] == 100
-    assert tables["quarantine"]["rows"] == 1
+    names = ("rows", "partitions", "first", "last")
+    tables = {
+        entry["table"]: [entry[name] for name in names] for entry in json.loads(invoke("tables", "--json").stdout)
+    }
+    assert tables["events"] == [102, 3, "2025-01-01", "2025-01-03"]
+    assert tables["sessions"] == [101, 3, "2025-01-01", "2025-01-03"]
+    assert tables["interests"] == [199, 2, "2025-01-02", "2025-01-03"]
+    assert tables["quarantine"] == [1, 1, "2025-01-01", "2025-01-01"]
+    assert tables["predictions"] == [0, 0, None, None]
 
     (session,) = json.loads(invoke("show", "sessions", "--day", "2025-01-02", "--json").stdout)
     assert (session["user_id"], session["revenue"], len(session["events"])) == ("u00", "2.5000", 2)
     (rejected,) = json.loads(invoke("show", "quarantine", "--json").stdout)
     assert (rejected["reason"], rejected["line"]) == ("missing_user", 100)
     assert "1 of 1 rows of sessions dt=2025-01-02" in invoke("show", "sessions", "--day", "2025-01-02").stdout
-    assert "2025-01-02" in invoke("days").stdout
+    # Without a day, the newest.
+    assert "1 of 1 rows of events dt=2025-01-03" in invoke("show", "events").stdout
+    listed = invoke("days").stdout
+    assert "2025-01-01 to 2025-01-02" in listed
+    assert "2025-01-01" not in invoke("days", "--from", "2025-01-03").stdout
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,9 @@ def test_a_failure_of_ours_is_one_line_and_exit_code_1(lake, monkeypatch, capsys
 @pytest.mark.spark
 def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(spark, lake, monkeypatch):
     monkeypatch.setenv("MEANDER_SOURCE", "taobo")
-    found = {r["check"]: r for r in json.loads(invoke("doctor", "--json").stdout)}
+    told = invoke("doctor", "--json")
+    assert told.exit_code == 1, "scripts ask it as well"
+    found = {r["check"]: r for r in json.loads(told.stdout)}
     assert found["python"]["ok"]
     assert found["java"]["ok"]
     assert found["lake"]["ok"]
@@ -103,6 +117,31 @@ def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(spark, lake, monkeypat
     assert "neither a shipped source" in found["source"]["found"]
     assert not found["landing"]["ok"]
     assert "put the log's files there" in found["landing"]["found"]
+
+
+def test_the_doctor_counts_the_days_that_have_landed_and_names_the_first_that_has_not(land):
+    for day in ("2025-01-01", "2025-01-04", "2025-01-05"):
+        land(day, [event("ann", f"{day}T12:00:00Z")])
+    assert _check_landing() == (
+        "3 days, 2025-01-01 to 2025-01-05; 2 days in between are missing, the first is 2025-01-02"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("1.8.0_392", False), ("16.0.2", False), ("17.0.1", True), ("22", True), ("23.0.1", False)]
+)
+def test_the_doctor_knows_which_java_spark_starts_on(tmp_path, monkeypatch, version, fits):
+    # What a JVM of that version prints, on stderr.
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-01-21' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    if fits:
+        assert _check_java() == f"{version} at {java}"
+        return
+    with pytest.raises(RuntimeError, match=f"found Java {re.escape(version)}, Spark 4.0 needs 17 to 22"):
+        _check_java()
 
 
 def test_settings_are_listed_with_their_values(lake, monkeypatch):
@@ -126,6 +165,7 @@ def test_the_versions_of_the_model_are_listed_with_when_they_were_champion(lake)
     from model import registry
 
     assert "no version of the model is registered yet" in invoke("model").stdout
+    assert models.champion() is None
     for run in ("first", "second"):
         with registry.start_run(run, "evaluate") as tracked:
             registry.set_candidate(registry.register(save(lake / run, name=run), {**CARD, "name": run}, tracked))
@@ -136,6 +176,8 @@ def test_the_versions_of_the_model_are_listed_with_when_they_were_champion(lake)
     )  # fmt: skip
     assert (second["version"], second["alias"], second["champion since"]) == (2, "candidate", [])
     assert "2025-01-07" in invoke("model").stdout
+    # The page asks the same registry.
+    assert models.champion() == models.Champion(1, ("2025-01-07",), "first")
 
 
 @pytest.mark.usefixtures("lake")

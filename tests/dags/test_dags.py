@@ -2,22 +2,24 @@
 
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-import lake.publish
+from dags.alerts import TellFailure
 from dags.behavior_history import cut
-from dags.operators import ASSETS, DataDocs, ModelJob, Publish, SparkJob, WaitForEarlierDays, without_blanks
+from dags.operators import DataDocs, ModelJob, SparkJob, without_blanks
 from dags.wiring import TABLES
 from lake.staging import Verdict, write_verdict
 
@@ -40,6 +42,12 @@ MODEL_STEPS = ("prepare", "pretrain", "finetune", "scratch", "evaluate", "approv
 
 def name(task):
     return f"{task.dag_id}.{task.task_id}"
+
+
+@cache
+def scheduler_dag(dag_id):
+    """Return a DAG as Airflow's scheduler knows it: read back from the database."""
+    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(BAG.dags[dag_id]))
 
 
 def groups(dag_id, *steps):
@@ -84,10 +92,46 @@ def test_house_rules(dag):
     assert any(tag.startswith("tier_") for tag in dag.tags)
     assert dag.catchup is False
     assert dag.start_date.year < 2010, "Airflow backfills no day before the start date"
-    assert all(task.owner == "meander" and task.retries == 2 for task in dag.tasks)
-    assert all(task.pool == "spark" for task in dag.tasks if isinstance(task, SparkJob))
-    trainings = {task.task_id for task in dag.tasks if task.pool == "train"}
-    assert trainings == {t for t in dag.task_ids if t in ("pretrain", "finetune", "scratch", "evaluate")}
+    # Two runs that a person can start at once, or of which one waits; of others, two would be in each other's way.
+    assert dag.max_active_runs == (2 if dag.dag_id.endswith("_daily") else 1)
+    assert all(task.owner == "meander" for task in dag.tasks)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=name)
+def test_a_task_is_tried_three_times_within_minutes_and_told_when_it_fails_for_good(task):
+    assert task.retries == 2
+    assert (task.retry_delay, task.max_retry_delay) == (timedelta(minutes=1), timedelta(minutes=30))
+    assert task.retry_exponential_backoff
+    assert [type(told) for told in task.on_failure_callback] == [TellFailure]
+
+
+def test_spark_and_training_are_rationed_by_their_pools_and_trainings_go_to_their_own_workers():
+    learns = {"pretrain", "finetune", "scratch", "evaluate"}
+    for task in TASKS:
+        wanted = "train" if task.task_id in learns else "spark" if isinstance(task, SparkJob) else "default_pool"
+        assert task.pool == wanted, name(task)
+        assert task.queue == ("train" if task.task_id in learns else "default"), name(task)
+
+
+# What each task reads and writes, for the graph of assets in Airflow's UI.
+GRAPH = {
+    "behavior_daily.events.publish": ((), ("quarantine", "events")),
+    "behavior_daily.sessions.publish": (("events",), ("sessions",)),
+    "behavior_daily.interests.publish": (("events",), ("interests",)),
+    "behavior_history.events.publish": ((), ("quarantine", "events")),
+    "behavior_history.sessions.publish": (("events",), ("sessions",)),
+    "behavior_history.interests.publish": (("events",), ("interests",)),
+    "model_weekly.examples.publish": (("interests", "events"), ("examples",)),
+    "model_weekly.promote": ((), ("champion",)),
+    "predict_daily.predictions.publish": (("interests",), ("predictions",)),
+}
+
+
+def test_the_graph_of_assets_shows_what_comes_from_what():
+    found = {
+        name(task): tuple(tuple(each.name for each in some) for some in (task.inlets, task.outlets)) for task in TASKS
+    }
+    assert {task: parts for task, parts in found.items() if parts[1]} == GRAPH
 
 
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
@@ -146,10 +190,27 @@ def test_the_module_that_a_task_runs_exists(task):
     assert file.is_file()
 
 
-def test_a_run_processes_the_utc_day_that_has_just_ended():
-    for dag_id in ("behavior_daily", "predict_daily", "serve_daily", "model_weekly", "upkeep_weekly"):
-        timetable = BAG.dags[dag_id].timetable
-        assert type(timetable).__name__ == "CronDataIntervalTimetable", "@daily would have an interval of no length"
+@pytest.mark.parametrize(
+    ("dag_id", "first", "last"),
+    [
+        *(
+            (f"{each}_daily", "2025-03-11T00:00", "2025-03-12T00:00")
+            for each in ("behavior", "predict", "serve", "monitor")
+        ),
+        # Sunday to Sunday.
+        ("model_weekly", "2025-03-02T00:00", "2025-03-09T00:00"),
+        ("upkeep_weekly", "2025-03-02T06:00", "2025-03-09T06:00"),
+    ],
+)
+def test_a_run_is_about_the_utc_day_or_week_that_has_just_ended(dag_id, first, last):
+    wednesday = pendulum.datetime(2025, 3, 12, 10)
+    interval = scheduler_dag(dag_id).timetable.infer_manual_data_interval(run_after=wednesday)
+    assert (f"{interval.start:%Y-%m-%dT%H:%M}", f"{interval.end:%Y-%m-%dT%H:%M}") == (first, last)
+
+
+@pytest.mark.parametrize("dag_id", ["behavior_history", "serve_rollback"])
+def test_what_a_person_starts_has_no_schedule(dag_id):
+    assert not scheduler_dag(dag_id).timetable.can_be_scheduled
 
 
 def render(task, **params):
@@ -222,6 +283,21 @@ def test_examples_are_looked_at_up_to_the_last_date_whose_horizon_is_over(monkey
     assert (waits.table, waits.day) == ("events", "2025-03-15"), "the last day of the horizon of the last date"
 
 
+@pytest.mark.parametrize(
+    ("horizon", "last"),
+    [
+        # As of Saturday, March 15th: of the Saturdays before, the last whose horizon has ended by then.
+        ("7", "2025-03-08"),
+        ("8", "2025-03-01"),
+        ("14", "2025-03-01"),
+        ("30", "2025-02-08"),
+    ],
+)
+def test_no_label_of_an_example_lies_in_the_future(monkeypatch, horizon, last):
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", horizon)
+    assert arguments("examples.stage", weeks=1)[:6] == ["--from", last, "--to", last, "--every", "7"]
+
+
 def test_upkeep_can_be_asked_to_say_only_what_it_would_do():
     assert arguments("upkeep", "upkeep_weekly", dry_run=True)[0] == "--dry-run"
     assert arguments("upkeep", "upkeep_weekly") == ["--run-id", "upkeep_weekly--golden"]
@@ -253,28 +329,22 @@ def test_a_misspelt_name_in_a_template_is_an_error():
         task.render_template_fields({"run_id": "r", "data_interval_start": datetime(2025, 3, 9, tzinfo=UTC)})
 
 
-@pytest.mark.parametrize(
-    ("first_task", "publish", "goes_on"),
-    [
-        pytest.param("success", "running", False, id="an earlier day that is worked on is waited for"),
-        pytest.param("queued", None, False, id="so is one that has just begun"),
-        pytest.param("up_for_reschedule", None, True, id="one that waits for its landing may never come"),
-        pytest.param("success", "success", True, id="a published day is not"),
-        pytest.param("success", "upstream_failed", True, id="nor one that failed"),
-        pytest.param(None, None, True, id="nor one that has not begun: two days would wait for each other"),
-    ],
-)
-def test_interests_wait_for_earlier_days(first_task, publish, goes_on):
-    asked = {}
+WAITS = {
+    "behavior_daily.wait_for_landing",
+    "behavior_daily.wait_for_earlier_days",
+    "model_weekly.wait_for_events",
+    "predict_daily.wait_for_interests",
+    "monitor_daily.wait_for_interests",
+    "serve_daily.wait_for_predictions",
+}
 
-    def get_task_states(**query):
-        asked.update(query)
-        return {"backfill__1": {"wait_for_landing": first_task, "events.publish": publish}}
 
-    sensor = render(BAG.dags["behavior_daily"].get_task("wait_for_earlier_days"))
-    assert isinstance(sensor, WaitForEarlierDays)
-    assert sensor.poke({"ti": SimpleNamespace(get_task_states=get_task_states)}) is goes_on
-    assert max(asked["logical_dates"]) == datetime(2025, 3, 8, tzinfo=UTC), "the day before"
+def test_what_waits_gives_its_worker_back_between_two_looks_and_gives_up_after_two_days():
+    waits = {name(task): task for task in TASKS if isinstance(task, BaseSensorOperator)}
+    assert waits.keys() == WAITS
+    for task in waits.values():
+        assert (task.mode, task.timeout) == ("reschedule", 2 * 24 * 3600), name(task)
+        assert 10 <= task.poke_interval <= 300, name(task)
 
 
 # --- the forms --------------------------------------------------------------------------------------
@@ -299,7 +369,7 @@ def test_the_form_of_history_takes_dates_and_whole_numbers(conf, wrong):
 
 
 def form(dag_id):
-    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(BAG.dags[dag_id])).params
+    return scheduler_dag(dag_id).params
 
 
 @pytest.mark.parametrize(
@@ -369,8 +439,8 @@ def test_chunks_cover_the_range_once_and_keep_the_rhythm_of_interests(first, len
 
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
 def test_the_serialized_dags_keep_their_buttons(dag):
-    read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-    buttons = {task.task_id: sorted(task.extra_links) for task in read_back.tasks if task.extra_links}
+    tasks = scheduler_dag(dag.dag_id).tasks
+    buttons = {task.task_id: sorted(task.extra_links) for task in tasks if task.extra_links}
     docs = {
         group: [f"Data docs: {table}" for table in sorted(TABLES[group.split(".")[0]])]
         for group in groups(dag.dag_id, "audit", "publish")
@@ -398,22 +468,3 @@ def test_a_button_leads_below_the_path_that_airflow_has_on_its_server(monkeypatc
     link = DataDocs("events").get_link
     assert link(SimpleNamespace(run="here"), ti_key=None) == "/tools/airflow/meander/data-docs/run/events.html"
     assert link(SimpleNamespace(run="elsewhere"), ti_key=None) == "https://docs.example/x.html"
-
-
-def test_a_publish_tells_the_assets_what_readers_now_see(monkeypatch):
-    def publish(table, run_id):
-        return {
-            "table": table, "run_id": run_id, "version": 3, "rows": 7, "partitions": 1, "refused": [],
-            "verdict": "warned", "docs": f"/docs/{table}", "already": False,
-        }  # fmt: skip
-
-    monkeypatch.setattr(lake.publish, "publish", publish)
-    task = Publish(task_id="publish", tables=("quarantine", "events"), run="run 1")
-    events = {ASSETS[table]: SimpleNamespace(extra={}) for table in ("quarantine", "events")}
-    reports = task.execute({"outlet_events": events})
-
-    assert list(reports) == ["quarantine", "events"]
-    assert events[ASSETS["events"]].extra == {
-        "rows": 7, "version": 3, "verdict": "warned", "docs": "/docs/events", "run_id": "run 1", "refused": [],
-    }  # fmt: skip
-    assert task.outlets == [ASSETS["quarantine"], ASSETS["events"]]

@@ -81,6 +81,7 @@ def test_drift_is_the_mean_of_each_day(lake):
     put_predictions(MAR_2, [prediction("ann", "shoes", {})])
     assert [(row["dt"], row["users"], row["migration"]) for row in flows.drift()] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
     assert [row["churn"] for row in flows.drift()] == pytest.approx([0.2, 0.1])
+    assert [row["purchase"] for row in flows.drift()] == [0.25, 0.25]
 
 
 SCRIPT = "<script>alert(1)</script>"
@@ -119,3 +120,11 @@ def test_bars_stand_on_top_of_each_other():
     # 8 of 8: events from the ground (100) to 25, quarantined from there to the top.
     assert 'c0" d="M0.0 100.0V25.0' in chart
     assert 'c1" d="M0.0 25.0V0.0' in chart
+
+
+def test_a_line_goes_through_the_days_at_the_height_of_their_values():
+    days = [date(2025, 3, n) for n in range(1, 6)]
+    chart = drawing.lines(days, {"recall": {days[0]: 0.0, days[1]: 0.25, days[4]: 1.0}}, height=100, top=1.0)
+    # 980 of 1,000 pixels are four days: a quarter of them to the second day, and up from the ground at 100.
+    assert 'points="10.0,100.0 255.0,75.0 990.0,0.0"' in chart
+    assert "recall <b>1</b>" in chart, "the newest value"

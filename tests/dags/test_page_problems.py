@@ -45,10 +45,11 @@ def test_nothing_is_wrong_when_every_expected_day_is_published(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
     put_day(MAR_2)
-    assert problems(look(MAR_2), SCHEDULED) == []
+    put_predictions(MAR_1, [])
+    assert problems(look(MAR_1), SCHEDULED) == []
     assert readers_see(look()) == (
-        "Readers see events up to 2025-03-02, sessions up to 2025-03-02, interests up to 2025-03-02: "
-        "whole, audited days only."
+        "Readers see events up to 2025-03-02, sessions up to 2025-03-02, interests up to 2025-03-02, "
+        "predictions up to 2025-03-01 by version 1 of the model: whole, audited days only."
     )
 
 
@@ -106,8 +107,9 @@ def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="", visible=False, run="cli-2025-03-01")
     assert problems(look(), SCHEDULED) == []
-    later = Lake(datetime.now(UTC) + timedelta(hours=7))
-    assert len(problems(later, SCHEDULED)) == 1
+    for hours, told in ((5, 0), (7, 1)):
+        later = Lake(datetime.now(UTC) + timedelta(hours=hours))
+        assert len(problems(later, SCHEDULED)) == told, hours
 
 
 def test_days_that_did_not_land_are_told_together(lake, landed):
@@ -199,12 +201,48 @@ def test_a_failed_run_is_over_once_another_has_published_the_day(lake, landed):
     assert len(problems(look(), failed(MAR_1, datetime.now(UTC) + timedelta(hours=1), "events.stage"))) == 1
 
 
-def test_late_data_is_told_last(lake, landed):
+def test_late_data_is_named_by_the_days_of_the_sessions_that_lack_it(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
     put_day(MAR_2)
     put("sessions", MAR_2, [], run="manual__late", basis=2, counts={"postponed": [str(MAR_1)]})
     assert only().what == "sessions of 2025-03-01 lack events that landed too late"
+
+
+def test_the_worst_is_told_first(lake, landed):
+    days = [date(2025, 3, n) for n in range(1, 8)]
+    # The fifth has landed, and nobody has loaded it.
+    broken, stopped, gap = days[1:4]
+    landed(*(day for day in days if day != gap))
+    put_day(days[0])
+    put_events(broken, audited="failed")
+    put_events(stopped, audited="passed", visible=False)
+    put_day(days[5])
+    put("sessions", days[5], [], run="manual__late", basis=9, counts={"postponed": [str(days[0])]})
+    found = problems(
+        look(days[5]),
+        failed(days[6], datetime.now(UTC), "wait_for_landing"),
+        [{"kind": "volume", "why": "half as many events as usual", "section": "volume-unusual"}],
+    )
+    assert [problem.what for problem in found] == [
+        "quarantine and events of 2025-03-02 failed the audit",
+        "quarantine and events of 2025-03-03: audited and not published, and the run is not at work",
+        "behavior_daily of 2025-03-07 failed in wait_for_landing",
+        "not landed: 2025-03-04",
+        "events of 2025-03-05 is missing: the input is there, and no run made them",
+        "sessions of 2025-03-01 lack events that landed too late",
+        "volume: half as many events as usual",
+    ]
+    for problem in found:
+        assert_the_runbook_has(problem)
+
+
+def test_what_is_worth_a_look_begins_with_the_newest_day_and_ends_at_the_limit(lake, landed):
+    landed(MAR_1, MAR_2, MAR_3)
+    for day in (MAR_1, MAR_2, MAR_3):
+        put_events(day, audited="warned")
+    found = [(cells[0].day, cells[0].table) for cells in worth_a_look(look(), 3)]
+    assert found == [(MAR_3, "quarantine"), (MAR_3, "events"), (MAR_3, "sessions")]
 
 
 def test_freshness_counts_the_days_behind_what_is_expected(lake, landed):

@@ -196,6 +196,26 @@ def test_what_the_monitor_has_found_is_a_thing_to_look_at_until_it_is_well(reade
     assert "All is well" in reader.get("/page/").text
 
 
+def test_a_finding_is_history_once_a_week_of_days_has_been_looked_at_without_it(reader):
+    put_day(MAR_1)
+    watched_on(MAR_1)
+    # Other things are well; nobody has looked at the outcome again.
+    watched_on(date(2025, 3, 7), kind="volume", name="events", ok=True)
+    assert "1 thing to look at" in reader.get("/page/").text
+    watched_on(date(2025, 3, 8), kind="volume", name="events", ok=True)
+    assert "All is well" in reader.get("/page/").text
+
+
+def test_the_calendar_turns_back_by_its_weeks_and_forward_no_further_than_the_last_day(reader):
+    put_day(MAR_1)
+    put_day(MAR_2)
+    text = reader.get("/page/").text
+    # March 2nd is a Sunday. The first of the 53 weeks begins on Monday, February 26th 2024; earlier is the day before.
+    assert '<a href="?until=2024-02-25">earlier</a>' in text
+    assert "later</a>" not in text
+    assert '<a href="?until=2025-03-02">later</a>' in reader.get("/page/?until=2024-12-31").text
+
+
 def test_what_came_true_stands_beside_what_was_promised(reader, judged, monkeypatch):
     monkeypatch.setattr("dags.page.models.champion", lambda: None)
     watched_on(MAR_1)

@@ -1,5 +1,8 @@
 """Data docs and evaluations are shown to who may see our runs, and nothing else is."""
 
+import os
+import re
+
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
@@ -83,6 +86,17 @@ def test_a_page_is_shown_in_a_sandbox(reader):
 
 def test_the_index_links_the_pages(reader):
     assert '<a href="run-1/events.html">run-1/events</a>' in reader.get("/data-docs/").text
+
+
+def test_the_index_begins_with_the_newest_page(reader, docs):
+    for name, written in (("old", 1), ("new", 3), ("middle", 2)):
+        page = docs / "docs" / name / "events.html"
+        page.parent.mkdir()
+        page.touch()
+        os.utime(page, (1_700_000_000 + written, 1_700_000_000 + written))
+    os.utime(docs / "docs" / "run-1" / "events.html", (0, 0))
+    listed = re.findall(r'href="([a-z]+)/events.html"', reader.get("/data-docs/").text)
+    assert listed == ["new", "middle", "old"]
 
 
 def test_the_index_of_no_docs_is_empty(reader, monkeypatch, tmp_path):

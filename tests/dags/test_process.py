@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dags import process
 from dags.process import end_politely, process_group
 
-SLEEP = "import time; time.sleep(60)"
+# Longer than any wait here: only who is ended does not sleep on.
+SLEEP = "import time; time.sleep(240)"
 # A leader with a child that holds the same output, as a training with workers does.
 FAMILY = f"""
 import subprocess, sys
@@ -24,12 +26,12 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
-def gone(process, within=15):
+def gone(number, within=60):
     """Tell whether a process ends within some seconds; one that has ended but was not collected counts as ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
-            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
         except FileNotFoundError:
             return True
@@ -48,7 +50,7 @@ def test_nobody_waits_for_a_child_that_outlives_its_leader():
     began = time.monotonic()
     with process_group(python(FAMILY), os.environ) as leader:
         (child,) = [int(line) for line in leader.stdout]
-    assert time.monotonic() - began < 30, "the output stayed open until the child ended by itself"
+    assert time.monotonic() - began < 120, "the output stayed open until the child ended by itself"
     assert leader.returncode == 0
     assert gone(child)
 
@@ -78,6 +80,15 @@ def test_a_group_that_is_asked_to_end_does_so_as_a_whole():
     end_politely(leader)  # once more does no harm
 
 
+def test_who_does_not_end_politely_is_ended_for_good(monkeypatch):
+    # Half a second of patience instead of ten.
+    monkeypatch.setattr(process, "GUARD", process.GUARD.replace("seq 100", "seq 5"))
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    with process_group(python(f"{deaf} import time; time.sleep(60)"), os.environ) as leader:
+        assert leader.stdout.readline() == "deaf\n"
+    assert leader.returncode == -signal.SIGKILL
+
+
 def test_a_group_does_not_outlive_who_started_it_and_was_killed():
     owner = f"""
 import os
@@ -86,8 +97,8 @@ with process_group({python(FAMILY + SLEEP)!r}, os.environ) as leader:
     print(leader.pid, leader.stdout.readline(), flush=True)
     leader.wait()
 """
-    with subprocess.Popen(python(owner), stdout=subprocess.PIPE, text=True) as process:
-        leader, child = map(int, process.stdout.readline().split())
-        process.kill()
+    with subprocess.Popen(python(owner), stdout=subprocess.PIPE, text=True) as started:
+        leader, child = map(int, started.stdout.readline().split())
+        started.kill()
     assert gone(leader)
     assert gone(child)

@@ -1,0 +1,402 @@
+"""Wrong changes to the DAGs, their operators and alerts, the `meander` command and the page."""
+
+from tests.mutants.mutant import Mutant
+
+DAGS = "tests/dags/test_dags.py"
+DATABASE = "tests/dags/test_database.py"
+OPERATORS = "tests/dags/test_operators.py"
+ALERTS = "tests/dags/test_alerts.py"
+PROBLEMS = "tests/dags/test_page_problems.py"
+STATE = "tests/dags/test_page_state.py"
+VIEWS = "tests/dags/test_page_views.py"
+FLOWS = "tests/dags/test_page_flows.py"
+CLI = "tests/dags/test_cli.py"
+DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+DOCTOR = f"{CLI}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
+WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
+
+MUTANTS = [
+    # --- who waits for what, and for how long
+    Mutant("operators_horizon_1", "dags/operators.py", "HORIZON = 31", "HORIZON = 1", WAITING),
+    Mutant(
+        "operators_ended_no_failed",
+        "dags/operators.py",
+        'ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")',
+        'ENDED = ("success", "upstream_failed")',
+        WAITING,
+    ),
+    Mutant(
+        "operators_waits_for_what_has_not_landed",
+        "dags/operators.py",
+        'not in (None, "up_for_reschedule")',
+        "is not None",
+        WAITING,
+    ),
+    Mutant(
+        "operators_waits_for_what_has_not_begun",
+        "dags/operators.py",
+        'not in (None, "up_for_reschedule")',
+        'not in ("up_for_reschedule",)',
+        WAITING,
+    ),
+    Mutant(
+        "operators_waits_for_later_days",
+        "dags/operators.py",
+        "midnight - timedelta(days=n) for n",
+        "midnight + timedelta(days=n) for n",
+        WAITING,
+    ),
+    Mutant(
+        "operators_waits_for_another_task",
+        "dags/behavior_daily.py",
+        'publishes="events.publish"',
+        'publishes="events.audit"',
+        WAITING,
+    ),
+    Mutant(
+        "behavior_daily_impatient",
+        "dags/behavior_daily.py",
+        'wanted=WANTED.format("events"), timeout=timedelta(days=2)',
+        'wanted=WANTED.format("events"), timeout=timedelta(hours=2)',
+        DAGS,
+    ),
+    Mutant(
+        "operators_wait_holds_its_worker",
+        "dags/operators.py",
+        'super().__init__(mode="reschedule", poke_interval=timedelta(minutes=1), **kwargs)',
+        'super().__init__(mode="poke", poke_interval=timedelta(minutes=1), **kwargs)',
+        DAGS,
+    ),
+    Mutant(
+        "operators_published_by_version",
+        "dags/operators.py",
+        "return published is not None and published.basis(date.fromisoformat(self.day)) is not None",
+        "return published is not None",
+        OPERATORS,
+    ),
+    # --- what is tried again
+    Mutant(
+        "operators_may_pass_busy",
+        "dags/operators.py",
+        'MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
+        'MAY_PASS = {"commit-contended", "worker-failed", "serving-unavailable"}',
+        OPERATORS,
+    ),
+    Mutant("operators_first_error_told", "dags/operators.py", "named[-1].strip()", "named[0].strip()", OPERATORS),
+    Mutant(
+        "operators_killed_by_memory_for_good",
+        "dags/operators.py",
+        "if code > 0:  # who is",
+        "if code:  # who is",
+        OPERATORS,
+    ),
+    Mutant("wiring_one_retry", "dags/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
+    Mutant(
+        "wiring_retries_after_hours",
+        "dags/wiring.py",
+        '"retry_delay": timedelta(minutes=1)',
+        '"retry_delay": timedelta(hours=1)',
+        DAGS,
+    ),
+    Mutant("wiring_failures_told_to_nobody", "dags/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS),
+    # --- what a run does
+    Mutant(
+        "wiring_publish_before_audit",
+        "dags/wiring.py",
+        "    stage >> audit >> publish\n",
+        "    stage >> [audit, publish]\n",
+        DAGS,
+    ),
+    Mutant(
+        "wiring_events_without_quarantine",
+        "dags/wiring.py",
+        '"events": ("quarantine", "events"),',
+        '"events": ("events",),',
+        DAGS,
+    ),
+    Mutant(
+        "behavior_daily_sessions_after_failed_events",
+        "dags/behavior_daily.py",
+        '"all_success" if table == "events" else "none_failed"',
+        '"all_success" if table == "events" else "all_done"',
+        DAGS,
+    ),
+    Mutant(
+        "behavior_history_interests_each_day",
+        "dags/behavior_history.py",
+        '("interests", ["--every", "{{ params.interests_every }}"])',
+        '("interests", [])',
+        DAGS,
+    ),
+    Mutant(
+        "behavior_history_chunks_off_rhythm",
+        "dags/behavior_history.py",
+        "days = -(-days // every) * every",
+        "days = days // every * every or every",
+        "dags/behavior_history.py",
+    ),
+    Mutant(
+        "behavior_history_chunks_overlap",
+        "dags/behavior_history.py",
+        "max(first, end - timedelta(days=days - 1))",
+        "max(first, end - timedelta(days=days))",
+        DAGS,
+    ),
+    Mutant(
+        "model_weekly_labels_of_the_future", "dags/model_weekly.py", "-(-horizon // WEEK)", "(horizon // WEEK)", DAGS
+    ),
+    Mutant(
+        "model_weekly_on_monday",
+        "dags/model_weekly.py",
+        'CronDataIntervalTimetable("0 0 * * 0"',
+        'CronDataIntervalTimetable("0 0 * * 1"',
+        DAGS,
+    ),
+    Mutant(
+        "model_weekly_day_not_over",
+        "dags/model_weekly.py",
+        "return end.date() - timedelta(days=1)",
+        "return end.date()",
+        DAGS,
+    ),
+    Mutant("model_weekly_two_at_once", "dags/model_weekly.py", "max_active_runs=1", "max_active_runs=2", DAGS),
+    Mutant(
+        "serve_daily_older_days_too",
+        "dags/serve_daily.py",
+        "'' if params.even_if_older else '--if-newer'",
+        "'--if-newer' if params.even_if_older else ''",
+        DAGS,
+    ),
+    Mutant(
+        "deadlines_of_backfills",
+        "dags/deadlines.py",
+        'run is not None and run.run_type == "scheduled"',
+        "run is not None",
+        DATABASE,
+    ),
+    Mutant(
+        "deadlines_in_minutes",
+        "dags/deadlines.py",
+        "timedelta(hours=settings().expected_hours)",
+        "timedelta(minutes=settings().expected_hours)",
+        DATABASE,
+    ),
+    # --- what people are asked and told
+    Mutant(
+        "operators_approve_unasked",
+        "dags/operators.py",
+        'elif decision is None or not decision["promote"]:',
+        'elif decision is None or decision["promote"]:',
+        DATABASE,
+    ),
+    Mutant(
+        "operators_silence_approves", "dags/operators.py", "defaults=self.REJECT", "defaults=self.APPROVE", DATABASE
+    ),
+    Mutant(
+        "operators_warn_never",
+        "dags/operators.py",
+        'if report["verdict"] == "warned":',
+        'if report["verdict"] == "no such verdict":',
+        DATABASE,
+    ),
+    Mutant(
+        "operators_outcome_told_daily",
+        "dags/operators.py",
+        'over = kind == "outcome"',
+        "over = False",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_quiet_days",
+        "dags/alerts.py",
+        "timedelta(hours=settings().alert_quiet_hours)",
+        "timedelta(days=settings().alert_quiet_hours)",
+        ALERTS,
+    ),
+    Mutant("alerts_each_day_a_cause", "dags/alerts.py", 'CHANGES.sub("#", self.what)', "self.what", ALERTS),
+    Mutant(
+        "alerts_lost_by_a_kill",
+        "dags/alerts.py",
+        "        send(alert, text, context)\n        storage.remove(unsent)",
+        "        storage.remove(unsent)\n        send(alert, text, context)",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_unsent_sent_for_ever",
+        "dags/alerts.py",
+        "            storage.remove(storage.join(unsent, name))",
+        "            pass",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_claims_for_ever",
+        "dags/alerts.py",
+        "if not storage.create(claim, CLAIM):\n        log.info(",
+        "if not storage.create(claim, timedelta(days=999)):\n        log.info(",
+        ALERTS,
+    ),
+    Mutant("alerts_first_section", "dags/alerts.py", "sections[-1] if sections", "sections[0] if sections", ALERTS),
+    Mutant(
+        "alerts_day_after",
+        "dags/alerts.py",
+        'return ""\n    return str(end.date() - timedelta(days=1))',
+        'return ""\n    return str(end.date())',
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_predictions_need_events",
+        "dags/alerts.py",
+        '"predictions": "interests"',
+        '"predictions": "events"',
+        ALERTS,
+    ),
+    Mutant(
+        "process_deaf_trainings_stay",
+        "dags/process.py",
+        'kill -s KILL -- "-$0"\n',
+        "",
+        "tests/dags/test_process.py",
+    ),
+    Mutant(
+        "process_group_ends_alone",
+        "dags/process.py",
+        "                guard.stdin.close()\n            follower.join()",
+        "                leader.kill()\n            follower.join()",
+        "tests/dags/test_process.py",
+    ),
+    Mutant(
+        "evaluation_link_shows_the_password",
+        "dags/evaluation.py",
+        're.sub(r"//[^/@]*@", "//", uri)',
+        "uri",
+        OPERATORS,
+    ),
+    Mutant(
+        "serving_setting_before_connection",
+        "dags/serving.py",
+        "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
+        "    if address := settings().serving_url.get_secret_value():\n        return address\n"
+        "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
+        "tests/dags/test_serving.py",
+    ),
+    # --- the command
+    Mutant(
+        "cli_every_day_of_interests",
+        "dags/cli.py",
+        '["--every", str(every)] if name == "interests" else []',
+        "[]",
+        DAILY,
+    ),
+    Mutant("cli_chunks_overlap", "dags/cli.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
+    Mutant("cli_doctor_always_well", "dags/cli.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
+    Mutant(
+        "cli_java_23", "dags/cli.py", "<= 22:", "<= 23:", f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on"
+    ),
+    Mutant(
+        "cli_refused_predictions_shown",
+        "dags/cli.py",
+        'if commit["first"] not in json.loads(commit["refused"]):',
+        "if True:",
+        f"{CLI}::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
+    ),
+    Mutant(
+        "images_default_password",
+        "docker/compose.yaml",
+        "${REDIS_PASSWORD:?set it in docker/.env}",
+        "${REDIS_PASSWORD:-redis}",
+        "tests/docker/test_images.py::test_compose_takes_every_secret_from_outside_and_the_example_names_them_all",
+    ),
+    # --- the page
+    Mutant(
+        "page_docs_oldest_first",
+        "dags/page/app.py",
+        "reverse=True)[:NEWEST]",
+        ")[:NEWEST]",
+        "tests/dags/test_plugin.py",
+    ),
+    Mutant(
+        "page_busy_runs_stopped_soon",
+        "dags/page/problems.py",
+        "STOPPED_AFTER = timedelta(hours=6)",
+        "STOPPED_AFTER = timedelta(hours=1)",
+        PROBLEMS,
+    ),
+    Mutant(
+        "page_gaps_told_first",
+        "dags/page/problems.py",
+        "    found = _failed(cells)\n    found += _unfinished(cells, lake, airflow)",
+        "    found = _unfinished(cells, lake, airflow)\n    found += _failed(cells)",
+        PROBLEMS,
+    ),
+    Mutant(
+        "page_mended_before_it_failed",
+        "dags/page/problems.py",
+        "commit.published > run.ended",
+        "commit.published < run.ended",
+        PROBLEMS,
+    ),
+    Mutant(
+        "page_restated_from_the_first",
+        "dags/page/state.py",
+        "max(0, self._times[table][day] - 1)",
+        "self._times[table][day]",
+        STATE,
+    ),
+    Mutant(
+        "page_refused_days_published",
+        "dags/page/state.py",
+        "days=frozenset(days) - refused",
+        "days=frozenset(days)",
+        STATE,
+    ),
+    Mutant("page_late_for_ever", "dags/page/state.py", "            restated |= commit.days\n", "", STATE),
+    Mutant(
+        "page_verdict_of_an_earlier_staging",
+        "dags/page/state.py",
+        'if said and said["stage_id"] == staged.stage_id else None',
+        "if said else None",
+        STATE,
+    ),
+    Mutant(
+        "page_findings_for_ever",
+        "dags/page/watched.py",
+        "one.day > days[-1].day - RECENT",
+        "one.day >= days[-1].day - RECENT",
+        VIEWS,
+    ),
+    Mutant(
+        "page_drift_swapped",
+        "dags/page/flows.py",
+        "avg(purchase_probability) as purchase",
+        "avg(migration_probability) as purchase",
+        FLOWS,
+    ),
+    Mutant(
+        "page_lines_upside_down",
+        "dags/page/drawing.py",
+        "(WIDTH - 20) * (day - first).days / span, height * (1 - value / top)",
+        "(WIDTH - 20) * (day - first).days / span, height * (value / top)",
+        FLOWS,
+    ),
+    Mutant(
+        "page_failed_runs_forgotten_in_a_day",
+        "dags/page/airflow_state.py",
+        "REMEMBERED = timedelta(days=7)",
+        "REMEMBERED = timedelta(days=1)",
+        DATABASE,
+    ),
+    Mutant(
+        "page_failed_runs_never_over",
+        "dags/page/airflow_state.py",
+        'DagRun.state.in_(("failed", "success"))',
+        'DagRun.state.in_(("failed",))',
+        DATABASE,
+    ),
+    Mutant(
+        "page_oldest_end_counts",
+        "dags/page/airflow_state.py",
+        ".order_by(DagRun.end_date)",
+        ".order_by(DagRun.end_date.desc())",
+        DATABASE,
+    ),
+]
