@@ -146,6 +146,8 @@ def test_sessions_are_apart_by_a_long_pause_or_by_a_midnight_after_a_full_day(lo
             assert awake < midnight - ONE_DAY
 
 
+# Who never sleeps is cut for an event of the gap before the day before.
+@example(never_idle("01 23:35", 50))
 @given(one_user)
 def test_the_sessions_of_a_day_depend_on_the_events_of_its_window_alone(log):
     whole_log = by_last_day(log)
@@ -435,9 +437,7 @@ def test_a_late_event_that_is_taken_back_leaves_its_session(lake, late):
     shop.require_right()
 
 
-def test_an_event_that_a_delivery_of_several_days_brought_late_leaves_its_session_when_one_of_them_is_delivered_again(
-    lake,
-):
+def test_what_a_delivery_of_several_days_brought_late_leaves_when_one_of_them_comes_again():
     # The older commit begins before the day that is delivered again, or ends after it.
     log = sparse(("01 12:00", 1), ("02 12:00", 2), ("01 12:10", 3), ("03 12:00", 3), ("01 12:20", 4), ("04 12:00", 4))
     for range_of_days, again, taken_back in (([1, 2, 3], 3, "e2"), ([3, 4], 3, "e2"), ([3, 4], 4, "e4")):

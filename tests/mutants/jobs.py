@@ -6,8 +6,17 @@ RULE = "tests/jobs/test_session_rule.py"
 WHOLE_JOB = f"{RULE}::test_the_job_over_a_range_and_then_for_days_that_come_again_has_the_sessions_of_the_oracle"
 STARTS = "tests/jobs/test_sessionize.py::test_where_sessions_start"
 SAYS = "tests/jobs/test_sessionize.py::test_what_a_session_says"
-INTERESTS = "tests/jobs/test_interests.py"
+TAKEN_BACK = f"{RULE}::test_a_late_event_that_is_taken_back_leaves_its_session"
+COMES_AGAIN = f"{RULE}::test_what_a_delivery_of_several_days_brought_late_leaves_when_one_of_them_comes_again"
+STATES = "tests/jobs/test_interests.py::test_a_sparse_range_has_the_states_of_a_naive_reading_at_its_dates"
+HISTORY = "tests/jobs/test_interests.py::test_a_run_reads_the_whole_history_and_not_the_lookback_alone"
+RESTATED = "tests/jobs/test_interests.py::test_a_restatement_counts_what_came_late_and_still_nothing_after_t"
 EXAMPLES = "tests/jobs/test_examples.py"
+LABELS = f"{EXAMPLES}::test_a_sparse_range_has_the_labels_of_a_naive_reading_under_the_states_as_they_were_published"
+MISSING = (
+    f"{EXAMPLES}::test_only_dates_that_have_states_and_no_examples_are_missing_and_the_last_one_is_made_in_any_case"
+)
+REFUSED = f"{EXAMPLES}::test_a_date_whose_horizon_is_not_complete_is_refused"
 INGEST = "tests/jobs/test_ingest.py"
 INPUT = f"{INGEST}::test_input_is_events_and_their_copies_ignored_and_quarantined_on_each_day"
 REJECTIONS = "tests/jobs/test_rejections.py"
@@ -58,28 +67,28 @@ MUTANTS = [
         "jobs/sessionize.py",
         'str(run.first) <= commit["last"]',
         'str(run.first) <= commit["first"]',
-        RULE,
+        COMES_AGAIN,
     ),
     Mutant(
         "sess_overwritten_last_only",
         "jobs/sessionize.py",
         'commit["first"] <= str(run.last)',
         'commit["last"] <= str(run.last)',
-        RULE,
+        COMES_AGAIN,
     ),
     Mutant(
         "sess_what_was_taken_back_stays",
         "jobs/sessionize.py",
         "for table in (events, *overwritten):",
         "for table in (events,):",
-        f"{RULE}::test_a_late_event_that_is_taken_back_leaves_its_session",
+        TAKEN_BACK,
     ),
     Mutant(
         "sess_partition_left_without_events_stays",
         "jobs/sessionize.py",
         'set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())',
         'set(events.rows_by("dt"))',
-        f"{RULE}::test_a_late_event_that_is_taken_back_leaves_its_session",
+        TAKEN_BACK,
     ),
     Mutant(
         "sess_read_one_day_less",
@@ -115,73 +124,73 @@ MUTANTS = [
         "jobs/interests.py",
         "timedelta(days=config.history_days - 1)",
         "timedelta(days=config.history_days - 2)",
-        INTERESTS,
+        HISTORY,
     ),
     Mutant(
         "int_read_lookback_only",
         "jobs/interests.py",
         "timedelta(days=config.history_days - 1)",
         "timedelta(days=config.lookback_days + 5)",
-        INTERESTS,
+        HISTORY,
     ),
     Mutant(
         "int_history_le",
         "jobs/interests.py",
         'F.datediff(day, F.col("dt")) < config.history_days',
         'F.datediff(day, F.col("dt")) <= config.history_days',
-        INTERESTS,
+        HISTORY,
     ),
     Mutant(
         "int_window_le",
         "jobs/interests.py",
         'F.col("age") < config.lookback_days',
         'F.col("age") <= config.lookback_days',
-        INTERESTS,
+        STATES,
     ),
-    Mutant("int_week_of_six_days", "jobs/interests.py", "WEEK_DAYS = 7", "WEEK_DAYS = 6", INTERESTS),
+    Mutant("int_week_of_six_days", "jobs/interests.py", "WEEK_DAYS = 7", "WEEK_DAYS = 6", STATES),
     Mutant(
         "int_landed_max",
         "jobs/interests.py",
         'F.min("landed").alias("landed")',
         'F.max("landed").alias("landed")',
-        INTERESTS,
+        STATES,
     ),
     Mutant(
         "int_late_not_read",
         "jobs/interests.py",
         "landed_by=None if args.include_late else as_of[-1]",
         "landed_by=as_of[-1]",
-        INTERESTS,
+        RESTATED,
     ),
     Mutant(
         "int_late_counted_by_daily_runs",
         "jobs/interests.py",
         "interests(once, as_of, config, include_late=args.include_late)",
         "interests(once, as_of, config, include_late=True)",
-        INTERESTS,
+        STATES,
     ),
-    Mutant("int_every_ignored", "jobs/interests.py", "as_of_days(run, args.every)", "as_of_days(run, 1)", INTERESTS),
-    Mutant("int_cart_weighs_2", "jobs/interests.py", '"cart": 3', '"cart": 2', INTERESTS),
+    Mutant("int_every_ignored", "jobs/interests.py", "as_of_days(run, args.every)", "as_of_days(run, 1)", STATES),
+    Mutant("int_cart_weighs_2", "jobs/interests.py", '"cart": 3', '"cart": 2', STATES),
     Mutant(
         "int_decay_too_slow",
         "jobs/interests.py",
         'F.pow(F.lit(0.5), F.col("age") / half_life_days)',
         'F.exp(-F.col("age") / half_life_days)',
-        INTERESTS,
+        STATES,
     ),
     Mutant(
         "int_spend_of_what_was_not_bought",
         "jobs/interests.py",
         'F.sum(F.when(bought, F.col("price")))',
         'F.sum(F.col("price"))',
-        INTERESTS,
+        STATES,
     ),
     Mutant(
         "int_ties_in_the_sequence_turned",
         "jobs/interests.py",
         'F.desc("event_time"), F.desc("event_id")',
         'F.desc("event_time"), F.asc("event_id")',
-        INTERESTS,
+        STATES,
     ),
     # ---- examples ----
     Mutant(
@@ -189,68 +198,72 @@ MUTANTS = [
         "jobs/examples.py",
         'F.datediff("dt", day).between(1, horizon_days)',
         'F.datediff("dt", day).between(0, horizon_days)',
-        EXAMPLES,
+        LABELS,
     ),
     Mutant(
         "ex_horizon_landed_lt",
         "jobs/examples.py",
         'F.datediff("landed", day) <= horizon_days',
         'F.datediff("landed", day) < horizon_days',
-        EXAMPLES,
+        LABELS,
     ),
     Mutant(
         "ex_read_last_no_horizon",
         "jobs/examples.py",
         "as_of[0] + timedelta(days=1), as_of[-1] + horizon",
         "as_of[0] + timedelta(days=1), as_of[-1] + horizon - timedelta(days=1)",
-        EXAMPLES,
+        LABELS,
     ),
     Mutant(
         "ex_late_landed_read",
         "jobs/examples.py",
         "landed_by=None if args.include_late else last",
         "landed_by=last",
-        EXAMPLES,
+        f"{EXAMPLES}::test_a_restatement_has_the_labels_of_everything_that_landed_since",
     ),
     Mutant(
         "ex_missing_ignored",
         "jobs/examples.py",
         "states and states.basis(day) and not (made and made.basis(day))",
         "made and made.basis(day)",
-        EXAMPLES,
+        MISSING,
     ),
     Mutant(
         "ex_missing_made_again",
         "jobs/examples.py",
         "states and states.basis(day) and not (made and made.basis(day))",
         "states and states.basis(day)",
-        EXAMPLES,
+        MISSING,
     ),
     Mutant(
         "ex_last_left_out",
         "jobs/examples.py",
         "[*without_examples(as_of[:-1]), as_of[-1]]",
         "without_examples(as_of)",
-        EXAMPLES,
+        MISSING,
     ),
     Mutant(
-        "ex_basis_of_events_alone", "jobs/examples.py", "events.version + interests.version", "events.version", EXAMPLES
+        "ex_basis_of_events_alone",
+        "jobs/examples.py",
+        "events.version + interests.version",
+        "events.version",
+        f"{EXAMPLES}::test_a_staging_says_what_it_was_made_from",
     ),
-    Mutant("ex_migrated_by_chance", "jobs/examples.py", "SIGNIFICANCE = 0.05", "SIGNIFICANCE = 0.6", EXAMPLES),
-    Mutant("ex_enough_gt", "jobs/examples.py", ") >= min_events", ") > min_events", EXAMPLES),
+    Mutant("ex_migrated_by_chance", "jobs/examples.py", "SIGNIFICANCE = 0.05", "SIGNIFICANCE = 0.6", LABELS),
+    Mutant("ex_enough_gt", "jobs/examples.py", ") >= min_events", ") > min_events", LABELS),
     Mutant(
         "ex_ties_by_name_alone",
         "jobs/examples.py",
         'ties=[-F.col("popularity")]',
         "ties=[]",
-        EXAMPLES,
+        LABELS,
     ),
     Mutant(
         "ex_items_in_any_order",
         "jobs/examples.py",
         'F.struct("first", "key")',
         'F.struct("key", "first")',
-        EXAMPLES,
+        LABELS,
     ),
     # ---- what they read, and which days are meant ----
     Mutant(
@@ -258,14 +271,14 @@ MUTANTS = [
         "jobs/inputs.py",
         "range(1, horizon_days + 1)",
         "range(1, horizon_days)",
-        f"{EXAMPLES}::test_a_date_whose_horizon_is_not_complete_is_refused",
+        REFUSED,
     ),
     Mutant(
         "in_late_log_is_always_complete",
         "jobs/inputs.py",
         "(newest and newest >= horizon[-1])",
         "newest",
-        f"{EXAMPLES}::test_a_date_whose_horizon_is_not_complete_is_refused",
+        REFUSED,
     ),
     Mutant(
         "arg_dates_counted_from_the_first",
