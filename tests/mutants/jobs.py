@@ -24,6 +24,9 @@ RAW_ROWS = "tests/jobs/test_raw_rows.py"
 ARGUMENTS = "tests/jobs/test_arguments.py"
 SIMULATE = "tests/jobs/test_simulate.py"
 SERVE = "tests/jobs/test_serve.py"
+RECEIPTS = (
+    "tests/jobs/test_export_completejourney.py::test_ingest_makes_an_event_of_every_receipt_line_also_of_equal_ones"
+)
 
 MUTANTS = [
     # ---- sessions ----
@@ -382,6 +385,27 @@ MUTANTS = [
         "(self.user_id, self.time.column, self.behavior.column) if c",
         "(self.user_id, self.time.column) if c",
         "tests/jobs/test_source.py",
+    ),
+    Mutant(
+        "source_favorite_and_cart_swapped",
+        "jobs/sources/export_zh.yaml",
+        "收藏: favorite, 加购: cart",
+        "收藏: cart, 加购: favorite",
+        f"{INGEST}::test_export_zh_has_full_width_commas_and_times_of_shanghai",
+    ),
+    Mutant(
+        "source_units_of_a_receipt_fold",
+        "jobs/sources/completejourney.yaml",
+        "repeats: keep",
+        "repeats: drop",
+        RECEIPTS,
+    ),
+    Mutant(
+        "export_ends_at_the_first_moment_of_its_last_day",
+        "jobs/export_completejourney.py",
+        "pd.Timestamp(last) + pd.Timedelta(days=1)",
+        "pd.Timestamp(last)",
+        RECEIPTS,
     ),
     # ---- the simulated log, and what is served ----
     Mutant(
