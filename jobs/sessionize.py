@@ -19,7 +19,7 @@ from lake.errors import run_main
 from lake.reach import ONE_DAY, changed_by, partitions_to_stage
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
-from lake.settings import settings
+from lake.settings import Settings, settings
 from lake.staging import Run, Staged, stage
 from lake.table import DataFile, Table
 
@@ -125,6 +125,12 @@ def known_and_published(events: Table) -> tuple[set[date], set[date]]:
     return known, {day for day in known if sessions and sessions.basis(day) is not None}
 
 
+def days_to_stage(events: Table, run: Run, config: Settings) -> tuple[list[date], list[date]]:
+    """Return the partitions that a run stages, and those that it leaves to a backfill though they changed."""
+    changed = changed_by(landed_files(events, run), timedelta(minutes=config.session_gap_minutes))
+    return partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
+
+
 def main(argv: list[str] | None = None) -> Staged:
     """Find the partitions that changed, read the events that decide them, stage them."""
     run, _ = parse_run(job_parser("jobs.sessionize", __doc__), argv)
@@ -133,8 +139,7 @@ def main(argv: list[str] | None = None) -> Staged:
     spark = spark_session("sessionize")
     events = published_events(run)
 
-    changed = changed_by(landed_files(events, run), gap)
-    days, postponed = partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
+    days, postponed = days_to_stage(events, run, config)
     if postponed:
         log.warning(
             "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: `meander plan --reason late-data` "

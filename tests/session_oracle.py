@@ -149,24 +149,18 @@ def difficult_logs(
 Example = TypeVar("Example")
 
 
-def gather(strategy: st.SearchStrategy[Example], count: int) -> list[Example]:
-    """Return many examples of a strategy, the same ones each time.
+def gather(strategy: st.SearchStrategy[Example], together: int) -> list[Example]:
+    """Return many examples of a strategy: `together` for each one that the profile of hypothesis asks for.
 
     Spark takes a second for one user's log and hardly more for hundreds, so all are tried at once. There is
     no shrinking then: a test shows the shortest log that failed.
     """
     found: list[Example] = []
 
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def collect(example: Example) -> None:
-        found.append(example)
+    @settings(database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(st.lists(strategy, min_size=together, max_size=together))
+    def collect(examples: list[Example]) -> None:
+        found.extend(examples)
 
     collect()
     return found

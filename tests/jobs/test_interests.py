@@ -1,19 +1,19 @@
-"""What is known of a user at the end of a date: each number by hand, and what may not be counted."""
+"""What is known of a user at the end of a date: each number by hand, and on a lake against a naive reading."""
 
-import json
-from datetime import UTC, date, datetime
+import random
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import ingest, interests
-from jobs.arguments import as_of_days
+from jobs import interests
 from jobs.interests import known_events
-from lake.errors import SettingsInvalid, TableMissing
-from lake.publish import publish
+from lake.errors import TableMissing
 from lake.schemas import EVENTS
-from lake.settings import Settings
-from lake.staging import Run, Verdict, write_verdict
+from lake.settings import Settings, settings
+from tests.jobs import naive
+from tests.jobs.tables import publish_log, staged_rows
 
 pytestmark = pytest.mark.spark
 
@@ -101,18 +101,24 @@ def events(spark):
     return known_events(rows.withColumn("price", F.col("price").cast(text))).persist()
 
 
-def states(frame):
-    """Return {user: row}, times as text so that no clock of this machine matters."""
+@pytest.fixture(scope="module")
+def states(events):
+    """The states at T and on the day before, by user and day; times as text: this machine may not be in UTC."""
+    frame = interests.interests(events, [march(30), T], CONFIG)
     rows = frame.withColumn("last_event_time", F.col("last_event_time").cast("string")).collect()
-    found = {row["user_id"]: row for row in rows}
-    assert len(found) == len(rows), "one row a user"
+    found = {(row["user_id"], row["dt"]): row for row in rows}
+    assert len(found) == len(rows), "one row a user and date"
     return found
 
 
 @pytest.fixture(scope="module")
-def known(events):
+def known(states):
     """The states at T, by user."""
-    return states(interests.interests(events, [T], CONFIG))
+    return {user: row for (user, day), row in states.items() if day == T}
+
+
+def test_the_keys_of_the_naive_reading_are_those_that_may_never_change():
+    assert {text: naive.key(text) for text in KEY} == KEY
 
 
 def test_the_last_events_are_arrays_in_the_order_of_time_then_id(known):
@@ -165,24 +171,12 @@ def test_each_long_term_category_has_its_counts_days_and_age(known):
     assert weigher.longterm_days == [1, 1, 1]
 
 
-def test_a_day_counts_once_however_many_landings_brought_its_events(known, events):
+def test_a_day_counts_once_however_many_landings_brought_its_events(known, states):
     scattered = known["scattered"]
     assert (scattered.history_events, scattered.history_days_active, scattered.active_days) == (3, 2, 1)
     assert (scattered.longterm_categories, scattered.longterm_days) == (["a"], [2])
-    (earlier,) = (states(interests.interests(events, [march(30)], CONFIG))[user] for user in ["scattered"])
+    earlier = states["scattered", march(30)]
     assert (earlier.history_events, earlier.history_days_active, earlier.longterm_days) == (2, 2, [2])
-
-
-def test_a_week_has_seven_days_whatever_the_lookback(events, known):
-    month = states(interests.interests(events, [T], CONFIG.model_copy(update={"lookback_days": 10})))
-    assert (month["edges"].frequency, month["edges"].week_frequency) == (2, 1)
-    assert dict(zip(month["edges"].longterm_categories, month["edges"].longterm_week_counts, strict=True)) == {
-        "a": 1,
-        "b": 0,
-        "c": 0,
-    }
-    assert month["edges"].longterm_current_counts == [1, 1, 0]
-    assert known["edges"].week_frequency == known["edges"].frequency == 1
 
 
 def test_tenure_is_from_the_first_event_of_the_history(known):
@@ -215,14 +209,6 @@ def test_nothing_that_landed_after_t_is_counted(known):
     assert "too late" not in known
 
 
-def test_a_restatement_counts_what_came_late_and_still_nothing_after_t(events, known):
-    restated = states(interests.interests(events, [T], CONFIG, include_late=True))
-    assert restated["late"].item_keys == [KEY["i1"], KEY["i2"]]
-    assert restated["too late"].frequency == 1
-    assert {user for user in restated if user not in known} == {"too late"}
-    assert {user for user in known if restated[user] != known[user]} == {"late"}
-
-
 def test_an_event_that_was_delivered_often_counts_once(known):
     twice = known["twice"]
     assert (twice.frequency, twice.history_events, twice.item_keys) == (1, 1, [KEY["i1"]])
@@ -243,59 +229,144 @@ def test_without_categories_there_are_distributions_but_nothing_in_them(known):
     assert plain.dominant_category is None
 
 
-def test_many_dates_at_once_are_each_as_by_itself(events, known):
-    both = interests.interests(events, [march(24), T], CONFIG).persist()
-    assert states(both.where(both.dt == T)) == known
-    assert sorted(states(both.where(both.dt == march(24)))) == ["edges", "faithful", "gone"]
-    both.unpersist()
-
-
-def test_as_of_dates_are_counted_back_from_the_last():
-    assert as_of_days(Run("r", march(1), march(31)), 10) == [march(1), march(11), march(21), march(31)]
-    assert as_of_days(Run("r", march(1), march(3)), 10) == [march(3)]
-    with pytest.raises(SettingsInvalid, match=r"--every counts days and must be at least 1; received 0"):
-        as_of_days(Run("r", march(1), march(3)), 0)
-
-
 # --- the command, on a lake ----------------------------------------------------------------------------
 
+# The lookback is shorter than a week, and the history much longer than both.
+RANGE = [march(27), march(29), T]
+HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 
-def stage(run_id, *arguments):
-    """Run the job and return what it staged, and its rows."""
-    return interests.main([*arguments, "--run-id", run_id])
+# (user, date, days after which it landed). What is asked of them is below, by hand.
+PLANTED = [
+    ("fifty days ago", date(2025, 2, 9), 0),
+    ("fifty days ago", T, 0),
+    # Of 27 March the history begins on 27 January, of 29 March on the 29th.
+    ("oldest", date(2025, 1, 26), 0),
+    ("oldest", date(2025, 1, 27), 0),
+    ("oldest", date(2025, 1, 28), 0),
+    ("oldest", date(2025, 1, 29), 0),
+    ("oldest", march(26), 0),
+    ("oldest", march(28), 0),
+    ("week", march(24), 0),
+    ("week", march(25), 0),
+    ("week", march(29), 0),
+    ("week", T, 0),
+    ("late", T, 0),
+    ("late", T, 2),
+    ("too late", T, 1),
+    ("after T", march(32), 0),
+]
 
 
-def rows(staged, spark):
-    return sorted(map(tuple, staged.read(spark).collect()), key=repr)
+def midnight(day):
+    return datetime.combine(day, time(), UTC)
 
 
-def test_a_sparse_range_equals_its_days_row_for_row(spark, land, monkeypatch):
-    monkeypatch.setenv("MEANDER_LOOKBACK_DAYS", "2")
-    for day in range(1, 6):
-        first = {"user_id": "u", "event_time": f"2025-03-0{day}T10:00:00Z", "behavior": "view"}
-        late = {
-            "user_id": f"v{day}",
-            "event_time": f"2025-03-0{max(day - 1, 1)}T23:00:00Z",
-            "behavior": "cart",
-        }
-        more = {"item_id": f"i{day}", "category_id": "a", "price": 1}
-        land(f"2025-03-0{day}", [{**first, **more}, {**late, **more}, json.dumps({**first, **more})])
-    for staged in ingest.main(["--from", "2025-03-01", "--to", "2025-03-05", "--run-id", "load"]):
-        write_verdict(Verdict(staged.table, "load", staged.stage_id, "passed", [], "", 0.0))
-    publish("events", "load")
+def log_of_a_shop():
+    """Make `PLANTED`, an event that came twice, and users whose events lie at every edge of a state."""
+    log = [
+        naive.event(f"planted {n:02}", user, midnight(day) + 10 * HOUR, landed=day + timedelta(days=delay))
+        for n, (user, day, delay) in enumerate(PLANTED)
+    ]
+    twice = naive.event("again", "twice", midnight(march(27)))
+    log += [twice, {**twice, "landed": march(30)}]
+    draw = random.Random(5)
+    # Whole powers of two of the half-life are among the ages, so that long-term weights tie.
+    ages = [-2, -1, 0, 0, 1, 1, 2, 5, 6, 7, 10, 20, 58, 59, 60]
+    for user in range(30):
+        for n in range(draw.randint(1, 20)):
+            day = draw.choice(RANGE) - timedelta(days=draw.choice(ages))
+            when = midnight(day) + draw.choice([0 * HOUR, 7 * HOUR, 7 * HOUR, 24 * HOUR - MICROSECOND])
+            row = naive.event(
+                f"{user:02} {n:02}",
+                f"u{user:02}",
+                when,
+                draw.choice(list(naive.WEIGHTS)),
+                draw.choice(["i1", "i2", "i3", None]),
+                draw.choice(["a", "b", "c", None]),
+                price=draw.choice([None, Decimal(draw.randint(0, 9_999)) / 100]),
+                landed=day + timedelta(days=draw.choice([0, 0, 0, 1, 3])),
+            )
+            log.append(row)
+            if draw.random() < 0.1:
+                log.append({**row, "landed": row["landed"] + timedelta(days=draw.choice([1, 2]))})
+    return log
 
-    together = stage("range", "--from", "2025-03-02", "--to", "2025-03-05", "--every", "2")
-    alone = [stage(f"day {day}", "--day", f"2025-03-0{day}") for day in (3, 5)]
-    restated = stage("restated", "--day", "2025-03-03", "--include-late")
 
-    assert together.owns == [date(2025, 3, 3), date(2025, 3, 5)]
-    assert together.inputs == {"events": together.basis}, "a publish is refused when events are newer"
-    assert rows(together, spark) == sorted((row for staged in alone for row in rows(staged, spark)), key=repr)
-    users = {staged.run_id: {row.user_id for row in staged.read(spark).collect()} for staged in (*alone, restated)}
-    assert users == {
-        "day 3": {"u", "v3"},  # v2's event of the 1st is out of W by now, v4's of the 3rd has not arrived
-        "day 5": {"u", "v5"},
-        "restated": {"u", "v3", "v4"},
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A log on a lake of its own, and spans under which it is looked at."""
+    said = {"LOOKBACK_DAYS": 2, "HISTORY_DAYS": 60, "HALF_LIFE_DAYS": 10, "SEQUENCE_LENGTH": 4}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEANDER_LAKE", str(tmp_path_factory.mktemp("lake")))
+        for name, value in said.items():
+            patch.setenv(f"MEANDER_{name}", str(value))
+        log = log_of_a_shop()
+        publish_log(log)
+        yield log
+
+
+@pytest.fixture(scope="module")
+def every_other_day(spark, shop):
+    """What a run over five dates staged for every other one."""
+    return interests.main(["--from", "2025-03-27", "--to", "2025-03-31", "--every", "2", "--run-id", "range"])
+
+
+@pytest.fixture(scope="module")
+def restated(spark, shop):
+    """What a restatement of T staged."""
+    return interests.main(["--day", "2025-03-31", "--include-late", "--run-id", "restated"])
+
+
+def values(rows, user, *columns):
+    """Return {day of the month: columns} of a user."""
+    return {row["dt"].day: tuple(row[name] for name in columns) for row in rows if row["user_id"] == user}
+
+
+def test_a_sparse_range_has_the_states_of_a_naive_reading_at_its_dates(shop, every_other_day):
+    assert every_other_day.owns == RANGE
+    rows = staged_rows(every_other_day)
+    assert len(rows) > 50
+    assert naive.differences(rows, naive.states(shop, RANGE, settings())) == {}
+
+
+def test_a_run_reads_the_whole_history_and_not_the_lookback_alone(every_other_day):
+    rows = staged_rows(every_other_day)
+    assert values(rows, "fifty days ago", "frequency", "history_events", "tenure_seconds") == {
+        31: (1, 2, 50 * DAY + 14 * 3600)
     }
-    with pytest.raises(TableMissing, match=r"events that landed on 2025-03-06 are not published yet"):
-        stage("too early", "--day", "2025-03-06")
+    # The first date of a range has its oldest day, and a later one has not what is a day too old for it.
+    assert values(rows, "oldest", "history_events") == {27: (4,), 29: (3,)}
+
+
+def test_a_week_has_seven_days_whatever_the_lookback(every_other_day):
+    columns = ("frequency", "week_frequency", "longterm_current_counts", "longterm_week_counts", "history_events")
+    assert values(staged_rows(every_other_day), "week", *columns) == {
+        29: (1, 3, [1], [3], 3),
+        31: (1, 3, [1], [3], 4),
+    }
+
+
+def test_an_event_is_known_from_its_first_arrival_on(every_other_day):
+    assert values(staged_rows(every_other_day), "twice", "frequency") == {27: (1,)}
+
+
+def test_a_restatement_counts_what_came_late_and_still_nothing_after_t(shop, every_other_day, restated):
+    assert restated.owns == [T]
+    rows = staged_rows(restated)
+    assert naive.differences(rows, naive.states(shop, [T], settings(), include_late=True)) == {}
+    before = staged_rows(every_other_day)
+    assert [values(found, "late", "frequency") for found in (before, rows)] == [{31: (1,)}, {31: (2,)}]
+    assert [values(found, "too late", "frequency") for found in (before, rows)] == [{}, {31: (1,)}]
+    assert values(rows, "after T", "frequency") == {}
+
+
+def test_a_staging_says_what_it_was_made_from(every_other_day, restated):
+    for staged, days, late in ((every_other_day, RANGE, False), (restated, [T], True)):
+        assert staged.inputs == {"events": staged.basis}, "a publish is refused when events are newer"
+        assert staged.counts == {"as_of": [str(day) for day in days], "include_late": late}
+
+
+def test_a_date_that_has_not_landed_is_refused(spark, shop):
+    after = max(row["landed"] for row in shop) + timedelta(days=1)
+    with pytest.raises(TableMissing, match=f"events that landed on {after} are not published yet; run jobs.ingest"):
+        interests.main(["--day", str(after), "--run-id", "too early"])

@@ -1,14 +1,19 @@
 """Why a row cannot be an event: every reason, by rows that really arrive, and how times are read."""
 
 import json
+from collections import Counter
+from datetime import date
+from decimal import Decimal
 
 import pytest
 import yaml
 from pyspark.sql import functions as F
 
-from jobs import ingest
-from jobs.rejections import REASONS, event_time
-from jobs.source import Time
+from jobs.raw_rows import read_rows
+from jobs.rejections import REASONS, event_time, judge
+from jobs.source import Time, load_source
+from lake import landing
+from lake.settings import settings
 
 pytestmark = pytest.mark.spark
 
@@ -21,13 +26,21 @@ def line(**changes):
     return json.dumps(fields, ensure_ascii=False)
 
 
-def ingested(spark, lake, name, content):
-    """Deliver a file on 2 March 2025 and ingest it; return the counts and {row as quarantined: reason}."""
+def judged(spark, lake, name, content):
+    """Deliver a file on 2 March 2025 and judge it.
+
+    Returns:
+        how often each outcome came, {rejected row: reason}, and (user, item, price) of each event.
+    """
     file = lake / "landing" / "dt=2025-03-02" / name
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
-    events, quarantine = ingest.main(["--day", "2025-03-02", "--run-id", "r"])
-    return events.counts, {row.raw: row.reason for row in quarantine.read(spark).collect()}
+    source = load_source(settings().source)
+    rows = judge(read_rows(spark, source, landing.files(date(2025, 3, 2))), source, settings())
+    found = rows.select("outcome", "reason", "raw", "user_id", "item_id", "price").collect()
+    assert all((row.outcome == "rejected") == (row.reason is not None) for row in found)
+    events = [(row.user_id, row.item_id, row.price) for row in found if row.outcome == "event"]
+    return Counter(row.outcome for row in found), {row.raw: row.reason for row in found if row.reason}, events
 
 
 def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
@@ -98,11 +111,12 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     ]
     content = "\n".join([*rejected, *accepted]).encode().replace("�".encode(), b"\xff")
 
-    counts, found = ingested(spark, lake, "log.jsonl", content)
+    counts, found, events = judged(spark, lake, "log.jsonl", content)
 
     assert found == rejected
     assert set(found.values()) == set(REASONS), "each reason has a row here"
-    assert (counts["input"], counts["accepted"], counts["quarantined"]) == (53, len(accepted), len(rejected))
+    assert counts == {"event": len(accepted), "rejected": len(rejected)}
+    assert events[-3:] == [("u", "i", 0), ("u", "i", None), ("7", "12345678901234567890", None)]
 
 
 def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
@@ -152,11 +166,13 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
     # 0xff begins no character of gb18030.
     content = b"\xff".join(part.encode("gb18030") for part in text.split("�"))
 
-    counts, found = ingested(spark, lake, "till.csv", content)
+    counts, found, events = judged(spark, lake, "till.csv", content)
 
     assert found == rejected
     assert set(found.values()) == set(REASONS), "each reason has a row here"
-    assert (counts["input"], counts["accepted"], counts["ignored"]) == (20, len(accepted), len(ignored))
+    assert counts == {"event": len(accepted), "ignored": len(ignored), "rejected": len(rejected)}
+    # A quote inside of quotes is doubled, and a backslash is one.
+    assert events == [("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]
 
 
 def test_how_event_times_are_read(spark):

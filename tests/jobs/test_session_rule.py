@@ -1,34 +1,39 @@
 """The session rule: what it promises, and that the job and its daily runs keep to it.
 
-Three layers, each on logs made to be difficult (tests/session_oracle.py):
-the oracle keeps the promises of docs/design.md; `jobs.sessionize` agrees with the oracle; and daily runs
-through a real lake, in any order and two at a time, end in the tables of one run over everything.
+Four layers, each on logs made to be difficult (tests/session_oracle.py): the oracle keeps the promises of
+docs/design.md; `jobs.sessionize` agrees with the oracle; what runs stage ends, in any order and two at a time, in the
+tables of one run over everything (without Spark: the oracle cuts the sessions); and so does the whole job on a lake.
 """
 
-import json
 import threading
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime, timedelta
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
 
-from jobs import ingest, sessionize
-from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
+from jobs import sessionize
+from jobs.sessionize import days_to_stage, fold, mark_starts, read_window
 from lake.landing import days_between
 from lake.plan import make
 from lake.publish import publish
 from lake.reach import changed_by
 from lake.runs import summarize
 from lake.schemas import EVENTS
-from lake.staging import Staged, Verdict, write_verdict
+from lake.settings import settings
+from lake.staging import Run
 from lake.table import Table
-from tests.lake.stagings import files_of
+from tests.jobs.tables import publish_staged, published_rows
+from tests.lake.stagings import files_of, stage_files
 from tests.session_oracle import (
     ONE_DAY,
     TICK,
@@ -141,13 +146,15 @@ def test_sessions_are_apart_by_a_long_pause_or_by_a_midnight_after_a_full_day(lo
             assert awake < midnight - ONE_DAY
 
 
+# Who never sleeps is cut for an event of the gap before the day before.
+@example(never_idle("01 23:35", 50))
 @given(one_user)
-def test_the_sessions_of_a_day_depend_on_the_events_around_it_alone(log):
+def test_the_sessions_of_a_day_depend_on_the_events_of_its_window_alone(log):
     whole_log = by_last_day(log)
     for n in range(DAYS):
         day = FIRST + n * ONE_DAY
-        midnight = datetime.combine(day, datetime.min.time())
-        seen = [e for e in log if midnight - ONE_DAY - GAP <= e[1] < midnight + ONE_DAY + GAP]
+        start, end = (edge.replace(tzinfo=None) for edge in read_window(day, day, GAP))
+        seen = [e for e in log if start <= e[1] < end]
         assert by_last_day(seen).get(day, []) == whole_log.get(day, [])
 
 
@@ -180,11 +187,15 @@ def by_last_day(log: list[Event]) -> dict[date, list[tuple[str, tuple[str, ...]]
 # ---- jobs.sessionize against the oracle ----
 
 
-def events_table(spark: SparkSession, log: list[Landed]) -> DataFrame:
+def rows_of_events(log: Iterable[Landed]) -> list[dict]:
     """Make rows of `events`: one for each event and landing day."""
-    what = ("view", "i", "c", None, None, "test", 1)
-    rows = {(row.event_id, row.user_id, row.event_time, *what, row.event_time.date(), row.landed) for row in log}
-    return spark.createDataFrame(sorted(rows), EVENTS)
+    what = {"behavior": "view", "item_id": "i", "category_id": "c", "source": "test", "copies": 1}
+    unique = {(row.event_id, row.landed): row for row in log}
+    return [
+        {**what, "event_id": row.event_id, "user_id": row.user_id, "event_time": row.event_time.replace(tzinfo=UTC)}
+        | {"dt": row.event_time.date(), "landed": row.landed}
+        for row in unique.values()
+    ]
 
 
 def told(frame: DataFrame) -> list[Session]:
@@ -195,7 +206,7 @@ def told(frame: DataFrame) -> list[Session]:
     return [(user, events) for user, _, events in ordered]
 
 
-def require_same(found: list[Session], log: list[Landed], gap: timedelta) -> None:
+def require_same(found: Iterable[Session], log: Iterable[Landed], gap: timedelta) -> None:
     """Compare with the oracle user by user, and show the shortest log on which the two differ."""
     by_user: dict[str, list[Event]] = defaultdict(list)
     for row in log:
@@ -214,171 +225,130 @@ def require_same(found: list[Session], log: list[Landed], gap: timedelta) -> Non
     assert set(found_by_user) == set(by_user)
 
 
-@pytest.fixture(scope="module")
-def many_logs() -> list[Landed]:
-    """The logs of 300 users, and one that chance seldom makes: a late event before a long chain."""
-    by_hand = [Landed("", time, event_id, time.date()) for _, time, event_id in never_idle("02 00:05", 30)]
-    by_hand.append(Landed("", datetime(2025, 1, 1, 23, 45), "late", FIRST + 3 * ONE_DAY))
-    return named([*gather(difficult_logs(GAP, FIRST, DAYS, LATE_OR_TWICE), 300), by_hand])
-
-
 @pytest.mark.spark
-@pytest.mark.parametrize("gap", [GAP, timedelta(hours=5), ONE_DAY], ids=str)
-def test_the_job_agrees_with_the_oracle(spark, gap):
-    log = named(gather(difficult_logs(gap, FIRST, 10, LATE_OR_TWICE), 300))
-    require_same(told(fold(mark_starts(events_table(spark, log), gap))), log, gap)
+@pytest.mark.parametrize("gap", [GAP, ONE_DAY], ids=str)
+def test_the_job_agrees_with_the_oracle(spark: SparkSession, gap):
+    log = named(gather(difficult_logs(gap, FIRST, 10, LATE_OR_TWICE), 10))
+    rows = pa.Table.from_pylist(rows_of_events(log), to_arrow_schema(EVENTS))
+    require_same(told(fold(mark_starts(spark.createDataFrame(rows), gap))), log, gap)
 
 
-@pytest.mark.spark
-def test_each_day_by_itself_from_the_events_around_it_adds_up_to_the_oracle(spark, many_logs):
-    events = events_table(spark, many_logs).cache()
-    found = []
-    for day in days_between(FIRST, FIRST + DAYS * ONE_DAY):
-        start, end = (edge.replace(tzinfo=None) for edge in read_window(day, day, GAP))
-        seen = events.where((events.event_time >= start) & (events.event_time < end))
-        found.append(sessions_ending_on(seen, [day], GAP).select("user_id", "start_time", "events"))
-    together = found[0]
-    for day in found[1:]:
-        together = together.unionAll(day)
-    require_same(told(together), many_logs, GAP)
-    events.unpersist()
+# ---- what a run stages ----
 
 
-def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(many_logs):
-    # Each user lives in weeks of their own, so that no partition is staged again for somebody else's sake.
-    apart = [
-        Landed(row.user_id, row.event_time + shift, row.event_id, row.landed)
-        for row in many_logs
-        for shift in [int(row.user_id[1:]) * 20 * ONE_DAY]
-    ]
-    by_user: dict[str, list[Landed]] = defaultdict(list)
-    for row in apart:
-        by_user[row.user_id].append(row)
+# Chance seldom makes it.
+late_before_a_long_chain = [
+    *(Landed("", time, event_id, time.date()) for _, time, event_id in never_idle("02 00:05", 30)),
+    Landed("", datetime(2025, 1, 1, 23, 45), "late", FIRST + 3 * ONE_DAY),
+]
+
+
+@given(difficult_logs(GAP, FIRST, DAYS, LATE_OR_TWICE))
+@example(late_before_a_long_chain)
+def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(log):
     for day in days_between(FIRST, FIRST + (DAYS + 3) * ONE_DAY):
-        staged_again = changed_by(files_of(row.event_time for row in apart if row.landed == day), GAP)
-        for user, log in by_user.items():
-            before = by_last_day([row.event for row in log if row.landed < day])
-            after = by_last_day([row.event for row in log if row.landed <= day])
-            changed = {dt for dt in before.keys() | after.keys() if before.get(dt) != after.get(dt)}
-            assert changed <= staged_again.keys(), f"{user}, what landed on {day}"
+        staged_again = changed_by(files_of(row.event_time for row in log if row.landed == day), GAP)
+        before = by_last_day([row.event for row in log if row.landed < day])
+        after = by_last_day([row.event for row in log if row.landed <= day])
+        changed = {dt for dt in before.keys() | after.keys() if before.get(dt) != after.get(dt)}
+        assert changed <= staged_again.keys(), f"what landed on {day}"
 
 
-# ---- daily runs through a real lake ----
+class Shop:
+    """A lake and what lands in it. A run here decides as the job does what it stages; the oracle cuts the sessions."""
 
-LAST = FIRST + 3 * ONE_DAY
-LANDING_DAYS = days_between(FIRST, LAST)
+    def __init__(self, log: list[Landed]):
+        self.deliver(log)
+        self.number = 0
 
+    def deliver(self, log: list[Landed]) -> None:
+        """Let another log have landed."""
+        self.log = log
 
-@pytest.fixture(scope="module")
-def landed_logs() -> list[Landed]:
-    """The logs of 40 users over four days; what is late on the last day lands on it."""
-    log = named(gather(difficult_logs(GAP, FIRST, len(LANDING_DAYS), LATE_OR_TWICE), 40))
-    return [Landed(row.user_id, row.event_time, row.event_id, min(row.landed, LAST)) for row in log]
+    def stage_events(self, *days: date) -> str:
+        """Stage what landed on these days, as newer than whatever was staged before, and return the run's id."""
+        self.number += 1
+        rows = rows_of_events(row for row in self.log if row.landed in days)
+        stage_files("events", f"run {self.number}", rows, list(days), self.number)
+        return f"run {self.number}"
 
+    def stage_sessions(self, first: date, last: date, run_id: str) -> None:
+        """Stage the sessions of a run, from the events that are published now."""
+        events, gap = Table("events"), timedelta(minutes=settings().session_gap_minutes)
+        days, postponed = days_to_stage(events, Run(run_id, first, last), settings())
+        start, end = read_window(days[0], days[-1], gap)
+        seen = {row["event_id"]: row for row in published_rows("events") if start <= row["event_time"] < end}
+        found = sessions(((row["user_id"], row["event_time"], name) for name, row in seen.items()), gap)
+        rows = [
+            {"user_id": user, "events": [{"event_id": name} for name in ids], "dt": seen[ids[-1]]["dt"]}
+            for user, ids in found
+        ]
+        stage_files(
+            "sessions", run_id, [row for row in rows if row["dt"] in days], days, events.version,
+            counts={"postponed": [str(day) for day in postponed]}, inputs={"events": events.version},
+        )  # fmt: skip
 
-def deliver(log: list[Landed], landing: Path) -> None:
-    """Write a log as landing files of the `canonical` source; `item_id` keeps the name of an event."""
-    by_day: dict[date, list[str]] = {day: [] for day in LANDING_DAYS}
-    for row in log:
-        fields = {"user_id": row.user_id, "event_time": f"{row.event_time.isoformat()}Z", "behavior": "view"}
-        by_day[row.landed].append(json.dumps({**fields, "item_id": row.event_id}) + "\n")
-    for day, lines in by_day.items():
-        folder = landing / f"dt={day}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "log.jsonl").write_text("".join(lines))
+    def run(self, *days: date) -> None:
+        """Take the daily steps for one day, or for all of some days at once."""
+        run_id = self.stage_events(*days)
+        publish("events", run_id)
+        self.stage_sessions(days[0], days[-1], run_id)
+        publish("sessions", run_id)
 
-
-class Lake:
-    """A lake and a landing area of its own, in which the settings point once it is opened."""
-
-    def __init__(self, folder: Path, log: list[Landed]):
-        self.folder = folder
-        deliver(log, folder / "landing")
-
-    def open(self, patch: pytest.MonkeyPatch) -> "Lake":
-        for name in ("lake", "landing"):
-            patch.setenv(f"MEANDER_{name.upper()}", str(self.folder / name))
-        patch.setenv("MEANDER_SOURCE", "canonical")
-        return self
-
-
-def rows_of(spark: SparkSession, table: str) -> list[tuple]:
-    """Return all rows of a published table, in an order of their own."""
-    return sorted(map(tuple, Table(table).read(spark).collect()), key=repr)
-
-
-def require_lake_tells(spark: SparkSession, log: list[Landed]) -> None:
-    """Compare the published sessions with the oracle, told the ids that ingest gave to the events."""
-    ids = dict(Table("events").read(spark).select("item_id", "event_id").collect())
-    renamed = [Landed(row.user_id, row.event_time, ids[row.event_id], row.landed) for row in log]
-    require_same(told(Table("sessions").read(spark)), renamed, GAP)
-
-
-def pass_audit(staged: Staged) -> None:
-    """Stand in for expectations.audit, which has its own tests and takes longer than all the rest."""
-    write_verdict(Verdict(staged.table, staged.run_id, staged.stage_id, "passed", [], "", 0.0))
+    def require_right(self) -> None:
+        """Compare the published tables with what has landed, and sessions with the oracle."""
+        landed = {(row.event_id, row.landed) for row in self.log}
+        assert {(row["event_id"], row["landed"]) for row in published_rows("events")} == landed
+        times = {row.event_id: row.event_time for row in self.log}
+        found = []
+        for row in published_rows("sessions"):
+            ids = tuple(event["event_id"] for event in row["events"])
+            assert row["dt"] == times[ids[-1]].date(), "the partition of its last event"
+            found.append((times[ids[0]], ids, row["user_id"]))
+        require_same(((user, ids) for _, ids, user in sorted(found)), self.log, GAP)
 
 
-def stage_events(*days: date, run_id: str) -> None:
-    for staged in ingest.main(["--from", str(days[0]), "--to", str(days[-1]), "--run-id", run_id]):
-        pass_audit(staged)
+LANDING_DAYS = days_between(FIRST, FIRST + 2 * ONE_DAY)
 
 
-def stage_sessions(*days: date, run_id: str) -> None:
-    pass_audit(sessionize.main(["--from", str(days[0]), "--to", str(days[-1]), "--run-id", run_id]))
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[Landed], list[Landed], list[date]]:
+    """Make what landed at first, if anything, what lands at last, and an order of days in which the latter is run."""
+    logs = draw(st.lists(difficult_logs(GAP, FIRST, len(LANDING_DAYS), LATE_OR_TWICE), min_size=1, max_size=4))
+    # What is late on the last day lands on it.
+    log = [Landed(row.user_id, row.event_time, row.event_id, min(row.landed, LANDING_DAYS[-1])) for row in named(logs)]
+    order = draw(st.permutations(LANDING_DAYS))
+    again = draw(st.lists(st.sampled_from(LANDING_DAYS), max_size=2))
+    at_first = draw(st.sampled_from([[], not_yet_right(log, 2), not_yet_right(log, 3)]))
+    return at_first, log, [*order, *again]
 
 
-def run(*days: date, run_id: str) -> None:
-    """Take the daily steps for one day, or for all days from the first to the last at once."""
-    stage_events(*days, run_id=run_id)
-    publish("events", run_id)
-    stage_sessions(*days, run_id=run_id)
-    publish("sessions", run_id)
+def not_yet_right(log: list[Landed], one_in: int) -> list[Landed]:
+    """Return a log of which most rows are missing, and in which there are others that will be taken back."""
+    too_few = log[::one_in]
+    return too_few + [Landed(f"x{row.user_id}", row.event_time, f"x{row.event_id}", row.landed) for row in too_few]
 
 
-@pytest.fixture(scope="module")
-def expected(spark, landed_logs, tmp_path_factory) -> dict[str, list[tuple]]:
-    """The tables after one run over everything."""
-    with pytest.MonkeyPatch.context() as patch:
-        Lake(tmp_path_factory.mktemp("range"), landed_logs).open(patch)
-        run(*LANDING_DAYS, run_id="range")
-        require_lake_tells(spark, landed_logs)
-        return {table: rows_of(spark, table) for table in ("events", "sessions")}
+@contextmanager
+def empty_lake() -> Iterator[None]:
+    """Point the settings at an empty lake, of which a test may need several."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEANDER_LAKE", folder)
+        yield
 
 
-@pytest.mark.spark
-@pytest.mark.parametrize(
-    "order",
-    [
-        pytest.param([0, 1, 2, 3], id="forward"),
-        pytest.param([3, 2, 1, 0], id="backward"),
-        pytest.param([2, 0, 3, 2, 1, 0], id="shuffled, some repeated"),
-    ],
-)
-def test_daily_runs_in_any_order_end_in_the_tables_of_one_run(
-    spark, landed_logs, expected, tmp_path, monkeypatch, order
-):
-    Lake(tmp_path, landed_logs).open(monkeypatch)
-    for n, day in enumerate(order):
-        run(LANDING_DAYS[day], run_id=f"run {n}")
-    assert rows_of(spark, "events") == expected["events"]
-    assert rows_of(spark, "sessions") == expected["sessions"]
-
-
-@pytest.mark.spark
-def test_a_day_delivered_again_with_other_rows_ends_in_the_tables_of_one_run(
-    spark, landed_logs, expected, tmp_path, monkeypatch
-):
-    # At first every other user's rows are missing, and there are rows that will be taken back.
-    too_few = [row for row in landed_logs if int(row.user_id[1:]) % 2]
-    too_many = [Landed(f"x{row.user_id}", row.event_time, f"x{row.event_id}", row.landed) for row in too_few]
-    lake = Lake(tmp_path, too_few + too_many).open(monkeypatch)
-    run(*LANDING_DAYS, run_id="range")
-    deliver(landed_logs, lake.folder / "landing")
-    for day in LANDING_DAYS:
-        run(day, run_id=f"again {day}")
-    assert rows_of(spark, "events") == expected["events"]
-    assert rows_of(spark, "sessions") == expected["sessions"]
+@given(deliveries())
+def test_runs_in_any_order_also_of_days_delivered_again_end_in_the_tables_of_one_run(made):
+    at_first, at_last, order = made
+    with empty_lake():
+        shop = Shop(at_first)
+        if at_first:
+            shop.run(*LANDING_DAYS)
+            shop.require_right()
+        shop.deliver(at_last)
+        for day in order:
+            shop.run(day)
+        shop.require_right()
 
 
 def sparse(*rows: tuple[str, int]) -> list[Landed]:
@@ -389,45 +359,38 @@ def sparse(*rows: tuple[str, int]) -> list[Landed]:
     ]
 
 
-@pytest.mark.spark
+def january(*days: int) -> list[date]:
+    return [date(2025, 1, day) for day in days]
+
+
 @pytest.mark.parametrize("order", [pytest.param([1, 2, 4], id="forward"), pytest.param([4, 2, 1], id="backward")])
-def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(spark, tmp_path, monkeypatch, order):
+def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(lake, monkeypatch, order):
     # It lies just after midnight, so it moves a session out of a partition that is one day older than itself.
-    log = sparse(("01 23:50", 1), ("02 00:10", 4), ("02 12:00", 2), ("04 12:00", 4))
-    Lake(tmp_path, log).open(monkeypatch)
     monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
-    for day in order:
-        run(date(2025, 1, day), run_id=f"run {day}")
-    require_lake_tells(spark, log)
+    shop = Shop(sparse(("01 23:50", 1), ("02 00:10", 4), ("02 12:00", 2), ("04 12:00", 4)))
+    for day in january(*order):
+        shop.run(day)
+    shop.require_right()
 
 
-@pytest.mark.spark
-def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(spark, tmp_path, monkeypatch, caplog):
-    log = sparse(("01 12:00", 1), ("01 12:10", 4), ("04 12:00", 4))
-    Lake(tmp_path, log).open(monkeypatch)
-    monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
-    run(date(2025, 1, 1), run_id="first")
-    run(date(2025, 1, 4), run_id="fourth")
-    assert "late events changed sessions of 2025-01-01, older than MEANDER_LATE_DAYS=2" in caplog.text
-    stage_sessions(FIRST, run_id="restate")
-    publish("sessions", "restate")
-    require_lake_tells(spark, log)
-
-
-@pytest.mark.spark
-def test_a_run_that_is_repeated_stages_what_it_did_at_first(spark, tmp_path, monkeypatch):
+def test_a_run_that_is_repeated_stages_what_it_did_at_first(lake, monkeypatch):
     # The first run leaves the late event of the 1st, which can change the 2nd too, to a backfill. If the repetition
     # took the event of the 4th for one near midnight, it would restate the 3rd, and with that one both.
-    Lake(tmp_path, sparse(*((f"0{day} 12:00", day) for day in (1, 2, 3, 4)), ("01 12:10", 4))).open(monkeypatch)
     monkeypatch.setenv("MEANDER_LATE_DAYS", "0")
-    for day in (1, 2, 3, 4):
-        run(date(2025, 1, day), run_id=f"run {day}")
-    once = rows_of(spark, "sessions")
-    run(date(2025, 1, 4), run_id="again")
-    assert rows_of(spark, "sessions") == once
+    shop = Shop(sparse(*((f"0{day} 12:00", day) for day in (1, 2, 3, 4)), ("01 12:10", 4)))
+    for day in january(1, 2, 3, 4):
+        shop.run(day)
+    once = by_ids(published_rows("sessions"))
+    assert once[0] == (date(2025, 1, 1), ["e0"]), "the late event is left out"
+    shop.run(date(2025, 1, 4))
+    assert by_ids(published_rows("sessions")) == once
 
 
-@pytest.mark.spark
+def by_ids(rows: list[dict]) -> list[tuple[date, list[str]]]:
+    """Return the date and the events of each session."""
+    return sorted((row["dt"], [event["event_id"] for event in row["events"]]) for row in rows)
+
+
 @pytest.mark.parametrize(
     ("late_days", "log"),
     [
@@ -444,109 +407,165 @@ def test_a_run_that_is_repeated_stages_what_it_did_at_first(spark, tmp_path, mon
         ),
     ],
 )
-def test_no_event_stands_in_two_sessions_however_late_it_is(spark, tmp_path, monkeypatch, late_days, log):
-    Lake(tmp_path, log).open(monkeypatch)
+def test_no_event_stands_in_two_sessions_however_late_it_is(lake, monkeypatch, late_days, log):
     monkeypatch.setenv("MEANDER_LATE_DAYS", late_days)
+    shop = Shop(log)
     for day in sorted({row.landed for row in log}):
-        run(day, run_id=f"run {day}")
-    require_lake_tells(spark, log)
+        shop.run(day)
+    shop.require_right()
 
 
-@pytest.mark.spark
-def test_a_late_event_that_is_taken_back_leaves_its_session(spark, tmp_path, monkeypatch):
-    log = sparse(("01 12:00", 1), ("01 12:10", 3), ("02 12:00", 2), ("03 12:00", 3))
-    lake = Lake(tmp_path, log).open(monkeypatch)
-    for day in (1, 2, 3):
-        run(date(2025, 1, day), run_id=f"run {day}")
-    without_it = [row for row in log if row.event_id != "e1"]
-    deliver(without_it, lake.folder / "landing")
-    run(date(2025, 1, 3), run_id="delivered again")
-    require_lake_tells(spark, without_it)
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param("01 12:10", id="with another event in its session"),
+        pytest.param("02 12:00", id="the only one of its date"),
+    ],
+)
+def test_a_late_event_that_is_taken_back_leaves_its_session(lake, late):
+    log = sparse(("01 12:00", 1), (late, 3), ("03 12:00", 3))
+    shop = Shop(log)
+    for day in january(1, 2, 3):
+        shop.run(day)
+    shop.deliver([row for row in log if row.event_id != "e1"])
+    shop.run(date(2025, 1, 3))
+    shop.require_right()
 
 
-def stage_two_runs() -> None:
-    """Stage the sessions of two runs, each from the events that are published when its turn comes."""
-    stage_events(*LANDING_DAYS[:2], run_id="older")
-    stage_events(*LANDING_DAYS[2:], run_id="newer")
-    publish("events", "older")
-    stage_sessions(*LANDING_DAYS[:2], run_id="older")
-    publish("events", "newer")
-    # What landed later holds late events of the first two days, so the newer run stages these too.
-    stage_sessions(*LANDING_DAYS[2:], run_id="newer")
+def test_what_a_delivery_of_several_days_brought_late_leaves_when_one_of_them_comes_again():
+    # The older commit begins before the day that is delivered again, or ends after it.
+    log = sparse(("01 12:00", 1), ("02 12:00", 2), ("01 12:10", 3), ("03 12:00", 3), ("01 12:20", 4), ("04 12:00", 4))
+    for range_of_days, again, taken_back in (([1, 2, 3], 3, "e2"), ([3, 4], 3, "e2"), ([3, 4], 4, "e4")):
+        with empty_lake():
+            shop = Shop(log)
+            for day in january(*({1, 2, 3, 4} - set(range_of_days))):
+                shop.run(day)
+            shop.run(*january(*range_of_days))
+            shop.require_right()
+            shop.deliver([row for row in log if row.event_id != taken_back])
+            shop.run(date(2025, 1, again))
+            shop.require_right()
 
 
-@pytest.mark.spark
+@pytest.fixture
+def two_runs(lake) -> Shop:
+    """Two runs that have staged their sessions, each from the events that were published when its turn came."""
+    # What landed on the last two days holds late events of the first two, so the newer run stages these too.
+    times = [("01 12:00", 1), ("02 12:00", 2), ("02 23:50", 2), ("03 00:10", 3), ("01 12:10", 3), ("02 12:20", 4)]
+    shop = Shop(sparse(*times, ("04 12:00", 4)))
+    older, newer = shop.stage_events(*january(1, 2)), shop.stage_events(*january(3, 4))
+    publish("events", older)
+    shop.stage_sessions(*january(1, 2), older)
+    publish("events", newer)
+    shop.stage_sessions(*january(3, 4), newer)
+    return shop
+
+
 @pytest.mark.parametrize(
     ("order", "overtaken"),
     [
-        pytest.param(["older", "newer"], [], id="in turn"),
-        pytest.param(["newer", "older"], LANDING_DAYS[:2], id="overtaken"),
+        pytest.param(["run 1", "run 2"], [], id="in turn"),
+        pytest.param(["run 2", "run 1"], ["2025-01-01", "2025-01-02"], id="overtaken"),
     ],
 )
-def test_of_two_runs_the_one_that_saw_more_wins(spark, landed_logs, expected, tmp_path, monkeypatch, order, overtaken):
-    Lake(tmp_path, landed_logs).open(monkeypatch)
-    stage_two_runs()
-
+def test_of_two_runs_the_one_that_saw_more_wins(two_runs, order, overtaken):
     refused = {run_id: publish("sessions", run_id)["refused"] for run_id in order}
-
-    assert refused["newer"] == []
-    assert [day for day in refused["older"] if day <= str(LANDING_DAYS[1])] == list(map(str, overtaken))
-    assert rows_of(spark, "sessions") == expected["sessions"]
+    assert refused == {"run 1": overtaken, "run 2": []}
+    two_runs.require_right()
 
 
-@pytest.mark.spark
-def test_two_runs_that_publish_at_the_same_instant_end_in_the_tables_of_one_run(
-    spark, landed_logs, expected, tmp_path, monkeypatch
-):
-    Lake(tmp_path, landed_logs).open(monkeypatch)
-    stage_two_runs()
-
+def test_two_runs_that_publish_at_the_same_instant_end_in_the_tables_of_one_run(two_runs):
     ready = threading.Barrier(2)
 
     def publish_now(run_id: str) -> dict:
-        ready.wait(timeout=10)
+        ready.wait(timeout=60)
         return publish("sessions", run_id)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        reports = list(pool.map(publish_now, ("older", "newer")))
+        reports = list(pool.map(publish_now, ("run 1", "run 2")))
 
     assert reports[1]["refused"] == []
-    assert rows_of(spark, "sessions") == expected["sessions"]
+    two_runs.require_right()
 
 
-@pytest.mark.spark
-def test_an_ingest_that_was_overtaken_by_a_later_one_of_its_day_is_refused(
-    spark, landed_logs, expected, tmp_path, monkeypatch
-):
-    half = [row for row in landed_logs if int(row.user_id[1:]) % 2]
-    lake = Lake(tmp_path, half).open(monkeypatch)
-    stage_events(*LANDING_DAYS, run_id="before the rest came")
-    deliver(landed_logs, lake.folder / "landing")
-    run(*LANDING_DAYS, run_id="after")
-
-    report = publish("events", "before the rest came")
-
-    assert report["refused"] == [str(day) for day in LANDING_DAYS]
-    assert rows_of(spark, "events") == expected["events"]
-    assert rows_of(spark, "sessions") == expected["sessions"]
+def test_an_ingest_that_was_overtaken_by_a_later_one_of_its_day_is_refused(lake):
+    log = sparse(("01 12:00", 1), ("01 12:10", 2), ("02 12:00", 2))
+    shop = Shop(log[:1])
+    before_the_rest_came = shop.stage_events(*january(1, 2))
+    shop.deliver(log)
+    shop.run(*january(1, 2))
+    assert publish("events", before_the_rest_came)["refused"] == ["2025-01-01", "2025-01-02"]
+    shop.require_right()
 
 
-@pytest.mark.spark
-def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(spark, tmp_path, monkeypatch):
+def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(lake, monkeypatch):
     # On the fourth day, two events of the first arrive, of which one joins a session across the midnight.
     times = (("01 12:00", 1), ("01 23:50", 1), ("02 00:05", 2), ("01 12:10", 4), ("01 23:58", 4), ("04 12:00", 4))
-    log = sparse(*times)
-    Lake(tmp_path, log).open(monkeypatch)
     monkeypatch.setenv("MEANDER_LATE_DAYS", "1")
-    for day in (1, 2, 4):
-        run(date(2025, 1, day), run_id=f"run {day}")
+    shop = Shop(sparse(*times))
+    for day in january(1, 2, 4):
+        shop.run(day)
     plan = make("late-data")
     assert [str(entry.day) for entry in plan.redo] == ["2025-01-01", "2025-01-02"]
     assert [day for summary in summarize() for day in summary.postponed] == ["2025-01-01", "2025-01-02"]
     # One run stages both.
     (planned,) = plan.runs
     assert (planned.day, planned.tables) == (FIRST, ("sessions",))
-    stage_sessions(planned.day, run_id="plan")
+    shop.stage_sessions(planned.day, planned.day, "plan")
     publish("sessions", "plan")
-    require_lake_tells(spark, log)
+    shop.require_right()
     assert make("late-data").redo == []
+
+
+# ---- the whole job, on a lake ----
+
+
+def sessionize_and_publish(first: date, last: date, run_id: str) -> None:
+    staged = sessionize.main(["--from", str(first), "--to", str(last), "--run-id", run_id])
+    assert staged.inputs == {"events": Table("events").version}
+    assert staged.basis == staged.inputs["events"], "a publish is refused when events are newer"
+    publish_staged(staged)
+
+
+@pytest.mark.spark
+def test_the_job_over_a_range_and_then_for_days_that_come_again_has_the_sessions_of_the_oracle(spark, lake):
+    # Who never sleeps has a cut at each midnight but the first, for an event that is just inside of what a run reads;
+    # and another one is awake at each midnight, so that a session is of the day after it.
+    crawler = [Landed("", time, name, time.date()) for _, time, name in never_idle("01 23:35", 80)]
+    midnights = sparse(*((f"0{day} {time}", day) for day in range(1, 6) for time in ("00:10", "12:00", "23:50")))
+    others = gather(difficult_logs(GAP, FIRST, 3, ((1,), (0, 0), (0, 1))), 2)
+    # Whose log is another one at first has rows that are taken back, and others that are missing.
+    log, at_first = named([crawler, midnights, *others]), named([crawler, midnights, *others[::-2]])
+    landing = {day: [] for day in january(1, 2, 3, 4, 5)} | by_landing_day(at_first)
+    shop = Shop([row for rows in landing.values() for row in rows])
+    publish("events", shop.stage_events(*landing))
+    sessionize_and_publish(*january(1, 5), "range")
+    shop.require_right()
+    for days in (january(3), january(1, 2), january(5), january(4)):
+        landing |= {day: by_landing_day(log).get(day, []) for day in days}
+        shop.deliver([row for rows in landing.values() for row in rows])
+        publish("events", shop.stage_events(*days))
+        sessionize_and_publish(days[0], days[-1], f"again from {days[0]}")
+        shop.require_right()
+
+
+def by_landing_day(log: list[Landed]) -> dict[date, list[Landed]]:
+    """Return what landed on each day."""
+    found: dict[date, list[Landed]] = defaultdict(list)
+    for row in log:
+        found[row.landed].append(row)
+    return dict(found)
+
+
+@pytest.mark.spark
+def test_an_event_later_than_is_allowed_is_named_and_a_restatement_puts_it_in(spark, lake, monkeypatch, caplog):
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "2")
+    shop = Shop(sparse(("01 12:00", 1), ("01 12:10", 4), ("04 12:00", 4)))
+    shop.run(date(2025, 1, 1))
+    publish("events", shop.stage_events(date(2025, 1, 4)))
+    staged = sessionize.main(["--day", "2025-01-04", "--run-id", "fourth"])
+    assert "late events changed sessions of 2025-01-01, older than MEANDER_LATE_DAYS=2" in caplog.text
+    assert (staged.owns, staged.counts) == ([date(2025, 1, 4)], {"postponed": ["2025-01-01"]})
+    publish_staged(staged)
+    sessionize_and_publish(FIRST, FIRST, "restate")
+    shop.require_right()

@@ -110,12 +110,14 @@ def test_what_a_session_says(spark):
 
 
 def test_a_day_has_the_sessions_that_end_on_it(log):
-    events = log(night=["01 23:50", "02 00:10"], evening=["01 23:00", "01 23:30"], morning=["02 08:00"])
-    found = {
-        day: sorted(row.user_id for row in sessions_ending_on(events, [date(2025, 1, day)], GAP).collect())
-        for day in (1, 2, 3)
-    }
-    assert found == {1: ["evening"], 2: ["morning", "night"], 3: []}
+    events = log(
+        evening=["01 23:00", "01 23:30"],
+        night=["01 23:50", "02 00:10"],
+        morning=["02 08:00"],
+        night_after=["02 23:50", "03 00:10"],
+    )
+    found = sessions_ending_on(events, [date(2025, 1, 2)], GAP).select("user_id", "dt").collect()
+    assert sorted(map(tuple, found)) == [("morning", date(2025, 1, 2)), ("night", date(2025, 1, 2))]
 
 
 def test_a_day_depends_on_the_day_before_and_a_gap_on_either_side():
