@@ -184,11 +184,12 @@ EVENTS = [
     happened("9", "without a state", after(1)),
     # An event where the example counts five, and five.
     happened("10", "one", after(1, LOST)),
-    *(happened(f"1{n}", "one", after(n, CHANGED)) for n in (1, 2, 3, 5, 6)),
+    *(happened(f"1{n}", "one", after(n, CHANGED)) for n in (1, 2, 3, 5, 7)),
+    happened("20", "good", after(1, FAULTS)),
 ]
-# All landing days of the horizons are published, but two of CHANGED: one in the middle, and the last.
-LANDED = [after(n, day) for day in (FAULTS, GOOD, LOST) for n in range(9)]
-LANDED += [after(n, CHANGED) for n in (1, 2, 3, 5, 6, 8)]
+# All landing days of the horizons are published, but two in the middle of one and the last of another.
+LANDED = [after(n, day) for day in (FAULTS, GOOD) for n in range(9)]
+LANDED += [after(n, LOST) for n in range(7)] + [after(n, CHANGED) for n in (1, 2, 3, 5, 7)]
 
 # What is usual. Shares of churned users: 1 of 5, 1 of 5, none. Of migrated ones: 1 of 2 judged, none of 1, none judged.
 WEEKS = {
@@ -216,7 +217,7 @@ def seen(spark, shared_lake) -> Seen:
 def test_an_audit_counts_every_example_that_is_broken_and_no_other(seen):
     assert seen.rows_counted() + seen.counted(FAULTS) == expected(ROWS)
     assert not seen.counted(GOOD)
-    assert not seen.counted(LOST)
+    assert seen.counted(LOST) == {"between missing_landings": 1}
     assert seen.counted(CHANGED) == {"between missing_landings": 2}
 
 
@@ -231,6 +232,7 @@ def test_every_state_has_an_example_with_its_features_unchanged(seen):
 def test_the_labels_count_exactly_the_events_of_the_horizon_that_were_known_at_its_end(seen):
     pairs = [seen.on(day, "events_upstream", "next_events_total") for day in (GOOD, LOST, CHANGED)]
     assert pairs == [(5, 5), (1, 5), (5, 5)]
+    assert seen.on(FAULTS, "events_upstream") == (1,)
 
 
 @pytest.mark.spark

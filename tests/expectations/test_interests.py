@@ -171,6 +171,9 @@ EVENTS = [
     # Active, and without a state.
     happened("12", "lost", LOST),
     happened("13", "lost", LOST),
+    # The farthest that count at BEGINS, the first T of the run.
+    happened("16", "known", ago(29, BEGINS), landed=BEGINS),
+    happened("17", "known", ago(364, BEGINS), landed=BEGINS),
     # Active at MISSING only.
     happened("14", "later", MISSING),
     happened("15", "later", ago(3, MISSING)),
@@ -179,7 +182,7 @@ STATES = [
     # Of `known` the audit has to find that an old day is not counted.
     state("known", dt=LOST, frequency=3, week_frequency=1, history_events=4, history_days_active=3),
     state("later", dt=MISSING, history_days_active=2),
-    state("known", dt=BEGINS, frequency=1, week_frequency=1, history_events=1),
+    state("known", dt=BEGINS, frequency=2, week_frequency=1, history_events=3, history_days_active=3),
 ]
 # All landing days that a run has published, with events or without: all but two before MISSING.
 LANDED = [day for n in range(0, 31 + 365) if (day := ago(n, MISSING)) not in (ago(29, MISSING), ago(10, MISSING))]
@@ -213,7 +216,7 @@ def test_users_and_events_of_the_lookback_and_days_of_the_history_are_those_that
     assert seen.on(LOST, *UPSTREAM) == (2, 3 + 2, 4 + 1)
     assert seen.on(LOST, "rows", "frequency_total", "days_total") == (1, 3, 3)
     assert seen.on(MISSING, *UPSTREAM) == seen.on(MISSING, "rows", "frequency_total", "days_total") == (1, 2, 2)
-    assert seen.on(BEGINS, *UPSTREAM) == seen.on(BEGINS, "rows", "frequency_total", "days_total") == (1, 1, 1)
+    assert seen.on(BEGINS, *UPSTREAM) == seen.on(BEGINS, "rows", "frequency_total", "days_total") == (1, 2, 3)
     # No event is published that is near the states with faults.
     assert seen.on(T, *UPSTREAM) == (0, 0, 0)
 
