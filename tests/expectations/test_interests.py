@@ -178,11 +178,12 @@ EVENTS = [
     happened("14", "later", MISSING),
     happened("15", "later", ago(3, MISSING)),
 ]
+EARLY = {"event_seconds": [0, 0], "last_event_time": datetime(2024, 3, 20)}
 STATES = [
     # Of `known` the audit has to find that an old day is not counted.
     state("known", dt=LOST, frequency=3, week_frequency=1, history_events=4, history_days_active=3),
     state("later", dt=MISSING, history_days_active=2),
-    state("known", dt=BEGINS, frequency=2, week_frequency=1, history_events=3, history_days_active=3),
+    state("known", dt=BEGINS, frequency=2, week_frequency=1, history_events=3, history_days_active=3, **EARLY),
 ]
 # All landing days that a run has published, with events or without: all but two before MISSING.
 LANDED = [day for n in range(0, 31 + 365) if (day := ago(n, MISSING)) not in (ago(29, MISSING), ago(10, MISSING))]

@@ -122,4 +122,4 @@ def test_rejections_within_the_budget_only_warn_and_readers_get_them(spark, lake
 
 
 def test_the_reasons_expected_are_those_that_ingest_gives():
-    assert Counter(quarantine.REASONS) == Counter(rejections.REASONS)
+    assert Counter(quarantine.REASONS) == Counter(list(rejections.REASONS))
