@@ -120,7 +120,7 @@ def test_a_failed_audit_says_what_was_found_where_people_look_and_readers_keep_w
     assert read_files(Table("quarantine"), "raw") == [(JAN_1, "old")]
 
 
-def test_an_expectation_that_cannot_be_judged_is_an_error_and_not_a_pass():
+def test_an_expectation_that_cannot_be_judged_is_an_error_and_no_verdict():
     context = gx.get_context(mode="ephemeral")
     with pytest.raises(RuntimeError, match="figures: expect_column_values_to_be_between could not run"):
         audit.validate(context, "figures", pd.DataFrame({"n": [1]}), [zero("m", "m is a column")], "COMPLETE")

@@ -57,7 +57,7 @@ MUTANTS = [
         "expectations/audit.py",
         'each = [info] if "raised_exception" in info else info.values()',
         "each = [info]",
-        f"{AUDIT}::test_an_expectation_that_cannot_be_judged_is_an_error_and_not_a_pass",
+        f"{AUDIT}::test_an_expectation_that_cannot_be_judged_is_an_error_and_no_verdict",
     ),
     Mutant(
         "exp_audit_warnings_first",
