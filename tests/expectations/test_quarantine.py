@@ -94,6 +94,12 @@ def test_every_expectation_is_seen_failing(seen):
     assert seen.verdict.verdict == "failed"
 
 
+@pytest.mark.spark
+def test_a_verdict_says_what_the_history_says_and_first_what_keeps_the_rows_from_the_readers(seen):
+    assert sorted(seen.verdict.failed) == sorted(seen.broken.values())
+    assert seen.verdict.failed[-1] == seen.broken["warning rejected_share"]
+
+
 def test_more_rejections_than_the_setting_allows_fail_and_more_than_a_fifth_of_it_warn(monkeypatch):
     shares = [0, 0.01, 0.0101, 0.05, 0.0501, 1]
     assert refused("quarantine", {"rejected_share": shares}) == {
