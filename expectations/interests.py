@@ -82,6 +82,7 @@ def measures(config: Settings) -> dict[str, Column]:
     return {
         "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "frequency_total": F.coalesce(F.sum("frequency"), F.lit(0)),
+        "days_total": F.coalesce(F.sum("history_days_active"), F.lit(0)),
         "after_day": F.count_if(seen_after_day()),
         "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
         "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
@@ -98,19 +99,38 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add how many users the upstream table shows active at each T, and how many landing days of the lookback lack."""
+    """Add what the upstream table shows at each T: active users, their events and days, and landing days that lack.
+
+    Of the whole history days are counted, not events: they are known from the users and the partitions, so that the
+    ids of a year's events need not be read and told apart.
+    """
     events = Table("events", staged.inputs["events"])
-    lookback = timedelta(days=config.lookback_days - 1)
-    as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
-    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select(
-        "user_id", "event_id", "dt", "landed", as_of
+    lookback, history = timedelta(days=config.lookback_days - 1), timedelta(days=config.history_days - 1)
+    include_late = staged.counts["include_late"]
+
+    def at_each(rows: DataFrame, days: int) -> DataFrame:
+        """Repeat each row for every T that knew it, if its date is one of the last so many `days`, as `day`."""
+
+        def counts_at(day: Column) -> Column:
+            near = (F.col("dt") <= day) & (F.datediff(day, "dt") < days)
+            return near if include_late else near & (F.col("landed") <= day)
+
+        every = F.array(*(F.lit(day) for day in staged.owns))
+        return rows.withColumn("day", F.explode(F.filter(every, counts_at)))
+
+    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("event_id", "dt", "landed")
+    happened = at_each(recent, config.lookback_days).groupBy("day").agg(F.count_distinct("event_id").alias("n"))
+    seen = events.read(spark, staged.owns[0] - history, staged.owns[-1])
+    seen = seen.groupBy("user_id", "dt").agg(F.min("landed").alias("landed"))
+    users = (
+        at_each(seen, config.history_days)
+        .groupBy("user_id", "day")
+        .agg(F.count("*").alias("days"), F.min(F.datediff("day", "dt")).alias("age"))
+        .where(F.col("age") < config.lookback_days)
     )
-    known = F.lit(True) if staged.counts["include_late"] else F.col("landed") <= F.col("day")
-    active = recent.where((F.datediff("day", "dt") < config.lookback_days) & (F.col("dt") <= F.col("day")) & known)
-    found = active.groupBy("day").agg(
-        F.count_distinct("user_id").alias("users"), F.count_distinct("event_id").alias("n")
-    )
-    counts = {row["day"]: row for row in found.collect()}
+    active = users.groupBy("day").agg(F.count("*").alias("users"), F.sum("days").alias("days"))
+    counts = {row["day"]: row for row in active.collect()}
+    numbers = {row["day"]: row["n"] for row in happened.collect()}
     begins = min(events.rows_by("landed"), default=None)
     lacking = [
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
@@ -118,7 +138,8 @@ def extend(
     ]
     figures = figures.assign(
         active_upstream=[counts[day]["users"] if day in counts else 0 for day in figures["day"]],
-        events_upstream=[counts[day]["n"] if day in counts else 0 for day in figures["day"]],
+        days_upstream=[counts[day]["days"] if day in counts else 0 for day in figures["day"]],
+        events_upstream=[numbers.get(day, 0) for day in figures["day"]],
         missing_landings=lacking,
     )
     return with_volume_ratio(staged, figures)
@@ -131,6 +152,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("after_day", "no event after the end of T is behind any feature"),
         equal("active_upstream", "rows", "every user active in the lookback has a state"),
         equal("events_upstream", "frequency_total", "exactly the events of the lookback that were known at T count"),
+        equal("days_upstream", "days_total", "exactly the days of the history with an event known at T count"),
         zero("uneven", "arrays that belong together are equally long"),
         zero("too_long", "at most L events are kept"),
         zero("unknown_behaviors", "behaviors are coded 1 to 5"),

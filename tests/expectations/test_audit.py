@@ -1,22 +1,23 @@
 """The audit as a whole: good data passes; the command, a page of data docs and the history tell what fails."""
 
-from datetime import timedelta
-
+import great_expectations as gx
+import pandas as pd
 import pytest
 
 from expectations import audit
+from expectations.suite import zero
 from jobs import examples, ingest, interests, sessionize
 from lake import audits
-from lake.errors import AuditFailed
+from lake.errors import AuditFailed, PublishRefused
 from lake.publish import publish
 from lake.settings import settings
-from lake.staging import read_verdict
+from lake.staging import read_staged, read_verdict
+from lake.table import Table
 from tests.expectations.cases import stage_rows
-from tests.lake.stagings import JAN_1, JAN_2
-
-pytestmark = pytest.mark.spark
+from tests.lake.stagings import JAN_1, JAN_2, read_files, rejected, stage_files
 
 
+@pytest.mark.spark
 def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch):
     def row(user: str, time: str, behavior: str, **more) -> dict:
         return {
@@ -69,19 +70,31 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch)
             assert {(line["first"], line["last"]) for line in lines} == {(JAN_1, JAN_1 if days is first else JAN_2)}
 
 
-def test_a_failed_audit_says_what_was_found_where_people_look(spark, lake, monkeypatch):
+RUN = "scheduled__2025-01-01T00:00:00+00:00"
+
+
+@pytest.mark.spark
+def test_a_failed_audit_says_what_was_found_where_people_look_and_readers_keep_what_they_had(spark, lake, monkeypatch):
+    stage_files("quarantine", "before", rejected(JAN_1, "old"), [JAN_1], 0)
+    publish("quarantine", "before")
     monkeypatch.setenv("MEANDER_DOCS_URL", "https://docs.example/meander")
     row = {"raw": "{}", "file": "f", "source": "test", "dt": JAN_1}
+    # Two that must not be, and of 100 input rows more than a fifth of what may be rejected, which would only warn.
     rows = [{**row, "reason": "bad luck"}, {**row, "reason": "missing_user", "line": 0}]
-    counted = {"input": 1_000, "ignored": 0, "rejected": {"missing_user": 2}}
-    manifest = {"counts": {"by_day": {f"{JAN_1}": counted}}}
-    stage_rows(spark, "quarantine", "scheduled__2025-01-01T00:00:00+00:00", rows, [JAN_1], **manifest)
+    counted = {"input": 100, "ignored": 0, "rejected": {"missing_user": 2}}
+    stage_rows("quarantine", RUN, rows, [JAN_1], counts={"by_day": {f"{JAN_1}": counted}})
+    # The second table is audited too, although the first one fails, and only the one that failed is told of.
+    stage_rows("events", RUN, [], [JAN_1], counts={"by_day": {f"{JAN_1}": {"input": 0, "ignored": 0, "rejected": {}}}})
     with pytest.raises(AuditFailed) as caught:
-        audit.main(["--table", "quarantine", "--run-id", "scheduled__2025-01-01T00:00:00+00:00"])
+        audit.main(["--table", "quarantine", "--table", "events", "--run-id", RUN])
+    warned = read_verdict("events", RUN)
+    assert warned.verdict == "warned"
+    assert [said.split(" [")[0] for said in warned.failed] == ["the day has events"]
+    assert "the day has events" not in str(caught.value)
 
-    verdict = read_verdict("quarantine", "scheduled__2025-01-01T00:00:00+00:00")
-    assert verdict is not None
+    verdict = read_verdict("quarantine", RUN)
     assert verdict.verdict == "failed"
+    assert verdict.stage_id == read_staged("quarantine", RUN).stage_id
     for said in (
         "lines are counted from 1 [line: 1 unexpected, such as [0]]",
         "such as ['bad luck']",
@@ -93,31 +106,21 @@ def test_a_failed_audit_says_what_was_found_where_people_look(spark, lake, monke
     # The address of the page, and the page itself, which names what failed and shows examples.
     assert verdict.docs.startswith("https://docs.example/meander/scheduled__2025-01-01T00-00-00-00-00-")
     page = (lake / "lake" / "_docs" / verdict.docs.removeprefix("https://docs.example/meander/")).read_text()
-    for said in (
-        "lines are counted from 1",
-        "bad luck",
-        "missing_user",
-        "scheduled__2025-01-01T00:00:00+00:00",
-    ):
+    for said in ("lines are counted from 1", "bad luck", "missing_user", RUN):
         assert said in page
 
     lines = audits.read("quarantine").to_pylist()
-    broken = {line["column"]: line for line in lines if not line["success"]}
-    assert set(broken) == {"reason", "line"}
-    assert broken["line"]["said"] == "lines are counted from 1 [line: 1 unexpected, such as [0]]"
+    broken = {(line["column"], line["severity"]): line for line in lines if not line["success"]}
+    assert set(broken) == {("reason", "critical"), ("line", "critical"), ("rejected_share", "warning")}
+    assert broken["line", "critical"]["said"] == "lines are counted from 1 [line: 1 unexpected, such as [0]]"
     assert {(line["verdict"], line["docs"]) for line in lines} == {("failed", verdict.docs)}
 
+    with pytest.raises(PublishRefused, match="lines are counted from 1"):
+        publish("quarantine", RUN)
+    assert read_files(Table("quarantine"), "raw") == [(JAN_1, "old")]
 
-def test_every_day_that_a_run_owns_is_measured_by_itself(spark, lake):
-    # Two days that make up for each other's loss in the sum, and one without any row.
-    days = [JAN_1 + timedelta(days=n) for n in range(3)]
-    rows = [
-        {"reason": "missing_user", "raw": "{}", "file": "f", "source": "test", "dt": day} for day in (days[0], days[1])
-    ]
-    by_day = {
-        f"{day}": {"input": 1_000, "ignored": 0, "rejected": {"missing_user": n}}
-        for day, n in zip(days, (2, 0, 0), strict=True)
-    }
-    stage_rows(spark, "quarantine", "r", rows, days, counts={"by_day": by_day})
-    verdict = audit.audit(spark, "quarantine", "r")
-    assert [said.split(" [")[0] for said in verdict.failed] == ["every rejected input row is kept"]
+
+def test_an_expectation_that_cannot_be_judged_is_an_error_and_no_verdict():
+    context = gx.get_context(mode="ephemeral")
+    with pytest.raises(RuntimeError, match="figures: expect_column_values_to_be_between could not run"):
+        audit.validate(context, "figures", pd.DataFrame({"n": [1]}), [zero("m", "m is a column")], "COMPLETE")

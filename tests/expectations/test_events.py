@@ -1,138 +1,168 @@
-"""The suite of `events`: rows that break each critical expectation, and days that only raise a warning."""
+"""The suite of `events`: an input row is an event once, on its day, and can be what it says."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 import pytest
 
-from lake.publish import publish
-from lake.table import Table
 from tests.expectations.cases import (
-    audit_and_see,
-    between,
-    not_null,
-    require_all_were_seen_failing,
+    Seen,
+    Tagged,
+    all_of,
+    expected,
+    refused,
+    see,
     stage_rows,
+    warnings_of,
+    without_tags,
 )
-from tests.lake.stagings import JAN_1, stage_files
 
-DAY = date(2025, 1, 20)
+# Landing days, one after the other: the last has as many before it as a usual volume needs.
+BROKEN, LOST, IN_BUDGET, REJECTED, HALF_LATE, LATE, EMPTY, MANY = (date(2025, 1, n) for n in range(13, 21))
 
 
-def event(n: int, **changes) -> dict:
-    """Make a good event that happened and landed on DAY, and change it."""
+def event(n: int, day: date = BROKEN, **changes) -> dict:
+    """Make a good event that happened and landed on a day, and change it."""
     good = {
         "event_id": f"{n:032x}",
         "user_id": "u",
-        "event_time": datetime(2025, 1, 20, 9),
+        "event_time": datetime.combine(day, time(9)),
         "behavior": "view",
         "item_id": "i",
         "price": Decimal("1.5"),
         "source": "test",
         "copies": 1,
-        "dt": DAY,
-        "landed": DAY,
+        "dt": day,
+        "landed": day,
     }
     return {**good, **changes}
 
 
-def counts(rows: list[dict], lost: int = 0, rejected: int = 0) -> dict:
-    """Make the counts of an ingest whose input became these rows, one ignored row and some rejected, and lost some."""
-    read = sum(row["copies"] or 1 for row in rows) + 1 + rejected + lost
-    return {"by_day": {f"{DAY}": {"input": read, "ignored": 1, "rejected": {"missing_user": rejected}}}}
+def happened(day: date) -> dict:
+    return {"event_time": datetime.combine(day, time(9)), "dt": day}
 
 
-# Each case: rows, each with its reason; input rows that are nowhere; what must fail. In the case of too many rejections
-# one row is rejected, in the others none.
-CASES = {
-    "columns are missing": (
-        [
-            event(1),
-            event(2, event_id=None),
-            event(3, user_id=None),
-            event(4, event_time=None),
-            event(5, behavior=None),
-            event(6, source=None),
-            event(7, copies=None),  # and so it does not add up to the input any more
-            event(8, dt=None),
-            event(9, landed=None),
-        ],
-        0,
-        # An id that is missing is an id less.
-        not_null("event_id", "user_id", "event_time", "behavior", "source", "copies", "dt", "landed")
-        | {"between duplicate_ids", "equal input"},
-    ),
-    "values are impossible": (
-        [
-            event(1),
-            event(2, event_id="2"),
-            event(3, user_id="u" * 1025),
-            event(4, user_id=""),
-            event(5, behavior="browse"),
-            event(6, price=Decimal("-0.0001")),
-            event(7, copies=0),
-            event(8, copies=3),  # two of them stand for the row that has none
-        ],
-        -1,
-        {"length event_id", "length user_id", "in set behavior"} | between("price", "copies"),
-    ),
-    "more is rejected than may be": (
-        [event(n) for n in range(1, 10)],  # with one rejected row of eleven
-        0,
-        {"between rejected_share"},
-    ),
-    "the day does not add up": (
-        [
-            event(1),
-            event(1),  # the same event twice
-            event(2, event_time=datetime(2025, 1, 19, 23, 59, 59), dt=DAY),  # in the partition of another date
-            event(3, event_time=datetime(2025, 1, 21), dt=date(2025, 1, 21)),  # after it landed
-            event(4, event_time=datetime(1999, 12, 31), dt=date(1999, 12, 31)),  # before the floor
-            event(5, behavior="purchase", item_id=None),  # a purchase of nothing
-        ],
-        1,
-        between("duplicate_ids", "outside_partition", "after_landing", "before_floor", "without_item")
-        | {"equal input"},
-    ),
+# Events of one landing day, each with what is wrong with it.
+ROWS: Tagged = [
+    (event(1), ""),
+    (event(2, event_id=None), "not null event_id, between duplicate_ids"),  # an id that is missing is an id less
+    (event(3, user_id=None), "not null user_id"),
+    (event(4, event_time=None), "not null event_time"),
+    (event(5, behavior=None), "not null behavior"),
+    (event(6, source=None), "not null source"),
+    (event(7, copies=None), "not null copies"),
+    (event(8, dt=None), "not null dt"),
+    (event(9, landed=None), "not null landed"),
+    (event(10, event_id="10"), "length event_id"),
+    (event(11, user_id="u" * 1024), ""),
+    (event(12, user_id="u" * 1025), "length user_id"),
+    (event(13, user_id=""), "length user_id"),
+    *((event(14 + n, behavior=each), "") for n, each in enumerate(("view", "search", "cart", "favorite", "purchase"))),
+    (event(20, behavior="browse"), "in set behavior"),
+    (event(21, price=Decimal(0)), ""),
+    (event(22, price=Decimal("-0.0001")), "between price"),
+    (event(23, price=None), ""),
+    (event(24, copies=0), "between copies"),
+    (event(25, copies=3), ""),
+    (event(1), "between duplicate_ids"),
+    # The last moment of the day before, and the last of the day.
+    (event(26, event_time=datetime(2025, 1, 12, 23, 59, 59, 999_999)), "between outside_partition"),
+    (event(27, event_time=datetime(2025, 1, 13, 23, 59, 59, 999_999)), ""),
+    (event(28, **happened(date(2025, 1, 14))), "between after_landing"),
+    (event(29, **happened(date(2000, 1, 1))), ""),  # the floor, of events that are possible
+    (event(30, **happened(date(1999, 12, 31))), "between before_floor"),
+    (event(31, behavior="search", item_id=None), ""),
+    (event(32, behavior="view", item_id=None), "between without_item"),
+    (event(33, behavior="purchase", item_id=None), "between without_item"),
+]
+
+
+def late(n: int, day: date) -> dict:
+    return event(n, day, **happened(day - timedelta(days=1)))
+
+
+# Landing days: their events, input rows, and how many of these were ignored and rejected. What landed on one day may
+# land on another again.
+DAYS = {
+    # All but two of the rows with a fault stand for one input row each: one says none, one says 0, one says 3.
+    BROKEN: ([], len(ROWS) - 1 + 1, 1, 0),
+    LOST: ([event(1, LOST), event(2, LOST, copies=30)], 38, 5, 1),  # 31 + 5 + 1 are 37
+    IN_BUDGET: ([event(1, IN_BUDGET, copies=18)], 20, 1, 1),
+    REJECTED: ([event(1, REJECTED, copies=17)], 19, 1, 1),
+    HALF_LATE: ([late(1, HALF_LATE), late(2, HALF_LATE), event(3, HALF_LATE), event(4, HALF_LATE)], 4, 0, 0),
+    LATE: ([late(1, LATE), late(2, LATE), event(3, LATE)], 3, 0, 0),
+    EMPTY: ([], 0, 0, 0),
+    MANY: ([event(n, MANY) for n in range(5)], 5, 0, 0),
 }
 
 
-@pytest.mark.spark
-@pytest.mark.parametrize("case", CASES)
-def test_an_audit_fails_on_what_is_broken_and_on_nothing_else(spark, lake, case):
-    rows, lost, expected = CASES[case]
-    rejected = int("between rejected_share" in expected)
-    stage_rows(spark, "events", "r", rows, [DAY], counts=counts(rows, lost, rejected))
-    assert audit_and_see(spark, "events", "r")[1] == expected
-
-
-def test_every_critical_expectation_is_seen_failing():
-    require_all_were_seen_failing("events", (expected for _, _, expected in CASES.values()))
-
-
-@pytest.mark.spark
-def test_a_strange_day_only_warns_and_is_published(spark, lake):
-    # Eight days of ten events each, then a day of two, both of them late.
-    for n in range(8):
-        landed = JAN_1 + timedelta(days=11 + n)
-        at = datetime(landed.year, landed.month, landed.day, tzinfo=UTC)
-        rows = [event(i, event_time=at, dt=landed, landed=landed) for i in range(10)]
-        stage_files("events", f"before {n}", rows, [landed], 1)
-        publish("events", f"before {n}")
-    late = [event(n, event_time=datetime(2025, 1, 19, 9), dt=date(2025, 1, 19)) for n in (1, 2)]
-    stage_rows(spark, "events", "r", late, [DAY], counts=counts(late))
-    verdict, _ = audit_and_see(spark, "events", "r")
-    assert verdict.verdict == "warned"
-    assert sorted(said.split(" [")[0] for said in verdict.failed) == [
-        "at most half of the events are late",
-        "rows are 0.5 to 2 times the median of the 28 days before",
-    ]
-    assert publish("events", "r")["verdict"] == "warned"
-    assert Table("events").rows_by("landed")[DAY] == 2
+@pytest.fixture(scope="module")
+def seen(spark, shared_lake) -> Seen:
+    rows = without_tags(ROWS) + [each for events, *_ in DAYS.values() for each in events]
+    by_day = {
+        f"{day}": {"input": read, "ignored": ignored, "rejected": {"missing_user": rejected}}
+        for day, (_, read, ignored, rejected) in DAYS.items()
+    }
+    stage_rows("events", "r", rows, list(DAYS), counts={"by_day": by_day})
+    return see(spark, "events", "r")
 
 
 @pytest.mark.spark
-def test_an_empty_day_only_warns(spark, lake):
-    stage_rows(spark, "events", "r", [], [DAY], counts=counts([]))
-    verdict, _ = audit_and_see(spark, "events", "r")
-    assert [said.split(" [")[0] for said in verdict.failed] == ["the day has events"]
+def test_an_audit_counts_every_row_that_is_broken_and_no_other(seen):
+    assert seen.rows_counted() + seen.counted(BROKEN) == expected(ROWS)
+    # An id has to be unique within its landing day only.
+    assert not any(seen.counted(day) for day in DAYS if day != BROKEN)
+
+
+@pytest.mark.spark
+def test_input_rows_are_events_duplicates_ignored_or_rejected(seen):
+    # 2 of the copies more than rows, and 2 fewer: the rows on the day of those with faults are one less than all.
+    on_its_day = len(ROWS) - 1
+    assert {day: seen.on(day, "input", "accounted_for", "rejected_share") for day in DAYS} == {
+        BROKEN: (on_its_day + 1, on_its_day + 1, 0),
+        LOST: (38, 37, 1 / 38),
+        IN_BUDGET: (20, 20, 0.05),
+        REJECTED: (19, 19, 1 / 19),
+        HALF_LATE: (4, 4, 0),
+        LATE: (3, 3, 0),
+        EMPTY: (0, 0, 0),
+        MANY: (5, 5, 0),
+    }
+
+
+@pytest.mark.spark
+def test_late_events_are_those_of_a_day_before_they_landed(seen):
+    assert [seen.on(day, "late_share") for day in (HALF_LATE, LATE, EMPTY, MANY)] == [(0.5,), (2 / 3,), (None,), (0,)]
+
+
+@pytest.mark.spark
+def test_volume_is_that_of_a_landing_day_against_the_landing_days_before(seen):
+    # The median of 33 or so, 2, 1, 1, 4, 3 and 0.
+    assert seen.on(MANY, "rows", "usual_rows", "volume_ratio") == (5, 2, 2.5)
+    assert seen.on(EMPTY, "rows", "usual_rows", "volume_ratio") == (0, None, None)
+
+
+@pytest.mark.spark
+def test_every_expectation_is_seen_failing(seen):
+    assert set(seen.broken) == all_of("events")
+    assert seen.verdict.verdict == "failed"
+
+
+def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
+    figures = {
+        "rejected_share": [0, 0.05, 0.0501],
+        "rows": [1, 0],
+        "late_share": [0, 0.5, 0.51, 1],
+        "volume_ratio": [0.5, 2, 0.499, 2.001],
+    }
+    limits = {
+        "between rejected_share": [0.0501],
+        "warning rows": [0],
+        "warning late_share": [0.51, 1],
+        "warning volume_ratio": [0.499, 2.001],
+    }
+    assert refused("events", figures) == limits
+    assert warnings_of("events") == {each for each in limits if each.startswith("warning")}
+    # The events of a shop with many rejections may be published without its quarantine.
+    monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "0.06")
+    assert refused("events", figures)["between rejected_share"] == []

@@ -1,17 +1,28 @@
 """The suite of `examples`: features from before the end of T, labels from after it, and a row for every state."""
 
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
 
+import pandas as pd
 import pytest
+from pyspark.sql.types import StringType, StructField, StructType
 
+from expectations import examples
+from expectations.examples import drift, state_sum
 from lake.publish import publish
-from lake.schemas import INTERESTS
+from lake.schemas import EXAMPLES, INTERESTS
+from lake.settings import settings
+from lake.staging import read_staged
 from tests.expectations.cases import (
-    audit_and_see,
-    between,
-    not_null,
-    require_all_were_seen_failing,
+    Seen,
+    Tagged,
+    all_of,
+    expected,
+    refused,
+    see,
     stage_rows,
+    warnings_of,
+    without_tags,
 )
 from tests.expectations.test_interests import state
 from tests.lake.stagings import stage_files
@@ -58,186 +69,232 @@ NOTHING = {
     "purchased": False,
     "churned": True,
 }
+STAYED = {"next_categories": ["a", "b"], "next_category": "a", "next_category_key": KEY_A}
 UNJUDGED = {"migrated": None, "js_distance": None, "g_p_value": None}
 LABELS = ("horizon_days", "next_category_key", "next_events", "purchased", "churned", "next_categories", "next_counts")
 LABELS += ("next_shares", "next_item_keys")
 
-# Each case: examples, each with its reason; what differs upstream (see `publish_upstream`); what must fail.
-CASES = {
-    "columns are missing": (
-        [example("good")] + [example(f"no {name}", **{name: None}) for name in ("user_id", "dt", *LABELS)],
-        {},
-        not_null("user_id", "dt", *LABELS)
-        # A missing user is a user less, and an example without its date does not stand beside the others at T.
-        | {"between duplicate_users", "equal rows_upstream", "equal states_upstream"}
-        # Without its categories an example has no next category either.
-        | between("wrong_category"),
-    ),
-    "numbers are impossible": (
-        [
-            example("another horizon", horizon_days=6),
-            example("farther than can be", js_distance=1.01),
-            example("less than impossible", g_p_value=-0.01),
-            example("fewer than none", next_events=-1),
-        ],
-        {},
-        between("horizon_days", "js_distance", "g_p_value", "next_events", "overcounted", "wrong_items")
-        | {"equal events_upstream"},
-    ),
-    "a feature comes from after T": (
-        [example("good"), example("leak", last_event_time=BEGIN)],
-        {},
-        between("after_day"),
-    ),
-    "the newest event of a category comes from after T, and a label from before the horizon": (
-        [
-            example("good"),
-            example("leak", longterm_age_seconds=[40, 0]),
-            example("early", first_label_time=BEGIN - MICROSECOND),
-        ],
-        {},
-        between("after_day", "labels_outside"),
-    ),
-    "a label event comes from after the horizon": (
-        [example("good"), example("leak", last_label_time=CLOSE)],
-        {},
-        between("labels_outside"),
-    ),
-    "label times run backwards": (
-        [example("u", first_label_time=CLOSE - MICROSECOND, last_label_time=BEGIN)],
-        {},
-        between("labels_outside"),
-    ),
-    "label times are missing, or of nothing": (
-        [
-            example("gone", **NOTHING),
-            example("none", first_label_time=None, last_label_time=None),
-            example("ghost", **{**NOTHING, "first_label_time": BEGIN, "last_label_time": BEGIN}),
-        ],
-        {},
-        between("untimed"),
-    ),
-    "examples are missing, and twice": (
-        [example("one"), example("one"), example("two")],
-        {"lost": 2},
-        # One lost state would be made up for by the example that is there twice, in number but not in what it says.
-        {"between duplicate_users", "equal rows_upstream", "equal states_upstream", "equal events_upstream"},
-    ),
-    "a feature is not that of the state": (
-        [example("good"), example("changed", spend=9.25)],
-        {"states": {"changed": {"spend": 9.5}}},
-        {"equal states_upstream"},
-    ),
-    "a label counts an event that did not happen": (
-        [example("good"), example("leak", next_events=6)],
-        {},
-        {"equal events_upstream"},
-    ),
-    "a label counts an event that was not known at the close": (
-        [example("good")],
-        {"late": 1},
-        {"equal events_upstream"},
-    ),
-    "a landing day of the horizon is missing": ([example("good")], {"landings": 6}, between("missing_landings")),
-    "labels contradict each other": (
-        [
-            example("churned and did something", churned=True),
-            example("bought nothing", **{**NOTHING, "purchased": True}),
-            example("uneven", next_shares=[1.0]),
-            example("no distribution", next_shares=[0.9, 0.2]),
-            example("more events in categories than at all", next_counts=[5, 1]),
-            example("another category", next_category="c"),
-            example("an item twice", next_item_keys=[1, 1]),
-            example("judged from few", next_counts=[3, 1]),
-            example("moved by chance", g_p_value=0.06),
-        ],
-        {},
-        between("misjudged_churn", "purchases_of_nothing", "uneven", "not_a_distribution", "overcounted")
-        | between("wrong_category", "wrong_items", "wrongly_unjudged", "misjudged_migration"),
-    ),
-    "labels contradict each other in another way": (
-        [
-            example("did nothing and has not churned", **{**NOTHING, "churned": False}),
-            example("a category without event", next_counts=[5, 0]),
-            example("another key", next_category_key=KEY_A),
-            example("more items than events", next_item_keys=[1, 2, 3, 4, 5, 6]),
-            example("few, and not judged", next_counts=[3, 1], **UNJUDGED),
-            example("enough, and not judged", **UNJUDGED),
-            example("moved and is said to have stayed", migrated=False),
-        ],
-        {},
-        between("misjudged_churn", "overcounted", "wrong_category", "wrong_items", "wrongly_unjudged")
-        | between("misjudged_migration"),
-    ),
+# Examples of one T, each with what is wrong with it.
+ROWS: Tagged = [
+    (example("good"), ""),
+    *((example(f"no {name}", **{name: None}), f"not null {name}") for name in LABELS if name != "next_categories"),
+    # Without its categories an example has no next category either.
+    (example("no categories", next_categories=None), "not null next_categories, between wrong_category"),
+    (example("no dt", dt=None), "not null dt"),
+    (example("nobody", user_id=None), "not null user_id, between duplicate_users"),  # a missing user is a user less
+    (example("good"), "between duplicate_users"),
+    # Numbers at the ends of what is possible, and beyond them.
+    *((example(f"horizon {n}", horizon_days=n), "between horizon_days") for n in (6, 8)),
+    (example("fewer than none", next_events=-1), "between next_events, between overcounted, between wrong_items"),
+    *((example(f"distance {n}", js_distance=n), "") for n in (0.0, 1.0)),
+    *((example(f"distance {n}", js_distance=n), "between js_distance") for n in (-0.01, 1.01)),
+    *((example(f"p {n}", g_p_value=n, migrated=n < 0.05), "") for n in (0.0, 1.0)),
+    *((example(f"p {n}", g_p_value=n, migrated=n < 0.05), "between g_p_value") for n in (-0.01, 1.01)),
+    # Features: the last second of T, and the first after it.
+    (example("last moment", last_event_time=BEGIN - MICROSECOND), ""),
+    (example("after T", last_event_time=BEGIN), "between after_day"),
+    (example("category after T", longterm_age_seconds=[40, 0]), "between after_day"),
+    (example("event after T", event_seconds=[0, int(BEGIN.timestamp())]), "between after_day"),
+    # Labels: the first moment of the horizon and the last, which the good one has, and those before and after.
+    (example("early", first_label_time=BEGIN - MICROSECOND), "between labels_outside"),
+    (example("late", last_label_time=CLOSE), "between labels_outside"),
+    (example("backwards", first_label_time=CLOSE - MICROSECOND, last_label_time=BEGIN), "between labels_outside"),
+    (example("no first", first_label_time=None), "between untimed"),
+    (example("no last", last_label_time=None), "between untimed"),
+    (example("gone", **NOTHING), ""),
+    (example("first of nothing", **NOTHING | {"first_label_time": BEGIN}), "between untimed"),
+    (example("last of nothing", **NOTHING | {"last_label_time": BEGIN}), "between untimed"),
+    (example("churned and did something", churned=True), "between misjudged_churn"),
+    (example("gone and not churned", **NOTHING | {"churned": False}), "between misjudged_churn"),
+    (example("bought nothing", **NOTHING | {"purchased": True}), "between purchases_of_nothing"),
+    # Arrays.
+    (example("uneven", next_shares=[1.0]), "between uneven"),
+    (example("no distribution", next_shares=[0.9, 0.2]), "between not_a_distribution"),
+    (example("more in categories than at all", next_counts=[5, 1]), "between overcounted"),
+    (example("a category without event", next_counts=[5, 0]), "between overcounted"),
+    (example("another category", next_category="c"), "between wrong_category"),
+    (example("another key", next_category_key=KEY_A), "between wrong_category"),
+    (example("an item twice", next_item_keys=[1, 1]), "between wrong_items"),
+    (example("as many items as events", next_item_keys=[1, 2, 3, 4, 5]), ""),
+    (example("more items than events", next_item_keys=[1, 2, 3, 4, 5, 6]), "between wrong_items"),
+    (example("as many items as may be", next_events=200, next_item_keys=list(range(100))), ""),
+    (example("more items than may be", next_events=200, next_item_keys=list(range(101))), "between wrong_items"),
+    # Migration is judged from 5 events on on either side, which the good one has after T.
+    (example("few after, not judged", next_counts=[3, 1], **UNJUDGED), ""),
+    (example("few before, not judged", current_counts=[3, 1], **UNJUDGED), ""),
+    (example("few after, judged", next_counts=[3, 1]), "between wrongly_unjudged"),
+    (example("few before, judged", current_counts=[3, 1]), "between wrongly_unjudged"),
+    *((example(f"enough, no {name}", **{name: None}), "between wrongly_unjudged") for name in UNJUDGED),
+    (example("moved, and is said to have stayed", migrated=False), "between misjudged_migration"),
+    (example("moved by chance", g_p_value=0.05), "between misjudged_migration"),
+    (example("stayed by chance", g_p_value=0.05, migrated=False), ""),
+    (example("stayed", **STAYED, migrated=False), ""),
+    (example("stayed, and is said to have moved", **STAYED), "between misjudged_migration"),
+]
+
+# A good T, with what happened around it; one whose states are others than its examples say; and one where a state has
+# the features of another value. The T of the faults is so long before them that it says nothing of what is usual.
+FAULTS = T
+GOOD, LOST, CHANGED = date(2025, 4, 20), date(2025, 5, 20), date(2025, 6, 20)
+
+
+def after(days: int, day: date = GOOD) -> date:
+    return day + timedelta(days=days)
+
+
+def simply(user: str, day: date, **changes) -> dict:
+    """Make an example at another T that is good by itself."""
+    midnight = datetime.combine(after(1, day), time())
+    return {**example(user), "dt": day, "first_label_time": midnight, "last_label_time": midnight, **changes}
+
+
+EXAMPLE_ROWS = [
+    simply("one", GOOD),
+    simply("gone", GOOD, **NOTHING),
+    simply("one", LOST),
+    simply("without a state", LOST, **NOTHING),
+    simply("one", CHANGED, spend=9.25),
+]
+# What the examples were made from. Neither users without an example nor other days count.
+STATES = [
+    *({**state(user, **FEATURES), "dt": GOOD} for user in ("one", "gone")),
+    *({**state(user, **FEATURES), "dt": LOST} for user in ("one", "two", "three")),
+    {**state("one", **FEATURES), "dt": CHANGED, "spend": 9.5},
+    {**state("one", **FEATURES), "dt": after(1)},
+]
+
+
+def happened(event_id: str, user: str, dt: date, landed: date | None = None) -> dict:
+    return {"event_id": event_id, "user_id": user, "dt": dt, "landed": landed or dt}
+
+
+EVENTS = [
+    # The first day of the horizon and the last, one that arrived on the last, two on a day, and one of them twice.
+    happened("1", "one", after(1)),
+    happened("1", "one", after(1), landed=after(3)),
+    happened("2", "one", after(7)),
+    happened("3", "one", after(2), landed=after(7)),
+    happened("4", "one", after(4)),
+    happened("5", "one", after(4)),
+    # At T, after the horizon, and not known at its end.
+    happened("6", "one", GOOD),
+    happened("7", "one", after(8)),
+    happened("8", "one", after(7), landed=after(8)),
+    # Of one who has no example at this T.
+    happened("9", "without a state", after(1)),
+    # An event where the example counts five, and five.
+    happened("10", "one", after(1, LOST)),
+    *(happened(f"1{n}", "one", after(n, CHANGED)) for n in (1, 2, 3, 5, 7)),
+    happened("20", "good", after(1, FAULTS)),
+]
+# All landing days of the horizons are published, but two in the middle of one and the last of another.
+LANDED = [after(n, day) for day in (FAULTS, GOOD) for n in range(9)]
+LANDED += [after(n, LOST) for n in range(7)] + [after(n, CHANGED) for n in (1, 2, 3, 5, 7)]
+
+# What is usual. Shares of churned users: 1 of 5, 1 of 5, none. Of migrated ones: 1 of 2 judged, none of 1, none judged.
+WEEKS = {
+    after(-21): [{"churned": n < 1, "migrated": (True, False, None, None, None)[n]} for n in range(5)],
+    after(-14): [{"churned": n < 1, "migrated": (False, None, None, None, None)[n]} for n in range(5)],
+    after(-7): [{"churned": False, "migrated": None}],
 }
 
 
-def publish_upstream(rows: list[dict], lost: int = 0, states: dict | None = None, late: int = 0, landings: int = 7):
-    """Publish the states of the examples and what these users did; return what the manifest says of it.
-
-    Args:
-        rows: the examples.
-        lost: users with a state and no example.
-        states: {user: columns} of states that differ from the examples.
-        late: label events of each user that arrived only after the horizon.
-        landings: days of the horizon whose landing is published.
-    """
-    users = dict.fromkeys(row["user_id"] or "nobody" for row in rows)
-    features = {row["user_id"] or "nobody": {name: row[name] for name in INTERESTS.fieldNames()} for row in rows}
-    upstream = [{**features[user], "user_id": user, "dt": T, **(states or {}).get(user, {})} for user in users]
-    upstream += [{**state(f"lost {n}", **FEATURES)} for n in range(lost)]
-    stage_files("interests", "upstream", upstream, [T], 1)
-    inputs = {"interests": publish("interests", "upstream")["version"]}
-
-    days = [T + timedelta(days=n) for n in range(9)]
-    happened = {row["user_id"] or "nobody": 0 if row["next_events"] == 0 else 5 for row in rows}
-    log = [
-        {"event_id": f"{user} {n}", "user_id": user, "dt": days[1 + n], "landed": days[min(1 + n, landings)]}
-        for user, count in happened.items()
-        for n in range(count - late)
-    ]
-    # Neither what happened outside the horizon, nor what others did in it, is a label; what arrived twice is one.
-    log += [
-        {"event_id": f"{user} {day}", "user_id": user, "dt": day, "landed": day}
-        for user in users
-        for day in (T, days[8])
-    ]
-    log += [{"event_id": "other", "user_id": "without a state", "dt": days[1], "landed": days[1]}]
-    log += [{**log[0], "landed": days[2]}] if log[0]["dt"] == days[1] else []
-    log += [
-        {"event_id": f"{user} late {n}", "user_id": user, "dt": days[7], "landed": days[8]}
-        for user in users
-        for n in range(late)
-    ]
-    landed = [T, *days[1 : 1 + landings], days[8]]
-    stage_files("events", "upstream", log, landed, 1)
-    inputs["events"] = publish("events", "upstream")["version"]
-    return {"counts": {"include_late": False}, "inputs": inputs}
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize("case", CASES)
-def test_an_audit_fails_on_what_is_broken_and_on_nothing_else(spark, lake, case):
-    rows, upstream, expected = CASES[case]
-    stage_rows(spark, "examples", "r", rows, [T], **publish_upstream(rows, **upstream))
-    assert audit_and_see(spark, "examples", "r")[1] == expected
-
-
-def test_every_critical_expectation_is_seen_failing():
-    require_all_were_seen_failing("examples", (expected for _, _, expected in CASES.values()))
-
-
-@pytest.mark.spark
-def test_a_share_of_churned_or_migrated_users_far_from_the_recent_ones_only_warns(spark, lake):
-    weeks = [T - timedelta(days=7 * n) for n in (3, 2, 1)]
-    before = [example(f"{n}", dt=day, migrated=n > 5, churned=n > 5) for day in weeks for n in range(10)]
-    stage_files("examples", "before", before, weeks, 0)
+@pytest.fixture(scope="module")
+def seen(spark, shared_lake) -> Seen:
+    days = [GOOD, LOST, CHANGED]
+    stage_files("interests", "upstream", STATES, [*days, after(1)], 1)
+    stage_files("events", "upstream", EVENTS, sorted(set(LANDED)), 1)
+    inputs = {name: publish(name, "upstream")["version"] for name in ("interests", "events")}
+    before = [example(f"{n}", dt=day, **row) for day, week in WEEKS.items() for n, row in enumerate(week)]
+    stage_files("examples", "before", before, list(WEEKS), 0)
     publish("examples", "before")
-    rows = [example("one")]
-    stage_rows(spark, "examples", "r", rows, [T], **publish_upstream(rows))
-    verdict, _ = audit_and_see(spark, "examples", "r")
-    assert sorted(said.split(" is within")[0] for said in verdict.failed) == [
-        "the share of churned users",
-        "the share of migrated users",
-    ]
-    assert publish("examples", "r")["verdict"] == "warned"
+    rows = without_tags(ROWS) + EXAMPLE_ROWS
+    stage_rows("examples", "r", rows, [FAULTS, *days], inputs=inputs, counts={"include_late": False})
+    return see(spark, "examples", "r")
+
+
+@pytest.mark.spark
+def test_an_audit_counts_every_example_that_is_broken_and_no_other(seen):
+    assert seen.rows_counted() + seen.counted(FAULTS) == expected(ROWS)
+    assert not seen.counted(GOOD)
+    assert seen.counted(LOST) == {"between missing_landings": 1}
+    assert seen.counted(CHANGED) == {"between missing_landings": 2}
+
+
+@pytest.mark.spark
+def test_every_state_has_an_example_with_its_features_unchanged(seen):
+    assert [seen.on(day, "rows_upstream", "rows") for day in (GOOD, LOST, CHANGED)] == [(2, 2), (3, 2), (1, 1)]
+    same = {day: len(set(seen.on(day, "states_upstream", "states"))) == 1 for day in (GOOD, LOST, CHANGED)}
+    assert same == {GOOD: True, LOST: False, CHANGED: False}
+
+
+@pytest.mark.spark
+def test_the_labels_count_exactly_the_events_of_the_horizon_that_were_known_at_its_end(seen):
+    pairs = [seen.on(day, "events_upstream", "next_events_total") for day in (GOOD, LOST, CHANGED)]
+    assert pairs == [(5, 5), (1, 5), (5, 5)]
+    assert seen.on(FAULTS, "events_upstream") == (1,)
+
+
+@pytest.mark.spark
+def test_a_restatement_counts_what_arrived_later_and_waits_for_no_landing_day(spark, shared_lake, seen):
+    staged = replace(read_staged("examples", "r"), counts={"include_late": True})
+    zeros = dict.fromkeys(("rows", "judged", "churned", "migrated"), 0)
+    figures = pd.DataFrame({"day": staged.owns, **zeros})
+    found = examples.extend(spark, staged.read(spark), staged, figures, settings()).set_index("day")
+    assert (found.loc[GOOD, "events_upstream"], found.loc[CHANGED, "missing_landings"]) == (5 + 1, 0)
+
+
+@pytest.mark.spark
+def test_shares_are_compared_with_those_of_recent_dates_published_or_staged_by_the_same_run(seen):
+    # Of two users one has churned and one is judged, and has migrated. 0.2, 0.2 and 0 were usual; of only two dates a
+    # share of migrated users is known, which is too few.
+    assert seen.on(GOOD, "churned_share", "migrated_share", "churned_drift", "migrated_drift") == (
+        0.5, 1, pytest.approx(0.3), None,
+    )  # fmt: skip
+    # With that date itself there are three: 0.5, 0 and 1.
+    assert seen.on(LOST, "churned_share", "migrated_share", "churned_drift", "migrated_drift") == (
+        0.5, 1, pytest.approx(0.3), 0.5,
+    )  # fmt: skip
+    # The other three are too long ago.
+    assert seen.on(CHANGED, "churned_drift", "migrated_drift") == (None, None)
+
+
+@pytest.mark.spark
+def test_every_expectation_is_seen_failing(seen):
+    assert set(seen.broken) == all_of("examples")
+    assert seen.verdict.verdict == "failed"
+
+
+@pytest.mark.spark
+def test_any_feature_that_changes_changes_the_sum_of_the_states(spark):
+    other = {list: lambda each: each[:1], str: lambda each: f"{each}!", datetime: lambda each: each - MICROSECOND}
+    features = [name for name in INTERESTS.fieldNames() if name != "dt"]
+    rows = [("", example("u"))]
+    for name in features:
+        value = rows[0][1][name]
+        rows.append((name, example("u", **{name: other.get(type(value), lambda each: each + 1)(value)})))
+    schema = StructType([StructField("changed", StringType()), *EXAMPLES.fields])
+    frame = spark.createDataFrame([(key, *(row[n] for n in EXAMPLES.fieldNames())) for key, row in rows], schema)
+    sums = {row["changed"]: row["sum"] for row in frame.groupBy("changed").agg(state_sum().alias("sum")).collect()}
+    assert [name for name in features if sums[name] == sums[""]] == []
+
+
+def test_a_drift_is_the_difference_from_the_median_of_at_least_three_recent_dates():
+    usual = {after(-1): 0.25, after(-2): 0.5, after(-56): 1.0}
+    assert drift({**usual, GOOD: 0.75}, GOOD) == 0.25
+    assert drift({**usual, GOOD: 0.25}, GOOD) == -0.25
+    # Later dates and what is not known are no part of it, and neither is what is more than 56 days old.
+    more = {after(1): 0.0, after(-3): None, after(-4): float("nan"), after(-57): 0.0}
+    assert drift({**usual, **more, GOOD: 0.75}, GOOD) == 0.25
+    two = {day: share for day, share in usual.items() if day != after(-56)}
+    assert drift({**two, after(-57): 1.0, GOOD: 0.75}, GOOD) is None
+    for unknown in (None, float("nan")):
+        assert drift({**usual, GOOD: unknown}, GOOD) is None
+    assert drift(usual, GOOD) is None
+
+
+def test_shares_that_moved_either_way_only_warn():
+    drifts = [-0.151, -0.15, 0, 0.15, 0.151]
+    limits = {"warning churned_drift": [-0.151, 0.151], "warning migrated_drift": [-0.151, 0.151]}
+    assert refused("examples", {"churned_drift": drifts, "migrated_drift": drifts}) == limits
+    assert warnings_of("examples") == set(limits)

@@ -1,100 +1,131 @@
 """The suite of `quarantine`: every rejected row is kept and says why, and they are few."""
 
+from collections import Counter
+from datetime import date
+
 import pytest
 
 from expectations import quarantine
 from jobs import rejections
-from lake.errors import PublishRefused
 from lake.publish import publish
 from lake.table import Table
 from tests.expectations.cases import (
-    audit_and_see,
-    between,
-    not_null,
-    require_all_were_seen_failing,
+    Seen,
+    Tagged,
+    all_of,
+    expected,
+    refused,
+    see,
     stage_rows,
+    warnings_of,
+    without_tags,
 )
-from tests.lake.stagings import JAN_1, read_files, rejected, stage_files
+from tests.lake.stagings import JAN_1, read_files, stage_files
 
-DAY = JAN_1
+BROKEN, LOST, MADE_UP, TOO_MANY, IN_BUDGET, FEW, NOTHING = (date(2025, 1, n) for n in range(1, 8))
 
 
-def row(**changes) -> dict:
+def row(day: date = BROKEN, **changes) -> dict:
     """Make a good row, and change it."""
-    return {
-        "reason": "missing_user",
-        "raw": "{}",
-        "file": "f",
-        "line": 1,
-        "source": "test",
-        "dt": DAY,
-        **changes,
-    }
+    good = {"reason": "missing_user", "raw": "{}", "file": "f", "line": 1, "source": "test", "dt": day}
+    return {**good, **changes}
 
 
-def counts(read: int, rejected_rows: int) -> dict:
-    return {"by_day": {f"{DAY}": {"input": read, "ignored": 0, "rejected": {"missing_user": rejected_rows}}}}
+def counts(read: int, **rejected: int) -> dict:
+    return {"input": read, "ignored": 0, "rejected": rejected}
 
 
-# Each case: rows, each with its reason; the counts of the ingest; what must fail.
-CASES = {
-    "rows do not say what they should": (
-        [
-            row(),
-            row(reason=None),
-            row(raw=None),
-            row(file=None),
-            row(line=None),  # not known of a large file that several tasks read: fine
-            row(source=None),
-            row(dt=None),  # and so it is not on its day
-            row(reason="bad luck"),
-            row(line=0),
-        ],
-        counts(10_000, 9),
-        not_null("reason", "raw", "file", "source", "dt") | {"in set reason", "between line", "equal rejected"},
-    ),
-    "a rejected row is lost, and there are too many": (
-        [row()] * 51,
-        counts(1_000, 52),
-        {"equal rejected"} | between("rejected_share"),
-    ),
+# Rows of one day, each with what is wrong with it.
+ROWS: Tagged = [
+    (row(), ""),
+    *((row(reason=reason), "") for reason in rejections.REASONS),
+    (row(line=None), ""),  # not known of a large file that several tasks read
+    (row(reason=None), "not null reason"),
+    (row(raw=None), "not null raw"),
+    (row(file=None), "not null file"),
+    (row(source=None), "not null source"),
+    (row(dt=None), "not null dt"),
+    (row(reason="bad luck"), "in set reason"),
+    (row(line=0), "between line"),
+]
+# Other days: the rows that are kept, and what the ingest has counted.
+DAYS = {
+    BROKEN: ([], counts(10_000, missing_user=len(ROWS))),  # one of them is not on its day
+    LOST: ([row(LOST)], counts(1_000, missing_user=2)),
+    MADE_UP: ([row(MADE_UP)], counts(1_000)),  # one day has too many of what the other has lost
+    TOO_MANY: ([row(TOO_MANY)] * 6, counts(100, missing_user=6)),
+    IN_BUDGET: ([row(IN_BUDGET)] * 5, counts(100, missing_user=3, missing_item=2)),
+    FEW: ([row(FEW)], counts(100, missing_user=1)),
+    NOTHING: ([], counts(0)),  # the run owns it all the same
 }
 
 
-@pytest.mark.spark
-@pytest.mark.parametrize("case", CASES)
-def test_an_audit_fails_on_what_is_broken_and_on_nothing_else(spark, lake, case):
-    rows, counted, expected = CASES[case]
-    stage_rows(spark, "quarantine", "r", rows, [DAY], counts=counted)
-    assert audit_and_see(spark, "quarantine", "r")[1] == expected
-
-
-def test_every_critical_expectation_is_seen_failing():
-    require_all_were_seen_failing("quarantine", (expected for _, _, expected in CASES.values()))
+@pytest.fixture(scope="module")
+def seen(spark, shared_lake) -> Seen:
+    rows = without_tags(ROWS) + [each for kept, _ in DAYS.values() for each in kept]
+    by_day = {f"{day}": counted for day, (_, counted) in DAYS.items()}
+    stage_rows("quarantine", "r", rows, list(DAYS), counts={"by_day": by_day})
+    return see(spark, "quarantine", "r")
 
 
 @pytest.mark.spark
-def test_rejections_near_the_limit_only_warn_and_above_it_readers_keep_what_they_had(spark, lake, monkeypatch):
-    stage_files("quarantine", "before", rejected(DAY, "old"), [DAY], 0)
+def test_an_audit_counts_every_row_that_is_broken_and_no_other(seen):
+    assert seen.rows_counted() == expected(ROWS)
+
+
+@pytest.mark.spark
+def test_every_day_that_a_run_owns_is_measured_by_itself(seen):
+    on_its_day = len(ROWS) - 1
+    assert {day: seen.on(day, "rejected", "rows", "rejected_share") for day in DAYS} == {
+        BROKEN: (on_its_day + 1, on_its_day, on_its_day / 10_000),
+        LOST: (2, 1, 0.001),
+        MADE_UP: (0, 1, 0.001),
+        TOO_MANY: (6, 6, 0.06),
+        IN_BUDGET: (5, 5, 0.05),
+        FEW: (1, 1, 0.01),
+        NOTHING: (0, 0, 0),
+    }
+    assert seen.broken["equal rejected"].startswith("every rejected input row is kept [rejected, rows: 3 unexpected")
+
+
+@pytest.mark.spark
+def test_every_expectation_is_seen_failing(seen):
+    assert set(seen.broken) == all_of("quarantine")
+    assert seen.verdict.verdict == "failed"
+
+
+@pytest.mark.spark
+def test_a_verdict_says_what_the_history_says_and_first_what_keeps_the_rows_from_the_readers(seen):
+    assert sorted(seen.verdict.failed) == sorted(seen.broken.values())
+    assert seen.verdict.failed[-1] == seen.broken["warning rejected_share"]
+
+
+def test_more_rejections_than_the_setting_allows_fail_and_more_than_a_fifth_of_it_warn(monkeypatch):
+    shares = [0, 0.01, 0.0101, 0.05, 0.0501, 1]
+    assert refused("quarantine", {"rejected_share": shares}) == {
+        "between rejected_share": [0.0501, 1],
+        "warning rejected_share": [0.0101, 0.05, 0.0501, 1],
+    }
+    # A shop may say that more is usual.
+    monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "0.5")
+    assert refused("quarantine", {"rejected_share": [0.1, 0.11, 0.5, 0.51]}) == {
+        "between rejected_share": [0.51],
+        "warning rejected_share": [0.11, 0.5, 0.51],
+    }
+    assert warnings_of("quarantine") == {"warning rejected_share"}
+
+
+@pytest.mark.spark
+def test_rejections_within_the_budget_only_warn_and_readers_get_them(spark, lake):
+    stage_files("quarantine", "before", [row(JAN_1, raw="old")], [JAN_1], 0)
     publish("quarantine", "before")
-
-    stage_rows(spark, "quarantine", "r", [row(raw="new")] * 5, [DAY], counts=counts(100, 5))
-    monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "0.049")
-    verdict, names = audit_and_see(spark, "quarantine", "r")
-    assert names == {"between rejected_share"}
-    assert "at most 4.90% of the input is rejected (MEANDER_MAX_REJECTED_SHARE)" in verdict.failed[0]
-    with pytest.raises(PublishRefused, match="MEANDER_MAX_REJECTED_SHARE"):
-        publish("quarantine", "r")
-    assert read_files(Table("quarantine"), "raw") == [(DAY, "old")]
-
-    # The shop says that such a share is usual: the same staging, audited again under another setting, goes through.
-    monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "0.05")
-    verdict, _ = audit_and_see(spark, "quarantine", "r")
-    assert [said.split(" [")[0] for said in verdict.failed] == ["rejections stay well below the limit"]
+    rows = [row(JAN_1, raw="new")] * 5
+    stage_rows("quarantine", "r", rows, [JAN_1], counts={"by_day": {f"{JAN_1}": counts(100, missing_user=5)}})
+    seen = see(spark, "quarantine", "r")
+    assert (seen.verdict.verdict, set(seen.broken)) == ("warned", {"warning rejected_share"})
     assert publish("quarantine", "r")["verdict"] == "warned"
-    assert read_files(Table("quarantine"), "raw") == [(DAY, "new")] * 5
+    assert read_files(Table("quarantine"), "raw") == [(JAN_1, "new")] * 5
 
 
 def test_the_reasons_expected_are_those_that_ingest_gives():
-    assert set(quarantine.REASONS) == set(rejections.REASONS)
-    assert len(quarantine.REASONS) == len(rejections.REASONS)
+    assert Counter(quarantine.REASONS) == Counter(list(rejections.REASONS))

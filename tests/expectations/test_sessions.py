@@ -6,21 +6,27 @@ from decimal import Decimal
 import pytest
 
 from lake.publish import publish
-from lake.table import Table
 from tests.expectations.cases import (
-    audit_and_see,
-    between,
-    not_null,
-    require_all_were_seen_failing,
+    Seen,
+    Tagged,
+    all_of,
+    expected,
+    refused,
+    see,
     stage_rows,
+    warnings_of,
+    without_tags,
 )
-from tests.lake.stagings import JAN_1, stage_files
+from tests.lake.stagings import stage_files
 
-DAY = date(2025, 1, 20)
-NOON = datetime(2025, 1, 20, 12)
+BROKEN = date(2025, 1, 10)
+NOON = datetime(2025, 1, 10, 12)
+# Three days in a row of which the run owns all, and one after them that it does not own.
+FIRST, SECOND, THIRD, NOT_OWNED = (date(2025, 1, n) for n in range(20, 24))
+EMPTY = date(2025, 1, 30)
 
 
-def session(n: int, *times: datetime, **changes) -> dict:
+def session(n: int, *times: datetime, day: date = BROKEN, **changes) -> dict:
     """Make a good session of views at these times (once, at noon, if none is given), and change it."""
     times = times or (NOON,)
     event = {"behavior": "view", "item_id": "i", "category_id": None, "query": None, "price": None}
@@ -34,7 +40,7 @@ def session(n: int, *times: datetime, **changes) -> dict:
         "revenue": Decimal(0),
         "converted": False,
         "events": [{"event_time": time, "event_id": f"{n}-{i}", **event} for i, time in enumerate(times)],
-        "dt": DAY,
+        "dt": day,
     }
     return {**good, **changes}
 
@@ -43,109 +49,126 @@ def minutes(*after_noon: int) -> list[datetime]:
     return [NOON + timedelta(minutes=n) for n in after_noon]
 
 
-# Each case: sessions, each with its reason; events of DAY that are in none of them; what must fail.
-CASES = {
-    "columns are missing": (
-        [
-            session(1),
-            session(2, session_id=None),
-            session(3, user_id=None),
-            session(4, start_time=None),
-            session(5, end_time=None),
-            session(6, revenue=None),
-            session(7, converted=None),
-            session(8, events=None),
-            session(9, dt=None),
-        ],
-        0,
-        not_null("session_id", "user_id", "start_time", "end_time", "revenue", "converted", "events", "dt")
-        # An id that is missing is an id less, and an end that is missing is not the end of the events.
-        | between("duplicate_ids", "wrong_ends"),
-    ),
-    "numbers are negative": (
-        [
-            session(1),
-            session(2, views=-1, carts=2),
-            session(3, searches=-1, views=2),
-            session(4, carts=-1, views=2),
-            session(5, favorites=-1, views=2),
-            session(6, purchases=-1, views=2),
-            session(7, revenue=Decimal("-0.0001")),
-        ],
-        0,
-        between("views", "searches", "carts", "favorites", "purchases", "revenue"),
-    ),
-    "the rule is broken": (
-        [
-            session(1, *minutes(0, 30, 60)),  # pauses of exactly the gap are fine
-            session(1),  # the same session twice
-            session(2, NOON - timedelta(days=1)),  # in the partition of another date
-            session(3, views=2),  # counts more events than it has
-            session(4, views=0, purchases=1),  # a purchase, and not converted
-        ],
-        1,
-        between("duplicate_ids", "outside_partition", "miscounted", "misjudged") | {"equal events_upstream"},
-    ),
-    "time is wrong": (
-        [
-            session(1),
-            session(2, *minutes(0, 31)),  # a minute too long
-            session(3, *(NOON - timedelta(minutes=30) * n for n in range(75, -1, -1))),  # 18 Jan 22:30 to 20 Jan 12:00
-            session(4, start_time=NOON - timedelta(minutes=1)),  # before its first event
-        ],
-        0,
-        between("pause_too_long", "crosses_two_midnights", "wrong_ends"),
-    ),
-}
+ONE_OF_EACH = {"views": 1, "searches": 1, "carts": 1, "favorites": 1, "purchases": 1, "converted": True}
+# Sessions of one day, each with what is wrong with it.
+ROWS: Tagged = [
+    (session(1), ""),
+    (session(2, *minutes(0, 30, 60)), ""),  # pauses of exactly the gap
+    (session(3, NOON, NOON), ""),  # two events at once
+    (session(4, *minutes(-725, -700)), ""),  # begins 5 minutes before midnight
+    (session(5, *minutes(1, 2, 3, 4, 5), **ONE_OF_EACH), ""),
+    (session(6, session_id=None), "not null session_id, between duplicate_ids"),  # a missing id is an id less
+    (session(7, user_id=None), "not null user_id"),
+    (session(8, start_time=None), "not null start_time, between wrong_ends"),
+    (session(9, end_time=None), "not null end_time, between wrong_ends"),
+    (session(10, revenue=None), "not null revenue"),
+    (session(11, converted=None), "not null converted"),
+    (session(12, events=None), "not null events, between wrong_ends"),
+    (session(13, dt=None), "not null dt"),
+    (session(14, views=-1, carts=2), "between views"),
+    (session(15, searches=-1, views=2), "between searches"),
+    (session(16, carts=-1, views=2), "between carts"),
+    (session(17, favorites=-1, views=2), "between favorites"),
+    (session(18, purchases=-1, views=2), "between purchases"),
+    (session(19, revenue=Decimal("-0.0001")), "between revenue"),
+    (session(20, session_id="s1"), "between duplicate_ids"),
+    (session(21, NOON - timedelta(days=1)), "between outside_partition"),
+    (session(22, *(NOON - timedelta(minutes=30) * n for n in range(75, -1, -1))), "between crosses_two_midnights"),
+    (session(23, *minutes(0, 31)), "between pause_too_long"),
+    (session(24, *minutes(0, 20, 10)), "between pause_too_long"),  # time runs backwards
+    (session(25, start_time=NOON - timedelta(minutes=1)), "between wrong_ends"),
+    (session(26, end_time=NOON + timedelta(minutes=1)), "between wrong_ends"),
+    (session(27, events=[], views=0), "between wrong_ends"),  # a session of nothing
+    (session(28, views=2), "between miscounted"),
+    (session(29, views=0), "between miscounted"),
+    (session(30, views=0, purchases=1), "between misjudged"),
+    (session(31, converted=True), "between misjudged"),
+]
 
 
-def publish_upstream(rows: list[dict], lost: int = 0) -> dict:
-    """Publish the events that these sessions hold, and `lost` more on DAY; return the manifest's inputs."""
-    times = [event["event_time"] for row in rows for event in row["events"] or []] + [NOON] * lost
-    events = [{"event_id": f"{n:032}", "event_time": t, "dt": t.date(), "landed": DAY} for n, t in enumerate(times)]
-    stage_files("events", "upstream", events, [DAY], 1)
-    return {"inputs": {"events": publish("events", "upstream")["version"]}}
+def at(day: date, hour: int, minute: int = 0) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, minute)
 
 
-@pytest.mark.spark
-@pytest.mark.parametrize("case", CASES)
-def test_an_audit_fails_on_what_is_broken_and_on_nothing_else(spark, lake, case):
-    rows, lost, expected = CASES[case]
-    stage_rows(spark, "sessions", "r", rows, [DAY], **publish_upstream(rows, lost))
-    assert audit_and_see(spark, "sessions", "r")[1] == expected
+OVER_MIDNIGHT = session(41, at(FIRST, 23, 50), at(SECOND, 0, 10), day=SECOND)
+TWICE = session(43, at(SECOND, 12), day=SECOND)
+DAYS = [
+    session(42, at(FIRST, 12), day=FIRST),
+    OVER_MIDNIGHT,
+    TWICE,
+    {**TWICE, "session_id": "another"},
+    session(44, at(THIRD, 12), day=THIRD),
+]
 
 
-def test_every_critical_expectation_is_seen_failing():
-    require_all_were_seen_failing("sessions", (expected for _, _, expected in CASES.values()))
+def happened(event_id: str, time: datetime, landed: date | None = None) -> dict:
+    return {"event_id": event_id, "event_time": time, "dt": time.date(), "landed": landed or time.date()}
 
 
-@pytest.mark.spark
-@pytest.mark.parametrize(
-    ("broken", "expected"),
-    [
-        pytest.param(session(1, events=[], views=0), between("wrong_ends"), id="a session without events"),
-        pytest.param(
-            session(1, *minutes(0, 20, 10)), between("pause_too_long"), id="events that are not in time order"
-        ),
-    ],
-)
-def test_what_no_session_job_should_make_fails_too(spark, lake, broken, expected):
-    stage_rows(spark, "sessions", "r", [broken], [DAY], **publish_upstream([broken]))
-    assert audit_and_see(spark, "sessions", "r")[1] == expected
-
-
-@pytest.mark.spark
-def test_an_unusual_number_of_sessions_only_warns_and_is_published(spark, lake):
-    days = [JAN_1 + timedelta(days=n) for n in range(7)]
-    stage_files("sessions", "before", [session(n, dt=day) for day in days for n in range(3)], days, 0)
-    publish("sessions", "before")
-    rows = [session(n) for n in range(7)]
-    manifest = publish_upstream(rows)
-    # DAY is more than a week later, and all that is known lies within four weeks of it.
-    stage_rows(spark, "sessions", "r", rows, [DAY], **manifest)
-    verdict, _ = audit_and_see(spark, "sessions", "r")
-    assert [said.split(" [")[0] for said in verdict.failed] == [
-        "rows are 0.5 to 2 times the median of the 28 days before"
+@pytest.fixture(scope="module")
+def seen(spark, shared_lake) -> Seen:
+    """Audit the days with the sessions above, of events of which some are in none of them."""
+    sessions = without_tags(ROWS) + DAYS
+    inside = {event["event_id"]: event["event_time"] for each in sessions for event in each["events"] or []}
+    events = [happened(event_id, time) for event_id, time in inside.items()]
+    events += [
+        happened("lost", at(FIRST, 13)),
+        happened("43-0", at(SECOND, 12), landed=THIRD),  # arrived again: one event all the same
+        # Its session ends on a day that is not owned, so it is in no session here.
+        happened("goes on", at(THIRD, 23, 50)),
+        happened("goes on after midnight", at(NOT_OWNED, 0, 10)),
     ]
-    assert publish("sessions", "r")["verdict"] == "warned"
-    assert Table("sessions").rows_by()[DAY] == 7
+    stage_files("events", "upstream", events, sorted({each["landed"] for each in events}), 1)
+    version = publish("events", "upstream")["version"]
+    # A week of the same number of sessions each day.
+    week = [BROKEN - timedelta(days=n) for n in range(1, 8)]
+    stage_files("sessions", "before", [session(n, day=day) for day in week for n in range(10)], week, 0)
+    publish("sessions", "before")
+    stage_rows("sessions", "r", sessions, [BROKEN, FIRST, SECOND, THIRD, EMPTY], inputs={"events": version})
+    return see(spark, "sessions", "r")
+
+
+@pytest.mark.spark
+def test_an_audit_counts_every_session_that_is_broken_and_no_other(seen):
+    assert seen.rows_counted() + seen.counted(BROKEN) == expected(ROWS)
+    # The session that stands twice has an id of its own each time, and its user may have several.
+    assert not any(seen.counted(day) for day in (FIRST, SECOND, THIRD, EMPTY))
+
+
+@pytest.mark.spark
+def test_an_event_that_is_lost_or_doubled_is_noticed_on_its_day_wherever_its_session_ends(seen):
+    def counts(day: date) -> tuple:
+        return seen.on(day, "events_upstream", "events_in_sessions")
+
+    assert counts(FIRST) == (3, 2)  # of noon, and before midnight in a session of the next day; one is lost
+    assert counts(SECOND) == (2, 3)  # after midnight, and one in two sessions
+    assert seen.broken["equal events_upstream"].startswith("every event of the date is in exactly one session")
+    assert ": 2 unexpected" in seen.broken["equal events_upstream"]
+
+
+@pytest.mark.spark
+def test_events_that_may_be_in_sessions_of_a_day_that_is_not_staged_raise_no_false_alarm(seen):
+    assert seen.on(THIRD, "events_upstream", "events_in_sessions") == (None, None)
+    # The days after these have no event, so no session of theirs goes on.
+    on_the_day = sum(
+        event["event_time"].date() == BROKEN for row in without_tags(ROWS) for event in row["events"] or []
+    )
+    assert seen.on(BROKEN, "events_upstream", "events_in_sessions") == (on_the_day, on_the_day)
+    assert seen.on(EMPTY, "events_upstream", "events_in_sessions") == (0, 0)
+
+
+@pytest.mark.spark
+def test_volume_is_compared_with_the_days_before(seen):
+    staged = len(ROWS) - 1  # one is on no day
+    assert seen.on(BROKEN, "rows", "usual_rows", "volume_ratio") == (staged, 10, staged / 10)
+
+
+@pytest.mark.spark
+def test_every_expectation_is_seen_failing(seen):
+    assert set(seen.broken) == all_of("sessions")
+    assert seen.verdict.verdict == "failed"
+
+
+def test_half_and_twice_the_usual_number_of_sessions_are_the_limits_of_a_warning():
+    assert refused("sessions", {"volume_ratio": [0.5, 2, 0.499, 2.001]}) == {"warning volume_ratio": [0.499, 2.001]}
+    assert warnings_of("sessions") == {"warning volume_ratio"}
