@@ -1,4 +1,4 @@
-"""The training loop in one process; several workers are in test_launch.py."""
+"""The training loop in one process; several workers are in test_launch_hosts.py."""
 
 import math
 from pathlib import Path
