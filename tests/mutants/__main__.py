@@ -166,9 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if outcome.mutant is None:
             say(f"These tests fail without any change, so they tell nothing:\n{outcome.why}")
             continue
-        say(
-            f"{outcome.result:9} {outcome.seconds:4.0f} s  {outcome.mutant.name}  ({outcome.mutant.file}): {outcome.why}"
-        )
+        say(f"{outcome.result:9} {outcome.seconds:4.0f} s  {outcome.mutant.name}  ({outcome.mutant.file}): {outcome.why}")
     return summary(found)
 
 

@@ -1,4 +1,4 @@
-"""Wrong changes to what a model learns from and how: dates, features, input, losses, network, training and its workers."""
+"""Wrong changes to what a model learns from and how: dates, features, input, losses, network, training, workers."""
 
 from tests.mutants.mutant import Mutant
 
@@ -13,6 +13,14 @@ PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_n
 VOCABULARY_ENDS = (
     f"{PREPARE}::test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended"
 )
+TOTAL = f"{LOSSES}::test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others"
+RECALL = f"{LOSSES}::test_recall_counts_a_label_with_at_most_four_categories_before_it"
+PRETRAINING = f"{LOSSES}::test_pretraining_adds_up_the_item_and_the_category_of_each_next_event"
+DATES_READ = f"{FINETUNE}::test_training_uses_all_rows_of_its_dates_and_no_others"
+JUDGED = f"{FINETUNE}::test_what_decides_is_the_loss_of_the_next_category_on_the_validation_dates"
+CARD = f"{FINETUNE}::test_the_numbers_of_a_card_are_those_of_the_validation_dates"
+PHASES = f"{FINETUNE}::test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch"
+TAUGHT = f"{FINETUNE}::test_the_heads_learn_first_and_then_what_the_next_category_comes_from"
 GOLDEN = f"{FEATURES}::test_the_numbers_of_a_user_are_those_that_registered_models_were_trained_on"
 
 MUTANTS = [
@@ -105,14 +113,14 @@ MUTANTS = [
         "-(-self.rows // global_batch)",
         "max(1, self.rows // global_batch)",
         INPUT,
-    ),  # fmt: skip
+    ),
     Mutant(
         "input_filling_rows_count",
         "model/input.py",
         "real = self.begin + places < total",
         "real = self.begin + places < 2 * total",
         INPUT,
-    ),  # fmt: skip
+    ),
     # --- dates ---
     Mutant(
         "runplan_no_gap_before_validation",
@@ -176,7 +184,7 @@ MUTANTS = [
         '"item_id": 5, "category_id": 1',
         '"item_id": 1, "category_id": 1',
         VOCABULARY_ENDS,
-    ),  # fmt: skip
+    ),
     Mutant(
         "vocabulary_counts_deliveries",
         "model/vocabulary.py",
@@ -204,157 +212,155 @@ MUTANTS = [
         "model/pretrain.py",
         "        plan.pretrain,\n        list(SEQUENCE),",
         "        plan.pretrain + plan.test,\n        list(SEQUENCE),",
-        FINETUNE,
+        DATES_READ,
     ),
     Mutant(
         "leak_finetune_trains_on_test",
         "model/finetune.py",
         "for days in (plan.train, plan.valid))",
         "for days in (plan.train + plan.test, plan.valid))",
-        FINETUNE,
+        DATES_READ,
     ),
     Mutant(
         "leak_finetune_trains_on_validation",
         "model/finetune.py",
         "for days in (plan.train, plan.valid))",
         "for days in (plan.train + plan.valid, plan.valid))",
-        FINETUNE,
+        DATES_READ,
     ),
     Mutant(
         "leak_finetune_stops_by_the_test",
         "model/finetune.py",
         "for days in (plan.train, plan.valid))",
         "for days in (plan.train, plan.test))",
-        FINETUNE,
+        DATES_READ,
     ),
     Mutant(
         "finetune_stops_by_the_training",
         "model/finetune.py",
         "for days in (plan.train, plan.valid))",
         "for days in (plan.train, plan.train))",
-        FINETUNE,
+        JUDGED,
     ),
     Mutant(
         "leak_finetune_card_of_test",
         "model/finetune.py",
         "plan.valid, STATE, most_users=MOST_USERS)",
         "plan.test, STATE, most_users=MOST_USERS)",
-        FINETUNE,
+        CARD,
     ),
     Mutant(
         "finetune_card_of_training",
         "model/finetune.py",
         "plan.valid, STATE, most_users=MOST_USERS)",
         "plan.train, STATE, most_users=MOST_USERS)",
-        FINETUNE,
+        CARD,
     ),
     Mutant(
         "finetune_begins_with_the_oldest",
         "model/finetune.py",
         "plan.train[-START_DATES:]",
         "plan.train[:START_DATES]",
-        FINETUNE,
-    ),  # fmt: skip
+        f"{FINETUNE}::test_scalars_are_measured_against_the_last_four_training_dates",
+    ),
     Mutant(
         "finetune_keeps_the_worse_phase",
         "model/finetune.py",
         "results[phase].best_metric < results[best[0]].best_metric",
         "results[phase].best_metric > results[best[0]].best_metric",
-        FINETUNE,
-    ),  # fmt: skip
+        JUDGED,
+    ),
     Mutant(
         "finetune_stops_by_all_losses",
         "model/finetune.py",
         'metric="next_category_loss", patience=3',
         "patience=3",
-        FINETUNE,
-    ),  # fmt: skip
-    Mutant("finetune_never_stops_early", "model/finetune.py", ", patience=3)", ")", FINETUNE),
+        PHASES,
+    ),
+    Mutant("finetune_never_stops_early", "model/finetune.py", ", patience=3)", ")", PHASES),
     Mutant(
         "finetune_scratch_gets_half_the_steps",
         "model/finetune.py",
         "epochs=2 * heads.epochs",
         "epochs=heads.epochs",
-        FINETUNE,
-    ),  # fmt: skip
+        PHASES,
+    ),
     Mutant(
         "finetune_heads_teach_the_encoder",
         "model/finetune.py",
         "network.encoder.trainable = False",
         "network.encoder.trainable = True",
-        FINETUNE,
-    ),  # fmt: skip
+        TAUGHT,
+    ),
     Mutant(
-        "finetune_binary_learns_on", "model/finetune.py", "layer.trainable = False", "layer.trainable = True", FINETUNE
+        "finetune_binary_learns_on", "model/finetune.py", "layer.trainable = False", "layer.trainable = True", TAUGHT
     ),
     Mutant(
         "finetune_starts_from_nothing",
         "model/finetune.py",
         'if start == "pretrained" and',
         'if start == "pretraining" and',
-        FINETUNE,
-    ),  # fmt: skip
+        TAUGHT,
+    ),
     Mutant(
         "training_few_steps",
         "model/training.py",
         "-(-least_steps // max(rows // batch, 1))",
         "max(1, least_steps // max(rows // batch, 1))",
         "tests/model/test_training.py",
-    ),  # fmt: skip
+    ),
     # --- losses ---
     Mutant(
         "loss_no_binary_total",
         "model/losses.py",
         "            total = total + self.binary_weight * ops.sum(loss * known)\n",
         "",
-        LOSSES,
-    ),  # fmt: skip
-    Mutant(
-        "loss_no_item_total", "model/losses.py", "        total = total + self.item_weight * item_sum\n", "", LOSSES
+        TOTAL,
     ),
+    Mutant("loss_no_item_total", "model/losses.py", "        total = total + self.item_weight * item_sum\n", "", TOTAL),
     Mutant(
         "loss_no_category_total",
         "model/losses.py",
         "        total = ops.sum(per_user * known)\n",
         "        total = 0.0 * ops.sum(per_user * known)\n",
-        LOSSES,
-    ),  # fmt: skip
-    Mutant("loss_item_weight", "model/losses.py", "item_weight: float = 0.1", "item_weight: float = 1.0", LOSSES),
+        TOTAL,
+    ),
+    Mutant("loss_item_weight", "model/losses.py", "item_weight: float = 0.1", "item_weight: float = 1.0", TOTAL),
     Mutant(
         "loss_pretrain_only_items",
         "model/losses.py",
         "return item_sum + category_sum, ops.sum(real), metrics",
         "return item_sum, ops.sum(real), metrics",
-        LOSSES,
-    ),  # fmt: skip
+        PRETRAINING,
+    ),
     Mutant(
         "loss_recall_le",
         "model/losses.py",
         'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead < 5, "float32")), ops.sum(known))',
         'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead <= 5, "float32")), ops.sum(known))',
-        LOSSES,
-    ),  # fmt: skip
+        RECALL,
+    ),
     Mutant(
         "loss_recall_counts_none",
         "model/losses.py",
         'out["category"][:, 1:] > true_logit',
         'out["category"] > true_logit',
-        LOSSES,
-    ),  # fmt: skip
+        RECALL,
+    ),
     Mutant(
         "loss_logq_missing_label",
         "model/losses.py",
         "corrected = true - log_inclusion(true_index, count, size)",
         "corrected = true",
         LOSSES,
-    ),  # fmt: skip
+    ),
     Mutant(
         "loss_filling_rows_count",
         "model/losses.py",
         'is_real(batch["behavior"])[:, 1:] * batch["weight"][:, None]',
         'is_real(batch["behavior"])[:, 1:]',
-        LOSSES,
-    ),  # fmt: skip
+        PRETRAINING,
+    ),
     # --- network ---
     Mutant(
         "network_sees_the_future",
@@ -362,7 +368,7 @@ MUTANTS = [
         "y, attention = self.attend(y, y, use_causal_mask=True), None",
         "y, attention = self.attend(y, y, use_causal_mask=False), None",
         NETWORK,
-    ),  # fmt: skip
+    ),
     Mutant(
         "network_profile_by_root", "model/layers.py", "real * values[..., -1] ** 2", "real * values[..., -1]", NETWORK
     ),
@@ -372,7 +378,7 @@ MUTANTS = [
         "real * values[..., -1] ** 2",
         "values[..., -1] ** 2",
         NETWORK,
-    ),  # fmt: skip
+    ),
     Mutant("network_binary_teaches_the_encoder", "model/network.py", "ops.stop_gradient(lasting)", "lasting", NETWORK),
     Mutant(
         "network_scalars_not_measured",
@@ -380,14 +386,14 @@ MUTANTS = [
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale',
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean)',
         NETWORK,
-    ),  # fmt: skip
+    ),
     Mutant(
         "network_searches_come_again",
         "model/network.py",
         'weight * is_real(x["behavior"]) * is_real(x["item"])',
         'weight * is_real(x["behavior"])',
         NETWORK,
-    ),  # fmt: skip
+    ),
     Mutant("network_grown_forgets", "model/network.py", "values[: len(taken)] = taken", "pass", NETWORK),
     # --- loop ---
     Mutant("loop_keeps_the_last", "model/loop.py", "_assign(self.task.model.variables, self.best)", "pass", LOOP),
@@ -401,14 +407,14 @@ MUTANTS = [
         'found.state["fingerprint"] == self.progress.fingerprint',
         "found.state",
         LOOP,
-    ),  # fmt: skip
+    ),
     Mutant(
         "loop_same_order_in_each_epoch",
         "model/loop.py",
         "            progress.epoch, config.global_batch,",
         "            0, config.global_batch,",
         LOOP,
-    ),  # fmt: skip
+    ),
     Mutant("loop_mean_of_batches", "model/loop.py", "total[1] += float(weight)", "total[1] += 1.0", LOOP),
     Mutant(
         "loop_optimizer_not_in_the_checkpoint",
@@ -416,7 +422,7 @@ MUTANTS = [
         "return [*self.task.model.variables, *self.optimizer.variables]",
         "return [*self.task.model.variables]",
         LOOP,
-    ),  # fmt: skip
+    ),
     Mutant(
         "checkpoint_points_before_it_is_whole",
         "model/checkpoint.py",
@@ -424,7 +430,7 @@ MUTANTS = [
         '    storage.write_json(storage.join(folder, "current.json"), {"step": name})\n'
         "    fs, inner = storage.filesystem(storage.join(folder, name))\n    fs.makedirs(inner, exist_ok=True)\n",
         "tests/model/test_checkpoint.py",
-    ),  # fmt: skip
+    ),
     # --- launcher ---
     Mutant(
         "launch_others_run_on",
@@ -432,19 +438,19 @@ MUTANTS = [
         "            if any(worker.code for worker in running):\n                break",
         "            if all(worker.code for worker in running):\n                break",
         "tests/model/test_launch.py",
-    ),  # fmt: skip
+    ),
     Mutant(
         "launch_names_the_one_that_was_ended",
         "model/launch.py",
         "explains = {ENDED: 2, LOST: 1}",
         "explains = {ENDED: 1, LOST: 2}",
         "tests/model/test_launch.py",
-    ),  # fmt: skip
+    ),
     Mutant(
         "launch_worker_outlives_its_launcher",
         "model/launch.py",
         "            stdin=subprocess.PIPE,\n",
         "            stdin=subprocess.DEVNULL,\n",
         "tests/model/test_launch.py",
-    ),  # fmt: skip
+    ),
 ]
