@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-SLEEPS_SECONDS = 900  # Whoever waits for one that sleeps does not end it.
+SLEEPS_SECONDS = 300  # Far longer than it takes to end one.
 
 if __name__ == "__main__":
     task = json.loads(os.environ["TF_CONFIG"])
@@ -21,3 +21,4 @@ if __name__ == "__main__":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] != "ends":
         time.sleep(SLEEPS_SECONDS)
+        sys.stdout.write("nobody has ended this worker\n")

@@ -78,6 +78,21 @@ def test_a_validation_counts_each_row_once(run, valid):
     assert result.best_metric == pytest.approx(np.mean((predicted - rows["y"]) ** 2), rel=1e-5)
 
 
+def test_each_epoch_takes_the_rows_in_another_order(run):
+    class Counted(TinyTask):
+        """Its metric is the mean of the rows' ids: of 327 rows another seven are left out in each epoch."""
+
+        def loss(self, batch, training):
+            loss, weight, _ = super().loss(batch, training)
+            ids = keras.ops.cast(batch["id"], "float32")
+            return loss, weight, {"id": (keras.ops.sum(ids * batch["weight"]), weight)}
+
+    seen = [epoch["id"] for epoch in run(Counted, valid=None).history]
+    assert len(set(seen)) == 3
+    # Those of 0 to 326 have a mean of 163, whichever few are left out.
+    assert seen == pytest.approx([163] * 3, abs=3.5)
+
+
 @pytest.mark.parametrize("dies_after", [5, 10, 16])
 def test_a_training_that_died_ends_where_an_undisturbed_one_does(run, dies_after):
     def die(step: int, metrics: dict[str, float]) -> None:

@@ -133,6 +133,51 @@ def test_equal_indices_add_up_in_their_own_row_alone():
     np.testing.assert_array_equal(np.asarray(found), [[0, 3, 0, 4], [8, 0, 48, 0]])
 
 
+def test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events():
+    network = build(Finetuned, CONFIG)
+    network.age.embeddings.assign(np.linspace(0, -0.49, 50)[:, None])  # 0.01 less for each bucket of age
+    network.behavior.embeddings.assign(np.linspace(0, 0.1, 6)[:, None])  # 0.02 more for each behavior
+    now = {name: np.zeros_like(value[:1]) for name, value in batch().items()}
+    # An item viewed twice, a search, which has no item, and an item bought; then padding.
+    for name, values in {
+        "item": (7, 0, 7, 9),
+        "behavior": (1, 2, 1, 5),
+        "age": (30, 20, 10, 5),
+        "slot": (0, 1, 0, 3),
+    }.items():
+        now[name][0, :4] = values
+    weights = np.asarray(network(now)["again"])[0]
+    # A hundredth is a tenth of an exponent, and all begin with e^-4.
+    twice = np.exp(10 * (0.02 - 0.30) - 4) + np.exp(10 * (0.02 - 0.10) - 4)
+    np.testing.assert_allclose(weights, [twice, 0, 0, np.exp(10 * (0.10 - 0.05) - 4), 0, 0, 0], rtol=1e-5)
+
+
+def test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular():
+    network = build(Finetuned, CONFIG)
+    network.encoder.embed.fields["category"].embeddings.assign(np.zeros((12, 16)))
+    network.pair_score.score.kernel.assign(np.zeros((16, 1)))
+    popular = np.log(np.arange(1, 13) / 78)
+    network.category_bias.assign(popular)
+    now = {name: np.zeros_like(value[:1]) for name, value in batch().items()}
+    now["profile"][0, :2] = 3, 5
+    now["profile_values"][0, :3, -1] = 0.6, 0.8, 0.9  # roots of shares; the last one is of padding
+    weights = np.exp(np.asarray(network(now)["category"], np.float64)[0])
+    expected = np.arange(1, 13) / 78
+    expected[[3, 5]] += 0.36, 0.64
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_the_profile_is_read_as_the_mean_of_its_categories_by_share():
+    random = np.random.default_rng(0)
+    embedded, values = random.normal(size=(1, 3, 8)).astype("f4"), random.random((1, 3, PROFILE_VALUES)).astype("f4")
+    values[0, :, -1] = 0.6, 0.8, 0.9  # roots; the third is padding
+    vectors, mean = (np.asarray(part) for part in ProfileReader(8)(embedded, values, np.array([[1, 1, 0]], "f4")))
+    np.testing.assert_allclose(mean, 0.36 * vectors[:, 0] + 0.64 * vectors[:, 1], rtol=1e-4, atol=1e-6)
+    # Of a user without any long-term interest there is no mean.
+    nothing = np.asarray(ProfileReader(8)(embedded, values, np.zeros((1, 3), "f4"))[1])
+    np.testing.assert_array_equal(nothing, np.zeros((1, 8)))
+
+
 def test_attention_is_a_distribution_over_the_real_events():
     weights = np.asarray(awake(Finetuned).encoder.attention(batch()))
     np.testing.assert_allclose(weights.sum(axis=1), [1, 1, 1, 0], atol=1e-5)
