@@ -64,7 +64,7 @@ def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_
     assert made == Plan(
         run_id="r",
         as_of=AS_OF,
-        tables={"examples": 0, "interests": 0, "events": 0},
+        tables={"examples": 1, "interests": 1, "events": 1},
         # No labels are used of them, so they may lie in the gap before validation; never after it has begun.
         pretrain=[*(day for day in JANUARY if day != date(2025, 1, 15)), LATE_JANUARY, FEB_5],
         # The week after January 30th reaches into the validation, that after February 6th into the test.
