@@ -167,6 +167,20 @@ def test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular():
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
+def test_a_user_unlike_any_in_training_is_answered_in_numbers():
+    # Money in a shop that had no purchases: its deviation was taken as a hundredth, and it is 460 of them now.
+    network, now = awake(Finetuned), batch()
+    for number, sign in ((4, 1), (5, -1)):
+        unlike = {**now, "scalars": now["scalars"].copy()}
+        unlike["scalars"][:, number] = sign * 4.6
+        network.scalar_scale.assign(np.where(np.arange(SCALAR_VALUES) == number, 0.01, 0.5))
+        out = as_arrays(network(unlike))
+        assert {name for name, value in out.items() if not np.isfinite(value).all()} == set()
+        assert np.isfinite(np.asarray(network.item_logits(out, unlike, first=5))).all()
+        assert out["again"].max() > 1e20, "without a bound it would be no number"
+        assert out["category"].max() > 40
+
+
 def test_the_profile_is_read_as_the_mean_of_its_categories_by_share():
     random = np.random.default_rng(0)
     embedded, values = random.normal(size=(1, 3, 8)).astype("f4"), random.random((1, 3, PROFILE_VALUES)).astype("f4")
