@@ -365,8 +365,8 @@ np.savez({str(tmp_path / "out.npz")!r}, **{{name: np.asarray(value) for name, va
     for values in (said, other):
         values["again"] = np.log(values["again"], where=values["again"] > 0, out=np.zeros_like(values["again"]))
     for name, value in said.items():
-        # Both round to 24 bits after each of the sums, which they do in an order of their own, of up to 64 products; an
-        # output is some fifteen layers of sums away from the input. What is wrong differs by far more than this.
-        allowed = 15 * 64 * np.finfo(np.float32).eps * max(1, np.abs(value).max())
+        # Both round to 24 bits, and add in an order of their own: sums of up to 64 numbers in some fifteen layers are
+        # about a thousand roundings, most of which cancel. What is wrong differs by far more.
+        allowed = 300 * np.finfo(np.float32).eps * max(1, np.abs(value).max())
         np.testing.assert_allclose(other[name], value, rtol=0, atol=allowed, err_msg=name)
         assert np.abs(value).max() < 100, f"{name} is larger than any trained network says"

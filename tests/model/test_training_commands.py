@@ -44,10 +44,10 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     days = (LATER - FIRST).days + 1
     shop = {"from": FIRST, "days": days, "users": 60, "events": 4000, "crawlers": 0, "whale": 0}
     simulate.main([part for name, value in shop.items() for part in (f"--{name}", str(value))])
-    span = ("--from", FIRST, "--to", LATER)
-    run(ingest, ("quarantine", "events"), "e", *span)
-    run(interests, ("interests",), "i", *span, "--every", 4)
-    run(examples, ("examples",), "x", "--from", FIRST, "--to", EVERY_FOUR_DAYS[-1], "--every", 4, "--missing")
+    run(ingest, ("quarantine", "events"), "e", "--from", FIRST, "--to", LATER)
+    as_of = ("--from", FIRST, "--to", EVERY_FOUR_DAYS[-1], "--every", 4)
+    run(interests, ("interests",), "i", *as_of)
+    run(examples, ("examples",), "x", *as_of, "--missing")
 
     with pytest.raises(ModelMissing, match="run 'r' has no plan"):
         pretrain.main(["--run-id", "r"])

@@ -7,6 +7,7 @@ INPUT = "tests/model/test_input.py"
 LOSSES = "tests/model/test_losses.py"
 NETWORK = "tests/model/test_network.py"
 LOOP = "tests/model/test_loop.py"
+LAUNCH = "tests/model/test_launch.py"
 PREPARE = "tests/model/test_prepare.py"
 FINETUNE = "tests/model/test_finetune.py"
 PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole"
@@ -352,7 +353,7 @@ MUTANTS = [
         "model/losses.py",
         "corrected = true - log_inclusion(true_index, count, size)",
         "corrected = true",
-        LOSSES,
+        f"{LOSSES}::test_the_gradient_is_that_of_the_candidates",
     ),
     Mutant(
         "loss_filling_rows_count",
@@ -367,61 +368,127 @@ MUTANTS = [
         "model/layers.py",
         "y, attention = self.attend(y, y, use_causal_mask=True), None",
         "y, attention = self.attend(y, y, use_causal_mask=False), None",
-        NETWORK,
+        f"{NETWORK}::test_no_event_sees_a_later_one",
     ),
     Mutant(
-        "network_profile_by_root", "model/layers.py", "real * values[..., -1] ** 2", "real * values[..., -1]", NETWORK
+        "network_profile_by_root",
+        "model/layers.py",
+        "real * values[..., -1] ** 2",
+        "real * values[..., -1]",
+        f"{NETWORK}::test_the_profile_is_read_as_the_mean_of_its_categories_by_share",
     ),
     Mutant(
         "network_padding_in_the_profile",
         "model/layers.py",
         "real * values[..., -1] ** 2",
         "values[..., -1] ** 2",
-        NETWORK,
+        f"{NETWORK}::test_the_profile_is_read_as_the_mean_of_its_categories_by_share",
     ),
-    Mutant("network_binary_teaches_the_encoder", "model/network.py", "ops.stop_gradient(lasting)", "lasting", NETWORK),
+    Mutant(
+        "network_binary_teaches_the_encoder",
+        "model/network.py",
+        "ops.stop_gradient(lasting)",
+        "lasting",
+        f"{NETWORK}::test_binary_answers_teach_their_own_layers_alone",
+    ),
     Mutant(
         "network_scalars_not_measured",
         "model/network.py",
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale',
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean)',
-        NETWORK,
+        f"{NETWORK}::test_the_binary_answers_begin_as_a_logistic_regression_on_the_known_labels",
     ),
     Mutant(
         "network_searches_come_again",
         "model/network.py",
         'weight * is_real(x["behavior"]) * is_real(x["item"])',
         'weight * is_real(x["behavior"])',
-        NETWORK,
+        f"{NETWORK}::test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events",
     ),
-    Mutant("network_grown_forgets", "model/network.py", "values[: len(taken)] = taken", "pass", NETWORK),
-    # --- loop ---
-    Mutant("loop_keeps_the_last", "model/loop.py", "_assign(self.task.model.variables, self.best)", "pass", LOOP),
-    Mutant("loop_patience_one_more", "model/loop.py", "waiting >= config.patience", "waiting > config.patience", LOOP),
     Mutant(
-        "loop_everything_decays", "model/loop.py", "if len(variable.shape) < 2]", "if len(variable.shape) < 1]", LOOP
+        "network_grown_forgets",
+        "model/network.py",
+        "values[: len(taken)] = taken",
+        "pass",
+        f"{NETWORK}::test_a_grown_network_says_the_same_of_what_it_knew",
+    ),
+    Mutant(
+        "network_age_as_slow_as_any_weight",
+        "model/network.py",
+        "weight = AGAIN_SPEED * by_event + by_item",
+        "weight = by_event + by_item",
+        f"{NETWORK}::test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events",
+    ),
+    Mutant(
+        "network_category_comes_again_by_the_root",
+        "model/network.py",
+        'ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile',
+        'ops.cast(x["profile_values"], "float32")[..., -1] * in_profile',
+        f"{NETWORK}::test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular",
+    ),
+    Mutant(
+        "network_item_weights_without_end",
+        "model/network.py",
+        'ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))',
+        'ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)',
+        f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
+    ),
+    Mutant(
+        "network_category_weights_without_end",
+        "model/network.py",
+        "ops.exp(ops.minimum(scores, AGAIN_MOST))",
+        "ops.exp(scores)",
+        f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
+    ),
+    # --- loop ---
+    Mutant(
+        "loop_keeps_the_last",
+        "model/loop.py",
+        "_assign(self.task.model.variables, self.best)",
+        "pass",
+        f"{LOOP}::test_the_best_weights_are_kept_and_patience_ends_a_training",
+    ),
+    Mutant(
+        "loop_patience_one_more",
+        "model/loop.py",
+        "waiting >= config.patience",
+        "waiting > config.patience",
+        f"{LOOP}::test_the_best_weights_are_kept_and_patience_ends_a_training",
+    ),
+    Mutant(
+        "loop_everything_decays",
+        "model/loop.py",
+        "if len(variable.shape) < 2]",
+        "if len(variable.shape) < 1]",
+        f"{LOOP}::test_weights_of_one_dimension_do_not_decay",
     ),
     Mutant(
         "loop_resumes_another",
         "model/loop.py",
         'found.state["fingerprint"] == self.progress.fingerprint',
         "found.state",
-        LOOP,
+        f"{LOOP}::test_the_checkpoint_of_another_training_is_not_resumed",
     ),
     Mutant(
         "loop_same_order_in_each_epoch",
         "model/loop.py",
         "            progress.epoch, config.global_batch,",
         "            0, config.global_batch,",
-        LOOP,
+        f"{LOOP}::test_each_epoch_takes_the_rows_in_another_order",
     ),
-    Mutant("loop_mean_of_batches", "model/loop.py", "total[1] += float(weight)", "total[1] += 1.0", LOOP),
+    Mutant(
+        "loop_mean_of_batches",
+        "model/loop.py",
+        "total[1] += float(weight)",
+        "total[1] += 1.0",
+        f"{LOOP}::test_a_validation_counts_each_row_once",
+    ),
     Mutant(
         "loop_optimizer_not_in_the_checkpoint",
         "model/loop.py",
         "return [*self.task.model.variables, *self.optimizer.variables]",
         "return [*self.task.model.variables]",
-        LOOP,
+        f"{LOOP}::test_a_training_that_died_ends_where_an_undisturbed_one_does",
     ),
     Mutant(
         "checkpoint_points_before_it_is_whole",
@@ -436,21 +503,21 @@ MUTANTS = [
         "launch_others_run_on",
         "model/launch.py",
         "            if any(worker.code for worker in running):\n                break",
-        "            if all(worker.code for worker in running):\n                break",
-        "tests/model/test_launch.py",
+        "            if all(worker.code is not None for worker in running):\n                break",
+        f"{LAUNCH}::test_when_one_worker_fails_the_others_end_and_it_is_named",
     ),
     Mutant(
         "launch_names_the_one_that_was_ended",
         "model/launch.py",
         "explains = {ENDED: 2, LOST: 1}",
         "explains = {ENDED: 1, LOST: 2}",
-        "tests/model/test_launch.py",
+        f"{LAUNCH}::test_the_failure_that_explains_the_others_is_the_one_that_is_named",
     ),
     Mutant(
         "launch_worker_outlives_its_launcher",
         "model/launch.py",
         "            stdin=subprocess.PIPE,\n",
         "            stdin=subprocess.DEVNULL,\n",
-        "tests/model/test_launch.py",
+        f"{LAUNCH}::test_workers_end_when_the_launcher_is_killed",
     ),
 ]
