@@ -34,6 +34,10 @@ BINARY = ("migrated", "purchased", "churned")
 # say how weight falls with age have to move faster than an optimizer moves one of many weights.
 AGAIN_START = -4.0
 AGAIN_SPEED = 10.0
+# A number that was the same for all training rows, such as money in a shop without purchases, may be a thousand
+# deviations from it later. Weights then stay finite also when all events of a user add up (32 bits end at e^88); those
+# of usual users are far below.
+AGAIN_MOST = 60.0
 NEVER = -1e9
 
 
@@ -231,7 +235,8 @@ class Finetuned(keras.Model):
         logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
         # The last number of the profile is the root of the long-term share, with which a category comes back at first.
         share = ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile
-        again = share * ops.exp(self.pair_score(vectors, user, in_profile, training=training))
+        scores = self.pair_score(vectors, user, in_profile, training=training)
+        again = share * ops.exp(ops.minimum(scores, AGAIN_MOST))
         return {
             "category": mixture(logits, add_at(ops.zeros_like(logits), x["profile"], again)),
             "item": out["item"],
@@ -243,7 +248,7 @@ class Finetuned(keras.Model):
         by_event = self.age(x["age"]) + self.behavior(x["behavior"])  # (B, L, 1)
         by_item = self.repeatable(self.encoder.embed.fields["item"](x["item"]))
         weight = AGAIN_SPEED * by_event + by_item + self.faithful(user)[:, None, :]
-        weight = ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)
+        weight = ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))
         weight = weight * is_real(x["behavior"]) * is_real(x["item"])  # a search has no item
         return add_at(ops.zeros_like(weight), x["slot"], weight)
 

@@ -82,12 +82,24 @@ def test_the_rows_of_a_batch_belong_together(files):
         assert batch["weight"].tolist() == [1.0] * 60
 
 
-def test_an_epoch_is_the_same_each_time_and_another_epoch_or_seed_is_not(files):
-    rows = source(files, shuffle_rows=100)
-    first = ids(rows.epoch(0, 60, seed=1))
-    assert ids(source(files, shuffle_rows=100).epoch(0, 60, seed=1)) == first
-    assert ids(rows.epoch(1, 60, seed=1)) != first
-    assert ids(rows.epoch(0, 60, seed=2)) != first
+def test_row_groups_come_in_another_order_in_each_epoch_and_for_each_seed(tmp_path):
+    # Forty row groups of five rows in two files; without a window, rows stay in order inside of each. A file holds rows
+    # of one date, so rows that lie near each other are alike.
+    rows = source(write(tmp_path, [[5] * 25, [5] * 15]), shuffle_rows=0)
+
+    def groups(epoch: int, seed: int) -> list[int]:
+        found = np.concatenate(ids(rows.epoch(epoch, 20, seed=seed))).reshape(40, 5)
+        assert (found == found[:, :1] + np.arange(5)).all()
+        return [int(first) // 5 for first in found[:, 0]]
+
+    first = groups(0, 1)
+    assert sorted(first) == list(range(40))
+    assert groups(0, 1) == first
+    for other in (groups(1, 1), groups(0, 2), list(range(40))):
+        # Of two orders that have nothing to do with each other, about one place in forty agrees.
+        assert sum(one == another for one, another in zip(first, other, strict=True)) < 10
+    # Both files are among the first ten: one is not read before the other.
+    assert {group < 25 for group in first[:10]} == {True, False}
 
 
 def test_rows_of_one_big_row_group_are_mixed_within_the_window(tmp_path):
@@ -99,6 +111,23 @@ def test_rows_of_one_big_row_group_are_mixed_within_the_window(tmp_path):
     far = np.concatenate(ids(source(path, shuffle_rows=5000).epoch(0, 50)))
     assert np.abs(far - np.arange(1000)).max() > 500
     assert ids(source(path, shuffle_rows=0).epoch(0, 500)) == [list(range(500)), list(range(500, 1000))]
+
+
+@pytest.mark.parametrize("window", [100, 5000], ids=["a window", "everything"])
+def test_rows_of_a_row_group_are_mixed_otherwise_in_each_epoch_and_shard_and_for_each_seed(tmp_path, window):
+    # One row group: its place among the others says nothing here.
+    rows = source(write(tmp_path, [[1000]]), shuffle_rows=window)
+
+    def order(epoch: int, seed: int) -> list[int]:
+        return list(chain(*ids(rows.epoch(epoch, 50, seed=seed))))
+
+    first = order(0, 1)
+    assert order(0, 1) == first
+    assert order(1, 1) != first
+    assert order(0, 2) != first
+    halves = np.array(ids(rows.epoch(0, 50, shards=2, seed=1)))
+    assert sorted(halves[:, :25].ravel()) == list(range(500))
+    assert (halves[:, 25:] - 500 != halves[:, :25]).any()
 
 
 def test_about_a_window_of_rows_waits_in_memory(tmp_path):

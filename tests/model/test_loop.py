@@ -1,4 +1,4 @@
-"""The training loop in one process; several workers are in test_launch.py."""
+"""The training loop in one process; several workers are in test_launch_hosts.py."""
 
 import math
 from pathlib import Path
@@ -78,20 +78,38 @@ def test_a_validation_counts_each_row_once(run, valid):
     assert result.best_metric == pytest.approx(np.mean((predicted - rows["y"]) ** 2), rel=1e-5)
 
 
-@pytest.mark.parametrize("dies_after", [5, 10, 16])
-def test_a_training_that_died_ends_where_an_undisturbed_one_does(run, dies_after):
-    def die(step: int, metrics: dict[str, float]) -> None:
-        if step >= dies_after:
-            raise Died
+def test_each_epoch_takes_the_rows_in_another_order(run):
+    class Counted(TinyTask):
+        """Its metric is the mean of the rows' ids: of 327 rows another seven are left out in each epoch."""
 
+        def loss(self, batch, training):
+            loss, weight, _ = super().loss(batch, training)
+            ids = keras.ops.cast(batch["id"], "float32")
+            return loss, weight, {"id": (keras.ops.sum(ids * batch["weight"]), weight)}
+
+    seen = [epoch["id"] for epoch in run(Counted, valid=None).history]
+    assert len(set(seen)) == 3
+    # Those of 0 to 326 have a mean of 163, whichever few are left out.
+    assert seen == pytest.approx([163] * 3, abs=3.5)
+
+
+def test_a_training_that_died_ends_where_an_undisturbed_one_does(run):
     # Dropout is on: its seeds are part of the checkpoint.
     undisturbed = run(folder="undisturbed", log_every=1)
-    with pytest.raises(Died):
-        run(log=die, log_every=1)
-    resumed = run(log_every=1)
-    assert resumed.checksum == undisturbed.checksum
-    assert resumed.history == undisturbed.history
-    assert resumed.counts[0].used < 320
+    # Between two checkpoints of the first epoch, at its end, and in the middle of the second.
+    for dies_after in (5, 10, 16):
+
+        def die(step: int, metrics: dict[str, float], dies_after: int = dies_after) -> None:
+            if step >= dies_after:
+                raise Died
+
+        folder = f"dies after {dies_after}"
+        with pytest.raises(Died):
+            run(folder=folder, log=die, log_every=1)
+        resumed = run(folder=folder, log_every=1)
+        assert resumed.checksum == undisturbed.checksum
+        assert resumed.history == undisturbed.history
+        assert resumed.counts[0].used < 320
 
 
 def test_a_training_that_is_done_is_not_done_again(run):
@@ -102,12 +120,13 @@ def test_a_training_that_is_done_is_not_done_again(run):
     assert again.best_metric == first.best_metric
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 0.01}, {"seed": 4}, {"identity": {"examples": 2}}])
-def test_the_checkpoint_of_another_training_is_not_resumed(run, caplog, change):
+def test_the_checkpoint_of_another_training_is_not_resumed(run, caplog):
     run(epochs=1)
-    result = run(epochs=1, **change)
-    assert "a checkpoint of another training: starting anew" in caplog.text
-    assert len(result.counts) == 1
+    for change in ({"learning_rate": 0.01}, {"seed": 4}, {"identity": {"examples": 2}}):
+        caplog.clear()
+        result = run(epochs=1, **change)
+        assert "a checkpoint of another training: starting anew" in caplog.text
+        assert len(result.counts) == 1
 
 
 def test_the_best_weights_are_kept_and_patience_ends_a_training(run):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from model.features import PROFILE_VALUES
 from model.losses import FinetuneTask, PretrainTask, draw, log_inclusion, sampled_softmax
 from model.network import BINARY, Finetuned, Pretrained, build
 from tests.model.test_network import CONFIG, batch
@@ -39,20 +40,23 @@ def test_when_everything_is_drawn_it_is_the_full_softmax():
         assert float(np.asarray(loss)[0]) == pytest.approx(-np.log(softmax(logits)[label]), abs=1e-3)
 
 
-@pytest.mark.parametrize("corrected", [True, False])
-def test_the_right_logits_are_left_alone_on_average_and_only_with_the_correction(corrected):
+def test_the_right_logits_are_left_alone_on_average_and_only_with_the_correction():
     """At the logits of the true distribution, the expected gradient over labels and draws is zero."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 1, SIZE).astype(np.float32)
-    p, gradient, rounds = softmax(logits), np.zeros(SIZE), 1500
+    p, rounds = softmax(logits), 1500
+    log_q = np.asarray(log_inclusion(np.arange(SIZE), 8, SIZE))
+    corrected, as_they_are = np.zeros(SIZE), np.zeros(SIZE)
     for seed in range(rounds):
         drawn, first = (np.asarray(part) for part in draw(seed, 8, SIZE))
         label = random.choice(SIZE, p=p / p.sum())
         candidates = np.unique(np.append(drawn[first], label))
-        q = np.asarray(log_inclusion(candidates, 8, SIZE)) if corrected else 0
-        gradient[candidates] += softmax(logits[candidates] - q)
-        gradient[label] -= 1
-    assert (np.abs(gradient / rounds).max() < 0.03) == corrected
+        corrected[candidates] += softmax(logits[candidates] - log_q[candidates])
+        as_they_are[candidates] += softmax(logits[candidates])
+        for gradient in (corrected, as_they_are):
+            gradient[label] -= 1
+    assert np.abs(corrected / rounds).max() < 0.03
+    assert np.abs(as_they_are / rounds).max() > 0.03
 
 
 def test_the_gradient_is_that_of_the_candidates():
@@ -104,47 +108,79 @@ def test_unknown_labels_and_filled_up_rows_take_no_part():
     assert values(task.loss(changed, training=False))[0] == pytest.approx(total, rel=1e-6)
 
 
-def test_the_losses_are_those_of_the_outputs():
-    network = build(Finetuned, CONFIG)
-    task, now = FinetuneTask(network, negatives=16), labelled()
+def test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others():
+    network, now = build(Finetuned, CONFIG), labelled()
     out = {name: np.asarray(value, np.float64) for name, value in network(now).items()}
-    _, _, metrics = values(task.loss(now, training=False))
-    p = softmax(out["category"])
-    assert metrics["next_category_loss"][0] == pytest.approx(-np.log(p[0, 3]) - np.log(p[1, 5]), rel=1e-4)
+    category = -np.log(softmax(out["category"]))
+    expected = {"next_category": category[0, 3] + category[1, 5]}
     for name in BINARY:
         known = (now[name] >= 0) & (now["weight"] > 0)
         q = 1 / (1 + np.exp(-out[name][known]))
-        expected = -(now[name][known] * np.log(q) + (1 - now[name][known]) * np.log(1 - q)).sum()
-        assert metrics[f"{name}_loss"][0] == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_loss_of_the_next_items_is_that_of_their_logits_when_everything_is_drawn():
-    network, now = build(Finetuned, CONFIG), labelled()
-    out = network(now)
+        expected[name] = -(now[name][known] * np.log(q) + (1 - now[name][known]) * np.log(1 - q)).sum()
+    # When everything is drawn, all items are candidates: those that come anew, and those of the events again.
     table = np.asarray(network.encoder.embed.fields["item"].embeddings, np.float64)
-    anew = np.exp(np.asarray(out["item"], np.float64) @ table.T + np.asarray(network.item_bias, np.float64))
-    again = np.asarray(out["again"], np.float64)
-    total = anew[:, 1:].sum(axis=1) + again.sum(axis=1)
+    anew, again = np.exp(out["item"] @ table.T + np.asarray(network.item_bias, np.float64)), out["again"]
+    everything = anew[:, 1:].sum(axis=1) + again.sum(axis=1)
     # The first user: 3, by the vocabulary or again from place 0; 9; and one that is unknown, again from place 2.
-    first = -np.log(np.array([anew[0, 3] + again[0, 0], anew[0, 9], again[0, 2]]) / total[0]).mean()
-    second = -np.log(anew[1, 1] / total[1])
-    _, _, metrics = values(FinetuneTask(network, negatives=20_000).loss(now, training=False))
-    assert metrics["next_item_loss"][0] == pytest.approx(first + second, rel=1e-3)
+    first = -np.log(np.array([anew[0, 3] + again[0, 0], anew[0, 9], again[0, 2]]) / everything[0]).mean()
+    expected["next_item"] = first - np.log(anew[1, 1] / everything[1])
+
+    total, _, metrics = values(FinetuneTask(network, negatives=20_000).loss(now, training=False))
+    assert {name: metrics[f"{name}_loss"][0] for name in expected} == pytest.approx(expected, rel=1e-3)
+    # Users' items are noise beside their category, and the binary answers are three.
+    weights = {"next_category": 1, "next_item": 0.1, "migrated": 0.5, "purchased": 0.5, "churned": 0.5}
+    assert total == pytest.approx(sum(weights[name] * expected[name] for name in expected), rel=1e-3)
     # Scoring offers the same weights: 5 is the first index of a known item here, and what is below comes again or not.
-    offered = np.exp(np.asarray(network.item_logits(out, now, first=5), np.float64))
-    assert offered.sum(axis=1) == pytest.approx(total - anew[:, 1:5].sum(axis=1), rel=1e-4)
+    offered = np.exp(np.asarray(network.item_logits(network(now), now, first=5), np.float64))
+    assert offered.sum(axis=1) == pytest.approx(everything - anew[:, 1:5].sum(axis=1), rel=1e-4)
 
 
-def test_pretraining_counts_each_position_that_has_a_next_event():
-    task = PretrainTask(build(Pretrained, CONFIG), negatives=16)
-    now = {**batch(), "weight": np.array([1, 1, 1, 1], np.float32)}
-    _, weight, metrics = values(task.loss(now, training=False))
-    assert weight == 6 + 3  # of 7 and 4 events; one event and none have no next one
-    assert metrics["next_item_loss"][1] == 9
-    logits = np.asarray(task.model(now)["category"], np.float64)
-    expected = -sum(np.log(softmax(logits[0, t])[now["category"][0, t + 1]]) for t in range(6))
-    expected -= sum(np.log(softmax(logits[1, t])[now["category"][1, t + 1]]) for t in range(3))
-    assert metrics["next_category_loss"][0] == pytest.approx(expected, rel=1e-4)
+def test_recall_counts_a_label_with_at_most_four_categories_before_it():
+    network = build(Finetuned, CONFIG)
+    # Nothing but the bias speaks: category 0, which is none, before 1, before 2, and so on.
+    network.encoder.embed.fields["category"].embeddings.assign(np.zeros((12, 16)))
+    network.category_bias.assign(-np.arange(12.0))
+    now = {
+        **labelled(),
+        "profile": np.zeros((4, 5), np.int32),
+        "profile_values": np.zeros((4, 5, PROFILE_VALUES), "f4"),
+    }
+    # 1 to 4 stand before 5, and 5 too before 6; the third user has no label, the fourth is filling.
+    now["next_category"] = np.array([5, 6, 0, 1], np.int32)
+    now["migrated"] = np.array([0, 1, 1, 1], np.float32)
+    _, _, metrics = values(FinetuneTask(network, negatives=4).loss(now, training=False))
+    assert metrics["recall_at_5"] == (1, 2)
+    assert metrics["recall_at_5_migrated"] == (0, 1)
+    now["migrated"] = np.array([1, 0, 1, 1], np.float32)
+    _, _, metrics = values(FinetuneTask(network, negatives=4).loss(now, training=False))
+    assert metrics["recall_at_5_migrated"] == (1, 1)
+
+
+def test_pretraining_adds_up_the_item_and_the_category_of_each_next_event():
+    network = build(Pretrained, CONFIG)
+    network.item_bias.assign(np.linspace(0, 2, CONFIG.items))
+    now = {**batch(), "weight": np.array([1, 1, 0, 1], np.float32)}
+    # A search has no item, and an item may have no category. Of 7 and 4 events, 6 and 3 have one before them; the third
+    # user, with one event, and the fourth, with none, have nothing to say.
+    now["item"][0, 2], now["category"][1, 3] = 0, 0
+    next_events = [(0, place) for place in range(1, 7)] + [(1, place) for place in range(1, 4)]
+    out = {name: np.asarray(value, np.float64) for name, value in network(now).items()}
+    table = np.asarray(network.encoder.embed.fields["item"].embeddings, np.float64)
+    of_item = -np.log(softmax(out["item"] @ table.T + np.asarray(network.item_bias, np.float64)))
+    of_category = -np.log(softmax(out["category"]))
+    item = sum(of_item[user, at - 1, now["item"][user, at]] for user, at in next_events if (user, at) != (0, 2))
+    category = sum(
+        of_category[user, at - 1, now["category"][user, at]] for user, at in next_events if (user, at) != (1, 3)
+    )
+
+    total, weight, metrics = values(PretrainTask(network, negatives=20_000).loss(now, training=False))
+    assert weight == 9
+    assert metrics["next_item_loss"] == pytest.approx((item, 8), rel=1e-3)
+    assert metrics["next_category_loss"] == pytest.approx((category, 8), rel=1e-3)
+    assert total == pytest.approx(item + category, rel=1e-3)
+    # A row that only fills the batch takes no part.
+    now["weight"][1] = 0
+    assert values(PretrainTask(network, negatives=20_000).loss(now, training=False))[1] == 6
 
 
 def test_draws_differ_from_step_to_step_in_training_alone():

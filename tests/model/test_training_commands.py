@@ -1,79 +1,117 @@
 """The commands of a training, from published tables to a registered candidate, on a small simulated shop."""
 
+from contextlib import ExitStack
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
-from expectations import audit
 from jobs import examples, ingest, interests, simulate
 from lake import storage
 from lake.errors import ModelMissing
 from lake.publish import publish
-from model import evaluate, finetune, prepare, pretrain, promote, registry
+from lake.staging import read_staged
+from lake.table import Table
+from model import evaluate, evaluation, finetune, prepare, pretrain, promote, registry
 from model.artifact import Artifact
 from model.frames import read_frame
 from model.run_plan import Plan
+from tests.lake.stagings import audit
+from tests.model.hidden_files import hidden
 
 pytestmark = [pytest.mark.spark, pytest.mark.tf]
 
-FIRST, LAST = date(2025, 1, 1), date(2025, 3, 12)
+FIRST = date(2025, 1, 1)
+EVERY_FOUR_DAYS = [FIRST + timedelta(days=4 * n) for n in range(9)]
+# A first training, and one four days later, when the labels of one more date are whole.
+AS_OF, LATER = date(2025, 2, 5), date(2025, 2, 9)
+
+
+def january(*days):
+    return [date(2025, 1, day) for day in days]
 
 
 def run(job, tables, run_id, *arguments):
-    """Stage, audit and publish."""
+    """Stage and publish; audits have their own tests."""
     job.main([*map(str, arguments), "--run-id", run_id])
-    audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
     for table in tables:
+        audit(read_staged(table, run_id))
         publish(table, run_id)
 
 
 def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     (lake / "mlflow.db").write_bytes(mlflow_store.read_bytes())
-    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "7")
-    simulate.main(
-        [
-            "--from",
-            str(FIRST),
-            "--days",
-            str((LAST - FIRST).days + 1),
-            "--users",
-            "60",
-            "--events",
-            "6000",
-            "--crawlers",
-            "0",
-            "--whale",
-            "0",
-        ]
-    )
-    span = ("--from", FIRST, "--to", LAST)
-    run(ingest, ("quarantine", "events"), "e", *span)
-    run(interests, ("interests",), "i", *span, "--every", 7)
-    run(examples, ("examples",), "x", "--from", FIRST, "--to", LAST - timedelta(days=7), "--every", 7, "--missing")
+    days = (LATER - FIRST).days + 1
+    shop = {"from": FIRST, "days": days, "users": 60, "events": 4000, "crawlers": 0, "whale": 0}
+    simulate.main([part for name, value in shop.items() for part in (f"--{name}", str(value))])
+    run(ingest, ("quarantine", "events"), "e", "--from", FIRST, "--to", LATER)
+    as_of = ("--from", FIRST, "--to", EVERY_FOUR_DAYS[-1], "--every", 4)
+    run(interests, ("interests",), "i", *as_of)
+    run(examples, ("examples",), "x", *as_of, "--missing")
 
     with pytest.raises(ModelMissing, match="run 'r' has no plan"):
         pretrain.main(["--run-id", "r"])
-    plan = prepare.main(["--day", str(LAST), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1"])
+    plan = prepare.main(["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1"])
     assert Plan.load("r") == plan
     assert plan.warm_start is None
-    pretrain.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
-    finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
-    finetune.main(["--run-id", "r", "--epochs", "1", "--start", "scratch", "--batch", "32"])
-    decision = evaluate.main(["--run-id", "r", "--resamples", "20"])
+    # Labels are of the seven days after a date: those of February 2nd are not whole, those of the 25th reach into the
+    # test, and those of the 17th into the validation.
+    assert (plan.train, plan.valid, plan.test) == (january(1, 5, 9, 13), january(21), january(29))
+    assert plan.pretrain == january(1, 5, 9, 13, 17, 21)
+    states, labelled = (Table(name, plan.tables[name]) for name in ("interests", "examples"))
+    with ExitStack() as none_of_its_business:
+        none_of_its_business.enter_context(hidden(labelled, EVERY_FOUR_DAYS))
+        none_of_its_business.enter_context(hidden(states, set(states.rows_by()) - set(plan.pretrain)))
+        pretrain.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
+    with ExitStack() as none_of_its_business:
+        none_of_its_business.enter_context(hidden(labelled, set(EVERY_FOUR_DAYS) - {*plan.train, *plan.valid}))
+        none_of_its_business.enter_context(hidden(states, states.rows_by()))
+        finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
+        finetune.main(["--run-id", "r", "--epochs", "1", "--start", "scratch", "--batch", "32"])
+
+    # What evaluation reads: its frames in their order, and the rows on which thresholds are chosen.
+    read, chosen_on = [], []
+    real_frame, real_thresholds = evaluate.read_frame, evaluation.thresholds
+
+    def frame(table, days, **options):
+        read.append((table.version, list(days)))
+        return real_frame(table, days, **options)
+
+    def thresholds(rows, binary):
+        chosen_on.append({day.date() for day in rows["dt"].astype("datetime64[ns]")})
+        return real_thresholds(rows, binary)
+
+    with monkeypatch.context() as spy, hidden(states, states.rows_by()), hidden(labelled, [date(2025, 2, 2)]):
+        spy.setattr(evaluate, "read_frame", frame)
+        spy.setattr(evaluate, "thresholds", thresholds)
+        spy.setattr(evaluation, "thresholds", thresholds)
+        decision = evaluate.main(["--run-id", "r", "--resamples", "20"])
+    assert read == [(labelled.version, days) for days in (plan.train, plan.valid, plan.test)]
+    assert len(chosen_on) > 3
+    assert all(days == set(plan.valid) for days in chosen_on)
 
     folder = storage.join(plan.folder, "evaluation")
-    measured = {row["method"] for row in storage.read_json(f"{folder}/metrics.json")["metrics"]}
+    metrics = storage.read_json(f"{folder}/metrics.json")["metrics"]
+    measured = {row["method"] for row in metrics}
     assert {"model", "from scratch", "boosted trees", "whole history", "base rate"} <= measured
+    # Everything is measured on all rows of the test date that have the label.
+    test = read_frame(labelled, plan.test)
+    count = {"churned": len(test), "migrated": test["migrated"].notna().sum()}
+    for label, rows in count.items():
+        assert {row["n"] for row in metrics if row["task"] == label and row["slice"] == "all"} == {rows}
     assert storage.read_json(f"{folder}/decision.json")["promote"] == decision.promote
     version = registry.candidate()
     assert registry.version_of("r") == version
     # What was registered predicts as what was trained.
     kept = Artifact.load(registry.artifact_folder(version))
-    rows = read_frame(evaluate.Table("examples", plan.tables["examples"]), plan.test)
     trained = Artifact.load(storage.join(plan.folder, "finetuned"))
-    assert (kept.predict(rows).churned == trained.predict(rows).churned).all()
-    assert len(kept.card["surprise_quantiles"]) == 101
-    # Of the phases, what was best on the validation dates: the second may do harm.
+    assert (kept.predict(test).churned == trained.predict(test).churned).all()
+    # The card's numbers are of the validation date.
+    said = kept.predict(read_frame(labelled, plan.valid))
+    surprise = said.surprise[~np.isnan(said.surprise)]
+    assert kept.card["surprise_quantiles"] == pytest.approx(np.quantile(surprise, np.arange(101) / 100), abs=2e-6)
+    assert kept.card["segment_thresholds"]["at_risk"] == pytest.approx(np.quantile(said.churned, 0.8), abs=2e-6)
+    # Of the phases, what was best on the validation date: the second may do harm.
     least = {
         phase: min(epoch["valid_next_category_loss"] for epoch in epochs)
         for phase, epochs in kept.card["history"].items()
@@ -83,8 +121,17 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
 
     done = promote.main(["--run-id", "r"])
     assert done.promoted == decision.promote
-    # By hand it becomes champion in any case, and the next training starts from it.
-    promote.main(["--model-version", str(version), "--since", str(LAST - timedelta(days=1))])
-    again = prepare.main(["--day", str(LAST), "--run-id", "s", "--valid-dates", "1", "--test-dates", "1"])
-    assert again.warm_start == version
+    assert registry.champion() == (version if decision.promote else None)
+    # By hand it becomes champion in any case, and the next training starts from it: with its indices and its weights.
+    promote.main(["--model-version", str(version), "--since", str(AS_OF)])
+    later = ["--day", str(LATER), "--run-id", "s", "--valid-dates", "1", "--test-dates", "1", "--seed", "2"]
+    again = prepare.main(later)
+    assert (again.warm_start, again.test) == (version, [date(2025, 2, 2)])
     pretrain.main(["--run-id", "s", "--epochs", "1", "--batch", "32"])
+    grown = Artifact.load(storage.join(again.folder, "pretrained"))
+    known = kept.items.size
+    assert grown.items.ids[: len(kept.items.ids)] == kept.items.ids
+    assert grown.items.size > known
+    before, after = (model.pretrained.encoder.embed.fields["item"].get_weights()[0] for model in (kept, grown))
+    # A few steps away from the champion's, whose initial values differed by 0.05 and more from other ones.
+    assert np.abs(after[:known] - before).mean() < 0.02

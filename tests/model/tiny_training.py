@@ -14,10 +14,11 @@ from typing import Any
 from model.launch import in_worker, launch, make_strategy
 
 MODULE = "tests.model.tiny_training"
+HANGS_SECONDS = 900  # Only what hangs takes so long.
 
 
 def main(argv: list[str]) -> None:
-    """Train on the files of a folder, and write what came out as one line of JSON."""
+    """Train on the files of a folder, and write what came out as one line of JSON for each training."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--workers", type=int, default=1)
@@ -25,25 +26,27 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--checkpoint", default="checkpoint")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--replicas", type=int, default=1, help="logical CPUs of a MirroredStrategy")
+    parser.add_argument("--replicas", type=int, default=1, help="logical CPUs, on which it trains again after one")
     parser.add_argument("--jit", action="store_true")
     parser.add_argument("--dies", default="", help="WORKER:BATCH, where a worker kills itself")
-    parser.add_argument("--tells", default="", help="WORKER:BATCH, where a worker makes a file `told` and pauses")
+    parser.add_argument("--tells", default="", help="WORKER:BATCH, where a worker makes a file `told` and stays")
     args = parser.parse_args(argv)
     if args.workers > 1 and not in_worker():
-        launch(MODULE, argv, args.workers, args.launcher, timeout=300)
+        launch(MODULE, argv, args.workers, args.launcher, timeout=HANGS_SECONDS)
         return
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    strategies = {args.checkpoint: make_strategy}
     if args.replicas > 1:
         import tensorflow as tf
 
         cpu = tf.config.list_physical_devices("CPU")[0]
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(args.replicas)]
         tf.config.set_logical_device_configuration(cpu, parts)
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(args.replicas)])
-    else:
-        strategy = make_strategy()
+        names = [f"CPU:{i}" for i in range(args.replicas)]
+        strategies[f"{args.checkpoint}-mirrored"] = lambda: tf.distribute.MirroredStrategy(names)
+    # A strategy of several workers has to be the first that TensorFlow hears of.
+    made = {checkpoint: make() for checkpoint, make in strategies.items()}
     from model.loop import fit
     from tests.model.tiny_rows import source
     from tests.model.tiny_task import TinyTask, config
@@ -54,17 +57,18 @@ def main(argv: list[str]) -> None:
             at_batch(int(place.split(":")[1]), act)
     files = sorted(str(path) for path in args.folder.glob("train/**/*.parquet"))
     valid = sorted(str(path) for path in args.folder.glob("valid/**/*.parquet"))
-    result = fit(
-        lambda: TinyTask(args.dropout),
-        strategy,
-        source(files, shuffle_rows=64),
-        source(valid),
-        config(precision=args.precision, jit_compile=args.jit),
-        str(args.folder / args.checkpoint),
-    )
-    weights = [variable.numpy().tolist() for variable in result.task.model.trainable_variables]
-    said = {"worker": worker, "checksum": result.checksum, "history": result.history, "weights": weights}
-    sys.stdout.write("RESULT " + json.dumps(said | {"counts": [vars(counts) for counts in result.counts]}) + "\n")
+    for checkpoint, strategy in made.items():
+        result = fit(
+            lambda: TinyTask(args.dropout),
+            strategy,
+            source(files, shuffle_rows=64),
+            source(valid),
+            config(precision=args.precision, jit_compile=args.jit),
+            str(args.folder / checkpoint),
+        )
+        weights = [variable.numpy().tolist() for variable in result.task.model.trainable_variables]
+        said = {"worker": worker, "checksum": result.checksum, "history": result.history, "weights": weights}
+        sys.stdout.write("RESULT " + json.dumps(said | {"counts": [vars(counts) for counts in result.counts]}) + "\n")
 
 
 def die() -> None:
@@ -73,9 +77,10 @@ def die() -> None:
 
 
 def tell(file: Path) -> None:
-    """Say that training is under way, and leave time to do something to it."""
+    """Say that training is under way, and stay there as long as the file does: time to do something to this process."""
     file.touch()
-    time.sleep(5)
+    while file.exists():
+        time.sleep(0.1)
 
 
 def at_batch(batch: int, act: Callable[[], None]) -> None:

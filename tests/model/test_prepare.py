@@ -1,0 +1,107 @@
+"""Planning a training: which dates and events it may know, in a small lake of weekly dates."""
+
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from lake import storage
+from lake.errors import SettingsInvalid, TableMissing
+from lake.publish import publish
+from model import prepare
+from model.run_plan import Plan
+from model.vocabulary import Vocabulary
+from tests.lake.stagings import stage_files
+
+# D, with a horizon of a week: what people did until February 19th is known.
+AS_OF = date(2025, 2, 19)
+JANUARY = [date(2025, 1, day) for day in (1, 8, 15, 22, 29)]
+LATE_JANUARY, FEB_5, FEB_6, FEB_12, FEB_13 = date(2025, 1, 30), *(date(2025, 2, day) for day in (5, 6, 12, 13))
+
+
+@pytest.fixture
+def tables(lake, monkeypatch):
+    """Publish examples and interests of these dates, and events that tell which of them a vocabulary knows."""
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "7")
+
+    def table(name, run_id, rows, owns):
+        stage_files(name, run_id, rows, owns, basis=1)
+        publish(name, run_id)
+
+    # Weekly dates, and three between them. On the 20th nobody was there, but a run has looked.
+    with_examples = [*JANUARY, LATE_JANUARY, FEB_5, FEB_6, FEB_12, FEB_13]
+    table("examples", "x", [{"user_id": "u", "dt": day} for day in with_examples], [*with_examples, date(2025, 1, 20)])
+    # Of the 15th the states were never made; of the 13th, on which no training may look, they were.
+    states = [day for day in with_examples if day != date(2025, 1, 15)]
+    table("interests", "i", [{"user_id": "u", "dt": day} for day in states], states)
+
+    def events(item, category, day, landed=None, times=5):
+        return [
+            {
+                "event_id": f"{item} {n}",
+                "user_id": "u",
+                "event_time": datetime(day.year, day.month, day.day, 12),
+                "item_id": item,
+                "category_id": category,
+                "dt": day,
+                "landed": landed or day,
+            }
+            for n in range(times)
+        ]
+
+    log = [
+        *events("early", "c1", date(2024, 12, 1), times=6),
+        *events("rare", "c2", date(2025, 1, 3), times=4),  # one event too few for an item
+        *events("on the last day", "c3", FEB_5),
+        *events("of the validation", "c4", FEB_6),
+        *events("of the test", "c5", FEB_13),
+        *events("landed too late", "c6", FEB_5, landed=FEB_6),
+    ]
+    table("events", "e", log, sorted({row["landed"] for row in log}))
+
+
+def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole(tables):
+    made = prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
+    assert made == Plan(
+        run_id="r",
+        as_of=AS_OF,
+        tables={"examples": 1, "interests": 1, "events": 1},
+        # No labels are used of them, so they may lie in the gap before validation; never after it has begun.
+        pretrain=[*(day for day in JANUARY if day != date(2025, 1, 15)), LATE_JANUARY, FEB_5],
+        # The week after January 30th reaches into the validation, that after February 6th into the test.
+        train=JANUARY,
+        valid=[FEB_5],
+        # The week after the 12th ends on D; that after the 13th does not.
+        test=[FEB_12],
+        horizon_days=7,
+        lookback_days=30,
+        min_events=5,
+        sequence_length=50,
+        warm_start=None,
+        seed=5,
+    )
+
+
+def test_a_plan_on_an_earlier_day_knows_nothing_of_later_dates(tables):
+    made = prepare.plan("r", AS_OF - timedelta(days=7), valid_dates=1, test_dates=1, cold=True, seed=1)
+    # On the 12th the labels of February 5th had just become whole.
+    assert (made.test, made.valid, made.train) == ([FEB_5], [date(2025, 1, 29)], JANUARY[:4])
+    assert made.pretrain == [date(2025, 1, 1), date(2025, 1, 8), date(2025, 1, 22), date(2025, 1, 29)]
+    with pytest.raises(SettingsInvalid, match="of the 1 from 2025-01-01 to 2025-01-01"):
+        prepare.plan("r", date(2025, 1, 8), valid_dates=1, test_dates=1, cold=True, seed=1)
+    with pytest.raises(TableMissing, match="no examples whose horizon of 7 days ends by 2025-01-07"):
+        prepare.plan("r", date(2025, 1, 7), valid_dates=1, test_dates=1, cold=True, seed=1)
+
+
+@pytest.mark.spark
+def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended(spark, tables):
+    made = prepare.main(
+        ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
+    )
+    assert Plan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
+    # The labels of January 29th are the events up to February 5th.
+    folder = storage.join(made.folder, "vocabulary")
+    items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")
+    assert (items.ids, items.counts.tolist()) == (["early", "on the last day"], [6, 5])
+    assert categories.ids == ["c1", "c3", "c2"]
+    # What is too rare shares 16 places of items and 2 of categories.
+    assert (items.size, categories.size) == (1 + 16 + 2, 1 + 2 + 3)
