@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -322,6 +322,27 @@ def test_the_candidate_is_registered_and_what_was_found_is_what_it_promises(meas
     promised = monitor.promise(measured.version)
     assert promised["recall@5"][0] == pytest.approx(10 / 12)
     assert promised["recall@5"][1] < 10 / 12
+
+
+def test_without_a_full_training_the_adapters_are_the_candidate(measured):
+    plan = replace(measured.plan, run_id="adapters")
+    trained(Path(plan.folder, "lora"), "purchases", name="lora")
+    found = evaluate.models(plan, load)
+    assert (list(found), found["model"].card["name"]) == (["model", "champion"], "lora")
+
+
+def test_what_a_training_took_is_told_by_phase_with_its_best_epoch(measured):
+    model, plan = evaluate.models(measured.plan, load)["model"], replace(measured.plan, run_id="costs")
+    storage.write_json(f"{plan.folder}/pretrained/card.json", {"cost": {"seconds": 60.0, "steps": 9, "rows": 120}})
+    epochs = [{evaluate.LOSS: loss, "valid_recall_at_5": recall} for loss, recall in ((2, 0.1), (1, 0.2), (3, 0.3))]
+    model.card["cost"] |= {"heads": {"seconds": 10.0, "steps": 1_200, "rows": 3_000}}
+    model.card["history"] |= {"heads": epochs}
+    found = evaluate.costs_of({"model": model, "champion": model}, plan)
+    assert found.to_numpy().tolist() == [
+        ["pretraining", "", "60", "9", "2", "", "", ""],
+        ["model", "heads", "10", "1,200", "300", "1.0000", "0.2000", ""],
+        ["model", "finetuned", "1", "2", "3", "1.0000", "0.5000", "yes"],
+    ]
 
 
 def test_the_candidate_becomes_champion_from_the_date_of_its_training_on(measured):

@@ -409,4 +409,20 @@ MUTANTS = [
         '(part["value"] - part["low"]).clip(lower=0)',
         REPORT,
     ),
+    Mutant("report_axes_swapped", "model/report.py", "thinned(false, true)", "thinned(true, false)", REPORT),
+    Mutant("report_confusion_turned", "model/report.py", "(at[0], at[1]), 1)", "(at[1], at[0]), 1)", REPORT),
+    Mutant(
+        "report_least_is_best",
+        "model/report.py",
+        "ascending=metric not in LOWER_IS_BETTER",
+        "ascending=True",
+        REPORT,
+    ),
+    Mutant(
+        "evaluate_best_epoch_by_recall",
+        "model/evaluate.py",
+        "min(epochs, key=lambda e: e[LOSS])['valid_recall_at_5']",
+        "max(e['valid_recall_at_5'] for e in epochs)",
+        EVALUATE,
+    ),
 ]
