@@ -297,15 +297,16 @@ def test_rates_are_those_of_the_rows_that_have_the_label():
 
 
 def test_logistic_regression_is_that_of_logarithms_in_standard_units(log):
-    known, new = log
-    found = RecencyFrequency().fit(known, new, SHOP_CATEGORIES).binary(new)
     names = ["recency_seconds", "frequency", "active_days", "spend", "history_events", "tenure_seconds"]
+    draws = np.random.default_rng(0)
+    # In the shop these go together, and would stand in for each other.
+    known, new = (rows.assign(**{name: draws.integers(0, 50, len(rows)) for name in names}) for rows in log)
+    found = RecencyFrequency().fit(known, new, SHOP_CATEGORIES).binary(new)
     assert set(found) == set(LABELS)
     for label, said in found.items():
         rows = known[known[label].notna()]
         logs, others = (np.log(1 + frame[names].to_numpy(float)) for frame in (rows, new))
         mean, spread = logs.mean(axis=0), logs.std(axis=0)
-        spread[spread == 0] = 1
         regression = LogisticRegression(max_iter=500).fit((logs - mean) / spread, rows[label].astype(bool))
         assert said == pytest.approx(regression.predict_proba((others - mean) / spread)[:, 1], abs=1e-4), label
 

@@ -77,7 +77,7 @@ def validation() -> list[dict[str, Any]]:
     return part(VALID[0], "kkkkklmno", [4, 5, 6, 7, 8, 9, 4, 5, 6], [1, 2, 3])
 
 
-def tested() -> list[dict[str, Any]]:
+def rows_of_test() -> list[dict[str, Any]]:
     """Return rows of twelve users who come back, and of four who churn, one of whom nobody would expect to.
 
     The candidate is wrong on f and r, the champion right on the first a, f and g alone.
@@ -191,7 +191,7 @@ def measured(tmp_path_factory, mlflow_store):
     patch.setattr(Told, "seen", [])
     shutil.copy(mlflow_store, folder / "mlflow.db")
 
-    rows = [*training(), *validation(), *tested(), *elsewhere()]
+    rows = [*training(), *validation(), *rows_of_test(), *elsewhere()]
     rows = [{**one, "dt": one["dt"].date()} for one in rows]
     stage_files("examples", "first", rows, sorted({one["dt"] for one in rows}), 1)
     publish("examples", "first")
@@ -261,7 +261,7 @@ def test_what_counts_as_predicted_is_chosen_on_validation(measured):
     found = {name: measured.metric("churned", name) for name in ("precision", "recall", "f1", "accuracy")}
     assert found == pytest.approx({"precision": 3 / 6, "recall": 3 / 4, "f1": 2 * 3 / (6 + 4), "accuracy": 12 / 16})
 
-    train, valid, test = (examples(*rows) for rows in (training(), validation(), tested()))
+    train, valid, test = (examples(*rows) for rows in (training(), validation(), rows_of_test()))
     regression = RecencyFrequency().fit(train, valid, CATEGORIES)
     best = {}
     for name, frame in (("valid", valid), ("test", test)):
@@ -279,7 +279,7 @@ def test_the_champion_is_that_of_the_date_and_speaks_in_its_own_order_of_categor
 
 
 def test_the_bounds_of_the_gate_are_those_of_a_paired_bootstrap_over_users(measured):
-    rows = sorted(tested(), key=lambda one: (one["dt"], one["user_id"]))
+    rows = sorted(rows_of_test(), key=lambda one: (one["dt"], one["user_id"]))
 
     def gain(one: dict[str, Any]) -> float:
         truth = one["next_category"] and CATEGORIES.index(one["next_category"])

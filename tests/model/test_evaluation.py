@@ -234,8 +234,8 @@ def test_a_method_is_compared_on_the_tasks_that_both_answer(test_rows):
 
 
 def test_slices_are_cut_by_tenure_and_by_the_terciles_of_training():
-    # A third of the training rows has up to 2 events, a third 3 or more. By the test rows those would be 3 and 9.
-    train = examples(*(example(f"u{n}", ["tea"] * n, []) for n in (1, 2, 3, 4)))
+    # By the training rows the terciles are 2 and 3; by the test rows they would be 2.8 and 5.
+    train = examples(*(example("u", ["tea"] * n, []) for n in (1, 2, 2, 2, 3, 3, 3, 4)))
     rows = examples(
         example("light and new", ["tea"] * 2, [], tenure_seconds=30 * DAY),
         example("heavy", ["tea"] * 3, [], tenure_seconds=31 * DAY),

@@ -242,7 +242,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says_if_users_are_drawn_and_
 
 
 def test_an_interval_leaves_out_a_fortieth_on_each_side():
-    assert interval(np.arange(1001.0)) == (25.0, 975.0)
+    assert interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
 
 
 def test_a_paired_difference_is_surer_than_its_parts(head):
