@@ -171,6 +171,12 @@ def pair() -> tuple[pd.DataFrame, Scores, Scores]:
     )
 
 
+@pytest.fixture(scope="module")
+def compared(pair) -> Evaluation:
+    rows, new, old = pair
+    return evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
+
+
 def calibration(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the gaps between what was said and what came, added up over fifteen groups of probabilities."""
     groups = np.floor(probabilities * 15)
@@ -195,9 +201,8 @@ MEASURES = {
 
 @pytest.mark.parametrize(("task", "metric"), MEASURES)
 @pytest.mark.parametrize("part", ["all", "migrated"])
-def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, task, metric, part):
+def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, compared, task, metric, part):
     rows, new, old = pair
-    found = evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
     everyone = np.arange(len(rows)) if part == "all" else np.array([0, 4, 9])
 
     def measure(drawn: np.ndarray, scores: Scores) -> float:
@@ -212,10 +217,10 @@ def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, task, metric, 
 
     of_new, of_old = (resampled(USERS, lambda drawn, s=s: measure(drawn, s), 80, 3) for s in (new, old))
     value = measure(everyone, new)
-    assert numbers(found.metrics) == pytest.approx([value, *middle(of_new)], nan_ok=True)
+    assert numbers(compared.metrics) == pytest.approx([value, *middle(of_new)], nan_ok=True)
     gain = value - measure(everyone, old)
-    assert numbers(found.differences) == pytest.approx([gain, *middle(of_new - of_old)], nan_ok=True)
-    assert set(found.differences["against"]) == {"old"}
+    assert numbers(compared.differences) == pytest.approx([gain, *middle(of_new - of_old)], nan_ok=True)
+    assert set(compared.differences["against"]) == {"old"}
 
 
 def test_the_same_seed_gives_the_same_bounds_and_another_seed_others(pair):
