@@ -65,17 +65,20 @@ def scalar_features(frame: pd.DataFrame) -> Array:
     """Return what describes a user as a whole, `(N, F)` float64; NaN where it is not known."""
     values = frame[list(SCALARS)].to_numpy(np.float64)
     by_name = dict(zip(SCALARS, values.T, strict=True))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Days between two visits, and how overdue the next one is.
-        gap = by_name["tenure_seconds"] / by_name["history_days_active"]
-        ratios = [
-            gap,
-            by_name["recency_seconds"] / gap,
-            by_name["frequency"] / by_name["active_days"],
-            by_name["spend"] / by_name["frequency"],
-            by_name["frequency"] / by_name["history_events"],
-            by_name["active_days"] / by_name["history_days_active"],
-        ]
+
+    def ratio(above: Array, below: Array) -> Array:
+        return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+    # Days between two visits, and how overdue the next one is.
+    gap = ratio(by_name["tenure_seconds"], by_name["history_days_active"])
+    ratios = [
+        gap,
+        ratio(by_name["recency_seconds"], gap),
+        ratio(by_name["frequency"], by_name["active_days"]),
+        ratio(by_name["spend"], by_name["frequency"]),
+        ratio(by_name["frequency"], by_name["history_events"]),
+        ratio(by_name["active_days"], by_name["history_days_active"]),
+    ]
     shapes = [
         shape
         for kind in ("current", "longterm")

@@ -11,8 +11,8 @@ ones for every method, date and run.
 
 import argparse
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,16 @@ from lake import storage
 from lake.errors import ModelMissing, run_main
 from lake.table import Table
 from model import registry
-from model.artifact import Artifact, Prediction
-from model.baselines import cheap_baselines
+from model.baselines import LABELS, cheap_baselines
 from model.boosted import BoostedTrees
 from model.evaluation import Evaluation, Scores, evaluate, scores_of, thresholds
 from model.frames import read_frame
 from model.gate import Criterion, Decision, Rule, decide
-from model.network import BINARY
 from model.report import Report, render
 from model.run_plan import Plan
+
+if TYPE_CHECKING:
+    from model.artifact import Artifact, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,14 @@ LOSS = "valid_next_category_loss"
 RULE = Rule(Criterion("next_category", "recall@5"), certain_over_baselines=False)
 
 
-def scores(name: str, artifact: Artifact, test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
+def load_artifact(folder: str) -> "Artifact":
+    """Return the model of a folder; here, and not above, since TensorFlow takes seconds to import."""
+    from model.artifact import Artifact
+
+    return Artifact.load(folder)
+
+
+def scores(name: str, artifact: "Artifact", test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
     """Return what a model says about the test rows, with its categories in the order of `categories`."""
     said = artifact.predict(test)
     column = {category: place for place, category in enumerate(artifact.category_ids)}
@@ -52,20 +60,24 @@ def scores(name: str, artifact: Artifact, test: pd.DataFrame, valid: pd.DataFram
     return Scores(name, wide, said.items, binary(said), thresholds(valid, binary(artifact.predict(valid))))
 
 
-def binary(said: Prediction) -> dict[str, Any]:
+def binary(said: "Prediction") -> dict[str, Any]:
     """Return the probabilities of the labels by name."""
-    return {label: getattr(said, label).astype(np.float64) for label in BINARY}
+    return {label: getattr(said, label).astype(np.float64) for label in LABELS}
 
 
-def models(plan: Plan) -> dict[str, Artifact]:
+def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
     """Return the models to compare by name, the candidate first.
+
+    Args:
+        plan: of the run.
+        load: makes an artifact of an address.
 
     Raises:
         ModelMissing: the run has no candidate.
     """
     folders = {MODEL: "finetuned", LORA: "lora", SCRATCH: "scratch"}
     found = {
-        name: Artifact.load(storage.join(plan.folder, folder))
+        name: load(storage.join(plan.folder, folder))
         for name, folder in folders.items()
         if storage.exists(storage.join(plan.folder, folder, "card.json"))
     }
@@ -74,11 +86,11 @@ def models(plan: Plan) -> dict[str, Artifact]:
             raise ModelMissing(f"run {plan.run_id!r} has no model at {plan.folder}/finetuned; run model.finetune first")
         found = {MODEL: found.pop(LORA), **found}
     if (version := registry.find_champion(plan.as_of)) is not None:
-        found[CHAMPION] = Artifact.load(registry.artifact_folder(version))
+        found[CHAMPION] = load(registry.artifact_folder(version))
     return found
 
 
-def history_of(artifact: Artifact, plan: Plan) -> pd.DataFrame:
+def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
     """Return the training curves: pretraining, then the phases of fine-tuning; one row a run, metric and epoch."""
     pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
     curves = {"pretrain": pretrained.get("history", []), **artifact.card["history"]}
@@ -92,7 +104,7 @@ def history_of(artifact: Artifact, plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "metric", "step", "value"])
 
 
-def costs_of(artifacts: Mapping[str, Artifact], plan: Plan) -> pd.DataFrame:
+def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
     """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
     pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
     phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
@@ -139,7 +151,7 @@ def headline(found: Evaluation) -> dict[str, float]:
     }
 
 
-def main(argv: list[str] | None = None) -> Decision:
+def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load_artifact) -> Decision:
     """Measure, decide, report, register."""
     parser = argparse.ArgumentParser(
         prog="model.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -153,7 +165,7 @@ def main(argv: list[str] | None = None) -> Decision:
     train, valid, test = (
         read_frame(table, days, most_users=args.max_users) for days in (plan.train, plan.valid, plan.test)
     )
-    artifacts = models(plan)
+    artifacts = models(plan, load)
     candidate = artifacts[MODEL]
     categories = candidate.category_ids
     methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]

@@ -110,9 +110,11 @@ def from_binary_sums(sums: Array) -> dict[str, Array]:
     """Turn sums `(R, M)` of `binary_terms` into metrics, each `(R,)`."""
     n, log_loss, brier, right, hits, said, true = sums[:, :7].T
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(said > 0, hits / said, 0.0)
-        recall = np.where(true > 0, hits / true, 0.0)
-        f1 = np.where(said + true > 0, 2 * hits / (said + true), 0.0)
+        # Where a resample holds no row of a slice, nothing is defined.
+        none = np.where(n > 0, 0.0, np.nan)
+        precision = np.where(said > 0, hits / said, none)
+        recall = np.where(true > 0, hits / true, none)
+        f1 = np.where(said + true > 0, 2 * hits / (said + true), none)
         return {
             "log_loss": log_loss / n,
             "brier": brier / n,

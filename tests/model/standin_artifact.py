@@ -29,9 +29,9 @@ CARD = {
 class Words:
     """A vocabulary with one out-of-vocabulary bucket, index 1."""
 
-    def __init__(self, ids: list[str]):
+    def __init__(self, ids: list[str], keys: dict[str, int] = KEY):
         self.ids = ["", "(other)", *ids]
-        self.indices = {KEY[name]: at for at, name in enumerate(self.ids) if name in KEY} | {0: 0}
+        self.indices = {keys[name]: at for at, name in enumerate(self.ids) if name in keys} | {0: 0}
 
     def index(self, keys: np.ndarray) -> np.ndarray:
         return np.array([self.indices.get(int(key), 1) for key in keys.ravel()], np.int32).reshape(keys.shape)
@@ -41,6 +41,9 @@ class Words:
 
     def unseen(self, keys: np.ndarray) -> np.ndarray:
         return (keys != 0) & ~self.known(self.index(keys))
+
+    def share_unseen(self, keys: np.ndarray) -> float:
+        return float(self.unseen(keys).sum() / np.count_nonzero(keys))
 
     def id_of(self, index: int) -> str:
         return self.ids[index]

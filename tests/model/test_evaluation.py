@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
-from model.baselines import CurrentInterest, MostPopular, RecencyFrequency, cheap_baselines
+from model.baselines import cheap_baselines
 from model.boosted import BoostedTrees
 from model.evaluation import (
     DIFFERENCE_COLUMNS,
@@ -18,7 +18,8 @@ from model.evaluation import (
     slices,
     thresholds,
 )
-from tests.model.tiny_examples import example, examples, shop
+from tests.model.resampled import middle, resampled
+from tests.model.tiny_examples import example, examples
 
 CATEGORIES = ["bread", "milk", "tea"]
 DAY = 86_400
@@ -89,10 +90,41 @@ def test_a_true_category_that_is_no_candidate_is_a_miss_of_all_and_is_reported(f
     assert value(found.metrics, method="perfect", metric="recall@1", slice="migrated", task="next_category") == 1
 
 
-def test_items_are_measured_by_the_first_and_by_all_that_came(found):
-    assert value(found.metrics, method="perfect", task="next_item", metric="ndcg@10", slice="all") == 1
-    assert value(found.metrics, method="perfect", task="next_items", metric="recall@20", slice="all") == 1
-    assert value(found.metrics, method="blind", task="next_items", metric="mrr", slice="all") == 0
+def test_items_are_measured_by_the_first_and_by_all_that_came():
+    # Of a, 6 comes first, then 9 and 5; of b only 7; of c nothing.
+    rows = examples(
+        example("a", ["tea"], ["tea"], next_items=[6, 9, 5]),
+        example("b", ["tea"], ["tea"], next_items=[7]),
+        example("c", ["tea"], ["tea"]),
+    )
+    lists = np.zeros((3, 20), np.int64)
+    lists[:, :4] = [[5, 4, 6, 8], [1, 2, 3, 4], [5, 6, 7, 8]]
+    lists[1, 10] = 7
+    found = evaluate(rows, rows, CATEGORIES, [Scores("lists", next_item=lists)], resamples=5).metrics
+    found = found[found["slice"] == "all"].set_index(["task", "metric"])["value"]
+    # a's first item stands third; of b's the eleventh place is too far back for ten.
+    assert found["next_item"].to_dict() == pytest.approx(
+        {
+            "recall@10": 1 / 2,
+            "recall@20": 2 / 2,
+            "ndcg@10": (1 / np.log2(4)) / 2,
+            "ndcg@20": (1 / np.log2(4) + 1 / np.log2(12)) / 2,
+            "mrr": (1 / 3 + 1 / 11) / 2,
+        }
+    )
+    # Of a's three items two are offered, first and third.
+    gain, best = 1 + 1 / np.log2(4), 1 + 1 / np.log2(3) + 1 / np.log2(4)
+    assert found["next_items"].to_dict() == pytest.approx(
+        {
+            "recall@10": (2 / 3) / 2,
+            "recall@20": (2 / 3 + 1) / 2,
+            "ndcg@10": (gain / best) / 2,
+            "ndcg@20": (gain / best + 1 / np.log2(12)) / 2,
+            "hit_rate@10": 1 / 2,
+            "hit_rate@20": 2 / 2,
+            "mrr": (1 + 1 / 11) / 2,
+        }
+    )
 
 
 def test_a_metric_that_is_not_defined_on_a_slice_is_nan(found):
@@ -107,14 +139,97 @@ def test_a_slice_without_rows_is_shown_as_such():
     assert part["value"].isna().all()
 
 
-def test_differences_are_method_minus_other_on_the_same_rows(found):
-    wanted = {"task": "next_category", "metric": "recall@1", "slice": "all"}
-    difference = value(found.differences, method="perfect", against="blind", **wanted)
-    assert difference == pytest.approx(
-        value(found.metrics, method="perfect", **wanted) - value(found.metrics, method="blind", **wanted)
+# --- how sure: every number again from rows written out --------------------------------------------------
+
+# Ann has four rows and dan one, so drawing rows in place of users would give other bounds.
+USERS = ["ann", "ann", "ann", "ann", "bob", "bob", "bob", "cem", "cem", "dan", "eve", "eve"]
+CHURNED = np.array([1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0], bool)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[pd.DataFrame, Scores, Scores]:
+    """Return rows of five users and two methods; on some rows either is better. Three rows are of migrated users."""
+    rows = examples(
+        *(
+            example(user, ["tea"], ["tea"], churned=bool(gone), migrated=at in (0, 4, 9))
+            for at, (user, gone) in enumerate(zip(USERS, CHURNED, strict=True))
+        )
     )
-    assert set(found.differences["method"]) == {"perfect"}
-    assert set(found.differences["against"]) == {"blind"}
+    first = np.array([1, 1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1])
+    second = np.array([1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0])
+
+    def scores(right: np.ndarray) -> np.ndarray:
+        # Tea is first, or the last of three.
+        return np.where(right[:, None] == 1, [0.1, 0.2, 0.7], [0.5, 0.4, 0.1])
+
+    good = np.array([0.8, 0.3, 0.4, 0.6, 0.1, 0.3, 0.7, 0.65, 0.5, 0.2, 0.35, 0.1])
+    poor = np.array([0.6, 0.5, 0.2, 0.5, 0.3, 0.6, 0.4, 0.3, 0.7, 0.4, 0.3, 0.2])
+    return (
+        rows,
+        Scores("new", scores(first), binary={"churned": good}, thresholds={"churned": 0.35}),
+        Scores("old", scores(second), binary={"churned": poor}),
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(pair) -> Evaluation:
+    rows, new, old = pair
+    return evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
+
+
+def calibration(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the gaps between what was said and what came, added up over fifteen groups of probabilities."""
+    groups = np.floor(probabilities * 15)
+    gaps = [abs((labels[groups == one] - probabilities[groups == one]).sum()) for one in set(groups)]
+    return sum(gaps) / len(labels)
+
+
+MEASURES = {
+    ("next_category", "recall@1"): lambda rows, scores: float((scores.next_category[rows].argmax(axis=1) == 2).mean()),
+    ("churned", "roc_auc"): lambda rows, scores: (
+        roc_auc_score(CHURNED[rows], scores.binary["churned"][rows]) if 0 < CHURNED[rows].mean() < 1 else np.nan
+    ),
+    ("churned", "brier"): lambda rows, scores: brier_score_loss(CHURNED[rows], scores.binary["churned"][rows]),
+    ("churned", "calibration_error"): lambda rows, scores: calibration(CHURNED[rows], scores.binary["churned"][rows]),
+    ("churned", "f1"): lambda rows, scores: f1_score(
+        CHURNED[rows],
+        scores.binary["churned"][rows] >= scores.thresholds.get("churned", 0.5),
+        zero_division=0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("task", "metric"), MEASURES)
+@pytest.mark.parametrize("part", ["all", "migrated"])
+def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, compared, task, metric, part):
+    rows, new, old = pair
+    everyone = np.arange(len(rows)) if part == "all" else np.array([0, 4, 9])
+
+    def measure(drawn: np.ndarray, scores: Scores) -> float:
+        kept = drawn[np.isin(drawn, everyone)]
+        return MEASURES[task, metric](kept, scores) if len(kept) else np.nan
+
+    def numbers(table: pd.DataFrame) -> list[float]:
+        table = table[(table["task"] == task) & (table["metric"] == metric) & (table["slice"] == part)]
+        (row,) = table[table["method"] == "new"].to_dict("records")
+        assert (row["n"], row["users"]) == ((12, 5) if part == "all" else (3, 3))
+        return [row["value"], row["low"], row["high"]]
+
+    of_new, of_old = (resampled(USERS, lambda drawn, s=s: measure(drawn, s), 80, 3) for s in (new, old))
+    value = measure(everyone, new)
+    assert numbers(compared.metrics) == pytest.approx([value, *middle(of_new)], nan_ok=True)
+    gain = value - measure(everyone, old)
+    assert numbers(compared.differences) == pytest.approx([gain, *middle(of_new - of_old)], nan_ok=True)
+    assert set(compared.differences["against"]) == {"old"}
+
+
+def test_the_same_seed_gives_the_same_bounds_and_another_seed_others(pair):
+    rows, new, old = pair
+    once, again, other = (
+        evaluate(rows, rows, CATEGORIES, [new, old], ["new"], resamples=20, seed=seed).differences for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(once, again)
+    assert (once["low"] != other["low"]).any()
 
 
 def test_a_method_is_compared_on_the_tasks_that_both_answer(test_rows):
@@ -123,46 +238,25 @@ def test_a_method_is_compared_on_the_tasks_that_both_answer(test_rows):
     assert set(found.differences["task"]) == {"churned"}
 
 
-def test_equal_methods_differ_by_nothing_in_every_resample():
-    rows = shop(30, ["2026-02-07"])
-    categories = [f"c{n:02d}" for n in range(12)]
-    scores = CurrentInterest().fit(rows, rows, categories).next_category(rows)
-    found = evaluate(rows, rows, categories, [Scores("a", scores), Scores("b", scores)], ["a"], resamples=50)
-    judged = found.differences[found.differences["slice"] == "all"]
-    assert (judged[["value", "low", "high"]].dropna() == 0).all(axis=None)
-
-
-def test_intervals_hold_their_values_and_are_the_same_each_time():
-    train, rows = shop(60, ["2026-01-10"]), shop(60, ["2026-02-07", "2026-02-14"], seed=1)
-    categories = [f"c{n:02d}" for n in range(12)]
-    methods = [
-        scores_of(method.fit(train, train, categories), rows, train)
-        for method in (MostPopular(), CurrentInterest(), RecencyFrequency())
-    ]
-    found, again = (evaluate(rows, train, categories, methods, resamples=60, seed=3) for _ in range(2))
-    pd.testing.assert_frame_equal(found.metrics, again.metrics)
-    judged = found.metrics[(found.metrics["slice"] == "all") & (found.metrics["metric"] != "calibration_error")]
-    assert ((judged["low"] <= judged["value"]) & (judged["value"] <= judged["high"])).all()
-    auc = value(found.metrics, method="logistic RFM", task="churned", metric="roc_auc", slice="all")
-    assert auc == pytest.approx(roc_auc_score(rows["churned"], methods[2].binary["churned"]))
-    assert (found.metrics.loc[found.metrics["slice"] == "all", "users"] <= 60).all()
-
-
 def test_slices_are_cut_by_tenure_and_by_the_terciles_of_training():
+    # By the training rows the terciles are 2 and 3; by the test rows they would be 2.8 and 5.
+    train = examples(*(example("u", ["tea"] * n, []) for n in (1, 2, 2, 2, 3, 3, 3, 4)))
     rows = examples(
-        example("new", ["tea"], [], tenure_seconds=30 * DAY),
-        example("old", ["tea"] * 9, [], tenure_seconds=31 * DAY),
-        example("usual", ["tea"] * 5, ["tea"] * 5, tenure_seconds=99 * DAY),
+        example("light and new", ["tea"] * 2, [], tenure_seconds=30 * DAY),
+        example("heavy", ["tea"] * 3, [], tenure_seconds=31 * DAY),
+        example("and migrated", ["tea"] * 3, ["milk"] * 5, tenure_seconds=99 * DAY),
+        example("and not", ["tea"] * 9, ["tea"] * 5, tenure_seconds=99 * DAY),
+        example("between", ["tea"] * 9, [], tenure_seconds=99 * DAY, frequency=2.5),
+        example("heaviest", ["tea"] * 9, [], tenure_seconds=99 * DAY),
     )
-    train = examples(*(example(f"u{n}", ["tea"] * n, []) for n in range(1, 10)))
     found = slices(rows, train, lookback_days=30)
-    assert {name: part.tolist() for name, part in found.items()} == {
-        "all": [True, True, True],
-        "judged": [False, False, True],
-        "migrated": [False, False, False],
-        "new users": [True, False, False],
-        "light users": [True, False, False],
-        "heavy users": [False, True, False],
+    assert {name: np.flatnonzero(part).tolist() for name, part in found.items()} == {
+        "all": [0, 1, 2, 3, 4, 5],
+        "judged": [2, 3],
+        "migrated": [2],
+        "new users": [0],
+        "light users": [0],
+        "heavy users": [1, 2, 3, 5],
     }
 
 

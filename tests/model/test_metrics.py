@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve as observed_rates
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -44,6 +45,8 @@ def head():
 def test_binary_metrics_are_those_of_scikit_learn(head):
     _, labels, probabilities = head
     found = binary_metrics(labels, probabilities, threshold=0.6)
+    assert set(found) == set(BINARY_METRICS)
+    found.pop("calibration_error")  # scikit-learn has none
     said = probabilities >= 0.6
     assert found == pytest.approx(
         {
@@ -55,15 +58,25 @@ def test_binary_metrics_are_those_of_scikit_learn(head):
             "precision": precision_score(labels, said),
             "recall": recall_score(labels, said),
             "f1": f1_score(labels, said),
-            "calibration_error": found["calibration_error"],
         }
     )
 
 
-def test_calibration_error_is_the_gap_between_said_and_seen():
-    labels = np.array([True] * 3 + [False] * 7)
-    assert binary_metrics(labels, np.full(10, 0.3))["calibration_error"] == pytest.approx(0)
-    assert binary_metrics(labels, np.full(10, 0.9))["calibration_error"] == pytest.approx(0.6)
+def test_the_calibration_error_is_the_gap_between_said_and_seen_in_fifteen_groups():
+    # 0.065 and 0.07 lie on the two sides of 1/15, and on one side of 1/14 and of 1/16. In the first group 0.075 are
+    # expected and one is seen, in the second 0.07 and none; the third is certain, and right.
+    labels, probabilities = np.array([True, False, False, True]), np.array([0.01, 0.065, 0.07, 1.0])
+    found = binary_metrics(labels, probabilities)["calibration_error"]
+    assert found == pytest.approx((0.925 + 0.07 + 0) / 4)
+
+    draws = np.random.default_rng(7)
+    probabilities = draws.random(500)
+    labels = draws.random(500) < probabilities**2
+    seen, said = observed_rates(labels, probabilities, n_bins=15)
+    sizes = np.histogram(probabilities, 15, (0, 1))[0]
+    assert binary_metrics(labels, probabilities)["calibration_error"] == pytest.approx(
+        (sizes * np.abs(seen - said)).sum() / 500
+    )
 
 
 @pytest.mark.parametrize("labels", [np.ones(3, bool), np.zeros(3, bool)])
@@ -214,14 +227,22 @@ def test_a_slice_is_resampled_with_the_whole():
     assert means.tolist() == expected.tolist()
 
 
-def test_many_alike_rows_of_few_users_leave_the_interval_wide():
+def test_an_interval_holds_the_truth_as_often_as_it_says_if_users_are_drawn_and_not_their_rows():
+    # Three hundred logs of 40 users with 6 rows each. Users differ, and the rows of one are alike; the truth is 0.
     draws = np.random.default_rng(0)
-    by_user = draws.random(30)
-    users = np.repeat(np.arange(30), 40)
-    values = by_user[users][:, None]
-    low, high = interval(UserBootstrap(users, 500).means(values)[:, 0])
-    alone, above = interval(UserBootstrap(np.arange(1200), 500).means(values)[:, 0])
-    assert high - low > 4 * (above - alone)
+    users = np.repeat(np.arange(40), 6)
+    logs = draws.normal(size=(40, 300))[users] + 0.3 * draws.normal(size=(240, 300))
+
+    def held(bootstrap: UserBootstrap) -> float:
+        bounds = np.array([interval(samples) for samples in bootstrap.means(logs).T])
+        return float(((bounds[:, 0] <= 0) & (bounds[:, 1] >= 0)).mean())
+
+    assert 0.91 < held(UserBootstrap(users, 400)) < 0.98
+    assert held(UserBootstrap(np.arange(240), 400)) < 0.7, "six times as many rows say hardly more"
+
+
+def test_an_interval_leaves_out_a_fortieth_on_each_side():
+    assert interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
 
 
 def test_a_paired_difference_is_surer_than_its_parts(head):

@@ -8,11 +8,25 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from sklearn.metrics import auc
 
 from model.baselines import CurrentInterest, MostPopular, RecencyFrequency
 from model.evaluation import Scores, evaluate, scores_of
-from model.gate import decide
-from model.report import OTHERS, Report, confusion_figure, flow_figure, render, slices_figure, thinned
+from model.gate import Decision, decide
+from model.report import (
+    OTHERS,
+    Report,
+    confusion_figure,
+    decision_part,
+    flow_figure,
+    headline_part,
+    histogram_figure,
+    precision_recall_figure,
+    render,
+    roc_figure,
+    slices_figure,
+    thinned,
+)
 from tests.model.tiny_examples import example, examples, shop
 
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -120,6 +134,24 @@ def test_the_decision_is_said_in_words_at_the_top(report, read):
         assert reason in text
 
 
+def test_what_speaks_against_a_candidate_stands_apart_from_what_speaks_for_it():
+    one = {"criterion": "c", "gain": 0.1, "low": 0.0, "high": 0.2, "users": 9, "asked": "a"}
+    checks = pd.DataFrame([{"passed": False, "against": "x", **one}, *[{"passed": True, "against": "y", **one}] * 3])
+    page = decision_part(Decision(False, ["too bad", "good", "better", "best"], checks))
+    order = [page.index(words) for words in ("too bad", "What speaks for it", "good", "better", "best")]
+    assert order == sorted(order)
+    assert re.findall(r"<span class=\"(\w+)\">(\w+)</span>", page) == [("bad", "failed"), *[("good", "passed")] * 3]
+
+
+def test_the_best_of_each_column_is_marked(report):
+    rows = re.findall(r"<tr>(.*?)</tr>", headline_part(report))[1:]
+    table = [re.findall(r"<td>(.*?)</td>", row)[1:] for row in rows]
+    for column in zip(*table, strict=True):
+        values = {cell: float(re.search(r">(\d\.\d{3})<", cell)[1]) for cell in column if "n/a" not in cell}
+        marked = {value for cell, value in values.items() if "best" in cell}
+        assert marked == {max(values.values())}
+
+
 def test_all_numbers_are_in_tables_that_need_no_javascript(report, read):
     assert read.tags.count("tr") > len(report.evaluation.metrics) + len(report.evaluation.differences)
 
@@ -162,6 +194,10 @@ def test_flows_are_numbers_of_users_and_expected_ones_sums_of_probabilities():
 
     assert drawn(predicted=False) == {("tea", "milk"): 2, ("tea", "tea"): 1}
     assert drawn(predicted=True) == {("tea", "milk"): 0.75, ("tea", "tea"): 2.25}
+    # A line for what happened, a column for what the model put first, which is tea for all.
+    trace = confusion_figure(report)["data"][0]
+    assert trace["y"] == ["milk", "tea", OTHERS]
+    assert trace["z"] == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_each_line_of_the_confusion_adds_up(report):
@@ -170,11 +206,45 @@ def test_each_line_of_the_confusion_adds_up(report):
     assert shares.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-3)
 
 
-def test_the_best_method_is_drawn_on_top_of_a_slice(report):
+def of_all(report, task: str, metric: str) -> pd.DataFrame:
+    """Return what was measured on all rows, by method."""
+    found = report.evaluation.metrics
+    found = found[(found["task"] == task) & (found["metric"] == metric) & (found["slice"] == "all")]
+    return found.set_index("method")
+
+
+def test_the_best_method_is_drawn_on_top_of_a_slice_with_its_bounds(report):
     figure = slices_figure(report, "next_category", "recall@5")
-    values = dict(zip(figure["data"][0]["y"], figure["data"][0]["x"], strict=True))
+    drawn = figure["data"][0]
+    values = dict(zip(drawn["y"], drawn["x"], strict=True))
     order = figure["layout"]["yaxis"]["categoryarray"]
     assert values[order[-1]] == max(values.values())
+    measured = of_all(report, "next_category", "recall@5")
+    assert drawn["x"] == pytest.approx(measured["value"].tolist(), abs=1e-5)
+    ends = np.array(drawn["x"]) + np.array(drawn["error_x"]["array"])
+    starts = np.array(drawn["x"]) - np.array(drawn["error_x"]["arrayminus"])
+    assert ends == pytest.approx(measured["high"].tolist(), abs=1e-4)
+    assert starts == pytest.approx(measured["low"].tolist(), abs=1e-4)
+    # Where less is better, the best one has the least.
+    figure = slices_figure(report, "churned", "log_loss")
+    values = dict(zip(figure["data"][0]["y"], figure["data"][0]["x"], strict=True))
+    assert values[figure["layout"]["yaxis"]["categoryarray"][-1]] == min(values.values())
+
+
+def test_curves_and_histograms_show_what_the_numbers_say(report):
+    churned = report.test["churned"].to_numpy(bool)
+    model = report.methods[0]
+    _, curve, *_ = roc_figure(report, "churned")["data"]
+    area = of_all(report, "churned", "roc_auc")["value"][model.name]
+    assert auc(curve["x"], curve["y"]) == pytest.approx(area, abs=1e-3)
+    guessing, curve, *_ = precision_recall_figure(report, "churned")["data"]
+    # From the lowest probability on everyone is found, and as many are right as in all.
+    assert (curve["x"][0], curve["y"][0]) == pytest.approx((1, churned.mean()), abs=1e-5)
+    assert guessing["y"] == pytest.approx([churned.mean()] * 2)
+    did, did_not = histogram_figure(report, "churned")["data"]
+    assert (did["name"], did_not["name"]) == (f"did churn ({churned.sum()})", f"did not ({(~churned).sum()})")
+    for bars, group in ((did, churned), (did_not, ~churned)):
+        assert np.dot(bars["x"], bars["y"]) == pytest.approx(model.binary["churned"][group].mean(), abs=0.0126)
 
 
 def test_curves_are_thinned_and_keep_their_ends():
