@@ -17,7 +17,7 @@ import requests
 from dags.jvm import SHORT_LIVED_JVM
 from dags.plan import steps
 from dags.standalone import LocalAirflow, free_port
-from lake.plan import make
+from lake.backfill.planner import make
 from lake.staging import read_verdict
 from lake.table import Table
 from tests.lake.published import rows

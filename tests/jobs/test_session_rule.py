@@ -20,8 +20,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import ingest, sessionize
 from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
+from lake.backfill.planner import make
 from lake.landing import days_between
-from lake.plan import make
 from lake.publish import publish
 from lake.reach import changed_by
 from lake.runs import summarize

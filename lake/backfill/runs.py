@@ -1,0 +1,127 @@
+"""Which runs make the partitions of a plan again: as few as possible, in the order in which they have to be made."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Any
+
+from lake.backfill.costs import Costs, total
+from lake.backfill.history import History
+from lake.backfill.partitions import Asked, in_history, too_late, unaware_sessions
+from lake.backfill.plan import CHUNK_DAYS, DayRun, Whole
+from lake.landing import days_between
+from lake.reach import ONE_DAY, changed_by, partitions_to_stage, session_days
+from lake.settings import Settings
+
+BEHAVIOR = ("quarantine", "events", "sessions", "interests")
+# The partitions of a plan, by table and day, each with its reason.
+Why = Mapping[str, Mapping[date, str]]
+
+
+def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
+    """Return the runs: first those that change events, then what is made from events, then what is made of that."""
+    covers: dict[date, dict[str, set[date]]] = defaultdict(lambda: defaultdict(set))
+    for landed in why["events"]:
+        covers[landed] |= {"quarantine": {landed}, "events": {landed}}
+    notes = cover_sessions(history, config, why, covers)
+    restated = [day for day in sorted(why["interests"]) if history.made["interests"][day].include_late]
+    for day in why["interests"].keys() - set(restated):
+        covers[day]["interests"] = {day}
+    for day in sorted(covers, key=lambda day: ("events" not in covers[day], day)):
+        yield _run(history, costs, "behavior", day, covers[day], note=notes.get(day, ""))
+    for day in restated:
+        yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
+    for day in sorted(why["examples"]):
+        late = history.made["examples"][day].include_late
+        yield _run(history, costs, "examples", day, {"examples": {day}}, include_late=late)
+    for day in sorted(why["predictions"]):
+        version = history.made["predictions"][day].counts.get("model_version")
+        yield _run(history, costs, "predictions", day, {"predictions": {day}}, model_version=version)
+
+
+def _run(history: History, costs: Costs, job: str, day: date, covers: Mapping[str, Set[date]], **more: Any) -> DayRun:
+    """Describe one run by the partitions of the plan that it makes."""
+    rows = {name: sum(history.rows[name].get(d, 0) for d in days) for name, days in covers.items()}
+    seconds = total(costs.seconds(name, n) for name, n in rows.items())
+    return DayRun(job, day, tuple(covers), sum(map(len, covers.values())), sum(rows.values()), seconds, **more)
+
+
+def cover_sessions(
+    history: History, config: Settings, why: Why, covers: dict[date, dict[str, set[date]]]
+) -> dict[date, str]:
+    """Choose the runs that make the planned sessions, as few as possible; return notes for days that need one."""
+    stages = {landed: staged_by(history, config, why, landed) for landed in history.made["events"]}
+    wanted = set(why["sessions"])
+    for landed in why["events"]:
+        covers[landed]["sessions"] = wanted & stages[landed]
+    left = wanted - {day for made in covers.values() for day in made["sessions"]}
+    notes = {}
+    while left:
+        oldest = min(left)
+        able = {landed: staged & left for landed, staged in stages.items() if oldest in staged}
+        if not able:
+            covers[oldest] |= {"quarantine": set(), "events": set(), "sessions": {oldest}}
+            notes[oldest] = f"nothing has landed on {oldest}: make an empty landing folder dt={oldest} first"
+            left.remove(oldest)
+            continue
+        # Whoever makes most of what is left; of equals the day itself, then the newest.
+        best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
+        covers[best]["sessions"] = able[best]
+        left -= able[best]
+    return notes
+
+
+def staged_by(history: History, config: Settings, why: Why, landed: date) -> set[date]:
+    """Return the session partitions that a run of a landing day surely makes right."""
+    gap = timedelta(minutes=config.session_gap_minutes)
+    files = (file for change in history.changes_by_landing.get(landed, ()) for file in change.files)
+    days, _ = partitions_to_stage(
+        changed_by(files, gap), landed, landed, history.known, history.published, config.late_days
+    )
+    if landed not in why["events"]:
+        return set(days)
+    # What it is delivered with may lie at any time of its dates. A recent date is restated wherever an event is found
+    # to reach; of an older one, what is not sure to be pulled along is left.
+    dates = history.dates_of.get(landed, set())
+    older = {dated for dated in dates if dated < landed - config.late_days * ONE_DAY}
+    reached, left = (set().union(*map(session_days, some)) for some in (dates - older, older))
+    return set(days) | ((reached - left) & history.known)
+
+
+def optional_runs(history: History, config: Settings, asked: Asked, why: Why, costs: Costs) -> Iterator[DayRun]:
+    """Return runs for the states that do not know restated late events, since these arrived after T."""
+    if asked.reason != "late-data":
+        return
+    restated = [
+        change
+        for change in history.changes
+        if asked.within(change.landed) and too_late(change, config) and unaware_sessions(history, config, change)
+    ]
+    for day, made in sorted(history.made["interests"].items()):
+        late = any(c.day <= day < c.landed and in_history(c, day, config, late=True) for c in restated)
+        if late and not made.include_late and day not in why["interests"]:
+            yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
+
+
+def whole_range(history: History, why: Why, planned: list[DayRun], costs: Costs) -> Whole | None:
+    """Return the range of the runs that make events, if its few jobs take less time than they do."""
+    single = [run for run in planned if run.day in why["events"] and run.job == "behavior"]
+    days = [run.day for run in single]
+    # Only days that are planned: events that are made again without need would make others look old.
+    if len(days) < 2 or days != days_between(days[0], days[-1]):
+        return None
+    first, last = days[0], days[-1]
+    states = [day for day in sorted(history.made["interests"]) if first <= day <= last]
+    steps = {(later - earlier).days for earlier, later in pairwise(states)}
+    regular = len(steps) == 1 and states[-1] == last
+    # Without any, the last day alone: behavior_history makes at least that.
+    every = steps.pop() if regular else 1 if states else len(days)
+    chunks = math.ceil(len(days) / CHUNK_DAYS)
+    rows = {name: sum(n for day, n in history.rows[name].items() if first <= day <= last) for name in BEHAVIOR}
+    chunk = total(costs.seconds(name, rows[name] // chunks) for name in BEHAVIOR)
+    one_by_one = total(run.seconds for run in single)
+    if chunk is None or one_by_one is None or chunk * chunks >= one_by_one:
+        return None
+    return Whole(first, last, every, sum(rows.values()), round(chunk * chunks, 1))
