@@ -1,7 +1,6 @@
 """Which runs make the partitions of a plan again: as few as possible, in the order in which they have to be made."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Set
 from datetime import date, timedelta
 from itertools import pairwise
@@ -22,15 +21,24 @@ Why = Mapping[str, Mapping[date, str]]
 
 def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
     """Return the runs: first those that change events, then what is made from events, then what is made of that."""
-    covers: dict[date, dict[str, set[date]]] = defaultdict(lambda: defaultdict(set))
-    for landed in why["events"]:
-        covers[landed] |= {"quarantine": {landed}, "events": {landed}}
-    notes = cover_sessions(history, config, why, covers)
+    stages = {landed: staged_by(history, config, why, landed) for landed in history.made["events"]}
+    wanted = set(why["sessions"])
+    delivering = {
+        landed: {"quarantine": {landed}, "events": {landed}, "sessions": wanted & stages[landed]}
+        for landed in why["events"]
+    }
+    # What one of these runs can change but may leave is made when all of them have ended, whoever else has staged it:
+    # that could have been before.
+    unsure = {day for landed in delivering for day in reached_by(history, landed) - stages[landed]}
+    left = wanted - {day for covers in delivering.values() for day in covers["sessions"] - unsure}
+    making, notes = cover_sessions(left, stages)
     restated = [day for day in sorted(why["interests"]) if history.made["interests"][day].include_late]
     for day in why["interests"].keys() - set(restated):
-        covers[day]["interests"] = {day}
-    for day in sorted(covers, key=lambda day: ("events" not in covers[day], day)):
-        yield _run(history, costs, "behavior", day, covers[day], note=notes.get(day, ""))
+        (delivering if day in delivering else making).setdefault(day, {})["interests"] = {day}
+    for day, covers in sorted(delivering.items()):
+        yield _run(history, costs, "behavior", day, covers)
+    for day, covers in sorted(making.items(), key=lambda each: ("events" not in each[1], each[0])):
+        yield _run(history, costs, "behavior", day, covers, note=notes.get(day, ""))
     for day in restated:
         yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
     for day in sorted(why["examples"]):
@@ -49,28 +57,28 @@ def _run(history: History, costs: Costs, job: str, day: date, covers: Mapping[st
 
 
 def cover_sessions(
-    history: History, config: Settings, why: Why, covers: dict[date, dict[str, set[date]]]
-) -> dict[date, str]:
-    """Choose the runs that make the planned sessions, as few as possible; return notes for days that need one."""
-    stages = {landed: staged_by(history, config, why, landed) for landed in history.made["events"]}
-    wanted = set(why["sessions"])
-    for landed in why["events"]:
-        covers[landed]["sessions"] = wanted & stages[landed]
-    left = wanted - {day for made in covers.values() for day in made["sessions"]}
+    left: set[date], stages: Mapping[date, set[date]]
+) -> tuple[dict[date, dict[str, set[date]]], dict[date, str]]:
+    """Choose the runs that make partitions of sessions, as few as possible, given what each landing day's run stages.
+
+    Returns:
+        what each run covers, and notes for days that need one.
+    """
+    covers: dict[date, dict[str, set[date]]] = {}
     notes = {}
     while left:
         oldest = min(left)
         able = {landed: staged & left for landed, staged in stages.items() if oldest in staged}
-        if not able:
-            covers[oldest] |= {"quarantine": set(), "events": set(), "sessions": {oldest}}
+        if able:
+            # Whoever makes most of what is left; of equals the day itself, then the newest.
+            best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
+            covers[best] = {"sessions": able[best]}
+            left = left - able[best]
+        else:
+            covers[oldest] = {"quarantine": set(), "events": set(), "sessions": {oldest}}
             notes[oldest] = f"nothing has landed on {oldest}: make an empty landing folder dt={oldest} first"
-            left.remove(oldest)
-            continue
-        # Whoever makes most of what is left; of equals the day itself, then the newest.
-        best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
-        covers[best]["sessions"] = able[best]
-        left -= able[best]
-    return notes
+            left = left - {oldest}
+    return covers, notes
 
 
 def staged_by(history: History, config: Settings, why: Why, landed: date) -> set[date]:
@@ -84,20 +92,26 @@ def staged_by(history: History, config: Settings, why: Why, landed: date) -> set
         return set(days)
     # What it is delivered with may lie at any time of its dates. A recent date is restated wherever an event is found
     # to reach; of an older one, what is not sure to be pulled along is left.
-    dates = history.dates_of.get(landed, set())
-    older = {dated for dated in dates if dated < landed - config.late_days * ONE_DAY}
-    reached, left = (set().union(*map(session_days, some)) for some in (dates - older, older))
-    return set(days) | ((reached - left) & history.known)
+    oldest = landed - config.late_days * ONE_DAY
+    left = {day for dated in history.dates_of.get(landed, set()) if dated < oldest for day in session_days(dated)}
+    return set(days) | (reached_by(history, landed) - left)
+
+
+def reached_by(history: History, landed: date) -> set[date]:
+    """Return the session partitions that events on the dates of a landing day can change, whatever their time."""
+    return {day for dated in history.dates_of.get(landed, set()) for day in session_days(dated)} & history.known
 
 
 def optional_runs(history: History, config: Settings, asked: Asked, why: Why, costs: Costs) -> Iterator[DayRun]:
     """Return runs for the states that do not know restated late events, since these arrived after T."""
     if asked.reason != "late-data":
         return
+    # What was taken back before it was known has changed none of them.
     restated = [
         change
         for change in history.changes
-        if asked.within(change.landed) and too_late(change, config) and unaware_sessions(history, config, change)
+        if asked.within(change.landed) and not change.taken_back
+        if too_late(change, config) and unaware_sessions(history, config, change)
     ]
     for day, made in sorted(history.made["interests"].items()):
         late = any(c.day <= day < c.landed and in_history(c, day, config, late=True) for c in restated)
@@ -107,7 +121,7 @@ def optional_runs(history: History, config: Settings, asked: Asked, why: Why, co
 
 def whole_range(history: History, why: Why, planned: list[DayRun], costs: Costs) -> Whole | None:
     """Return the range of the runs that make events, if its few jobs take less time than they do."""
-    single = [run for run in planned if run.day in why["events"] and run.job == "behavior"]
+    single = [run for run in planned if run.day in why["events"] and "events" in run.tables]
     days = [run.day for run in single]
     # Only days that are planned: events that are made again without need would make others look old.
     if len(days) < 2 or days != days_between(days[0], days[-1]):

@@ -90,6 +90,8 @@ class Shop(ABC):
     # ---- the runs ----
 
     def events(self, day: date) -> None:
+        # An empty folder is made for a day that has none when a plan asks for it.
+        self.landing.setdefault(day, [])
         self.delivered[day] = list(self.landing[day])
         rows = [
             {"event_id": e.event_id, "user_id": e.user_id, "event_time": e.event_time.replace(tzinfo=UTC)}
