@@ -21,17 +21,18 @@ Why = Mapping[str, Mapping[date, str]]
 
 def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
     """Return the runs: first those that change events, then what is made from events, then what is made of that."""
-    stages = {landed: staged_by(history, config, why, landed) for landed in history.made["events"]}
+    staged = {landed: staged_by(history, config, landed) for landed in history.made["events"]}
+    settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
     wanted = set(why["sessions"])
     delivering = {
-        landed: {"quarantine": {landed}, "events": {landed}, "sessions": wanted & stages[landed]}
-        for landed in why["events"]
+        landed: {"quarantine": {landed}, "events": {landed}, "sessions": wanted & days}
+        for landed, days in settled.items()
     }
     # What one of these runs can change but may leave is made when all of them have ended, whoever else has staged it:
     # that could have been before.
-    unsure = {day for landed in delivering for day in reached_by(history, landed) - stages[landed]}
-    left = wanted - {day for covers in delivering.values() for day in covers["sessions"] - unsure}
-    making, notes = cover_sessions(left, stages)
+    unsure = {day for landed, days in settled.items() for day in reached_by(history, landed) - days}
+    left = wanted - {day for days in settled.values() for day in days - unsure}
+    making, notes = cover_sessions(left, staged)
     restated = [day for day in sorted(why["interests"]) if history.made["interests"][day].include_late]
     for day in why["interests"].keys() - set(restated):
         (delivering if day in delivering else making).setdefault(day, {})["interests"] = {day}
@@ -57,7 +58,7 @@ def _run(history: History, costs: Costs, job: str, day: date, covers: Mapping[st
 
 
 def cover_sessions(
-    left: set[date], stages: Mapping[date, set[date]]
+    left: set[date], staged: Mapping[date, set[date]]
 ) -> tuple[dict[date, dict[str, set[date]]], dict[date, str]]:
     """Choose the runs that make partitions of sessions, as few as possible, given what each landing day's run stages.
 
@@ -68,7 +69,7 @@ def cover_sessions(
     notes = {}
     while left:
         oldest = min(left)
-        able = {landed: staged & left for landed, staged in stages.items() if oldest in staged}
+        able = {landed: days & left for landed, days in staged.items() if oldest in days}
         if able:
             # Whoever makes most of what is left; of equals the day itself, then the newest.
             best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
@@ -81,20 +82,25 @@ def cover_sessions(
     return covers, notes
 
 
-def staged_by(history: History, config: Settings, why: Why, landed: date) -> set[date]:
-    """Return the session partitions that a run of a landing day surely makes right."""
+def staged_by(history: History, config: Settings, landed: date) -> set[date]:
+    """Return the session partitions that a run of a landing day surely makes, whatever it is delivered again with."""
     gap = timedelta(minutes=config.session_gap_minutes)
     files = (file for change in history.changes_by_landing.get(landed, ()) for file in change.files)
     days, _ = partitions_to_stage(
         changed_by(files, gap), landed, landed, history.known, history.published, config.late_days
     )
-    if landed not in why["events"]:
-        return set(days)
-    # What it is delivered with may lie at any time of its dates. A recent date is restated wherever an event is found
-    # to reach; of an older one, what is not sure to be pulled along is left.
+    return set(days)
+
+
+def settled_by(history: History, config: Settings, landed: date) -> set[date]:
+    """Return the session partitions that a run of a landing day makes if what it is delivered again with changes them.
+
+    That may lie at any time of its dates. A recent date is restated wherever an event is found to reach; of an older
+    one, what is not sure to be pulled along is left.
+    """
     oldest = landed - config.late_days * ONE_DAY
     left = {day for dated in history.dates_of.get(landed, set()) if dated < oldest for day in session_days(dated)}
-    return set(days) | (reached_by(history, landed) - left)
+    return reached_by(history, landed) - left
 
 
 def reached_by(history: History, landed: date) -> set[date]:

@@ -230,7 +230,7 @@ def test_nothing_to_do_is_said_in_words(published):
 
 
 def said_of(plan: Plan) -> str:
-    out = Console(width=150, file=io.StringIO())
+    out = Console(width=300, file=io.StringIO())
     show(plan, out)
     return out.file.getvalue()
 
@@ -300,8 +300,7 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
         """'{"from": "2025-01-01", "to": "2025-01-02", "chunk_days": 90, "interests_every": 1}'""",
         "",
         "Optional: interests of 2025-01-06 (1) do not know these late events, which is right: a state is what was "
-        "known at its date. To restate them all the same ",
-        "(5 s):",
+        "known at its date. To restate them all the same (5 s):",
         "",
         f"python -m jobs.interests --from 2025-01-06 --to 2025-01-06 --include-late --run-id {restated}",
         f"python -m expectations.audit --table interests --run-id {restated}",

@@ -314,6 +314,25 @@ def test_a_state_does_not_know_what_its_own_day_was_delivered_again_with():
     }
 
 
+def test_sessions_of_a_day_whose_events_were_all_taken_back_are_planned():
+    shop = with_everything(in_memory(daily_visits()))
+    shop.landing[DAYS[4]] = []
+    shop.events(DAYS[4])
+    assert planned(shop.plan("late-data"))["sessions"] == DAYS[4:6], "its own, and the next day, which it can change"
+
+
+def test_no_state_is_offered_for_late_events_that_were_taken_back():
+    landing = daily_visits()
+    landing[DAYS[5]].append(event("late", "ann", DAYS[0], 700, 5))
+    shop = with_everything(in_memory(landing))
+    assert shop.plan("late-data").optional
+    shop.landing[DAYS[5]] = shop.landing[DAYS[5]][:-1]
+    shop.day(DAYS[5])
+    found = shop.plan("late-data")
+    assert planned(found)["sessions"] == DAYS[:2], "whether they know them, the log does not tell"
+    assert found.optional == []
+
+
 def test_sessions_of_a_day_on_which_nothing_has_landed_need_its_folder_first():
     # The log of two days arrives with the second; later something of the first, for which no run of that day stands.
     shop = in_memory(landing_of([]))
@@ -380,6 +399,23 @@ def test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_run
         (DAYS[2], ("sessions",)),
     ]
     shop.landing[DAYS[4]] = [event("again", "bob", DAYS[4], 710, 0)]
+    shop.execute(found)
+    assert shop.found() == shop.expected()
+
+
+def test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_another_has_made_it_before():
+    # The fifth day held an event of the first. The run of the first makes these sessions, before the fifth is delivered
+    # again, whose own run leaves them.
+    log = [event(f"b{day:%d}", "bob", day, 700, 0) for day in DAYS[:5]] + [event("late", "ann", DAYS[0], 310, 4)]
+    shop = with_everything(in_memory(landing_of(log)))
+    shop.execute(shop.plan("late-data"))
+    found = shop.plan("bad-day", DAYS[0], DAYS[4])
+    assert [(run.day, run.tables, run.covers) for run in found.runs if "sessions" in run.tables][-3:] == [
+        (DAYS[4], ("quarantine", "events", "sessions", "interests"), 5),
+        (DAYS[0], ("sessions",), 2),
+        (DAYS[2], ("sessions",), 1),
+    ]
+    shop.landing[DAYS[4]] = [event("again", "bob", DAYS[0], 320, 4)]
     shop.execute(found)
     assert shop.found() == shop.expected()
 
@@ -566,20 +602,22 @@ def test_events_are_too_late_when_they_land_more_than_the_days_that_are_set_afte
 
 
 @pytest.mark.parametrize(
-    ("delay", "sessions"),
+    ("delay", "sessions", "offered"),
     [
-        (1, []),  # as late as MEANDER_LATE_DAYS allows
-        (2, []),  # the second day, which it can change, lies beside the third, whose run it is
-        (3, DAYS[:2]),
+        (1, [], []),  # as late as MEANDER_LATE_DAYS allows
+        (2, [], []),  # the second day, which it can change, lies beside the third, whose run it is
+        (3, DAYS[:2], DAYS[:3]),  # the state of the fourth day knows it
     ],
 )
-def test_what_the_run_of_its_landing_day_puts_into_sessions_is_not_planned(delay, sessions):
+def test_what_the_run_of_its_landing_day_puts_into_sessions_is_not_planned(delay, sessions, offered):
     landing = daily_visits()
     landing[DAYS[delay]].append(event("late", "ann", DAYS[0], 710, delay))
     shop = in_memory(landing)
     for day in DAYS:
         shop.day(day)
-    assert planned(shop.plan("late-data")).get("sessions", []) == sessions
+    found = shop.plan("late-data")
+    assert planned(found).get("sessions", []) == sessions
+    assert [run.day for run in found.optional] == offered
 
 
 # ---- costs ----

@@ -176,10 +176,16 @@ MUTANTS = [
         'history.rows["sessions"] if asked.table == "sessions" else history.made[asked.table]',
         "history.made[asked.table]",
         CHANGED_CODE,
-        harmless="",
     ),
     # -- which runs
-    Mutant("plan_events_after_what_needs_them", RUNS, '("events" not in covers[day], day)', "day", BAD_DAYS),
+    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", BAD_DAYS),
+    Mutant(
+        "plan_interests_before_the_events_of_their_day",
+        RUNS,
+        "(delivering if day in delivering else making)",
+        "making",
+        FOLLOWED,
+    ),
     Mutant(
         "plan_restated_states_by_the_dag",
         RUNS,
@@ -206,18 +212,19 @@ MUTANTS = [
     Mutant(
         "plan_older_sessions_of_a_bad_day_are_taken_for_made",
         RUNS,
-        "set(days) | ((reached - left) & history.known)",
-        "set(days) | (reached & history.known)",
+        "return reached_by(history, landed) - left",
+        "return reached_by(history, landed)",
         BAD_DAYS,
     ),
-    Mutant(
-        "plan_offers_what_is_planned",
-        RUNS,
-        'if late and not made.include_late and day not in why["interests"]:',
-        "if late and not made.include_late:",
-        OFFERED,
-    ),
     Mutant("plan_offers_what_is_restated", RUNS, "if late and not made.include_late and", "if late and", RESTATED),
+    Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", OFFERED),
+    Mutant(
+        "plan_offers_for_what_each_run_restates",
+        RUNS,
+        "if too_late(change, config) and unaware",
+        "if unaware",
+        TOO_LATE,
+    ),
     Mutant("plan_offers_for_events_in_time", RUNS, "c.day <= day < c.landed and", "c.day <= day and", OFFERED),
     # -- what it costs
     Mutant(
