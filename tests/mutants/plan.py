@@ -4,18 +4,20 @@ from tests.mutants.mutant import Mutant
 
 HISTORY, PARTITIONS, RUNS = (f"lake/backfill/{name}.py" for name in ("history", "partitions", "runs"))
 PLAN, COMMANDS = "tests/lake/test_plan.py", "tests/dags/test_plan.py"
-LATE_RUNS = f"{PLAN}::test_the_runs_for_late_data_make_the_tables_that_making_everything_would"
-NEEDED = f"{PLAN}::test_whatever_is_planned_for_late_data_would_be_wrong_without_it"
 STATES = f"{PLAN}::test_states_whose_history_reaches_to_an_event_are_planned_from_the_day_on_that_it_landed"
 LABELS = f"{PLAN}::test_labels_in_whose_horizon_an_event_lies_and_has_landed_are_planned"
 AGAIN = f"{PLAN}::test_a_landing_day_that_comes_again_changes_states_and_labels_that_count_its_events"
 TOO_LATE = f"{PLAN}::test_events_are_too_late_when_they_land_more_than_the_days_that_are_set_after_their_date"
 RESTATED = f"{PLAN}::test_a_state_and_labels_that_were_made_with_late_events_are_made_so_again"
 REAL = f"{PLAN}::test_the_logs_of_a_real_lake_tell_the_history_that_these_runs_have_in_memory"
-BAD_DAYS = f"{PLAN}::test_the_runs_for_bad_days_make_everything_right_if_what_they_hold_is_of_the_dates_that_they_held"
 FOLLOWED = f"{PLAN}::test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it"
 CHANGED_CODE = f"{PLAN}::test_what_changed_code_has_made_is_planned_with_what_was_made_from_it"
-OFFERED = f"{PLAN}::test_what_is_offered_besides_changes_states_that_were_right_and_then_all_know_the_late_events"
+OFFERED = f"{PLAN}::test_what_the_run_of_its_landing_day_puts_into_sessions_is_not_planned"
+TAKEN_BACK = f"{PLAN}::test_no_state_is_offered_for_late_events_that_were_taken_back"
+MADE_SINCE = f"{PLAN}::test_what_was_made_from_interests_is_made_again_when_they_were"
+OLDER = f"{PLAN}::test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_runs"
+LEFT = f"{PLAN}::test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_another_has_made_it_before"
+KNOW = f"{PLAN}::test_sessions_that_know_an_older_version_than_the_one_of_an_event_are_planned"
 SAYS = f"{PLAN}::test_the_plan_says_why_and_with_which_runs_and_what_stays"
 EVERY = f"{PLAN}::test_the_interests_of_a_range_are_as_far_apart_as_those_that_there_are"
 CHUNKS = f"{PLAN}::test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs_its_jobs"
@@ -48,13 +50,13 @@ MUTANTS = [
         "again = set(commit.owns)",
         REAL,
     ),
-    Mutant("plan_oldest_publish_counts", HISTORY, "for commit in found:", "for commit in reversed(found):", LATE_RUNS),
+    Mutant("plan_oldest_publish_counts", HISTORY, "for commit in found:", "for commit in reversed(found):", MADE_SINCE),
     Mutant(
         "plan_known_by_events_alone",
         HISTORY,
         '{file.partition["dt"] for file in self.files} | set(self.rows["sessions"])',
         '{file.partition["dt"] for file in self.files}',
-        LATE_RUNS,
+        f"{PLAN}::test_sessions_of_a_day_whose_events_were_all_taken_back_are_planned",
     ),
     Mutant("plan_dates_by_landing", HISTORY, 'add(file.partition["dt"])', 'add(file.partition["landed"])', AGAIN),
     # -- which partitions, for late data
@@ -96,21 +98,21 @@ MUTANTS = [
         PARTITIONS,
         "if day not in history.known_by or history.known_by[day] < change.version",
         "if history.known_by.get(day, change.version) < change.version",
-        LATE_RUNS,
+        KNOW,
     ),
     Mutant(
         "plan_sessions_know_version_le",
         PARTITIONS,
         "history.known_by[day] < change.version",
         "history.known_by[day] <= change.version",
-        f"{PLAN}::test_sessions_that_know_an_older_version_than_the_one_of_an_event_are_planned",
+        KNOW,
     ),
     Mutant(
         "plan_landing_days_not_looked_at",
         PARTITIONS,
         "if not asked.within(change.landed):",
         "if not asked.within(change.day):",
-        f"{PLAN}::test_a_plan_for_all_landing_days_is_the_plans_for_each_of_them_together",
+        SAYS,
     ),
     Mutant(
         "plan_until_excludes_the_last_day",
@@ -124,7 +126,7 @@ MUTANTS = [
         PARTITIONS,
         'made.inputs["interests"] < states[day].version',
         'made.inputs["interests"] > states[day].version',
-        f"{PLAN}::test_what_was_made_from_interests_is_made_again_when_they_were",
+        MADE_SINCE,
     ),
     Mutant(
         "plan_follows_to_predictions_alone",
@@ -168,7 +170,7 @@ MUTANTS = [
         PARTITIONS,
         "{landed}.union(*map(session_days, dates))",
         "{landed}",
-        BAD_DAYS,
+        FOLLOWED,
     ),
     Mutant(
         "plan_changed_sessions_by_landing",
@@ -178,7 +180,14 @@ MUTANTS = [
         CHANGED_CODE,
     ),
     # -- which runs
-    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", BAD_DAYS),
+    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", LEFT),
+    Mutant(
+        "plan_a_bad_day_again_for_what_only_its_new_events_reach",
+        RUNS,
+        "cover_sessions(left, staged)",
+        "cover_sessions(left, staged | settled)",
+        LEFT,
+    ),
     Mutant(
         "plan_interests_before_the_events_of_their_day",
         RUNS,
@@ -214,10 +223,10 @@ MUTANTS = [
         RUNS,
         "return reached_by(history, landed) - left",
         "return reached_by(history, landed)",
-        BAD_DAYS,
+        OLDER,
     ),
     Mutant("plan_offers_what_is_restated", RUNS, "if late and not made.include_late and", "if late and", RESTATED),
-    Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", OFFERED),
+    Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", TAKEN_BACK),
     Mutant(
         "plan_offers_for_what_each_run_restates",
         RUNS,
