@@ -21,7 +21,10 @@ Why = Mapping[str, Mapping[date, str]]
 
 def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
     """Return the runs: first those that change events, then what is made from events, then what is made of that."""
-    staged = {landed: staged_by(history, config, landed) for landed in history.made["events"]}
+    # Dates that hold events whatever is delivered again: what stands on any other date may be gone when a run looks.
+    lasting = {file.partition["dt"] for file in history.files if file.partition["landed"] not in why["events"]}
+    known = lasting if why["events"] else history.known
+    staged = {landed: staged_by(history, config, landed, known) for landed in history.made["events"]}
     settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
     wanted = set(why["sessions"])
     delivering = {
@@ -82,14 +85,26 @@ def cover_sessions(
     return covers, notes
 
 
-def staged_by(history: History, config: Settings, landed: date) -> set[date]:
-    """Return the session partitions that a run of a landing day surely makes, whatever it is delivered again with."""
+def staged_by(history: History, config: Settings, landed: date, known: set[date]) -> set[date]:
+    """Return the session partitions that a run of a landing day surely makes, whatever it is delivered again with.
+
+    Args:
+        history: of the lake.
+        config: how old events may be.
+        landed: the landing day.
+        known: partitions on which something stands for sure when it runs. One that is not among them may have to be
+            made too, but draws no neighbour in.
+    """
     gap = timedelta(minutes=config.session_gap_minutes)
     files = (file for change in history.changes_by_landing.get(landed, ()) for file in change.files)
-    days, _ = partitions_to_stage(
-        changed_by(files, gap), landed, landed, history.known, history.published, config.late_days
-    )
-    return set(days)
+    changed = changed_by(files, gap)
+
+    def staged(known: set[date]) -> set[date]:
+        days, _ = partitions_to_stage(changed, landed, landed, known, history.published, config.late_days)
+        return set(days)
+
+    perhaps = (changed.keys() & history.known) - known
+    return staged(known) | {day for day in perhaps if day in staged(known | {day})}
 
 
 def settled_by(history: History, config: Settings, landed: date) -> set[date]:

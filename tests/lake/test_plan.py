@@ -261,7 +261,9 @@ def test_a_state_and_labels_that_were_made_with_late_events_are_made_so_again():
         ("examples", DAYS[4], False),
         ("predictions", DAYS[6], False),
     ]
-    assert [run.day for run in found.optional] == DAYS[2:6], "the second day is restated already"
+    assert [run.day for run in found.optional] == DAYS[2:6]
+    shop.interests(DAYS[1], include_late=True)
+    assert [run.day for run in shop.plan("late-data").optional] == DAYS[2:6], "the second day is restated already"
 
 
 def test_of_two_runs_that_make_the_same_the_day_itself_is_chosen():
@@ -420,6 +422,21 @@ def test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_ano
     assert shop.found() == shop.expected()
 
 
+def test_sessions_that_a_bad_day_draws_in_by_a_neighbour_that_may_be_gone_are_made_by_another_run():
+    # An event of the first day landed on the fourth. By the visit at midnight, which can change the third day, the run
+    # of the fourth draws in the days before. If nothing is left of the third, it leaves them.
+    log = [event(f"e{day:%d}", "ann", day, 0 if day == DAYS[3] else 700, 0) for day in DAYS[:4]]
+    shop = with_everything(in_memory(landing_of([*log, event("late", "ann", DAYS[0], 710, 3)])))
+    assert shop.plan("late-data").redo == []
+    found = shop.plan("bad-day", DAYS[2], DAYS[3])
+    assert [(run.day, run.tables, run.covers) for run in found.runs if run.tables == ("sessions",)] == [
+        (DAYS[0], ("sessions",), 2)
+    ]
+    shop.landing |= {DAYS[2]: [], DAYS[3]: []}
+    shop.execute(found)
+    assert shop.found() == shop.expected()
+
+
 def test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it():
     shop = with_everything(in_memory(daily_visits()))
     found = shop.plan("bad-day", DAYS[2], DAYS[2])
@@ -474,6 +491,17 @@ def test_what_changed_code_has_made_is_planned_with_what_was_made_from_it(table,
     assert planned(found) == makes
     why = {entry.why for entry in found.redo if entry.table == table}
     assert why == {f"the code behind {table} changed"}
+
+
+def test_sessions_of_changed_code_are_those_that_there_are_whatever_day_has_landed():
+    # The event of the third landed on the fifth; its session and one of the fourth were staged by that run.
+    history = past((3, 5))
+    history = replace(
+        history,
+        rows={**history.rows, "sessions": {JAN[3]: 1, JAN[4]: 1}},
+        commits={**history.commits, "sessions": [Commit(1, (JAN[5],))]},
+    )
+    assert days_of(history, "sessions", "code", JAN[1], JAN[6], "sessions") == [3, 4]
 
 
 def test_events_of_changed_code_are_planned_as_if_they_were_delivered_again():

@@ -177,7 +177,7 @@ MUTANTS = [
         PARTITIONS,
         'history.rows["sessions"] if asked.table == "sessions" else history.made[asked.table]',
         "history.made[asked.table]",
-        CHANGED_CODE,
+        f"{PLAN}::test_sessions_of_changed_code_are_those_that_there_are_whatever_day_has_landed",
     ),
     # -- which runs
     Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", LEFT),
@@ -187,6 +187,13 @@ MUTANTS = [
         "cover_sessions(left, staged)",
         "cover_sessions(left, staged | settled)",
         LEFT,
+    ),
+    Mutant(
+        "plan_a_neighbour_that_may_be_gone_draws_in",
+        RUNS,
+        'known = lasting if why["events"] else history.known',
+        "known = history.known",
+        f"{PLAN}::test_sessions_that_a_bad_day_draws_in_by_a_neighbour_that_may_be_gone_are_made_by_another_run",
     ),
     Mutant(
         "plan_interests_before_the_events_of_their_day",
