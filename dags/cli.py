@@ -118,7 +118,7 @@ def plan(
 ) -> None:
     """Say what has to be made again, why, what it costs, and the commands that do it; nothing is changed."""
     from dags import plan as planning
-    from lake.plan import make
+    from lake.backfill.planner import make
 
     made = make(reason, as_date(first), as_date(last), table)
     if as_json:

@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 
-from lake.plan import CHUNK_DAYS, Costs, DayRun, Plan, Redo, total
+from lake.backfill.costs import Costs, total
+from lake.backfill.plan import CHUNK_DAYS, DayRun, Plan, Redo
 
 ONE_DAY = timedelta(days=1)
 # As many runs at once as these DAGs let themselves.

@@ -31,7 +31,7 @@ import requests
 
 from dags.plan import steps
 from dags.standalone import BIN, HOST, LOCKED_TRIES, LocalAirflow, free_port
-from lake.plan import make
+from lake.backfill.planner import make
 
 REPO = Path(__file__).resolve().parents[1]
 RUNBOOK = (REPO / "docs" / "runbook.md").read_text()

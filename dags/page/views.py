@@ -27,9 +27,11 @@ from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
+from lake.backfill.costs import total
+from lake.backfill.plan import CODE, REASONS
+from lake.backfill.planner import make
 from lake.errors import MeanderError
 from lake.landing import days_between
-from lake.plan import CODE, REASONS, make, total
 
 HERE = Path(__file__).parent
 RUNBOOK = HERE.parents[1] / "docs" / "runbook.md"

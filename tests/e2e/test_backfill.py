@@ -15,7 +15,7 @@ import requests
 
 from dags.plan import steps
 from dags.standalone import ANSWER_SECONDS, LocalAirflow
-from lake.plan import make
+from lake.backfill.planner import make
 from lake.staging import read_verdict
 from lake.table import Table
 from tests.airflow_runs import ended, states

@@ -23,8 +23,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs import sessionize
 from jobs.sessionize import days_to_stage, fold, mark_starts, read_window
+from lake.backfill.planner import make
 from lake.landing import days_between
-from lake.plan import make
 from lake.publish import publish
 from lake.reach import changed_by
 from lake.runs import summarize

@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from lake import audits, storage
 from lake import upkeep as upkeeping
+from lake.backfill.planner import make
 from lake.errors import PublishRefused
-from lake.plan import make
 from lake.publish import publish
 from lake.runs import summarize
 from lake.settings import settings

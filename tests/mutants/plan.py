@@ -1,0 +1,345 @@
+"""Wrong changes to what plans a backfill, and to what says the plan."""
+
+from tests.mutants.mutant import Mutant
+
+HISTORY, PARTITIONS, RUNS = (f"lake/backfill/{name}.py" for name in ("history", "partitions", "runs"))
+PLAN, COMMANDS = "tests/lake/test_plan.py", "tests/dags/test_plan.py"
+STATES = f"{PLAN}::test_states_whose_history_reaches_to_an_event_are_planned_from_the_day_on_that_it_landed"
+LABELS = f"{PLAN}::test_labels_in_whose_horizon_an_event_lies_and_has_landed_are_planned"
+AGAIN = f"{PLAN}::test_a_landing_day_that_comes_again_changes_states_and_labels_that_count_its_events"
+TOO_LATE = f"{PLAN}::test_events_are_too_late_when_they_land_more_than_the_days_that_are_set_after_their_date"
+RESTATED = f"{PLAN}::test_a_state_and_labels_that_were_made_with_late_events_are_made_so_again"
+REAL = f"{PLAN}::test_the_logs_of_a_real_lake_tell_the_history_that_these_runs_have_in_memory"
+FOLLOWED = f"{PLAN}::test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it"
+CHANGED_CODE = f"{PLAN}::test_what_changed_code_has_made_is_planned_with_what_was_made_from_it"
+OFFERED = f"{PLAN}::test_what_the_run_of_its_landing_day_puts_into_sessions_is_not_planned"
+TAKEN_BACK = f"{PLAN}::test_no_state_is_offered_for_late_events_that_were_taken_back"
+MADE_SINCE = f"{PLAN}::test_what_was_made_from_interests_is_made_again_when_they_were"
+OLDER = f"{PLAN}::test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_runs"
+LEFT = f"{PLAN}::test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_another_has_made_it_before"
+KNOW = f"{PLAN}::test_sessions_that_know_an_older_version_than_the_one_of_an_event_are_planned"
+SAYS = f"{PLAN}::test_the_plan_says_why_and_with_which_runs_and_what_stays"
+EVERY = f"{PLAN}::test_the_interests_of_a_range_are_as_far_apart_as_those_that_there_are"
+CHUNKS = f"{PLAN}::test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs_its_jobs"
+NO_RANGE = f"{PLAN}::test_no_range_is_named_that_is_not_sooner_or_makes_days_that_were_not_asked_for"
+ESTIMATE = f"{PLAN}::test_an_estimate_is_never_less_than_nothing_and_does_not_fall_with_rows"
+
+MUTANTS = [
+    # -- what the log says
+    Mutant("plan_costs_no_audit", HISTORY, 'staging + float(said["audit_seconds"]),', "staging,", REAL),
+    Mutant(
+        "plan_costs_quarantine_staged_twice",
+        HISTORY,
+        '0.0 if table.name == "quarantine" else float(said["stage_seconds"])',
+        'float(said["stage_seconds"])',
+        REAL,
+    ),
+    Mutant("plan_refused_days_are_made", HISTORY, ' - set(json.loads(said["refused"]))', "", REAL),
+    Mutant(
+        "plan_sparse_jobs_make_all_their_days",
+        HISTORY,
+        'as_of = counts.get("as_of") or [str(day) for day in asked]',
+        "as_of = [str(day) for day in asked]",
+        REAL,
+    ),
+    Mutant("plan_taken_back_after_the_fact", HISTORY, "commit.version - 1)", "commit.version)", REAL),
+    Mutant(
+        "plan_first_delivery_takes_back",
+        HISTORY,
+        "again = delivered & set(commit.owns)",
+        "again = set(commit.owns)",
+        REAL,
+    ),
+    Mutant("plan_oldest_publish_counts", HISTORY, "for commit in found:", "for commit in reversed(found):", MADE_SINCE),
+    Mutant(
+        "plan_known_by_events_alone",
+        HISTORY,
+        '{file.partition["dt"] for file in self.files} | set(self.rows["sessions"])',
+        '{file.partition["dt"] for file in self.files}',
+        f"{PLAN}::test_sessions_of_a_day_whose_events_were_all_taken_back_are_planned",
+    ),
+    Mutant("plan_dates_by_landing", HISTORY, 'add(file.partition["dt"])', 'add(file.partition["landed"])', AGAIN),
+    # -- which partitions, for late data
+    Mutant(
+        "plan_too_late_le",
+        PARTITIONS,
+        "return change.day < change.landed",
+        "return change.day <= change.landed",
+        TOO_LATE,
+    ),
+    Mutant(
+        "plan_history_le",
+        PARTITIONS,
+        "timedelta(0) <= day - change.day < config",
+        "timedelta(0) <= day - change.day <= config",
+        STATES,
+    ),
+    Mutant(
+        "plan_history_not_its_own_day",
+        PARTITIONS,
+        "timedelta(0) <= day - change.day < config",
+        "timedelta(0) < day - change.day < config",
+        STATES,
+    ),
+    Mutant("plan_state_landed_lt", PARTITIONS, "late or change.landed <= day", "late or change.landed < day", STATES),
+    Mutant("plan_states_never_late", PARTITIONS, "config, late=made.include_late)", "config, late=False)", STATES),
+    Mutant("plan_horizon_lt", PARTITIONS, "day < change.day <= ends and", "day < change.day < ends and", LABELS),
+    Mutant("plan_horizon_from_t", PARTITIONS, "day < change.day <= ends and", "day <= change.day <= ends and", LABELS),
+    Mutant("plan_horizon_landed_lt", PARTITIONS, "change.landed <= ends)", "change.landed < ends)", LABELS),
+    Mutant(
+        "plan_labels_never_late",
+        PARTITIONS,
+        "(made.include_late or change.landed <= ends)",
+        "change.landed <= ends",
+        LABELS,
+    ),
+    Mutant(
+        "plan_sessions_never_made_are_left",
+        PARTITIONS,
+        "if day not in history.known_by or history.known_by[day] < change.version",
+        "if history.known_by.get(day, change.version) < change.version",
+        KNOW,
+    ),
+    Mutant(
+        "plan_sessions_know_version_le",
+        PARTITIONS,
+        "history.known_by[day] < change.version",
+        "history.known_by[day] <= change.version",
+        KNOW,
+    ),
+    Mutant(
+        "plan_landing_days_not_looked_at",
+        PARTITIONS,
+        "if not asked.within(change.landed):",
+        "if not asked.within(change.day):",
+        SAYS,
+    ),
+    Mutant(
+        "plan_until_excludes_the_last_day",
+        PARTITIONS,
+        "day <= self.last)",
+        "day < self.last)",
+        SAYS,
+    ),
+    Mutant(
+        "plan_made_again_since_is_not_seen",
+        PARTITIONS,
+        'made.inputs["interests"] < states[day].version',
+        'made.inputs["interests"] > states[day].version',
+        MADE_SINCE,
+    ),
+    Mutant(
+        "plan_follows_to_predictions_alone",
+        PARTITIONS,
+        'for table in ("examples", "predictions"):\n        for day in why',
+        'for table in ("predictions",):\n        for day in why',
+        CHANGED_CODE,
+    ),
+    # -- which partitions, for bad days and changed code
+    Mutant(
+        "plan_redeliver_late_interests",
+        PARTITIONS,
+        "begins = oldest if made.include_late else landed",
+        "begins = landed",
+        AGAIN,
+    ),
+    Mutant(
+        "plan_redeliver_late_examples",
+        PARTITIONS,
+        "known_by = oldest if made.include_late else landed",
+        "known_by = landed",
+        AGAIN,
+    ),
+    Mutant(
+        "plan_redeliver_history",
+        PARTITIONS,
+        "landed + config.history_days * ONE_DAY",
+        "landed + (config.history_days - 1) * ONE_DAY",
+        AGAIN,
+    ),
+    Mutant(
+        "plan_redeliver_labels_of_its_own_day",
+        PARTITIONS,
+        "if day < landed and known_by",
+        "if day <= landed and known_by",
+        AGAIN,
+    ),
+    Mutant("plan_redeliver_horizon_lt", PARTITIONS, "known_by <= end_of_horizon", "known_by < end_of_horizon", AGAIN),
+    Mutant(
+        "plan_redeliver_its_own_sessions_alone",
+        PARTITIONS,
+        "{landed}.union(*map(session_days, dates))",
+        "{landed}",
+        FOLLOWED,
+    ),
+    Mutant(
+        "plan_changed_sessions_by_landing",
+        PARTITIONS,
+        'history.rows["sessions"] if asked.table == "sessions" else history.made[asked.table]',
+        "history.made[asked.table]",
+        f"{PLAN}::test_sessions_of_changed_code_are_those_that_there_are_whatever_day_has_landed",
+    ),
+    # -- which runs
+    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", LEFT),
+    Mutant(
+        "plan_a_bad_day_again_for_what_only_its_new_events_reach",
+        RUNS,
+        "cover_sessions(left, staged)",
+        "cover_sessions(left, staged | settled)",
+        LEFT,
+    ),
+    Mutant(
+        "plan_a_neighbour_that_may_be_gone_draws_in",
+        RUNS,
+        'known = lasting if why["events"] else history.known',
+        "known = history.known",
+        f"{PLAN}::test_sessions_that_a_bad_day_draws_in_by_a_neighbour_that_may_be_gone_are_made_by_another_run",
+    ),
+    Mutant(
+        "plan_interests_before_the_events_of_their_day",
+        RUNS,
+        "(delivering if day in delivering else making)",
+        "making",
+        FOLLOWED,
+    ),
+    Mutant(
+        "plan_restated_states_by_the_dag",
+        RUNS,
+        'if history.made["interests"][day].include_late]',
+        "if False]",
+        RESTATED,
+    ),
+    Mutant(
+        "plan_examples_late_flag",
+        RUNS,
+        'late = history.made["examples"][day].include_late',
+        "late = False",
+        RESTATED,
+    ),
+    Mutant("plan_scored_by_the_champion", RUNS, "model_version=version)", "model_version=None)", FOLLOWED),
+    Mutant("plan_least_covering_run", RUNS, "best = max(able,", "best = min(able,", PLAN),
+    Mutant(
+        "plan_any_run_before_the_day_itself",
+        RUNS,
+        "(len(able[landed]), landed == oldest, landed)",
+        "(len(able[landed]), landed)",
+        f"{PLAN}::test_of_two_runs_that_make_the_same_the_day_itself_is_chosen",
+    ),
+    Mutant(
+        "plan_older_sessions_of_a_bad_day_are_taken_for_made",
+        RUNS,
+        "return reached_by(history, landed) - left",
+        "return reached_by(history, landed)",
+        OLDER,
+    ),
+    Mutant("plan_offers_what_is_restated", RUNS, "if late and not made.include_late and", "if late and", RESTATED),
+    Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", TAKEN_BACK),
+    Mutant(
+        "plan_offers_for_what_each_run_restates",
+        RUNS,
+        "if too_late(change, config) and unaware",
+        "if unaware",
+        TOO_LATE,
+    ),
+    Mutant("plan_offers_for_events_in_time", RUNS, "c.day <= day < c.landed and", "c.day <= day and", OFFERED),
+    # -- what it costs
+    Mutant(
+        "plan_range_of_gaps",
+        RUNS,
+        "if len(days) < 2 or days != days_between(days[0], days[-1]):",
+        "if len(days) < 2:",
+        NO_RANGE,
+    ),
+    Mutant("plan_range_as_long", RUNS, "chunk * chunks >= one_by_one", "chunk * chunks > one_by_one", NO_RANGE),
+    Mutant("plan_range_in_one_chunk", RUNS, "chunks = math.ceil(len(days) / CHUNK_DAYS)", "chunks = 1", CHUNKS),
+    Mutant(
+        "plan_range_counts_states_forward", RUNS, "len(steps) == 1 and states[-1] == last", "len(steps) == 1", EVERY
+    ),
+    Mutant("plan_range_states_each_day", RUNS, "1 if states else len(days)", "1", EVERY),
+    Mutant(
+        "plan_slope_may_fall",
+        "lake/backfill/costs.py",
+        "slope = max(0.0, statistics.median(slopes)) if",
+        "slope = statistics.median(slopes) if",
+        ESTIMATE,
+    ),
+    Mutant(
+        "plan_base_may_be_negative",
+        "lake/backfill/costs.py",
+        "base = max(0.0, statistics.median(seconds - slope * n for n, seconds in past))",
+        "base = statistics.median(seconds - slope * n for n, seconds in past)",
+        ESTIMATE,
+    ),
+    Mutant(
+        "plan_mean_slope",
+        "lake/backfill/costs.py",
+        "statistics.median(slopes)",
+        "statistics.mean(slopes)",
+        "lake/backfill/costs.py",
+    ),
+    Mutant(
+        "plan_remembers_all",
+        "lake/backfill/planner.py",
+        "in commits[:REMEMBERED]]",
+        "in commits]",
+        f"{PLAN}::test_the_newest_fifty_runs_of_a_table_say_what_one_takes",
+    ),
+    Mutant(
+        "plan_backwards_is_taken",
+        "lake/backfill/planner.py",
+        "if first and last and first > last:",
+        "if first and last and first < date.min:",
+        f"{PLAN}::test_what_cannot_be_planned_is_said",
+    ),
+    # -- the commands and the words
+    Mutant(
+        "plan_days_apart_are_one_backfill",
+        "dags/plan.py",
+        "lambda a, b, _: b - a == ONE_DAY",
+        "lambda a, b, _: b > a",
+        COMMANDS,
+    ),
+    Mutant("plan_any_distance_is_every", "dags/plan.py", "step in (None, b - a)", "True", COMMANDS),
+    Mutant(
+        "plan_model_versions_mixed",
+        "dags/plan.py",
+        "(run.job, run.tables, run.model_version, run.include_late)",
+        "(run.job, run.tables, run.include_late)",
+        COMMANDS,
+    ),
+    Mutant(
+        "plan_late_flag_not_typed", "dags/plan.py", '["--include-late"] if runs[0].include_late else []', "[]", COMMANDS
+    ),
+    Mutant(
+        "plan_backfill_skips_what_was_made",
+        "dags/plan.py",
+        '"--reprocess-behavior", "completed"',
+        '"--reprocess-behavior", "none"',
+        COMMANDS,
+    ),
+    Mutant(
+        "plan_backfill_makes_all_tables",
+        "dags/plan.py",
+        'conf: dict[str, Any] = {"tables": tables}',
+        "conf: dict[str, Any] = {}",
+        COMMANDS,
+    ),
+    Mutant(
+        "plan_job_alone_as_long",
+        "dags/plan.py",
+        "alone.seconds < step.seconds",
+        "alone.seconds <= step.seconds",
+        COMMANDS,
+    ),
+    Mutant(
+        "plan_one_reason_for_all",
+        "dags/plan.py",
+        "if part and (entry.why != part[0].why or entry.day",
+        "if part and (entry.day",
+        COMMANDS,
+    ),
+    Mutant("plan_minutes_from_one", "dags/plan.py", "if seconds < 120", "if seconds < 60", COMMANDS),
+    Mutant(
+        "plan_history_each_day", "dags/plan.py", '"interests_every": plan.whole.every', '"interests_every": 1', COMMANDS
+    ),
+]
