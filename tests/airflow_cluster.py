@@ -104,6 +104,8 @@ class AirflowCluster(LocalAirflow):
             "AIRFLOW__CELERY__OPERATION_TIMEOUT": "60",
             "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
             "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            # Seconds until a DAG file is read again: none changes.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             # On one machine a shorter one hurries a single day on; here several runs keep the scheduler busy.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
             "AIRFLOW__CORE__FERNET_KEY": FERNET_KEY,

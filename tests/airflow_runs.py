@@ -17,6 +17,8 @@ def ended(
 ) -> list[dict[str, Any]]:
     """Wait until all runs of a DAG are over, and return them by the day they process.
 
+    To look more often would take as much of Airflow's web server as the tasks themselves do.
+
     Args:
         airflow: where they run.
         dag_id: the DAG, of which there has to be a run.
@@ -31,7 +33,7 @@ def ended(
         found = runs()
         return found if all(map(over, found)) else []
 
-    return until(lambda: str([(run["dag_run_id"], run["state"]) for run in runs()]), all_over, every=1)
+    return until(lambda: str([(run["dag_run_id"], run["state"]) for run in runs()]), all_over, every=3)
 
 
 def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ class UnderBasePath(LocalAirflow):
     @property
     def url(self) -> str:
         return f"{super().url}/team/airflow"
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        # Seconds until a DAG file is read again: none changes.
+        return {**super().environment, "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
 
 
 @pytest.fixture(scope="session")
