@@ -425,4 +425,11 @@ MUTANTS = [
         "max(e['valid_recall_at_5'] for e in epochs)",
         EVALUATE,
     ),
+    Mutant(
+        "score_loads_for_each_batch",
+        "model/score.py",
+        "@functools.lru_cache(maxsize=1)",
+        "@functools.lru_cache(maxsize=0)",
+        f"{SCORE}::test_spark_says_what_one_process_says_however_the_rows_are_cut_and_loads_a_model_once_a_worker",
+    ),
 ]
