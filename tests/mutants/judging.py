@@ -51,7 +51,7 @@ MUTANTS = [
         "model/metrics.py",
         "none = np.where(n > 0, 0.0, np.nan)",
         "none = np.zeros(len(n))",
-        EVALUATION,
+        METRICS,
     ),
     Mutant(
         "metrics_threshold_of_precision",
