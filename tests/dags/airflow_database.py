@@ -3,6 +3,7 @@
 The database is one SQLite file in the empty home of conftest.py, made once for a test module.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,7 +40,8 @@ class Database:
     """Airflow's database with our DAGs in it."""
 
     def __init__(self) -> None:
-        initdb()
+        with warnings.catch_warnings(action="ignore"):  # of Alembic, about how Airflow's providers are set up for it
+            initdb()
         DagBundlesManager().sync_bundles_to_db()
         self.bag = DagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name=BUNDLE)
         sync_bag_to_db(self.bag, BUNDLE, None)
@@ -57,6 +59,7 @@ class Database:
         *,
         run_type: str = "scheduled",
         state: str = "running",
+        conf: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> str:
         """Add the run of the interval that begins at `start`, as the scheduler does it, and return its id.
@@ -67,6 +70,7 @@ class Database:
             states: of the tasks that are no longer as the scheduler makes them.
             run_type: `scheduled`, `backfill` or `manual`.
             state: of the run.
+            conf: what the form says.
             more: other columns of the run, such as `end_date`.
         """
         end = start + timedelta(days=7 if dag_id.endswith("_weekly") else 1)
@@ -75,7 +79,7 @@ class Database:
         run_id = f"{run_type}__{end.isoformat()}"
         with create_session() as session:
             run = DBDagBag().get_latest_version_of_dag(dag_id, session=session).create_dagrun(
-                run_id=run_id, logical_date=logical_date, data_interval=(start, end), run_after=end,
+                run_id=run_id, logical_date=logical_date, data_interval=(start, end), run_after=end, conf=conf,
                 run_type=DagRunType(run_type), triggered_by=DagRunTriggeredByType.TEST, state=DagRunState(state),
                 session=session,
             )  # fmt: skip
@@ -101,4 +105,4 @@ class Database:
                 map_index=-1, dag_version_id=UUID(str(task.dag_version_id)),
             )  # fmt: skip
         ran = run_task_in_process(told, self.bag.dags[dag_id].get_task(task_id))
-        return Ran(str(ran.state), ran.error)
+        return Ran(ran.state.value, ran.error)

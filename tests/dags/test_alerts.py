@@ -383,7 +383,7 @@ def found(kind: str, name: str, day: str, *, ok: bool = False, version: int | No
 @pytest.fixture
 def says(tmp_path, monkeypatch):
     """Let the process of a task print what is given, as the module does that it would run."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     # Bytecode of a text of the same length from the same second would be taken for that of the new one.
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 

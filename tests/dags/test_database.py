@@ -118,6 +118,13 @@ def test_a_publish_tells_people_of_warnings_and_the_assets_what_readers_now_see(
 # --- a person is asked ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def approve(airflow, monkeypatch):
+    """Run the task that asks; without its buttons, of which one asks MLflow, and that takes seconds."""
+    monkeypatch.setattr(airflow.bag.dags["model_weekly"].get_task("approve"), "operator_extra_links", ())
+    return lambda run: airflow.run("model_weekly", run, "approve").state
+
+
 def decided(run_id, *, promote):
     folder = Evaluation.of(f"model_weekly--{run_id}").folder
     decision = {"promote": promote, "reasons": ["0.04 better than the champion", "no slice is worse"]}
@@ -129,11 +136,13 @@ def questions():
         return session.scalars(select(HITLDetail)).all()
 
 
-def test_a_person_is_asked_about_a_candidate_that_the_gate_lets_through_and_silence_is_a_no(airflow, monkeypatch):
+def test_a_person_is_asked_about_a_candidate_that_the_gate_lets_through_and_silence_is_a_no(
+    airflow, approve, monkeypatch
+):
     monkeypatch.setenv("MEANDER_PROMOTION_APPROVAL", "true")
     run = airflow.add("model_weekly", MAR_9)
     decided(run, promote=True)
-    assert airflow.run("model_weekly", run, "approve").state == "awaiting_input"
+    assert approve(run) == "awaiting_input"
     (question,) = questions()
     assert question.subject == "Shall the candidate become champion?"
     assert question.body.startswith(
@@ -155,13 +164,13 @@ def test_a_person_is_asked_about_a_candidate_that_the_gate_lets_through_and_sile
         pytest.param("false", True, id="nobody wants to be asked"),
     ],
 )
-def test_nobody_is_asked_about_a_candidate_that(airflow, monkeypatch, approval, promote):
+def test_nobody_is_asked_about_a_candidate_that(airflow, approve, monkeypatch, approval, promote):
     monkeypatch.setenv("MEANDER_PROMOTION_APPROVAL", approval)
     run = airflow.add("model_weekly", MAR_9)
     if promote is not None:
         decided(run, promote=promote)
     # It succeeds, so that `promote` runs, and refuses or promotes as the gate has said.
-    assert airflow.run("model_weekly", run, "approve").state == "success"
+    assert approve(run) == "success"
     assert questions() == []
 
 
@@ -218,7 +227,7 @@ def test_runs_at_work_or_queued_are_busy_with_their_day(airflow):
     running = airflow.add("behavior_daily", MAR_9)
     queued = airflow.add("predict_daily", MAR_9, state="queued")
     # Its interval says nothing of the days that it works on.
-    history = airflow.add("behavior_history", MAR_9, run_type="manual")
+    history = airflow.add("behavior_history", MAR_9, run_type="manual", conf={"from": "2017-01-01", "to": "2017-12-31"})
     airflow.add("behavior_daily", MAR_9 - timedelta(days=1), state="success", end_date=NOW)
     airflow.add("upkeep_weekly", MAR_9)
     day = date(2025, 3, 9)

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.spark
 def test_spark_submit_starts_from_the_archive_or_quietly_without(tmp_path: Path, fits: bool):
     job, loaded, conf = tmp_path / "job.py", tmp_path / "loaded.txt", tmp_path / "conf"
     job.write_text("print('done')")
-    environment = {**os.environ, "SPARK_SUBMIT_OPTS": f"{SHORT_LIVED_JVM} -Xlog:class+load:file={loaded}"}
+    # spark-submit looks for Spark with it; what is `python3` on the PATH may lead nowhere.
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    environment["SPARK_SUBMIT_OPTS"] = f"{SHORT_LIVED_JVM} -Xlog:class+load:file={loaded}"
     if not fits:  # a folder that comes before the jars on the class path
         conf.mkdir()
         (conf / "spark-defaults.conf").write_text("spark.ui.enabled false\n")

@@ -54,7 +54,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """Make a task that runs a module with the code given."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def make(code, kind=ModelJob, **more):
         (tmp_path / "told.py").write_text(code)

@@ -91,7 +91,7 @@ def test_a_dockerfile_is_well_kept(image):
 @pytest.mark.e2e
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_installs_and_starts_from_what_its_dockerfile_copies_alone(image, tmp_path, request):
-    uv = shutil.which("uv") or str(REPO / ".venv-uv" / "bin" / "uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     source, environment = tmp_path / "src", tmp_path / "opt"
     source.mkdir()
     # Jars come from elsewhere than packages: only `make test-s3a` asks for them.
@@ -170,10 +170,11 @@ def lend_bytecode(packages: Path) -> None:
         beside = packages / compiled.relative_to(ours)
         if beside.parent.is_dir():
             beside.mkdir(exist_ok=True)
+            # The folders may lie on two disks.
+            give = os.link if compiled.stat().st_dev == beside.stat().st_dev else shutil.copy2
             for file in compiled.iterdir():
-                # The folders may lie on two disks.
-                give = os.link if file.stat().st_dev == beside.stat().st_dev else shutil.copy2
-                give(file, beside / file.name)
+                if not (beside / file.name).exists():
+                    give(file, beside / file.name)
 
 
 def not_compiled(packages: Path, *names: str) -> list[Path]:
