@@ -11,6 +11,8 @@ STATE = "tests/dags/test_page_state.py"
 VIEWS = "tests/dags/test_page_views.py"
 FLOWS = "tests/dags/test_page_flows.py"
 CLI = "tests/dags/test_cli.py"
+DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+DOCTOR = f"{CLI}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
 
 MUTANTS = [
@@ -279,10 +281,14 @@ MUTANTS = [
     ),
     # --- the command
     Mutant(
-        "cli_every_day_of_interests", "dags/cli.py", '["--every", str(every)] if name == "interests" else []', "[]", CLI
+        "cli_every_day_of_interests",
+        "dags/cli.py",
+        '["--every", str(every)] if name == "interests" else []',
+        "[]",
+        DAILY,
     ),
-    Mutant("cli_chunks_overlap", "dags/cli.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", CLI),
-    Mutant("cli_doctor_always_well", "dags/cli.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", CLI),
+    Mutant("cli_chunks_overlap", "dags/cli.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
+    Mutant("cli_doctor_always_well", "dags/cli.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
         "cli_java_23", "dags/cli.py", "<= 22:", "<= 23:", f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on"
     ),
@@ -291,7 +297,7 @@ MUTANTS = [
         "dags/cli.py",
         'if commit["first"] not in json.loads(commit["refused"]):',
         "if True:",
-        CLI,
+        f"{CLI}::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
     ),
     Mutant(
         "images_default_password",
