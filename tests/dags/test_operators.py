@@ -148,7 +148,7 @@ time.sleep(900)
     task = job(code, kind)
 
     def kill():
-        while not (tmp_path / "group").exists():
+        while task.leader is None or not (tmp_path / "group").exists():
             time.sleep(0.05)
         task.on_kill()
 

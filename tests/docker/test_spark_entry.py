@@ -9,6 +9,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
+from dags.jvm import FRUGAL
 from dags.standalone import HOST, free_port
 
 ENTRY = Path(__file__).resolve().parents[2] / "docker" / "spark-entry.sh"
@@ -21,6 +22,7 @@ spark = (
     SparkSession.builder.master("local-cluster[1,1,512]")
     .config("spark.executor.memory", "512m").config("spark.driver.host", sys.argv[1])
     .config("spark.driver.port", sys.argv[2]).config("spark.ui.enabled", "false")
+    .config("spark.executor.extraJavaOptions", sys.argv[3])
     .getOrCreate()
 )
 print(spark.sparkContext.applicationId, flush=True)
@@ -46,7 +48,7 @@ def test_what_is_asked_for_is_run_as_it_is():
 def driver() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a driver, and return it with its port."""
     port = free_port()
-    command = [sys.executable, "-c", DRIVER, HOST, str(port)]
+    command = [sys.executable, "-c", DRIVER, HOST, str(port), FRUGAL]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process, port
         process.kill()
@@ -67,6 +69,7 @@ def test_an_executor_works_for_its_driver_until_that_ends(driver, tmp_path):
         "SPARK_JAVA_OPT_0": "--add-opens=java.base/java.lang=ALL-UNNAMED",
         "SPARK_JAVA_OPT_1": "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
         "SPARK_JAVA_OPT_2": "--add-opens=java.base/java.nio=ALL-UNNAMED",
+        **{f"SPARK_JAVA_OPT_{n}": option for n, option in enumerate(FRUGAL.split(), 3)},
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "PYSPARK_PYTHON": sys.executable,
     }
