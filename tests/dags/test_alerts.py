@@ -74,7 +74,7 @@ def received(lake, monkeypatch) -> Iterator[list[dict[str, Any]]]:
     """What a webhook has got so far."""
     Receiver.messages.clear()
     server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("MEANDER_ALERT_WEBHOOK", f"http://127.0.0.1:{server.server_port}/hook?token=secret")
     yield Receiver.messages
     server.shutdown()

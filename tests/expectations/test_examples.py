@@ -122,14 +122,15 @@ ROWS: Tagged = [
     # Migration is judged from 5 events on on either side, which the good one has after T.
     (example("few after, not judged", next_counts=[3, 1], **UNJUDGED), ""),
     (example("few before, not judged", current_counts=[3, 1], **UNJUDGED), ""),
-    (example("few after, judged", next_counts=[3, 1]), "between wrongly_unjudged"),
-    (example("few before, judged", current_counts=[3, 1]), "between wrongly_unjudged"),
+    # Two of what is wrong beside one that is right: where they are confused, one would make up for the other.
+    *((example(f"few after, judged {n}", next_counts=[3, 1]), "between wrongly_unjudged") for n in (1, 2)),
+    *((example(f"few before, judged {n}", current_counts=[3, 1]), "between wrongly_unjudged") for n in (1, 2)),
     *((example(f"enough, no {name}", **{name: None}), "between wrongly_unjudged") for name in UNJUDGED),
     (example("moved, and is said to have stayed", migrated=False), "between misjudged_migration"),
     (example("moved by chance", g_p_value=0.05), "between misjudged_migration"),
-    (example("stayed by chance", g_p_value=0.05, migrated=False), ""),
+    (example("stayed by chance", g_p_value=0.06, migrated=False), ""),
     (example("stayed", **STAYED, migrated=False), ""),
-    (example("stayed, and is said to have moved", **STAYED), "between misjudged_migration"),
+    *((example(f"stayed, said to have moved {n}", **STAYED), "between misjudged_migration") for n in (1, 2)),
 ]
 
 # A good T, with what happened around it; one whose states are others than its examples say; and one where a state has

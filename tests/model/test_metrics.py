@@ -267,6 +267,16 @@ def test_resamples_without_the_metric_are_left_out_of_the_interval():
     assert np.isnan(interval(np.array([np.nan]))).all()
 
 
+def test_in_a_resample_that_holds_no_row_of_a_slice_nothing_is_defined():
+    bootstrap = UserBootstrap(np.array(["a", "b"]), 50)
+    found = bootstrap.binary(np.array([True]), np.array([0.9]), rows=np.array([0]))
+    without = bootstrap.counts[:, 0] == 0
+    assert without.any()
+    assert set(found) == set(BINARY_METRICS)
+    assert all(np.isnan(values[without]).all() for values in found.values())
+    assert (found["f1"][~without] == 1).all()
+
+
 def test_areas_of_a_slice_without_rows_are_not_defined():
     roc, precision = UserBootstrap(np.arange(3), 4).areas(np.zeros(0, bool), np.zeros(0), np.zeros(0, np.int64))
     assert np.isnan([*roc, *precision]).all()

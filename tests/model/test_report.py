@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from sklearn.metrics import auc
 
-from model.baselines import CurrentInterest, MostPopular, RecencyFrequency
+from model.baselines import BaseRate, CurrentInterest, MostPopular, RecencyFrequency
 from model.evaluation import Scores, evaluate, scores_of
 from model.gate import Decision, decide
 from model.report import (
@@ -36,15 +36,15 @@ CATEGORIES = [f"c{n:02d}" for n in range(12)]
 @pytest.fixture(scope="module")
 def report() -> Report:
     train, test = shop(60, ["2026-01-10"]), shop(60, ["2026-02-07", "2026-02-14"], seed=1)
-    current, busy, popular = (
+    current, busy, popular, rates = (
         scores_of(method.fit(train, train, CATEGORIES), test)
-        for method in (CurrentInterest(), RecencyFrequency(), MostPopular())
+        for method in (CurrentInterest(), RecencyFrequency(), MostPopular(), BaseRate())
     )
     # The most frequent category has a name that no page should run.
     test["dominant_category"] = test["dominant_category"].replace("c00", NASTY)
     test["next_category"] = test["next_category"].replace("c00", NASTY)
     categories = [NASTY, *CATEGORIES[1:]]
-    methods = [Scores(f"model {NASTY}", current.next_category, current.next_item, busy.binary), busy, popular]
+    methods = [Scores(f"model {NASTY}", current.next_category, current.next_item, busy.binary), busy, popular, rates]
     found = evaluate(test, train, categories, methods, [methods[0].name], resamples=30)
     decision = decide(methods[0].name, None, ["most popular"], found.metrics, found.differences)
     history = pd.DataFrame(
@@ -228,7 +228,7 @@ def test_the_best_method_is_drawn_on_top_of_a_slice_with_its_bounds(report):
     # Where less is better, the best one has the least.
     figure = slices_figure(report, "churned", "log_loss")
     values = dict(zip(figure["data"][0]["y"], figure["data"][0]["x"], strict=True))
-    assert values[figure["layout"]["yaxis"]["categoryarray"][-1]] == min(values.values())
+    assert values[figure["layout"]["yaxis"]["categoryarray"][-1]] == min(values.values()) < max(values.values())
 
 
 def test_curves_and_histograms_show_what_the_numbers_say(report):

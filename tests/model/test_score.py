@@ -124,28 +124,26 @@ def users(n):
 
 
 @pytest.mark.spark
-def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, scored, tmp_path):
+def test_spark_says_what_one_process_says_however_the_rows_are_cut_and_loads_a_model_once_a_worker(
+    spark, scored, tmp_path
+):
     rows = users(300)
     once = alone(str(tmp_path / "artifact"), rows)
     assert sorted(once) == [row["user_id"] for row in rows]
     assert {row["segment"] for row in once.values()} == {"new", "stable", "at_risk", "migrating"}
-    assert scored(rows, partitions=7) == once
+    loads = tmp_path / "artifact.loads"
+    loads.unlink()
+    assert scored(rows, partitions=4) == once
     default = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
     try:
         # Spark's batches are cut elsewhere now.
-        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
-        assert scored(rows[:20], partitions=2) == {user: once[user] for user in sorted(once)[:20]}
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "3")
+        for _ in range(2):
+            assert scored(rows[:20], partitions=4) == {user: once[user] for user in sorted(once)[:20]}
     finally:
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", default)
-
-
-@pytest.mark.spark
-def test_a_model_is_loaded_once_in_each_worker(scored, tmp_path):
-    for _ in range(3):
-        scored(users(40), partitions=4)
-    loads = (tmp_path / "artifact.loads").read_text().splitlines()
     # At most four tasks run at once, on however many cores, so there are four workers at most, not the twelve of tasks.
-    assert 1 <= len(loads) <= 4
+    assert 1 <= len(loads.read_text().splitlines()) <= 4
 
 
 # ---- the command, on a lake ----

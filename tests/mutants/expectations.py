@@ -311,6 +311,13 @@ MUTANTS = [
         EXAMPLES,
     ),
     Mutant(
+        "exp_examples_moved_by_p_alone",
+        "expectations/examples.py",
+        '(F.col("dominant_category") != F.col("next_category")) & (F.col',
+        "(F.col",
+        EXAMPLES,
+    ),
+    Mutant(
         "exp_examples_judged_by_the_labels_alone",
         "expectations/examples.py",
         'F.least(total("current_counts"), total("next_counts"))',

@@ -51,7 +51,7 @@ MUTANTS = [
         "model/metrics.py",
         "none = np.where(n > 0, 0.0, np.nan)",
         "none = np.zeros(len(n))",
-        EVALUATION,
+        METRICS,
     ),
     Mutant(
         "metrics_threshold_of_precision",
@@ -341,35 +341,47 @@ MUTANTS = [
         MONITOR,
     ),
     # ---- who is champion ----
-    Mutant("registry_champion_lt", "model/registry.py", "if entry[0] <= day]", "if entry[0] < day]", REGISTRY),
+    Mutant(
+        "registry_champion_lt",
+        "model/registry.py",
+        "if entry[0] <= day]",
+        "if entry[0] < day]",
+        f"{REGISTRY}::test_a_past_day_has_the_champion_of_that_day",
+    ),
     Mutant(
         "registry_alias_to_the_last",
         "model/registry.py",
         "newest = max(_promotions())[2]",
         "newest = version",
-        REGISTRY,
+        f"{REGISTRY}::test_a_past_day_has_the_champion_of_that_day",
     ),
     Mutant(
         "registry_champion_by_number",
         "model/registry.py",
         "return max(until)[2] if until",
         "return max(entry[2] for entry in until) if until",
-        REGISTRY,
+        f"{REGISTRY}::test_a_past_day_has_the_champion_of_that_day",
     ),
     Mutant(
         "registry_version_of_another_run",
         "model/registry.py",
         'known.tags.get("artifact") == digest and known.tags.get("run_id") == tracked.run_id',
         'known.tags.get("artifact") == digest',
-        REGISTRY,
+        f"{REGISTRY}::test_registering_the_same_files_again_gives_the_same_version",
     ),
-    Mutant("promote_without_asking", "model/promote.py", 'if not decision["promote"]:', "if not decision:", REGISTRY),
+    Mutant(
+        "promote_without_asking",
+        "model/promote.py",
+        'if not decision["promote"]:',
+        "if not decision:",
+        f"{REGISTRY}::test_a_candidate_that_did_not_pass_leaves_the_champion",
+    ),
     Mutant(
         "promote_since_the_plan_ends",
         "model/promote.py",
         "registry.promote(version, plan.as_of)",
         "registry.promote(version, plan.as_of.replace(day=1))",
-        REGISTRY,
+        f"{REGISTRY}::test_a_candidate_that_passed_the_gate_becomes_champion_from_its_date_on",
     ),
     # ---- in words, and drawn ----
     Mutant(
@@ -424,5 +436,12 @@ MUTANTS = [
         "min(epochs, key=lambda e: e[LOSS])['valid_recall_at_5']",
         "max(e['valid_recall_at_5'] for e in epochs)",
         EVALUATE,
+    ),
+    Mutant(
+        "score_loads_for_each_batch",
+        "model/score.py",
+        "@functools.lru_cache(maxsize=1)",
+        "@functools.lru_cache(maxsize=0)",
+        f"{SCORE}::test_spark_says_what_one_process_says_however_the_rows_are_cut_and_loads_a_model_once_a_worker",
     ),
 ]
