@@ -74,7 +74,7 @@ class Copy:
 
     def test(self, tests: str) -> tuple[int | None, str]:
         """Run tests in the copy until one fails, and return pytest's status, None when they hang, and what it said."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--no-header", "--tb=no", *tests.split()]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--no-header", "--tb=no", *tests.split()]
         # The copy's packages, before those of the project that is installed here.
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         process = subprocess.Popen(
