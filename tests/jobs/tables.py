@@ -47,9 +47,9 @@ def published_rows(table: str) -> list[dict[str, Any]]:
 def rows_of_files(table: str, paths: Iterable[str]) -> list[dict[str, Any]]:
     """Return the rows of Parquet files of a table, with their partition columns."""
     found = []
+    fs, root = storage.filesystem(table_path(table))
     for path in paths:
-        fs, place = storage.filesystem(storage.join(table_path(table), path))
-        with fs.open(place, "rb") as stream:
+        with fs.open(storage.join(root, path), "rb") as stream:
             rows = pq.ParquetFile(stream).read().to_pylist()
         values = {name: date.fromisoformat(v) for name, v in partition_of(path).items() if name != "stage"}
         found += [{**row, **values} for row in rows]

@@ -314,11 +314,11 @@ LANDING_DAYS = days_between(FIRST, FIRST + 2 * ONE_DAY)
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[list[Landed], list[Landed], list[date]]:
     """Make what landed at first, if anything, what lands at last, and an order of days in which the latter is run."""
-    logs = draw(st.lists(difficult_logs(GAP, FIRST, len(LANDING_DAYS), LATE_OR_TWICE), min_size=1, max_size=4))
+    logs = draw(st.lists(difficult_logs(GAP, FIRST, len(LANDING_DAYS), LATE_OR_TWICE), min_size=1, max_size=3))
     # What is late on the last day lands on it.
     log = [Landed(row.user_id, row.event_time, row.event_id, min(row.landed, LANDING_DAYS[-1])) for row in named(logs)]
     order = draw(st.permutations(LANDING_DAYS))
-    again = draw(st.lists(st.sampled_from(LANDING_DAYS), max_size=2))
+    again = draw(st.lists(st.sampled_from(LANDING_DAYS), max_size=1))
     at_first = draw(st.sampled_from([[], not_yet_right(log, 2), not_yet_right(log, 3)]))
     return at_first, log, [*order, *again]
 
