@@ -433,13 +433,6 @@ MUTANTS = [
         'ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)',
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),
-    Mutant(
-        "network_category_weights_without_end",
-        "model/network.py",
-        "ops.exp(ops.minimum(scores, AGAIN_MOST))",
-        "ops.exp(scores)",
-        f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
-    ),
     # --- loop ---
     Mutant(
         "loop_keeps_the_last",
