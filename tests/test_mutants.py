@@ -39,6 +39,8 @@ def test_what_became_of_a_mutant_is_told_by_what_its_tests_did():
     assert judge(0, "3 passed", ONE)[0] == SURVIVED
     assert judge(0, "3 passed", harmless) == (HARMLESS, "it is only a word")
     assert judge(1, "FAILED tests/t.py::test_a - assert 1 == 2\n1 failed", ONE) == (KILLED, "tests/t.py::test_a")
+    named = "ERROR tests/t.py::test_a[two words] - assert 1 == 2\n1 error"
+    assert judge(1, named, ONE) == (KILLED, "tests/t.py::test_a[two words]")
     assert judge(1, "FAILED tests/t.py::test_a\n", harmless)[0] == KILLED, "it was noticed all the same"
     # A change that nothing can import says nothing about the tests, nor does a test that is not there.
     assert judge(2, "ERROR tests/t.py\n1 error", ONE)[0] == UNCLEAR

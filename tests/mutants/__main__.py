@@ -111,7 +111,7 @@ def judge(status: int | None, said: str, mutant: Mutant | None) -> tuple[str, st
         return KILLED, f"its tests hung for {HANGS_SECONDS} s"
     if status == 0:
         return (HARMLESS, mutant.harmless) if mutant and mutant.harmless else (SURVIVED, "no test noticed it")
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", said, re.MULTILINE)
     # Any other status: the tests could not be collected, or there were none.
     if status == 1 and failed:
         return KILLED, failed[1]
