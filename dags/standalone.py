@@ -445,7 +445,7 @@ def alive(group: int, born: str) -> bool:
 
 def end_group(group: int, born: str) -> None:
     """End every process of a group and wait until it is empty."""
-    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, HANGS_SECONDS)):
+    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 60)):
         if not alive(group, born):
             return
         os.killpg(group, how)

@@ -48,10 +48,11 @@ def test_what_became_of_a_mutant_is_told_by_what_its_tests_did():
 
 
 def test_python_takes_in_a_change_of_the_same_size_at_once(tmp_path):
-    copy = Copy(tmp_path / "copy")
+    copy = Copy(tmp_path / "copy", imported=())
     copy.write("tests/test_small.py", "from lake.small import a\n\ndef test_a():\n    assert a == 1\n")
     statuses = []
     for text in ("a = 1\n", "a = 2\n", "a = 1\n"):
         copy.write("lake/small.py", text)
         statuses.append(copy.test("tests/test_small.py")[0])
+    copy.close()
     assert statuses == [0, 1, 0]

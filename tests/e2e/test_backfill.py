@@ -133,7 +133,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert len(airflow.backfill("behavior_daily", FIRST, LAST, at_once=3, reprocess="failed")) == 1
     again = wait(airflow, "behavior_daily")
     assert {run["state"] for run in again.values()} == {"success"}
-    assert states(airflow, again[str(BAD)])["events.audit"] == ("success", 2)
+    assert states(airflow, again[str(BAD)])["events.audit"][0] == "success"
     assert again[str(FIRST)] == runs[str(FIRST)]
     assert list(Table("events").rows_by("landed")) == [FIRST, BAD, LAST]
 

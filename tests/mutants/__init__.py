@@ -5,7 +5,7 @@ import pkgutil
 
 from tests.mutants.mutant import Mutant
 
-NOT_LISTS = ("__main__", "mutant")
+NOT_LISTS = ("__main__", "forks", "mutant")
 
 
 def all_mutants() -> list[Mutant]:

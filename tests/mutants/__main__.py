@@ -5,11 +5,11 @@ It fails if a mutant survives without a reason, does not fit the code, or stops 
 """
 
 import argparse
+import json
 import os
 import queue
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,10 +22,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.mutants import Mutant, all_mutants
+from tests.mutants.forks import HANGS_SECONDS
 
 ROOT = Path(__file__).parents[2]
-# Only a change that makes a test wait for ever takes so long.
-HANGS_SECONDS = 900
+# What most tests import, for seconds.
+LARGE = (
+    *("numpy", "pandas", "pyarrow.parquet", "deltalake", "scipy.stats", "sklearn.linear_model", "pyspark.sql"),
+    *("tensorflow", "keras", "mlflow", "great_expectations", "pytest"),
+)
 KILLED, SURVIVED, HARMLESS, UNCLEAR = "killed", "SURVIVED", "harmless", "NO RESULT"
 
 
@@ -47,9 +51,9 @@ class Outcome:
 
 
 class Copy:
-    """A copy of the project in which one file at a time is changed."""
+    """A copy of the project in which one file at a time is changed, and a process that runs tests in it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, imported: Sequence[str] = LARGE):
         self.folder = folder
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -60,6 +64,17 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         self.written = time.time()
+        # Another Spark must not come from the shell, and bytecode that may not be written is compiled again and again.
+        left_out = ("MEANDER_", "SPARK_", "AIRFLOW", "PYTHONDONTWRITEBYTECODE")
+        self.forks = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forks.py")), *imported],
+            env={name: value for name, value in os.environ.items() if not name.startswith(left_out)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the process."""
+        self.forks.communicate()
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the copy, newer than any written before.
@@ -74,19 +89,15 @@ class Copy:
 
     def test(self, tests: str) -> tuple[int | None, str]:
         """Run tests in the copy until one fails, and return pytest's status, None when they hang, and what it said."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--no-header", "--tb=no", *tests.split()]
-        # The copy's packages, before those of the project that is installed here.
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            said, _ = process.communicate(timeout=HANGS_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return None, process.communicate()[0]
-        return process.returncode, said
+        output = self.folder.with_name(f"{self.folder.name}.txt")
+        # What pytest says of modules that were imported before it is no fault of the tests.
+        quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider"]
+        arguments = ["-x", "-q", "-rfE", "--no-header", "--tb=no", *quiet, *tests.split()]
+        asked = {"folder": str(self.folder), "arguments": arguments, "output": str(output)}
+        self.forks.stdin.write(f"{json.dumps(asked)}\n")
+        self.forks.stdin.flush()
+        status = json.loads(self.forks.stdout.readline())
+        return status, output.read_text(errors="replace")
 
 
 def try_out(copy: Copy, tests: str, mutant: Mutant | None) -> Outcome:
@@ -121,9 +132,10 @@ def judge(status: int | None, said: str, mutant: Mutant | None) -> tuple[str, st
 def run(mutants: Sequence[Mutant], jobs: int) -> Iterable[Outcome]:
     """Yield failures of the tests without any change, then what became of each mutant, as soon as it is known."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
+        all_copies = [Copy(Path(folder) / str(number)) for number in range(jobs)]
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
-        for number in range(jobs):
-            copies.put(Copy(Path(folder) / str(number)))
+        for copy in all_copies:
+            copies.put(copy)
 
         def outcome(tests: str, mutant: Mutant | None = None) -> Outcome:
             copy = copies.get()
@@ -138,6 +150,8 @@ def run(mutants: Sequence[Mutant], jobs: int) -> Iterable[Outcome]:
         yield from broken
         if not broken:
             yield from pool.map(lambda mutant: outcome(mutant.tests, mutant), mutants)
+        for copy in all_copies:
+            copy.close()
 
 
 def say(text: str) -> None:

@@ -6,13 +6,6 @@ TESTS = "tests/dags/test_local.py"
 
 MUTANTS = [
     Mutant(
-        "local_hang_never_ends",
-        "dags/standalone.py",
-        "            if now - began > HANGS_SECONDS:\n",
-        "            if now - told > HANGS_SECONDS:\n",
-        f"{TESTS}::test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs",
-    ),
-    Mutant(
         "local_start_tells_nothing",
         "dags/standalone.py",
         "if self.tell and now - told > TELL_SECONDS:",
