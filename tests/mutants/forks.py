@@ -1,8 +1,8 @@
 """Run pytest again and again, each time in a fork of a process that has imported large libraries once: its arguments.
 
 A script that knows nothing of the project, so that a fork imports the project from the folder it is given. It reads a
-line of JSON for each run, `{"folder": ..., "arguments": [...], "output": ...}`, and prints the exit status, `null` if it
-hung.
+line of JSON for each run, `{"folder": ..., "arguments": [...], "output": ...}`, and prints the exit status, or `null`
+if it hung.
 """
 
 import json
