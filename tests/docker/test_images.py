@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import kubernetes_validate
@@ -19,12 +18,12 @@ import pytest
 import yaml
 
 from dags.standalone import free_port
+from tests.waiting import until
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
 REACHING = re.compile(r"UV_|PIP_|SSL_|REQUESTS_|https?_proxy|no_proxy", re.IGNORECASE)
 IMAGES = ("airflow", "spark", "trainer")
-HANGS_SECONDS = 600
 # What a container of each is asked, beyond that its entry starts, and what it has to say. Few processes: each loads
 # Airflow or TensorFlow.
 ASKED = {
@@ -201,11 +200,12 @@ def require_health(said: list[tuple[str, str]], environment: dict[str, str], fol
         ["spark-entry", *command], env=given, cwd=folder, stdout=log, stderr=log
     ) as master:  # fmt: skip
         try:
-            deadline = time.monotonic() + HANGS_SECONDS
-            while not is_well():
+
+            def answers() -> bool:
                 assert master.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+                return is_well()
+
+            until("the master's page to answer its check", answers)
         finally:
             master.kill()
 

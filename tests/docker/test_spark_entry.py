@@ -10,10 +10,9 @@ import pyspark
 import pytest
 
 from dags.jvm import FRUGAL
-from dags.standalone import HOST, free_port
+from dags.standalone import HANGS_SECONDS, HOST, free_port
 
 ENTRY = Path(__file__).resolve().parents[2] / "docker" / "spark-entry.sh"
-HANGS_SECONDS = 600
 # A driver whose own executor has one core, so that two tasks that wait for each other need both executors.
 DRIVER = """
 import sys, time
@@ -26,7 +25,7 @@ spark = (
     .getOrCreate()
 )
 print(spark.sparkContext.applicationId, flush=True)
-deadline = time.monotonic() + 600
+deadline = time.monotonic() + float(sys.argv[4])
 while spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() < 3:
     assert time.monotonic() < deadline, "the other executor has not come"
     time.sleep(0.1)
@@ -48,7 +47,7 @@ def test_what_is_asked_for_is_run_as_it_is():
 def driver() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a driver, and return it with its port."""
     port = free_port()
-    command = [sys.executable, "-c", DRIVER, HOST, str(port), FRUGAL]
+    command = [sys.executable, "-c", DRIVER, HOST, str(port), FRUGAL, str(HANGS_SECONDS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process, port
         process.kill()

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dags.standalone import HANGS_SECONDS
 from tests.model.tiny_rows import write
-from tests.model.tiny_training import HANGS_SECONDS
 from tests.model.tiny_training import MODULE as TRAINING
 from tests.spark_cluster import Host, SparkCluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.tf
 
@@ -207,11 +207,12 @@ def test_a_host_that_is_cut_off_ends_the_training_in_time_and_it_goes_on_later(r
             text=True,
         ) as training:
             try:
-                deadline = time.monotonic() + HANGS_SECONDS
-                while not told.exists():
+
+                def tells() -> bool:
                     assert training.poll() is None, training.stdout.read()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
+                    return told.exists()
+
+                until("a worker to tell that it trains", tells)
                 hosts.lose(cluster)
                 told.unlink()
                 # It waits neither for ever nor for the two hours after which TCP looks for the other end by itself.

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dags.standalone import HANGS_SECONDS
 from model.launch import in_worker, launch, make_strategy
 
 MODULE = "tests.model.tiny_training"
-HANGS_SECONDS = 900  # Only what hangs takes so long.
 
 
 def main(argv: list[str]) -> None:
