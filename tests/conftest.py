@@ -68,7 +68,11 @@ FIRST = (
 # Files that need the same dear thing go to one process, which makes it once: Airflow, or a session of Spark.
 TOGETHER = {
     "Airflow": ("tests/e2e/test_page", "tests/e2e/test_backfill"),
-    "Spark": ("tests/jobs/", "tests/expectations/", "tests/model/test_training_commands"),
+    "Spark": (
+        *("tests/jobs/", "tests/expectations/", "tests/lake/test_staging", "tests/lake/test_killed"),
+        *("tests/lake/test_readers", "tests/model/test_training_commands", "tests/model/test_score"),
+        *("tests/model/test_vocabulary", "tests/model/test_prepare", "tests/model/test_launch.py"),
+    ),
 }
 
 
