@@ -144,8 +144,11 @@ def run(mutants: Sequence[Mutant], jobs: int) -> Iterable[Outcome]:
             finally:
                 copies.put(copy)
 
-        # Tests that fail anyway would notice everything.
-        unchanged = pool.map(outcome, sorted({mutant.tests for mutant in mutants}))
+        # Tests that fail anyway would notice everything. A folder at once: what a process needs is made once.
+        folders: dict[str, dict[str, None]] = {}
+        for mutant in mutants:
+            folders.setdefault(mutant.tests.rpartition("/")[0], {}).update(dict.fromkeys(mutant.tests.split()))
+        unchanged = pool.map(outcome, (" ".join(tests) for tests in folders.values()))
         broken = [found for found in unchanged if found.result != SURVIVED]
         yield from broken
         if not broken:
