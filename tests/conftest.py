@@ -105,6 +105,8 @@ def _settings_of_the_tests() -> Iterator[None]:
     # Tiny inputs: two shuffle partitions are quicker than two hundred, and still more than one.
     patch.setenv("MEANDER_SHUFFLE_PARTITIONS", "2")
     patch.setenv("MEANDER_DRIVER_MEMORY", "2g")
+    # Two tasks at once on a machine of one core too: those of a barrier stage wait for each other.
+    patch.setenv("MEANDER_SPARK_MASTER", "local[2]")
     from dags.jvm import SHORT_LIVED_JVM
 
     # Nothing runs often enough to be worth the second compiler.
