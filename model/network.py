@@ -97,8 +97,22 @@ def inputs_of(config: NetworkConfig) -> dict[str, Any]:
     }
 
 
+class Network(keras.Model):
+    """What our networks have in common: all that they are follows from their config."""
+
+    def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = as_config(config)
+
+    def build(self, input_shape: Any) -> None:
+        """Do nothing: the first call builds each layer. Keras would trace the call before, and again for each part."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
+
+
 @keras.saving.register_keras_serializable(package="meander")
-class Encoder(keras.Model):
+class Encoder(Network):
     """A causal Transformer over event embeddings (SASRec, arXiv:1808.09781).
 
     Input: dict of int32 (B, L), see model/features.py. Output: (B, L, D); row [b, t] has seen events 0..t of user b
@@ -106,8 +120,8 @@ class Encoder(keras.Model):
     """
 
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
-        super().__init__(**kwargs)
-        self.config = c = as_config(config)
+        super().__init__(config, **kwargs)
+        c = self.config
         self.embed = EventEmbedding(c.items, c.categories, c.width, c.events, name="embed")
         self.drop = keras.layers.Dropout(c.dropout)
         self.blocks = [Block(c.width, c.heads, c.dropout, name=f"block_{i}") for i in range(c.layers)]
@@ -127,20 +141,17 @@ class Encoder(keras.Model):
         _, weights = self.blocks[-1](x, training=False, return_attention=True)  # (B, heads, L, L)
         return last_real(ops.cast(ops.mean(weights, axis=1), "float32"), event["behavior"])
 
-    def get_config(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
-
 
 @keras.saving.register_keras_serializable(package="meander")
-class Pretrained(keras.Model):
+class Pretrained(Network):
     """The encoder with the two things it is pretrained for: the next item and the next category at every position.
 
     Both output layers are tied to the embeddings of the events.
     """
 
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
-        super().__init__(**kwargs)
-        self.config = c = as_config(config)
+        super().__init__(config, **kwargs)
+        c = self.config
         self.encoder = Encoder(c, name="encoder")
         self.to_item = keras.layers.Dense(c.width, name="to_item")
         self.to_category = keras.layers.Dense(c.width, name="to_category")
@@ -171,12 +182,9 @@ class Pretrained(keras.Model):
         counts = real * ops.cast(from_the_end <= last, "float32") * ops.cast(following > 0, "float32")
         return ops.sum(loss * counts, axis=1) / ops.maximum(ops.sum(counts, axis=1), 1.0)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
-
 
 @keras.saving.register_keras_serializable(package="meander")
-class Finetuned(keras.Model):
+class Finetuned(Network):
     """The encoder, the profile and the scalars together, with one head for each thing to be predicted.
 
     Output of a call, all float32: dict of `category` (B, C) logits; `item` (B, D), to be compared with item embeddings;
@@ -186,8 +194,8 @@ class Finetuned(keras.Model):
     """
 
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
-        super().__init__(**kwargs)
-        self.config = c = as_config(config)
+        super().__init__(config, **kwargs)
+        c = self.config
         self.encoder = Encoder(c, name="encoder")
         self.reader = ProfileReader(c.width, name="profile_reader")
         self.pair_score = PairScore(c.width, c.head_dropout / 2, name="pair_score")
@@ -269,9 +277,6 @@ class Finetuned(keras.Model):
         unknown = ops.where(x["item"] < first, out["again"], 0.0)
         unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), NEVER)
         return ops.concatenate([known, unknown], axis=1)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "name": self.name, "trainable": self.trainable}
 
 
 def mixture(anew: Any, again: Any) -> Any:

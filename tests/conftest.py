@@ -72,6 +72,7 @@ TOGETHER = {
         *("tests/jobs/", "tests/expectations/", "tests/lake/test_staging", "tests/lake/test_killed"),
         *("tests/lake/test_readers", "tests/model/test_training_commands", "tests/model/test_score"),
         *("tests/model/test_vocabulary", "tests/model/test_prepare", "tests/model/test_launch.py"),
+        "tests/dags/test_cli.py",
     ),
 }
 

@@ -6,7 +6,6 @@ cluster that loses a worker on the way. Whatever can be read there tells no secr
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,30 +48,39 @@ SETTINGS = {
 }
 
 
+# A log, its history and then a day, for all of which Spark starts once; the lake in between is kept as a copy.
+LOADS = """
+import os, shutil, sys
+from dags.cli import app
+from jobs import simulate
+
+log, lake, copy, history, day = sys.argv[1:]
+simulate.main(log.split())
+app(["daily", *history.split()], standalone_mode=False)
+shutil.copytree(lake, f"{copy}.part")
+os.rename(f"{copy}.part", copy)
+app(["daily", *day.split()], standalone_mode=False)
+"""
+
+
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[tuple[Future[None], Future[None]]]:
-    """Loads what has landed into the lake `alone`, on a single machine: the history, then a day.
+def alone(tmp_path: Path) -> Iterator[Future[None]]:
+    """Makes a log and loads it into the lake `alone`, on a single machine: the history, then a day.
 
-    With the history, `cluster` is there, a copy of the lake without that day.
+    After the history, `cluster` is there, a copy of the lake without that day.
     """
-    folders = {"MEANDER_LANDING": str(tmp_path / "landing"), "MEANDER_LAKE": str(tmp_path / "alone")}
-    environment = {**os.environ, **folders, **SETTINGS}
+    lake, copy = tmp_path / "alone", tmp_path / "cluster"
+    environment = {**os.environ, "MEANDER_LANDING": str(tmp_path / "landing"), "MEANDER_LAKE": str(lake), **SETTINGS}
 
-    def run(module: str, *arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=True)
+    log = f"--from {FIRST} --days {(DAY - FIRST).days + 1} --events 12000 --users 80 --categories 8 --items 20"
+    history = f"--from {FIRST} --to {AS_OF} --chunk-days 999 --every 7"
+    arguments = [f"{log} --crawlers 0 --whale 0 --broken 0", str(lake), str(copy), history, f"--from {DAY} --to {DAY}"]
 
-    def load(first: date, last: date, *options: str) -> None:
-        run("dags.cli", "daily", "--from", str(first), "--to", str(last), *options)
-
-    def load_history() -> None:
-        log = ["--from", str(FIRST), "--days", str((DAY - FIRST).days + 1), "--events", "12000", "--users", "80"]
-        small = ["--categories", "8", "--items", "20", "--crawlers", "0", "--whale", "0", "--broken", "0"]
-        run("jobs.simulate", *log, *small)
-        load(FIRST, AS_OF, "--chunk-days", "999", "--every", "7")
-        shutil.copytree(tmp_path / "alone", tmp_path / "cluster")
+    def load() -> None:
+        subprocess.run([sys.executable, "-c", LOADS, *arguments], env=environment, check=True)
 
     with ThreadPoolExecutor(1) as machine:
-        yield machine.submit(load_history), machine.submit(load, DAY, DAY)
+        yield machine.submit(load)
 
 
 @pytest.fixture
@@ -225,13 +233,14 @@ def require_logs_on_the_store_without_secrets(airflow: AirflowCluster) -> None:
 
 
 def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
-    alone: tuple[Future[None], Future[None]],
+    alone: Future[None],
     airflow: AirflowCluster,  # starts while the history is loaded
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    history, day = alone
-    history.result()
+    until("the history to be loaded", lambda: alone.done() or (tmp_path / "cluster").exists())
+    if alone.done():
+        alone.result()  # it ended early, or was quick
     before = {table: checksum(table) for table in TABLES}
 
     # --- a day, and a machine that is lost ---
@@ -240,7 +249,7 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert wait(airflow, "behavior_daily")["state"] == "success"
     made = {table: checksum(table) for table in TABLES}
     assert made["events"] != before["events"], "a day was missing"
-    day.result()
+    alone.result()
     with monkeypatch.context() as there:
         there.setenv("MEANDER_LAKE", str(tmp_path / "alone"))
         assert {table: checksum(table) for table in TABLES} == made

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect, sync_playwright
 
 from dags.standalone import ANSWER_SECONDS, HANGS_SECONDS, USER, LocalAirflow
 from lake.landing import days_between
@@ -102,9 +102,9 @@ def browser() -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
-@pytest.fixture
-def window(airflow: LocalAirflow, browser: Browser) -> Iterator[Page]:
-    """A window in which the admin has logged in; what its console says ends in `complaints`."""
+@pytest.fixture(scope="module")
+def logged_in(airflow: LocalAirflow, browser: Browser) -> Iterator[BrowserContext]:
+    """A browser in which the admin has logged in."""
     context = browser.new_context(viewport={"width": 1366, "height": 768})
     context.set_default_timeout(HANGS_SECONDS * 1000)
     page = context.new_page()
@@ -113,8 +113,17 @@ def window(airflow: LocalAirflow, browser: Browser) -> Iterator[Page]:
     page.locator("input[name=password]").fill(airflow.state["password"])
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(lambda url: "/auth/" not in url)
-    yield page
+    page.close()
+    yield context
     context.close()
+
+
+@pytest.fixture
+def window(logged_in: BrowserContext) -> Iterator[Page]:
+    """A window of that browser."""
+    page = logged_in.new_page()
+    yield page
+    page.close()
 
 
 def frame(window: Page, airflow: LocalAirflow) -> FrameLocator:

@@ -20,6 +20,7 @@ from model.run_plan import Plan
 from model.vocabulary import Vocabulary
 from tests.lake.stagings import stage_files
 from tests.model.hidden_files import hidden
+from tests.model.small_network import SMALL
 from tests.model.states import state
 
 pytestmark = pytest.mark.tf
@@ -28,7 +29,6 @@ WEEKS = [date(2025, 1, 1) + timedelta(days=7 * n) for n in range(9)]
 # With a horizon of a week a date fits between the parts as a gap; the plan says more than the code may read.
 TRAIN, GAP, VALID, LATER, TEST = WEEKS[:5], WEEKS[5], [WEEKS[6]], WEEKS[7], [WEEKS[8]]
 USERS = 40  # on each date
-SMALL = {"events": 4, "profile": 3, "next_items": 2, "width": 8, "layers": 1, "heads": 1, "hidden": (8,)}
 
 
 def rows_of(day: date, draws: np.random.Generator) -> list[dict]:

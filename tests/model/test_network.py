@@ -354,7 +354,9 @@ network.load_weights({str(tmp_path / "network.weights.h5")!r})
 out = network(dict(np.load({str(tmp_path / "batch.npz")!r})))
 np.savez({str(tmp_path / "out.npz")!r}, **{{name: np.asarray(value) for name, value in out.items()}})
 """
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    # What is compiled here runs once.
+    once = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, **once, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", code]  # the model is found from the root of the repository
     done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -12,12 +12,13 @@ from lake.errors import ModelMissing
 from lake.publish import publish
 from lake.staging import read_staged
 from lake.table import Table
-from model import evaluate, evaluation, finetune, prepare, pretrain, promote, registry
+from model import evaluate, evaluation, finetune, network, prepare, pretrain, promote, registry
 from model.artifact import Artifact
 from model.frames import read_frame
 from model.run_plan import Plan
 from tests.lake.stagings import audit
 from tests.model.hidden_files import hidden
+from tests.model.small_network import SMALL
 
 pytestmark = [pytest.mark.spark, pytest.mark.tf]
 
@@ -41,6 +42,7 @@ def run(job, tables, run_id, *arguments):
 
 def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     (lake / "mlflow.db").write_bytes(mlflow_store.read_bytes())
+    monkeypatch.setitem(network.PRESETS, "tiny", SMALL)
     days = (LATER - FIRST).days + 1
     shop = {"from": FIRST, "days": days, "users": 60, "events": 4000, "crawlers": 0, "whale": 0}
     simulate.main([part for name, value in shop.items() for part in (f"--{name}", str(value))])
