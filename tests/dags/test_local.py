@@ -65,7 +65,8 @@ def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_bot
     assert LocalAirflow(local.home, {"MEANDER_LAKE": "/given"}).environment["MEANDER_LAKE"] == "/given"
 
 
-def test_a_process_that_ends_while_starting_shows_its_log(local):
+def test_a_process_that_ends_while_starting_shows_its_log(local, monkeypatch):
+    monkeypatch.setattr(standalone, "HANGS_SECONDS", 60)  # long before that
     local.spawn("airflow", [sys.executable, "-c", "print('no such option'); raise SystemExit(2)"])
     with pytest.raises(LocalError, match=r"airflow ended while starting[\s\S]*no such option"):
         local.wait("airflow", lambda: time.sleep(0.2))
@@ -98,8 +99,11 @@ class OneRun(LocalAirflow):
 
     state_of_run: str = "running"
     scheduler_lives: bool = True
+    looks: int = 0
 
     def healthy(self) -> bool:
+        self.looks += 1
+        assert self.looks < 60, "whoever looks for so long never stops"
         return self.scheduler_lives
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:

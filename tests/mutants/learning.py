@@ -509,8 +509,8 @@ MUTANTS = [
     Mutant(
         "launch_worker_outlives_its_launcher",
         "model/launch.py",
-        "            stdin=subprocess.PIPE,\n",
-        "            stdin=subprocess.DEVNULL,\n",
+        "    os.read(0, 1)\n    os._exit(1)\n",
+        "    os.read(0, 1)\n",
         f"{LAUNCH}::test_workers_end_when_the_launcher_is_killed",
     ),
 ]
