@@ -32,6 +32,7 @@ import requests
 from dags.plan import steps
 from dags.standalone import BIN, HOST, LOCKED_TRIES, LocalAirflow, free_port
 from lake.backfill.planner import make
+from tests.waiting import until
 
 REPO = Path(__file__).resolve().parents[1]
 RUNBOOK = (REPO / "docs" / "runbook.md").read_text()
@@ -40,26 +41,11 @@ FIRST, AS_OF = date(2025, 1, 1), date(2025, 3, 8)
 DAYS = [AS_OF + timedelta(days=n) for n in range(1, 7)]
 WEEK = AS_OF - timedelta(days=6)
 SETTINGS = {"MEANDER_SOURCE": "canonical", "MEANDER_HORIZON_DAYS": "7", "MEANDER_LOOKBACK_DAYS": "14"}
-PATIENCE = 900
 
 
 def say(text: str = "") -> None:
     """Tell the person who watches; unbuffered, since the output may be piped."""
     print(text, flush=True)  # noqa: T201
-
-
-def until(what: str, true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Wait until something holds, and return it.
-
-    Raises:
-        TimeoutError: it does not within `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s in vain for: {what}")
-        time.sleep(1)
-    return found
 
 
 class _Text(HTMLParser):
@@ -168,7 +154,7 @@ class Drill:
 
     def ended(self, run_id: str, state: str, dag_id: str = "behavior_daily") -> None:
         """Wait until a run has ended, and make sure how."""
-        until(f"{dag_id} {run_id} to end", lambda: self.state(run_id, dag_id) in ("success", "failed"))
+        until(f"{dag_id} {run_id} to end", lambda: self.state(run_id, dag_id) in ("success", "failed"), every=1)
         assert self.state(run_id, dag_id) == state, f"{dag_id} {run_id} ended as {self.state(run_id, dag_id)}"
 
     def tasks(self, run_id: str, dag_id: str = "behavior_daily") -> dict[str, str]:
@@ -184,16 +170,17 @@ class Drill:
 
     def tell_page(self, pattern: str, path: str = "page/") -> None:
         """Print what the page says of it, from its heading to what is safe."""
-        try:
-            lines = until(f"the page to say {pattern!r}", lambda: found(pattern, self.page(path)), 120)
-        except TimeoutError as error:
-            raise TimeoutError("\n".join([str(error), "it says:", *self.page(path)[:30]])) from None
+
+        def heard() -> str:
+            return "\n".join([f"the page to say {pattern!r}; it says:", *self.page(path)[:30]])
+
+        lines = until(heard, lambda: found(pattern, self.page(path)), every=1)
         for line in lines:
             say(f"  page     {line}")
 
     def tell_alert(self, pattern: str) -> None:
         """Print the alerts that came since the last ones, one of which has to match."""
-        new = until(f"an alert of {pattern!r}", lambda: self._new(pattern), 120)
+        new = until(f"an alert of {pattern!r}", lambda: self._new(pattern), every=1)
         self.heard = len(self.alerts)
         for alert in new:
             say(f"  alert    {alert['text']}")
@@ -216,7 +203,7 @@ class Drill:
         """
         for dag_id in ("behavior_daily", "predict_daily"):
             # Airflow has one backfill of a DAG at a time, and closes one that has ended within half a minute.
-            until("the last backfill to be closed", lambda dag_id=dag_id: self.closed(dag_id), 120)
+            until("the last backfill to be closed", lambda dag_id=dag_id: self.closed(dag_id), every=1)
         say(f"  repair   {command}")
         for _ in range(LOCKED_TRIES):
             done = subprocess.run(
@@ -306,8 +293,8 @@ def late_data(drill: Drill) -> None:
     for step in steps(plan.runs, plan.costs):
         for command in step.commands:
             drill.repair(command)
-            until("the planned runs to end", lambda: idle(drill.airflow))
-    until("the page to be well again", lambda: not found("landed too late", drill.page()), 60)
+            until("the planned runs to end", lambda: idle(drill.airflow), every=1)
+    until("the page to be well again", lambda: not found("landed too late", drill.page()), every=1)
 
 
 def worker_killed(drill: Drill) -> None:
@@ -317,7 +304,7 @@ def worker_killed(drill: Drill) -> None:
     run_id = drill.run(day)
     process = until("a job of the day to run", lambda: process_of("jobs/sessionize.py", run_id))
     os.kill(process, signal.SIGKILL)
-    until("Airflow to notice", lambda: drill.tasks(run_id)["sessions.stage"] == "up_for_retry", 120)
+    until("Airflow to notice", lambda: drill.tasks(run_id)["sessions.stage"] == "up_for_retry", every=1)
     drill.tell_page("at work or queued")
     drill.tell_no_alert("FAILED", "it is tried again, twice; only what stays failed is told")
     tell_runbook("Spark runs out of memory")
