@@ -61,8 +61,10 @@ FIRST = (
     "tests/jobs/",
     "tests/expectations/",
     "tests/model/test_training_commands",
+    # A process gets its next file before its last two tests: this short one has to wait for the cluster, and the long
+    # one after it only for the backfill.
+    "tests/dags/test_jvm",
     "tests/model/test_launch_hosts",
-    "tests/model/test_launch.py",
     "tests/docker/",
 )
 # Files that need the same dear thing go to one process, which makes it once: Airflow, or a session of Spark.
