@@ -22,10 +22,12 @@ import yaml
 from dags.evaluation import Evaluation
 from dags.standalone import ANSWER_SECONDS, LocalAirflow, free_port
 from lake import storage
+from lake.publish import publish
 from lake.table import Table
 from tests.airflow_cluster import SECRETS, USERS, AirflowCluster
 from tests.airflow_runs import done, ended, states
 from tests.lake.published import checksum
+from tests.lake.stagings import stage_files
 from tests.s3_server import BUCKET
 from tests.waiting import until
 
@@ -300,21 +302,25 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert airflow.result("model_weekly", learned["dag_run_id"], "promote")["champion"] == decision["version"]
 
     # --- predictions, also for applications, and back ---
-    airflow.backfill("predict_daily", AS_OF, DAY, at_once=2, reprocess="none")
+    airflow.backfill("predict_daily", DAY, DAY, at_once=1, reprocess="none")
     predicted = wait(airflow, "predict_daily")
     assert predicted["state"] == "success", states(airflow, predicted)
-    users = Table("interests").rows_by("dt")
-    assert Table("predictions").rows_by("dt") == {AS_OF: users[AS_OF], DAY: users[DAY]}
-    assert {row["model_version"] for row in Table("predictions").head(DAY, 1000)} == {decision["version"]}
+    users = Table("interests").rows_by("dt")[DAY]
+    assert Table("predictions").rows_by("dt") == {DAY: users}
+    said = Table("predictions").head(DAY, 1000)
+    assert {row["model_version"] for row in said} == {decision["version"]}
+    # A day to go back to: the same answers, as if they had been given the day before.
+    stage_files("predictions", "before", [{**row, "dt": AS_OF} for row in said], [AS_OF], Table("interests").version)
+    publish("predictions", "before")
     airflow.backfill("serve_daily", AS_OF, DAY, at_once=1, reprocess="none")
     # A day before any model, judged below.
     airflow.backfill("predict_daily", WEEK - timedelta(days=1), WEEK - timedelta(days=1), at_once=1, reprocess="none")
     served = wait(airflow, "serve_daily")
     assert served["state"] == "success", states(airflow, served)
-    assert what_applications_see(airflow) == [(DAY, decision["version"], users[DAY])]
+    assert what_applications_see(airflow) == [(DAY, decision["version"], users)]
     airflow.api("POST", "dags/serve_rollback/dagRuns", json={"logical_date": None})
     assert wait(airflow, "serve_rollback")["state"] == "success"
-    assert what_applications_see(airflow) == [(AS_OF, decision["version"], users[AS_OF])]
+    assert what_applications_see(airflow) == [(AS_OF, decision["version"], users)]
 
     # --- a day before any model: nothing to wait for, a person has to decide ---
     early = ended(airflow, "predict_daily")[0]
