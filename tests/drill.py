@@ -171,10 +171,10 @@ class Drill:
     def tell_page(self, pattern: str, path: str = "page/") -> None:
         """Print what the page says of it, from its heading to what is safe."""
 
-        def heard() -> str:
+        def missing() -> str:
             return "\n".join([f"the page to say {pattern!r}; it says:", *self.page(path)[:30]])
 
-        lines = until(heard, lambda: found(pattern, self.page(path)), every=1)
+        lines = until(missing, lambda: found(pattern, self.page(path)), every=1)
         for line in lines:
             say(f"  page     {line}")
 

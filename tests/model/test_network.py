@@ -293,6 +293,7 @@ def test_a_grown_network_says_the_same_of_what_it_knew():
         np.asarray(new(batch())["category"])[..., :12], np.asarray(old(batch())["category"]), atol=1e-5
     )
     assert new.item_bias.shape == (50,)
+    np.testing.assert_array_equal(np.asarray(new.item_bias)[: CONFIG.items], np.asarray(old.item_bias))
 
 
 def test_growing_into_another_shape_is_refused():
