@@ -287,7 +287,7 @@ def test_binary_answers_teach_their_own_layers_alone():
 
 def test_a_grown_network_says_the_same_of_what_it_knew():
     old = awake(Pretrained)
-    new = awake(Pretrained, replace(CONFIG, items=50, categories=14))
+    new = build(Pretrained, replace(CONFIG, items=50, categories=14))
     grow(new, old)
     np.testing.assert_allclose(
         np.asarray(new(batch())["category"])[..., :12], np.asarray(old(batch())["category"]), atol=1e-5
