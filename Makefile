@@ -139,7 +139,7 @@ $(STAMP): requirements.lock pyproject.toml
 # An order of its own: `java` is phony, and would have it made again each time.
 $(CLASSES): $(STAMP) | java
 	@echo "Writing an archive of Spark's classes, from which each JVM starts in less time (half a minute, once)"
-	$(BIN)/python -m dags.jvm
+	$(BIN)/python -m dags.local.jvm
 
 # --- shell fragments -------------------------------------------------------------------------------
 

@@ -26,9 +26,9 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
-from dags.deadlines import expected
-from dags.operators import WaitForEarlierDays, WaitForLanding
-from dags.wiring import DAY, HOUSE, stage_audit_publish
+from dags.shared.deadlines import expected
+from dags.shared.operators import WaitForEarlierDays, WaitForLanding
+from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
 
 GROUPS = ("events", "sessions", "interests")
 # Renders to True or False.

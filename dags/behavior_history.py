@@ -20,7 +20,7 @@ import pendulum
 from airflow.sdk import Param, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.wiring import HOUSE, stage_audit_publish
+from dags.shared.wiring import HOUSE, stage_audit_publish
 
 
 def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, date]]:

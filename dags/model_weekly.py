@@ -31,8 +31,17 @@ from datetime import date, timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
-from dags.operators import ASSETS, Approve, EvaluationReport, MlflowRuns, ModelJob, Promote, SparkJob, WaitForPublished
-from dags.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
+from dags.shared.operators import (
+    ASSETS,
+    Approve,
+    EvaluationReport,
+    MlflowRuns,
+    ModelJob,
+    Promote,
+    SparkJob,
+    WaitForPublished,
+)
+from dags.shared.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
 from lake.settings import settings
 
 WEEK = 7

@@ -23,8 +23,8 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag
 
-from dags.operators import Monitor, WaitForPublished
-from dags.wiring import DAY, HOUSE, RUN_OF_DAG
+from dags.shared.operators import Monitor, WaitForPublished
+from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG
 
 
 @dag(

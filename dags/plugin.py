@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from airflow.plugins_manager import AirflowPlugin
 
 from dags import PREFIX
-from dags.deadlines import ScheduledDayEnd
+from dags.shared.deadlines import ScheduledDayEnd
 
 
 class MeanderPlugin(AirflowPlugin):

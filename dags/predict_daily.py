@@ -25,9 +25,9 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
-from dags.deadlines import expected
-from dags.operators import WaitForPublished
-from dags.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
+from dags.shared.deadlines import expected
+from dags.shared.operators import WaitForPublished
+from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
 
 # Without a version, the job asks who was champion on that day.
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"

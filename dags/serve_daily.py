@@ -27,9 +27,9 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.operators import WaitForPublished
-from dags.serving import RequireStore, ServeJob
-from dags.wiring import DAY, HOUSE, RUN_OF_DAG
+from dags.shared.operators import WaitForPublished
+from dags.shared.serve import RequireStore, ServeJob
+from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG
 
 FORCE = "{{ '--force' if params.force else '' }}"
 IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"

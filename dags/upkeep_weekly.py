@@ -19,8 +19,8 @@ or a registered model has pinned stay. A partition that is published while it is
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.operators import ModelJob
-from dags.wiring import HOUSE, RUN_OF_DAG
+from dags.shared.operators import ModelJob
+from dags.shared.wiring import HOUSE, RUN_OF_DAG
 
 
 @dag(

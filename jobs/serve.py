@@ -12,10 +12,11 @@ import json
 from datetime import date
 from typing import Any
 
-from lake import serving, serving_load
 from lake.errors import run_main
 from lake.landing import utc_date
-from lake.postgres import connect
+from lake.serving import load as serving_load
+from lake.serving import pointer as serving
+from lake.serving.postgres import connect
 
 
 def switch(day: date, run_id: str, *, force: bool = False, if_newer: bool = False) -> dict[str, Any]:

@@ -20,17 +20,17 @@ import pandas as pd
 from lake import storage
 from lake.errors import ModelMissing, run_main
 from lake.table import Table
-from model import registry
-from model.baselines import LABELS, cheap_baselines
-from model.boosted import BoostedTrees
-from model.evaluation import Evaluation, Scores, evaluate, scores_of, thresholds
-from model.frames import read_frame
-from model.gate import Criterion, Decision, Rule, decide
-from model.report import Report, render
-from model.run_plan import Plan
+from model.data.frames import read_frame
+from model.judging.baselines import LABELS, cheap_baselines
+from model.judging.boosted import BoostedTrees
+from model.judging.comparison import Evaluation, Scores, evaluate, scores_of, thresholds
+from model.judging.gate import Criterion, Decision, Rule, decide
+from model.judging.report import Report, render
+from model.training.plan import Plan
+from model.versions import registry
 
 if TYPE_CHECKING:
-    from model.artifact import Artifact, Prediction
+    from model.versions.artifact import Artifact, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ RULE = Rule(Criterion("next_category", "recall@5"), certain_over_baselines=False
 
 def load_artifact(folder: str) -> "Artifact":
     """Return the model of a folder; here, and not above, since TensorFlow takes seconds to import."""
-    from model.artifact import Artifact
+    from model.versions.artifact import Artifact
 
     return Artifact.load(folder)
 

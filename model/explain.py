@@ -20,8 +20,8 @@ from lake.errors import SettingsInvalid
 from lake.schemas import BEHAVIORS
 from lake.settings import settings
 from lake.table import Table
-from model import registry
 from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame
+from model.versions import registry
 
 SHOWN = 5
 

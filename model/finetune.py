@@ -23,14 +23,11 @@ import numpy as np
 from lake import storage
 from lake.errors import run_main
 from lake.table import Table
-from model import launch
-from model.artifact import Artifact
-from model.features import STATE, Features
-from model.frames import read_frame
-from model.input import Input
-from model.loop import FitConfig, FitResult, fit
-from model.losses import FinetuneTask
-from model.network import (
+from model.data.features import STATE, Features
+from model.data.frames import read_frame
+from model.data.input import Input
+from model.network.losses import FinetuneTask
+from model.network.network import (
     Finetuned,
     NetworkConfig,
     adapt,
@@ -39,10 +36,13 @@ from model.network import (
     start_with_popularity,
     start_with_scalars,
 )
-from model.registry import provenance
-from model.run_plan import Plan
 from model.score import segment_thresholds
-from model.training import Cost, fit_config, is_chief, report, tracked, training_parser
+from model.training import launch
+from model.training.common import Cost, fit_config, is_chief, report, tracked, training_parser
+from model.training.loop import FitConfig, FitResult, fit
+from model.training.plan import Plan
+from model.versions.artifact import Artifact
+from model.versions.registry import provenance
 
 log = logging.getLogger(__name__)
 

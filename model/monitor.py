@@ -32,7 +32,7 @@ from lake.landing import utc_date
 from lake.settings import settings
 from lake.staging import model_folder
 from lake.table import Table
-from model.metrics import UserBootstrap, binary_metrics, checked_binary
+from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def between(resamples: Iterable[float]) -> tuple[float, float]:
 
 def promise(version: int) -> dict[str, tuple[float, float]]:
     """Return {metric: (value, low end of its interval)} that the evaluation of a model version had found."""
-    from model import registry
+    from model.versions import registry
 
     run_id = registry.describe(version).get("run_id", "")
     kept = storage.read_json(storage.join(model_folder(run_id), "evaluation", "metrics.json")) if run_id else None

@@ -18,9 +18,10 @@ from lake.session import spark_session
 from lake.settings import settings
 from lake.staging import model_folder
 from lake.table import Table
-from model import registry, vocabulary
-from model.run_plan import Plan, split
-from model.vocabulary import Vocabulary
+from model.data import vocabulary
+from model.data.vocabulary import Vocabulary
+from model.training.plan import Plan, split
+from model.versions import registry
 
 log = logging.getLogger(__name__)
 

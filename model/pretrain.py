@@ -12,15 +12,16 @@ from typing import Any
 from lake import storage
 from lake.errors import run_main
 from lake.table import Table
-from model import launch, registry
-from model.artifact import Artifact
-from model.features import SEQUENCE, Features
-from model.input import Input
-from model.loop import fit
-from model.losses import PretrainTask
-from model.network import PRESETS, Pretrained, build, grow, network_config, start_with_popularity
-from model.run_plan import Plan
-from model.training import Cost, fit_config, is_chief, report, tracked, training_parser, vocabularies
+from model.data.features import SEQUENCE, Features
+from model.data.input import Input
+from model.network.losses import PretrainTask
+from model.network.network import PRESETS, Pretrained, build, grow, network_config, start_with_popularity
+from model.training import launch
+from model.training.common import Cost, fit_config, is_chief, report, tracked, training_parser, vocabularies
+from model.training.loop import fit
+from model.training.plan import Plan
+from model.versions import registry
+from model.versions.artifact import Artifact
 
 LEAST_STEPS = 600
 

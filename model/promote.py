@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid, run_main
 from lake.landing import utc_date
-from model import registry
-from model.run_plan import Plan
+from model.training.plan import Plan
+from model.versions import registry
 
 log = logging.getLogger(__name__)
 

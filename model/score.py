@@ -36,7 +36,7 @@ from lake.session import spark_session
 from lake.settings import settings
 from lake.staging import Run, Staged, stage
 from lake.table import Table
-from model import registry
+from model.versions import registry
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def load_artifact(address: str) -> Any:
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
-    from model.artifact import Artifact
+    from model.versions.artifact import Artifact
 
     return Artifact.load(address)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import quote
 
-from dags.jvm import SHORT_LIVED_JVM
-from dags.standalone import BIN, HOST, USER, LocalAirflow, free_port
+from dags.local.airflow import BIN, HOST, USER, LocalAirflow, free_port
+from dags.local.jvm import SHORT_LIVED_JVM
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster

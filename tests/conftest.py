@@ -63,8 +63,8 @@ FIRST = (
     "tests/model/test_training_commands",
     # A process gets its next file before its last two tests: this short one has to wait for the cluster, and the long
     # one after it only for the backfill.
-    "tests/dags/test_jvm",
-    "tests/model/test_launch_hosts",
+    "tests/dags/local/test_jvm",
+    "tests/model/training/test_launch_hosts",
     "tests/docker/",
 )
 # Files that need the same dear thing go to one process, which makes it once: Airflow, or a session of Spark.
@@ -73,8 +73,8 @@ TOGETHER = {
     "Spark": (
         *("tests/jobs/", "tests/expectations/", "tests/lake/test_staging", "tests/lake/test_killed"),
         *("tests/lake/test_readers", "tests/model/test_training_commands", "tests/model/test_score"),
-        *("tests/model/test_vocabulary", "tests/model/test_prepare", "tests/model/test_launch.py"),
-        "tests/dags/test_cli.py",
+        *("tests/model/data/test_vocabulary", "tests/model/test_prepare", "tests/model/training/test_launch.py"),
+        "tests/dags/cli/test_main.py",
     ),
 }
 
@@ -110,7 +110,7 @@ def _settings_of_the_tests() -> Iterator[None]:
     patch.setenv("MEANDER_DRIVER_MEMORY", "2g")
     # Two tasks at once on a machine of one core too: those of a barrier stage wait for each other.
     patch.setenv("MEANDER_SPARK_MASTER", "local[2]")
-    from dags.jvm import SHORT_LIVED_JVM
+    from dags.local.jvm import SHORT_LIVED_JVM
 
     # Nothing runs often enough to be worth the second compiler.
     patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED_JVM)

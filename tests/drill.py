@@ -29,8 +29,8 @@ from typing import Any
 
 import requests
 
-from dags.plan import steps
-from dags.standalone import BIN, HOST, LOCKED_TRIES, LocalAirflow, free_port
+from dags.local.airflow import BIN, HOST, LOCKED_TRIES, LocalAirflow, free_port
+from dags.shared.backfill import steps
 from lake.backfill.planner import make
 from tests.waiting import until
 
@@ -336,8 +336,8 @@ import numpy as np
 from datetime import date
 from lake import storage
 from lake.staging import model_folder
-from model import registry
-from model.artifact import Artifact
+from model.versions import registry
+from model.versions.artifact import Artifact
 
 good = Artifact.load(registry.artifact_folder(registry.champion()))
 weights = good.finetuned.get_weights()

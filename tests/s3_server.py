@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import EndpointConnectionError
 
-from dags.standalone import HOST, free_port
+from dags.local.airflow import HOST, free_port
 from tests.waiting import until
 
 BUCKET = "shop"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyspark
 
-from dags.jvm import SHORT_LIVED_JVM
+from dags.local.jvm import SHORT_LIVED_JVM
 from tests.waiting import until
 
 HOME = Path(pyspark.__file__).parent

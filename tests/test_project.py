@@ -14,7 +14,7 @@ from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
 from lake.schemas import TABLES
-from lake.serving_layout import COLUMNS
+from lake.serving.layout import COLUMNS
 from lake.settings import Settings
 
 REPO = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def test_the_lock_is_current(requirement):
 def test_what_is_installed_from_outside_is_found():
     scripts = entry_points(group="console_scripts", name="meander")
     plugins = entry_points(group="airflow.plugins", name="meander")
-    assert [point.value for point in (*scripts, *plugins)] == ["dags.cli:main", "dags.plugin:MeanderPlugin"]
+    assert [point.value for point in (*scripts, *plugins)] == ["dags.cli.main:main", "dags.plugin:MeanderPlugin"]
 
 
 # --- the documents ---------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _day(dag_id: str, start: datetime | None) -> date | None:
 def airflow_run(run_id: str) -> tuple[str, str] | None:
     """Return (DAG, run id in Airflow) of a run of ours, or None for one that was made without Airflow.
 
-    What dags/wiring.py and dags/behavior_history.py name a run, taken apart again.
+    What dags/shared/wiring.py and dags/behavior_history.py name a run, taken apart again.
 
     >>> airflow_run("predict_daily--scheduled__2025-03-01T00:00:00+00:00")
     ('predict_daily', 'scheduled__2025-03-01T00:00:00+00:00')

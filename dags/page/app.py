@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
-from dags.evaluation import COLUMNS, Evaluation, number, verdict
 from dags.page.views import failure, may_see, router
+from dags.shared.evaluation import COLUMNS, Evaluation, number, verdict
 from lake import storage
 from lake.errors import MeanderError
 from lake.settings import settings

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from dags.evaluation import COLUMNS, Evaluation
+from dags.shared.evaluation import COLUMNS, Evaluation
 from lake import storage
 from lake.settings import settings
 from lake.staging import model_folder
@@ -53,7 +53,7 @@ def judged() -> list[Judged]:
 def champion() -> Champion | None:
     """Ask the registry who is champion; None when nobody is yet."""
     # MLflow takes seconds to import, once in the life of a web server.
-    from model import registry
+    from model.versions import registry
 
     version = registry.champion()
     if version is None:

@@ -5,8 +5,8 @@
     /tmp/sasrec/bin/python -m tests.bench.sasrec --lake /tmp/judge/lake --run-id accuracy --epochs 20
 
 It learns from all events up to the first validation date, as our pretraining does, and is asked at each test date T for
-20 items, from what the user did up to T, items taken before among them. Recall and NDCG are those of `model.metrics`:
-the numbers stand beside `next items` of `meander model --run-id accuracy`.
+20 items, from what the user did up to T, items taken before among them. Recall and NDCG are those of
+`model.judging.metrics`: the numbers stand beside `next items` of `meander model --run-id accuracy`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
-from model.metrics import hits_in_lists, list_values
+from model.judging.metrics import hits_in_lists, list_values
 
 
 def read(lake: Path, table: str, version: int, columns: list[str], days: list[str] | None = None) -> pd.DataFrame:

@@ -26,11 +26,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from rich.console import Console
 from rich.table import Table as Grid
 
-from lake import serving, storage
-from lake.postgres import connect, copy_rows
+from lake import storage
 from lake.publish import commit, ensure_table
 from lake.schemas import PREDICTIONS
-from lake.serving_load import ROWS_AT_ONCE, WORKERS, load
+from lake.serving import pointer as serving
+from lake.serving.load import ROWS_AT_ONCE, WORKERS, load
+from lake.serving.postgres import connect, copy_rows
 from lake.staging import Staged, StagedFile, Verdict
 from lake.table import Table, table_path
 from tests.postgres import Server

@@ -20,15 +20,15 @@ from rich.table import Table as Grid
 
 from lake import storage
 from lake.table import Table
-from model.artifact import Artifact
-from model.features import STATE
+from model.data.features import STATE
+from model.data.frames import read_frame
 from model.finetune import examples
-from model.frames import read_frame
-from model.launch import make_strategy
-from model.loop import FitConfig, fit
-from model.losses import FinetuneTask
-from model.network import Finetuned, build
-from model.run_plan import Plan
+from model.network.losses import FinetuneTask
+from model.network.network import Finetuned, build
+from model.training.launch import make_strategy
+from model.training.loop import FitConfig, fit
+from model.training.plan import Plan
+from model.versions.artifact import Artifact
 
 BATCH = 256
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from dags.alerts import TellFailure
 from dags.behavior_history import cut
-from dags.operators import DataDocs, ModelJob, SparkJob, without_blanks
-from dags.wiring import TABLES
+from dags.shared.alerts import TellFailure
+from dags.shared.operators import DataDocs, ModelJob, SparkJob, without_blanks
+from dags.shared.wiring import TABLES
 from lake.staging import Verdict, write_verdict
 
 REPO = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 
-from dags.evaluation import Evaluation
 from dags.page.airflow_state import AirflowState, FailedRun, look
+from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.table import Table
 from tests.dags.airflow_database import Database

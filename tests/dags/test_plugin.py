@@ -8,10 +8,10 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
-from dags.evaluation import Evaluation
 from dags.page.app import app
 from dags.page.views import may_see
 from dags.plugin import MeanderPlugin
+from dags.shared.evaluation import Evaluation
 from lake import storage
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dags.jvm import SHORT_LIVED_JVM
-from dags.standalone import LocalAirflow, free_port
+from dags.local.airflow import LocalAirflow, free_port
+from dags.local.jvm import SHORT_LIVED_JVM
 from tests.waiting import until
 
 

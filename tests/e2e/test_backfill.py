@@ -13,8 +13,8 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from dags.plan import steps
-from dags.standalone import ANSWER_SECONDS, LocalAirflow
+from dags.local.airflow import ANSWER_SECONDS, LocalAirflow
+from dags.shared.backfill import steps
 from lake.backfill.planner import make
 from lake.staging import read_verdict
 from lake.table import Table

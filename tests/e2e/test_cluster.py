@@ -19,8 +19,8 @@ import pytest
 import requests
 import yaml
 
-from dags.evaluation import Evaluation
-from dags.standalone import ANSWER_SECONDS, LocalAirflow, free_port
+from dags.local.airflow import ANSWER_SECONDS, LocalAirflow, free_port
+from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.publish import publish
 from lake.table import Table
@@ -53,7 +53,7 @@ SETTINGS = {
 # A log, its history and then a day, for all of which Spark starts once; the lake in between is kept as a copy.
 LOADS = """
 import os, shutil, sys
-from dags.cli import app
+from dags.cli.main import app
 from jobs import simulate
 
 log, lake, copy, history, day = sys.argv[1:]

@@ -17,7 +17,7 @@ import pytest
 from lake.settings import settings
 from lake.storage import list_files
 from lake.table import Table
-from model import registry
+from model.versions import registry
 from tests.lake.published import rows
 from tests.s3_server import BUCKET, S3Server
 from tests.spark_cluster import SparkCluster

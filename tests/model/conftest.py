@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def mlflow_store(tmp_path_factory):
     """An empty MLflow store, made once: some sixty migrations take seconds, and a copy of the file none."""
-    from model.registry import create_sqlite
+    from model.versions.registry import create_sqlite
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     create_sqlite(path)

@@ -15,7 +15,7 @@ def resampled(
         users: whose row each is.
         measure: a number, or NaN, from the positions of rows, of which some stand there several times.
         resamples: how many.
-        seed: the draws are those of model.metrics.UserBootstrap.
+        seed: the draws are those of model.judging.metrics.UserBootstrap.
     """
     names = list(dict.fromkeys(users))
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)

@@ -1,4 +1,4 @@
-"""A model that is arithmetic: it has the interface of model.artifact.Artifact, and its answers can be known by hand."""
+"""A model that is arithmetic: it has the interface of `Artifact`, and its answers can be known by hand."""
 
 import json
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Words:
 
 @dataclass
 class Prediction:
-    """As model.artifact.Prediction."""
+    """As model.versions.artifact.Prediction."""
 
     categories: np.ndarray
     items: np.ndarray

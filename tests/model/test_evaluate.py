@@ -16,10 +16,11 @@ from lake import storage
 from lake.errors import ModelMissing
 from lake.publish import publish
 from lake.table import Table
-from model import evaluate, monitor, promote, registry
-from model.baselines import Baseline, RecencyFrequency
-from model.gate import Decision
-from model.run_plan import Plan
+from model import evaluate, monitor, promote
+from model.judging.baselines import Baseline, RecencyFrequency
+from model.judging.gate import Decision
+from model.training.plan import Plan
+from model.versions import registry
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
 from tests.model.standin_artifact import KEY, Prediction, StandIn, Words, save

@@ -10,9 +10,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake.errors import ModelMissing, SettingsInvalid, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
-from model import registry
 from model.explain import Event, explain, explanation, in_words
 from model.score import SegmentRule
+from model.versions import registry
 from tests.lake.stagings import stage_files
 from tests.model.standin_artifact import KEY, load, save
 from tests.model.states import DAY, END, T, state

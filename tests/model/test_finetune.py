@@ -12,12 +12,13 @@ import pytest
 from lake import storage
 from lake.publish import publish
 from lake.table import Table
-from model import finetune, network, pretrain
-from model.artifact import Artifact, Prediction
-from model.frames import read_frame
-from model.losses import FinetuneTask
-from model.run_plan import Plan
-from model.vocabulary import Vocabulary
+from model import finetune, pretrain
+from model.data.frames import read_frame
+from model.data.vocabulary import Vocabulary
+from model.network import network
+from model.network.losses import FinetuneTask
+from model.training.plan import Plan
+from model.versions.artifact import Artifact, Prediction
 from tests.lake.stagings import stage_files
 from tests.model.hidden_files import hidden
 from tests.model.small_network import SMALL

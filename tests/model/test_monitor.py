@@ -123,7 +123,7 @@ def test_worse_than_promised_is_what_no_chance_explains(monkeypatch, above, ok):
 def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatch):
     monkeypatch.undo()
     run = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
-    monkeypatch.setattr("model.registry.describe", lambda version: {"run_id": run} if version == 3 else {})
+    monkeypatch.setattr("model.versions.registry.describe", lambda version: {"run_id": run} if version == 3 else {})
     entry = {"method": "model", "task": "next_category", "metric": "recall@5", "value": 0.6, "low": 0.5, "high": 0.7}
     kept = [
         {**entry, "slice": "all"},

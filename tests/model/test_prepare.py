@@ -8,8 +8,8 @@ from lake import storage
 from lake.errors import SettingsInvalid, TableMissing
 from lake.publish import publish
 from model import prepare
-from model.run_plan import Plan
-from model.vocabulary import Vocabulary
+from model.data.vocabulary import Vocabulary
+from model.training.plan import Plan
 from tests.lake.stagings import stage_files
 
 # D, with a horizon of a week: what people did until February 19th is known.

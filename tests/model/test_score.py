@@ -15,8 +15,8 @@ from lake.errors import ModelMissing, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from lake.table import Table
-from model import registry
 from model.score import SegmentRule, main, predict_rows, predictions, segments
+from model.versions import registry
 from tests.lake.stagings import audit, stage_files
 from tests.model.standin_artifact import KEY, load, save
 from tests.model.states import DAY, T, frame, state

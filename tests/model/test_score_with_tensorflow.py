@@ -19,9 +19,9 @@ def address(tmp_path_factory):
     """A small network with random weights, saved as an artifact."""
     import keras
 
-    from model.artifact import Artifact
-    from model.network import Finetuned, NetworkConfig, Pretrained, build
-    from model.vocabulary import Vocabulary
+    from model.data.vocabulary import Vocabulary
+    from model.network.network import Finetuned, NetworkConfig, Pretrained, build
+    from model.versions.artifact import Artifact
 
     keras.utils.set_random_seed(7)
     items = Vocabulary("item_id", np.array([KEY["i1"], KEY["i2"]]), ["i1", "i2"], buckets=2)

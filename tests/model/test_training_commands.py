@@ -12,10 +12,13 @@ from lake.errors import ModelMissing
 from lake.publish import publish
 from lake.staging import read_staged
 from lake.table import Table
-from model import evaluate, evaluation, finetune, network, prepare, pretrain, promote, registry
-from model.artifact import Artifact
-from model.frames import read_frame
-from model.run_plan import Plan
+from model import evaluate, finetune, prepare, pretrain, promote
+from model.data.frames import read_frame
+from model.judging import comparison as evaluation
+from model.network import network
+from model.training.plan import Plan
+from model.versions import registry
+from model.versions.artifact import Artifact
 from tests.lake.stagings import audit
 from tests.model.hidden_files import hidden
 from tests.model.small_network import SMALL

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.features import pad
-from model.input import Input
+from model.data.features import pad
+from model.data.input import Input
 
 FIELDS = {"id": ("int64", ()), "items": ("int32", (4,)), "x": ("float32", (2,)), "y": ("float32", ())}
 COLUMNS = ["id", "items", "a", "b", "y"]

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from model.loop import FitConfig
+from model.training.loop import FitConfig
 
 
 class TinyTask:

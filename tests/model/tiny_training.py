@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dags.standalone import HANGS_SECONDS
-from model.launch import in_worker, launch, make_strategy
+from dags.local.airflow import HANGS_SECONDS
+from model.training.launch import in_worker, launch, make_strategy
 
 MODULE = "tests.model.tiny_training"
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
         strategies[f"{args.checkpoint}-mirrored"] = lambda: tf.distribute.MirroredStrategy(names)
     # A strategy of several workers has to be the first that TensorFlow hears of.
     made = {checkpoint: make() for checkpoint, make in strategies.items()}
-    from model.loop import fit
+    from model.training.loop import fit
     from tests.model.tiny_rows import source
     from tests.model.tiny_task import TinyTask, config
 
@@ -85,7 +85,7 @@ def tell(file: Path) -> None:
 
 def at_batch(batch: int, act: Callable[[], None]) -> None:
     """Do something when the reader of any epoch comes to that batch."""
-    from model.input import Epoch
+    from model.data.input import Epoch
 
     undisturbed = Epoch.batches
 

@@ -4,44 +4,44 @@ from tests.mutants.mutant import Mutant
 
 DAGS = "tests/dags/test_dags.py"
 DATABASE = "tests/dags/test_database.py"
-OPERATORS = "tests/dags/test_operators.py"
-ALERTS = "tests/dags/test_alerts.py"
-PROBLEMS = "tests/dags/test_page_problems.py"
-STATE = "tests/dags/test_page_state.py"
-VIEWS = "tests/dags/test_page_views.py"
-FLOWS = "tests/dags/test_page_flows.py"
-CLI = "tests/dags/test_cli.py"
+OPERATORS = "tests/dags/shared/test_operators.py"
+ALERTS = "tests/dags/shared/test_alerts.py"
+PROBLEMS = "tests/dags/page/test_problems.py"
+STATE = "tests/dags/page/test_state.py"
+VIEWS = "tests/dags/page/test_views.py"
+FLOWS = "tests/dags/page/test_flows.py"
+CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
 DOCTOR = f"{CLI}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
 
 MUTANTS = [
     # --- who waits for what, and for how long
-    Mutant("operators_horizon_1", "dags/operators.py", "HORIZON = 31", "HORIZON = 1", WAITING),
+    Mutant("operators_horizon_1", "dags/shared/operators.py", "HORIZON = 31", "HORIZON = 1", WAITING),
     Mutant(
         "operators_ended_no_failed",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")',
         'ENDED = ("success", "upstream_failed")',
         WAITING,
     ),
     Mutant(
         "operators_waits_for_what_has_not_landed",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'not in (None, "up_for_reschedule")',
         "is not None",
         WAITING,
     ),
     Mutant(
         "operators_waits_for_what_has_not_begun",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'not in (None, "up_for_reschedule")',
         'not in ("up_for_reschedule",)',
         WAITING,
     ),
     Mutant(
         "operators_waits_for_later_days",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         "midnight - timedelta(days=n) for n",
         "midnight + timedelta(days=n) for n",
         WAITING,
@@ -62,14 +62,14 @@ MUTANTS = [
     ),
     Mutant(
         "operators_wait_holds_its_worker",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'super().__init__(mode="reschedule", poke_interval=timedelta(minutes=1), **kwargs)',
         'super().__init__(mode="poke", poke_interval=timedelta(minutes=1), **kwargs)',
         DAGS,
     ),
     Mutant(
         "operators_published_by_version",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         "return published is not None and published.basis(date.fromisoformat(self.day)) is not None",
         "return published is not None",
         OPERATORS,
@@ -77,39 +77,43 @@ MUTANTS = [
     # --- what is tried again
     Mutant(
         "operators_may_pass_busy",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
         'MAY_PASS = {"commit-contended", "worker-failed", "serving-unavailable"}',
         OPERATORS,
     ),
-    Mutant("operators_first_error_told", "dags/operators.py", "named[-1].strip()", "named[0].strip()", OPERATORS),
+    Mutant(
+        "operators_first_error_told", "dags/shared/operators.py", "named[-1].strip()", "named[0].strip()", OPERATORS
+    ),
     Mutant(
         "operators_killed_by_memory_for_good",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         "if code > 0:  # who is",
         "if code:  # who is",
         OPERATORS,
     ),
-    Mutant("wiring_one_retry", "dags/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
+    Mutant("wiring_one_retry", "dags/shared/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
     Mutant(
         "wiring_retries_after_hours",
-        "dags/wiring.py",
+        "dags/shared/wiring.py",
         '"retry_delay": timedelta(minutes=1)',
         '"retry_delay": timedelta(hours=1)',
         DAGS,
     ),
-    Mutant("wiring_failures_told_to_nobody", "dags/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS),
+    Mutant(
+        "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS
+    ),
     # --- what a run does
     Mutant(
         "wiring_publish_before_audit",
-        "dags/wiring.py",
+        "dags/shared/wiring.py",
         "    stage >> audit >> publish\n",
         "    stage >> [audit, publish]\n",
         DAGS,
     ),
     Mutant(
         "wiring_events_without_quarantine",
-        "dags/wiring.py",
+        "dags/shared/wiring.py",
         '"events": ("quarantine", "events"),',
         '"events": ("events",),',
         DAGS,
@@ -169,14 +173,14 @@ MUTANTS = [
     ),
     Mutant(
         "deadlines_of_backfills",
-        "dags/deadlines.py",
+        "dags/shared/deadlines.py",
         'run is not None and run.run_type == "scheduled"',
         "run is not None",
         DATABASE,
     ),
     Mutant(
         "deadlines_in_minutes",
-        "dags/deadlines.py",
+        "dags/shared/deadlines.py",
         "timedelta(hours=settings().expected_hours)",
         "timedelta(minutes=settings().expected_hours)",
         DATABASE,
@@ -184,117 +188,127 @@ MUTANTS = [
     # --- what people are asked and told
     Mutant(
         "operators_approve_unasked",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'elif decision is None or not decision["promote"]:',
         'elif decision is None or decision["promote"]:',
         DATABASE,
     ),
     Mutant(
-        "operators_silence_approves", "dags/operators.py", "defaults=self.REJECT", "defaults=self.APPROVE", DATABASE
+        "operators_silence_approves",
+        "dags/shared/operators.py",
+        "defaults=self.REJECT",
+        "defaults=self.APPROVE",
+        DATABASE,
     ),
     Mutant(
         "operators_warn_never",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'if report["verdict"] == "warned":',
         'if report["verdict"] == "no such verdict":',
         DATABASE,
     ),
     Mutant(
         "operators_outcome_told_daily",
-        "dags/operators.py",
+        "dags/shared/operators.py",
         'over = kind == "outcome"',
         "over = False",
         ALERTS,
     ),
     Mutant(
         "alerts_quiet_days",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         "timedelta(hours=settings().alert_quiet_hours)",
         "timedelta(days=settings().alert_quiet_hours)",
         ALERTS,
     ),
-    Mutant("alerts_each_day_a_cause", "dags/alerts.py", 'CHANGES.sub("#", self.what)', "self.what", ALERTS),
+    Mutant("alerts_each_day_a_cause", "dags/shared/alerts.py", 'CHANGES.sub("#", self.what)', "self.what", ALERTS),
     Mutant(
         "alerts_lost_by_a_kill",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         "        send(alert, text, context)\n        storage.remove(unsent)",
         "        storage.remove(unsent)\n        send(alert, text, context)",
         ALERTS,
     ),
     Mutant(
         "alerts_unsent_sent_for_ever",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         "            storage.remove(storage.join(unsent, name))",
         "            pass",
         ALERTS,
     ),
     Mutant(
         "alerts_claims_for_ever",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         "if not storage.create(claim, CLAIM):\n        log.info(",
         "if not storage.create(claim, timedelta(days=999)):\n        log.info(",
         ALERTS,
     ),
-    Mutant("alerts_first_section", "dags/alerts.py", "sections[-1] if sections", "sections[0] if sections", ALERTS),
+    Mutant(
+        "alerts_first_section", "dags/shared/alerts.py", "sections[-1] if sections", "sections[0] if sections", ALERTS
+    ),
     Mutant(
         "alerts_day_after",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         'return ""\n    return str(end.date() - timedelta(days=1))',
         'return ""\n    return str(end.date())',
         ALERTS,
     ),
     Mutant(
         "alerts_predictions_need_events",
-        "dags/alerts.py",
+        "dags/shared/alerts.py",
         '"predictions": "interests"',
         '"predictions": "events"',
         ALERTS,
     ),
     Mutant(
         "process_deaf_trainings_stay",
-        "dags/process.py",
+        "dags/shared/process.py",
         'kill -s KILL -- "-$0"\n',
         "",
-        "tests/dags/test_process.py",
+        "tests/dags/shared/test_process.py",
     ),
     Mutant(
         "process_group_ends_alone",
-        "dags/process.py",
+        "dags/shared/process.py",
         "                guard.stdin.close()\n            follower.join()",
         "                leader.kill()\n            follower.join()",
-        "tests/dags/test_process.py",
+        "tests/dags/shared/test_process.py",
     ),
     Mutant(
         "evaluation_link_shows_the_password",
-        "dags/evaluation.py",
+        "dags/shared/evaluation.py",
         're.sub(r"//[^/@]*@", "//", uri)',
         "uri",
         OPERATORS,
     ),
     Mutant(
         "serving_setting_before_connection",
-        "dags/serving.py",
+        "dags/shared/serve.py",
         "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
         "    if address := settings().serving_url.get_secret_value():\n        return address\n"
         "    try:\n        uri = Connection.get(CONNECTION).get_uri()",
-        "tests/dags/test_serving.py",
+        "tests/dags/shared/test_serve.py",
     ),
     # --- the command
     Mutant(
         "cli_every_day_of_interests",
-        "dags/cli.py",
+        "dags/cli/main.py",
         '["--every", str(every)] if name == "interests" else []',
         "[]",
         DAILY,
     ),
-    Mutant("cli_chunks_overlap", "dags/cli.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
-    Mutant("cli_doctor_always_well", "dags/cli.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
+    Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
+    Mutant("cli_doctor_always_well", "dags/cli/main.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
-        "cli_java_23", "dags/cli.py", "<= 22:", "<= 23:", f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on"
+        "cli_java_23",
+        "dags/cli/main.py",
+        "<= 22:",
+        "<= 23:",
+        f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on",
     ),
     Mutant(
         "cli_refused_predictions_shown",
-        "dags/cli.py",
+        "dags/cli/main.py",
         'if commit["first"] not in json.loads(commit["refused"]):',
         "if True:",
         f"{CLI}::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",

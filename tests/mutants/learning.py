@@ -2,12 +2,12 @@
 
 from tests.mutants.mutant import Mutant
 
-FEATURES = "tests/model/test_features.py"
-INPUT = "tests/model/test_input.py"
-LOSSES = "tests/model/test_losses.py"
-NETWORK = "tests/model/test_network.py"
-LOOP = "tests/model/test_loop.py"
-LAUNCH = "tests/model/test_launch.py"
+FEATURES = "tests/model/data/test_features.py"
+INPUT = "tests/model/data/test_input.py"
+LOSSES = "tests/model/network/test_losses.py"
+NETWORK = "tests/model/network/test_network.py"
+LOOP = "tests/model/training/test_loop.py"
+LAUNCH = "tests/model/training/test_launch.py"
 PREPARE = "tests/model/test_prepare.py"
 FINETUNE = "tests/model/test_finetune.py"
 PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole"
@@ -28,53 +28,57 @@ MUTANTS = [
     # --- features: what registered models know by place ---
     Mutant(
         "features_profile_swap",
-        "model/features.py",
+        "model/data/features.py",
         "                np.log1p(current),\n                np.log1p(week),",
         "                np.log1p(week),\n                np.log1p(current),",
         GOLDEN,
     ),
-    Mutant("features_last_not_sqrt", "model/features.py", "np.sqrt(decayed),  # last", "decayed,  # last", GOLDEN),
+    Mutant("features_last_not_sqrt", "model/data/features.py", "np.sqrt(decayed),  # last", "decayed,  # last", GOLDEN),
     Mutant(
         "features_scalars_swap",
-        "model/features.py",
+        "model/data/features.py",
         'usual = table["tenure_seconds"] / np.maximum(table["history_days_active"], 1)',
         'usual = table["recency_seconds"] / np.maximum(table["history_days_active"], 1)',
         GOLDEN,
     ),
     Mutant(
         "features_overdue_turned",
-        "model/features.py",
+        "model/data/features.py",
         'days(table["recency_seconds"]) - days(usual)',
         'days(usual) - days(table["recency_seconds"])',
         GOLDEN,
     ),
     Mutant(
         "features_usual_shares_flat",
-        "model/features.py",
+        "model/data/features.py",
         "return counts / counts.sum()",
         "return np.full(len(counts), 1 / len(counts))",
         GOLDEN,
     ),
     Mutant(
-        "features_days_are_hours", "model/features.py", "np.maximum(seconds, 0) / 86_400)", "seconds / 3_600)", GOLDEN
+        "features_days_are_hours",
+        "model/data/features.py",
+        "np.maximum(seconds, 0) / 86_400)",
+        "seconds / 3_600)",
+        GOLDEN,
     ),
     Mutant(
         "features_gap_end_of_day",
-        "model/features.py",
+        "model/data/features.py",
         ".astype(np.int64) + 1) * 86_400",
         ".astype(np.int64) + 2) * 86_400",
         f"{FEATURES}::test_times_are_put_into_buckets_of_half_a_doubling",
     ),
     Mutant(
         "features_profile_keeps_last",
-        "model/features.py",
+        "model/data/features.py",
         'pad(rows[name], self.profile, kind, keep="first")',
         "pad(rows[name], self.profile, kind)",
         FEATURES,
     ),
     Mutant(
         "features_unknown_label_is_no",
-        "model/features.py",
+        "model/data/features.py",
         ".fillna(-1.0)",
         ".fillna(0.0)",
         f"{FEATURES}::test_labels_that_are_not_known_are_minus_one",
@@ -82,42 +86,42 @@ MUTANTS = [
     # --- input ---
     Mutant(
         "input_epoch_not_in_groups",
-        "model/input.py",
+        "model/data/input.py",
         "random = np.random.default_rng([seed, epoch])",
         "random = np.random.default_rng([seed])",
         f"{INPUT}::test_row_groups_come_in_another_order_in_each_epoch_and_for_each_seed",
     ),
     Mutant(
         "input_window_seed_no_epoch",
-        "model/input.py",
+        "model/data/input.py",
         "random = np.random.default_rng([*self.epoch.seeds, shard])",
         "random = np.random.default_rng([self.epoch.seeds[0], shard])",
         f"{INPUT}::test_rows_of_a_row_group_are_mixed_otherwise_in_each_epoch_and_shard_and_for_each_seed",
     ),
     Mutant(
         "input_window_seed_no_shard",
-        "model/input.py",
+        "model/data/input.py",
         "random = np.random.default_rng([*self.epoch.seeds, shard])",
         "random = np.random.default_rng([*self.epoch.seeds])",
         f"{INPUT}::test_rows_of_a_row_group_are_mixed_otherwise_in_each_epoch_and_shard_and_for_each_seed",
     ),
     Mutant(
         "input_no_group_shuffle",
-        "model/input.py",
+        "model/data/input.py",
         "groups = [self.row_groups[i] for i in random.permutation(len(self.row_groups))]",
         "groups = list(self.row_groups)",
         f"{INPUT}::test_row_groups_come_in_another_order_in_each_epoch_and_for_each_seed",
     ),
     Mutant(
         "input_drops_the_last_rows_of_an_evaluation",
-        "model/input.py",
+        "model/data/input.py",
         "-(-self.rows // global_batch)",
         "max(1, self.rows // global_batch)",
         INPUT,
     ),
     Mutant(
         "input_filling_rows_count",
-        "model/input.py",
+        "model/data/input.py",
         "real = self.begin + places < total",
         "real = self.begin + places < 2 * total",
         INPUT,
@@ -125,21 +129,21 @@ MUTANTS = [
     # --- dates ---
     Mutant(
         "runplan_no_gap_before_validation",
-        "model/run_plan.py",
+        "model/training/plan.py",
         "train = [day for day in left if valid and day + horizon <= valid[0]]",
         "train = [day for day in left if valid and day < valid[0]]",
-        "tests/model/test_run_plan.py",
+        "tests/model/training/test_plan.py",
     ),
     Mutant(
         "runplan_gap_minus_one",
-        "model/run_plan.py",
+        "model/training/plan.py",
         "left = [day for day in left if test and day + horizon <= test[0]]",
         "left = [day for day in left if test and day + horizon <= test[0] + timedelta(days=1)]",
-        "tests/model/test_run_plan.py",
+        "tests/model/training/test_plan.py",
     ),
     Mutant(
         "runplan_gap_plus_one",
-        "model/run_plan.py",
+        "model/training/plan.py",
         "left = [day for day in left if test and day + horizon <= test[0]]",
         "left = [day for day in left if test and day + horizon < test[0]]",
         PLAN_OF_DATES,
@@ -188,24 +192,24 @@ MUTANTS = [
     ),
     Mutant(
         "vocabulary_counts_deliveries",
-        "model/vocabulary.py",
+        "model/data/vocabulary.py",
         '.select("event_id", F.col(field).alias("id")).distinct()',
         '.select("event_id", F.col(field).alias("id"))',
-        "tests/model/test_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
+        "tests/model/data/test_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
     ),
     Mutant(
         "vocabulary_warm_start_sorts_anew",
-        "model/vocabulary.py",
+        "model/data/vocabulary.py",
         "np.concatenate([self.keys, keys[new]])",
         "np.concatenate([keys[new], self.keys])",
-        "tests/model/test_vocabulary.py::test_a_warm_start_keeps_every_old_index_and_appends_what_is_new",
+        "tests/model/data/test_vocabulary.py::test_a_warm_start_keeps_every_old_index_and_appends_what_is_new",
     ),
     Mutant(
         "frames_highest_users",
-        "model/frames.py",
+        "model/data/frames.py",
         'lowest = lowest[np.argsort(pd.util.hash_array(lowest), kind="stable")[:most]]',
         'lowest = lowest[np.argsort(pd.util.hash_array(lowest), kind="stable")][-most:]',
-        "tests/model/test_frames.py",
+        "tests/model/data/test_frames.py",
     ),
     # --- pretraining and fine-tuning ---
     Mutant(
@@ -305,59 +309,67 @@ MUTANTS = [
     ),
     Mutant(
         "training_few_steps",
-        "model/training.py",
+        "model/training/common.py",
         "-(-least_steps // max(rows // batch, 1))",
         "max(1, least_steps // max(rows // batch, 1))",
-        "tests/model/test_training.py",
+        "tests/model/training/test_common.py",
     ),
     # --- losses ---
     Mutant(
         "loss_no_binary_total",
-        "model/losses.py",
+        "model/network/losses.py",
         "            total = total + self.binary_weight * ops.sum(loss * known)\n",
         "",
         TOTAL,
     ),
-    Mutant("loss_no_item_total", "model/losses.py", "        total = total + self.item_weight * item_sum\n", "", TOTAL),
+    Mutant(
+        "loss_no_item_total",
+        "model/network/losses.py",
+        "        total = total + self.item_weight * item_sum\n",
+        "",
+        TOTAL,
+    ),
     Mutant(
         "loss_no_category_total",
-        "model/losses.py",
+        "model/network/losses.py",
         "        total = ops.sum(per_user * known)\n",
         "        total = 0.0 * ops.sum(per_user * known)\n",
         TOTAL,
     ),
-    Mutant("loss_item_weight", "model/losses.py", "item_weight: float = 0.1", "item_weight: float = 1.0", TOTAL),
+    Mutant(
+        "loss_item_weight", "model/network/losses.py", "item_weight: float = 0.1", "item_weight: float = 1.0", TOTAL
+    ),
     Mutant(
         "loss_pretrain_only_items",
-        "model/losses.py",
+        "model/network/losses.py",
         "return item_sum + category_sum, ops.sum(real), metrics",
         "return item_sum, ops.sum(real), metrics",
         PRETRAINING,
     ),
     Mutant(
         "loss_recall_le",
-        "model/losses.py",
+        "model/network/losses.py",
         'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead < 5, "float32")), ops.sum(known))',
         'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead <= 5, "float32")), ops.sum(known))',
         RECALL,
     ),
     Mutant(
         "loss_recall_counts_none",
-        "model/losses.py",
+        "model/network/losses.py",
         'out["category"][:, 1:] > true_logit',
         'out["category"] > true_logit',
         RECALL,
     ),
     Mutant(
         "loss_logq_missing_label",
-        "model/losses.py",
+        "model/network/losses.py",
         "corrected = true - log_inclusion(true_index, count, size)",
         "corrected = true",
         f"{LOSSES}::test_the_gradient_is_that_of_the_candidates",
     ),
     Mutant(
         "loss_filling_rows_count",
-        "model/losses.py",
+        "model/network/losses.py",
         'is_real(batch["behavior"])[:, 1:] * batch["weight"][:, None]',
         'is_real(batch["behavior"])[:, 1:]',
         PRETRAINING,
@@ -365,70 +377,70 @@ MUTANTS = [
     # --- network ---
     Mutant(
         "network_sees_the_future",
-        "model/layers.py",
+        "model/network/layers.py",
         "y, attention = self.attend(y, y, use_causal_mask=True), None",
         "y, attention = self.attend(y, y, use_causal_mask=False), None",
         f"{NETWORK}::test_no_event_sees_a_later_one",
     ),
     Mutant(
         "network_profile_by_root",
-        "model/layers.py",
+        "model/network/layers.py",
         "real * values[..., -1] ** 2",
         "real * values[..., -1]",
         f"{NETWORK}::test_the_profile_is_read_as_the_mean_of_its_categories_by_share",
     ),
     Mutant(
         "network_padding_in_the_profile",
-        "model/layers.py",
+        "model/network/layers.py",
         "real * values[..., -1] ** 2",
         "values[..., -1] ** 2",
         f"{NETWORK}::test_the_profile_is_read_as_the_mean_of_its_categories_by_share",
     ),
     Mutant(
         "network_binary_teaches_the_encoder",
-        "model/network.py",
+        "model/network/network.py",
         "ops.stop_gradient(lasting)",
         "lasting",
         f"{NETWORK}::test_binary_answers_teach_their_own_layers_alone",
     ),
     Mutant(
         "network_scalars_not_measured",
-        "model/network.py",
+        "model/network/network.py",
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale',
         '(ops.cast(x["scalars"], "float32") - self.scalar_mean)',
         f"{NETWORK}::test_the_binary_answers_begin_as_a_logistic_regression_on_the_known_labels",
     ),
     Mutant(
         "network_searches_come_again",
-        "model/network.py",
+        "model/network/network.py",
         'weight * is_real(x["behavior"]) * is_real(x["item"])',
         'weight * is_real(x["behavior"])',
         f"{NETWORK}::test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events",
     ),
     Mutant(
         "network_grown_forgets",
-        "model/network.py",
+        "model/network/network.py",
         "values[: len(taken)] = taken",
         "pass",
         f"{NETWORK}::test_a_grown_network_says_the_same_of_what_it_knew",
     ),
     Mutant(
         "network_age_as_slow_as_any_weight",
-        "model/network.py",
+        "model/network/network.py",
         "weight = AGAIN_SPEED * by_event + by_item",
         "weight = by_event + by_item",
         f"{NETWORK}::test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events",
     ),
     Mutant(
         "network_category_comes_again_by_the_root",
-        "model/network.py",
+        "model/network/network.py",
         'ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile',
         'ops.cast(x["profile_values"], "float32")[..., -1] * in_profile',
         f"{NETWORK}::test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular",
     ),
     Mutant(
         "network_item_weights_without_end",
-        "model/network.py",
+        "model/network/network.py",
         'ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))',
         'ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)',
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
@@ -436,79 +448,79 @@ MUTANTS = [
     # --- loop ---
     Mutant(
         "loop_keeps_the_last",
-        "model/loop.py",
+        "model/training/loop.py",
         "_assign(self.task.model.variables, self.best)",
         "pass",
         f"{LOOP}::test_the_best_weights_are_kept_and_patience_ends_a_training",
     ),
     Mutant(
         "loop_patience_one_more",
-        "model/loop.py",
+        "model/training/loop.py",
         "waiting >= config.patience",
         "waiting > config.patience",
         f"{LOOP}::test_the_best_weights_are_kept_and_patience_ends_a_training",
     ),
     Mutant(
         "loop_everything_decays",
-        "model/loop.py",
+        "model/training/loop.py",
         "if len(variable.shape) < 2]",
         "if len(variable.shape) < 1]",
         f"{LOOP}::test_weights_of_one_dimension_do_not_decay",
     ),
     Mutant(
         "loop_resumes_another",
-        "model/loop.py",
+        "model/training/loop.py",
         'found.state["fingerprint"] == self.progress.fingerprint',
         "found.state",
         f"{LOOP}::test_the_checkpoint_of_another_training_is_not_resumed",
     ),
     Mutant(
         "loop_same_order_in_each_epoch",
-        "model/loop.py",
+        "model/training/loop.py",
         "            progress.epoch, config.global_batch,",
         "            0, config.global_batch,",
         f"{LOOP}::test_each_epoch_takes_the_rows_in_another_order",
     ),
     Mutant(
         "loop_mean_of_batches",
-        "model/loop.py",
+        "model/training/loop.py",
         "total[1] += float(weight)",
         "total[1] += 1.0",
         f"{LOOP}::test_a_validation_counts_each_row_once",
     ),
     Mutant(
         "loop_optimizer_not_in_the_checkpoint",
-        "model/loop.py",
+        "model/training/loop.py",
         "return [*self.task.model.variables, *self.optimizer.variables]",
         "return [*self.task.model.variables]",
         f"{LOOP}::test_a_training_that_died_ends_where_an_undisturbed_one_does",
     ),
     Mutant(
         "checkpoint_points_before_it_is_whole",
-        "model/checkpoint.py",
+        "model/training/checkpoint.py",
         "    fs, inner = storage.filesystem(storage.join(folder, name))\n    fs.makedirs(inner, exist_ok=True)\n",
         '    storage.write_json(storage.join(folder, "current.json"), {"step": name})\n'
         "    fs, inner = storage.filesystem(storage.join(folder, name))\n    fs.makedirs(inner, exist_ok=True)\n",
-        "tests/model/test_checkpoint.py",
+        "tests/model/training/test_checkpoint.py",
     ),
     # --- launcher ---
     Mutant(
         "launch_others_run_on",
-        "model/launch.py",
+        "model/training/launch.py",
         "            if any(worker.code for worker in running):\n                break",
         "            if all(worker.code is not None for worker in running):\n                break",
         f"{LAUNCH}::test_when_one_worker_fails_the_others_end_and_it_is_named",
     ),
     Mutant(
         "launch_names_the_one_that_was_ended",
-        "model/launch.py",
+        "model/training/launch.py",
         "explains = {ENDED: 2, LOST: 1}",
         "explains = {ENDED: 1, LOST: 2}",
         f"{LAUNCH}::test_the_failure_that_explains_the_others_is_the_one_that_is_named",
     ),
     Mutant(
         "launch_worker_outlives_its_launcher",
-        "model/launch.py",
+        "model/training/launch.py",
         "    os.read(0, 1)\n    os._exit(1)\n",
         "    os.read(0, 1)\n",
         f"{LAUNCH}::test_workers_end_when_the_launcher_is_killed",

@@ -2,61 +2,61 @@
 
 from tests.mutants.mutant import Mutant
 
-TESTS = "tests/dags/test_local.py"
+TESTS = "tests/dags/local/test_commands.py"
 
 MUTANTS = [
     Mutant(
         "local_start_tells_nothing",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         "if self.tell and now - told > TELL_SECONDS:",
         "if self.tell and now - began < TELL_SECONDS < 0:",
         f"{TESTS}::test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs",
     ),
     Mutant(
         "local_ended_process_is_waited_for",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         '            if not alive(**self.state["groups"][name]):\n',
         '            if name not in self.state["groups"]:\n',
         f"{TESTS}::test_a_process_that_ends_while_starting_shows_its_log",
     ),
     Mutant(
         "local_environment_wins_over_settings",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         "            **inherited(),\n            **self.settings,\n",
         "            **self.settings,\n            **inherited(),\n",
         f"{TESTS}::test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both",
     ),
     Mutant(
         "local_remembered_wins_over_environment",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         '            **self.state["settings"],\n            **inherited(),\n',
         '            **inherited(),\n            **self.state["settings"],\n',
         f"{TESTS}::test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both",
     ),
     Mutant(
         "local_password_for_all",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         "file.touch(mode=0o600)",
         "file.touch(mode=0o644)",
         f"{TESTS}::test_only_the_owner_reads_the_password",
     ),
     Mutant(
         "local_ends_somebody_elses_group",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         'return began(group) in ("", born)',
         "return True",
         f"{TESTS}::test_a_group_whose_number_now_belongs_to_another_is_left_alone",
     ),
     Mutant(
         "local_remember_forgets_the_rest",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         "write_private(self.state_file, {**self.state, **changes})",
         "write_private(self.state_file, changes)",
         f"{TESTS}::test_what_was_remembered_of_a_start_is_kept_by_the_next_one",
     ),
     Mutant(
         "local_lock_cancels_what_is_at_work",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         """            if any(run["state"] in ("queued", "running") for run in self.runs(dag["dag_id"])):
                 continue
 """,
@@ -65,35 +65,35 @@ MUTANTS = [
     ),
     Mutant(
         "local_lock_leaves_the_backfill",
-        "dags/standalone.py",
+        "dags/local/airflow.py",
         '                if orphan["completed_at"] is None:\n',
         '                if orphan["completed_at"] is not None:\n',
         f"{TESTS}::test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_work_is_not",
     ),
     Mutant(
         "demo_predicts_with_the_candidate_beside_a_champion",
-        "dags/local.py",
+        "dags/local/commands.py",
         '    if decision["champion"]:\n',
         '    if not decision["champion"]:\n',
         f"{TESTS}::test_without_a_champion_the_demo_predicts_with_the_candidate_and_says_so",
     ),
     Mutant(
         "demo_goes_on_after_a_failed_run",
-        "dags/local.py",
+        "dags/local/commands.py",
         '                if run["state"] == "failed":\n',
         '                if run["state"] == "no such state":\n',
         f"{TESTS}::test_a_run_that_fails_and_a_scheduler_that_is_gone_end_the_demo",
     ),
     Mutant(
         "demo_waits_for_a_scheduler_that_is_gone",
-        "dags/local.py",
+        "dags/local/commands.py",
         "alive = time.monotonic() if local.healthy() else alive",
         "alive = time.monotonic()",
         f"{TESTS}::test_a_run_that_fails_and_a_scheduler_that_is_gone_end_the_demo",
     ),
     Mutant(
         "demo_names_the_day_after",
-        "dags/local.py",
+        "dags/local/commands.py",
         "datetime.fromisoformat(end).date() - timedelta(days=1)",
         "datetime.fromisoformat(end).date()",
         f"{TESTS}::test_what_people_wait_for_is_one_line_with_the_last_day_of_its_interval",

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 HISTORY, PARTITIONS, RUNS = (f"lake/backfill/{name}.py" for name in ("history", "partitions", "runs"))
-PLAN, COMMANDS = "tests/lake/test_plan.py", "tests/dags/test_plan.py"
+PLAN, COMMANDS = "tests/lake/test_plan.py", "tests/dags/shared/test_backfill.py"
 STATES = f"{PLAN}::test_states_whose_history_reaches_to_an_event_are_planned_from_the_day_on_that_it_landed"
 LABELS = f"{PLAN}::test_labels_in_whose_horizon_an_event_lies_and_has_landed_are_planned"
 AGAIN = f"{PLAN}::test_a_landing_day_that_comes_again_changes_states_and_labels_that_count_its_events"
@@ -294,52 +294,60 @@ MUTANTS = [
     # -- the commands and the words
     Mutant(
         "plan_days_apart_are_one_backfill",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         "lambda a, b, _: b - a == ONE_DAY",
         "lambda a, b, _: b > a",
         COMMANDS,
     ),
-    Mutant("plan_any_distance_is_every", "dags/plan.py", "step in (None, b - a)", "True", COMMANDS),
+    Mutant("plan_any_distance_is_every", "dags/shared/backfill.py", "step in (None, b - a)", "True", COMMANDS),
     Mutant(
         "plan_model_versions_mixed",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         "(run.job, run.tables, run.model_version, run.include_late)",
         "(run.job, run.tables, run.include_late)",
         COMMANDS,
     ),
     Mutant(
-        "plan_late_flag_not_typed", "dags/plan.py", '["--include-late"] if runs[0].include_late else []', "[]", COMMANDS
+        "plan_late_flag_not_typed",
+        "dags/shared/backfill.py",
+        '["--include-late"] if runs[0].include_late else []',
+        "[]",
+        COMMANDS,
     ),
     Mutant(
         "plan_backfill_skips_what_was_made",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         '"--reprocess-behavior", "completed"',
         '"--reprocess-behavior", "none"',
         COMMANDS,
     ),
     Mutant(
         "plan_backfill_makes_all_tables",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         'conf: dict[str, Any] = {"tables": tables}',
         "conf: dict[str, Any] = {}",
         COMMANDS,
     ),
     Mutant(
         "plan_job_alone_as_long",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         "alone.seconds < step.seconds",
         "alone.seconds <= step.seconds",
         COMMANDS,
     ),
     Mutant(
         "plan_one_reason_for_all",
-        "dags/plan.py",
+        "dags/shared/backfill.py",
         "if part and (entry.why != part[0].why or entry.day",
         "if part and (entry.day",
         COMMANDS,
     ),
-    Mutant("plan_minutes_from_one", "dags/plan.py", "if seconds < 120", "if seconds < 60", COMMANDS),
+    Mutant("plan_minutes_from_one", "dags/shared/backfill.py", "if seconds < 120", "if seconds < 60", COMMANDS),
     Mutant(
-        "plan_history_each_day", "dags/plan.py", '"interests_every": plan.whole.every', '"interests_every": 1', COMMANDS
+        "plan_history_each_day",
+        "dags/shared/backfill.py",
+        '"interests_every": plan.whole.every',
+        '"interests_every": 1',
+        COMMANDS,
     ),
 ]

@@ -1,0 +1,143 @@
+"""`meander serve`: the serving store from a shell."""
+
+import json
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table as Grid
+
+from dags.cli.console import AsJson, Day, as_date, out
+from lake.errors import SettingsInvalid
+
+serve = typer.Typer(no_args_is_help=True, help="Serve predictions to applications: the store in PostgreSQL.")
+
+Version = Annotated[
+    int | None, typer.Option("--model-version", min=1, help="the newest day that this version predicted")
+]
+Number = Annotated[int | None, typer.Option("--generation", min=1, help="this generation")]
+
+
+def run_id() -> str:
+    """Return an id for what a person does."""
+    return f"cli-{uuid.uuid4().hex[:12]}"
+
+
+@serve.command()
+def status(as_json: AsJson = False) -> None:
+    """Show the generations in the store, which of them applications see, and the last switches."""
+    from lake.serving import pointer as serving
+    from lake.serving.layout import require_layout
+    from lake.serving.postgres import connect
+
+    with connect() as connection:
+        require_layout(connection)
+        current, generations = serving.current(connection), serving.generations(connection)
+        switches = serving.switches(connection, limit=10)
+    found = [{**asdict(each), "current": each == current} for each in generations]
+    if as_json:
+        out.print_json(json.dumps({"generations": found, "switches": switches}, default=str))
+        return
+    grid = Grid("generation", "state", "day", "model version", "users", "version of the lake", "", box=box.SIMPLE)
+    for entry in found:
+        *values, is_current = entry.values()
+        texts = ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]
+        grid.add_row(*texts, "<- applications" if is_current else "")
+    out.print(grid)
+    for entry in switches:
+        said = "; ".join(entry["exceeded"])
+        out.print(
+            f"{entry['switched']:%Y-%m-%d %H:%M:%S}  to generation {entry['generation']} (day {entry['day']}) by "
+            f"{entry['run_id']}{f', forced: {said}' if said else ''}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+@serve.command()
+def load(
+    day: Day = None, workers: Annotated[int | None, typer.Option(min=1, help="connections that copy at once")] = None
+) -> None:
+    """Load the published predictions of a day; applications see no change."""
+    from lake.serving import load as serving_load
+
+    wanted = as_date(day)
+    if wanted is None:
+        raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the days that there are")
+    done = serving_load.load(wanted, run_id(), workers or serving_load.WORKERS)
+    how = "was loaded before" if done["already"] else f"took {done['seconds']:.1f} s"
+    out.print(
+        f"generation {done['generation']}: {done['users']:,} users of {done['day']} by model version "
+        f"{done['model_version']}; {how}. Next: meander serve switch --day {done['day']}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@serve.command()
+def diff(day: Day = None, as_json: AsJson = False) -> None:
+    """Show what a switch to a loaded day (the newest by default) would change for applications."""
+    from lake.serving import pointer as serving
+    from lake.serving.layout import require_layout
+    from lake.serving.postgres import connect
+
+    with connect() as connection:
+        require_layout(connection)
+        report = serving.compare(connection, serving.current(connection), serving.find(connection, as_date(day)))
+    if as_json:
+        out.print_json(json.dumps(report))
+        return
+    _print_report(report)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    """Print a report of `lake.serving.compare`."""
+    drift = report.get("drift", {})
+    grid = Grid("what", "value", box=box.SIMPLE)
+    for name, value in {**report, **{f"change of mean {score}": change for score, change in drift.items()}}.items():
+        if isinstance(value, dict) and "generation" in value:
+            text = f"generation {value['generation']}, day {value['day']}, model version {value['model_version']}"
+            grid.add_row(name, f"{text}, {value['users']:,} users")
+        elif isinstance(value, int | float):
+            grid.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+    out.print(grid)
+    refused = "; ".join(report["exceeded"])
+    said = f"A switch would be refused: {refused}" if refused else "Within the limits."
+    out.print(said, highlight=False, soft_wrap=True)
+
+
+@serve.command()
+def switch(
+    day: Day = None,
+    force: Annotated[bool, typer.Option("--force", help="also if more would change than the limits allow")] = False,
+) -> None:
+    """Let applications see a loaded day."""
+    from jobs import serve as job
+
+    wanted = as_date(day)
+    if wanted is None:
+        raise SettingsInvalid(
+            "meander serve switch needs --day T; `meander serve status` lists the days that are loaded"
+        )
+    done = job.switch(wanted, run_id(), force=force)
+    out.print(done["why"], highlight=False, soft_wrap=True)
+
+
+@serve.command()
+def rollback(day: Day = None, model_version: Version = None, generation: Number = None) -> None:
+    """Let applications see what they saw before, or an older day, model version or generation."""
+    from jobs import serve as job
+
+    done = job.rollback(run_id(), as_date(day), model_version, generation)
+    out.print(done["why"], highlight=False, soft_wrap=True)
+
+
+@serve.command()
+def grants(
+    writer: Annotated[str, typer.Option(help="role that loads")] = "meander_writer",
+    reader: Annotated[str, typer.Option(help="role of the applications")] = "meander_reader",
+) -> None:
+    """Print the SQL that makes the store and both roles, for an administrator of the database to run."""
+    from lake.serving.layout import grants as grants_sql
+
+    out.print(grants_sql(writer, reader), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Airflow and Spark on this machine: `make up`, `make demo`."""

@@ -1,0 +1,459 @@
+"""One local Airflow beside one Spark Connect server: started, asked and stopped.
+
+Spark's start-up is most of a small day. The Connect server pays it once; the DAGs are the same as on a
+cluster, only the setting `MEANDER_SPARK_MASTER` differs. `make up`, `make demo` and the end-to-end test use
+it.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from dags import PREFIX
+from dags.local.jvm import FROM_ARCHIVE
+
+HOST = "127.0.0.1"
+LOCKED_TRIES = 4
+# Only what hangs is not ready after so long: on a slow and busy machine a start of half a minute takes many minutes.
+HANGS_SECONDS = 900
+TELL_SECONDS = 30  # until a person hears what is still waited for
+ANSWER_SECONDS = 120  # for an answer of the web server, which shares the machine with all that it starts
+UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
+USER = "admin"
+BIN = Path(sys.executable).parent
+
+
+class LocalError(Exception):
+    """A process of ours did not start, or a command or run failed; the message says which, and why."""
+
+
+@dataclass
+class LocalAirflow:
+    """Airflow and Spark below one folder, with ports and a password of their own.
+
+    Args:
+        home: holds everything that runs leave behind, unless a `MEANDER_*` variable says otherwise.
+        settings: `MEANDER_*` variables for the tasks. They win over the environment, and are remembered: a
+            later start without them gets the same, unless the environment says otherwise.
+        port: of the UI; 0 takes the last one, 8080, or a free one.
+        spark_slots: Spark tasks at once. Two keep two cores busy while one of them reads or commits.
+        spark_options: of the JVM that computes; with one collector thread less to start and to feed than by default.
+        tell: takes a line for the person who waits for a start that takes long.
+    """
+
+    home: Path
+    settings: dict[str, str]
+    port: int = 0
+    spark_slots: int = 2
+    spark_options: str = f"-XX:+UseParallelGC {FROM_ARCHIVE}"
+    tell: Callable[[str], None] | None = field(default=None, repr=False)
+    children: list[subprocess.Popen] = field(default_factory=list, repr=False)
+
+    # --- what is remembered between `up` and `down` ------------------------------------------------
+
+    @property
+    def state_file(self) -> Path:
+        return self.home / "local.json"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Ports, password and processes of the last start; empty before the first."""
+        return json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
+
+    def remember(self, **changes: Any) -> None:
+        write_private(self.state_file, {**self.state, **changes})
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.state['port']}"
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The variables that every process of this Airflow gets."""
+        airflow = self.home / "airflow"
+        return {
+            "MEANDER_LAKE": str(self.home / "lake"),
+            "MEANDER_LANDING": str(self.home / "landing"),
+            **self.state["settings"],
+            **inherited(),
+            **self.settings,
+            "MEANDER_DOCS_URL": f"{PREFIX}/data-docs",
+            # What these processes say to each other must not go through a proxy.
+            "NO_PROXY": f"{HOST},localhost",
+            "no_proxy": f"{HOST},localhost",
+            "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
+            # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYSPARK_PYTHON": sys.executable,
+            # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
+            "SPARK_LOCAL_IP": HOST,
+            "AIRFLOW_HOME": str(airflow),
+            # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow}/airflow.db?timeout=60",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            # One idle process each; the default of 32 fills a laptop's memory.
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            # A backfill of a paused DAG stays queued for ever, without a word.
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # Seconds; by default those of a quiet machine: on a busy one, to load a DAG file takes longer.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            # Seconds until a DAG file is read again; at the default of 30, that alone takes an eighth of a core.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+            # Half the default: a small day has ten steps one after the other, and waits after each.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            # Old logs are loaded by hand. Yesterday will not land here, and its run would wait for two days.
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "password.json"),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__HOST": HOST,
+            "AIRFLOW__API__PORT": str(self.state["port"]),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            # Two Airflows on one machine must not share the ports on which logs are served.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self.state["worker_log_port"]),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.state["trigger_log_port"]),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    # --- start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything, wait until it is ready, and make the pools.
+
+        Raises:
+            LocalError: one of them did not come up.
+        """
+        wanted = (self.port, self.state.get("port"), 8080)
+        self.remember(
+            port=next((port for port in wanted if port and not port_open(port)), None) or free_port(),
+            settings={**self.state.get("settings", {}), **self.settings},
+            spark_port=free_port(),
+            worker_log_port=free_port(),
+            trigger_log_port=free_port(),
+            # Letters and digits: one that began with a dash would be taken for an option by Airflow's commands.
+            password=self.state.get("password") or secrets.token_hex(8),
+        )
+        for old in ("environment", "token"):
+            self.__dict__.pop(old, None)
+        write_private(self.home / "password.json", {USER: self.state["password"]})
+        try:
+            self.spawn_all()
+            self.wait("airflow", self.healthy)
+            self.wait("airflow", self.dags_parsed)
+        except BaseException:
+            self.stop()
+            raise
+        self.make_pool("spark", self.spark_slots, "Spark tasks at once on this machine")
+        # A training takes all cores, or all GPUs; two would only get in each other's way.
+        self.make_pool("train", 1, "Trainings at once on this machine")
+
+    def spawn_all(self) -> None:
+        """Start the processes that are waited for, Airflow as the last one."""
+        self.spawn("spark", self.spark_command())
+        self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
+        self.wait("spark", lambda: port_open(self.state["spark_port"]))
+
+    def make_pool(self, name: str, slots: int, description: str) -> None:
+        """Make a pool, or bring one that is there already up to date."""
+        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        if self.api("POST", "pools", expect=(201, 409), json=pool).get("name") is None:
+            self.api("PATCH", f"pools/{name}", json=pool)
+
+    def spark_command(self) -> list[str]:
+        conf = {
+            "spark.connect.grpc.binding.address": HOST,
+            "spark.connect.grpc.binding.port": str(self.state["spark_port"]),
+            # Dates are UTC everywhere; a session that forgets to say so must not get the laptop's zone.
+            "spark.sql.session.timeZone": "UTC",
+            # A laptop has few cores and small days: 200 partitions would be 200 near-empty tasks a shuffle.
+            "spark.sql.shuffle.partitions": os.environ.get("MEANDER_SHUFFLE_PARTITIONS", "4"),
+            # Nothing outside this machine has business with the engine.
+            "spark.driver.bindAddress": HOST,
+            "spark.driver.host": HOST,
+            "spark.ui.enabled": "false",
+            # What a killed task left in its session is freed after ten minutes, not after an hour.
+            "spark.connect.session.manager.defaultSessionTimeout": "10m",
+            "spark.local.dir": str(self.home / "tmp"),
+            "spark.sql.warehouse.dir": str(self.home / "tmp" / "warehouse"),
+        }
+        options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+        return [
+            str(BIN / "spark-submit"),
+            *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+            *("--name", "meander", "--master", "local[*]"),
+            *("--driver-memory", os.environ.get("MEANDER_DRIVER_MEMORY", "4g")),
+            *("--driver-java-options", f"{self.spark_options} -Duser.timezone=UTC"),
+            *options,
+            "spark-internal",
+        ]
+
+    def spawn(self, name: str, command: list[str]) -> None:
+        """Start a process group of its own, its output in `<home>/<name>.log`."""
+        with (self.home / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self.children.append(process)
+        group = {"group": process.pid, "born": began(process.pid)}
+        self.remember(groups={**self.state.get("groups", {}), name: group})
+
+    def wait(self, name: str, ready: Callable[[], bool]) -> None:
+        """Wait until `ready()`, as long as the process group lives, and tell now and then that it still does.
+
+        Raises:
+            LocalError: the group ended, or it is not ready after HANGS_SECONDS.
+        """
+        began = told = time.monotonic()
+        log = self.home / f"{name}.log"
+        while not ready():
+            now = time.monotonic()
+            if not alive(**self.state["groups"][name]):
+                raise LocalError(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
+            if now - began > HANGS_SECONDS:
+                raise LocalError(f"{name} was not ready after {HANGS_SECONDS} s; the end of {log}:\n{tail(log)}")
+            if self.tell and now - told > TELL_SECONDS:
+                told = now
+                self.tell(f"     {now - began:4.0f} s  {name} is still starting; it writes {log}")
+            time.sleep(0.3)
+
+    @property
+    def running(self) -> bool:
+        """Whether any process of the last start still lives."""
+        return any(alive(**group) for group in self.state.get("groups", {}).values())
+
+    def stop(self) -> None:
+        """End all process groups: first politely, after 20 seconds for good."""
+        groups = self.state.get("groups", {})
+        # Airflow was started last: its tasks then end by themselves and not because Spark went away.
+        for name in reversed(groups):
+            end_group(**groups[name])
+        for child in self.children:
+            child.wait()  # ended by now: collects it
+        self.children.clear()
+        if groups:
+            self.remember(groups={})
+
+    # --- ask ---------------------------------------------------------------------------------------
+
+    def airflow(self, *arguments: str) -> str:
+        """Run the airflow command and return what it printed.
+
+        Raises:
+            LocalError: it failed.
+        """
+        command = [str(BIN / "airflow"), *arguments]
+        for _ in range(LOCKED_TRIES):
+            done = subprocess.run(
+                command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                return done.stdout
+            if "database is locked" not in done.stderr:
+                break
+            self.wait_out_lock()
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
+
+    def wait_out_lock(self) -> None:
+        """Wait after SQLite was locked, and bring Airflow back to where the same can be asked again.
+
+        Of a backfill that could not be made, Airflow deletes the runs that it had made already. A scheduler that had
+        begun with one of them dies of that (seen in 3.3.2), and nobody starts it again. The backfill itself stays where
+        the database was still locked; for two minutes Airflow then refuses another one of its DAG.
+        """
+        time.sleep(UNHEALTHY_SECONDS)
+        if not self.healthy():
+            self.stop()
+            self.start()
+        for dag in self.api("GET", "dags")["dags"]:
+            if any(run["state"] in ("queued", "running") for run in self.runs(dag["dag_id"])):
+                continue
+            for orphan in self.backfills(dag["dag_id"]):
+                if orphan["completed_at"] is None:
+                    # 409: Airflow has closed it by now.
+                    self.api("PUT", f"backfills/{orphan['id']}/cancel", expect=(200, 409, 503))
+
+    def backfill(
+        self, dag_id: str, first: date, last: date, at_once: int, reprocess: str, conf: dict[str, Any] | None = None
+    ) -> set[str]:
+        """Let Airflow backfill a DAG, and return the ids of the runs that it has queued.
+
+        Args:
+            dag_id: a DAG with a schedule.
+            first: the first day on which an interval begins.
+            last: the last such day, included.
+            at_once: how many days may run at the same time.
+            reprocess: which days that have a run already are run again: none, failed or completed.
+            conf: the runs' parameters that differ from the form's.
+        """
+        # One at a time is all that Airflow takes for a DAG, and it closes an ended one within half a minute.
+        while any(b["completed_at"] is None for b in self.backfills(dag_id)):
+            time.sleep(1)
+        asked = {
+            "dag_id": dag_id,
+            "from_date": f"{first}T00:00:00Z",
+            "to_date": f"{last}T00:00:00Z",
+            "max_active_runs": at_once,
+            "reprocess_behavior": reprocess,
+            "dag_run_conf": conf,
+        }
+        for _ in range(LOCKED_TRIES):
+            if "id" in self.api("POST", "backfills", expect=(200, 503), json=asked):
+                break
+            self.wait_out_lock()  # 503: it was locked
+        else:
+            raise LocalError(f"Airflow's database stayed locked, so the backfill of {dag_id} was not made; try again")
+        queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
+        return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
+
+    def backfills(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the backfills of a DAG, open and closed ones."""
+        return self.api("GET", "backfills", params={"dag_id": dag_id, "limit": 1000})["backfills"]
+
+    @cached_property
+    def token(self) -> str:
+        """What the REST API takes as a proof of having logged in."""
+        login = {"username": USER, "password": self.state["password"]}
+        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=ANSWER_SECONDS)
+        answer.raise_for_status()
+        return answer.json()["access_token"]
+
+    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
+        """Call Airflow's REST API as the admin and return the answer.
+
+        Raises:
+            requests.HTTPError: the status is not one of `expect`.
+        """
+        headers = {"Authorization": f"Bearer {self.token}"}
+        answer = requests.request(
+            method, f"{self.url}/api/v2/{path}", headers=headers, timeout=ANSWER_SECONDS, **request
+        )
+        if answer.status_code not in expect:
+            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json()
+
+    def healthy(self) -> bool:
+        try:
+            parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=ANSWER_SECONDS).json()
+        except (requests.ConnectionError, requests.Timeout, ValueError):
+            return False
+        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+
+    def dags_parsed(self) -> bool:
+        return self.api("GET", "dags")["total_entries"] >= 8
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the DAG's runs, by the day they process."""
+        found = self.api("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})["dag_runs"]
+        return sorted(found, key=lambda run: (run["data_interval_start"] or "", run["run_after"]))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances"
+        return self.api("GET", path, params={"limit": 1000})["task_instances"]
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task of a run has returned."""
+        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances/{task_id}"
+        return self.api("GET", f"{path}/xcomEntries/return_value")["value"]
+
+    def log_lines(self, task: dict[str, Any]) -> Iterator[str]:
+        """Return the log of a task's last try as readable lines."""
+        folder = f"dag_id={task['dag_id']}/run_id={task['dag_run_id']}/task_id={task['task_id']}"
+        if task["map_index"] >= 0:
+            folder += f"/map_index={task['map_index']}"
+        file = self.home / "airflow" / "logs" / folder / f"attempt={task['try_number']}.log"
+        for line in file.read_text().splitlines() if file.exists() else []:
+            yield json.loads(line).get("event", "") if line.startswith("{") else line
+
+
+def inherited() -> dict[str, str]:
+    """Return the shell's variables for our processes: without other Airflows and Sparks, and with paths made absolute.
+
+    Another Airflow's database address would otherwise be migrated and used by this one, and a relative path would mean
+    another place in a process that runs elsewhere.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
+    for name in ("MEANDER_LAKE", "MEANDER_LANDING", "MEANDER_DATA_DOCS", "MEANDER_SOURCE"):
+        value = kept.get(name, "")
+        is_path = name != "MEANDER_SOURCE" or value.endswith((".yaml", ".yml"))
+        if value and is_path and "://" not in value:
+            kept[name] = str(Path(value).absolute())
+    return kept
+
+
+def write_private(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that only its owner may read: ours hold the password."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content, indent=2))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def port_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def began(process: int) -> str:
+    """Return when a process began, in the words of the system; empty when there is none."""
+    try:
+        # Field 22, counted behind the name, which may hold anything: ticks since the machine started.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
+        return asked.stdout.strip()
+
+
+def alive(group: int, born: str) -> bool:
+    """Tell whether a process group still is the one we started, and has a member."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(group, os.WNOHANG)  # a leader of ours that has ended would count until it is collected
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    # Numbers are used again; an ended leader's is not while its group lives.
+    return began(group) in ("", born)
+
+
+def end_group(group: int, born: str) -> None:
+    """End every process of a group and wait until it is empty."""
+    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 60)):
+        if not alive(group, born):
+            return
+        os.killpg(group, how)
+        deadline = time.monotonic() + seconds
+        while alive(group, born) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def tail(file: Path, lines: int = 30) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])

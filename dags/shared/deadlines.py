@@ -1,0 +1,39 @@
+"""By when a scheduled day has to be done; runs of a backfill, or by hand, have no deadline."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import AsyncCallback, DeadlineAlert
+from airflow.sdk.definitions.deadline import BaseDeadlineReference, deadline_reference
+
+from dags.shared.alerts import tell_late
+from lake.settings import settings
+
+
+@deadline_reference
+class ScheduledDayEnd(BaseDeadlineReference):
+    """The end of the day that a run is about, if the schedule has made the run; for others there is none.
+
+    By Airflow's own reference, the logical date, each day of a backfill would be late before it has begun.
+    """
+
+    required_kwargs = {"dag_id", "run_id"}  # noqa: RUF012  Airflow's name and type
+
+    def _evaluate_with(self, *, session: Any, dag_id: str, run_id: str) -> datetime | None:
+        from airflow.models.dagrun import DagRun
+        from sqlalchemy import select
+
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        return run.data_interval_end if run is not None and run.run_type == "scheduled" else None
+
+
+def expected(tables: str) -> DeadlineAlert:
+    """Return the deadline of a daily DAG: `MEANDER_EXPECTED_HOURS` after the end of its day, as on the Meander page."""
+    callback: Callable[..., Any] = tell_late
+    return DeadlineAlert(
+        reference=ScheduledDayEnd(),
+        interval=timedelta(hours=settings().expected_hours),
+        callback=AsyncCallback(callback, kwargs={"tables": tables}),
+        name=f"{tables} are expected",
+    )

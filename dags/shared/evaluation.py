@@ -1,0 +1,101 @@
+"""What the evaluation of a run found and what the gate decided, read from the files that model.evaluate left."""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+from dags import PREFIX
+from lake import storage
+from lake.settings import settings
+from lake.staging import model_folder
+
+REPORT = "report.html"
+# Where `make mlflow` shows a store that has no server of its own.
+LOCAL_MLFLOW = "http://127.0.0.1:5000"
+
+# The numbers that people compare, of all that model.evaluate measures: heading, task, metric, slice.
+COLUMNS = (
+    ("next category recall@5", "next_category", "recall@5", "all"),
+    ("migrated users", "next_category", "recall@5", "migrated"),
+    ("next item recall@20", "next_item", "recall@20", "all"),
+    ("migrated users", "next_item", "recall@20", "migrated"),
+    ("AUC migrated", "migrated", "roc_auc", "all"),
+    ("AUC purchased", "purchased", "roc_auc", "all"),
+    ("AUC churned", "churned", "roc_auc", "all"),
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of one run; every part of it may not be there (yet).
+
+    Attributes:
+        slug: the run's name in paths.
+    """
+
+    slug: str
+
+    @staticmethod
+    def of(run_id: str) -> "Evaluation":
+        """Return the evaluation of a run of model_weekly, or of its commands by hand."""
+        return Evaluation(model_folder(run_id).rsplit("/", 1)[1])
+
+    @property
+    def folder(self) -> str:
+        return storage.join(model_folder(self.slug), "evaluation")
+
+    @property
+    def report(self) -> str:
+        """Where the page lies."""
+        return storage.join(self.folder, REPORT)
+
+    @property
+    def report_link(self) -> str:
+        """Address of the page in Airflow's UI; empty when there is none."""
+        return f"{PREFIX}/models/{self.slug}/evaluation/{REPORT}" if storage.exists(self.report) else ""
+
+    @cached_property
+    def decision(self) -> dict[str, Any] | None:
+        """What the gate said: `promote`, `reasons`, and more."""
+        return storage.read_json(storage.join(self.folder, "decision.json"))
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One entry for each method, task, metric and slice, with value, low and high."""
+        return (storage.read_json(storage.join(self.folder, "metrics.json")) or {}).get("metrics", [])
+
+    def rows(self) -> list[tuple[str, list[float | None]]]:
+        """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""
+        found = {(m["method"], m["task"], m["metric"], m["slice"]): m["value"] for m in self.metrics}
+        methods = dict.fromkeys(m["method"] for m in self.metrics)
+        return [(method, [found.get((method, *column[1:])) for column in COLUMNS]) for method in methods]
+
+
+def verdict(decision: dict[str, Any]) -> str:
+    """Say in one line what the gate decided."""
+    if decision["promote"]:
+        return "The gate lets the candidate become champion."
+    return "The champion stays: the gate has refused."
+
+
+def number(value: float | None) -> str:
+    """Show a metric.
+
+    >>> number(0.61849), number(None)
+    ('0.618', '-')
+    """
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"  # NaN: not defined on that slice
+
+
+def mlflow_link(run_id: str) -> str:
+    """Return where MLflow's UI shows the runs of a run of ours: pretraining, fine-tuning, evaluation."""
+    from model.versions.registry import experiment_id
+
+    uri = settings().tracking_uri
+    # A browser asks who is there; a link that says it would show a password.
+    server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_MLFLOW
+    only_ours = quote(f"tags.`meander.run_id` = '{run_id}'")
+    return f"{server}/#/experiments/{experiment_id()}/runs?searchFilter={only_ours}"

@@ -1,0 +1,91 @@
+"""What every DAG here shares: the defaults, and stage >> audit >> publish for a table."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from jinja2 import StrictUndefined
+
+from dags.shared.alerts import TellFailure
+from dags.shared.operators import ASSETS, Publish, SparkJob
+
+DAY = "{{ data_interval_start | ds }}"
+RUN = "{{ run_id }}"
+# Airflow gives runs of two DAGs for one date the same id.
+RUN_OF_DAG = "{{ dag.dag_id }}--{{ run_id }}"
+
+# The job that stages a group's tables, and those tables in the order in which they are published: whoever
+# sees the events of a landing day can also see what was rejected from it.
+JOBS = {
+    "events": "jobs.ingest",
+    "sessions": "jobs.sessionize",
+    "interests": "jobs.interests",
+    "examples": "jobs.examples",
+    "predictions": "model.score",
+}
+TABLES = {
+    "events": ("quarantine", "events"),
+    "sessions": ("sessions",),
+    "interests": ("interests",),
+    "examples": ("examples",),
+    "predictions": ("predictions",),
+}
+# What a job reads, for the graph of assets.
+READS = {
+    "events": (),
+    "sessions": ("events",),
+    "interests": ("events",),
+    "examples": ("interests", "events"),
+    "predictions": ("interests",),
+}
+
+# Arguments of every @dag; each DAG states only what differs.
+HOUSE = {
+    "catchup": False,
+    "template_undefined": StrictUndefined,  # a misspelt name in a template fails the task, not vanishes
+    "default_args": {
+        "owner": "meander",
+        # Two more tries outlast a restarted node. What needs a person is not tried again: `fail_for_good`.
+        "retries": 2,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+        "on_failure_callback": TellFailure(),
+    },
+}
+
+
+def stage_audit_publish(
+    table: str,
+    span: list[Any],
+    run: Any = RUN,
+    flags: Sequence[str] = (),
+    wanted: str = "True",
+    trigger_rule: str = "all_success",
+) -> None:
+    """Make the three tasks that every table has, inside the task group that carries the table's name.
+
+    Args:
+        table: names the group, a key of JOBS; events bring quarantine with them.
+        span: the days to run, as flags of the job.
+        run: unique for this span: what a run staged is kept under (run, table).
+        flags: more flags of the job.
+        wanted: a template; the group is skipped unless it renders to True.
+        trigger_rule: Airflow's, of the first task.
+    """
+    tables = TABLES[table]
+    inlets = [ASSETS[name] for name in READS[table]]
+    named = [part for name in tables for part in ("--table", name)]
+
+    stage = SparkJob(
+        task_id="stage",
+        module=JOBS[table],
+        arguments=[*span, *flags],
+        run=run,
+        inlets=inlets,
+        wanted=wanted,
+        trigger_rule=trigger_rule,
+    )
+    audit = SparkJob(task_id="audit", module="expectations.audit", arguments=named, run=run, docs=tables)
+    publish = Publish(task_id="publish", tables=tables, run=run, inlets=inlets)
+    stage >> audit >> publish

@@ -1,0 +1,1 @@
+"""Predictions for applications, in PostgreSQL: generations and a pointer."""

@@ -1,0 +1,1 @@
+"""Rows of examples as arrays of fixed shape."""

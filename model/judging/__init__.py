@@ -1,0 +1,1 @@
+"""Metrics, baselines, the gate and the report."""

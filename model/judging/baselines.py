@@ -1,0 +1,493 @@
+"""Methods that cost nothing, or little: what a network has to beat to be worth its training.
+
+Each learns from rows of `examples` and answers any of three questions about others: which category comes next, which
+items, and the probability of each binary label. Each is asked only what it has an answer to (`tasks`).
+
+Letters used for shapes in this module:
+
+    N  rows    C  categories    K  length of a list of items    I  items
+
+Every ranking ends in the same way: candidates about which a method knows nothing stand below all others, in the order
+of popularity. So no method gains or loses by ties.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from model.judging.metrics import Array, truth_ranks
+
+LABELS = ("migrated", "purchased", "churned")
+
+# What popularity gets of each row's probability: below any share that a real event can have.
+_FALLBACK = 1e-3
+
+
+# --- from frames to matrices ---------------------------------------------------------------------------
+
+
+def lengths(lists: "pd.Series[Any]") -> Array:
+    """Return the length of each list, `(N,)`."""
+    return np.fromiter((len(values) for values in lists), np.int64, len(lists))
+
+
+def flat(lists: "pd.Series[Any]", dtype: type) -> Array:
+    """Return the values of all lists, one after the other."""
+    parts: list[Array] = [np.asarray(values, dtype) for values in lists if len(values)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def columns_of(categories: "pd.Index[Any]", ids: Any) -> Array:
+    """Return the column of each id, -1 for null and for what is no candidate."""
+    return np.asarray(categories.get_indexer(pd.Index(ids, dtype=object)))
+
+
+def category_matrix(
+    frame: pd.DataFrame, ids: str, values: str | None, categories: "pd.Index[Any]"
+) -> sparse.csr_matrix:
+    """Return one line for each row, one column for each category, `(N, C)` float64.
+
+    Args:
+        frame: with the list columns `ids` and `values`.
+        ids: column of category ids; those that are not in `categories` are left out.
+        values: column of the numbers to be placed; None places ones.
+        categories: the ids of the columns, each once.
+    """
+    rows = np.repeat(np.arange(len(frame)), lengths(frame[ids]))
+    columns = columns_of(categories, flat(frame[ids], object))
+    numbers = np.ones(len(rows)) if values is None else flat(frame[values], np.float64)
+    known = columns >= 0
+    shape = (len(frame), len(categories))
+    return sparse.csr_matrix((numbers[known], (rows[known], columns[known])), shape=shape)
+
+
+def shares_of(matrix: sparse.spmatrix) -> sparse.csr_matrix:
+    """Return each line divided by its sum; lines of zeros stay as they are."""
+    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    inverse = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sparse.csr_matrix(sparse.diags_array(inverse) @ matrix)
+
+
+def events_of(frame: pd.DataFrame, keys: str) -> tuple[Array, Array, Array]:
+    """Return the row, the place (0 for the newest) and the key of all events of the sequences that have one."""
+    sizes = lengths(frame[keys])
+    rows = np.repeat(np.arange(len(frame)), sizes)
+    places = np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(len(rows))
+    values = flat(frame[keys], np.int64)
+    return rows[values != 0], places[values != 0], values[values != 0]
+
+
+def sequence_categories(frame: pd.DataFrame, categories: "pd.Index[Any]") -> "pd.Series[Any]":
+    """Return the column of each category key that the frame mentions, by the pairs of key and id in its lists."""
+    keys = flat(frame["longterm_category_keys"], np.int64)
+    _, first = np.unique(keys, return_index=True)
+    columns = columns_of(categories, flat(frame["longterm_categories"], object)[first])
+    return pd.Series(columns, index=keys[first])[columns >= 0]
+
+
+def category_events(frame: pd.DataFrame, categories: "pd.Index[Any]") -> tuple[Array, Array, Array]:
+    """Return row, place (0 for the newest) and category column of all events of the sequences with a known category."""
+    rows, places, keys = events_of(frame, "category_keys")
+    columns = sequence_categories(frame, categories).reindex(keys).fillna(-1).to_numpy(np.int64)
+    known = columns >= 0
+    return rows[known], places[known], columns[known]
+
+
+def top_items(scores: sparse.csr_matrix, keys: Array, popular: Array, k: int) -> Array:
+    """Return each row's k best items as keys, `(N, k)` int64, filled up with popular ones that it does not hold yet.
+
+    Args:
+        scores: `(N, I)`, above 0 for each item that may be named; ties go to the item with the smaller column.
+        keys: `(I,)` int64 key of each column.
+        popular: keys by falling popularity.
+        k: items of each row; 0 where there are not as many.
+    """
+    scores = sparse.csr_matrix(scores)
+    scores.sort_indices()
+    lists = np.zeros((scores.shape[0], k), np.int64)
+    for row in range(scores.shape[0]):
+        part = slice(scores.indptr[row], scores.indptr[row + 1])
+        values, columns = scores.data[part], scores.indices[part]
+        if len(values) > k:
+            # Sort only what can be among the k best, all that are level with the last of them included.
+            kept = values >= np.partition(values, -k)[-k]
+            values, columns = values[kept], columns[kept]
+        own = keys[columns[np.argsort(-values, kind="stable")[:k]]]
+        lists[row, : len(own)] = own
+        if len(own) < k:
+            fresh = popular[: 2 * k][~np.isin(popular[: 2 * k], own)][: k - len(own)]
+            lists[row, len(own) : len(own) + len(fresh)] = fresh
+    return lists
+
+
+# --- the methods ---------------------------------------------------------------------------------------
+
+
+class Baseline:
+    """What all methods share: the popularity of categories and items, learned by `fit`.
+
+    Attributes:
+        name: as tables and plots call it.
+        tasks: what it answers: `next_category`, `next_item`, `binary`.
+    """
+
+    name = ""
+    tasks: tuple[str, ...] = ()
+
+    def fit(self, train: pd.DataFrame, valid: pd.DataFrame, categories: Sequence[str]) -> "Baseline":
+        """Learn from rows of `examples`.
+
+        Args:
+            train: rows whose horizons end before the first row of `valid`.
+            valid: rows to tune on; most methods have nothing to tune.
+            categories: the candidates, in the order of the columns of `next_category`.
+        """
+        self.categories = pd.Index(categories)
+        labels = columns_of(self.categories, train["next_category"].dropna())
+        # One imaginary row, spread over all categories, so that none is impossible.
+        counts = np.bincount(labels[labels >= 0], minlength=len(categories)) + 1 / max(len(categories), 1)
+        self.popularity = counts / counts.sum()  # (C,)
+        counted = pd.Series(flat(train["next_item_keys"], np.int64)).value_counts()
+        counted = counted[counted.index != 0].sort_index().sort_values(ascending=False, kind="stable")
+        self.popular_items = counted.index.to_numpy(np.int64)
+        self.learn(train, valid)
+        return self
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
+        """Learn what only this method needs."""
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        """Return a probability for each category, `(N, C)` float32; it is the order that counts."""
+        raise NotImplementedError(f"{self.name} does not predict categories")
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        """Return the k items most likely to come, as keys, best first, `(N, k)` int64."""
+        raise NotImplementedError(f"{self.name} does not predict items")
+
+    def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
+        """Return the probability of each label of `LABELS`, each `(N,)` float64."""
+        raise NotImplementedError(f"{self.name} does not predict labels")
+
+    def over_popularity(self, scores: sparse.spmatrix) -> Array:
+        """Turn scores of some categories into probabilities of all, popularity deciding below them and among equals."""
+        dense = shares_of(scores).toarray().astype(np.float32)
+        dense *= 1 - _FALLBACK
+        dense += _FALLBACK * self.popularity.astype(np.float32)
+        return np.asarray(dense / dense.sum(axis=1, keepdims=True))
+
+    def own_items(self, frame: pd.DataFrame, weight: Array, events: tuple[Array, ...], k: int) -> Array:
+        """Return the items of each row's own sequence by the sum of their events' weights."""
+        rows, _, values = events
+        keys, columns = np.unique(values, return_inverse=True)
+        return top_items(
+            sparse.csr_matrix((weight, (rows, columns)), shape=(len(frame), len(keys))), keys, self.popular_items, k
+        )
+
+
+class MostPopular(Baseline):
+    """The same for everyone: what came next most often in the training rows."""
+
+    name = "most popular"
+    tasks = ("next_category", "next_item")
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return np.tile(self.popularity.astype(np.float32), (len(frame), 1))
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        best = np.zeros(k, np.int64)
+        best[: len(self.popular_items[:k])] = self.popular_items[:k]
+        return np.tile(best, (len(frame), 1))
+
+
+class LastCategory(Baseline):
+    """The category of the newest event, then of the one before, and so on; for items likewise."""
+
+    name = "last category"
+    tasks = ("next_category", "next_item")
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        rows, places, columns = category_events(frame, self.categories)
+        # Each event outweighs all older ones together, however often they repeat; 900 places stay above zero.
+        weights = 0.5 ** np.minimum(places, 900).astype(np.float64)
+        newest = sparse.csr_matrix((weights, (rows, columns)), shape=(len(frame), len(self.categories)))
+        # As powers those would fall below popularity: only their order is kept.
+        ranks = newest.tocsr()
+        for row in range(len(frame)):
+            part = slice(ranks.indptr[row], ranks.indptr[row + 1])
+            ranks.data[part] = np.argsort(np.argsort(ranks.data[part], kind="stable"), kind="stable") + 1
+        return self.over_popularity(ranks)
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        events = events_of(frame, "item_keys")
+        return self.own_items(frame, 0.5 ** np.minimum(events[1], 900).astype(np.float64), events, k)
+
+
+class CurrentInterest(Baseline):
+    """No change: what the last W days showed; for items, how often they stand in the sequence."""
+
+    name = "current interest"
+    tasks = ("next_category", "next_item")
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return self.over_popularity(category_matrix(frame, "current_categories", "current_shares", self.categories))
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        events = events_of(frame, "item_keys")
+        # The newer of two that are equally frequent comes first.
+        return self.own_items(frame, 1 + 1e-3 / (1 + events[1]), events, k)
+
+
+class WholeHistory(Baseline):
+    """The user's whole history: every event counts alike."""
+
+    name = "whole history"
+    tasks = ("next_category",)
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return self.over_popularity(category_matrix(frame, "longterm_categories", "longterm_counts", self.categories))
+
+
+class DecayedHistory(Baseline):
+    """The user's whole history, older events counting less: the long-term interest as the table holds it."""
+
+    name = "decayed history"
+    tasks = ("next_category",)
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return self.over_popularity(category_matrix(frame, "longterm_categories", "longterm_shares", self.categories))
+
+
+class MarkovChain(Baseline):
+    """First-order Markov chain over the sequences: from each category (item) to the one of the next event.
+
+    The state is where the user's last ten events are, the newer the likelier. Categories are smoothed towards
+    popularity by `prior` imaginary transitions.
+    """
+
+    name = "Markov chain"
+    tasks = ("next_category", "next_item")
+    prior = 50.0
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+        # Sequences of one user at several dates overlap; the latest holds most of what there is to count.
+        latest = train.sort_values("dt", kind="stable").drop_duplicates("user_id", keep="last")
+        size = len(self.categories)
+        rows, places, columns = category_events(latest, self.categories)
+        follows = (rows[1:] == rows[:-1]) & (places[1:] == places[:-1] - 1)
+        steps = (columns[:-1][follows], columns[1:][follows])
+        counts = sparse.csr_matrix((np.ones(follows.sum()), steps), shape=(size, size)).toarray()
+        counts += self.prior * self.popularity
+        self.transitions = counts / counts.sum(axis=1, keepdims=True)  # (C, C)
+
+        rows, places, keys = events_of(latest, "item_keys")
+        self.items, columns = np.unique(keys, return_inverse=True)
+        follows = (rows[1:] == rows[:-1]) & (columns[1:] != columns[:-1])
+        steps = (columns[:-1][follows], columns[1:][follows])
+        shape = (len(self.items), len(self.items))
+        self.item_transitions = shares_of(sparse.csr_matrix((np.ones(follows.sum()), steps), shape=shape))
+
+    @staticmethod
+    def state(rows: Array, places: Array, columns: Array, shape: tuple[int, int]) -> sparse.csr_matrix:
+        """Return where each row's last ten events are, as shares."""
+        recent = places < 10
+        weights = 0.8 ** places[recent].astype(np.float64)
+        return shares_of(sparse.csr_matrix((weights, (rows[recent], columns[recent])), shape=shape))
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        shape = (len(frame), len(self.categories))
+        state = self.state(*category_events(frame, self.categories), shape)
+        return self.over_popularity(sparse.csr_matrix(state @ self.transitions))
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        rows, places, keys = events_of(frame, "item_keys")
+        columns = np.searchsorted(self.items, keys).clip(max=max(len(self.items) - 1, 0))
+        known = self.items[columns] == keys if len(self.items) else np.zeros(len(keys), bool)
+        state = self.state(rows[known], places[known], columns[known], (len(frame), len(self.items)))
+        return top_items(state @ self.item_transitions, self.items, self.popular_items, k)
+
+
+class SessionKNN(Baseline):
+    """What came next for the users whose recent events were most alike, weighted by how alike (cosine).
+
+    As session kNN, which neural recommenders have often failed to beat (Jannach and Ludewig, RecSys 2017; Ludewig and
+    Jannach, UMUAI 28, 2018), with the lookback in place of a session: categories weighted by their inverse frequency,
+    neighbours among the most recent training rows.
+    """
+
+    name = "session kNN"
+    tasks = ("next_category", "next_item")
+
+    neighbours = 200
+    most_rows = 5_000
+    # Rows compared at once with all training rows: bounds the memory to 20 MB.
+    _AT_ONCE = 512
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+        alive = train[train["next_category"].notna()].sort_values("dt", kind="stable").tail(self.most_rows)
+        seen = category_matrix(alive, "current_categories", "current_counts", self.categories)
+        found = np.asarray((seen > 0).sum(axis=0)).ravel()
+        self.weights = np.log((1 + len(alive)) / (1 + found))
+        self.known = self.vectors(alive)
+        self.outcomes = category_matrix(alive, "next_categories", "next_shares", self.categories)
+        rows = np.repeat(np.arange(len(alive)), lengths(alive["next_item_keys"]))
+        self.items, columns = np.unique(flat(alive["next_item_keys"], np.int64), return_inverse=True)
+        shape = (len(alive), len(self.items))
+        self.item_outcomes = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+    def vectors(self, frame: pd.DataFrame) -> sparse.csr_matrix:
+        """Return each row's recent categories as a vector of length 1, `(N, C)`."""
+        counts = category_matrix(frame, "current_categories", "current_counts", self.categories)
+        counts.data = np.log1p(counts.data)
+        weighted = counts @ sparse.diags_array(self.weights)
+        norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+        return sparse.csr_matrix(
+            sparse.diags_array(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)) @ weighted
+        )
+
+    def likeness(self, frame: pd.DataFrame) -> sparse.csr_matrix:
+        """Return the cosine of each row with its nearest training rows, `(N, training rows)`."""
+        vectors, known = self.vectors(frame), sparse.csr_matrix(self.known.T)
+        k = min(self.neighbours, known.shape[1])
+        parts = []
+        for start in range(0, len(frame), self._AT_ONCE):
+            cosine = (vectors[start : start + self._AT_ONCE] @ known).toarray()
+            nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+            rows = np.repeat(np.arange(len(cosine)), k)
+            values = cosine[rows, nearest.ravel()]
+            parts.append(sparse.csr_matrix((values, (rows, nearest.ravel())), shape=cosine.shape))
+        return sparse.vstack(parts, format="csr")
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return self.over_popularity(self.likeness(frame) @ self.outcomes)
+
+    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+        likeness = self.likeness(frame)
+        lists = [
+            top_items(likeness[start : start + self._AT_ONCE] @ self.item_outcomes, self.items, self.popular_items, k)
+            for start in range(0, len(frame), self._AT_ONCE)
+        ]
+        return np.concatenate(lists)
+
+
+class Blend(Baseline):
+    """A weighted mean of the other methods' probabilities, the weights tuned on the validation rows.
+
+    First the weights under which the categories that came next are likeliest, by expectation maximisation: as weights
+    of a mixture they have one optimum. From there, each weight in turn is made larger or smaller as long as Recall@5
+    rises: what is likely need not be what ranks well.
+    """
+
+    name = "tuned blend"
+    tasks = ("next_category",)
+
+    rounds = 100
+    steps = (0.0, 0.25, 0.5, 2.0, 4.0)
+    # Validation rows that are enough to tune five numbers on.
+    most_rows = 4_000
+
+    def __init__(self, parts: Sequence[Baseline] | None = None):
+        self.parts = (
+            [MostPopular(), CurrentInterest(), WholeHistory(), DecayedHistory(), MarkovChain()]
+            if parts is None
+            else list(parts)
+        )
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
+        for part in self.parts:
+            part.fit(train, valid, list(self.categories))
+        self.weights = np.full(len(self.parts), 1 / len(self.parts))
+        known = valid[columns_of(self.categories, valid["next_category"]) >= 0].head(self.most_rows)
+        if known.empty:
+            return
+        truth = columns_of(self.categories, known["next_category"])
+        chances = np.stack([part.next_category(known) for part in self.parts])  # (parts, n, C)
+        of_truth = chances[:, np.arange(len(known)), truth].astype(np.float64)  # (parts, n)
+        for _ in range(self.rounds):
+            joint = self.weights[:, None] * of_truth
+            self.weights = (joint / joint.sum(axis=0)).mean(axis=1)
+
+        def recall(weights: Array) -> float:
+            return float((truth_ranks(np.tensordot(weights.astype(np.float32), chances, 1), truth) <= 5).mean())
+
+        best, rising = recall(self.weights), True
+        while rising:
+            rising = False
+            for at in range(len(self.parts)):
+                for step in self.steps:
+                    tried = self.weights.copy()
+                    tried[at] *= step
+                    if tried.sum() and (found := recall(tried / tried.sum())) > best:
+                        self.weights, best, rising = tried / tried.sum(), found, True
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        total = np.zeros((len(frame), len(self.categories)), np.float32)
+        for weight, part in zip(self.weights, self.parts, strict=True):
+            total += np.float32(weight) * part.next_category(frame)
+        return total
+
+
+class BaseRate(Baseline):
+    """For everyone the share of training rows that have the label."""
+
+    name = "base rate"
+    tasks = ("binary",)
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+        known = {label: train[label].dropna().astype(float) for label in LABELS}
+        self.rates = {label: float(values.mean()) if len(values) else 0.5 for label, values in known.items()}
+
+    def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
+        return {label: np.full(len(frame), rate) for label, rate in self.rates.items()}
+
+
+class RecencyFrequency(Baseline):
+    """Logistic regression on recency, frequency, spend and tenure, as in RFM analysis, on logarithms."""
+
+    name = "logistic RFM"
+    tasks = ("binary",)
+    columns = ("recency_seconds", "frequency", "active_days", "spend", "history_events", "tenure_seconds")
+
+    def features(self, frame: pd.DataFrame) -> Array:
+        """Return the logarithms of the columns, `(N, 6)`."""
+        values = frame[list(self.columns)].to_numpy(np.float64)
+        return np.asarray(np.log1p(np.maximum(np.nan_to_num(values), 0)))
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+        self.models: dict[str, Pipeline | float] = {}
+        for label in LABELS:
+            known = train[train[label].notna()]
+            truth = known[label].astype(bool).to_numpy()
+            if truth.any() and not truth.all():
+                model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+                self.models[label] = model.fit(self.features(known), truth)
+            else:
+                self.models[label] = float(truth.mean()) if len(truth) else 0.5
+
+    def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
+        features = self.features(frame)
+        return {
+            label: np.full(len(frame), model) if isinstance(model, float) else model.predict_proba(features)[:, 1]
+            for label, model in self.models.items()
+        }
+
+
+def cheap_baselines() -> list[Baseline]:
+    """Return one of each, not fitted."""
+    return [
+        MostPopular(),
+        LastCategory(),
+        CurrentInterest(),
+        WholeHistory(),
+        DecayedHistory(),
+        MarkovChain(),
+        SessionKNN(),
+        Blend(),
+        BaseRate(),
+        RecencyFrequency(),
+    ]

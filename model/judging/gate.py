@@ -1,0 +1,216 @@
+"""The gate: may a candidate become champion? A decision in plain words, from the tables of comparison.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from model.judging.metrics import LOWER_IS_BETTER
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One number on which methods are compared.
+
+    Attributes:
+        task: as in `Evaluation.metrics`, e.g. `next_category` or `churned`.
+        metric: e.g. `recall@5` or `roc_auc`.
+        slice: e.g. `all` or `migrated`.
+    """
+
+    task: str
+    metric: str
+    slice: str = "all"
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.task} ({self.slice})"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return -1 if self.metric in LOWER_IS_BETTER else 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the gate asks for.
+
+    Attributes:
+        better_than_champion: the candidate's gain over the champion has to lie above 0 with its whole interval.
+        better_than_baselines: the same over every baseline, for each of these; a baseline that has no answer to a task
+            is not asked. Empty: `better_than_champion` alone.
+        certain_over_baselines: whether the gain over a baseline, too, has to lie above 0 with its whole interval;
+            else the gain itself has to.
+        tolerance: by how much the candidate may be worse than the champion on any one slice, in the metric's unit.
+        fewest_users: slices with fewer users than this are too noisy to decide anything, and are passed over.
+    """
+
+    better_than_champion: Criterion = field(default_factory=lambda: Criterion("next_category", "recall@5"))
+    better_than_baselines: tuple[Criterion, ...] = ()
+    certain_over_baselines: bool = True
+    tolerance: float = 0.02
+    fewest_users: int = 50
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says.
+
+    Attributes:
+        promote: true when the candidate becomes champion.
+        reasons: in words with numbers; first what speaks against it, then what was found good.
+        checks: one row for each comparison: `passed`, `against`, `criterion`, `gain` (positive: the candidate is
+            better), `low`, `high`, `users`, `asked` (what was wanted).
+    """
+
+    promote: bool
+    reasons: list[str]
+    checks: pd.DataFrame
+
+    def __str__(self) -> str:
+        return "\n".join([("Promoted." if self.promote else "Not promoted."), *(f"- {r}" for r in self.reasons)])
+
+
+@dataclass(frozen=True)
+class _Check:
+    passed: bool
+    against: str
+    criterion: str
+    gain: float
+    low: float
+    high: float
+    users: int
+    asked: str
+    words: str
+
+
+_NAN = float("nan")
+
+
+def decide(
+    candidate: str,
+    champion: str | None,
+    baselines: Sequence[str],
+    metrics: pd.DataFrame,
+    differences: pd.DataFrame,
+    rule: Rule | None = None,
+) -> Decision:
+    """Decide whether a candidate becomes champion.
+
+    It has to be better than the champion on the chosen metric, not worse than it by more than a tolerance on any slice
+    of that metric, and better than every baseline. Without a champion, the baselines alone decide. Better means that
+    the whole 95 % interval of the paired difference lies above 0: by more than chance explains. With
+    `certain_over_baselines` off, the difference itself is enough for the baselines.
+
+    Args:
+        candidate: name of the method that wants to be champion.
+        champion: name of the present one, measured on the same rows, or None.
+        baselines: names of all that it has to beat; at least one.
+        metrics: `Evaluation.metrics`.
+        differences: `Evaluation.differences`, with the candidate compared with all others.
+        rule: what is asked for.
+
+    Raises:
+        ValueError: there is no baseline to beat: such a gate would let everything through.
+    """
+    rule = rule or Rule()
+    if not baselines:
+        raise ValueError("the gate needs at least one baseline; received none")
+    checks: list[_Check] = []
+    if champion is not None:
+        checks.append(_better(candidate, champion, "the champion", rule.better_than_champion, differences))
+        checks += _no_slice_is_worse(candidate, champion, rule, differences)
+    for criterion in rule.better_than_baselines or (rule.better_than_champion,):
+        asked = [name for name in baselines if _answers(name, criterion, metrics)]
+        certain = rule.certain_over_baselines
+        checks += [_better(candidate, name, f"baseline {name}", criterion, differences, certain) for name in asked]
+        if not asked:
+            words = f"No baseline was measured on {criterion}, so nothing shows that the candidate is worth it."
+            checks.append(_Check(False, "baselines", str(criterion), _NAN, _NAN, _NAN, 0, "measured", words))
+    promote = all(check.passed for check in checks)
+    reasons = [check.words for check in checks if not check.passed] + [c.words for c in checks if c.passed]
+    if champion is None:
+        reasons.append("There is no champion yet: only the baselines had to be beaten.")
+    columns = ["passed", "against", "criterion", "gain", "low", "high", "users", "asked"]
+    return Decision(promote, reasons, pd.DataFrame([vars(check) for check in checks])[columns])
+
+
+def _answers(method: str, criterion: Criterion, metrics: pd.DataFrame) -> bool:
+    return bool(((metrics["method"] == method) & (metrics["task"] == criterion.task)).any())
+
+
+def _difference(
+    candidate: str, against: str, criterion: Criterion, differences: pd.DataFrame
+) -> "pd.Series[Any] | None":
+    """Return the row that compares two methods, or None when it lacks or is not defined."""
+    wanted = {
+        "method": candidate,
+        "against": against,
+        "task": criterion.task,
+        "metric": criterion.metric,
+        "slice": criterion.slice,
+    }
+    found = differences
+    for column, value in wanted.items():
+        found = found[found[column] == value]
+    if found.empty or found.iloc[0][["value", "low", "high"]].isna().any():
+        return None
+    return found.iloc[0]
+
+
+def _gain(row: "pd.Series[Any]", sign: int) -> tuple[float, float, float]:
+    """Return the difference and its interval so that positive means better."""
+    low, high = sorted((sign * float(row["low"]), sign * float(row["high"])))
+    return sign * float(row["value"]), low, high
+
+
+def _better(
+    candidate: str, against: str, title: str, criterion: Criterion, differences: pd.DataFrame, certain: bool = True
+) -> _Check:
+    row = _difference(candidate, against, criterion, differences)
+    if row is None:
+        words = f"Was not compared with {title} on {criterion}."
+        return _Check(False, title, str(criterion), _NAN, _NAN, _NAN, 0, "gain above 0", words)
+    gain, low, high = _gain(row, criterion.sign)
+    if low > 0:
+        words = f"Better than {title}"
+    elif high < 0:
+        words = f"Worse than {title}"
+    elif gain > 0 and not certain:
+        words = f"Ahead of {title}, though not by more than chance explains,"
+    else:
+        words = f"No clear difference from {title}"
+    users = int(row["users"])
+    words += f" on {criterion}: gain {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {users} users."
+    passed = low > 0 or (gain > 0 and not certain)
+    return _Check(passed, title, str(criterion), gain, low, high, users, "gain above 0", words)
+
+
+def _no_slice_is_worse(candidate: str, champion: str, rule: Rule, differences: pd.DataFrame) -> list[_Check]:
+    chosen = rule.better_than_champion
+    same = (
+        (differences["method"] == candidate)
+        & (differences["against"] == champion)
+        & (differences["task"] == chosen.task)
+        & (differences["metric"] == chosen.metric)
+        & (differences["slice"] != chosen.slice)
+    )
+    checks = []
+    for name in differences.loc[same, "slice"].unique():
+        criterion = Criterion(chosen.task, chosen.metric, name)
+        row = _difference(candidate, champion, criterion, differences)
+        title, asked = "the champion", f"gain of at least {-rule.tolerance:+g}"
+        users = 0 if row is None else int(row["users"])
+        if row is None or users < rule.fewest_users:
+            words = f"Not judged on {criterion}: {users} users, and the gate wants {rule.fewest_users}."
+            checks.append(_Check(True, title, str(criterion), _NAN, _NAN, _NAN, users, "too few to judge", words))
+            continue
+        gain, low, high = _gain(row, criterion.sign)
+        passed = gain >= -rule.tolerance
+        numbers = (
+            f"gain {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {users} users; tolerance {rule.tolerance}"
+        )
+        words = f"{'Not worse' if passed else 'Too much worse'} than {title} on {criterion}: {numbers}."
+        checks.append(_Check(passed, title, str(criterion), gain, low, high, users, asked, words))
+    return checks

@@ -1,0 +1,457 @@
+"""One message for one cause, whatever happens to the webhook."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pendulum
+import pytest
+from airflow.sdk import BaseNotifier
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+
+from dags.shared.alerts import Alert, TellFailure, failure, tell, tell_late
+from dags.shared.operators import (
+    ASSETS,
+    Monitor,
+    Promote,
+    Publish,
+    WaitForEarlierDays,
+    WaitForLanding,
+    WaitForPublished,
+)
+from lake.errors import LOG_FORMAT, PublishRefused, WorkerFailed
+from lake.publish import publish
+from model.monitor import SECTIONS
+from tests.lake.stagings import stage_files
+from tests.test_project import RUNBOOK
+
+RUN = "scheduled__2025-03-02T00:00:00+00:00"
+
+
+def alert(**changed: Any) -> Alert:
+    said = {
+        "level": "failure",
+        "dag_id": "behavior_daily",
+        "run_id": RUN,
+        "day": "2025-03-01",
+        "table": "events",
+        "what": "at most 5.00% of the input is rejected: 12.3%",
+        "readers": "Readers see what was published before.",
+        "section": "audit-failed",
+    }
+    return Alert(**{**said, **changed})
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """A webhook that keeps what it gets, as long as it is well."""
+
+    status = 204
+    messages: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.status < 300:
+            self.messages.append(json.loads(content))
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def received(lake, monkeypatch) -> Iterator[list[dict[str, Any]]]:
+    """What a webhook has got so far."""
+    Receiver.messages.clear()
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setenv("MEANDER_ALERT_WEBHOOK", f"http://127.0.0.1:{server.server_port}/hook?token=secret")
+    yield Receiver.messages
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_message_names_all_that_a_person_needs(received):
+    assert tell(alert())
+    assert received == [
+        {
+            "level": "failure",
+            "dag_id": "behavior_daily",
+            "run_id": RUN,
+            "day": "2025-03-01",
+            "table": "events",
+            "what": "at most 5.00% of the input is rejected: 12.3%",
+            "readers": "Readers see what was published before.",
+            "section": "audit-failed",
+            "runbook": "docs/runbook.md#audit-failed",
+            "text": "FAILED: behavior_daily 2025-03-01 events: at most 5.00% of the input is rejected: 12.3%. "
+            "Readers see what was published before. Runbook: docs/runbook.md#audit-failed",
+        }
+    ]
+
+
+def test_days_and_numbers_make_no_other_cause_and_everything_else_does(received):
+    assert tell(alert())
+    assert not tell(alert(day="2025-03-02", what="at most 5.00% of the input is rejected: 40.0%"))
+    for other in (
+        {"dag_id": "predict_daily"},
+        {"table": "sessions"},
+        {"what": "prices are prices"},
+        {"level": "warning"},
+    ):
+        assert tell(alert(**other)), other
+    assert len(received) == 5
+
+
+def told_before(lake, **ago):
+    """Let the one message that was told be told longer ago."""
+    (file,) = (lake / "lake" / "_alerts").glob("*.json")
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({**known, "told": (datetime.now(UTC) - timedelta(**ago)).isoformat()}))
+
+
+def test_what_stays_wrong_is_told_again_after_the_hours_that_are_set_with_how_often_it_came(
+    received, lake, monkeypatch
+):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "10")
+    tell(alert())
+    told_before(lake, hours=9)
+    for day in ("2025-03-02", "2025-03-03"):
+        assert not tell(alert(day=day))
+    told_before(lake, hours=11)
+    assert tell(alert(day="2025-03-04"))
+    assert len(received) == 2
+    assert "(and 2 times since " in received[1]["text"]
+    assert not tell(alert(day="2025-03-05")), "the hours begin again"
+
+
+def test_ids_make_no_other_cause(received):
+    for staging in ("20250302T010203-0badcafe", "20250303T010203-12345678"):
+        tell(alert(what=f"the first is stage={staging}/dt=2025-03-01 of 7a6b5c4d-1111-4222-8333-1234567890ab"))
+    assert len(received) == 1
+
+
+def test_days_that_fail_at_the_same_instant_are_one_message(received):
+    with ThreadPoolExecutor(8) as at_once:
+        told = list(at_once.map(lambda n: tell(alert(day=f"2025-03-{n:02}")), range(1, 31)))
+    assert (sum(told), len(received)) == (1, 1)
+
+
+def test_who_was_killed_while_telling_keeps_nobody_quiet_for_long(received, lake):
+    tell(alert())
+    (file,) = (lake / "lake" / "_alerts").glob("*.json")
+    file.unlink()
+    claim = file.parent / "claims" / file.name
+    claim.touch()
+    # Sending takes up to ten seconds; who has not sent it two minutes later was killed.
+    for ago, told in ((15, False), (120, True)):
+        os.utime(claim, (time.time() - ago,) * 2)
+        assert tell(alert()) is told, ago
+
+
+def age(lake):
+    """Make what could not be sent older than a message that may be on its way."""
+    for file in (lake / "lake" / "_alerts" / "unsent").iterdir():
+        os.utime(file, (0, 0))
+
+
+def test_a_webhook_that_is_down_fails_nothing_and_the_next_message_takes_the_unsent_along(
+    received, monkeypatch, caplog, lake
+):
+    monkeypatch.setattr(Receiver, "status", 500)
+    assert not tell(alert())
+    assert "could not be sent (HTTPError)" in caplog.text
+    assert "secret" not in caplog.text, "the address is one"
+    assert not tell(alert(day="2025-03-02"))
+    monkeypatch.setattr(Receiver, "status", 204)
+    age(lake)
+    assert tell(alert(table="sessions"))
+    assert [(message["table"], message["day"]) for message in received] == [
+        ("sessions", "2025-03-01"),
+        ("events", "2025-03-01"),
+    ]
+    assert tell(alert(table="interests"))
+    assert len(received) == 3, "what was taken along is not sent again"
+
+
+def test_what_cannot_be_taken_along_makes_no_second_message(received, lake, caplog):
+    unsent = lake / "lake" / "_alerts" / "unsent"
+    unsent.mkdir(parents=True)
+    (unsent / "half.json").write_text("{")
+    age(lake)
+    assert tell(alert())
+    assert len(received) == 1
+    assert "lies in" in caplog.text
+
+
+def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(received, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert [tell(alert()), tell(alert())] == [True, False]
+    assert len(received) == 1
+
+
+def test_what_is_over_is_never_told_again(received, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
+    assert [tell(alert(), once=True), tell(alert(), once=True), tell(alert())] == [True, False, True]
+
+
+def test_the_runbook_is_linked_where_airflow_has_an_address(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/data/")
+    address = "https://airflow.example.org/data/meander/page/runbook#audit-failed"
+    assert alert().text.endswith(f"Runbook: {address}")
+
+
+class Notes(BaseNotifier):
+    """A notifier of a provider: its arguments are templates."""
+
+    template_fields = ("message",)
+    sent: ClassVar[list[str]] = []
+    fails: ClassVar[type[BaseException] | None] = None
+
+    def __init__(self, message: str):
+        super().__init__()
+        self.message = message
+
+    def notify(self, _context: Any) -> None:
+        if self.fails:
+            raise self.fails
+        self.sent.append(self.message)
+
+
+def test_any_notifier_of_airflow_will_do(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER", f"{__name__}.Notes")
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ alert.dag_id }} of {{ alert.day }}"}')
+    assert tell(alert())
+    assert Notes.sent == ["behavior_daily of 2025-03-01"]
+
+
+def test_what_a_notifier_did_not_send_goes_along_with_the_next_message(lake, monkeypatch, caplog):
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER", f"{__name__}.Notes")
+    monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ text }}"}')
+    monkeypatch.setattr(Notes, "sent", [])
+    monkeypatch.setattr(Notes, "fails", ConnectionError)
+    assert not tell(alert())
+    assert "could not be sent (ConnectionError)" in caplog.text
+    # A process that is killed while it sends, which no `except` of ours may catch, has sent nothing either.
+    monkeypatch.setattr(Notes, "fails", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tell(alert(table="interests"))
+    monkeypatch.setattr(Notes, "fails", None)
+    age(lake)
+    tell(alert(table="sessions"))
+    tables = [message.split(":")[1].split()[-1] for message in Notes.sent]
+    assert (tables[0], sorted(tables[1:])) == ("sessions", ["events", "interests"])
+
+
+def context(task_id: str, error: str) -> dict[str, Any]:
+    start = pendulum.datetime(2025, 3, 1, tz="UTC")
+    return {
+        "ti": SimpleNamespace(dag_id="behavior_daily", run_id=RUN, task_id=task_id),
+        "exception": RuntimeError(error),
+        "data_interval_start": start,
+        "data_interval_end": start.add(days=1),
+    }
+
+
+def test_a_failed_task_is_told_with_the_line_that_names_a_section():
+    error = (
+        "Cannot execute: spark-submit\nlake.errors.AuditFailed: 12.3% is rejected [docs/runbook.md#audit-failed]\nbye"
+    )
+    told = failure(context("events.audit", error))
+    assert (told.table, told.day, told.section) == ("events", "2025-03-01", "audit-failed")
+    assert told.what == "events.audit: lake.errors.AuditFailed: 12.3% is rejected"
+    assert told.text.endswith("docs/runbook.md#audit-failed")
+
+
+def test_what_a_job_has_logged_is_told_without_the_time_and_level_of_its_log():
+    logged = logging.LogRecord("meander", logging.ERROR, "", 0, "AuditFailed: 12.3% is rejected", (), None)
+    line = logging.Formatter(LOG_FORMAT).format(logged)
+    told = failure(context("events.audit", f"Cannot execute\n{line} [docs/runbook.md#audit-failed]"))
+    assert told.what == "events.audit: AuditFailed: 12.3% is rejected"
+
+
+def test_of_two_sections_the_last_is_what_went_wrong_in_the_end():
+    error = f"{WorkerFailed('worker 1 ended')}\n{PublishRefused('not audited')}\nbye"
+    assert failure(context("examples.publish", error)).section == "publish-refused"
+
+
+def test_a_run_by_hand_is_about_no_day():
+    by_hand = context("split", "from=2017-02-01 is after to=2017-01-01")
+    by_hand["data_interval_end"] = by_hand["data_interval_start"]
+    assert failure(by_hand).text.startswith("FAILED: behavior_daily: split: from=2017-02-01 is after")
+
+
+def test_a_failure_that_nobody_has_foreseen_is_told_by_its_last_line():
+    told = failure(context("pretrain", "Traceback\nKeyError: 'x'"))
+    assert (told.table, told.what, told.section) == ("", "pretrain: KeyError: 'x'", "unexpected")
+
+
+def test_a_task_that_fails_for_good_sends_one_message(received):
+    for _ in range(3):
+        TellFailure()(context("events.audit", "12.3% is rejected [docs/runbook.md#audit-failed]"))
+    assert len(received) == 1
+
+
+# --- what waits, and what is late -----------------------------------------------------------------------
+
+DAY = date(2025, 3, 1)
+
+
+def put(table: str) -> None:
+    stage_files(table, f"{table} {DAY}", [], [DAY], 1)
+    publish(table, f"{table} {DAY}")
+
+
+def timed_out(dag_id: str, sensor: Any) -> None:
+    about = context(sensor.task_id, "")
+    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.lacks()}")}
+    about["ti"].dag_id = dag_id
+    TellFailure()(about)
+
+
+def test_all_that_waits_for_a_day_that_has_not_landed_is_one_message(received):
+    waits = {
+        "behavior_daily": WaitForLanding(task_id="wait_for_landing", day=str(DAY), wanted="True"),
+        "predict_daily": WaitForPublished(task_id="wait_for_interests", table="interests", day=str(DAY)),
+        "serve_daily": WaitForPublished(task_id="wait_for_predictions", table="predictions", day=str(DAY)),
+    }
+    for dag_id, sensor in waits.items():
+        timed_out(dag_id, sensor)
+    assert [message["section"] for message in received] == ["landing-missing"]
+    assert "waited for 48 hours: 2025-03-01 has not landed" in received[0]["text"]
+
+
+def test_a_day_that_is_there_is_not_what_is_waited_for(received):
+    put("events")
+    put("interests")
+    timed_out("serve_daily", WaitForPublished(task_id="w", table="predictions", day=str(DAY)))
+    timed_out("monitor_daily", WaitForPublished(task_id="w", table="interests", day=str(DAY)))
+    assert len(received) == 2, "two causes: predictions are missing, and a sensor does not see interests"
+
+
+def be_late(dag_id: str, tables: str, state: str = "running") -> None:
+    run = {"dag_id": dag_id, "dag_run_id": RUN, "data_interval_end": "2025-03-02T00:00:00Z", "state": state}
+    deadline = {"deadline_time": datetime(2025, 3, 2, 6, tzinfo=UTC)}
+    asyncio.run(tell_late({"dag_run": run, "deadline": deadline}, tables=tables))
+
+
+def test_predictions_that_only_wait_are_not_told_beside_what_they_wait_for(received):
+    be_late("behavior_daily", "events, sessions, interests")
+    be_late("predict_daily", "predictions")
+    (message,) = received
+    assert message["what"] == "events, sessions, interests of the day are not published by 2025-03-02 06:00 UTC"
+    assert (message["day"], message["section"]) == ("2025-03-01", "tables-late")
+
+
+def test_what_is_late_is_what_readers_lack(received):
+    put("events")
+    put("sessions")
+    be_late("predict_daily", "predictions")
+    assert "interests of the day are not published by 2025-03-02 06:00 UTC, and predictions wait" in received[0]["what"]
+    be_late("behavior_daily", "events, sessions, interests")
+    assert len(received) == 1
+    put("interests")
+    be_late("behavior_daily", "events, sessions, interests")
+    assert len(received) == 1, "readers have all of it, whichever run made it"
+    be_late("predict_daily", "predictions")
+    assert [message["table"] for message in received] == ["predictions", "predictions"]
+
+
+def test_a_run_that_has_failed_was_told_as_such(received):
+    be_late("behavior_daily", "events, sessions, interests", state="failed")
+    assert received == []
+
+
+# --- what monitor_daily has found ------------------------------------------------------------------------
+
+
+def found(kind: str, name: str, day: str, *, ok: bool = False, version: int | None = None) -> dict[str, Any]:
+    """A finding as model.monitor prints it."""
+    about = {"kind": kind, "name": name, "table": "t", "day": day, "model_version": version, "ok": ok}
+    return {**about, "why": f"{name} has moved", "section": SECTIONS[kind]}
+
+
+@pytest.fixture
+def says(tmp_path, monkeypatch):
+    """Let the process of a task print what is given, as the module does that it would run."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    # Bytecode of a text of the same length from the same second would be taken for that of the new one.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    def prepare(task: Any, printed: dict[str, Any]) -> Any:
+        (tmp_path / "told.py").write_text(f"print({json.dumps(json.dumps(printed))})")
+        task.module = "told"
+        return task
+
+    return prepare
+
+
+@pytest.fixture
+def watch(says):
+    """Run the task on findings, as if model.monitor had printed them."""
+
+    def run(*findings: dict[str, Any]) -> None:
+        says(Monitor(task_id="watch", arguments=[], run="r"), {"findings": findings}).execute(context("watch", ""))
+
+    return run
+
+
+def test_what_drifts_together_is_one_message(received, watch):
+    inputs = [found("input drift", name, "2025-03-01") for name in ("frequency", "purchases")]
+    watch(*inputs, found("volume", "events", "2025-03-01"), found("input drift", "fine", "2025-03-01", ok=True))
+    assert [message["what"] for message in received] == [
+        "frequency has moved; purchases has moved",
+        "events has moved",
+    ]
+
+
+def test_an_outcome_is_told_once_though_it_is_looked_at_on_each_day(received, watch, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
+    for judged, version in (("2025-03-02", 1), ("2025-03-02", 1), ("2025-03-09", 1), ("2025-03-09", 2)):
+        watch(found("outcome", "recall@5", judged, version=version))
+    assert [message["day"] for message in received] == ["2025-03-02", "2025-03-09", "2025-03-09"]
+
+
+# --- where a message sends people ------------------------------------------------------------------------
+
+
+def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, watch, says):
+    # Whatever may be told: what failed and why, what is late, what the audit, the gate and the monitor have to say.
+    for sensor in (
+        WaitForLanding(task_id="landing", day=str(DAY), wanted="True"),
+        WaitForPublished(task_id="published", table="sessions", day=str(DAY)),
+        WaitForEarlierDays(task_id="earlier", day=str(DAY), begins_with="w", publishes="p"),
+    ):
+        timed_out(sensor.task_id, sensor)
+    TellFailure()(context("pretrain", "KeyError: 'x'"))
+    watch(*(found(kind, kind, "2025-03-01") for kind in SECTIONS))
+
+    stage_files("sessions", "warned", [], [DAY], 1, audited="warned")
+    outlets = {"outlet_events": {ASSETS["sessions"]: SimpleNamespace(extra={})}}
+    Publish(task_id="publish", tables=("sessions",), run="warned").execute(context("sessions.publish", "") | outlets)
+
+    decision = {"promoted": False, "version": 2, "champion": 1, "reasons": ["worse"]}
+    refused = context("promote", "")
+    refused["ti"].xcom_push = lambda *_: None
+    with pytest.raises(AirflowSkipException):
+        says(Promote(task_id="promote", run="r"), decision).execute(refused)
+
+    sections = {message["section"] for message in received}
+    assert sections == {
+        "landing-missing", "tables-late", "unexpected", "the-audit-warned", "promote-was-skipped",
+        "outcomes-worse", "scores-drift", "inputs-drift", "volume-unusual",
+    }  # fmt: skip
+    headings = re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)
+    # As GitHub and the page make links of them.
+    assert sections - {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings} == set()

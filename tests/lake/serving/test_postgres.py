@@ -1,0 +1,222 @@
+"""Rows arrive as they were, an address keeps its secret, and what goes wrong is said in words."""
+
+import os
+import random
+import struct
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg import sql
+
+from lake.errors import MeanderError, ServingUnavailable, SettingsInvalid
+from lake.serving import postgres as ours
+from lake.serving.postgres import connect, copy_rows, parameters
+from tests.postgres import PASSWORD
+
+PIECES = [
+    "a",
+    "é",
+    "漢",
+    "🙂",
+    " ",
+    "",
+    "\\",
+    '"',
+    "'",
+    "{",
+    "}",
+    ",",
+    "\t",
+    "\n",
+    "\r",
+    "\\N",
+    "NULL",
+    "\\.",
+    "\b",
+    "\x7f",
+]
+
+
+def random_rows(seed: int, count: int) -> list[dict]:
+    """Make rows of text that means something to COPY or to arrays, of any doubles, and of nulls anywhere."""
+    chosen = random.Random(seed)
+
+    def text() -> str | None:
+        return "".join(chosen.choices(PIECES, k=chosen.randrange(5))) if chosen.random() < 0.9 else None
+
+    def number() -> float | None:
+        bits = struct.unpack("d", struct.pack("Q", chosen.getrandbits(64)))[0]
+        return chosen.choice([bits if bits == bits else 0.1, 0.1, 1e-300, -0.0, float("inf"), 1 / 3, None])
+
+    def some(make):
+        return [make() for _ in range(chosen.randrange(4))] if chosen.random() < 0.9 else None
+
+    return [{"n": n, "t": text(), "ts": some(text), "d": number(), "ds": some(number)} for n in range(count)]
+
+
+TEXT, NUMBER = pa.string(), pa.float64()
+SCHEMA = pa.schema([("n", pa.int64()), ("t", TEXT), ("ts", pa.list_(TEXT)), ("d", NUMBER), ("ds", pa.list_(NUMBER))])
+
+
+@pytest.fixture
+def table(serving):
+    serving.execute("create table rows (n bigint, t text, ts text[], d double precision, ds double precision[])")
+    return sql.Identifier("rows")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_text_and_number_arrives_bit_by_bit(serving, table, workers):
+    rows = random_rows(seed=workers, count=2000)
+    whole = pa.Table.from_pylist(rows, SCHEMA)
+    # Slices: a batch need not begin where its buffers do.
+    batches = [batch for at in range(0, 2000, 300) for batch in whole.slice(at, 300).to_batches()]
+    assert copy_rows(table, batches, SCHEMA.names, workers) == 2000
+    found = serving.execute("select n, t, ts, d, ds from rows order by n").fetchall()
+    assert repr(found) == repr([tuple(row.values()) for row in rows])  # repr tells -0.0 from 0.0
+
+
+def test_nothing_to_copy_is_no_error(serving, table):
+    assert copy_rows(table, [], SCHEMA.names, 2) == 0
+
+
+def test_a_failing_source_stops_all_workers_and_is_what_is_raised(serving, table):
+    def batches():
+        yield from pa.Table.from_pylist(random_rows(1, 10), SCHEMA).to_batches()
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        copy_rows(table, batches(), SCHEMA.names, 2)
+
+
+def test_when_one_connection_fails_the_others_do_not_go_on_to_the_end(serving, table):
+    copying = "select pid from pg_stat_activity where datname = current_database() and query like 'copy %' limit 1"
+    (rows,) = pa.Table.from_pylist(random_rows(1, 200), SCHEMA).to_batches()
+    taken = []
+
+    def batches():
+        for n in range(2000):
+            taken.append(n)
+            if n == 20:
+                serving.execute(f"select pg_terminate_backend(({copying}))")
+            yield rows
+
+    with pytest.raises(ServingUnavailable, match="was lost"):
+        copy_rows(table, batches(), SCHEMA.names, 2)
+    assert len(taken) < 2000
+
+
+def test_a_value_that_postgresql_cannot_store_is_refused(serving, table):
+    batch = pa.RecordBatch.from_pylist([{"n": 1, "t": "a\x00b"}], SCHEMA)
+    with pytest.raises(psycopg.DataError, match="invalid byte sequence"):
+        copy_rows(table, [batch], SCHEMA.names, 1)
+
+
+# --- the address ----------------------------------------------------------------------------------------
+
+
+def test_without_an_address_there_is_no_store(lake):
+    with pytest.raises(ServingUnavailable, match="no serving store is set; give its address as MEANDER_SERVING_URL"):
+        connect().__enter__()
+
+
+def test_what_the_address_says_wins_over_what_we_would_ask_for(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_SERVING_URL", "postgresql://u:p%40ss@h:5433/d?connect_timeout=3&sslmode=require")
+    found = parameters()
+    assert (found["host"], found["port"], found["user"], found["password"]) == ("h", "5433", "u", "p@ss")
+    assert (found["connect_timeout"], found["sslmode"], found["application_name"]) == ("3", "require", "meander")
+    # A host that vanishes is noticed within a minute, and does not hold its locks for hours.
+    assert found["keepalives_idle"] + found["keepalives_interval"] * found["keepalives_count"] == 60
+
+
+def test_a_server_that_is_too_old_is_refused_and_the_oldest_that_will_do_is_not(serving, monkeypatch):
+    version = serving.info.server_version // 10_000
+    monkeypatch.setattr(ours, "OLDEST_SERVER", version)
+    with connect() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    monkeypatch.setattr(ours, "OLDEST_SERVER", version + 1)
+    with pytest.raises(ServingUnavailable, match=f"is PostgreSQL {version}; it must be {version + 1} or newer"):
+        connect().__enter__()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("mysql://u:hunter2@h/d", id="another database"),
+        pytest.param("host=h user=u password=hunter2", id="not an address"),
+        pytest.param("postgresql://u:hunter2/x@h/d", id="a slash in the password, taken for a port"),
+        pytest.param("postgresql://u:1/hunter2@h/d", id="a slash after digits, taken for a port and a database"),
+        pytest.param("postgresql://u:x@hunter2@h/d", id="an at in the password, taken for a host"),
+        pytest.param("postgresql://u:hunter2@h/d?sslmod=require", id="a misspelt parameter"),
+        pytest.param("postgresql://u:hunter2%zz@h/d", id="a broken escape"),
+        pytest.param("postgresql://u:hunter2@[h/d", id="a broken host"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_said_without_a_word_of_it(lake, monkeypatch, url):
+    monkeypatch.setenv("MEANDER_SERVING_URL", url)
+    with pytest.raises(SettingsInvalid, match="MEANDER_SERVING_URL is not an address such as") as said:
+        connect().__enter__()
+    assert "hunter2" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"password": "hunter2"}, "password authentication failed for user", id="a wrong password"),
+        pytest.param({"user": "nobody", "password": "hunter2"}, "authentication failed", id="an unknown user"),
+        pytest.param({"password": "hunter2", "more": "?port=1"}, "[Cc]onnection refused", id="nobody listens"),
+        pytest.param({"more": "?sslmode=require"}, "server does not support SSL", id="TLS asked for, and not offered"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_said_without_the_password(lake, postgres, monkeypatch, change, said):
+    monkeypatch.setenv("MEANDER_SERVING_URL", postgres.url(**change))
+    with pytest.raises(ServingUnavailable, match=said) as error:
+        connect().__enter__()
+    told = str(error.value)
+    assert "hunter2" not in told
+    assert PASSWORD not in told
+
+
+def test_a_store_that_is_lost_in_the_middle_is_said(serving, monkeypatch):
+    def lose():
+        with connect() as connection:
+            serving.execute("select pg_terminate_backend(%s)", [connection.info.backend_pid])
+            connection.execute("select 1")
+
+    with pytest.raises(ServingUnavailable, match="was lost"):
+        lose()
+
+
+def test_an_error_of_ours_passes_as_it_is(serving):
+    with pytest.raises(MeanderError, match="it is ours"), connect():
+        raise MeanderError("it is ours")
+
+
+def test_tls_is_used_and_the_server_is_known_by_its_certificate_when_the_address_asks(
+    serving, postgres, monkeypatch, tmp_path
+):
+    certificate(postgres)
+    serving.execute("alter system set ssl = on")
+    serving.execute("select pg_reload_conf()")
+    plain = os.environ["MEANDER_SERVING_URL"]
+    authority = tmp_path / "authority.pem"
+    authority.write_text((postgres.data / "server.crt").read_text())
+    try:
+        monkeypatch.setenv("MEANDER_SERVING_URL", f"{plain}?sslmode=verify-full&sslrootcert={authority}")
+        with connect() as connection:
+            assert connection.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone() == (True,)
+        monkeypatch.setenv("MEANDER_SERVING_URL", f"{plain}?sslmode=verify-full&sslrootcert={authority}&host=localhost")
+        with pytest.raises(ServingUnavailable, match="does not match host name"):
+            connect().__enter__()
+    finally:
+        serving.execute("alter system reset ssl")
+        serving.execute("select pg_reload_conf()")
+
+
+def certificate(server):
+    """Give the server a certificate for its address, signed by itself."""
+    server.run(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", server.data / "server.key", "-out",
+        server.data / "server.crt",
+    )  # fmt: skip

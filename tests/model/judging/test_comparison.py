@@ -1,0 +1,313 @@
+"""All methods are measured on the same rows, slice by slice; differences are paired; what does not fit is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
+
+from model.judging.baselines import cheap_baselines
+from model.judging.boosted import BoostedTrees
+from model.judging.comparison import (
+    DIFFERENCE_COLUMNS,
+    METRIC_COLUMNS,
+    SLICES,
+    Evaluation,
+    Scores,
+    evaluate,
+    scores_of,
+    slices,
+    thresholds,
+)
+from tests.model.resampled import middle, resampled
+from tests.model.tiny_examples import example, examples
+
+CATEGORIES = ["bread", "milk", "tea"]
+DAY = 86_400
+
+
+def value(table: pd.DataFrame, **where: str) -> float:
+    for column, wanted in where.items():
+        table = table[table[column] == wanted]
+    assert len(table) == 1, table
+    return float(table["value"].iloc[0])
+
+
+@pytest.fixture
+def test_rows() -> pd.DataFrame:
+    return examples(
+        example("a", ["tea", "tea"], ["tea", "tea"], next_items=[5, 6]),
+        example("b", ["tea", "tea"], ["milk", "milk"], next_items=[7]),
+        example("c", ["bread"], ["rope"], next_items=[8], tenure_seconds=90 * DAY),
+        example("d", ["bread"], [], tenure_seconds=90 * DAY),
+    )
+
+
+def perfect(rows: pd.DataFrame, name: str = "perfect") -> Scores:
+    truth = pd.Index(CATEGORIES).get_indexer(rows["next_category"].astype(object))
+    items = np.zeros((len(rows), 20), np.int64)
+    for row, keys in enumerate(rows["next_item_keys"]):
+        items[row, : len(keys)] = keys
+    return Scores(
+        name,
+        np.eye(len(CATEGORIES) + 1)[truth][:, :-1] + np.array([0.02, 0.01, 0]),
+        items,
+        {"churned": np.where(rows["churned"], 0.9, 0.1)},
+    )
+
+
+def blind(rows: pd.DataFrame, name: str = "blind") -> Scores:
+    n = len(rows)
+    return Scores(name, np.tile([0.3, 0.2, 0.1], (n, 1)), np.full((n, 20), 99), {"churned": np.full(n, 0.5)})
+
+
+@pytest.fixture
+def found(test_rows) -> Evaluation:
+    return evaluate(
+        test_rows, test_rows, CATEGORIES, [perfect(test_rows), blind(test_rows)], ["perfect"], resamples=100
+    )
+
+
+def test_the_tables_have_the_columns_that_others_read(found):
+    assert tuple(found.metrics.columns) == METRIC_COLUMNS
+    assert tuple(found.differences.columns) == DIFFERENCE_COLUMNS
+    assert set(found.metrics["slice"]) == set(SLICES)
+
+
+def test_only_rows_with_a_truth_are_measured(found):
+    sizes = found.metrics.drop_duplicates(["task", "slice"]).set_index(["task", "slice"])["n"]
+    assert sizes["next_category", "all"] == 3
+    assert sizes["next_item", "all"] == 3
+    assert sizes["churned", "all"] == 4
+    assert sizes["next_category", "migrated"] == 1
+
+
+def test_a_true_category_that_is_no_candidate_is_a_miss_of_all_and_is_reported(found):
+    assert found.unseen_categories == pytest.approx(1 / 3)
+    for method in ("perfect", "blind"):
+        assert value(found.metrics, method=method, metric="recall@5", slice="all", task="next_category") == (
+            pytest.approx(2 / 3)
+        )
+    assert value(found.metrics, method="perfect", metric="recall@1", slice="migrated", task="next_category") == 1
+
+
+def test_items_are_measured_by_the_first_and_by_all_that_came():
+    # Of a, 6 comes first, then 9 and 5; of b only 7; of c nothing.
+    rows = examples(
+        example("a", ["tea"], ["tea"], next_items=[6, 9, 5]),
+        example("b", ["tea"], ["tea"], next_items=[7]),
+        example("c", ["tea"], ["tea"]),
+    )
+    lists = np.zeros((3, 20), np.int64)
+    lists[:, :4] = [[5, 4, 6, 8], [1, 2, 3, 4], [5, 6, 7, 8]]
+    lists[1, 10] = 7
+    found = evaluate(rows, rows, CATEGORIES, [Scores("lists", next_item=lists)], resamples=5).metrics
+    found = found[found["slice"] == "all"].set_index(["task", "metric"])["value"]
+    # a's first item stands third; of b's the eleventh place is too far back for ten.
+    assert found["next_item"].to_dict() == pytest.approx(
+        {
+            "recall@10": 1 / 2,
+            "recall@20": 2 / 2,
+            "ndcg@10": (1 / np.log2(4)) / 2,
+            "ndcg@20": (1 / np.log2(4) + 1 / np.log2(12)) / 2,
+            "mrr": (1 / 3 + 1 / 11) / 2,
+        }
+    )
+    # Of a's three items two are offered, first and third.
+    gain, best = 1 + 1 / np.log2(4), 1 + 1 / np.log2(3) + 1 / np.log2(4)
+    assert found["next_items"].to_dict() == pytest.approx(
+        {
+            "recall@10": (2 / 3) / 2,
+            "recall@20": (2 / 3 + 1) / 2,
+            "ndcg@10": (gain / best) / 2,
+            "ndcg@20": (gain / best + 1 / np.log2(12)) / 2,
+            "hit_rate@10": 1 / 2,
+            "hit_rate@20": 2 / 2,
+            "mrr": (1 + 1 / 11) / 2,
+        }
+    )
+
+
+def test_a_metric_that_is_not_defined_on_a_slice_is_nan(found):
+    assert np.isnan(value(found.metrics, method="perfect", task="churned", metric="roc_auc", slice="migrated"))
+
+
+def test_a_slice_without_rows_is_shown_as_such():
+    rows = examples(*(example(f"u{n}", ["tea"], ["tea"]) for n in range(3)))
+    found = evaluate(rows, rows, CATEGORIES, [perfect(rows)], resamples=10).metrics
+    part = found[(found["slice"] == "migrated") & (found["task"] == "next_category")]
+    assert (part["n"] == 0).all()
+    assert part["value"].isna().all()
+
+
+# --- how sure: every number again from rows written out --------------------------------------------------
+
+# Ann has four rows and dan one, so drawing rows in place of users would give other bounds.
+USERS = ["ann", "ann", "ann", "ann", "bob", "bob", "bob", "cem", "cem", "dan", "eve", "eve"]
+CHURNED = np.array([1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0], bool)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[pd.DataFrame, Scores, Scores]:
+    """Return rows of five users and two methods; on some rows either is better. Three rows are of migrated users."""
+    rows = examples(
+        *(
+            example(user, ["tea"], ["tea"], churned=bool(gone), migrated=at in (0, 4, 9))
+            for at, (user, gone) in enumerate(zip(USERS, CHURNED, strict=True))
+        )
+    )
+    first = np.array([1, 1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1])
+    second = np.array([1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0])
+
+    def scores(right: np.ndarray) -> np.ndarray:
+        # Tea is first, or the last of three.
+        return np.where(right[:, None] == 1, [0.1, 0.2, 0.7], [0.5, 0.4, 0.1])
+
+    good = np.array([0.8, 0.3, 0.4, 0.6, 0.1, 0.3, 0.7, 0.65, 0.5, 0.2, 0.35, 0.1])
+    poor = np.array([0.6, 0.5, 0.2, 0.5, 0.3, 0.6, 0.4, 0.3, 0.7, 0.4, 0.3, 0.2])
+    return (
+        rows,
+        Scores("new", scores(first), binary={"churned": good}, thresholds={"churned": 0.35}),
+        Scores("old", scores(second), binary={"churned": poor}),
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(pair) -> Evaluation:
+    rows, new, old = pair
+    return evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
+
+
+def calibration(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the gaps between what was said and what came, added up over fifteen groups of probabilities."""
+    groups = np.floor(probabilities * 15)
+    gaps = [abs((labels[groups == one] - probabilities[groups == one]).sum()) for one in set(groups)]
+    return sum(gaps) / len(labels)
+
+
+MEASURES = {
+    ("next_category", "recall@1"): lambda rows, scores: float((scores.next_category[rows].argmax(axis=1) == 2).mean()),
+    ("churned", "roc_auc"): lambda rows, scores: (
+        roc_auc_score(CHURNED[rows], scores.binary["churned"][rows]) if 0 < CHURNED[rows].mean() < 1 else np.nan
+    ),
+    ("churned", "brier"): lambda rows, scores: brier_score_loss(CHURNED[rows], scores.binary["churned"][rows]),
+    ("churned", "calibration_error"): lambda rows, scores: calibration(CHURNED[rows], scores.binary["churned"][rows]),
+    ("churned", "f1"): lambda rows, scores: f1_score(
+        CHURNED[rows],
+        scores.binary["churned"][rows] >= scores.thresholds.get("churned", 0.5),
+        zero_division=0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("task", "metric"), MEASURES)
+@pytest.mark.parametrize("part", ["all", "migrated"])
+def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, compared, task, metric, part):
+    rows, new, old = pair
+    everyone = np.arange(len(rows)) if part == "all" else np.array([0, 4, 9])
+
+    def measure(drawn: np.ndarray, scores: Scores) -> float:
+        kept = drawn[np.isin(drawn, everyone)]
+        return MEASURES[task, metric](kept, scores) if len(kept) else np.nan
+
+    def numbers(table: pd.DataFrame) -> list[float]:
+        table = table[(table["task"] == task) & (table["metric"] == metric) & (table["slice"] == part)]
+        (row,) = table[table["method"] == "new"].to_dict("records")
+        assert (row["n"], row["users"]) == ((12, 5) if part == "all" else (3, 3))
+        return [row["value"], row["low"], row["high"]]
+
+    of_new, of_old = (resampled(USERS, lambda drawn, s=s: measure(drawn, s), 80, 3) for s in (new, old))
+    value = measure(everyone, new)
+    assert numbers(compared.metrics) == pytest.approx([value, *middle(of_new)], nan_ok=True)
+    gain = value - measure(everyone, old)
+    assert numbers(compared.differences) == pytest.approx([gain, *middle(of_new - of_old)], nan_ok=True)
+    assert set(compared.differences["against"]) == {"old"}
+
+
+def test_the_same_seed_gives_the_same_bounds_and_another_seed_others(pair):
+    rows, new, old = pair
+    once, again, other = (
+        evaluate(rows, rows, CATEGORIES, [new, old], ["new"], resamples=20, seed=seed).differences for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(once, again)
+    assert (once["low"] != other["low"]).any()
+
+
+def test_a_method_is_compared_on_the_tasks_that_both_answer(test_rows):
+    silent = Scores("silent", binary={"churned": np.full(4, 0.5)})
+    found = evaluate(test_rows, test_rows, CATEGORIES, [perfect(test_rows), silent], ["perfect"], resamples=10)
+    assert set(found.differences["task"]) == {"churned"}
+
+
+def test_slices_are_cut_by_tenure_and_by_the_terciles_of_training():
+    # By the training rows the terciles are 2 and 3; by the test rows they would be 2.8 and 5.
+    train = examples(*(example("u", ["tea"] * n, []) for n in (1, 2, 2, 2, 3, 3, 3, 4)))
+    rows = examples(
+        example("light and new", ["tea"] * 2, [], tenure_seconds=30 * DAY),
+        example("heavy", ["tea"] * 3, [], tenure_seconds=31 * DAY),
+        example("and migrated", ["tea"] * 3, ["milk"] * 5, tenure_seconds=99 * DAY),
+        example("and not", ["tea"] * 9, ["tea"] * 5, tenure_seconds=99 * DAY),
+        example("between", ["tea"] * 9, [], tenure_seconds=99 * DAY, frequency=2.5),
+        example("heaviest", ["tea"] * 9, [], tenure_seconds=99 * DAY),
+    )
+    found = slices(rows, train, lookback_days=30)
+    assert {name: np.flatnonzero(part).tolist() for name, part in found.items()} == {
+        "all": [0, 1, 2, 3, 4, 5],
+        "judged": [2, 3],
+        "migrated": [2],
+        "new users": [0],
+        "light users": [0],
+        "heavy users": [1, 2, 3, 5],
+    }
+
+
+def test_thresholds_come_from_rows_that_have_the_label():
+    rows = examples(
+        example("a", ["tea", "tea"], ["milk", "milk"]),
+        example("b", ["tea", "tea"], ["tea", "tea"]),
+        example("c", ["tea"], []),
+    )
+    assert thresholds(rows, {"migrated": np.array([0.2, 0.1, 0.9])}) == {"migrated": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda methods: methods[0].__setattr__("next_category", np.zeros((4, 2))), r"must be \(4, 3\)"),
+        (lambda methods: methods[0].binary.update(churned=np.zeros(3)), "churned must have 4 rows, received 3"),
+        (lambda methods: methods[1].__setattr__("name", "perfect"), "different names"),
+    ],
+)
+def test_scores_that_do_not_fit_the_rows_are_refused(test_rows, break_it, words):
+    methods = [perfect(test_rows), blind(test_rows)]
+    break_it(methods)
+    with pytest.raises(ValueError, match=words):
+        evaluate(test_rows, test_rows, CATEGORIES, methods, resamples=5)
+
+
+def test_an_unknown_name_to_compare_is_refused(test_rows):
+    with pytest.raises(ValueError, match="nobody"):
+        evaluate(test_rows, test_rows, CATEGORIES, [blind(test_rows)], ["nobody"], resamples=5)
+
+
+def test_a_log_without_categories_is_measured_on_items_and_labels():
+    usual = {
+        "next_category": None,
+        "dominant_category": None,
+        "active_days": 2,
+        "history_events": 5,
+        "history_days_active": 3,
+    }
+    rows = examples(
+        *(example(f"u{n}", [], [], items=[n % 5 + 1], frequency=3 + n % 4, **usual) for n in range(20)),
+        *(
+            example(f"v{n}", [], [], items=[n % 5 + 1], next_items=[n % 5 + 1], frequency=5 + n % 4, **usual)
+            | {"purchased": True, "churned": False}
+            for n in range(20)
+        ),
+    )
+    fitted = [method.fit(rows, rows, []) for method in (*cheap_baselines(), BoostedTrees(rounds=5, threads=1))]
+    found = evaluate(rows, rows, [], [scores_of(method, rows, rows) for method in fitted], resamples=5)
+    measured = found.metrics[(found.metrics["slice"] == "all") & (found.metrics["n"] > 0)]
+    assert {"next_item", "next_items", "churned"} <= set(measured["task"])
+    assert "next_category" not in set(measured["task"])
+    assert found.unseen_categories == 0
