@@ -2,10 +2,11 @@
 
 from tests.mutants.mutant import Mutant
 
-METRICS, EVALUATION, GATE = (f"tests/model/test_{name}.py" for name in ("metrics", "evaluation", "gate"))
-EVALUATE, BASELINES, BOOSTED = (f"tests/model/test_{name}.py" for name in ("evaluate", "baselines", "boosted"))
-SCORE, MONITOR, REGISTRY = (f"tests/model/test_{name}.py" for name in ("score", "monitor", "registry"))
-REPORT, EXPLAIN = "tests/model/judging/test_report.py", "tests/model/test_explain.py"
+JUDGING = ("metrics", "comparison", "gate", "baselines", "boosted", "report")
+METRICS, EVALUATION, GATE, BASELINES, BOOSTED, REPORT = (f"tests/model/judging/test_{name}.py" for name in JUDGING)
+COMMANDS = ("evaluate", "score", "monitor", "explain")
+EVALUATE, SCORE, MONITOR, EXPLAIN = (f"tests/model/test_{name}.py" for name in COMMANDS)
+REGISTRY = "tests/model/versions/test_registry.py"
 
 MUTANTS = [
     # ---- how good, and how sure ----

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from keras import ops
-from tests.model.network.test_network import CONFIG, batch
 
 from model.data.features import PROFILE_VALUES
 from model.network.losses import FinetuneTask, PretrainTask, draw, log_inclusion, sampled_softmax
 from model.network.network import BINARY, Finetuned, Pretrained, build
+from tests.model.network.test_network import CONFIG, batch
 
 pytestmark = pytest.mark.tf
 
