@@ -102,7 +102,7 @@ lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=-
 	part build docker/build.in
 	echo "requirements.lock holds $$(grep -c == requirements.lock) packages. Next: make setup test"
 
-# Spark 4.0 is compiled for 17; its Hadoop calls Subject.getSubject, which fails from 23 on.
+# Spark 4.1 is compiled for 17; its Hadoop calls Subject.getSubject, which fails from 23 on.
 java:
 	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/java}
 	java=$${java:-$$(command -v java || true)}

@@ -68,7 +68,6 @@ def read(table: str | None = None) -> pa.Table:
     for uri in DeltaTable(audits_path()).file_uris():
         fs, inner = storage.filesystem(uri)
         with fs.open(inner, "rb") as file:
-            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-            parts.append(pq.ParquetFile(file).read(use_threads=False).cast(SCHEMA))
+            parts.append(pq.ParquetFile(file).read().cast(SCHEMA))
     whole = pa.concat_tables(parts).sort_by("audited")
     return whole.filter(pc.equal(whole["table"], table)) if table else whole

@@ -164,9 +164,8 @@ class Table:
             if file.partition["dt"] == day:
                 fs, inner = storage.filesystem(storage.join(self.path, file.path))
                 with fs.open(inner, "rb") as stream:
-                    # Read the file alone: pyarrow must not take columns from the folders above it as well. And with one
-                    # thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-                    for batch in pq.ParquetFile(stream).iter_batches(batch_size=size, use_threads=False):
+                    # Read the file alone: pyarrow must not take columns from the folders above it as well.
+                    for batch in pq.ParquetFile(stream).iter_batches(batch_size=size):
                         yield file, batch
 
     def head(self, day: date, limit: int) -> list[dict[str, Any]]:

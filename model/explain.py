@@ -107,14 +107,13 @@ def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
     for data in (file for file in table.files if file.partition["dt"] == day):
         fs, inner = storage.filesystem(storage.join(table.path, data.path))
         with fs.open(inner, "rb") as stream:
-            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
             file = pq.ParquetFile(stream)
             for group in range(file.num_row_groups):
-                users = file.read_row_group(group, columns=["user_id"], use_threads=False).column(0)
+                users = file.read_row_group(group, columns=["user_id"]).column(0)
                 place = pc.index(users, user).as_py()
                 if place < 0:
                     continue
-                row = file.read_row_group(group, use_threads=False).slice(place, 1).combine_chunks()
+                row = file.read_row_group(group).slice(place, 1).combine_chunks()
                 values = {name: row[name].combine_chunks() for name in row.column_names} | {"dt": pa.array([day])}
                 return pa.RecordBatch.from_arrays([values[f.name].cast(f.type) for f in schema], schema=schema)
     return None

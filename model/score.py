@@ -189,12 +189,11 @@ def unseen_events(artifact: Any, item_keys: pa.Array) -> Array:
 
 def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
     """Return rows of `interests` as pandas, with times in UTC."""
-    # Without a zone: pyarrow 14 makes columns that have one in a way that pandas deprecates.
+    # Without a zone they are numpy's own times in the frame.
     arrays = [
         column.cast(pa.timestamp("us")) if pa.types.is_timestamp(column.type) else column for column in states.columns
     ]
-    # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-    frame: pd.DataFrame = pa.RecordBatch.from_arrays(arrays, names=states.schema.names).to_pandas(use_threads=False)
+    frame: pd.DataFrame = pa.RecordBatch.from_arrays(arrays, names=states.schema.names).to_pandas()
     return frame
 
 

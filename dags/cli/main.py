@@ -424,7 +424,7 @@ def _check_java() -> str:
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
     version = said.split('"')[1]
     if not 17 <= int(version.split(".")[0]) <= 22:
-        raise RuntimeError(f"found Java {version}, Spark 4.0 needs 17 to 22; install openjdk-17-jre-headless")
+        raise RuntimeError(f"found Java {version}, Spark 4.1 needs 17 to 22; install openjdk-17-jre-headless")
     return f"{version} at {java}"
 
 

@@ -39,13 +39,13 @@ def read_frame(
             # Which kind of string a file holds depends on who wrote it.
             rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, rows["user_id"].type)))
         for place, field in enumerate(rows.schema):
-            # All times are UTC; pandas' blocks for zoned ones are deprecated in the pandas that pyarrow 14 knows.
+            # All times are UTC; without a zone they are numpy's own times in the frame.
             if pa.types.is_timestamp(field.type):
                 rows = rows.set_column(place, field.name, rows.column(place).cast(pa.timestamp("us")))
         parts.append(rows.append_column("dt", pa.array([file.partition["dt"]] * len(rows), pa.date32())))
     if not parts:
         return pd.DataFrame(columns=[*stored, "dt"])
-    frame = pa.concat_tables(parts).to_pandas(use_threads=False)
+    frame = pa.concat_tables(parts).to_pandas()
     return frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
 
 
@@ -53,8 +53,7 @@ def read_file(table: Table, file: DataFile, columns: list[str]) -> pa.Table:
     """Return some columns of one file of a table."""
     fs, inner = storage.filesystem(storage.join(table.path, file.path))
     with fs.open(inner, "rb") as stream:
-        # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-        return pq.ParquetFile(stream).read(columns=columns, use_threads=False)
+        return pq.ParquetFile(stream).read(columns=columns)
 
 
 def lowest_users(table: Table, files: list[DataFile], most: int) -> list[str]:

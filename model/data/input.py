@@ -12,7 +12,7 @@ number of shards, never on the number of workers or on timing:
 4. The global batch of step k is slice k of every shard, in the order of the shards.
 
 Since the order is known beforehand, an epoch is resumed at any step: only the row groups are read of which some row is
-still to come. Every shard has a Petastorm reader with one thread, the only way to a fixed order of its results.
+still to come. Every shard has a Petastorm reader of its own.
 
 The caller gives `transform`, which turns the frame of one row group into arrays of fixed shape, and `fields`, which
 declares them:
@@ -29,7 +29,6 @@ Partition columns (`dt`, `stage`) are not in the files; asked for in `columns`, 
 
 import logging
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -39,26 +38,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.filesystem as legacy
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
-from petastorm.arrow_reader_worker import ArrowReaderWorker
-from petastorm.reader import Reader
-from petastorm.transform import TransformSpec
-from petastorm.workers_pool.thread_pool import ThreadPool
 
 from lake import storage
 from lake.errors import InputInvalid
 from lake.table import Table
+from model.data.petastorm_reader import RowGroup, RowGroupReader
 
 log = logging.getLogger("meander")
-
-# Petastorm is built on the old Parquet interface of pyarrow (which is why pyarrow is pinned below 16): each file and
-# each row group would warn of that.
-warnings.filterwarnings("ignore", r".*deprecated as of (pyarrow )?\d", FutureWarning)
-# Of every reader it says that the table was not written by Petastorm.
-logging.getLogger("petastorm").setLevel(logging.WARNING)
 
 Array = np.ndarray[Any, Any]
 Transform = Callable[[pd.DataFrame], Mapping[str, Array]]
@@ -89,15 +76,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """One row group of one file and its number of rows."""
-
-    path: str
-    index: int
-    rows: int
-
-
-@dataclass(frozen=True)
 class _Piece:
     """A row group as a shard needs it: rows `start..stop` of it are places `place..` of the shard."""
 
@@ -105,53 +83,6 @@ class _Piece:
     start: int
     stop: int
     place: int
-
-
-class _Files(legacy.FileSystem):  # type: ignore[misc]
-    """What Petastorm opens files by: one of pyarrow's old file systems, over any that fsspec knows.
-
-    Its own choice for an object store is a bare fsspec one, with which pyarrow 14 takes its new interface and refuses
-    the arguments of the old. Local files are opened without Python in between: they are never closed, of which Python's
-    own would warn.
-    """
-
-    def __init__(self, fs: Any):
-        self.fs = fs
-
-    def isdir(self, path: str) -> bool:  # noqa: ARG002  # the paths are those of files
-        return False
-
-    def isfile(self, path: str) -> bool:  # noqa: ARG002
-        return True
-
-    def open(self, path: str, mode: str = "rb") -> Any:
-        return pa.OSFile(path, mode) if isinstance(self.fs, LocalFileSystem) else self.fs.open(path, mode)
-
-
-class _PlannedReader(Reader):  # type: ignore[misc]
-    """A Petastorm reader of exactly these row groups in exactly this order.
-
-    `make_batch_reader` reads all row groups of its files, in their order or a random one. This is the one place in
-    which a reader chooses.
-    """
-
-    def __init__(self, groups: Sequence[RowGroup], **options: Any):
-        self._groups = groups
-        fs, _ = storage.filesystem(groups[0].path)
-        paths = list(dict.fromkeys(storage.filesystem(group.path)[1] for group in groups))
-        super().__init__(_Files(fs), paths, **options)
-
-    def __next__(self) -> Any:
-        # Petastorm (0.13.1) asks first whether its thread is done with all it was given and then whether all was given.
-        # When the last row groups are given in between, it says that the end has come and would lose them.
-        try:
-            return super().__next__()
-        except StopIteration:
-            return super().__next__()
-
-    def _filter_row_groups(self, _dataset: Any, row_groups: Any, *_: Any) -> tuple[list[int], None]:
-        place = {(piece.path, piece.row_group): i for i, piece in enumerate(row_groups)}
-        return [place[storage.filesystem(group.path)[1], group.index] for group in self._groups], None
 
 
 @dataclass(frozen=True)
@@ -351,7 +282,7 @@ class _Stream:
         self.slots = 0
         self.free = np.empty(0, np.int32)
         self.next_piece = 0
-        self.reader: _PlannedReader | None = None
+        self.reader: RowGroupReader | None = None
         # For the reader thread: it transforms the pieces in their order.
         self.transformed = iter(self.pieces)
 
@@ -422,24 +353,14 @@ class _Stream:
         taken, self.free = self.free[:count], self.free[count:]
         return taken
 
-    def _open(self) -> "_PlannedReader":
+    def _open(self) -> RowGroupReader:
         source = self.epoch.source
         in_files = [c for c in source.columns if c not in _partition(self.pieces[0].group.path)]
-        spec = TransformSpec(
-            self._transform,
-            # One dimension only: Petastorm handles further ones row by row.
-            edit_fields=[(name, _plain(dtype), (None,), False) for name, (dtype, _) in source.fields.items()],
-            selected_fields=list(source.fields),
-        )
-        return _PlannedReader(
+        return RowGroupReader(
             [piece.group for piece in self.pieces],
-            schema_fields=[re.escape(column) for column in in_files],
-            worker_class=ArrowReaderWorker,
-            reader_pool=ThreadPool(1, results_queue_size=1),
-            shuffle_row_groups=False,
-            is_batched_reader=True,
-            transform_spec=spec,
-            convert_early_to_numpy=True,
+            in_files,
+            self._transform,
+            [(name, _plain(dtype)) for name, (dtype, _) in source.fields.items()],
         )
 
     def _transform(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -405,8 +405,8 @@ def run_worker(module: str, argv: list[str]) -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not the usual way out: it waits for the threads of readers and collectives, and pyarrow 14 may abort in it, which
-    # would turn a training that is done and saved into one that failed.
+    # Not the usual way out: it waits for the threads of readers and collectives, and one that hangs or aborts would
+    # turn a training that is done and saved into one that failed.
     os._exit(code)
 
 

@@ -1,19 +1,42 @@
 """Readers see one version of a table, whole: while publishes go on, with other tools, and after a compaction."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import duckdb_extension_delta
+import polars
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+from pyspark.sql import Row
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructType,
+    TimestampType,
+)
 
-from lake import storage
+from lake import audits, storage
 from lake.errors import TableMissing
 from lake.publish import publish
-from lake.staging import StagedFile, run_folder
+from lake.schemas import TABLES
+from lake.staging import Run, StagedFile, run_folder, stage
 from lake.table import Table, table_path
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 
@@ -115,6 +138,89 @@ def query(sql: str, table: str = "quarantine") -> list[tuple]:
     answer = QueryBuilder().register("t", DeltaTable(table_path(table))).execute(sql).read_all()
     columns = [answer.column(name).to_pylist() for name in answer.column_names]
     return sorted(zip(*columns, strict=True))
+
+
+def sample(kind: DataType, seed: int) -> Any:
+    """Return a value of a type; other seeds give other values, and 0 the empty or least ones."""
+    match kind:
+        case StructType():
+            return {field.name: sample(field.dataType, seed + i) for i, field in enumerate(kind.fields)}
+        case ArrayType():
+            return [sample(kind.elementType, seed + i) for i in range(seed)]
+        case StringType():
+            return "straße, 北 " * seed
+        case DecimalType():
+            return Decimal(seed).scaleb(-kind.scale)
+        case TimestampType():
+            return datetime(2025, 1, 1, 23, 59, 59, 999_999 * (seed > 0), tzinfo=UTC)
+        case DateType():
+            return JAN_1
+        case BooleanType():
+            return seed > 0
+        case DoubleType():
+            return seed / 4
+        case IntegerType() | LongType():
+            return seed
+    raise AssertionError(f"{kind} is new: give it a sample")
+
+
+def by_pandas(table: DeltaTable, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pandas(table.to_pandas(), schema)
+
+
+def by_pyarrow(table: DeltaTable, schema: pa.Schema) -> pa.Table:
+    return table.to_pyarrow_table().select(schema.names).cast(schema)
+
+
+def by_polars(table: DeltaTable, schema: pa.Schema) -> pa.Table:
+    # Its own Parquet reader takes every `name=value` folder for a partition, and so refuses our `stage=...`.
+    return polars.read_delta(table.table_uri, use_pyarrow=True).to_arrow().select(schema.names).cast(schema)
+
+
+def by_duckdb(table: DeltaTable, schema: pa.Schema) -> pa.Table:
+    (extension,) = Path(duckdb_extension_delta.__file__).parent.rglob("delta.duckdb_extension")
+    with duckdb.connect() as connection:
+        connection.load_extension(str(extension))
+        answer = connection.execute("select * from delta_scan(?)", [table.table_uri]).to_arrow_table()
+    return answer.select(schema.names).cast(schema)
+
+
+READERS = [by_pandas, by_pyarrow, by_polars, by_duckdb]
+
+
+@pytest.fixture(scope="module")
+def every_table(spark, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Publish rows in every table, as jobs do, and return them: values, empty or least values, and nulls."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEANDER_LAKE", str(tmp_path_factory.mktemp("lake")))
+        for name, spec in TABLES.items():
+            partition = dict.fromkeys(spec.partition_by, JAN_1)
+            nulls = dict.fromkeys(spec.schema.names)
+            rows[name] = [row | partition for row in (sample(spec.schema, 2), sample(spec.schema, 0), nulls)]
+            frame = spark.createDataFrame([Row(**row) for row in rows[name]], spec.schema)
+            audit(stage(frame, name, Run("r", JAN_1, JAN_1), [JAN_1], 1))
+            publish(name, "r")
+        yield rows
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_read_by_what_people_read_delta_tables_with(every_table, name, reader):
+    schema = to_arrow_schema(TABLES[name].schema)
+    read = reader(DeltaTable(table_path(name)), schema).to_pylist()
+    assert sorted(read, key=repr) == sorted(every_table[name], key=repr)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_history_of_audits_is_read_alike(lake, reader):
+    line = audits.AuditLine(
+        *("events", "run", "stage", JAN_1, JAN_2, datetime(2025, 1, 3, 4, 5, 6, 7, tzinfo=UTC)),
+        *("rows are as many as were read", "", "critical", False, "3 rows, expected 4", "failed", "/docs/page.html"),
+    )
+    audits.record([line])
+    assert reader(DeltaTable(audits.audits_path()), audits.SCHEMA).to_pylist() == [asdict(line)]
 
 
 def test_any_delta_reader_can_open_a_table(lake):

@@ -140,7 +140,7 @@ def test_the_doctor_knows_which_java_spark_starts_on(tmp_path, monkeypatch, vers
     if fits:
         assert _check_java() == f"{version} at {java}"
         return
-    with pytest.raises(RuntimeError, match=f"found Java {re.escape(version)}, Spark 4.0 needs 17 to 22"):
+    with pytest.raises(RuntimeError, match=f"found Java {re.escape(version)}, Spark 4.1 needs 17 to 22"):
         _check_java()
 
 
