@@ -26,7 +26,7 @@ import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
-from dags.shared.operators import WaitForPublished
+from dags.shared.waits import WaitForPublished
 from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
 
 # Without a version, the job asks who was champion on that day.

@@ -27,8 +27,8 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.shared.operators import WaitForPublished
 from dags.shared.serve import RequireStore, ServeJob
+from dags.shared.waits import WaitForPublished
 from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG
 
 FORCE = "{{ '--force' if params.force else '' }}"

@@ -19,7 +19,7 @@ or a registered model has pinned stay. A partition that is published while it is
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.shared.operators import ModelJob
+from dags.shared.runs import ModelJob
 from dags.shared.wiring import HOUSE, RUN_OF_DAG
 
 

@@ -19,8 +19,9 @@ from jinja2 import UndefinedError
 
 from dags.behavior_history import cut
 from dags.shared.alerts import TellFailure
-from dags.shared.operators import DataDocs, ModelJob, SparkJob, without_blanks
-from dags.shared.wiring import TABLES
+from dags.shared.links import DataDocs
+from dags.shared.runs import ModelJob, SparkJob, without_blanks
+from dags.shared.tables import TABLES
 from lake.staging import Verdict, write_verdict
 
 REPO = Path(__file__).resolve().parents[2]
