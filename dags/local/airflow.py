@@ -104,7 +104,7 @@ class LocalAirflow:
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow}/airflow.db?timeout=60",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1]),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             # One idle process each; the default of 32 fills a laptop's memory.

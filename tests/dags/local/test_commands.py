@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_bot
     assert again.environment["MEANDER_SOURCE"] == "completejourney"
     assert again.environment["MEANDER_LAKE"] == "/of/the/shell"
     assert LocalAirflow(local.home, {"MEANDER_LAKE": "/given"}).environment["MEANDER_LAKE"] == "/given"
+
+
+def test_airflow_finds_the_dags_where_they_are(local):
+    folder = Path(local.environment["AIRFLOW__CORE__DAGS_FOLDER"])
+    assert (folder / "behavior_daily.py").is_file()
+    assert (folder / ".airflowignore").is_file()
 
 
 def test_a_process_that_ends_while_starting_shows_its_log(local, monkeypatch):
