@@ -36,21 +36,21 @@ def status(as_json: AsJson = False) -> None:
         require_layout(connection)
         current, generations = serving.current(connection), serving.generations(connection)
         switches = serving.switches(connection, limit=10)
-    found = [{**asdict(each), "current": each == current} for each in generations]
+    shown = [{**asdict(each), "current": each == current} for each in generations]
     if as_json:
-        out.print_json(json.dumps({"generations": found, "switches": switches}, default=str))
+        out.print_json(json.dumps({"generations": shown, "switches": switches}, default=str))
         return
     grid = Grid("generation", "state", "day", "model version", "users", "version of the lake", "", box=box.SIMPLE)
-    for entry in found:
+    for entry in shown:
         *values, is_current = entry.values()
         texts = ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]
         grid.add_row(*texts, "<- applications" if is_current else "")
     out.print(grid)
     for entry in switches:
-        said = "; ".join(entry["exceeded"])
+        exceeded = "; ".join(entry["exceeded"])
         out.print(
             f"{entry['switched']:%Y-%m-%d %H:%M:%S}  to generation {entry['generation']} (day {entry['day']}) by "
-            f"{entry['run_id']}{f', forced: {said}' if said else ''}",
+            f"{entry['run_id']}{f', forced: {exceeded}' if exceeded else ''}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -102,8 +102,8 @@ def _print_report(report: dict[str, Any]) -> None:
             grid.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
     out.print(grid)
     refused = "; ".join(report["exceeded"])
-    said = f"A switch would be refused: {refused}" if refused else "Within the limits."
-    out.print(said, highlight=False, soft_wrap=True)
+    verdict = f"A switch would be refused: {refused}" if refused else "Within the limits."
+    out.print(verdict, highlight=False, soft_wrap=True)
 
 
 @serve.command()

@@ -15,7 +15,8 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
-DOCTOR = f"{CLI}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
+DOCTORS = "tests/dags/cli/test_doctor.py"
+DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
 
 MUTANTS = [
@@ -301,20 +302,20 @@ MUTANTS = [
         DAILY,
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
-    Mutant("cli_doctor_always_well", "dags/cli/main.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
+    Mutant("cli_doctor_always_well", "dags/cli/doctor.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
         "cli_java_23",
-        "dags/cli/main.py",
+        "dags/cli/doctor.py",
         "<= 22:",
         "<= 23:",
-        f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on",
+        f"{DOCTORS}::test_the_doctor_knows_which_java_spark_starts_on",
     ),
     Mutant(
         "cli_refused_predictions_shown",
-        "dags/cli/main.py",
+        "dags/cli/model.py",
         'if commit["first"] not in json.loads(commit["refused"]):',
         "if True:",
-        f"{CLI}::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
+        "tests/dags/cli/test_model.py::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
     ),
     Mutant(
         "images_default_password",
