@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dags.local.airflow import BIN, HANGS_SECONDS, USER, LocalAirflow, LocalError
+from dags.local.airflow import BIN, HANGS_SECONDS, LocalAirflow, LocalError
+from dags.local.client import USER
 from dags.shared.evaluation import LOCAL_MLFLOW
 from lake.settings import settings
 
@@ -75,7 +76,7 @@ def status(local: LocalAirflow) -> None:
     """
     if not local.running:
         sys.exit("Airflow is not running. Start it: make up")
-    say(f"Airflow:    {local.url}   user {USER}   password {local.state['password']}")
+    say(f"Airflow:    {local.url}   user {USER}   password {local.password}")
     say(f"Data docs:  {local.url}/meander/data-docs/   (after logging in)")
     say(f"Lake:       {local.environment['MEANDER_LAKE']}")
     source = local.environment.get("MEANDER_SOURCE", "canonical")
