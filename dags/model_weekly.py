@@ -33,10 +33,11 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.links import EvaluationReport, MlflowRuns
 from dags.shared.model import Approve, Promote, horizon_days
+from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.runs import ModelJob, SparkJob
 from dags.shared.tables import ASSETS
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
+from dags.shared.wiring import HOUSE, stage_audit_publish
 
 WEEK = 7
 # D, the last day of the interval: a Saturday, since the interval ends as Sunday begins.

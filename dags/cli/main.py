@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from dags.cli.console import AsJson, Day, First, Last, as_date, err, out
 from dags.cli.doctor import doctor
 from dags.cli.model import explain, model, monitor, predictions
 from dags.cli.serve import serve
+from dags.shared import run_ids
 from lake import landing
 from lake.errors import MeanderError, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
@@ -49,7 +50,7 @@ def daily(
         task = progress.add_task("starting Spark", total=None)
         spark_session("daily")
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
-            run_id = f"cli-{chunk[0]}-{chunk[-1]}-{datetime.now():%Y%m%dT%H%M%S%f}"  # noqa: DTZ005  a name only
+            run_id = run_ids.of_days(chunk[0], chunk[-1])
             for name, job, tables in steps:
                 progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {name}")
                 extra = ["--every", str(every)] if name == "interests" else []

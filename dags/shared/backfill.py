@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
 
+from dags.shared.run_ids import of_plan
 from lake.backfill.costs import Costs, total
 from lake.backfill.plan import CHUNK_DAYS, DayRun, Plan, Redo
 
@@ -104,7 +105,7 @@ def by_hand(runs: list[DayRun], costs: Costs) -> Step:
     apart = (runs[1].day - first).days if len(runs) > 1 else 1
     every = ["--every", str(apart)] if apart > 1 else []
     late = ["--include-late"] if runs[0].include_late else []
-    named = ["--run-id", f"plan--{table}--{first}--{last}"]
+    named = ["--run-id", of_plan(table, first, last)]
     commands = [
         ["python", "-m", job, "--from", str(first), "--to", str(last), *every, *late, *named],
         ["python", "-m", "expectations.audit", "--table", table, *named],

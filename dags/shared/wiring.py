@@ -8,13 +8,11 @@ from jinja2 import StrictUndefined
 
 from dags.shared.alerts import TellFailure
 from dags.shared.publish import Publish
+from dags.shared.run_ids import RUN
 from dags.shared.runs import SparkJob
 from dags.shared.tables import ASSETS, JOBS, READS, TABLES
 
 DAY = "{{ data_interval_start | ds }}"
-RUN = "{{ run_id }}"
-# Airflow gives runs of two DAGs for one date the same id.
-RUN_OF_DAG = "{{ dag.dag_id }}--{{ run_id }}"
 
 # Arguments of every @dag; each DAG states only what differs.
 HOUSE = {

@@ -6,6 +6,7 @@ DAGS = "tests/dags/test_dags.py"
 DATABASE = "tests/dags/test_database.py"
 WAITS = "tests/dags/shared/test_waits.py"
 ENDINGS = "tests/dags/shared/test_endings.py"
+RUN_IDS = "tests/dags/shared/test_run_ids.py"
 RUNS = "tests/dags/shared/test_runs.py"
 LINKS = "tests/dags/shared/test_links.py"
 ALERTS = "tests/dags/shared/test_alerts.py"
@@ -108,6 +109,34 @@ MUTANTS = [
         "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS
     ),
     # --- what a run does
+    Mutant(
+        "run_ids_dag_left_out",
+        "dags/shared/run_ids.py",
+        'return f"{dag_id}--{run}"',
+        "return run",
+        RUN_IDS,
+    ),
+    Mutant(
+        "run_ids_dag_of_another_name",
+        "dags/shared/run_ids.py",
+        '"upkeep_weekly")',
+        '"upkeep_daily")',
+        f"{DAGS}::test_a_run_id_leads_to_the_run_of_airflow_that_has_made_it",
+    ),
+    Mutant(
+        "run_ids_chunk_by_the_first_dashes",
+        "dags/shared/run_ids.py",
+        'run_id.rpartition("--")',
+        'run_id.partition("--")',
+        RUN_IDS,
+    ),
+    Mutant(
+        "run_ids_plans_are_history",
+        "dags/shared/run_ids.py",
+        'WITHOUT_AIRFLOW = ("cli-", "plan--")',
+        'WITHOUT_AIRFLOW = ("cli-",)',
+        RUN_IDS,
+    ),
     Mutant(
         "wiring_publish_before_audit",
         "dags/shared/wiring.py",
