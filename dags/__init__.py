@@ -1,4 +1,4 @@
-"""Wiring only: schedules, assets, task order and their documentation; what is computed lives in `jobs`."""
+"""The DAGs: schedules and task order. Beside them what they share, the page, the command and the local Airflow."""
 
 # Where dags/page/app.py is found below Airflow's address.
 PREFIX = "/meander"

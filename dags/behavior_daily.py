@@ -27,7 +27,7 @@ import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
-from dags.shared.operators import WaitForEarlierDays, WaitForLanding
+from dags.shared.waits import WaitForEarlierDays, WaitForLanding
 from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
 
 GROUPS = ("events", "sessions", "interests")

@@ -20,6 +20,7 @@ import pendulum
 from airflow.sdk import Param, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
+from dags.shared.run_ids import FIRST_DAY_OF_CHUNK, of_chunk
 from dags.shared.wiring import HOUSE, stage_audit_publish
 
 
@@ -42,7 +43,7 @@ def per_chunk(table: str, chunks, flags: list[str]):
     """Make the group of one table, mapped over the chunks."""
 
     # A chunk is known by its first day, in the UI and in what `make demo` prints.
-    @task_group(group_id=table, default_args={"map_index_template": "{{ task.run.split('--')[-1] }}"})
+    @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
     def group(first, last, run):
         stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
 
@@ -86,7 +87,7 @@ def behavior_history():
             raise AirflowFailException(f"from={first} is after to={last}; trigger again with from <= to")
         # What a run staged is kept under (run, table): each chunk needs an id of its own.
         return [
-            {"first": str(a), "last": str(b), "run": f"{run_id}--{a}"}
+            {"first": str(a), "last": str(b), "run": of_chunk(run_id, a)}
             for a, b in cut(first, last, params["chunk_days"], params["interests_every"])
         ]
 

@@ -31,18 +31,13 @@ from datetime import date, timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
-from dags.shared.operators import (
-    ASSETS,
-    Approve,
-    EvaluationReport,
-    MlflowRuns,
-    ModelJob,
-    Promote,
-    SparkJob,
-    WaitForPublished,
-)
-from dags.shared.wiring import HOUSE, RUN_OF_DAG, stage_audit_publish
-from lake.settings import settings
+from dags.shared.links import EvaluationReport, MlflowRuns
+from dags.shared.model import Approve, Promote, horizon_days
+from dags.shared.run_ids import RUN_OF_DAG
+from dags.shared.runs import ModelJob, SparkJob
+from dags.shared.tables import ASSETS
+from dags.shared.waits import WaitForPublished
+from dags.shared.wiring import HOUSE, stage_audit_publish
 
 WEEK = 7
 # D, the last day of the interval: a Saturday, since the interval ends as Sunday begins.
@@ -78,11 +73,6 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
     Under Celery the queue `train` is for workers that have these; other executors have no queues.
     """
     return ModelJob(task_id=task_id, module=module, arguments=arguments, run=RUN_OF_DAG, queue="train")
-
-
-def horizon_days() -> int:
-    """Return H, as the worker is set: the DAG processor may have other settings."""
-    return settings().horizon_days
 
 
 @dag(

@@ -23,8 +23,10 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag
 
-from dags.shared.operators import Monitor, WaitForPublished
-from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG
+from dags.shared.model import Monitor
+from dags.shared.run_ids import RUN_OF_DAG
+from dags.shared.waits import WaitForPublished
+from dags.shared.wiring import DAY, HOUSE
 
 
 @dag(

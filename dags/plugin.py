@@ -7,6 +7,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from dags import PREFIX
 from dags.shared.deadlines import ScheduledDayEnd
+from dags.shared.run_ids import of_dag
 
 
 class MeanderPlugin(AirflowPlugin):
@@ -31,7 +32,11 @@ class MeanderPlugin(AirflowPlugin):
             "url_route": "lake",
         },
         # A tab of every DAG run: Airflow lets no task write a note on its run.
-        {"name": "Model", "href": f"{PREFIX.strip('/')}/model/?run={{DAG_ID}}--{{RUN_ID}}", "destination": "dag_run"},
+        {
+            "name": "Model",
+            "href": f"{PREFIX.strip('/')}/model/?run={of_dag('{DAG_ID}', '{RUN_ID}')}",
+            "destination": "dag_run",
+        },
     ]
 
     @cached_property

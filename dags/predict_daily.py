@@ -26,8 +26,9 @@ import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
-from dags.shared.operators import WaitForPublished
-from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG, stage_audit_publish
+from dags.shared.run_ids import RUN_OF_DAG
+from dags.shared.waits import WaitForPublished
+from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
 
 # Without a version, the job asks who was champion on that day.
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"

@@ -27,9 +27,10 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.shared.operators import WaitForPublished
+from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.serve import RequireStore, ServeJob
-from dags.shared.wiring import DAY, HOUSE, RUN_OF_DAG
+from dags.shared.waits import WaitForPublished
+from dags.shared.wiring import DAY, HOUSE
 
 FORCE = "{{ '--force' if params.force else '' }}"
 IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"

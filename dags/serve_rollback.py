@@ -19,8 +19,9 @@ Clearing the task goes back once, and not one further each time. To go forward a
 import pendulum
 from airflow.sdk import Param, dag
 
+from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.serve import RequireStore, ServeJob
-from dags.shared.wiring import HOUSE, RUN_OF_DAG
+from dags.shared.wiring import HOUSE
 
 DAY = "{{ '--day=%s' % params.day if params.day else '' }}"
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"

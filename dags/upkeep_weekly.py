@@ -19,8 +19,9 @@ or a registered model has pinned stay. A partition that is published while it is
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from dags.shared.operators import ModelJob
-from dags.shared.wiring import HOUSE, RUN_OF_DAG
+from dags.shared.run_ids import RUN_OF_DAG
+from dags.shared.runs import ModelJob
+from dags.shared.wiring import HOUSE
 
 
 @dag(

@@ -3,18 +3,19 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import psycopg
 
+from dags.local.ports import HOST, free_port
+
 SERVER = "postgres"
 PASSWORD = "p@ss/word"  # has to be escaped in an address
 
 # A test server may lose everything with the machine.
-OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses=127.0.0.1"
+OPTIONS = f"-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses={HOST}"
 
 
 def binaries() -> Path:
@@ -32,14 +33,6 @@ def binaries() -> Path:
             "/usr/lib/postgresql nor on the PATH. Debian, Ubuntu: sudo apt-get install postgresql"
         )
     return found[0].parent
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -90,7 +83,7 @@ class Server:
     def url(self, user: str = SERVER, password: str = PASSWORD, database: str = "postgres", more: str = "") -> str:
         """Return the address for a user."""
         quoted = password.replace("/", "%2F").replace("@", "%40")
-        return f"postgresql://{user}:{quoted}@127.0.0.1:{self.port}/{database}{more}"
+        return f"postgresql://{user}:{quoted}@{HOST}:{self.port}/{database}{more}"
 
     def connect(self, **more: object) -> psycopg.Connection[tuple[object, ...]]:
         """Connect as the administrator."""

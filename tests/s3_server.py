@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import EndpointConnectionError
 
-from dags.local.airflow import HOST, free_port
+from dags.local.ports import HOST, free_port
 from tests.waiting import until
 
 BUCKET = "shop"

@@ -78,6 +78,48 @@ def test_airflow_is_known_to_dags_alone():
     assert outside == set(), "Airflow is wiring; whatever it calls must also run without it"
 
 
+def our_imports(tree: ast.AST) -> set[str]:
+    """Return the modules of ours, with their whole names, that a module imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "dags":
+            names |= {f"dags.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name for name in names if name.split(".")[0] in MAY_IMPORT}
+
+
+def defines_a_dag(tree: ast.AST) -> bool:
+    return any(
+        isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "dag"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+    )
+
+
+TOP_OF_DAGS = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (REPO / "dags").glob("*.py")}
+DAG_FILES = {name: tree for name, tree in TOP_OF_DAGS.items() if defines_a_dag(tree)}
+
+
+def test_at_the_top_of_dags_lie_the_files_of_dags_and_the_plugin():
+    assert TOP_OF_DAGS.keys() - DAG_FILES.keys() == {"__init__", "plugin"}
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_a_dag_file_imports_from_ours_only_what_dags_share(name):
+    others = {module for module in our_imports(DAG_FILES[name]) if not f"{module}.".startswith("dags.shared.")}
+    assert others == set(), "a DAG says when and in which order; what its tasks do lies in dags/shared"
+
+
+def test_what_dags_share_knows_no_page_no_command_and_no_local_airflow():
+    modules = [ast.parse(path.read_text(encoding="utf-8")) for path in (REPO / "dags" / "shared").glob("*.py")]
+    rooms = {module.split(".")[1] for tree in modules for module in our_imports(tree) if module.startswith("dags.")}
+    assert rooms == {"PREFIX", "shared"}
+
+
 def test_dags_hold_no_dataframe_and_no_tensor():
     inside = {name for name in importers_of(*ENGINES) if name.startswith("dags")}
     assert inside == set(), "the DAG processor and the API server must not load an engine"

@@ -17,6 +17,8 @@ err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for a machine to read")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="a UTC date")]
+First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date")]
+Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date, included")]
 
 
 def as_date(value: datetime | None) -> date | None:

@@ -1,7 +1,6 @@
 """`meander serve`: the serving store from a shell."""
 
 import json
-import uuid
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from dags.cli.console import AsJson, Day, as_date, out
+from dags.shared.run_ids import of_person
 from lake.errors import SettingsInvalid
 
 serve = typer.Typer(no_args_is_help=True, help="Serve predictions to applications: the store in PostgreSQL.")
@@ -18,11 +18,6 @@ Version = Annotated[
     int | None, typer.Option("--model-version", min=1, help="the newest day that this version predicted")
 ]
 Number = Annotated[int | None, typer.Option("--generation", min=1, help="this generation")]
-
-
-def run_id() -> str:
-    """Return an id for what a person does."""
-    return f"cli-{uuid.uuid4().hex[:12]}"
 
 
 @serve.command()
@@ -36,21 +31,21 @@ def status(as_json: AsJson = False) -> None:
         require_layout(connection)
         current, generations = serving.current(connection), serving.generations(connection)
         switches = serving.switches(connection, limit=10)
-    found = [{**asdict(each), "current": each == current} for each in generations]
+    shown = [{**asdict(each), "current": each == current} for each in generations]
     if as_json:
-        out.print_json(json.dumps({"generations": found, "switches": switches}, default=str))
+        out.print_json(json.dumps({"generations": shown, "switches": switches}, default=str))
         return
     grid = Grid("generation", "state", "day", "model version", "users", "version of the lake", "", box=box.SIMPLE)
-    for entry in found:
+    for entry in shown:
         *values, is_current = entry.values()
         texts = ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]
         grid.add_row(*texts, "<- applications" if is_current else "")
     out.print(grid)
     for entry in switches:
-        said = "; ".join(entry["exceeded"])
+        exceeded = "; ".join(entry["exceeded"])
         out.print(
             f"{entry['switched']:%Y-%m-%d %H:%M:%S}  to generation {entry['generation']} (day {entry['day']}) by "
-            f"{entry['run_id']}{f', forced: {said}' if said else ''}",
+            f"{entry['run_id']}{f', forced: {exceeded}' if exceeded else ''}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -65,7 +60,7 @@ def load(
     wanted = as_date(day)
     if wanted is None:
         raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the days that there are")
-    done = serving_load.load(wanted, run_id(), workers or serving_load.WORKERS)
+    done = serving_load.load(wanted, of_person(), workers or serving_load.WORKERS)
     how = "was loaded before" if done["already"] else f"took {done['seconds']:.1f} s"
     out.print(
         f"generation {done['generation']}: {done['users']:,} users of {done['day']} by model version "
@@ -102,8 +97,8 @@ def _print_report(report: dict[str, Any]) -> None:
             grid.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
     out.print(grid)
     refused = "; ".join(report["exceeded"])
-    said = f"A switch would be refused: {refused}" if refused else "Within the limits."
-    out.print(said, highlight=False, soft_wrap=True)
+    verdict = f"A switch would be refused: {refused}" if refused else "Within the limits."
+    out.print(verdict, highlight=False, soft_wrap=True)
 
 
 @serve.command()
@@ -119,7 +114,7 @@ def switch(
         raise SettingsInvalid(
             "meander serve switch needs --day T; `meander serve status` lists the days that are loaded"
         )
-    done = job.switch(wanted, run_id(), force=force)
+    done = job.switch(wanted, of_person(), force=force)
     out.print(done["why"], highlight=False, soft_wrap=True)
 
 
@@ -128,7 +123,7 @@ def rollback(day: Day = None, model_version: Version = None, generation: Number 
     """Let applications see what they saw before, or an older day, model version or generation."""
     from jobs import serve as job
 
-    done = job.rollback(run_id(), as_date(day), model_version, generation)
+    done = job.rollback(of_person(), as_date(day), model_version, generation)
     out.print(done["why"], highlight=False, soft_wrap=True)
 
 

@@ -5,35 +5,30 @@ cluster, only the setting `MEANDER_SPARK_MASTER` differs. `make up`, `make demo`
 it.
 """
 
-import contextlib
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from dags import PREFIX
+from dags.local.client import USER, AirflowClient
 from dags.local.jvm import FROM_ARCHIVE
+from dags.local.ports import HOST, free_port, port_open
+from dags.local.processes import ProcessGroup
 
-HOST = "127.0.0.1"
 LOCKED_TRIES = 4
 # Only what hangs is not ready after so long: on a slow and busy machine a start of half a minute takes many minutes.
 HANGS_SECONDS = 900
 TELL_SECONDS = 30  # until a person hears what is still waited for
-ANSWER_SECONDS = 120  # for an answer of the web server, which shares the machine with all that it starts
 UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
-USER = "admin"
 BIN = Path(sys.executable).parent
 
 
@@ -42,7 +37,7 @@ class LocalError(Exception):
 
 
 @dataclass
-class LocalAirflow:
+class LocalAirflow(AirflowClient):
     """Airflow and Spark below one folder, with ports and a password of their own.
 
     Args:
@@ -78,6 +73,15 @@ class LocalAirflow:
         write_private(self.state_file, {**self.state, **changes})
 
     @property
+    def groups(self) -> dict[str, ProcessGroup]:
+        """The process groups of the last start, by name and in its order."""
+        return {name: ProcessGroup(**group) for name, group in self.state.get("groups", {}).items()}
+
+    @property
+    def password(self) -> str:
+        return self.state["password"]
+
+    @property
     def url(self) -> str:
         return f"http://{HOST}:{self.state['port']}"
 
@@ -104,7 +108,7 @@ class LocalAirflow:
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow}/airflow.db?timeout=60",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1]),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             # One idle process each; the default of 32 fills a laptop's memory.
@@ -214,8 +218,8 @@ class LocalAirflow:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.children.append(process)
-        group = {"group": process.pid, "born": began(process.pid)}
-        self.remember(groups={**self.state.get("groups", {}), name: group})
+        group = ProcessGroup.led_by(process.pid)
+        self.remember(groups={**self.state.get("groups", {}), name: asdict(group)})
 
     def wait(self, name: str, ready: Callable[[], bool]) -> None:
         """Wait until `ready()`, as long as the process group lives, and tell now and then that it still does.
@@ -223,30 +227,30 @@ class LocalAirflow:
         Raises:
             LocalError: the group ended, or it is not ready after HANGS_SECONDS.
         """
-        began = told = time.monotonic()
+        began = last_word = time.monotonic()
         log = self.home / f"{name}.log"
         while not ready():
             now = time.monotonic()
-            if not alive(**self.state["groups"][name]):
+            if not self.groups[name].alive:
                 raise LocalError(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
             if now - began > HANGS_SECONDS:
                 raise LocalError(f"{name} was not ready after {HANGS_SECONDS} s; the end of {log}:\n{tail(log)}")
-            if self.tell and now - told > TELL_SECONDS:
-                told = now
+            if self.tell and now - last_word > TELL_SECONDS:
+                last_word = now
                 self.tell(f"     {now - began:4.0f} s  {name} is still starting; it writes {log}")
             time.sleep(0.3)
 
     @property
     def running(self) -> bool:
         """Whether any process of the last start still lives."""
-        return any(alive(**group) for group in self.state.get("groups", {}).values())
+        return any(group.alive for group in self.groups.values())
 
     def stop(self) -> None:
         """End all process groups: first politely, after 20 seconds for good."""
-        groups = self.state.get("groups", {})
+        groups = self.groups
         # Airflow was started last: its tasks then end by themselves and not because Spark went away.
         for name in reversed(groups):
-            end_group(**groups[name])
+            groups[name].end()
         for child in self.children:
             child.wait()  # ended by now: collects it
         self.children.clear()
@@ -326,56 +330,8 @@ class LocalAirflow:
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
         return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
 
-    def backfills(self, dag_id: str) -> list[dict[str, Any]]:
-        """Return the backfills of a DAG, open and closed ones."""
-        return self.api("GET", "backfills", params={"dag_id": dag_id, "limit": 1000})["backfills"]
-
-    @cached_property
-    def token(self) -> str:
-        """What the REST API takes as a proof of having logged in."""
-        login = {"username": USER, "password": self.state["password"]}
-        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=ANSWER_SECONDS)
-        answer.raise_for_status()
-        return answer.json()["access_token"]
-
-    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
-        """Call Airflow's REST API as the admin and return the answer.
-
-        Raises:
-            requests.HTTPError: the status is not one of `expect`.
-        """
-        headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(
-            method, f"{self.url}/api/v2/{path}", headers=headers, timeout=ANSWER_SECONDS, **request
-        )
-        if answer.status_code not in expect:
-            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer.json()
-
-    def healthy(self) -> bool:
-        try:
-            parts = requests.get(f"{self.url}/api/v2/monitor/health", timeout=ANSWER_SECONDS).json()
-        except (requests.ConnectionError, requests.Timeout, ValueError):
-            return False
-        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
-
     def dags_parsed(self) -> bool:
         return self.api("GET", "dags")["total_entries"] >= 8
-
-    def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """Return the DAG's runs, by the day they process."""
-        found = self.api("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})["dag_runs"]
-        return sorted(found, key=lambda run: (run["data_interval_start"] or "", run["run_after"]))
-
-    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return the task instances of a run."""
-        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances"
-        return self.api("GET", path, params={"limit": 1000})["task_instances"]
-
-    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Return what a task of a run has returned."""
-        path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}/taskInstances/{task_id}"
-        return self.api("GET", f"{path}/xcomEntries/return_value")["value"]
 
     def log_lines(self, task: dict[str, Any]) -> Iterator[str]:
         """Return the log of a task's last try as readable lines."""
@@ -407,51 +363,6 @@ def write_private(file: Path, content: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     file.write_text(json.dumps(content, indent=2))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def port_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def began(process: int) -> str:
-    """Return when a process began, in the words of the system; empty when there is none."""
-    try:
-        # Field 22, counted behind the name, which may hold anything: ticks since the machine started.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
-        return asked.stdout.strip()
-
-
-def alive(group: int, born: str) -> bool:
-    """Tell whether a process group still is the one we started, and has a member."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(group, os.WNOHANG)  # a leader of ours that has ended would count until it is collected
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    # Numbers are used again; an ended leader's is not while its group lives.
-    return began(group) in ("", born)
-
-
-def end_group(group: int, born: str) -> None:
-    """End every process of a group and wait until it is empty."""
-    for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 60)):
-        if not alive(group, born):
-            return
-        os.killpg(group, how)
-        deadline = time.monotonic() + seconds
-        while alive(group, born) and time.monotonic() < deadline:
-            time.sleep(0.1)
 
 
 def tail(file: Path, lines: int = 30) -> str:

@@ -14,8 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dags.local.airflow import BIN, HANGS_SECONDS, USER, LocalAirflow, LocalError
+from dags.local.airflow import BIN, HANGS_SECONDS, LocalAirflow, LocalError
+from dags.local.client import USER
 from dags.shared.evaluation import LOCAL_MLFLOW
+from dags.shared.run_ids import of_dag
 from lake.settings import settings
 
 HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
@@ -75,7 +77,7 @@ def status(local: LocalAirflow) -> None:
     """
     if not local.running:
         sys.exit("Airflow is not running. Start it: make up")
-    say(f"Airflow:    {local.url}   user {USER}   password {local.state['password']}")
+    say(f"Airflow:    {local.url}   user {USER}   password {local.password}")
     say(f"Data docs:  {local.url}/meander/data-docs/   (after logging in)")
     say(f"Lake:       {local.environment['MEANDER_LAKE']}")
     source = local.environment.get("MEANDER_SOURCE", "canonical")
@@ -107,7 +109,7 @@ def demo(local: LocalAirflow) -> None:
         say(f"5/5  predict_daily: backfill of {DAYS[0]} to {DAYS[1]}")
         told = choice(local.result("model_weekly", learned, "promote"))
         follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *DAYS, conf=told)})
-        show_result(local, f"model_weekly--{learned}")
+        show_result(local, of_dag("model_weekly", learned))
         minutes = (time.monotonic() - began) / 60
         say(f"Done in {minutes:.1f} minutes. Airflow is stopped; `make up` opens it again on the same data:")
         status(local)

@@ -1,6 +1,5 @@
 """What Airflow itself knows of our runs: is the schedule on, which runs are at work, which have failed."""
 
-import re
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from urllib.parse import quote
@@ -12,7 +11,9 @@ from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-DAILY, PREDICT, HISTORY = "behavior_daily", "predict_daily", "behavior_history"
+from dags.shared.run_ids import DAILY, HISTORY
+
+PREDICT = "predict_daily"
 DAGS = (DAILY, PREDICT, "model_weekly", HISTORY)
 # A run that failed longer ago and that nobody has cleared is history: the calendar still shows its day.
 REMEMBERED = timedelta(days=7)
@@ -86,31 +87,6 @@ def look(session: Session, now: datetime) -> AirflowState:
 def _day(dag_id: str, start: datetime | None) -> date | None:
     # The interval of a run by hand says nothing of the days that history works on.
     return start.date() if start and dag_id != HISTORY else None
-
-
-def airflow_run(run_id: str) -> tuple[str, str] | None:
-    """Return (DAG, run id in Airflow) of a run of ours, or None for one that was made without Airflow.
-
-    What dags/shared/wiring.py and dags/behavior_history.py name a run, taken apart again.
-
-    >>> airflow_run("predict_daily--scheduled__2025-03-01T00:00:00+00:00")
-    ('predict_daily', 'scheduled__2025-03-01T00:00:00+00:00')
-    >>> airflow_run("backfill__2025-03-01T00:00:00+00:00")
-    ('behavior_daily', 'backfill__2025-03-01T00:00:00+00:00')
-    >>> airflow_run("manual__2025-04-01T00:00:00+00:00--2025-01-01")
-    ('behavior_history', 'manual__2025-04-01T00:00:00+00:00')
-    >>> airflow_run("cli-2025-03-01-2025-03-01-20250302T010203000000") is None
-    True
-    """
-    dag_id, _, rest = run_id.partition("--")
-    if dag_id in DAGS and rest:
-        return dag_id, rest
-    whole, _, first = run_id.rpartition("--")
-    if whole and re.fullmatch(r"\d{4}-\d\d-\d\d", first):
-        return HISTORY, whole
-    if run_id.startswith(("scheduled__", "backfill__", "manual__", "asset_triggered__")):
-        return DAILY, run_id
-    return None
 
 
 def link(dag_id: str, run_id: str, task: tuple[str, int] | None = None) -> str:

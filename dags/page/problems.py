@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from dags.page.airflow_state import DAILY, HISTORY, PREDICT, AirflowState, FailedRun, airflow_run
+from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
 from dags.page.state import EACH_DAY, NOT_LANDED, SHOWN, Cell, Lake
+from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.settings import settings
 
 # Longer ago than any stage or audit takes: who has gone on by then will not.

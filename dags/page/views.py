@@ -22,11 +22,12 @@ from markupsafe import Markup
 
 from dags import PREFIX
 from dags.page import drawing, flows, models
-from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
+from dags.page.airflow_state import AirflowState, link, look
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
 from dags.shared import backfill as planning
+from dags.shared.run_ids import DAILY, airflow_run
 from lake.backfill.costs import total
 from lake.backfill.plan import CODE, REASONS
 from lake.backfill.planner import make

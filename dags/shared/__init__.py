@@ -1,1 +1,1 @@
-"""What the DAGs are made of: waits, runs, publishing, alerts."""
+"""What the DAGs are made of: tables, waits, runs, publishing, links, alerts."""

@@ -20,6 +20,7 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from dags import PREFIX
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
 
@@ -65,7 +66,7 @@ class Alert:
     def runbook(self) -> str:
         """Where the section is: on the Meander page, if Airflow knows its own address."""
         base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-        return f"{base}/meander/page/runbook#{self.section}" if base else f"docs/runbook.md#{self.section}"
+        return f"{base}{PREFIX}/page/runbook#{self.section}" if base else f"docs/runbook.md#{self.section}"
 
     @property
     def text(self) -> str:

@@ -1,17 +1,14 @@
-"""A plan as commands: which DAG or job makes which part of it, and what a person reads and types."""
+"""A plan as commands: which DAG or job makes which part of it; for `meander plan` and the page."""
 
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table as Grid
-
+from dags.shared.run_ids import of_plan
 from lake.backfill.costs import Costs, total
 from lake.backfill.plan import CHUNK_DAYS, DayRun, Plan, Redo
 
@@ -54,15 +51,15 @@ def steps(runs: list[DayRun], costs: Costs) -> list[Step]:
 
     Days of a DAG that lie side by side and make the same tables are one backfill.
     """
-    found: list[Step] = []
+    todo: list[Step] = []
     for (job, *_), group in groupby(runs, lambda run: (run.job, run.tables, run.model_version, run.include_late)):
         if job in ("behavior", "predictions"):
-            found += [backfill(part, costs) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
+            todo += [backfill(part, costs) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
         else:
             # At the same distance from each other, so that --every names them.
             parts = split(list(group), lambda a, b, step: step in (None, b - a))
-            found += [by_hand(part, costs) for part in parts]
-    return found
+            todo += [by_hand(part, costs) for part in parts]
+    return todo
 
 
 def split(runs: list[DayRun], fits: Callable[[date, date, timedelta | None], bool]) -> Iterator[list[DayRun]]:
@@ -108,7 +105,7 @@ def by_hand(runs: list[DayRun], costs: Costs) -> Step:
     apart = (runs[1].day - first).days if len(runs) > 1 else 1
     every = ["--every", str(apart)] if apart > 1 else []
     late = ["--include-late"] if runs[0].include_late else []
-    named = ["--run-id", f"plan--{table}--{first}--{last}"]
+    named = ["--run-id", of_plan(table, first, last)]
     commands = [
         ["python", "-m", job, "--from", str(first), "--to", str(last), *every, *late, *named],
         ["python", "-m", "expectations.audit", "--table", table, *named],
@@ -146,20 +143,6 @@ def history(plan: Plan) -> str:
     return shlex.join(["airflow", "dags", "trigger", "behavior_history", "--conf", json.dumps(conf)])
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return a plan for a machine, dates as text."""
-    found = asdict(plan)
-    del found["costs"], found["runs"], found["optional"]
-    todo = steps(plan.runs, plan.costs)
-    found |= {
-        "seconds": total(step.seconds for step in todo),
-        "steps": [asdict(step) for step in todo],
-        "instead": history(plan) if plan.whole else None,
-        "optional": [asdict(step) for step in steps(plan.optional, plan.costs)],
-    }
-    return json.loads(json.dumps(found, default=str))
-
-
 def minutes(seconds: float | None) -> str:
     """Say an estimate.
 
@@ -169,60 +152,6 @@ def minutes(seconds: float | None) -> str:
     if seconds is None:
         return "not known"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def show(plan: Plan, out: Console) -> None:
-    """Print a plan for a person."""
-    if not plan.redo:
-        looked = "" if plan.first is None and plan.last is None else f" from {plan.first or '-'} to {plan.last or '-'}"
-        knows = "every table knows all events that have landed" if plan.reason == "late-data" else "none is published"
-        out.print(f"Nothing to do for {plan.reason}{looked}: {knows}.")
-        return
-    grid = Grid("table", "day", "rows now", "why", box=box.SIMPLE)
-    grid.columns[2].justify = "right"
-    for table, entries in groupby(plan.redo, lambda entry: entry.table):
-        lines = list(merged(list(entries)))
-        for days, rows, why in lines[:LINES]:
-            grid.add_row(table, days, f"{rows:,}", why)
-        if len(lines) > LINES:
-            grid.add_row("", f"and {len(lines) - LINES} more", "", "--json lists all")
-    out.print(grid)
-    grid = Grid("step", "runs", "days", "makes", "partitions", "rows now", "estimate", box=box.SIMPLE)
-    found = steps(plan.runs, plan.costs)
-    for number, step in enumerate(found, 1):
-        days = span(step.first, step.last)
-        counts = (f"{step.partitions:,}", f"{step.rows:,}", minutes(step.seconds))
-        grid.add_row(f"{number} {step.what}", str(step.runs), days, ", ".join(step.tables), *counts)
-    out.print(grid)
-    say = {"highlight": False, "markup": False, "soft_wrap": True}
-    everything = minutes(total(step.seconds for step in found))
-    out.print(f"In all {everything} of staging and audit, as past runs took; Airflow's own waiting comes on top.")
-    out.print("In this order, each when the one before has ended (Airflow has one backfill of a DAG at a time):\n")
-    for step in found:
-        if step.note:
-            out.print(f"# {step.note}", **say)
-        for command in step.commands:
-            out.print(command, **say)
-        if step.sooner:
-            out.print(f"# or by one job, in {minutes(step.sooner.seconds)} instead of {minutes(step.seconds)}:", **say)
-            for command in step.sooner.commands:
-                out.print(command, **say)
-    if plan.whole:
-        out.print(
-            f"\nSooner, in {minutes(plan.whole.seconds)}, by few large jobs over {plan.whole.first} to "
-            f"{plan.whole.last}; instead of the steps that make events:\n"
-        )
-        out.print(history(plan), **say)
-    for step in steps(plan.optional, plan.costs):
-        dates = f"{span(step.first, step.last)} ({step.runs})"
-        out.print(
-            f"\nOptional: interests of {dates} do not know these late events, which is right: a state is what was "
-            f"known at its date. To restate them all the same ({minutes(step.seconds)}):\n"
-        )
-        for command in step.commands:
-            out.print(command, **say)
-    kept = ", ".join(f"{entry.table} {entry.partitions:,}" for entry in plan.untouched if entry.partitions)
-    out.print(f"\nUntouched partitions: {kept or 'none'}. Models and what they were trained on stay as they are.")
 
 
 def merged(entries: list[Redo]) -> Iterator[tuple[str, int, str]]:

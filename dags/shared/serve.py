@@ -5,7 +5,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
-from dags.shared.operators import ModelJob
+from dags.shared.runs import ModelJob
 
 CONNECTION = "meander_serving"
 

@@ -7,37 +7,12 @@ from typing import Any
 from jinja2 import StrictUndefined
 
 from dags.shared.alerts import TellFailure
-from dags.shared.operators import ASSETS, Publish, SparkJob
+from dags.shared.publish import Publish
+from dags.shared.run_ids import RUN
+from dags.shared.runs import SparkJob
+from dags.shared.tables import ASSETS, JOBS, READS, TABLES
 
 DAY = "{{ data_interval_start | ds }}"
-RUN = "{{ run_id }}"
-# Airflow gives runs of two DAGs for one date the same id.
-RUN_OF_DAG = "{{ dag.dag_id }}--{{ run_id }}"
-
-# The job that stages a group's tables, and those tables in the order in which they are published: whoever
-# sees the events of a landing day can also see what was rejected from it.
-JOBS = {
-    "events": "jobs.ingest",
-    "sessions": "jobs.sessionize",
-    "interests": "jobs.interests",
-    "examples": "jobs.examples",
-    "predictions": "model.score",
-}
-TABLES = {
-    "events": ("quarantine", "events"),
-    "sessions": ("sessions",),
-    "interests": ("interests",),
-    "examples": ("examples",),
-    "predictions": ("predictions",),
-}
-# What a job reads, for the graph of assets.
-READS = {
-    "events": (),
-    "sessions": ("events",),
-    "interests": ("events",),
-    "examples": ("interests", "events"),
-    "predictions": ("interests",),
-}
 
 # Arguments of every @dag; each DAG states only what differs.
 HOUSE = {

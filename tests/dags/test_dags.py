@@ -15,12 +15,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, P
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2 import UndefinedError
+from jinja2 import Template, UndefinedError
 
 from dags.behavior_history import cut
 from dags.shared.alerts import TellFailure
-from dags.shared.operators import DataDocs, ModelJob, SparkJob, without_blanks
-from dags.shared.wiring import TABLES
+from dags.shared.links import DataDocs
+from dags.shared.run_ids import airflow_run
+from dags.shared.runs import ModelJob, SparkJob, without_blanks
+from dags.shared.tables import TABLES
 from lake.staging import Verdict, write_verdict
 
 REPO = Path(__file__).resolve().parents[2]
@@ -255,6 +257,13 @@ def test_the_command_submitted(task, golden):
 def test_the_command_of_a_process(task, golden):
     rendered = render(task)
     golden(f"{name(task)}.json", {"command": ["-m", rendered.module, *without_blanks(rendered.arguments)]})
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if isinstance(getattr(t, "run", None), str)], ids=name)
+def test_a_run_id_leads_to_the_run_of_airflow_that_has_made_it(task):
+    run = "scheduled__2025-03-09T00:00:00+00:00"
+    run_id = Template(task.run).render(run_id=run, dag=BAG.dags[task.dag_id])
+    assert airflow_run(run_id) == (task.dag_id, run)
 
 
 def arguments(task_id, dag_id="model_weekly", **params):

@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dags.local.airflow import free_port
+from dags.local.ports import free_port
 from tests.waiting import until
 
 REPO = Path(__file__).resolve().parents[2]

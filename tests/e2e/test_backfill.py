@@ -13,7 +13,8 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from dags.local.airflow import ANSWER_SECONDS, LocalAirflow
+from dags.local.airflow import LocalAirflow
+from dags.local.client import ANSWER_SECONDS
 from dags.shared.backfill import steps
 from lake.backfill.planner import make
 from lake.staging import read_verdict

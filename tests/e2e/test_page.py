@@ -12,7 +12,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect, sync_playwright
 
-from dags.local.airflow import ANSWER_SECONDS, HANGS_SECONDS, USER, LocalAirflow
+from dags.local.airflow import HANGS_SECONDS, LocalAirflow
+from dags.local.client import ANSWER_SECONDS, USER
 from lake.landing import days_between
 from lake.table import Table
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of

@@ -4,7 +4,11 @@ from tests.mutants.mutant import Mutant
 
 DAGS = "tests/dags/test_dags.py"
 DATABASE = "tests/dags/test_database.py"
-OPERATORS = "tests/dags/shared/test_operators.py"
+WAITS = "tests/dags/shared/test_waits.py"
+ENDINGS = "tests/dags/shared/test_endings.py"
+RUN_IDS = "tests/dags/shared/test_run_ids.py"
+RUNS = "tests/dags/shared/test_runs.py"
+LINKS = "tests/dags/shared/test_links.py"
 ALERTS = "tests/dags/shared/test_alerts.py"
 PROBLEMS = "tests/dags/page/test_problems.py"
 STATE = "tests/dags/page/test_state.py"
@@ -12,42 +16,43 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
-DOCTOR = f"{CLI}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
+DOCTORS = "tests/dags/cli/test_doctor.py"
+DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
 
 MUTANTS = [
     # --- who waits for what, and for how long
-    Mutant("operators_horizon_1", "dags/shared/operators.py", "HORIZON = 31", "HORIZON = 1", WAITING),
+    Mutant("waits_horizon_1", "dags/shared/waits.py", "HORIZON = 31", "HORIZON = 1", WAITING),
     Mutant(
-        "operators_ended_no_failed",
-        "dags/shared/operators.py",
+        "waits_ended_no_failed",
+        "dags/shared/waits.py",
         'ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")',
         'ENDED = ("success", "upstream_failed")',
         WAITING,
     ),
     Mutant(
-        "operators_waits_for_what_has_not_landed",
-        "dags/shared/operators.py",
+        "waits_for_what_has_not_landed",
+        "dags/shared/waits.py",
         'not in (None, "up_for_reschedule")',
         "is not None",
         WAITING,
     ),
     Mutant(
-        "operators_waits_for_what_has_not_begun",
-        "dags/shared/operators.py",
+        "waits_for_what_has_not_begun",
+        "dags/shared/waits.py",
         'not in (None, "up_for_reschedule")',
         'not in ("up_for_reschedule",)',
         WAITING,
     ),
     Mutant(
-        "operators_waits_for_later_days",
-        "dags/shared/operators.py",
+        "waits_for_later_days",
+        "dags/shared/waits.py",
         "midnight - timedelta(days=n) for n",
         "midnight + timedelta(days=n) for n",
         WAITING,
     ),
     Mutant(
-        "operators_waits_for_another_task",
+        "waits_for_another_task",
         "dags/behavior_daily.py",
         'publishes="events.publish"',
         'publishes="events.audit"',
@@ -61,36 +66,36 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
-        "operators_wait_holds_its_worker",
-        "dags/shared/operators.py",
+        "waits_holds_its_worker",
+        "dags/shared/waits.py",
         'super().__init__(mode="reschedule", poke_interval=timedelta(minutes=1), **kwargs)',
         'super().__init__(mode="poke", poke_interval=timedelta(minutes=1), **kwargs)',
         DAGS,
     ),
     Mutant(
-        "operators_published_by_version",
-        "dags/shared/operators.py",
+        "waits_published_by_version",
+        "dags/shared/waits.py",
         "return published is not None and published.basis(date.fromisoformat(self.day)) is not None",
         "return published is not None",
-        OPERATORS,
+        WAITS,
     ),
     # --- what is tried again
     Mutant(
-        "operators_may_pass_busy",
-        "dags/shared/operators.py",
+        "endings_may_pass_busy",
+        "dags/shared/endings.py",
         'MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
         'MAY_PASS = {"commit-contended", "worker-failed", "serving-unavailable"}',
-        OPERATORS,
+        ENDINGS,
     ),
     Mutant(
-        "operators_first_error_told", "dags/shared/operators.py", "named[-1].strip()", "named[0].strip()", OPERATORS
+        "endings_first_error_told", "dags/shared/endings.py", "actionable[-1].strip()", "actionable[0].strip()", ENDINGS
     ),
     Mutant(
-        "operators_killed_by_memory_for_good",
-        "dags/shared/operators.py",
+        "runs_killed_by_memory_for_good",
+        "dags/shared/runs.py",
         "if code > 0:  # who is",
         "if code:  # who is",
-        OPERATORS,
+        RUNS,
     ),
     Mutant("wiring_one_retry", "dags/shared/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
     Mutant(
@@ -105,6 +110,34 @@ MUTANTS = [
     ),
     # --- what a run does
     Mutant(
+        "run_ids_dag_left_out",
+        "dags/shared/run_ids.py",
+        'return f"{dag_id}--{run}"',
+        "return run",
+        RUN_IDS,
+    ),
+    Mutant(
+        "run_ids_dag_of_another_name",
+        "dags/shared/run_ids.py",
+        '"upkeep_weekly")',
+        '"upkeep_daily")',
+        f"{DAGS}::test_a_run_id_leads_to_the_run_of_airflow_that_has_made_it",
+    ),
+    Mutant(
+        "run_ids_chunk_by_the_first_dashes",
+        "dags/shared/run_ids.py",
+        'run_id.rpartition("--")',
+        'run_id.partition("--")',
+        RUN_IDS,
+    ),
+    Mutant(
+        "run_ids_plans_are_history",
+        "dags/shared/run_ids.py",
+        'WITHOUT_AIRFLOW = ("cli-", "plan--")',
+        'WITHOUT_AIRFLOW = ("cli-",)',
+        RUN_IDS,
+    ),
+    Mutant(
         "wiring_publish_before_audit",
         "dags/shared/wiring.py",
         "    stage >> audit >> publish\n",
@@ -112,8 +145,8 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
-        "wiring_events_without_quarantine",
-        "dags/shared/wiring.py",
+        "tables_events_without_quarantine",
+        "dags/shared/tables.py",
         '"events": ("quarantine", "events"),',
         '"events": ("events",),',
         DAGS,
@@ -187,31 +220,31 @@ MUTANTS = [
     ),
     # --- what people are asked and told
     Mutant(
-        "operators_approve_unasked",
-        "dags/shared/operators.py",
+        "model_approve_unasked",
+        "dags/shared/model.py",
         'elif decision is None or not decision["promote"]:',
         'elif decision is None or decision["promote"]:',
         DATABASE,
     ),
     Mutant(
-        "operators_silence_approves",
-        "dags/shared/operators.py",
+        "model_silence_approves",
+        "dags/shared/model.py",
         "defaults=self.REJECT",
         "defaults=self.APPROVE",
         DATABASE,
     ),
     Mutant(
-        "operators_warn_never",
-        "dags/shared/operators.py",
+        "publish_warn_never",
+        "dags/shared/publish.py",
         'if report["verdict"] == "warned":',
         'if report["verdict"] == "no such verdict":',
         DATABASE,
     ),
     Mutant(
-        "operators_outcome_told_daily",
-        "dags/shared/operators.py",
-        'over = kind == "outcome"',
-        "over = False",
+        "model_outcome_told_daily",
+        "dags/shared/model.py",
+        'final = kind == "outcome"',
+        "final = False",
         ALERTS,
     ),
     Mutant(
@@ -279,7 +312,7 @@ MUTANTS = [
         "dags/shared/evaluation.py",
         're.sub(r"//[^/@]*@", "//", uri)',
         "uri",
-        OPERATORS,
+        LINKS,
     ),
     Mutant(
         "serving_setting_before_connection",
@@ -298,20 +331,20 @@ MUTANTS = [
         DAILY,
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
-    Mutant("cli_doctor_always_well", "dags/cli/main.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
+    Mutant("cli_doctor_always_well", "dags/cli/doctor.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
         "cli_java_23",
-        "dags/cli/main.py",
+        "dags/cli/doctor.py",
         "<= 22:",
         "<= 23:",
-        f"{CLI}::test_the_doctor_knows_which_java_spark_starts_on",
+        f"{DOCTORS}::test_the_doctor_knows_which_java_spark_starts_on",
     ),
     Mutant(
         "cli_refused_predictions_shown",
-        "dags/cli/main.py",
+        "dags/cli/model.py",
         'if commit["first"] not in json.loads(commit["refused"]):',
         "if True:",
-        f"{CLI}::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
+        "tests/dags/cli/test_model.py::test_published_predictions_are_counted_by_day_and_name_the_version_behind_them",
     ),
     Mutant(
         "images_default_password",

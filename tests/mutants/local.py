@@ -3,20 +3,21 @@
 from tests.mutants.mutant import Mutant
 
 TESTS = "tests/dags/local/test_commands.py"
+PROCESSES = "tests/dags/local/test_processes.py"
 
 MUTANTS = [
     Mutant(
         "local_start_tells_nothing",
         "dags/local/airflow.py",
-        "if self.tell and now - told > TELL_SECONDS:",
+        "if self.tell and now - last_word > TELL_SECONDS:",
         "if self.tell and now - began < TELL_SECONDS < 0:",
         f"{TESTS}::test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs",
     ),
     Mutant(
         "local_ended_process_is_waited_for",
         "dags/local/airflow.py",
-        '            if not alive(**self.state["groups"][name]):\n',
-        '            if name not in self.state["groups"]:\n',
+        "            if not self.groups[name].alive:\n",
+        "            if name not in self.groups:\n",
         f"{TESTS}::test_a_process_that_ends_while_starting_shows_its_log",
     ),
     Mutant(
@@ -42,10 +43,31 @@ MUTANTS = [
     ),
     Mutant(
         "local_ends_somebody_elses_group",
-        "dags/local/airflow.py",
-        'return began(group) in ("", born)',
-        "return True",
-        f"{TESTS}::test_a_group_whose_number_now_belongs_to_another_is_left_alone",
+        "dags/local/processes.py",
+        "                return []\n",
+        "                pass\n",
+        f"{PROCESSES}::test_a_group_whose_number_now_belongs_to_another_is_left_alone",
+    ),
+    Mutant(
+        "local_ends_descendants_alone",
+        "dags/local/processes.py",
+        "[process for process in psutil.process_iter() if runs_in(process, self.group)]",
+        "psutil.Process(self.group).children(recursive=True) if psutil.pid_exists(self.group) else []",
+        f"{PROCESSES}::test_a_child_is_ended_whose_parent_is_gone",
+    ),
+    Mutant(
+        "local_deaf_processes_stay",
+        "dags/local/processes.py",
+        "os.killpg(self.group, how)",
+        "os.killpg(self.group, signal.SIGTERM)",
+        f"{PROCESSES}::test_what_does_not_end_when_it_is_asked_to_is_ended_for_good",
+    ),
+    Mutant(
+        "local_group_by_the_clock",
+        "dags/local/processes.py",
+        "return process.create_time() - psutil.boot_time()",
+        "return process.create_time()",
+        f"{PROCESSES}::test_a_group_is_found_again_after_the_clock_was_set",
     ),
     Mutant(
         "local_remember_forgets_the_rest",

@@ -5,7 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from dags.cli.main import _check_serving, app
+from dags.cli.doctor import check_serving
+from dags.cli.main import app
 from lake.errors import MeanderError, ServingRefused
 from tests.lake.predicted import DAY_1, DAY_2, publish_users
 from tests.postgres import PASSWORD
@@ -64,14 +65,14 @@ def test_the_sql_for_the_administrator_is_printed_without_a_store(lake):
 
 
 def test_the_doctor_and_the_settings_tell_of_the_store_and_not_its_password(serving, monkeypatch):
-    assert "applications see nothing yet" in _check_serving()
+    assert "applications see nothing yet" in check_serving()
     publish_users(DAY_1, "ann")
     serve("load", "--day", "2025-01-01")
     serve("switch", "--day", "2025-01-01")
     listed = (CliRunner().invoke(app, args).stdout for args in (["settings"], ["settings", "--json"]))
-    told = [_check_serving(), *listed]
+    told = [check_serving(), *listed]
     assert "applications see generation 1" in told[0]
     assert "MEANDER_SERVING_URL" in told[1]
     assert [text for text in told if PASSWORD in text or "p%40ss" in text] == []
     monkeypatch.setenv("MEANDER_SERVING_URL", "")
-    assert "no store for applications is set" in _check_serving()
+    assert "no store for applications is set" in check_serving()

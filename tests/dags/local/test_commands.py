@@ -1,18 +1,17 @@
-"""The processes of the local Airflow: found again, ended as a whole, and never mistaken for somebody else's."""
+"""The local Airflow: its environment, its start, its end, and what people see of a demo."""
 
-import os
 import stat
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dags.local import airflow as standalone
 from dags.local import commands as local_module
-from dags.local.airflow import LocalAirflow, LocalError, alive, began, end_group, write_private
+from dags.local.airflow import LocalAirflow, LocalError, write_private
 from dags.local.commands import choice, follow, main, show
 
 
@@ -23,31 +22,6 @@ def local(tmp_path, monkeypatch):
     airflow = LocalAirflow(tmp_path, {})
     airflow.remember(port=1, spark_port=2, worker_log_port=3, trigger_log_port=4, password="p", settings={})
     return airflow
-
-
-@pytest.fixture
-def group():
-    """A process with a child, in a process group of their own."""
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
-    yield process.pid
-    process.kill()
-    process.stdin.close()
-    process.wait()
-
-
-def test_a_group_is_ended_with_its_children(group):
-    born = began(group)
-    assert alive(group, born)
-    end_group(group, born)
-    assert not alive(group, born)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
-
-
-def test_a_group_whose_number_now_belongs_to_another_is_left_alone(group):
-    end_group(group, "an earlier time")
-    assert alive(group, began(group))
 
 
 def test_only_the_owner_reads_the_password(tmp_path):
@@ -63,6 +37,12 @@ def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_bot
     assert again.environment["MEANDER_SOURCE"] == "completejourney"
     assert again.environment["MEANDER_LAKE"] == "/of/the/shell"
     assert LocalAirflow(local.home, {"MEANDER_LAKE": "/given"}).environment["MEANDER_LAKE"] == "/given"
+
+
+def test_airflow_finds_the_dags_where_they_are(local):
+    folder = Path(local.environment["AIRFLOW__CORE__DAGS_FOLDER"])
+    assert (folder / "behavior_daily.py").is_file()
+    assert (folder / ".airflowignore").is_file()
 
 
 def test_a_process_that_ends_while_starting_shows_its_log(local, monkeypatch):

@@ -1,0 +1,129 @@
+"""`meander doctor`: is everything here that Meander needs, and how to mend what is not?"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date, datetime
+from importlib.metadata import version as installed_version
+
+import typer
+
+from dags.cli.console import AsJson, out
+from lake import landing, storage
+from lake.schemas import TABLES
+from lake.settings import settings
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check Python, Java, Spark, the lake and the landing: what is wrong, and how to mend it."""
+    checks = [
+        ("settings", check_settings),
+        ("python", check_python),
+        ("java", check_java),
+        ("spark", check_spark),
+        ("lake", check_lake),
+        ("source", check_source),
+        ("landing", check_landing),
+        ("serving", check_serving),
+    ]
+    results = []
+    for name, check in checks:
+        try:
+            results.append({"check": name, "ok": True, "found": check()})
+        except Exception as error:  # noqa: BLE001  a doctor reports whatever is wrong and goes on
+            results.append({"check": name, "ok": False, "found": str(error)})
+    if as_json:
+        out.print_json(json.dumps(results))
+    else:
+        for result in results:
+            mark = "[green]ok   [/]" if result["ok"] else "[bold red]wrong[/]"
+            out.print(f"{mark} {result['check']:<9}{result['found']}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
+
+
+def check_settings() -> str:
+    return f"lake {settings().lake}, landing {settings().landing}, source {settings().source}"
+
+
+def check_python() -> str:
+    if sys.version_info[:2] != (3, 11):
+        raise RuntimeError(f"found Python {sys.version.split()[0]}, need 3.11; run `make setup`")
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def check_java() -> str:
+    # As spark-submit looks for it: JAVA_HOME first, then the PATH.
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(f"{home}/bin/java" if home else "java")
+    if java is None:
+        where = f"JAVA_HOME={home}" if home else "the PATH"
+        raise RuntimeError(f"found no java at {where}; install a Java 17 runtime, such as openjdk-17-jre-headless")
+    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+    version = printed.split('"')[1]
+    if not 17 <= int(version.split(".")[0]) <= 22:
+        raise RuntimeError(f"found Java {version}, Spark 4.1 needs 17 to 22; install openjdk-17-jre-headless")
+    return f"{version} at {java}"
+
+
+def check_spark() -> str:
+    from lake.session import spark_session
+
+    began = datetime.now()  # noqa: DTZ005  a duration only
+    spark = spark_session("doctor")
+    rows = spark.range(1000).count()
+    seconds = (datetime.now() - began).total_seconds()  # noqa: DTZ005
+    master = settings().spark_master or "local[*]"
+    return f"{installed_version('pyspark')} on {master}, counted {rows} rows in {seconds:.0f} s"
+
+
+def check_lake() -> str:
+    from lake.table import Table
+
+    probe = storage.join(settings().lake, "_doctor", "probe.json")
+    storage.write_json(probe, {"written": True})
+    if storage.read_json(probe) != {"written": True}:
+        raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")
+    fs, inner = storage.filesystem(probe)
+    fs.rm(inner.rsplit("/", 1)[0], recursive=True)
+    published = [name for name in TABLES if Table.find(name)]
+    return f"writable, published: {', '.join(published) or 'nothing yet; run `meander daily`'}"
+
+
+def check_source() -> str:
+    from jobs.source import load_source
+
+    source = load_source(settings().source)
+    return f"{source.name}: {source.description.strip()}"
+
+
+def check_landing() -> str:
+    from jobs.raw_rows import check_files
+    from jobs.source import load_source
+
+    names = storage.list_files(settings().landing)
+    days = sorted({name.split("/")[0].removeprefix("dt=") for name in names if name.startswith("dt=")})
+    if not days:
+        raise RuntimeError(
+            f"{settings().landing} holds no dt=YYYY-MM-DD/ folder; put the log's files there, "
+            "under the day on which they arrived"
+        )
+    newest = date.fromisoformat(days[-1])
+    check_files(load_source(settings().source), landing.files(newest))
+    gaps = [d for d in landing.days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
+    missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
+    return f"{len(days)} days, {days[0]} to {days[-1]}{missing}"
+
+
+def check_serving() -> str:
+    if not settings().serving_url.get_secret_value():
+        return "no store for applications is set (MEANDER_SERVING_URL); nothing here needs one"
+    from lake.serving.layout import found_columns
+    from lake.serving.pointer import current
+    from lake.serving.postgres import connect
+
+    with connect() as connection:
+        served = current(connection) if found_columns(connection) else None
+        server = connection.info.parameter_status("server_version")
+    return f"PostgreSQL {server}, applications see {served or 'nothing yet; run `meander serve load`'}"

@@ -1,0 +1,172 @@
+"""The commands around models: versions and evaluations, predictions, one user explained, what came true."""
+
+import json
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table as Grid
+
+from dags.cli.console import AsJson, Day, First, Last, as_date, libraries_hushed, out
+from lake.errors import ModelMissing, TableMissing
+from lake.settings import settings
+
+
+def model(
+    run_id: Annotated[
+        str, typer.Option("--run-id", help="show the evaluation of this training instead: <DAG>--<run id>")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the versions of the model: which one is champion, since when, and which a candidate."""
+    if run_id:
+        _print_evaluation(run_id, as_json)
+        return
+    from model.versions import registry
+
+    champion, candidate = registry.champion(), registry.candidate()
+    versions = []
+    for version in range(1, max(champion or 0, candidate or 0) + 1):
+        try:
+            tags = registry.describe(version)
+        except ModelMissing:  # deleted by somebody
+            continue
+        versions.append(
+            {
+                "version": version,
+                "alias": ", ".join(n for n, v in (("champion", champion), ("candidate", candidate)) if v == version),
+                # The day from which on it was champion; more than one when people went back to it.
+                "champion since": sorted(
+                    key.removeprefix(registry.SINCE) for key in tags if key.startswith(registry.SINCE)
+                ),
+                "run": tags.get("run_id", ""),
+                "code": tags.get("code_version", ""),
+            }
+        )
+    if as_json:
+        out.print_json(json.dumps(versions))
+        return
+    if not versions:
+        out.print("no version of the model is registered yet; model_weekly, or its commands, make one")
+        return
+    grid = Grid(*versions[0], box=box.SIMPLE)
+    for entry in versions:
+        grid.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()))
+    out.print(grid)
+    out.print(f"registry: {settings().tracking_place}", soft_wrap=True)
+
+
+def _print_evaluation(run_id: str, as_json: bool) -> None:
+    from dags.shared.evaluation import COLUMNS, Evaluation, number, verdict
+
+    evaluation = Evaluation.of(run_id)
+    decision = evaluation.decision
+    if decision is None:
+        raise ModelMissing(f"run {run_id!r} has no evaluation: {evaluation.folder} has no decision.json")
+    if as_json:
+        out.print_json(json.dumps({"decision": decision, "metrics": evaluation.metrics}))
+        return
+    grid = Grid("method", *(heading for heading, *_ in COLUMNS), box=box.SIMPLE)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    for method, values in evaluation.rows():
+        grid.add_row(method, *map(number, values))
+    out.print(grid)
+    out.print(verdict(decision))
+    for reason in decision["reasons"]:
+        out.print(f"  - {reason}", highlight=False, markup=False)
+    out.print(f"report: {evaluation.report}", soft_wrap=True)
+
+
+def predictions(first: First = None, last: Last = None, as_json: AsJson = False) -> None:
+    """Show the published predictions of each day: how many users, by which version of the model."""
+    from lake.table import Table
+
+    table = Table("predictions")
+    rows, begins, ends = table.rows_by("dt"), as_date(first), as_date(last)
+    published: dict[str, dict[str, Any]] = {}
+    for commit in table.commits():  # newest first; a commit that lost to a newer one names its day as refused
+        if commit["first"] not in json.loads(commit["refused"]):
+            published.setdefault(commit["first"], {**commit, "counts": json.loads(commit["counts"])})
+    days = [
+        {
+            "day": day,
+            "users": rows.get(date.fromisoformat(day), 0),
+            "model version": commit["counts"].get("model_version"),
+            "events": commit["counts"].get("events"),
+            "of unseen items": commit["counts"].get("unseen_events"),
+            "verdict": commit["verdict"],
+        }
+        for day, commit in sorted(published.items())
+        if (begins is None or day >= str(begins)) and (ends is None or day <= str(ends))
+    ]
+    if as_json:
+        out.print_json(json.dumps(days))
+        return
+    grid = Grid("day", "users", "model version", "events", "of unseen items", "verdict", box=box.SIMPLE)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    for entry in days:
+        grid.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in entry.values()))
+    out.print(grid)
+
+
+def explain(
+    user: Annotated[str, typer.Argument(help="the shop's own id; without one, somebody who is likely to migrate")] = "",
+    day: Day = None,
+    model_version: Annotated[
+        int | None, typer.Option(min=1, help="of the registry; default: the one behind the published predictions")
+    ] = None,
+) -> None:
+    """Say in words what is expected of one user, and why: recent events, interest, prediction, segment."""
+    from lake.table import Table
+    from model.explain import explain as explain_user
+    from model.explain import in_words
+
+    wanted = as_date(day) or max(Table("interests" if user else "predictions").rows_by("dt"), default=None)
+    if wanted is None:
+        raise TableMissing("there are no published interests to explain; run `meander daily` first")
+    with libraries_hushed():
+        explanation = explain_user(user or _likely_to_migrate(wanted), wanted, model_version)
+    out.print(in_words(explanation), highlight=False, markup=False)
+
+
+def _likely_to_migrate(day: date) -> str:
+    """Return the user of a day whom the model expects most surely to migrate, of the first thousand."""
+    from lake.table import Table
+
+    rows = Table("predictions").head(day, 1000)
+    if not rows:
+        raise TableMissing(f"there are no published predictions of {day}; name a user, or run model.score first")
+    migrating = [row for row in rows if row["segment"] == "migrating"]
+    return str(max(migrating or rows, key=lambda row: row["migration_probability"])["user_id"])
+
+
+def monitor(day: Day = None, as_json: AsJson = False) -> None:
+    """Show what came true of predictions, what drifts and whether as much landed as usual; changes nothing."""
+    from lake.table import Table
+    from model.monitor import watch
+
+    events = Table.find("events")
+    wanted = as_date(day) or max(events.rows_by("landed") if events else {}, default=None)
+    if wanted is None:
+        raise TableMissing("events has no published day yet, so there is none to look at; run `meander daily` first")
+    findings = watch(wanted)
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in findings], default=str))
+        return
+    if not findings:
+        out.print(
+            f"{wanted}: there is nothing to compare yet: no horizon is over, and no day before has the same tables"
+        )
+        return
+    grid = Grid("kind", "name", "of", "version", "value", "compared with", "", box=box.SIMPLE)
+    for finding in findings:
+        reference = "-" if finding.reference is None else f"{finding.reference:,.3f}"
+        version = "-" if finding.model_version is None else str(finding.model_version)
+        verdict = "" if finding.ok else "[yellow]look[/]"
+        about = (finding.kind, finding.name, str(finding.day), version)
+        grid.add_row(*about, f"{finding.value:,.3f}", reference, verdict)
+    out.print(grid)

@@ -1,0 +1,50 @@
+"""The operator that makes visible what a run has staged."""
+
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.endings import fail_for_good
+from dags.shared.links import DataDocs
+from dags.shared.tables import ASSETS
+
+
+class Publish(BaseOperator):
+    """Commit what a run staged, and say in the assets' events what readers now see."""
+
+    template_fields = ("run",)
+
+    def __init__(self, *, tables: tuple[str, ...], run: Any, **kwargs: Any):
+        super().__init__(outlets=[ASSETS[table] for table in tables], **kwargs)
+        self.tables = tables
+        self.run = run
+        self.operator_extra_links = tuple(DataDocs(table) for table in tables)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        from lake.errors import MeanderError
+        from lake.publish import publish
+
+        reports = {}
+        for table in self.tables:
+            try:
+                reports[table] = report = publish(table, self.run)
+            except MeanderError as error:
+                fail_for_good(error)
+                raise
+            self.log.info("%s: %d rows are version %d", table, report["rows"], report["version"])
+            context["outlet_events"][ASSETS[table]].extra = {
+                key: report[key] for key in ("rows", "version", "verdict", "docs", "run_id", "refused")
+            }
+            if report["verdict"] == "warned":
+                self.warn(table, context)
+        return reports
+
+    def warn(self, table: str, context: Any) -> None:
+        """Tell what the audit has warned of: published all the same, and worth a look in the morning."""
+        from lake.staging import read_verdict
+
+        verdict = read_verdict(table, self.run)
+        for broken in verdict.failed if verdict else []:
+            about = (self.dag_id, context["ti"].run_id, day_of(context), table, broken.rstrip("."))
+            tell(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)

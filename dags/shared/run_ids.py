@@ -1,0 +1,88 @@
+"""Run ids: under which name the files, rows and commits of a run are kept, and which run of Airflow that is.
+
+    <run>                           a run of behavior_daily
+    <run>--<first>                  a chunk of a run of behavior_history, named by its first day
+    <DAG>--<run>                    a run of any other DAG: Airflow gives runs of two DAGs for one date the same id
+    cli-<first>-<last>-<time>       a chunk of `meander daily`
+    cli-<12 hexadecimal digits>     what a person does by `meander serve`
+    plan--<table>--<first>--<last>  a job that `meander plan` has told a person to run
+
+<run> is Airflow's own id of the run, such as `scheduled__2025-03-01T00:00:00+00:00`; <first> and <last> are dates, and
+<time> is when the chunk began. What a run has staged is kept under its run id and the table, in a folder that
+`lake.staging.run_folder` names.
+"""
+
+import re
+import uuid
+from datetime import date, datetime
+
+DAILY, HISTORY = "behavior_daily", "behavior_history"
+# Those that stand in front of the ids of their runs.
+NAMED_DAGS = ("model_weekly", "predict_daily", "monitor_daily", "serve_daily", "serve_rollback", "upkeep_weekly")
+WITHOUT_AIRFLOW = ("cli-", "plan--")
+# How Airflow begins the ids that it makes itself.
+MADE_BY_AIRFLOW = ("scheduled__", "backfill__", "manual__", "asset_triggered__")
+
+
+def of_dag(dag_id: str, run: str) -> str:
+    """Return the id of a run of a DAG that stands in front of it.
+
+    >>> of_dag("predict_daily", "scheduled__2025-03-01T00:00:00+00:00")
+    'predict_daily--scheduled__2025-03-01T00:00:00+00:00'
+    """
+    return f"{dag_id}--{run}"
+
+
+# Templates, for the tasks of a DAG.
+RUN = "{{ run_id }}"
+RUN_OF_DAG = of_dag("{{ dag.dag_id }}", RUN)
+FIRST_DAY_OF_CHUNK = "{{ task.run.split('--')[-1] }}"
+
+
+def of_chunk(run: str, first: date) -> str:
+    """Return the id of a chunk of a run of behavior_history: what each stages is kept apart.
+
+    >>> of_chunk("manual__2025-04-01T00:00:00+00:00", date(2025, 1, 1))
+    'manual__2025-04-01T00:00:00+00:00--2025-01-01'
+    """
+    return f"{run}--{first}"
+
+
+def of_days(first: date, last: date) -> str:
+    """Return an id for days that a person runs without Airflow; another one each time."""
+    return f"cli-{first}-{last}-{datetime.now():%Y%m%dT%H%M%S%f}"  # noqa: DTZ005  a name only
+
+
+def of_person() -> str:
+    """Return an id for what a person does to the serving store; another one each time."""
+    return f"cli-{uuid.uuid4().hex[:12]}"
+
+
+def of_plan(table: str, first: date, last: date) -> str:
+    """Return the id of a job that a plan names; the same for the same plan.
+
+    >>> of_plan("sessions", date(2025, 1, 4), date(2025, 1, 5))
+    'plan--sessions--2025-01-04--2025-01-05'
+    """
+    return f"plan--{table}--{first}--{last}"
+
+
+def airflow_run(run_id: str) -> tuple[str, str] | None:
+    """Return the DAG and Airflow's own id of a run, or None for one that Airflow does not know.
+
+    >>> airflow_run("predict_daily--scheduled__2025-03-01T00:00:00+00:00")
+    ('predict_daily', 'scheduled__2025-03-01T00:00:00+00:00')
+    >>> airflow_run("backfill__2025-03-01T00:00:00+00:00")
+    ('behavior_daily', 'backfill__2025-03-01T00:00:00+00:00')
+    >>> airflow_run("manual__2025-04-01T00:00:00+00:00--2025-01-01")
+    ('behavior_history', 'manual__2025-04-01T00:00:00+00:00')
+    """
+    if run_id.startswith(WITHOUT_AIRFLOW):
+        return None
+    dag_id, _, run = run_id.partition("--")
+    if dag_id in NAMED_DAGS and run:
+        return dag_id, run
+    run, _, first = run_id.rpartition("--")
+    if run and re.fullmatch(r"\d{4}-\d\d-\d\d", first):
+        return HISTORY, run
+    return (DAILY, run_id) if run_id.startswith(MADE_BY_AIRFLOW) else None

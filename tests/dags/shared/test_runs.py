@@ -1,0 +1,107 @@
+"""Modules as processes under Airflow: what they get, what their end means, and that nothing of them is left."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from dags.shared.runs import ModelJob, SparkJob
+from lake import audits
+
+RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
+
+
+def test_a_training_gets_our_settings_and_nothing_of_airflows(job, monkeypatch):
+    monkeypatch.setenv("MEANDER_LAKE", "/lake")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    for noise in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_DB", "_AIRFLOW_X", "__AIRFLOW_SUPERVISOR_FD", "TF_CONFIG"):
+        monkeypatch.setenv(noise, "noise")
+    found = job("import json, os; print(json.dumps(dict(os.environ)))").execute({})
+    assert (found["MEANDER_LAKE"], found["CUDA_VISIBLE_DEVICES"]) == ("/lake", "1")
+    assert [name for name, value in found.items() if "AIRFLOW" in name or value == "noise"] == []
+
+
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, capsys, monkeypatch, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    job("import sys; print(sys.argv[1:])", kind, arguments=["--preset", "tiny", ""]).execute({})
+    assert str(["--preset", "tiny", "--run-id", RUN]) in capsys.readouterr().out
+
+
+def test_folders_of_a_lake_where_a_task_runs_hide_no_module(job, tmp_path, capsys, monkeypatch):
+    (tmp_path / "home" / "lake" / "audits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "home")
+    job("import lake.audits; print('found', lake.audits.__file__)").execute({})
+    assert f"found {audits.__file__}" in capsys.readouterr().out
+
+
+def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    monkeypatch.setenv("PATH", "/nowhere")  # neither spark-submit nor java
+    job("import sys; print('begun by', sys.orig_argv[0])", SparkJob).execute({})
+    assert f"begun by {sys.executable}" in capsys.readouterr().out
+
+
+def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, capsys):
+    task = job("print('epoch 1'); print('{\"loss\": 2.5}'); print('bye')")
+    assert task.execute({}) == {"loss": 2.5}
+    log = capsys.readouterr().out
+    assert [line for line in ("epoch 1", "bye") if line not in log] == []
+
+
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, monkeypatch, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    code = """
+from lake.errors import SettingsInvalid, run_main
+def main(): raise SettingsInvalid("--preset must be tiny, base or large")
+run_main(main)
+"""
+    with pytest.raises(AirflowFailException, match=r"--preset must be .*\[docs/runbook.md#settings-invalid\]"):
+        job(code, kind).execute({})
+
+
+def test_any_other_error_is_tried_again_and_says_what_came_last(job):
+    with pytest.raises(
+        AirflowException, match="of_a_test ended with exit code 1; it said last: RuntimeError: no luck"
+    ) as said:
+        job("raise RuntimeError('no luck')").execute({})
+    assert not isinstance(said.value, AirflowFailException)
+
+
+def test_who_is_killed_is_tried_again_whatever_was_said_before(job):
+    code = "import os; print('seen: [docs/runbook.md#settings-invalid]', flush=True); os.kill(os.getpid(), 9)"
+    with pytest.raises(AirflowException, match="was ended by SIGKILL") as said:
+        job(code).execute({})
+    assert not isinstance(said.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
+def test_a_killed_task_ends_its_process_and_the_workers_of_that(job, monkeypatch, tmp_path, kind):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    code = f"""
+import os, pathlib, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"])
+pathlib.Path({str(tmp_path / "being written")!r}).write_text(str(os.getpgid(worker.pid)))
+os.rename({str(tmp_path / "being written")!r}, {str(tmp_path / "group")!r})
+time.sleep(900)
+"""
+    task = job(code, kind)
+
+    def kill():
+        while task.leader is None or not (tmp_path / "group").exists():
+            time.sleep(0.05)
+        task.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(AirflowException, match="was ended by SIGTERM"):
+        task.execute({})
+    killer.join()
+    group = int((tmp_path / "group").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, signal.SIGCONT)
