@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from expectations.interests import does_not_add_up, length_differs, seen_after_day
 from expectations.suite import WARNING, Suite, between, equal, not_null, zero
+from lake.labels import NAMES
 from lake.landing import days_between
 from lake.schemas import EXAMPLES, INTERESTS
 from lake.settings import Settings
@@ -76,9 +77,7 @@ def measures(config: Settings) -> dict[str, Column]:
         "next_events_total": F.coalesce(F.sum("next_events"), F.lit(0)),
         "states": state_sum(),
         "judged": F.count("migrated"),
-        "migrated": F.count_if("migrated"),
-        "churned": F.count_if("churned"),
-        "purchased": F.count_if("purchased"),
+        **{name: F.count_if(name) for name in NAMES},
     }
 
 

@@ -1,6 +1,6 @@
 """The columns of every table, each with its unit and meaning: the authority that staging checks against.
 
-docs/design.md says what one row of each table is and who writes it.
+What one row of each table is, who writes it and how it is partitioned says lake/tables.py.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from pyspark.sql.types import (
 )
 
 from lake.errors import SchemaMismatch
+from lake.labels import LABELS
+from lake.tables import TABLES as FACTS
 
 # The order is the code of a behavior in `interests`: view is 1, and 0 means padding.
 BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
@@ -199,9 +201,7 @@ PREDICTIONS = StructType(
         column("category_ids", ArrayType(StringType()), "most likely next categories, at most 10, best first"),
         column("category_probabilities", ArrayType(DoubleType()), "probability of each to be the next dominant one"),
         column("current_category", StringType(), "dominant category at dt; null when no event has a category"),
-        column("migration_probability", DoubleType(), "that the interest moves on within the horizon"),
-        column("purchase_probability", DoubleType(), "that the user buys within the horizon"),
-        column("churn_probability", DoubleType(), "that the user does nothing at all within the horizon"),
+        *(column(label.probability, DoubleType(), label.comment) for label in LABELS),
         column("item_ids", ArrayType(StringType()), "most likely next items, at most 20, best first"),
         column("item_probabilities", ArrayType(DoubleType()), "probability of each to be the next item"),
         column("surprise", DoubleType(), "mean negative log likelihood of the recent events; null for too few of them"),
@@ -230,13 +230,18 @@ class TableSpec:
     meaning: str
 
 
+# In the order in which `meander plan` tells them.
+SCHEMAS = {
+    "events": EVENTS,
+    "quarantine": QUARANTINE,
+    "sessions": SESSIONS,
+    "interests": INTERESTS,
+    "examples": EXAMPLES,
+    "predictions": PREDICTIONS,
+}
 TABLES = {
-    "events": TableSpec(EVENTS, ("dt", "landed"), "landed", "a cleaned event"),
-    "quarantine": TableSpec(QUARANTINE, ("dt",), "dt", "a rejected input row"),
-    "sessions": TableSpec(SESSIONS, ("dt",), "dt", "a user's events without a long pause"),
-    "interests": TableSpec(INTERESTS, ("dt",), "dt", "an active user's state at the end of dt"),
-    "examples": TableSpec(EXAMPLES, ("dt",), "dt", "such a state, with what the user did in the days after it"),
-    "predictions": TableSpec(PREDICTIONS, ("dt",), "dt", "what a model expects of a user after dt"),
+    name: TableSpec(schema, FACTS[name].partition_by, FACTS[name].owned_by, FACTS[name].meaning)
+    for name, schema in SCHEMAS.items()
 }
 
 

@@ -28,6 +28,7 @@ from scipy.stats import chi2
 
 from lake import storage
 from lake.errors import run_main
+from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.landing import utc_date
 from lake.settings import settings
 from lake.staging import model_folder
@@ -36,7 +37,6 @@ from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 
 log = logging.getLogger(__name__)
 
-LABELS = {"migrated": "migration", "purchased": "purchase", "churned": "churn"}
 # Enough for intervals of a percent; all users where there are fewer.
 SAMPLE = 20_000
 RESAMPLES = 300
@@ -149,8 +149,8 @@ def outcomes(day: date) -> list[Finding]:
     upto = f"{int(share * 0xFFFF):04x}"
     rows = query(
         f"""
-        select p.user_id, p.model_version, p.category_ids, p.migration_probability, p.purchase_probability,
-               p.churn_probability, e.next_category, e.migrated, e.purchased, e.churned
+        select p.user_id, p.model_version, p.category_ids, e.next_category,
+               {", ".join(f"p.{label.probability}, e.{label.name}" for label in LABELS)}
         from predictions p join examples e on p.user_id = e.user_id
         where p.dt = date '{judged}' and e.dt = date '{judged}' and substr(md5(p.user_id), 1, 4) <= '{upto}'
         order by p.user_id
@@ -180,14 +180,16 @@ def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
         if len(places):
             means = bootstrap.means(hits[places, None].astype(float), places)[:, 0]
             found.append((name, float(hits[places].mean()), *between(means)))
-    for label, score in LABELS.items():
-        places = np.flatnonzero(rows[label].notna())
-        true, said = checked_binary(rows[label].iloc[places].astype(bool), rows[f"{score}_probability"].iloc[places])
+    for label in LABELS:
+        places = np.flatnonzero(rows[label.name].notna())
+        true, said = checked_binary(rows[label.name].iloc[places].astype(bool), rows[label.probability].iloc[places])
         if 0 < true.sum() < len(true):
             values = binary_metrics(true, said)
             areas, _ = bootstrap.areas(true, said, places)
-            found.append((f"roc_auc {label}", values["roc_auc"], *between(areas)))
-            found += [(f"{metric} {label}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")]
+            found.append((f"roc_auc {label.name}", values["roc_auc"], *between(areas)))
+            found += [
+                (f"{metric} {label.name}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")
+            ]
     return found
 
 
@@ -209,7 +211,7 @@ def promise(version: int) -> dict[str, tuple[float, float]]:
             continue
         if entry["task"] == "next_category" and entry["metric"] == "recall@5" and entry["slice"] in ("all", "migrated"):
             name = "recall@5" if entry["slice"] == "all" else "recall@5 migrated"
-        elif entry["task"] in LABELS and entry["metric"] == "roc_auc" and entry["slice"] == "all":
+        elif entry["task"] in NAMES and entry["metric"] == "roc_auc" and entry["slice"] == "all":
             name = f"roc_auc {entry['task']}"
         else:
             continue
@@ -240,12 +242,10 @@ def score_drift(day: date) -> list[Finding]:
     if table is None or before is None:
         return []
     found = []
-    for score in LABELS.values():
-        fine = grouped(table, (day, before), f"cast(floor({score}_probability * 1000) as int)")
+    for name in PROBABILITIES:
+        fine = grouped(table, (day, before), f"cast(floor({name} * 1000) as int)")
         counts = {one: tenths(fine[one], fine[before]) for one in (day, before)}
-        found.append(
-            drift("score drift", f"{score}_probability", "predictions", day, before, counts, version_on(table, day))
-        )
+        found.append(drift("score drift", name, "predictions", day, before, counts, version_on(table, day)))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from deltalake import DeltaTable, QueryBuilder
 
+from lake.labels import LABELS
 from lake.table import Table
 
 ROUNDING = 1e-6  # what sums of probabilities may be off
@@ -38,10 +39,8 @@ select coalesce(dominant_category, '{none}') as source,
 from examples where dt = date '{day}' group by 1, 2
 """
 DRIFT = """
-select dt, count(*) as users, avg(migration_probability) as migration, avg(purchase_probability) as purchase,
-       avg(churn_probability) as churn
-from predictions group by dt order by dt
-"""
+select dt, count(*) as users, {means} from predictions group by dt order by dt
+""".format(means=", ".join(f"avg({label.probability}) as {label.score}" for label in LABELS))
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from lake.landing import days_between
 from lake.settings import settings
 from lake.staging import Staged, Verdict, parse_staged
 from lake.table import Table
+from lake.tables import TABLES
 
 # In the order in which a day goes through them.
-SHOWN = ("quarantine", "events", "sessions", "interests", "predictions", "examples")
+SHOWN = tuple(TABLES)
 # Tables of which every landed day has a partition, also when it is empty.
-EACH_DAY = ("quarantine", "events", "sessions")
+EACH_DAY = tuple(name for name, facts in TABLES.items() if facts.every_day)
 # The worst first, as people should look at them.
 STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_LANDED = "has not landed"

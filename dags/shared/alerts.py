@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
+from lake.tables import TABLES, way_to
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ WORDS = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 SECONDS = 10
 # Sending takes no longer than this; whoever claimed a cause and has not sent it by then was killed.
 CLAIM = timedelta(minutes=1)
-# Which table has to hold a day before another one can.
-NEEDS = {"sessions": "events", "interests": "events", "predictions": "interests"}
 # Numbers, and names that are made of them: run ids, the ids of stagings.
 CHANGES = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
 
@@ -215,10 +214,7 @@ def first_missing(table: str, day: str) -> str:
     """
     from lake.table import Table
 
-    way = [table] if table in NEEDS or table == "events" else []
-    while way and way[0] in NEEDS:
-        way.insert(0, NEEDS[way[0]])
-    for name in way:
+    for name in way_to(table) if table in TABLES else ():
         published = Table.find(name)
         if published is None or published.basis(date.fromisoformat(day)) is None:
             return name

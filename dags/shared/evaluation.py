@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from dags import PREFIX
 from lake import storage
+from lake.labels import NAMES
 from lake.settings import settings
 from lake.staging import model_folder
 
@@ -22,9 +23,7 @@ COLUMNS = (
     ("migrated users", "next_category", "recall@5", "migrated"),
     ("next item recall@20", "next_item", "recall@20", "all"),
     ("migrated users", "next_item", "recall@20", "migrated"),
-    ("AUC migrated", "migrated", "roc_auc", "all"),
-    ("AUC purchased", "purchased", "roc_auc", "all"),
-    ("AUC churned", "churned", "roc_auc", "all"),
+    *((f"AUC {name}", name, "roc_auc", "all") for name in NAMES),
 )
 
 

@@ -23,8 +23,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from dags.shared.alerts import Alert, day_of, tell
 from dags.shared.process import end_politely, process_group, without_airflow
+from lake.tables import TABLES
 
-TABLES = ("quarantine", "events", "sessions", "interests", "examples", "predictions")
 # `x-` is Airflow's mark of a scheme of one's own. For another, each task would load all providers that know one.
 ASSETS = {table: Asset(name=table, uri=f"x-meander://lake/{table}") for table in TABLES}
 CHAMPION = Asset(name="champion", uri="x-meander://model/champion")

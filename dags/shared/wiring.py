@@ -8,36 +8,12 @@ from jinja2 import StrictUndefined
 
 from dags.shared.alerts import TellFailure
 from dags.shared.operators import ASSETS, Publish, SparkJob
+from lake.tables import GROUPS, made_by, read_by
 
 DAY = "{{ data_interval_start | ds }}"
 RUN = "{{ run_id }}"
 # Airflow gives runs of two DAGs for one date the same id.
 RUN_OF_DAG = "{{ dag.dag_id }}--{{ run_id }}"
-
-# The job that stages a group's tables, and those tables in the order in which they are published: whoever
-# sees the events of a landing day can also see what was rejected from it.
-JOBS = {
-    "events": "jobs.ingest",
-    "sessions": "jobs.sessionize",
-    "interests": "jobs.interests",
-    "examples": "jobs.examples",
-    "predictions": "model.score",
-}
-TABLES = {
-    "events": ("quarantine", "events"),
-    "sessions": ("sessions",),
-    "interests": ("interests",),
-    "examples": ("examples",),
-    "predictions": ("predictions",),
-}
-# What a job reads, for the graph of assets.
-READS = {
-    "events": (),
-    "sessions": ("events",),
-    "interests": ("events",),
-    "examples": ("interests", "events"),
-    "predictions": ("interests",),
-}
 
 # Arguments of every @dag; each DAG states only what differs.
 HOUSE = {
@@ -66,20 +42,20 @@ def stage_audit_publish(
     """Make the three tasks that every table has, inside the task group that carries the table's name.
 
     Args:
-        table: names the group, a key of JOBS; events bring quarantine with them.
+        table: names the group, a key of `lake.tables.GROUPS`; events bring quarantine with them.
         span: the days to run, as flags of the job.
         run: unique for this span: what a run staged is kept under (run, table).
         flags: more flags of the job.
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.
     """
-    tables = TABLES[table]
-    inlets = [ASSETS[name] for name in READS[table]]
+    tables = GROUPS[table]
+    inlets = [ASSETS[name] for name in read_by(table)]
     named = [part for name in tables for part in ("--table", name)]
 
     stage = SparkJob(
         task_id="stage",
-        module=JOBS[table],
+        module=made_by(table),
         arguments=[*span, *flags],
         run=run,
         inlets=inlets,

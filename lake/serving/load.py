@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, SettingsInvalid, TableMissing
+from lake.labels import PROBABILITIES
 from lake.serving.layout import COLUMNS, ensure_layout, query, rows_table
 from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load
 from lake.serving.postgres import Connection, connect, copy_rows, in_short
@@ -30,8 +31,7 @@ READERS_SECONDS = 60  # for readers of a generation that is dropped
 # What must not be true of any row. A comparison with NaN or null is not true, so what is wanted stands inside.
 BREAKS: dict[str, LiteralString] = {
     "a probability is missing, or not from 0 to 1": (
-        "not coalesce(migration_probability between 0 and 1 and purchase_probability between 0 and 1 "
-        "and churn_probability between 0 and 1, false)"
+        "not coalesce(" + " and ".join(f"{name} between 0 and 1" for name in PROBABILITIES) + ", false)"
     ),
     "a probability in a list is missing, or not from 0 to 1": (
         "not coalesce(0 <= all (category_probabilities) and 1 >= all (category_probabilities) "

@@ -20,8 +20,8 @@ from jinja2 import UndefinedError
 from dags.behavior_history import cut
 from dags.shared.alerts import TellFailure
 from dags.shared.operators import DataDocs, ModelJob, SparkJob, without_blanks
-from dags.shared.wiring import TABLES
 from lake.staging import Verdict, write_verdict
+from lake.tables import GROUPS
 
 REPO = Path(__file__).resolve().parents[2]
 BAG = DagBag(dag_folder=REPO / "dags")
@@ -442,7 +442,7 @@ def test_the_serialized_dags_keep_their_buttons(dag):
     tasks = scheduler_dag(dag.dag_id).tasks
     buttons = {task.task_id: sorted(task.extra_links) for task in tasks if task.extra_links}
     docs = {
-        group: [f"Data docs: {table}" for table in sorted(TABLES[group.split(".")[0]])]
+        group: [f"Data docs: {table}" for table in sorted(GROUPS[group.split(".")[0]])]
         for group in groups(dag.dag_id, "audit", "publish")
     }
     judged = {

@@ -354,9 +354,9 @@ MUTANTS = [
     ),
     Mutant(
         "serving_drift_one_score",
-        "lake/serving/pointer.py",
-        '("migration_probability", "purchase_probability", "churn',
-        '("migration_probability", "churn',
+        "lake/labels.py",
+        "tuple(label.probability for label in LABELS)",
+        'tuple(label.probability for label in LABELS if label.name != "purchased")',
         "tests/lake/serving/test_pointer.py::test_a_switch_that_would_change_too_much_is_refused_unless_forced",
     ),
     Mutant(
@@ -446,8 +446,8 @@ MUTANTS = [
     Mutant(
         "serving_purchase_not_checked",
         "lake/serving/load.py",
-        "and purchase_probability between 0 and 1 ",
-        "",
+        "for name in PROBABILITIES)",
+        "for name in PROBABILITIES[::2])",
         "tests/lake/serving/test_pointer.py::test_rows_that_break_a_check_are_refused_and_leave_nothing_behind",
     ),
     Mutant(
