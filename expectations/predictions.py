@@ -11,11 +11,11 @@ from pyspark.sql import functions as F
 
 from expectations.suite import CRITICAL, RECENT_DAYS, WARNING, Suite, between, equal, not_null, zero
 from lake.labels import LABELS, PROBABILITIES
+from lake.rules import SEGMENTS
 from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
 
-SEGMENTS = ("stable", "migrating", "at_risk", "new")
 SCORES = tuple(label.score for label in LABELS)
 # A mean probability moves with the season, and a new model version may be calibrated otherwise; not by this much.
 USUAL_DRIFT = 0.1

@@ -17,7 +17,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
 from lake.errors import SettingsInvalid
-from lake.schemas import BEHAVIORS
+from lake.rules import BEHAVIORS
 from lake.settings import settings
 from lake.table import Table
 from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame

@@ -32,6 +32,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake.errors import TableMissing, run_main
 from lake.labels import LABELS
 from lake.landing import utc_date
+from lake.rules import SEGMENTS, TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -43,9 +44,6 @@ log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 
-TOP_CATEGORIES = 10
-TOP_ITEMS = 20
-SEGMENTS = ("new", "at_risk", "migrating", "stable")
 DAY_SECONDS = 86_400
 
 # Rows predicted at once: the probabilities of 10,000 categories are 40 MB then; Spark's own batches would make 400.

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, SettingsInvalid, TableMissing
 from lake.labels import PROBABILITIES
+from lake.rules import SEGMENTS
 from lake.serving.layout import COLUMNS, ensure_layout, query, rows_table
 from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load
 from lake.serving.postgres import Connection, connect, copy_rows, in_short
@@ -42,7 +43,9 @@ BREAKS: dict[str, LiteralString] = {
         "or cardinality(item_ids) is distinct from cardinality(item_probabilities)"
     ),
     "the risk percentile is not from 0 to 100": "not coalesce(risk_percentile between 0 and 100, true)",
-    "the segment is none that there is": ("not coalesce(segment in ('new', 'at_risk', 'migrating', 'stable'), false)"),
+    "the segment is none that there is": (
+        "not coalesce(segment in (" + ", ".join(f"'{name}'" for name in SEGMENTS) + "), false)"
+    ),
 }
 
 

@@ -23,13 +23,13 @@ from keras import ops
 
 from lake import storage
 from lake.errors import ModelMissing
+from lake.rules import TOP_ITEMS
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
 
 Array = np.ndarray[Any, Any]
 
-TOP_ITEMS = 20
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.
 BATCH = 256
 # How many of the latest events the surprise is measured on: some visits, not the whole sequence.

@@ -10,7 +10,7 @@ from lake import schemas
 from lake.tables import GROUPS, TABLES, made_by, made_in, read_by, way_to
 
 
-@pytest.mark.parametrize("module", ["lake.tables", "lake.labels"])
+@pytest.mark.parametrize("module", ["lake.tables", "lake.labels", "lake.rules"])
 def test_what_dag_files_read_loads_no_engine(module):
     check = f"import sys, {module}; sys.exit(bool({{'pyspark', 'pandas', 'pyarrow', 'deltalake'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
