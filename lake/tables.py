@@ -69,7 +69,7 @@ TABLES = {
         reads=("interests",),
     ),
     "examples": TableFacts(
-        "such a state, with what the user did in the days after it",
+        "an active user's state at the end of dt, with what the user did in the days after it",
         "jobs.examples",
         made_in="model_weekly",
         group="examples",
