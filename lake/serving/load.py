@@ -17,7 +17,7 @@ from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRef
 from lake.labels import PROBABILITIES
 from lake.rules import SEGMENTS
 from lake.serving.layout import COLUMNS, ensure_layout, query, rows_table
-from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load
+from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load, wait_to_load
 from lake.serving.postgres import Connection, connect, copy_rows, in_short
 from lake.settings import settings
 from lake.table import Table
@@ -124,13 +124,12 @@ def wait_for_turn(connection: Connection) -> None:
     Raises:
         ServingBusy: another load has it for ten minutes.
     """
-    ends = time.monotonic() + WAIT_SECONDS
-    while not try_to_load(connection):
-        if time.monotonic() > ends:
-            raise ServingBusy(
-                f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
-            )
-        time.sleep(0.5)
+    try:
+        wait_to_load(connection, WAIT_SECONDS)
+    except psycopg.errors.LockNotAvailable:
+        raise ServingBusy(
+            f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
+        ) from None
 
 
 def begin(connection: Connection, day: date, lake_version: int, fingerprint: str, run_id: str) -> int:

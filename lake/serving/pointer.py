@@ -59,6 +59,18 @@ def try_to_load(connection: Connection) -> bool:
     return taken.fetchone() == (True,)
 
 
+def wait_to_load(connection: Connection, seconds: float) -> None:
+    """Take the same lock, and wait for whoever has it.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: it was not free for so many seconds.
+    """
+    with connection.transaction():
+        connection.execute("select set_config('lock_timeout', %s, true)", [f"{seconds}s"])
+        # Not that of the transaction: this one stays when it ends.
+        connection.execute("select pg_advisory_lock(hashtext(%s), 1)", [settings().serving_schema])
+
+
 @contextmanager
 def switching(connection: Connection) -> Iterator[None]:
     """Run a transaction beside which no other one moves the pointer or marks a generation for dropping.
