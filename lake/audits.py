@@ -5,7 +5,6 @@ from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
@@ -64,11 +63,6 @@ def read(table: str | None = None) -> pa.Table:
     """Return the history, oldest first; of one table if one is named."""
     if not DeltaTable.is_deltatable(audits_path()):
         return SCHEMA.empty_table()
-    parts = []
-    for uri in DeltaTable(audits_path()).file_uris():
-        fs, inner = storage.filesystem(uri)
-        with fs.open(inner, "rb") as file:
-            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-            parts.append(pq.ParquetFile(file).read(use_threads=False).cast(SCHEMA))
+    parts = [storage.read_file(uri).cast(SCHEMA) for uri in DeltaTable(audits_path()).file_uris()]
     whole = pa.concat_tables(parts).sort_by("audited")
     return whole.filter(pc.equal(whole["table"], table)) if table else whole

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
@@ -105,10 +104,7 @@ def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
     """Return the row of one user at one date as a batch of one row, or None: reads little but the column of ids."""
     schema = to_arrow_schema(table.spec.schema)
     for data in (file for file in table.files if file.partition["dt"] == day):
-        fs, inner = storage.filesystem(storage.join(table.path, data.path))
-        with fs.open(inner, "rb") as stream:
-            # One thread: pyarrow 14 may abort a process that ends just after its thread pool was used.
-            file = pq.ParquetFile(stream)
+        with storage.parquet_file(storage.join(table.path, data.path)) as file:
             for group in range(file.num_row_groups):
                 users = file.read_row_group(group, columns=["user_id"], use_threads=False).column(0)
                 place = pc.index(users, user).as_py()

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from deltalake import DeltaTable, QueryBuilder
 from scipy.stats import chi2
 
 from lake import storage
@@ -121,16 +120,6 @@ def tenths(counts: Mapping[int, int], before: Mapping[int, int]) -> dict[int, in
     return found
 
 
-def query(sql: str, **tables: Table) -> pd.DataFrame:
-    """Return what a query finds in pinned versions of tables."""
-    builder = QueryBuilder()
-    for name, table in tables.items():
-        builder = builder.register(name, DeltaTable(table.path, version=table.version))
-    found = builder.execute(sql).read_all()
-    # By way of Python: pyarrow 14 does not know the views in which delta-rs answers.
-    return pd.DataFrame({name: found[name].to_pylist() for name in found.column_names})
-
-
 # --- outcomes ---
 
 
@@ -147,7 +136,7 @@ def outcomes(day: date) -> list[Finding]:
     share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
     # A user is in the sample of every day or of none.
     upto = f"{int(share * 0xFFFF):04x}"
-    rows = query(
+    rows = predictions.query(
         f"""
         select p.user_id, p.model_version, p.category_ids, e.next_category,
                {", ".join(f"p.{label.probability}, e.{label.name}" for label in LABELS)}
@@ -155,9 +144,8 @@ def outcomes(day: date) -> list[Finding]:
         where p.dt = date '{judged}' and e.dt = date '{judged}' and substr(md5(p.user_id), 1, 4) <= '{upto}'
         order by p.user_id
         """,
-        predictions=predictions,
-        examples=examples,
-    )
+        examples,
+    ).to_pandas(use_threads=False)
     found = []
     for version, part in rows.groupby("model_version"):
         promised = promise(int(version))
@@ -271,10 +259,10 @@ def input_drift(day: date) -> list[Finding]:
 def grouped(table: Table, days: Sequence[date], group: str) -> dict[date, dict[Any, int]]:
     """Return how many rows of each day are in each group."""
     chosen = ", ".join(f"date '{day}'" for day in days)
-    rows = query(f"select dt, {group} as g, count(*) as n from t where dt in ({chosen}) group by 1, 2", t=table)
+    rows = table.query(f"select dt, {group} as g, count(*) as n from {table.name} where dt in ({chosen}) group by 1, 2")
     found: dict[date, dict[Any, int]] = {day: {} for day in days}
-    for dt, g, n in rows.itertuples(index=False):
-        found[dt][g] = n
+    for row in rows.to_pylist():
+        found[row["dt"]][row["g"]] = row["n"]
     return found
 
 

@@ -88,6 +88,11 @@ def test_great_expectations_is_known_to_expectations_alone():
     assert outside == set()
 
 
+def test_stores_are_known_to_the_lake_alone():
+    outside = {name for name in importers_of("arro3", "deltalake", "psycopg") if not name.startswith("lake")}
+    assert outside == set(), "the lake is the one door: it opens Delta tables and the serving store"
+
+
 def test_a_spark_session_is_made_in_one_place():
     assert attribute_users("builder") <= {"lake.session"}
 

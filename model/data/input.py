@@ -41,7 +41,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.filesystem as legacy
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from petastorm.arrow_reader_worker import ArrowReaderWorker
 from petastorm.reader import Reader
@@ -194,9 +193,8 @@ class Input:
         """Every row group with rows, in the order of `files`; read from the footers once."""
 
         def groups(path: str) -> list[RowGroup]:
-            fs, inner = storage.filesystem(path)
-            with fs.open(inner, "rb") as stream:
-                footer = pq.read_metadata(stream)
+            with storage.parquet_file(path) as file:
+                footer = file.metadata
             missing = set(self.columns) - set(footer.schema.to_arrow_schema().names) - set(_partition(path))
             if missing:
                 raise InputInvalid(f"columns asks for {', '.join(sorted(missing))}, which {path} does not have")
