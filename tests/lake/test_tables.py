@@ -53,6 +53,11 @@ def test_the_facts_of_a_group_are_those_of_its_tables():
     assert (made_by("examples"), read_by("examples")) == ("jobs.examples", ("interests", "events"))
 
 
+def test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition():
+    # Interests are made of days that are asked for, predictions where there is a model, examples once a week.
+    assert [name for name, facts in TABLES.items() if facts.every_day] == ["quarantine", "events", "sessions"]
+
+
 def test_each_dag_makes_its_tables():
     assert made_in("behavior_daily") == ("quarantine", "events", "sessions", "interests")
     assert made_in("predict_daily") == ("predictions",)

@@ -3,6 +3,44 @@
 from tests.mutants.mutant import Mutant
 
 MUTANTS = [
+    # ---- what is said of every table ----
+    Mutant(
+        "tables_gap_of_sessions_is_no_problem",
+        "lake/tables.py",
+        'group="sessions",\n        reads=("events",),\n        every_day=True,',
+        'group="sessions",\n        reads=("events",),',
+        "tests/lake/test_tables.py::"
+        "test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition",
+    ),
+    Mutant(
+        "tables_way_of_one_step",
+        "lake/tables.py",
+        "for name in way_to(read)}",
+        "for name in (read,)}",
+        "tests/lake/test_tables.py::test_the_way_to_a_table_has_what_holds_it_up_and_no_more",
+    ),
+    Mutant(
+        "docs_column_of_examples_left_out",
+        "lake/docs.py",
+        "- set(TABLES[table].partition_by)",
+        "",
+        "tests/lake/test_docs.py::test_every_column_of_a_table_is_listed_once_in_its_order",
+    ),
+    # ---- queries ----
+    Mutant(
+        "query_of_the_newest_version",
+        "lake/table.py",
+        "builder.register(table.name, table.delta)",
+        "builder.register(table.name, DeltaTable(table.path))",
+        "tests/lake/test_readers.py::test_a_query_sees_the_version_that_is_pinned",
+    ),
+    Mutant(
+        "query_views_in_lists",
+        "lake/table.py",
+        "if DataType.is_list(kind):",
+        "if False:",
+        "tests/lake/test_readers.py::test_a_query_answers_with_plain_strings_also_in_lists_and_without_a_row",
+    ),
     # ---- publishing ----
     Mutant(
         "publish_basis_ge",
@@ -442,6 +480,13 @@ MUTANTS = [
         '"finalize" if pending[0] else "concurrently"',
         '"finalize" if pending[0] else ""',
         "tests/lake/serving/test_pointer.py::test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
+    ),
+    Mutant(
+        "serving_load_lock_until_it_is_taken",
+        "lake/serving/pointer.py",
+        '"select pg_advisory_lock(',
+        '"select pg_advisory_xact_lock(',
+        "tests/lake/serving/test_pointer.py::test_a_load_that_has_waited_goes_on_and_is_then_waited_for",
     ),
     Mutant(
         "serving_purchase_not_checked",
