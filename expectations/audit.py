@@ -33,10 +33,11 @@ from expectations.suite import CRITICAL, Suite
 from lake import storage
 from lake.audits import AuditLine, record
 from lake.errors import AuditFailed, run_main
+from lake.places import docs_page
 from lake.schemas import TABLES
 from lake.session import spark_session
 from lake.settings import Settings, settings
-from lake.staging import Staged, Verdict, read_staged, run_folder, write_verdict
+from lake.staging import Staged, Verdict, read_staged, write_verdict
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdi
         },
     )
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))  # type: ignore[no-untyped-call]
-    place = storage.join(run_folder(staged.run_id).rsplit("/", 1)[1], f"{staged.table}.html")
+    place = docs_page(staged.run_id, staged.table)
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
     fs.makedirs(fs._parent(inner), exist_ok=True)
     fs.pipe_file(inner, page.encode())

@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.settings import settings
+from lake.places import audits_path
 from lake.table import create_missing
 
 
@@ -37,11 +37,6 @@ SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLin
 
 
 ATTEMPTS = 20
-
-
-def audits_path() -> str:
-    """Return the folder or address of the history."""
-    return storage.join(settings().lake, "audits")
 
 
 def record(lines: list[AuditLine]) -> None:

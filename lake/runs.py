@@ -6,8 +6,8 @@ from datetime import date, datetime
 from typing import Any
 
 from lake import storage
+from lake.places import runs_folder
 from lake.schemas import TABLES
-from lake.settings import settings
 from lake.staging import Staged, Verdict, read_staged_in, read_verdict_in
 from lake.table import Table
 from lake.tables import TABLES as FACTS
@@ -45,7 +45,7 @@ class RunSummary:
 
 def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
     """Return the runs whose days touch `first` to `last`, by day, then by start."""
-    root = storage.join(settings().lake, "_runs")
+    root = runs_folder()
     folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
     with ThreadPoolExecutor(max_workers=16) as pool:
         found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))

@@ -16,8 +16,8 @@ from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
 from lake.errors import TableMissing
+from lake.places import table_path
 from lake.schemas import TABLES
-from lake.settings import settings
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ class DataFile:
     bytes: int
     partition: dict[str, date]
     times: dict[str, tuple[datetime, datetime]]
-
-
-def table_path(table: str) -> str:
-    """Return the folder or address of a table: any Delta reader can open it."""
-    return storage.join(settings().lake, table)
 
 
 def create_missing(path: str, schema: Any, **described: Any) -> None:

@@ -29,8 +29,8 @@ from lake import storage
 from lake.errors import run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.landing import utc_date
+from lake.places import metrics_file, monitor_file
 from lake.settings import settings
-from lake.staging import model_folder
 from lake.table import Table
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 
@@ -192,7 +192,7 @@ def promise(version: int) -> dict[str, tuple[float, float]]:
     from model.versions import registry
 
     run_id = registry.describe(version).get("run_id", "")
-    kept = storage.read_json(storage.join(model_folder(run_id), "evaluation", "metrics.json")) if run_id else None
+    kept = storage.read_json(metrics_file(run_id)) if run_id else None
     found = {}
     for entry in (kept or {}).get("metrics", []):
         if entry["method"] != "model" or entry["value"] is None or entry.get("low") is None:
@@ -320,11 +320,6 @@ def volume(day: date) -> list[Finding]:
 def watch(day: date) -> list[Finding]:
     """Return everything that can be said of a day now."""
     return [*outcomes(day), *score_drift(day), *input_drift(day), *volume(day)]
-
-
-def monitor_file(day: date) -> str:
-    """Return where the findings of a day are kept."""
-    return storage.join(settings().lake, "_monitor", f"{day}.json")
 
 
 def main(argv: list[str] | None = None) -> list[Finding]:

@@ -93,6 +93,17 @@ def test_stores_are_known_to_the_lake_alone():
     assert outside == set(), "the lake is the one door: it opens Delta tables and the serving store"
 
 
+def test_paths_below_the_lake_are_spelled_in_one_place():
+    folders = {"_runs", "_models", "_mlflow", "_monitor", "_alerts", "_doctor"}
+    spelled = {
+        name
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path))
+        if isinstance(node, ast.Constant) and node.value in folders
+    }
+    assert spelled == {"lake.places"}
+
+
 def test_a_spark_session_is_made_in_one_place():
     assert attribute_users("builder") <= {"lake.session"}
 

@@ -18,7 +18,7 @@ from rich.table import Table as Grid
 
 from dags.cli.console import AsJson, Day, as_date, err, libraries_hushed, out
 from dags.cli.serve import serve
-from lake import landing, storage
+from lake import landing, places, storage
 from lake.errors import MeanderError, ModelMissing, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
@@ -441,7 +441,7 @@ def _check_spark() -> str:
 def _check_lake() -> str:
     from lake.table import Table
 
-    probe = storage.join(settings().lake, "_doctor", "probe.json")
+    probe = places.probe_file()
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
         raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")

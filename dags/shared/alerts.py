@@ -85,9 +85,11 @@ def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = Fal
         cause: where it is not what the message says.
         once: never tell this cause again; for what is about a day that is over.
     """
+    from lake.places import alerts_folder
+
     # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
     for memory in (settings().lake, tempfile.gettempdir() + "/meander"):
-        folder = memory.rstrip("/") + "/_alerts"
+        folder = alerts_folder(memory)
         try:
             sent = new(alert, context, cause or alert.cause, folder, once=once)
         except NotSent as error:

@@ -23,6 +23,7 @@ from keras import ops
 
 from lake import storage
 from lake.errors import ModelMissing
+from lake.places import card_file
 from lake.rules import TOP_ITEMS
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
@@ -180,7 +181,7 @@ class Artifact:
         for known in (self.items, self.categories):
             known.save(storage.join(folder, "vocabulary"))
         storage.write_json(storage.join(folder, "network.json"), asdict(self.config))
-        storage.write_json(storage.join(folder, "card.json"), self.card)
+        storage.write_json(card_file(folder), self.card)
 
     @staticmethod
     def load(folder: str) -> "Artifact":
@@ -189,7 +190,7 @@ class Artifact:
         Raises:
             ModelMissing: there is none.
         """
-        card = storage.read_json(storage.join(folder, "card.json"))
+        card = storage.read_json(card_file(folder))
         config = storage.read_json(storage.join(folder, "network.json"))
         if card is None or config is None:
             raise ModelMissing(f"there is no model at {folder}; run model.pretrain and model.finetune first")

@@ -12,9 +12,10 @@ from deltalake import DeltaTable, QueryBuilder
 
 from lake import storage
 from lake.errors import TableMissing
+from lake.places import run_folder, table_path
 from lake.publish import publish
-from lake.staging import StagedFile, run_folder
-from lake.table import Table, table_path
+from lake.staging import StagedFile
+from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 
 # Text that does not compress, so that its file is larger than two small ones.

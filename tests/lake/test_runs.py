@@ -4,9 +4,10 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from lake import storage
+from lake.places import run_folder
 from lake.publish import publish
 from lake.runs import RunSummary, summarize
-from lake.staging import Staged, Verdict, run_folder, write_verdict
+from lake.staging import Staged, Verdict, write_verdict
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, rejected, stage_files
 
 

@@ -9,8 +9,7 @@ MUTANTS = [
         "lake/tables.py",
         'group="sessions",\n        reads=("events",),\n        every_day=True,',
         'group="sessions",\n        reads=("events",),',
-        "tests/lake/test_tables.py::"
-        "test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition",
+        "tests/lake/test_tables.py::test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition",
     ),
     Mutant(
         "tables_way_of_one_step",
@@ -586,7 +585,7 @@ MUTANTS = [
     Mutant(
         "upkeep_pins_of_trainings_alone",
         "lake/upkeep.py",
-        ', ("_mlflow", "card.json"))',
+        ", (registry_folder(), CARD))",
         ",)",
         "tests/lake/test_upkeep.py::test_the_version_that_a_model_was_made_from_stays_readable",
     ),
