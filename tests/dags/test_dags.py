@@ -21,7 +21,7 @@ from dags.behavior_history import cut
 from dags.shared.alerts import TellFailure
 from dags.shared.operators import DataDocs, ModelJob, SparkJob, without_blanks
 from lake.staging import Verdict, write_verdict
-from lake.tables import GROUPS
+from lake.tables import GROUPS, made_in
 
 REPO = Path(__file__).resolve().parents[2]
 BAG = DagBag(dag_folder=REPO / "dags")
@@ -52,6 +52,11 @@ def scheduler_dag(dag_id):
 
 def groups(dag_id, *steps):
     return [f"{table}.{step}" for table in MAKES[dag_id] for step in steps or ("stage", "audit", "publish")]
+
+
+@pytest.mark.parametrize("dag_id", ["behavior_daily", "predict_daily", "model_weekly"])
+def test_what_is_said_of_a_table_names_the_dag_that_makes_its_days(dag_id):
+    assert {table for group in MAKES[dag_id] for table in GROUPS[group]} == set(made_in(dag_id))
 
 
 def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
