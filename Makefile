@@ -21,7 +21,7 @@ CLASSES := $(VENV)/spark-classes.jsa
 # What a run of tests tells of them at its end.
 SLOWEST := --durations=20 --durations-min=1
 
-.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars torture mutants drill check audit format up down mlflow bench lock java
+.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars torture mutants drill check audit format docs up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -73,6 +73,9 @@ audit: $(STAMP) ## Write bills of materials (build/sbom), and ask for known vuln
 format: $(STAMP) ## Format the code and repair what ruff can
 	@$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## Write docs/tables.md and docs/settings.md, which list what the code says
+	@$(BIN)/python -m lake.docs
 
 up: java $(STAMP) $(CLASSES) ## Start Airflow with its UI and say how to log in
 	@$(BIN)/python -m dags.local up

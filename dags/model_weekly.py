@@ -31,11 +31,11 @@ from datetime import date, timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
+from dags.shared.assets import ASSETS
 from dags.shared.links import EvaluationReport, MlflowRuns
 from dags.shared.model import Approve, Promote, horizon_days
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.runs import ModelJob, SparkJob
-from dags.shared.tables import ASSETS
 from dags.shared.waits import WaitForPublished
 from dags.shared.wiring import HOUSE, stage_audit_publish
 

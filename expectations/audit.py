@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 # Great Expectations reports usage to its makers unless told not to; a data platform's jobs tell nobody.
@@ -28,26 +29,23 @@ from great_expectations.render.view import DefaultJinjaPageView
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from expectations import events, examples, interests, predictions, quarantine, sessions
 from expectations.suite import CRITICAL, Suite
 from lake import storage
 from lake.audits import AuditLine, record
 from lake.errors import AuditFailed, run_main
+from lake.places import docs_page
 from lake.schemas import TABLES
 from lake.session import spark_session
 from lake.settings import Settings, settings
-from lake.staging import Staged, Verdict, read_staged, run_folder, write_verdict
+from lake.staging import Staged, Verdict, read_staged, write_verdict
 
 log = logging.getLogger(__name__)
 
-SUITES: dict[str, Suite] = {
-    "events": events.SUITE,
-    "quarantine": quarantine.SUITE,
-    "sessions": sessions.SUITE,
-    "interests": interests.SUITE,
-    "examples": examples.SUITE,
-    "predictions": predictions.SUITE,
-}
+
+def suite_of(table: str) -> Suite:
+    """Return the suite of a table, and import no other one."""
+    suite: Suite = import_module(f"expectations.{table}").SUITE
+    return suite
 
 
 def measure(suite: Suite, rows: DataFrame, staged: Staged, config: Settings) -> pd.DataFrame:
@@ -123,7 +121,7 @@ def say(result: ExpectationValidationResult) -> str:
 def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
     """Validate one staging, keep its data docs, its lines in `audits` and its verdict; return the verdict."""
     began = time.time()
-    config, suite, staged = settings(), SUITES[table], read_staged(table, run_id)
+    config, suite, staged = settings(), suite_of(table), read_staged(table, run_id)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     rows = staged.read(spark).persist()
@@ -213,7 +211,7 @@ def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdi
         },
     )
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))  # type: ignore[no-untyped-call]
-    place = storage.join(run_folder(staged.run_id).rsplit("/", 1)[1], f"{staged.table}.html")
+    place = docs_page(staged.run_id, staged.table)
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
     fs.makedirs(fs._parent(inner), exist_ok=True)
     fs.pipe_file(inner, page.encode())
@@ -229,7 +227,7 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
     parser = argparse.ArgumentParser(
         prog="expectations.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", action="append", required=True, choices=sorted(SUITES), help="may be repeated")
+    parser.add_argument("--table", action="append", required=True, choices=sorted(TABLES), help="may be repeated")
     parser.add_argument("--run-id", required=True, help="the run that staged")
     args = parser.parse_args(argv)
     spark = spark_session("audit")

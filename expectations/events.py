@@ -19,7 +19,7 @@ from expectations.suite import (
     with_volume_ratio,
     zero,
 )
-from lake.schemas import BEHAVIORS
+from lake.rules import BEHAVIORS
 from lake.settings import Settings
 from lake.staging import Staged
 

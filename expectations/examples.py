@@ -10,15 +10,15 @@ from pyspark.sql import functions as F
 
 from expectations.interests import does_not_add_up, length_differs, seen_after_day
 from expectations.suite import WARNING, Suite, between, equal, not_null, zero
+from lake.labels import NAMES
 from lake.landing import days_between
+from lake.rules import MOST_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES, INTERESTS
 from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
 
 NEXT = ("next_categories", "next_counts", "next_shares")
-SIGNIFICANCE = 0.05
-MOST_ITEMS = 100
 # Examples are often a week apart: this many days hold enough of them to say what is usual.
 RECENT_DAYS = 56
 ENOUGH_DATES = 3
@@ -76,9 +76,7 @@ def measures(config: Settings) -> dict[str, Column]:
         "next_events_total": F.coalesce(F.sum("next_events"), F.lit(0)),
         "states": state_sum(),
         "judged": F.count("migrated"),
-        "migrated": F.count_if("migrated"),
-        "churned": F.count_if("churned"),
-        "purchased": F.count_if("purchased"),
+        **{name: F.count_if(name) for name in NAMES},
     }
 
 
@@ -177,7 +175,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("not_a_distribution", "shares add up to 1"),
         zero("overcounted", "each category has an event, and together at most as many as there are"),
         zero("wrong_category", "the next category and its key are those of the largest share"),
-        zero("wrong_items", "items are distinct, at most 100, and at most as many as events"),
+        zero("wrong_items", f"items are distinct, at most {MOST_ITEMS}, and at most as many as events"),
         zero(
             "wrongly_unjudged", "migration is judged exactly where both sides have enough events (MEANDER_MIN_EVENTS)"
         ),

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from expectations.suite import WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.landing import days_between
+from lake.rules import BEHAVIORS, WEEK_DAYS
 from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
@@ -25,7 +26,6 @@ LONGTERM = (
     "longterm_week_counts",
     "longterm_age_seconds",
 )
-WEEK_DAYS = 7
 
 
 def rows(config: Settings) -> list[Expectation]:
@@ -86,7 +86,7 @@ def measures(config: Settings) -> dict[str, Column]:
         "after_day": F.count_if(seen_after_day()),
         "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
         "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
-        "unknown_behaviors": F.count_if(F.exists("behaviors", lambda code: ~code.between(1, 5))),
+        "unknown_behaviors": F.count_if(F.exists("behaviors", lambda code: ~code.between(1, len(BEHAVIORS)))),
         "unordered": F.count_if(F.exists("gap_seconds", lambda gap: gap < 0)),
         "not_a_distribution": F.count_if(does_not_add_up("current_shares") | does_not_add_up("longterm_shares")),
         "contradicting_counts": F.count_if(contradicts),
@@ -155,7 +155,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         equal("days_upstream", "days_total", "exactly the days of the history with an event known at T count"),
         zero("uneven", "arrays that belong together are equally long"),
         zero("too_long", "at most L events are kept"),
-        zero("unknown_behaviors", "behaviors are coded 1 to 5"),
+        zero("unknown_behaviors", f"behaviors are coded 1 to {len(BEHAVIORS)}"),
         zero("unordered", "events are in time order"),
         zero("not_a_distribution", "shares add up to 1"),
         zero("contradicting_counts", "no span of days holds more events than a longer one, and none fewer than 0"),

@@ -10,12 +10,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from expectations.suite import CRITICAL, RECENT_DAYS, WARNING, Suite, between, equal, not_null, zero
+from lake.labels import LABELS, PROBABILITIES
+from lake.rules import SEGMENTS
 from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
 
-SEGMENTS = ("stable", "migrating", "at_risk", "new")
-LABELS = ("migration", "purchase", "churn")
+SCORES = tuple(label.score for label in LABELS)
 # A mean probability moves with the season, and a new model version may be calibrated otherwise; not by this much.
 USUAL_DRIFT = 0.1
 # 32-bit probabilities of all categories add up to 1 only about.
@@ -27,8 +28,8 @@ def rows(config: Settings) -> list[Expectation]:
     return [
         *not_null("user_id", "model_version", "segment", "unseen_events", "dt"),
         *not_null("category_ids", "category_probabilities", "item_ids", "item_probabilities"),
-        *not_null(*(f"{label}_probability" for label in LABELS)),
-        *(between(f"{label}_probability", 0, 1, "a probability lies in 0 to 1") for label in LABELS),
+        *not_null(*PROBABILITIES),
+        *(between(name, 0, 1, "a probability lies in 0 to 1") for name in PROBABILITIES),
         between("risk_percentile", 0, 100, "a percentile lies in 0 to 100"),
         between("unseen_events", 0, None, "counts are not negative"),
         gxe.ExpectColumnValuesToBeInSet(column="segment", value_set=list(SEGMENTS), severity=CRITICAL),
@@ -66,7 +67,7 @@ def measures(config: Settings) -> dict[str, Column]:
         "rising": in_either(rising),
         "more_than_one": F.count_if(total > 1 + ROUNDING),
         "without_category": F.count_if(F.size("category_ids") < 1),
-        **{f"mean_{label}": F.avg(f"{label}_probability") for label in LABELS},
+        **{f"mean_{label.score}": F.avg(label.probability) for label in LABELS},
         "unseen": F.coalesce(F.sum("unseen_events"), F.lit(0)),
     }
 
@@ -95,18 +96,18 @@ def extend(
         if published is not None and before is not None:
             found |= drift(ours, published.read(spark, before, before))
         added.append(found)
-    names = ["users_upstream", "missing_users", "changed_top", *(f"drift_{label}" for label in LABELS)]
+    names = ["users_upstream", "missing_users", "changed_top", *(f"drift_{score}" for score in SCORES)]
     columns = {n: pd.Series([f.get(n) for f in added], dtype="float64", index=figures.index) for n in names}
     return figures.assign(**columns)
 
 
 def drift(ours: DataFrame, theirs: DataFrame) -> dict[str, float | None]:
     """Return how far mean probabilities are apart, and the share of users on both days whose top category differs."""
-    means = [F.avg(f"{label}_probability").alias(label) for label in LABELS]
+    means = [F.avg(label.probability).alias(label.score) for label in LABELS]
     now, then = ours.agg(*means).collect()[0], theirs.agg(*means).collect()[0]
     moved = {
-        f"drift_{label}": abs(now[label] - then[label]) if None not in (now[label], then[label]) else None
-        for label in LABELS
+        f"drift_{score}": abs(now[score] - then[score]) if None not in (now[score], then[score]) else None
+        for score in SCORES
     }
     top = F.try_element_at("category_ids", F.lit(1))
     both = ours.select("user_id", top.alias("now")).join(
@@ -130,7 +131,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("rising", "lists stand by falling probability"),
         zero("more_than_one", "probabilities of categories add up to at most 1"),
         zero("without_category", "every user has a next category"),
-        *(between(f"drift_{label}", 0, USUAL_DRIFT, drifted.format(label), WARNING) for label in LABELS),
+        *(between(f"drift_{score}", 0, USUAL_DRIFT, drifted.format(score), WARNING) for score in SCORES),
         between("changed_top", 0, 0.5, "at most half of the users have another top category than before", WARNING),
     ]
 

@@ -21,6 +21,7 @@ from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import events_of_horizons, published_interests
 from jobs.interests import known_events, ranked, shares_of, sums_by_day
 from lake.errors import run_main
+from lake.rules import MOST_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES
 from lake.session import spark_session
 from lake.settings import Settings, settings
@@ -29,8 +30,6 @@ from lake.table import Table
 
 log = logging.getLogger(__name__)
 
-SIGNIFICANCE = 0.05
-MOST_ITEMS = 100
 KEYS = ["user_id", "dt"]
 
 

@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import published_events
 from lake.errors import run_main
-from lake.schemas import BEHAVIORS, INTERESTS
+from lake.rules import BEHAVIOR_CODES, WEEK_DAYS
+from lake.schemas import INTERESTS
 from lake.session import spark_session
 from lake.settings import Settings, settings
 from lake.staging import Staged, stage
@@ -29,8 +30,6 @@ WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 # Decay is counted in whole billionths: unlike a floating-point sum, a whole one does not depend on the order of the
 # rows, nor on which of them were added up first.
 BILLION = 1_000_000_000
-
-WEEK_DAYS = 7
 
 
 def known_events(events: DataFrame) -> DataFrame:
@@ -130,7 +129,7 @@ def activity(days: DataFrame) -> DataFrame:
 def last_events(events: DataFrame, length: int) -> DataFrame:
     """Return each user's last `length` events at each T as arrays, oldest first."""
     newest_first = Window.partitionBy("user_id", "as_of").orderBy(F.desc("event_time"), F.desc("event_id"))
-    codes = F.create_map(*(F.lit(part) for pair in zip(BEHAVIORS, range(1, 6), strict=True) for part in pair))
+    codes = F.create_map(*(F.lit(part) for pair in BEHAVIOR_CODES.items() for part in pair))
     kept = events.withColumn("rank", F.row_number().over(newest_first)).where(F.col("rank") <= length)
     event = F.struct(
         (-F.col("rank")).alias("order"),

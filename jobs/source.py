@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lake.errors import SourceInvalid
-from lake.schemas import BEHAVIORS
+from lake.rules import BEHAVIORS
 
 BehaviorName = Literal["view", "search", "cart", "favorite", "purchase", "ignore"]
 

@@ -5,12 +5,11 @@ from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.settings import settings
+from lake.places import audits_path
 from lake.table import create_missing
 
 
@@ -40,11 +39,6 @@ SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLin
 ATTEMPTS = 20
 
 
-def audits_path() -> str:
-    """Return the folder or address of the history."""
-    return storage.join(settings().lake, "audits")
-
-
 def record(lines: list[AuditLine]) -> None:
     """Append the lines of one audit. Appends do not conflict with each other, so audits may run at once."""
     rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
@@ -64,10 +58,6 @@ def read(table: str | None = None) -> pa.Table:
     """Return the history, oldest first; of one table if one is named."""
     if not DeltaTable.is_deltatable(audits_path()):
         return SCHEMA.empty_table()
-    parts = []
-    for uri in DeltaTable(audits_path()).file_uris():
-        fs, inner = storage.filesystem(uri)
-        with fs.open(inner, "rb") as file:
-            parts.append(pq.ParquetFile(file).read().cast(SCHEMA))
+    parts = [storage.read_file(uri).cast(SCHEMA) for uri in DeltaTable(audits_path()).file_uris()]
     whole = pa.concat_tables(parts).sort_by("audited")
     return whole.filter(pc.equal(whole["table"], table)) if table else whole

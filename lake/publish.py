@@ -24,9 +24,10 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
 from lake.errors import CommitContended, PublishRefused, run_main
+from lake.places import staged_folder, table_path
 from lake.schemas import TABLES
 from lake.staging import Staged, Verdict, partition_of, read_staged, read_verdict
-from lake.table import Table, create_missing, table_path
+from lake.table import Table, create_missing
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def require_files(staged: Staged) -> None:
     Raises:
         PublishRefused: some are gone; a commit that names them would break the table for every reader.
     """
-    folder = storage.join(table_path(staged.table), f"stage={staged.stage_id}")
+    folder = staged_folder(staged.table, staged.stage_id)
     there = storage.list_files(folder) if staged.files else {}
     gone = [file.path for file in staged.files if file.path.split("/", 1)[1] not in there]
     if gone:

@@ -3,22 +3,27 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from lake import storage
+from lake.places import runs_folder
 from lake.schemas import TABLES
-from lake.settings import settings
 from lake.staging import Staged, Verdict, read_staged_in, read_verdict_in
 from lake.table import Table
+from lake.tables import TABLES as FACTS
 
 ORDER = ("failed", "not audited", "not published", "warned", "passed")
+# What became of the input rows, then the rows of each table that is made from them.
+OUTCOMES = ("input", "events", "duplicates", "ignored", "quarantined")
+COUNTS = (*OUTCOMES, *(table for table in TABLES if FACTS[table].reads))
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run, a day or a chunk of days, in numbers; a number is None when that table has not been staged.
+    """One run, a day or a chunk of days, in numbers.
 
     Attributes:
-        input, duplicates, ignored, quarantined: input rows, and what became of those that are not events.
+        counts: a number for each of COUNTS; None when that table has not been staged.
         verdict: the worst over its tables: failed, not audited, not published, warned or passed.
         seconds: from the start of its first stage to its last audit, waiting included.
         postponed: session partitions older than the lookback for late events, left to a backfill.
@@ -27,23 +32,20 @@ class RunSummary:
     first: date
     last: date
     run_id: str
-    input: int | None
-    events: int | None
-    duplicates: int | None
-    ignored: int | None
-    quarantined: int | None
-    sessions: int | None
-    interests: int | None
-    examples: int | None
-    predictions: int | None
+    counts: dict[str, int | None]
     verdict: str
     seconds: float
     postponed: list[str]
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `meander days --json` prints it: each number under its own name."""
+        days = {"first": str(self.first), "last": str(self.last), "run_id": self.run_id}
+        return {**days, **self.counts, "verdict": self.verdict, "seconds": self.seconds, "postponed": self.postponed}
+
 
 def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
     """Return the runs whose days touch `first` to `last`, by day, then by start."""
-    root = storage.join(settings().lake, "_runs")
+    root = runs_folder()
     folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
     with ThreadPoolExecutor(max_workers=16) as pool:
         found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
@@ -84,7 +86,14 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
 
     anyone = next(iter(staged.values()))[0]
     counts = staged["events"][0].counts if "events" in staged else {}
-    duplicates = counts["accepted"] - (rows("events") or 0) if counts else None
+    outcomes = (
+        counts.get("input"),
+        rows("events"),
+        counts["accepted"] - (rows("events") or 0) if counts else None,
+        counts.get("ignored"),
+        rows("quarantine"),
+    )
+    made = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
     begins = min(datetime.fromisoformat(s.started).timestamp() for s, _ in staged.values())
     ends = max(
         datetime.fromisoformat(v.audited).timestamp()
@@ -96,15 +105,7 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         first=anyone.first,
         last=anyone.last,
         run_id=anyone.run_id,
-        input=counts.get("input"),
-        events=rows("events"),
-        duplicates=duplicates,
-        ignored=counts.get("ignored"),
-        quarantined=rows("quarantine"),
-        sessions=rows("sessions"),
-        interests=rows("interests"),
-        examples=rows("examples"),
-        predictions=rows("predictions"),
+        counts=dict(zip(OUTCOMES, outcomes, strict=True)) | made,
         verdict=min((state(table) for table in staged), key=ORDER.index),
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],

@@ -1,6 +1,6 @@
 """The columns of every table, each with its unit and meaning: the authority that staging checks against.
 
-docs/design.md says what one row of each table is and who writes it.
+What one row of each table is, who writes it and how it is partitioned says lake/tables.py.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from pyspark.sql.types import (
 )
 
 from lake.errors import SchemaMismatch
-
-# The order is the code of a behavior in `interests`: view is 1, and 0 means padding.
-BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
+from lake.labels import LABELS
+from lake.rules import BEHAVIOR_CODES, MOST_ITEMS, SEGMENTS, TOP_CATEGORIES, TOP_ITEMS, WEEK_DAYS
+from lake.tables import TABLES as FACTS
 
 # Exact sums, so that a total does not depend on the order in which Spark adds.
 PRICE = DecimalType(18, 4)
@@ -104,7 +104,7 @@ INTERESTS = StructType(
         column(
             "behaviors",
             ArrayType(IntegerType()),
-            "their behaviors: 1 view, 2 search, 3 cart, 4 favorite, 5 purchase",
+            f"their behaviors: {', '.join(f'{code} {name}' for name, code in BEHAVIOR_CODES.items())}",
         ),
         column("event_seconds", ArrayType(LongType()), "their times: seconds since 1970-01-01 UTC"),
         column(
@@ -138,7 +138,7 @@ INTERESTS = StructType(
         column("longterm_counts", ArrayType(LongType()), "events in each of them"),
         column("longterm_days", ArrayType(LongType()), "days with an event of each"),
         column("longterm_current_counts", ArrayType(LongType()), "events in each during the last W days"),
-        column("longterm_week_counts", ArrayType(LongType()), "events in each during the last 7 days"),
+        column("longterm_week_counts", ArrayType(LongType()), f"events in each during the last {WEEK_DAYS} days"),
         column("longterm_age_seconds", ArrayType(LongType()), "from the newest event of each to the end of dt"),
         column("last_event_time", TimestampType(), "latest event behind any column here, UTC"),
         column("recency_seconds", LongType(), "from last_event_time to the end of dt"),
@@ -146,7 +146,7 @@ INTERESTS = StructType(
         column("active_days", LongType(), "days with an event among the last W"),
         column("purchases", LongType(), "purchases in the last W days"),
         column("spend", DoubleType(), "sum of price over those purchases"),
-        column("week_frequency", LongType(), "events in the last 7 days"),
+        column("week_frequency", LongType(), f"events in the last {WEEK_DAYS} days"),
         column("history_events", LongType(), "events in the whole history"),
         column("history_days_active", LongType(), "days with an event in the whole history"),
         column("tenure_seconds", LongType(), "from the first event of the history to the end of dt"),
@@ -170,7 +170,7 @@ EXAMPLES = StructType(
         column(
             "next_item_keys",
             ArrayType(LongType()),
-            "distinct items of those days, by their first event, at most 100: xxhash64 of item_id",
+            f"distinct items of those days, by their first event, at most {MOST_ITEMS}: xxhash64 of item_id",
         ),
         column("next_events", LongType(), "events in those days"),
         column(
@@ -196,17 +196,19 @@ PREDICTIONS = StructType(
     [
         column("user_id", StringType(), "a user of interests at dt"),
         column("model_version", IntegerType(), "version of the registered model that predicted"),
-        column("category_ids", ArrayType(StringType()), "most likely next categories, at most 10, best first"),
+        column(
+            "category_ids",
+            ArrayType(StringType()),
+            f"most likely next categories, at most {TOP_CATEGORIES}, best first",
+        ),
         column("category_probabilities", ArrayType(DoubleType()), "probability of each to be the next dominant one"),
         column("current_category", StringType(), "dominant category at dt; null when no event has a category"),
-        column("migration_probability", DoubleType(), "that the interest moves on within the horizon"),
-        column("purchase_probability", DoubleType(), "that the user buys within the horizon"),
-        column("churn_probability", DoubleType(), "that the user does nothing at all within the horizon"),
-        column("item_ids", ArrayType(StringType()), "most likely next items, at most 20, best first"),
+        *(column(label.probability, DoubleType(), label.comment) for label in LABELS),
+        column("item_ids", ArrayType(StringType()), f"most likely next items, at most {TOP_ITEMS}, best first"),
         column("item_probabilities", ArrayType(DoubleType()), "probability of each to be the next item"),
         column("surprise", DoubleType(), "mean negative log likelihood of the recent events; null for too few of them"),
         column("risk_percentile", DoubleType(), "share of users in percent, when the model was made, less surprising"),
-        column("segment", StringType(), "new, at_risk, migrating or stable: the first that applies"),
+        column("segment", StringType(), f"{', '.join(SEGMENTS[:-1])} or {SEGMENTS[-1]}: the first that applies"),
         column("unseen_events", LongType(), "events of the sequence whose item the model does not know"),
         DT,
     ]
@@ -230,13 +232,18 @@ class TableSpec:
     meaning: str
 
 
+# In the order in which `meander plan` tells them.
+SCHEMAS = {
+    "events": EVENTS,
+    "quarantine": QUARANTINE,
+    "sessions": SESSIONS,
+    "interests": INTERESTS,
+    "examples": EXAMPLES,
+    "predictions": PREDICTIONS,
+}
 TABLES = {
-    "events": TableSpec(EVENTS, ("dt", "landed"), "landed", "a cleaned event"),
-    "quarantine": TableSpec(QUARANTINE, ("dt",), "dt", "a rejected input row"),
-    "sessions": TableSpec(SESSIONS, ("dt",), "dt", "a user's events without a long pause"),
-    "interests": TableSpec(INTERESTS, ("dt",), "dt", "an active user's state at the end of dt"),
-    "examples": TableSpec(EXAMPLES, ("dt",), "dt", "such a state, with what the user did in the days after it"),
-    "predictions": TableSpec(PREDICTIONS, ("dt",), "dt", "what a model expects of a user after dt"),
+    name: TableSpec(schema, FACTS[name].partition_by, FACTS[name].owned_by, FACTS[name].meaning)
+    for name, schema in SCHEMAS.items()
 }
 
 

@@ -4,8 +4,6 @@ What a run staged for a table is described by one small file, its manifest, whic
 Until a publish names the files in a Delta commit nobody sees them, so a job may be killed, repeated or run twice.
 """
 
-import hashlib
-import re
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -18,9 +16,9 @@ from pyspark.sql.types import TimestampType
 
 from lake import storage
 from lake.errors import NotStaged, SchemaMismatch
+from lake.places import manifest_file, run_folder, staged_folder, table_path, verdict_file
 from lake.schemas import TABLES, require_schema
-from lake.settings import settings
-from lake.table import read_parquet, table_path
+from lake.table import read_parquet
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Spark names the folder of rows whose partition column is null
 
@@ -119,23 +117,6 @@ class Run:
         return int(self.began * 1_000_000)
 
 
-def run_folder(run_id: str) -> str:
-    """Return where a run's manifests are kept; Airflow's run ids hold characters that no path should.
-
-    >>> run_folder("manual__2017-01-01").rsplit("/", 1)[1], run_folder("a:b").rsplit("/", 1)[1]
-    ('manual__2017-01-01', 'a-b-6783a31e')
-    """
-    slug = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
-    if slug != run_id:
-        slug += "-" + hashlib.sha256(run_id.encode()).hexdigest()[:8]
-    return storage.join(settings().lake, "_runs", slug)
-
-
-def model_folder(run_id: str) -> str:
-    """Return the folder of everything that one training writes."""
-    return storage.join(settings().lake, "_models", run_folder(run_id).rsplit("/", 1)[1])
-
-
 def partition_of(path: str) -> dict[str, str]:
     """Return the partition values in the path of a staged file.
 
@@ -162,7 +143,7 @@ def stage(
     require_schema(table, rows.schema)
     spec = TABLES[table]
     stage_id = f"{datetime.fromtimestamp(run.began, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
-    folder = storage.join(table_path(table), f"stage={stage_id}")
+    folder = staged_folder(table, stage_id)
     # `rebalance` lets Spark choose the number of files by size: one for a small day, many for a big one.
     (
         rows.select(*spec.schema.fieldNames())
@@ -197,7 +178,7 @@ def stage(
         started,
     )
     staged = replace(staged, seconds=round(time.time() - run.began, 3))
-    storage.write_json(storage.join(run_folder(run.run_id), f"{table}.json"), asdict(staged))
+    storage.write_json(manifest_file(run_folder(run.run_id), table), asdict(staged))
     return staged
 
 
@@ -218,7 +199,7 @@ def read_staged(table: str, run_id: str) -> Staged:
 
 def read_staged_in(folder: str, table: str) -> Staged | None:
     """Return the manifest of a table in the folder of a run, or None when there is none."""
-    content = storage.read_json(storage.join(folder, f"{table}.json"))
+    content = storage.read_json(manifest_file(folder, table))
     return parse_staged(content) if content else None
 
 
@@ -260,7 +241,7 @@ class Verdict:
 
 def write_verdict(verdict: Verdict) -> None:
     """Keep an audit's verdict beside the manifest it judged."""
-    storage.write_json(storage.join(run_folder(verdict.run_id), f"{verdict.table}.audit.json"), asdict(verdict))
+    storage.write_json(verdict_file(run_folder(verdict.run_id), verdict.table), asdict(verdict))
 
 
 def read_verdict(table: str, run_id: str) -> Verdict | None:
@@ -270,5 +251,5 @@ def read_verdict(table: str, run_id: str) -> Verdict | None:
 
 def read_verdict_in(folder: str, table: str) -> Verdict | None:
     """Return the verdict on a table in the folder of a run, or None when there is none."""
-    content = storage.read_json(storage.join(folder, f"{table}.audit.json"))
+    content = storage.read_json(verdict_file(folder, table))
     return Verdict(**content) if content else None

@@ -1,13 +1,15 @@
 """Paths and small files on any storage that fsspec speaks: local folders and object stores alike."""
 
 import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -93,13 +95,29 @@ def create(path: str, stale: timedelta) -> bool:
     return True
 
 
+@contextmanager
+def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
+    """Open one Parquet file, wherever it lies, and close it at the end of the block.
+
+    The file alone: its columns are those in it, and none of the folders above it.
+    """
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as stream:
+        yield pq.ParquetFile(stream)
+
+
+def read_file(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one Parquet file; of some columns if they are named."""
+    with parquet_file(path) as file:
+        return file.read(columns=columns)
+
+
 def read_footers(folder: str, files: list[str]) -> list[pq.FileMetaData]:
     """Return what the footer of each Parquet file below `folder` says; no rows are read."""
-    fs, inner = filesystem(folder)
 
     def footer(name: str) -> pq.FileMetaData:
-        with fs.open(join(inner, name), "rb") as file:
-            return pq.read_metadata(file)
+        with parquet_file(join(folder, name)) as file:
+            return file.metadata
 
     # Footers are a few KiB each: waiting for storage, not the CPU, is what takes time.
     with ThreadPoolExecutor(max_workers=16) as pool:

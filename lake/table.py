@@ -7,16 +7,17 @@ from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from arro3.core import DataType, Field
+from arro3.core import Table as AnsweredTable
+from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
 from lake.errors import TableMissing
+from lake.places import table_path
 from lake.schemas import TABLES
-from lake.settings import settings
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,6 @@ class DataFile:
     bytes: int
     partition: dict[str, date]
     times: dict[str, tuple[datetime, datetime]]
-
-
-def table_path(table: str) -> str:
-    """Return the folder or address of a table: any Delta reader can open it."""
-    return storage.join(settings().lake, table)
 
 
 def create_missing(path: str, schema: Any, **described: Any) -> None:
@@ -155,6 +151,20 @@ class Table:
         ]
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
 
+    def query(self, sql: str, *others: "Table") -> pa.Table:
+        """Return what a query finds in this version, and in those of others, each under its name; without Spark.
+
+        The query is that of DataFusion, which opens only the files that the log names for it. For small answers: they
+        are in memory as a whole.
+        """
+        builder = QueryBuilder()
+        for table in (self, *others):
+            builder = builder.register(table.name, table.delta)
+        answer = builder.execute(sql).read_all()
+        # DataFusion answers with string views, with which pyarrow can do less than with strings.
+        columns = [answer[name].cast(without_views(answer[name].type)) for name in answer.column_names]
+        return pa.table(AnsweredTable.from_arrays(columns, names=answer.column_names))
+
     def batches(self, day: date, size: int) -> Iterator[tuple[DataFile, pa.RecordBatch]]:
         """Yield the rows of partition `dt` = `day`, at most `size` at once, with their file; without Spark.
 
@@ -162,10 +172,8 @@ class Table:
         """
         for file in self.files:
             if file.partition["dt"] == day:
-                fs, inner = storage.filesystem(storage.join(self.path, file.path))
-                with fs.open(inner, "rb") as stream:
-                    # Read the file alone: pyarrow must not take columns from the folders above it as well.
-                    for batch in pq.ParquetFile(stream).iter_batches(batch_size=size):
+                with storage.parquet_file(storage.join(self.path, file.path)) as opened:
+                    for batch in opened.iter_batches(batch_size=size):
                         yield file, batch
 
     def head(self, day: date, limit: int) -> list[dict[str, Any]]:
@@ -176,6 +184,16 @@ class Table:
             if len(rows) >= limit:
                 break
         return rows[:limit]
+
+
+def without_views(kind: DataType) -> DataType:
+    """Return a type with plain strings where it has string views, also inside lists."""
+    if DataType.is_string_view(kind):
+        return DataType.utf8()
+    if DataType.is_list(kind):
+        item = kind.value_field
+        return DataType.list(Field(item.name, without_views(item.type), nullable=item.nullable))
+    return kind
 
 
 def read_parquet(spark: SparkSession, root: str, files: list[str], schema: StructType) -> DataFrame:

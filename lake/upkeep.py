@@ -19,11 +19,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.audits import audits_path
 from lake.errors import run_main
+from lake.places import CARD, PLAN, audits_path, models_folder, registry_folder, table_path
 from lake.schemas import TABLES
 from lake.settings import settings
-from lake.table import history, table_path
+from lake.table import history
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +108,8 @@ def versions_since(delta: DeltaTable, moment: datetime) -> set[int]:
 
 def pinned(table: str) -> set[int]:
     """Return the versions of a table that trainings and registered models were made from, by their plans and cards."""
-    lake = settings().lake
-    wanted = (("_models", "plan.json"), ("_mlflow", "card.json"))
     found = set()
-    for folder, name in wanted:
-        root = storage.join(lake, folder)
+    for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
         for path in storage.list_files(root):
             if path.rsplit("/", 1)[-1] == name:
                 content = storage.read_json(storage.join(root, path)) or {}

@@ -19,6 +19,7 @@ import pandas as pd
 
 from lake import storage
 from lake.errors import ModelMissing, run_main
+from lake.places import card_file, decision_file, differences_file, metrics_file, network_folder, report_file
 from lake.table import Table
 from model.data.frames import read_frame
 from model.judging.baselines import LABELS, cheap_baselines
@@ -77,9 +78,9 @@ def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact
     """
     folders = {MODEL: "finetuned", LORA: "lora", SCRATCH: "scratch"}
     found = {
-        name: load(storage.join(plan.folder, folder))
+        name: load(network_folder(plan.run_id, folder))
         for name, folder in folders.items()
-        if storage.exists(storage.join(plan.folder, folder, "card.json"))
+        if storage.exists(card_file(network_folder(plan.run_id, folder)))
     }
     if MODEL not in found:
         if LORA not in found:
@@ -92,7 +93,7 @@ def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact
 
 def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
     """Return the training curves: pretraining, then the phases of fine-tuning; one row a run, metric and epoch."""
-    pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
+    pretrained = storage.read_json(card_file(network_folder(plan.run_id, "pretrained"))) or {}
     curves = {"pretrain": pretrained.get("history", []), **artifact.card["history"]}
     rows = [
         (run, metric, epoch, value)
@@ -106,7 +107,7 @@ def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
 
 def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
     """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
-    pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
+    pretrained = storage.read_json(card_file(network_folder(plan.run_id, "pretrained"))) or {}
     phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
     for name, artifact in artifacts.items():
         card = artifact.card
@@ -130,13 +131,12 @@ def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
 
 def write(plan: Plan, found: Evaluation, decision: Decision, page: str) -> None:
     """Keep what was found in the folder of the run; the decision, which model.promote reads, is last."""
-    folder = storage.join(plan.folder, "evaluation")
-    for name, table in (("metrics", found.metrics), ("differences", found.differences)):
-        storage.write_json(storage.join(folder, f"{name}.json"), {name: table.to_dict("records")})
-    fs, inner = storage.filesystem(storage.join(folder, "report.html"))
+    storage.write_json(metrics_file(plan.run_id), {"metrics": found.metrics.to_dict("records")})
+    storage.write_json(differences_file(plan.run_id), {"differences": found.differences.to_dict("records")})
+    fs, inner = storage.filesystem(report_file(plan.run_id))
     fs.pipe_file(inner, page.encode())
     storage.write_json(
-        storage.join(folder, "decision.json"),
+        decision_file(plan.run_id),
         {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
     )
 
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
         write(plan, found, decision, page)
         run.log_metrics(0, {**headline(found), **{name.replace(" ", "_"): share for name, share in unseen.items()}})
         run.log_text(page, "report.html")
-        folder = storage.join(plan.folder, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+        folder = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
         version = registry.register(folder, candidate.card, run)
         registry.set_candidate(version)
     log.info("version %d: %s", version, str(decision).replace("\n", " "))

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
 from lake.errors import SettingsInvalid
-from lake.schemas import BEHAVIORS
+from lake.rules import BEHAVIORS
 from lake.settings import settings
 from lake.table import Table
 from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame
@@ -105,9 +104,7 @@ def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
     """Return the row of one user at one date as a batch of one row, or None: reads little but the column of ids."""
     schema = to_arrow_schema(table.spec.schema)
     for data in (file for file in table.files if file.partition["dt"] == day):
-        fs, inner = storage.filesystem(storage.join(table.path, data.path))
-        with fs.open(inner, "rb") as stream:
-            file = pq.ParquetFile(stream)
+        with storage.parquet_file(storage.join(table.path, data.path)) as file:
             for group in range(file.num_row_groups):
                 users = file.read_row_group(group, columns=["user_id"]).column(0)
                 place = pc.index(users, user).as_py()

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from lake import storage
 from lake.errors import run_main
+from lake.places import checkpoints_folder, network_folder
 from lake.table import Table
 from model.data.features import STATE, Features
 from model.data.frames import read_frame
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         launch.launch("model.finetune", sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
         return
     strategy = launch.make_strategy()
-    base = Artifact.load(storage.join(plan.folder, "pretrained"))
+    base = Artifact.load(network_folder(plan.run_id, "pretrained"))
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
     table = Table("examples", plan.tables["examples"])
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
                 train,
                 valid,
                 config,
-                storage.join(plan.folder, "checkpoints", f"{name}-{phase}"),
+                checkpoints_folder(plan.run_id, f"{name}-{phase}"),
                 lambda step, metrics, done=done: run.log_metrics(done + step, metrics),  # type: ignore[misc]
                 {"tables": plan.tables, "network": str(base.config), "start": args.start, "before": list(results)},
             )
@@ -191,7 +191,7 @@ def keep(plan: Plan, base: Artifact, name: str, best: tuple[str, Finetuned], res
         "history": {phase: result.history for phase, result in results.items()},
         **provenance(),
     }
-    made.save(storage.join(plan.folder, name))
+    made.save(network_folder(plan.run_id, name))
 
 
 if __name__ == "__main__":

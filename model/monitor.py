@@ -23,20 +23,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from deltalake import DeltaTable, QueryBuilder
 from scipy.stats import chi2
 
 from lake import storage
 from lake.errors import run_main
+from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.landing import utc_date
+from lake.places import metrics_file, monitor_file
 from lake.settings import settings
-from lake.staging import model_folder
 from lake.table import Table
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 
 log = logging.getLogger(__name__)
 
-LABELS = {"migrated": "migration", "purchased": "purchase", "churned": "churn"}
 # Enough for intervals of a percent; all users where there are fewer.
 SAMPLE = 20_000
 RESAMPLES = 300
@@ -121,16 +120,6 @@ def tenths(counts: Mapping[int, int], before: Mapping[int, int]) -> dict[int, in
     return found
 
 
-def query(sql: str, **tables: Table) -> pd.DataFrame:
-    """Return what a query finds in pinned versions of tables."""
-    builder = QueryBuilder()
-    for name, table in tables.items():
-        builder = builder.register(name, DeltaTable(table.path, version=table.version))
-    found = builder.execute(sql).read_all()
-    # By way of Python: pyarrow 14 does not know the views in which delta-rs answers.
-    return pd.DataFrame({name: found[name].to_pylist() for name in found.column_names})
-
-
 # --- outcomes ---
 
 
@@ -147,17 +136,16 @@ def outcomes(day: date) -> list[Finding]:
     share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
     # A user is in the sample of every day or of none.
     upto = f"{int(share * 0xFFFF):04x}"
-    rows = query(
+    rows = predictions.query(
         f"""
-        select p.user_id, p.model_version, p.category_ids, p.migration_probability, p.purchase_probability,
-               p.churn_probability, e.next_category, e.migrated, e.purchased, e.churned
+        select p.user_id, p.model_version, p.category_ids, e.next_category,
+               {", ".join(f"p.{label.probability}, e.{label.name}" for label in LABELS)}
         from predictions p join examples e on p.user_id = e.user_id
         where p.dt = date '{judged}' and e.dt = date '{judged}' and substr(md5(p.user_id), 1, 4) <= '{upto}'
         order by p.user_id
         """,
-        predictions=predictions,
-        examples=examples,
-    )
+        examples,
+    ).to_pandas()
     found = []
     for version, part in rows.groupby("model_version"):
         promised = promise(int(version))
@@ -180,14 +168,16 @@ def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
         if len(places):
             means = bootstrap.means(hits[places, None].astype(float), places)[:, 0]
             found.append((name, float(hits[places].mean()), *between(means)))
-    for label, score in LABELS.items():
-        places = np.flatnonzero(rows[label].notna())
-        true, said = checked_binary(rows[label].iloc[places].astype(bool), rows[f"{score}_probability"].iloc[places])
+    for label in LABELS:
+        places = np.flatnonzero(rows[label.name].notna())
+        true, said = checked_binary(rows[label.name].iloc[places].astype(bool), rows[label.probability].iloc[places])
         if 0 < true.sum() < len(true):
             values = binary_metrics(true, said)
             areas, _ = bootstrap.areas(true, said, places)
-            found.append((f"roc_auc {label}", values["roc_auc"], *between(areas)))
-            found += [(f"{metric} {label}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")]
+            found.append((f"roc_auc {label.name}", values["roc_auc"], *between(areas)))
+            found += [
+                (f"{metric} {label.name}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")
+            ]
     return found
 
 
@@ -202,14 +192,14 @@ def promise(version: int) -> dict[str, tuple[float, float]]:
     from model.versions import registry
 
     run_id = registry.describe(version).get("run_id", "")
-    kept = storage.read_json(storage.join(model_folder(run_id), "evaluation", "metrics.json")) if run_id else None
+    kept = storage.read_json(metrics_file(run_id)) if run_id else None
     found = {}
     for entry in (kept or {}).get("metrics", []):
         if entry["method"] != "model" or entry["value"] is None or entry.get("low") is None:
             continue
         if entry["task"] == "next_category" and entry["metric"] == "recall@5" and entry["slice"] in ("all", "migrated"):
             name = "recall@5" if entry["slice"] == "all" else "recall@5 migrated"
-        elif entry["task"] in LABELS and entry["metric"] == "roc_auc" and entry["slice"] == "all":
+        elif entry["task"] in NAMES and entry["metric"] == "roc_auc" and entry["slice"] == "all":
             name = f"roc_auc {entry['task']}"
         else:
             continue
@@ -240,12 +230,10 @@ def score_drift(day: date) -> list[Finding]:
     if table is None or before is None:
         return []
     found = []
-    for score in LABELS.values():
-        fine = grouped(table, (day, before), f"cast(floor({score}_probability * 1000) as int)")
+    for name in PROBABILITIES:
+        fine = grouped(table, (day, before), f"cast(floor({name} * 1000) as int)")
         counts = {one: tenths(fine[one], fine[before]) for one in (day, before)}
-        found.append(
-            drift("score drift", f"{score}_probability", "predictions", day, before, counts, version_on(table, day))
-        )
+        found.append(drift("score drift", name, "predictions", day, before, counts, version_on(table, day)))
     return found
 
 
@@ -271,10 +259,10 @@ def input_drift(day: date) -> list[Finding]:
 def grouped(table: Table, days: Sequence[date], group: str) -> dict[date, dict[Any, int]]:
     """Return how many rows of each day are in each group."""
     chosen = ", ".join(f"date '{day}'" for day in days)
-    rows = query(f"select dt, {group} as g, count(*) as n from t where dt in ({chosen}) group by 1, 2", t=table)
+    rows = table.query(f"select dt, {group} as g, count(*) as n from {table.name} where dt in ({chosen}) group by 1, 2")
     found: dict[date, dict[Any, int]] = {day: {} for day in days}
-    for dt, g, n in rows.itertuples(index=False):
-        found[dt][g] = n
+    for row in rows.to_pylist():
+        found[row["dt"]][row["g"]] = row["n"]
     return found
 
 
@@ -332,11 +320,6 @@ def volume(day: date) -> list[Finding]:
 def watch(day: date) -> list[Finding]:
     """Return everything that can be said of a day now."""
     return [*outcomes(day), *score_drift(day), *input_drift(day), *volume(day)]
-
-
-def monitor_file(day: date) -> str:
-    """Return where the findings of a day are kept."""
-    return storage.join(settings().lake, "_monitor", f"{day}.json")
 
 
 def main(argv: list[str] | None = None) -> list[Finding]:

@@ -14,9 +14,9 @@ from datetime import date, timedelta
 from lake import storage
 from lake.errors import TableMissing, run_main
 from lake.landing import utc_date
+from lake.places import vocabulary_folder
 from lake.session import spark_session
 from lake.settings import settings
-from lake.staging import model_folder
 from lake.table import Table
 from model.data import vocabulary
 from model.data.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> Plan:
     args = parser.parse_args(argv)
     made = plan(args.run_id, args.day, args.valid_dates, args.test_dates, cold=args.cold, seed=args.seed)
     for found in vocabularies(made):
-        found.save(storage.join(model_folder(args.run_id), "vocabulary"))
+        found.save(vocabulary_folder(args.run_id))
     made.save()
     log.info(
         "train %s to %s (%d dates), validate %s to %s, test %s to %s, start from %s",

@@ -9,8 +9,8 @@ No label is used. When model.prepare found a champion, its weights are where thi
 import sys
 from typing import Any
 
-from lake import storage
 from lake.errors import run_main
+from lake.places import checkpoints_folder, network_folder
 from lake.table import Table
 from model.data.features import SEQUENCE, Features
 from model.data.input import Input
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
             source,
             None,
             how,
-            storage.join(plan.folder, "checkpoints", "pretrain"),
+            checkpoints_folder(plan.run_id, "pretrain"),
             run.log_metrics,
             {"tables": plan.tables, "network": str(config), "warm_start": plan.warm_start},
         )
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
             "cost": vars(Cost.of(result)),
             "history": result.history,
         }
-        Artifact(card, config, items, categories, pretrained=network).save(storage.join(plan.folder, "pretrained"))
+        Artifact(card, config, items, categories, pretrained=network).save(network_folder(plan.run_id, "pretrained"))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid, run_main
 from lake.landing import utc_date
+from lake.places import decision_file
 from model.training.plan import Plan
 from model.versions import registry
 
@@ -38,7 +39,7 @@ def promote_run(run_id: str) -> Promotion:
         ModelMissing: the run was not prepared, not evaluated, or has registered no version.
     """
     plan = Plan.load(run_id)
-    place = storage.join(plan.folder, "evaluation", "decision.json")
+    place = decision_file(run_id)
     decision = storage.read_json(place)
     if decision is None:
         raise ModelMissing(f"run {run_id!r} was not evaluated: there is no {place}; run model.evaluate")

@@ -30,7 +30,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake.errors import TableMissing, run_main
+from lake.labels import LABELS
 from lake.landing import utc_date
+from lake.rules import SEGMENTS, TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
 from lake.settings import settings
@@ -42,9 +44,6 @@ log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 
-TOP_CATEGORIES = 10
-TOP_ITEMS = 20
-SEGMENTS = ("new", "at_risk", "migrating", "stable")
 DAY_SECONDS = 86_400
 
 # Rows predicted at once: the probabilities of 10,000 categories are 40 MB then; Spark's own batches would make 400.
@@ -215,9 +214,7 @@ def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.Reco
         "category_ids": _lists(np.asarray(artifact.category_ids, object)[category], category_p >= 0),
         "category_probabilities": _lists(category_p.astype(np.float64), category_p >= 0),
         "current_category": states.column("dominant_category"),
-        "migration_probability": np.asarray(said.migrated, np.float64),
-        "purchase_probability": np.asarray(said.purchased, np.float64),
-        "churn_probability": np.asarray(said.churned, np.float64),
+        **{label.probability: np.asarray(getattr(said, label.name), np.float64) for label in LABELS},
         # A user with few events has fewer items to come again than there are places.
         "item_ids": _lists(item, item_p > 0),
         "item_probabilities": _lists(item_p.astype(np.float64), item_p > 0),

@@ -335,15 +335,14 @@ def gate_refused(drill: Drill) -> None:
 BROKEN_MODEL = """
 import numpy as np
 from datetime import date
-from lake import storage
-from lake.staging import model_folder
+from lake.places import network_folder
 from model.versions import registry
 from model.versions.artifact import Artifact
 
 good = Artifact.load(registry.artifact_folder(registry.champion()))
 weights = good.finetuned.get_weights()
 good.finetuned.set_weights([np.full_like(w, np.nan) if w.ndim == 1 else w for w in weights])
-folder = storage.join(model_folder("broken"), "finetuned")
+folder = network_folder("broken", "finetuned")
 good.save(folder)
 with registry.start_run("broken", "finetune") as run:
     version = registry.register(folder, {}, run)

@@ -130,6 +130,22 @@ def test_great_expectations_is_known_to_expectations_alone():
     assert outside == set()
 
 
+def test_stores_are_known_to_the_lake_alone():
+    outside = {name for name in importers_of("arro3", "deltalake", "psycopg") if not name.startswith("lake")}
+    assert outside == set(), "the lake is the one door: it opens Delta tables and the serving store"
+
+
+def test_paths_below_the_lake_are_spelled_in_one_place():
+    folders = {"_runs", "_models", "_mlflow", "_monitor", "_alerts", "_doctor"}
+    spelled = {
+        name
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path))
+        if isinstance(node, ast.Constant) and node.value in folders
+    }
+    assert spelled == {"lake.places"}
+
+
 def test_a_spark_session_is_made_in_one_place():
     assert attribute_users("builder") <= {"lake.session"}
 

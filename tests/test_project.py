@@ -13,9 +13,6 @@ from packaging.utils import canonicalize_name
 from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
-from lake.schemas import TABLES
-from lake.serving.layout import COLUMNS
-from lake.settings import Settings
 
 REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -123,35 +120,6 @@ def test_the_code_names_no_document_that_is_not_there():
     code = (path.read_text(encoding="utf-8") for folder in CODE for path in (REPO / folder).rglob("*.py"))
     named = {name for text in code for name in re.findall(r"\bdocs/(?:decisions/\d{4}|\w+\.md)", text)}
     assert {name for name in named if not list(REPO.glob(f"{name}*"))} == set()
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_the_design_lists_the_columns_of_each_table(table):
-    section = DESIGN.split(f"\n### `{table}`\n")[1].split("\n## ")[0].split("\n### ")[0]
-    listed = [line for line in section.splitlines() if line.startswith("| `")]
-    kinds = {
-        field.name: re.sub("^array<struct.*", "array of structs", field.dataType.simpleString())
-        for field in TABLES[table].schema
-    }
-    assert listed == [
-        f"| `{field.name}` | {kinds[field.name]} | {field.metadata['comment']} |" for field in TABLES[table].schema
-    ]
-
-
-def test_the_page_for_applications_lists_the_columns_of_the_view():
-    page = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
-    assert [line for line in page.splitlines() if line.startswith("| `")] == [
-        f"| `{field.name}` | {COLUMNS[field.name]} | {field.metadata['comment']} |"
-        for field in TABLES["predictions"].schema
-    ]
-
-
-def test_the_design_lists_every_setting():
-    section = DESIGN.split("\n## Settings\n")[1].split("\n## ")[0]
-    assert [line for line in section.splitlines() if line.startswith("| `")] == [
-        f"| `MEANDER_{name.upper()}` | {field.default} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
 
 
 def test_the_design_lists_every_reason_to_reject_a_row():

@@ -11,7 +11,7 @@ from importlib.metadata import version as installed_version
 import typer
 
 from dags.cli.console import AsJson, out
-from lake import landing, storage
+from lake import landing, places, storage
 from lake.schemas import TABLES
 from lake.settings import settings
 
@@ -81,7 +81,7 @@ def check_spark() -> str:
 def check_lake() -> str:
     from lake.table import Table
 
-    probe = storage.join(settings().lake, "_doctor", "probe.json")
+    probe = places.probe_file()
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
         raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")

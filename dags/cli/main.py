@@ -2,10 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, fields
 from datetime import date
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated
 
 import typer
 from rich import box
@@ -22,6 +21,7 @@ from lake import landing
 from lake.errors import MeanderError, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
+from lake.tables import GROUPS, made_by, made_in
 
 
 def daily(
@@ -36,25 +36,24 @@ def daily(
     if begins is None or ends is None or begins > ends:
         raise SettingsInvalid(f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}")
     from expectations import audit
-    from jobs import ingest, interests, sessionize
     from lake.publish import publish
     from lake.session import spark_session
 
-    steps: list[tuple[str, Callable[[list[str]], Any], tuple[str, ...]]] = [
-        ("ingest", ingest.main, ("quarantine", "events")),
-        ("sessionize", sessionize.main, ("sessions",)),
-        ("interests", interests.main, ("interests",)),
-    ]
+    made = set(made_in("behavior_daily"))
+    steps = [(made_by(group), tables) for group, tables in GROUPS.items() if made.intersection(tables)]
     days = landing.days_between(begins, ends)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
         spark_session("daily")
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
             run_id = run_ids.of_days(chunk[0], chunk[-1])
-            for name, job, tables in steps:
+            for module, tables in steps:
+                name = module.split(".")[-1]
                 progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {name}")
                 extra = ["--every", str(every)] if name == "interests" else []
-                job(["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id, *extra])
+                import_module(module).main(
+                    ["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id, *extra]
+                )
                 progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: audit of {' and '.join(tables)}")
                 audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
                 for table in tables:
@@ -68,19 +67,18 @@ def days(first: First = None, last: Last = None, as_json: AsJson = False) -> Non
 
 
 def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
-    from lake.runs import RunSummary, summarize
+    from lake.runs import COUNTS, summarize
 
     runs = summarize(first, last)
     if as_json:
-        out.print_json(json.dumps([asdict(run) for run in runs], default=str))
+        out.print_json(json.dumps([run.as_json() for run in runs]))
         return
-    names = [field.name for field in fields(RunSummary) if field.type == int | None]
-    grid = Grid("day", *names, "verdict", "seconds", box=box.SIMPLE)
+    grid = Grid("day", *COUNTS, "verdict", "seconds", box=box.SIMPLE)
     for column in grid.columns[1:]:
         column.justify = "right"
     colors = {"passed": "green", "warned": "yellow", "failed": "red"}
     for run in runs:
-        numbers = ["-" if (n := getattr(run, name)) is None else f"{n:,}" for name in names]
+        numbers = ["-" if (n := run.counts[name]) is None else f"{n:,}" for name in COUNTS]
         period = str(run.first) if run.first == run.last else f"{run.first} to {run.last}"
         verdict = f"[{colors.get(run.verdict, 'red')}]{run.verdict}[/]"
         grid.add_row(period, *numbers, verdict, f"{run.seconds:,.0f}")

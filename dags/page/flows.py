@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from deltalake import DeltaTable, QueryBuilder
-
+from lake.labels import LABELS
 from lake.table import Table
 
 ROUNDING = 1e-6  # what sums of probabilities may be off
@@ -38,10 +37,8 @@ select coalesce(dominant_category, '{none}') as source,
 from examples where dt = date '{day}' group by 1, 2
 """
 DRIFT = """
-select dt, count(*) as users, avg(migration_probability) as migration, avg(purchase_probability) as purchase,
-       avg(churn_probability) as churn
-from predictions group by dt order by dt
-"""
+select dt, count(*) as users, {means} from predictions group by dt order by dt
+""".format(means=", ".join(f"avg({label.probability}) as {label.score}" for label in LABELS))
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,14 @@ def predicted(day: date) -> list[Flow]:
     table = Table.find("predictions")
     if table is None:
         return []
-    rest = [flow for flow in _flows(table.path, table.version, day, REMAINDER) if flow.users > ROUNDING]
-    return _flows(table.path, table.version, day, PREDICTED) + rest
+    rest = [flow for flow in _flows(table, day, REMAINDER) if flow.users > ROUNDING]
+    return _flows(table, day, PREDICTED) + rest
 
 
 def actual(day: date) -> list[Flow]:
     """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
     table = Table.find("examples")
-    return _flows(table.path, table.version, day, ACTUAL) if table else []
+    return _flows(table, day, ACTUAL) if table else []
 
 
 def movers(flows: list[Flow]) -> list[Mover]:
@@ -105,19 +102,21 @@ def movers(flows: list[Flow]) -> list[Mover]:
 def drift() -> list[dict[str, Any]]:
     """Return for each day of predictions: dt, users, and the mean probabilities of migration, purchase and churn."""
     table = Table.find("predictions")
-    return list(_query(table.path, table.version, DRIFT)) if table else []
+    return list(_query(table, DRIFT)) if table else []
 
 
-def _flows(path: str, version: int, day: date, sql: str) -> list[Flow]:
+def _flows(table: Table, day: date, sql: str) -> list[Flow]:
     # Only a date and our own constants go into the text: nothing that anybody has typed.
     text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST)
-    flows = [Flow(**row) for row in _query(path, version, text)]
+    flows = [Flow(**row) for row in _query(table, text)]
     return sorted(flows, key=lambda flow: (-flow.users, flow.source, flow.target))
 
 
+def _query(table: Table, sql: str) -> tuple[dict[str, Any], ...]:
+    return _answer(table.name, table.path, table.version, sql)
+
+
 @functools.lru_cache(maxsize=256)
-def _query(path: str, version: int, sql: str) -> tuple[dict[str, Any], ...]:
-    name = path.rsplit("/", 1)[1]
-    answer = QueryBuilder().register(name, DeltaTable(path, version=version)).execute(sql).read_all()
-    columns = {column: answer[column].to_pylist() for column in answer.column_names}
-    return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+def _answer(name: str, path: str, version: int, sql: str) -> tuple[dict[str, Any], ...]:  # noqa: ARG001
+    # The path is there to tell one lake from another: their tables have the same names and versions.
+    return tuple(Table(name, version).query(sql).to_pylist())

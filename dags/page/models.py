@@ -5,8 +5,7 @@ from datetime import date
 
 from dags.shared.evaluation import COLUMNS, Evaluation
 from lake import storage
-from lake.settings import settings
-from lake.staging import model_folder
+from lake.places import PLAN, models_folder, plan_file
 
 # Enough weeks for a year; older evaluations stay in MLflow.
 NEWEST = 60
@@ -38,12 +37,12 @@ class Champion:
 
 def judged() -> list[Judged]:
     """Return the newest evaluations, the oldest first."""
-    fs, root = storage.filesystem(storage.join(settings().lake, "_models"))
-    plans = fs.glob(f"{root}/*/plan.json") if fs.exists(root) else []
+    fs, root = storage.filesystem(models_folder())
+    plans = fs.glob(f"{root}/*/{PLAN}") if fs.exists(root) else []
     found = []
     for path in plans:
         evaluation = Evaluation(path.rsplit("/", 2)[1])
-        plan = storage.read_json(storage.join(model_folder(evaluation.slug), "plan.json"))
+        plan = storage.read_json(plan_file(evaluation.slug))
         if plan and evaluation.decision is not None:
             values = {method: row[0] for method, row in evaluation.rows() if row[0] is not None}
             found.append(Judged(date.fromisoformat(plan["as_of"]), evaluation, values))

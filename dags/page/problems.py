@@ -14,6 +14,7 @@ from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
 from dags.page.state import EACH_DAY, NOT_LANDED, SHOWN, Cell, Lake
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.settings import settings
+from lake.tables import TABLES, made_in
 
 # Longer ago than any stage or audit takes: who has gone on by then will not.
 STOPPED_AFTER = timedelta(hours=6)
@@ -180,7 +181,7 @@ def _failed(cells: list[Cell]) -> list[Problem]:
 
 def _repair(broken: list[Cell]) -> str:
     first = broken[0]
-    stage = f"{'events' if first.table == 'quarantine' else first.table}.stage"
+    stage = f"{TABLES[first.table].group}.stage"
     if first.table in EACH_DAY:
         return (
             f"Look at the data docs. Have the landing repaired, then clear {stage} of that run with downstream. "
@@ -203,7 +204,7 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
         if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
             continue
         audit = left[0].said == ("staged and not audited",)
-        group = "events" if left[0].table == "quarantine" else left[0].table
+        group = TABLES[left[0].table].group
         task = f"{group}.{'audit' if audit else 'publish'}"
         what = left[0].said[0] + ", and the run is not at work"
         found.append(
@@ -231,7 +232,7 @@ def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
 
 def _mended(run: FailedRun, lake: Lake) -> bool:
     """Tell whether another run has published the day since."""
-    tables = {DAILY: (*EACH_DAY, "interests"), PREDICT: ("predictions",)}.get(run.dag_id, ())
+    tables = made_in(run.dag_id) if run.dag_id in (DAILY, PREDICT) else ()
     publishes = [lake.current[table].get(run.day) for table in tables] if run.day else []
     return bool(publishes) and all(commit and commit.published > run.ended for commit in publishes)
 

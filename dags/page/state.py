@@ -15,14 +15,15 @@ from typing import Any
 
 from lake import landing, storage
 from lake.landing import days_between
-from lake.settings import settings
+from lake.places import runs_folder, verdict_file
 from lake.staging import Staged, Verdict, parse_staged
 from lake.table import Table
+from lake.tables import TABLES
 
 # In the order in which a day goes through them.
-SHOWN = ("quarantine", "events", "sessions", "interests", "predictions", "examples")
+SHOWN = tuple(TABLES)
 # Tables of which every landed day has a partition, also when it is empty.
-EACH_DAY = ("quarantine", "events", "sessions")
+EACH_DAY = tuple(name for name, facts in TABLES.items() if facts.every_day)
 # The worst first, as people should look at them.
 STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_LANDED = "has not landed"
@@ -271,14 +272,16 @@ class Lake:
 
 def read_stagings() -> dict[str, list[Staging]]:
     """Return every staging that left a manifest, by table, oldest first."""
-    fs, root = storage.filesystem(storage.join(settings().lake, "_runs"))
+    fs, root = storage.filesystem(runs_folder())
     files = fs.find(root, detail=True) if fs.exists(root) else {}
     known: dict[str, tuple[str, Staging | None]] = {}
     unread = []
     for path in files:
-        if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN:
+        folder, name = path.rsplit("/", 1)
+        table = name.removesuffix(".json")
+        if table in SHOWN:
             # What the storage says of size and time, of the manifest and of the verdict beside it.
-            beside = f"{path.removesuffix('.json')}.audit.json"
+            beside = verdict_file(folder, table)
             stamp = f"{files[path]} {files.get(beside)}"
             if path in _READ and _READ[path][0] == stamp:
                 known[path] = _READ[path]

@@ -32,6 +32,7 @@ from lake.backfill.costs import total
 from lake.backfill.plan import CODE, REASONS
 from lake.backfill.planner import make
 from lake.errors import MeanderError
+from lake.labels import LABELS
 from lake.landing import days_between
 
 HERE = Path(__file__).parent
@@ -272,8 +273,7 @@ def model() -> HTMLResponse:
             charts.append((title, drawing.lines(span, came_true, top=1.0)))
     if drift:
         span = days_between(drift[0]["dt"], drift[-1]["dt"])
-        kinds = ("migration", "purchase", "churn")
-        means = {f"mean probability of {kind}": {row["dt"]: row[kind] for row in drift} for kind in kinds}
+        means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
         unseen = unseen_share()
         charts.append(

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from lake import storage
-from lake.settings import settings
+from lake.places import monitor_folder
 
 # Days of files that are read: a season is enough to see what an outcome has become.
 NEWEST = 120
@@ -24,7 +24,7 @@ class Watched:
 
 def watched(days: int = NEWEST) -> list[Watched]:
     """Return the newest days that were looked at, the oldest first."""
-    folder = storage.join(settings().lake, "_monitor")
+    folder = monitor_folder()
     names = [name for name in storage.list_files(folder) if name.endswith(".json")][-days:]
     # A store far away takes its time for each file.
     with ThreadPoolExecutor(max_workers=16) as pool:

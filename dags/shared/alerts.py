@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from dags import PREFIX
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
+from lake.tables import TABLES, way_to
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ WORDS = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 SECONDS = 10
 # Sending takes no longer than this; whoever claimed a cause and has not sent it by then was killed.
 CLAIM = timedelta(minutes=1)
-# Which table has to hold a day before another one can.
-NEEDS = {"sessions": "events", "interests": "events", "predictions": "interests"}
 # Numbers, and names that are made of them: run ids, the ids of stagings.
 CHANGES = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
 
@@ -87,9 +86,11 @@ def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = Fal
         cause: where it is not what the message says.
         once: never tell this cause again; for what is about a day that is over.
     """
+    from lake.places import alerts_folder
+
     # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
     for memory in (settings().lake, tempfile.gettempdir() + "/meander"):
-        folder = memory.rstrip("/") + "/_alerts"
+        folder = alerts_folder(memory)
         try:
             sent = new(alert, context, cause or alert.cause, folder, once=once)
         except NotSent as error:
@@ -216,10 +217,7 @@ def first_missing(table: str, day: str) -> str:
     """
     from lake.table import Table
 
-    way = [table] if table in NEEDS or table == "events" else []
-    while way and way[0] in NEEDS:
-        way.insert(0, NEEDS[way[0]])
-    for name in way:
+    for name in way_to(table) if table in TABLES else ():
         published = Table.find(name)
         if published is None or published.basis(date.fromisoformat(day)) is None:
             return name

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from dags import PREFIX
 from lake import storage
+from lake.labels import NAMES
+from lake.places import decision_file, evaluation_folder, metrics_file, report_file, run_name
 from lake.settings import settings
-from lake.staging import model_folder
 
 REPORT = "report.html"
 # Where `make mlflow` shows a store that has no server of its own.
@@ -22,9 +23,7 @@ COLUMNS = (
     ("migrated users", "next_category", "recall@5", "migrated"),
     ("next item recall@20", "next_item", "recall@20", "all"),
     ("migrated users", "next_item", "recall@20", "migrated"),
-    ("AUC migrated", "migrated", "roc_auc", "all"),
-    ("AUC purchased", "purchased", "roc_auc", "all"),
-    ("AUC churned", "churned", "roc_auc", "all"),
+    *((f"AUC {name}", name, "roc_auc", "all") for name in NAMES),
 )
 
 
@@ -41,16 +40,16 @@ class Evaluation:
     @staticmethod
     def of(run_id: str) -> "Evaluation":
         """Return the evaluation of a run of model_weekly, or of its commands by hand."""
-        return Evaluation(model_folder(run_id).rsplit("/", 1)[1])
+        return Evaluation(run_name(run_id))
 
     @property
     def folder(self) -> str:
-        return storage.join(model_folder(self.slug), "evaluation")
+        return evaluation_folder(self.slug)
 
     @property
     def report(self) -> str:
         """Where the page lies."""
-        return storage.join(self.folder, REPORT)
+        return report_file(self.slug)
 
     @property
     def report_link(self) -> str:
@@ -60,12 +59,12 @@ class Evaluation:
     @cached_property
     def decision(self) -> dict[str, Any] | None:
         """What the gate said: `promote`, `reasons`, and more."""
-        return storage.read_json(storage.join(self.folder, "decision.json"))
+        return storage.read_json(decision_file(self.slug))
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """One entry for each method, task, metric and slice, with value, low and high."""
-        return (storage.read_json(storage.join(self.folder, "metrics.json")) or {}).get("metrics", [])
+        return (storage.read_json(metrics_file(self.slug)) or {}).get("metrics", [])
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
         """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""

@@ -7,9 +7,9 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.assets import CHAMPION
 from dags.shared.links import EvaluationReport, MlflowRuns, below_base
 from dags.shared.runs import ModelJob
-from dags.shared.tables import CHAMPION
 
 
 def horizon_days() -> int:

@@ -5,9 +5,9 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.assets import ASSETS
 from dags.shared.endings import fail_for_good
 from dags.shared.links import DataDocs
-from dags.shared.tables import ASSETS
 
 
 class Publish(BaseOperator):

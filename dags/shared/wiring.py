@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import StrictUndefined
 
 from dags.shared.alerts import TellFailure
+from dags.shared.assets import ASSETS
 from dags.shared.publish import Publish
 from dags.shared.run_ids import RUN
 from dags.shared.runs import SparkJob
-from dags.shared.tables import ASSETS, JOBS, READS, TABLES
+from lake.tables import GROUPS, made_by, read_by
 
 DAY = "{{ data_interval_start | ds }}"
 
@@ -41,20 +42,20 @@ def stage_audit_publish(
     """Make the three tasks that every table has, inside the task group that carries the table's name.
 
     Args:
-        table: names the group, a key of JOBS; events bring quarantine with them.
+        table: names the group, a key of `lake.tables.GROUPS`; events bring quarantine with them.
         span: the days to run, as flags of the job.
         run: unique for this span: what a run staged is kept under (run, table).
         flags: more flags of the job.
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.
     """
-    tables = TABLES[table]
-    inlets = [ASSETS[name] for name in READS[table]]
+    tables = GROUPS[table]
+    inlets = [ASSETS[name] for name in read_by(table)]
     named = [part for name in tables for part in ("--table", name)]
 
     stage = SparkJob(
         task_id="stage",
-        module=JOBS[table],
+        module=made_by(table),
         arguments=[*span, *flags],
         run=run,
         inlets=inlets,

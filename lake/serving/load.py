@@ -14,8 +14,10 @@ import psycopg
 from psycopg import sql
 
 from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, SettingsInvalid, TableMissing
+from lake.labels import PROBABILITIES
+from lake.rules import SEGMENTS
 from lake.serving.layout import COLUMNS, ensure_layout, query, rows_table
-from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load
+from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load, wait_to_load
 from lake.serving.postgres import Connection, connect, copy_rows, in_short
 from lake.settings import settings
 from lake.table import Table
@@ -30,8 +32,7 @@ READERS_SECONDS = 60  # for readers of a generation that is dropped
 # What must not be true of any row. A comparison with NaN or null is not true, so what is wanted stands inside.
 BREAKS: dict[str, LiteralString] = {
     "a probability is missing, or not from 0 to 1": (
-        "not coalesce(migration_probability between 0 and 1 and purchase_probability between 0 and 1 "
-        "and churn_probability between 0 and 1, false)"
+        "not coalesce(" + " and ".join(f"{name} between 0 and 1" for name in PROBABILITIES) + ", false)"
     ),
     "a probability in a list is missing, or not from 0 to 1": (
         "not coalesce(0 <= all (category_probabilities) and 1 >= all (category_probabilities) "
@@ -42,7 +43,9 @@ BREAKS: dict[str, LiteralString] = {
         "or cardinality(item_ids) is distinct from cardinality(item_probabilities)"
     ),
     "the risk percentile is not from 0 to 100": "not coalesce(risk_percentile between 0 and 100, true)",
-    "the segment is none that there is": ("not coalesce(segment in ('new', 'at_risk', 'migrating', 'stable'), false)"),
+    "the segment is none that there is": (
+        "not coalesce(segment in (" + ", ".join(f"'{name}'" for name in SEGMENTS) + "), false)"
+    ),
 }
 
 
@@ -121,13 +124,12 @@ def wait_for_turn(connection: Connection) -> None:
     Raises:
         ServingBusy: another load has it for ten minutes.
     """
-    ends = time.monotonic() + WAIT_SECONDS
-    while not try_to_load(connection):
-        if time.monotonic() > ends:
-            raise ServingBusy(
-                f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
-            )
-        time.sleep(0.5)
+    try:
+        wait_to_load(connection, WAIT_SECONDS)
+    except psycopg.errors.LockNotAvailable:
+        raise ServingBusy(
+            f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
+        ) from None
 
 
 def begin(connection: Connection, day: date, lake_version: int, fingerprint: str, run_id: str) -> int:

@@ -16,11 +16,10 @@ from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
 from lake.errors import GenerationMissing, ServingRefused
+from lake.labels import PROBABILITIES
 from lake.serving.layout import query, require_layout
 from lake.serving.postgres import Connection
 from lake.settings import settings
-
-SCORES = ("migration_probability", "purchase_probability", "churn_probability")
 
 LOADING, READY, DROPPING = "loading", "ready", "dropping"
 
@@ -58,6 +57,18 @@ def try_to_load(connection: Connection) -> bool:
     """Take the lock of loads for this connection, unless another one has it. It ends with the connection."""
     taken = connection.execute("select pg_try_advisory_lock(hashtext(%s), 1)", [settings().serving_schema])
     return taken.fetchone() == (True,)
+
+
+def wait_to_load(connection: Connection, seconds: float) -> None:
+    """Take the same lock, and wait for whoever has it.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: it was not free for so many seconds.
+    """
+    with connection.transaction():
+        connection.execute("select set_config('lock_timeout', %s, true)", [f"{seconds}s"])
+        # Not that of the transaction: this one stays when it ends.
+        connection.execute("select pg_advisory_lock(hashtext(%s), 1)", [settings().serving_schema])
 
 
 @contextmanager
@@ -166,7 +177,9 @@ def compare(connection: Connection, old: Generation | None, new: Generation) -> 
     report: dict[str, Any] = {"from": summary(old), "to": summary(new), "exceeded": []}
     if old is None:
         return report
-    drifts = sql.SQL(", ").join(sql.SQL("avg(a.{0}) - avg(b.{0})").format(sql.Identifier(score)) for score in SCORES)
+    drifts = sql.SQL(", ").join(
+        sql.SQL("avg(a.{0}) - avg(b.{0})").format(sql.Identifier(score)) for score in PROBABILITIES
+    )
     row = connection.execute(
         query(
             """
@@ -189,7 +202,7 @@ full join (select * from {s}.prediction_rows where generation = %s) a using (use
         "share_added": added / max(users, 1),
         "share_gone": gone / max(users, 1),
         "share_with_another_top_category": moved / max(users - gone, 1),
-        "drift": {score: change or 0.0 for score, change in zip(SCORES, drift, strict=True)},
+        "drift": {score: change or 0.0 for score, change in zip(PROBABILITIES, drift, strict=True)},
     }
     limits = settings()
     measured = [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.labels import NAMES
 from model.data.vocabulary import Vocabulary
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +38,7 @@ SCALARS = (
     "week_frequency",
 )
 STATE = ("dt", *SEQUENCE, "event_seconds", *PROFILE, *SCALARS)
-LABELS = ("next_category_key", "next_item_keys", "migrated", "purchased", "churned")
+LABELS = ("next_category_key", "next_item_keys", *NAMES)
 
 PROFILE_VALUES = 15
 SCALAR_VALUES = len(SCALARS) + 15
@@ -75,7 +76,7 @@ class Features:
         if labels:
             fields["next_category"] = ("int32", ())
             fields |= dict.fromkeys(("next_items", "next_slots"), ("int32", (self.next_items,)))
-            fields |= dict.fromkeys(("migrated", "purchased", "churned"), ("float32", ()))
+            fields |= dict.fromkeys(NAMES, ("float32", ()))
         return fields
 
     def columns(self, *, labels: bool) -> list[str]:

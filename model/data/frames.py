@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lake import storage
 from lake.table import DataFile, Table
@@ -34,7 +33,7 @@ def read_frame(
     users = None if most_users is None else lowest_users(table, files, most_users)
     parts = []
     for file in files:
-        rows = read_file(table, file, stored)
+        rows = storage.read_file(storage.join(table.path, file.path), stored)
         if users is not None:
             # Which kind of string a file holds depends on who wrote it.
             rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, rows["user_id"].type)))
@@ -49,18 +48,12 @@ def read_frame(
     return frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
 
 
-def read_file(table: Table, file: DataFile, columns: list[str]) -> pa.Table:
-    """Return some columns of one file of a table."""
-    fs, inner = storage.filesystem(storage.join(table.path, file.path))
-    with fs.open(inner, "rb") as stream:
-        return pq.ParquetFile(stream).read(columns=columns)
-
-
 def lowest_users(table: Table, files: list[DataFile], most: int) -> list[str]:
     """Return the users of some files, `most` at most, with the lowest hashes of their ids."""
     lowest = np.array([], object)
     for file in files:
-        users = read_file(table, file, ["user_id"])["user_id"].to_numpy()
+        ids = storage.read_file(storage.join(table.path, file.path), ["user_id"])
+        users = ids["user_id"].to_numpy()
         lowest = np.unique(np.concatenate([lowest, users.astype(object)]))
         lowest = lowest[np.argsort(pd.util.hash_array(lowest), kind="stable")[:most]]
     return list(lowest)

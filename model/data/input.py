@@ -38,7 +38,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from lake import storage
 from lake.errors import InputInvalid
@@ -125,9 +124,8 @@ class Input:
         """Every row group with rows, in the order of `files`; read from the footers once."""
 
         def groups(path: str) -> list[RowGroup]:
-            fs, inner = storage.filesystem(path)
-            with fs.open(inner, "rb") as stream:
-                footer = pq.read_metadata(stream)
+            with storage.parquet_file(path) as file:
+                footer = file.metadata
             missing = set(self.columns) - set(footer.schema.to_arrow_schema().names) - set(_partition(path))
             if missing:
                 raise InputInvalid(f"columns asks for {', '.join(sorted(missing))}, which {path} does not have")

@@ -159,9 +159,7 @@ class Vocabulary:
     @staticmethod
     def load(folder: str, field: str) -> "Vocabulary":
         """Return the vocabulary of a field that `save` wrote into a folder."""
-        fs, inner = storage.filesystem(file_of(folder, field))
-        with fs.open(inner, "rb") as stream:
-            table = pq.read_table(stream)
+        table = storage.read_file(file_of(folder, field))
         keys, counts = (table[name].to_numpy() for name in ("key", "count"))
         return Vocabulary(field, keys, table["id"].to_pylist(), int(table.schema.metadata[b"buckets"]), counts)
 

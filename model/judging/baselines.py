@@ -21,9 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lake.labels import NAMES
 from model.judging.metrics import Array, truth_ranks
 
-LABELS = ("migrated", "purchased", "churned")
+LABELS = NAMES
 
 # What popularity gets of each row's probability: below any share that a real event can have.
 _FALLBACK = 1e-3

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.rules import TOP_ITEMS
 from model.judging.baselines import LABELS, Baseline, columns_of, lengths
 from model.judging.metrics import (
     BINARY_METRICS,
@@ -30,7 +31,6 @@ from model.judging.metrics import (
 
 CATEGORY_KS = (1, 5, 10)
 ITEM_KS = (10, 20)
-MOST_ITEMS = 20
 
 SLICES = {
     "all": "every row that has the label",
@@ -93,7 +93,7 @@ def scores_of(baseline: Baseline, frame: pd.DataFrame, valid: pd.DataFrame | Non
     if "next_category" in baseline.tasks:
         scores.next_category = baseline.next_category(frame)
     if "next_item" in baseline.tasks:
-        scores.next_item = baseline.next_item(frame, MOST_ITEMS)
+        scores.next_item = baseline.next_item(frame, TOP_ITEMS)
     if "binary" in baseline.tasks:
         scores.binary = baseline.binary(frame)
         if valid is not None:

@@ -15,16 +15,13 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lake import labels
 from model.judging.baselines import LABELS, columns_of
 from model.judging.comparison import METRIC_COLUMNS, SLICES, Evaluation, Scores
 from model.judging.gate import Decision
 from model.judging.metrics import LOWER_IS_BETTER, Array, calibration_curve
 
-HEADS = {
-    "migrated": ("Migration", "did migrate", "did not"),
-    "purchased": ("Purchase", "did purchase", "did not"),
-    "churned": ("Churn", "did churn", "did not"),
-}
+HEADS = {label.name: (label.title, label.did, label.did_not) for label in labels.LABELS}
 # Columns of the table at the top: title, task, metric, slice.
 HEADLINES = (
     ("Recall@5, all", "next_category", "recall@5", "all"),

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from lake.rules import BEHAVIORS
 from model.data.features import GAP_BUCKETS
 
-BEHAVIOR_CODES = 6
+BEHAVIOR_CODES = 1 + len(BEHAVIORS)  # with 0 for padding
 
 
 def is_real(behavior: Any) -> Any:

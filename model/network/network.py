@@ -14,6 +14,7 @@ from keras import ops
 from sklearn.linear_model import LogisticRegression
 
 from lake.errors import SettingsInvalid
+from lake.labels import NAMES
 from model.data.features import GAP_BUCKETS, PROFILE_VALUES, SCALAR_VALUES
 from model.data.vocabulary import Vocabulary
 from model.network.layers import (
@@ -28,7 +29,7 @@ from model.network.layers import (
     last_real,
 )
 
-BINARY = ("migrated", "purchased", "churned")
+BINARY = NAMES
 
 # Items again: at first the events of a user have together about the weight of all items anew, and the few numbers that
 # say how weight falls with age have to move faster than an optimizer moves one of many weights.

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lake import storage
 from lake.errors import SettingsInvalid
+from lake.places import vocabulary_folder
 from model.data.vocabulary import Vocabulary
 from model.network.network import PRESETS
 from model.training.loop import FitConfig, FitResult
@@ -101,7 +101,7 @@ def power_of_two(number: int) -> int:
 
 def vocabularies(plan: Plan) -> tuple[Vocabulary, Vocabulary]:
     """Return the vocabularies of items and categories that model.prepare built."""
-    folder = storage.join(plan.folder, "vocabulary")
+    folder = vocabulary_folder(plan.run_id)
     return Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
-from lake.staging import model_folder
+from lake.places import model_folder, plan_file
 
 DATES = ("pretrain", "train", "valid", "test")
 
@@ -94,7 +94,7 @@ class Plan:
 
     def save(self) -> None:
         """Write the plan."""
-        storage.write_json(storage.join(self.folder, "plan.json"), asdict(self))
+        storage.write_json(plan_file(self.run_id), asdict(self))
 
     @staticmethod
     def load(run_id: str) -> "Plan":
@@ -103,7 +103,7 @@ class Plan:
         Raises:
             ModelMissing: model.prepare has not made one.
         """
-        found = storage.read_json(storage.join(model_folder(run_id), "plan.json"))
+        found = storage.read_json(plan_file(run_id))
         if found is None:
             raise ModelMissing(
                 f"run {run_id!r} has no plan at {model_folder(run_id)}; run model.prepare with this run id first"

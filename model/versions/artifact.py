@@ -23,13 +23,14 @@ from keras import ops
 
 from lake import storage
 from lake.errors import ModelMissing
+from lake.places import card_file
+from lake.rules import TOP_ITEMS
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
 
 Array = np.ndarray[Any, Any]
 
-TOP_ITEMS = 20
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.
 BATCH = 256
 # How many of the latest events the surprise is measured on: some visits, not the whole sequence.
@@ -180,7 +181,7 @@ class Artifact:
         for known in (self.items, self.categories):
             known.save(storage.join(folder, "vocabulary"))
         storage.write_json(storage.join(folder, "network.json"), asdict(self.config))
-        storage.write_json(storage.join(folder, "card.json"), self.card)
+        storage.write_json(card_file(folder), self.card)
 
     @staticmethod
     def load(folder: str) -> "Artifact":
@@ -189,7 +190,7 @@ class Artifact:
         Raises:
             ModelMissing: there is none.
         """
-        card = storage.read_json(storage.join(folder, "card.json"))
+        card = storage.read_json(card_file(folder))
         config = storage.read_json(storage.join(folder, "network.json"))
         if card is None or config is None:
             raise ModelMissing(f"there is no model at {folder}; run model.pretrain and model.finetune first")

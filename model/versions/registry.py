@@ -29,6 +29,7 @@ from uuid import uuid4
 
 from lake import storage
 from lake.errors import ModelMissing
+from lake.places import registry_folder
 from lake.settings import settings
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def create_sqlite(path: Path) -> None:
 
 def artifact_root() -> str:
     """Return the address of all files of runs and versions; a local one is absolute, for processes in other folders."""
-    root = storage.join(settings().lake, "_mlflow")
+    root = registry_folder()
     return root if "://" in root else str(Path(root).resolve())
 
 

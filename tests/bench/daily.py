@@ -27,7 +27,7 @@ from expectations import audit
 from jobs import ingest, interests, sessionize, simulate
 from lake.landing import days_between
 from lake.publish import publish
-from lake.runs import summarize
+from lake.runs import OUTCOMES, summarize
 from lake.table import Table
 from tests.session_oracle import sessions as oracle
 
@@ -173,8 +173,8 @@ def main() -> None:
                 sessionize.main(["--from", str(FIRST), "--to", str(last), "--run-id", "bench-range"])
             users, compared = sample_agrees(share=20, gap_minutes=30)
 
-    rows = sum(run.input or 0 for run in runs)
-    kept = sum((r.events or 0) + (r.duplicates or 0) + (r.ignored or 0) + (r.quarantined or 0) for r in runs)
+    rows = sum(run.counts["input"] or 0 for run in runs)
+    kept = sum(run.counts[what] or 0 for run in runs for what in OUTCOMES if what != "input")
     grid = Grid("step", "seconds", "input rows a second")
     for name, spent in seconds.items():
         grid.add_row(name, f"{spent:,.1f}", f"{rows / spent:,.0f}")

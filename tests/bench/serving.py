@@ -27,13 +27,14 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from lake import storage
+from lake.places import table_path
 from lake.publish import commit, ensure_table
 from lake.schemas import PREDICTIONS
 from lake.serving import pointer as serving
 from lake.serving.load import ROWS_AT_ONCE, WORKERS, load
 from lake.serving.postgres import connect, copy_rows
 from lake.staging import Staged, StagedFile, Verdict
-from lake.table import Table, table_path
+from lake.table import Table
 from tests.postgres import Server
 
 DAYS = (date(2025, 1, 1), date(2025, 1, 2))

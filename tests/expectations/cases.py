@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
+from importlib import import_module
 from typing import Any
 
 import great_expectations as gx
@@ -17,7 +18,7 @@ import pytest
 from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import SparkSession
 
-from expectations.audit import SUITES, audit, validate
+from expectations.audit import audit, suite_of, validate
 from expectations.suite import CRITICAL
 from lake import audits
 from lake.schemas import TABLES
@@ -60,7 +61,7 @@ def names_of(expectations: Iterable[Expectation]) -> set[str]:
 
 def all_of(table: str) -> set[str]:
     """Return the name of every expectation of a suite."""
-    suite, config = SUITES[table], settings()
+    suite, config = suite_of(table), settings()
     return names_of([*suite.rows(config), *suite.figures(config)])
 
 
@@ -95,13 +96,13 @@ class Seen:
 
     def rows_counted(self) -> Counter[str]:
         """Return how many rows broke each expectation of rows."""
-        asked = names_of(SUITES[self.table].rows(settings()))
+        asked = names_of(suite_of(self.table).rows(settings()))
         found = {each: re.search(r": (\d+) unexpected", said) for each, said in self.broken.items() if each in asked}
         return Counter({each: int(number[1]) for each, number in found.items()})
 
     def counted(self, day: date) -> Counter[str]:
         """Return the figures of a day that have to be 0 and are not."""
-        zeros = {column_of(e) for e in SUITES[self.table].figures(settings()) if is_zero(e)}
+        zeros = {column_of(e) for e in suite_of(self.table).figures(settings()) if is_zero(e)}
         return Counter({f"between {column}": n for column in zeros if (n := self.figures.loc[day, column]) != 0})
 
     def on(self, day: date, *columns: str) -> tuple[float | None, ...]:
@@ -117,14 +118,14 @@ def is_zero(expectation: Expectation) -> bool:
 
 def see(spark: SparkSession, table: str, run_id: str) -> Seen:
     """Audit a staging, and return what it found: its verdict, its lines in `audits`, and what it measured."""
-    suite, kept = SUITES[table], []
+    suite, kept = suite_of(table), []
 
     def extend(*arguments: Any) -> pd.DataFrame:
         kept.append(suite.extend(*arguments))
         return kept[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SUITES, table, replace(suite, extend=extend))
+        patch.setattr(import_module(f"expectations.{table}"), "SUITE", replace(suite, extend=extend))
         verdict = audit(spark, table, run_id)
     lines = [line for line in audits.read(table).to_pylist() if line["stage_id"] == verdict.stage_id]
     broken = {
@@ -150,7 +151,7 @@ def refused(table: str, values: dict[str, list[float]]) -> dict[str, list[float]
     Each figure that has a range has to be given some. Those that have to be 0 or to agree with another are looked at
     here: 1 is refused, and so is 1 beside 2.
     """
-    expectations = SUITES[table].figures(settings())
+    expectations = suite_of(table).figures(settings())
     frame: dict[str, list[float]] = {}
     for expectation in expectations:
         if hasattr(expectation, "column_A"):

@@ -64,7 +64,7 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch)
     config = settings()
     for _, tables, days in steps:
         for table in tables:
-            suite, lines = audit.SUITES[table], audits.read(table).to_pylist()
+            suite, lines = audit.suite_of(table), audits.read(table).to_pylist()
             assert len(lines) == len(suite.rows(config)) + len(suite.figures(config))
             assert {(line["verdict"], line["success"], line["run_id"]) for line in lines} == {("passed", True, "r")}
             assert {(line["first"], line["last"]) for line in lines} == {(JAN_1, JAN_1 if days is first else JAN_2)}

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 
 from lake import storage
 from lake.landing import days_between
+from lake.places import table_path
 from lake.publish import publish
 from lake.staging import Staged, partition_of
-from lake.table import Table, table_path
+from lake.table import Table
 from tests.lake.stagings import audit, stage_files
 
 

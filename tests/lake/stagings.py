@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
+from lake.places import run_folder, table_path
 from lake.schemas import TABLES
-from lake.staging import Staged, StagedFile, Verdict, run_folder, write_verdict
-from lake.table import DataFile, Table, table_path
+from lake.staging import Staged, StagedFile, Verdict, write_verdict
+from lake.table import DataFile, Table
 
 JAN_1, JAN_2, JAN_3 = (date(2025, 1, n) for n in (1, 2, 3))
 

@@ -34,10 +34,11 @@ from pyspark.sql.types import (
 
 from lake import audits, storage
 from lake.errors import TableMissing
+from lake.places import run_folder, table_path
 from lake.publish import publish
 from lake.schemas import TABLES
-from lake.staging import Run, StagedFile, run_folder, stage
-from lake.table import Table, table_path
+from lake.staging import Run, StagedFile, stage
+from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 
 # Text that does not compress, so that its file is larger than two small ones.
@@ -74,6 +75,42 @@ def test_a_table_tells_its_own_commits_also_when_others_came_after_it_was_opened
     published("2", rejected(JAN_1, "b"), [JAN_1], 2)
     assert [(said["version"], said["run_id"]) for said in pinned.commits()] == [(1, "1")]
     assert [(said["version"], said["run_id"]) for said in Table("quarantine").commits()] == [(2, "2"), (1, "1")]
+
+
+def test_a_query_sees_the_version_that_is_pinned(lake):
+    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b", "c"), [JAN_1, JAN_2], 1)
+    pinned = Table("quarantine")
+    published("2", rejected(JAN_2, "d"), [JAN_2], 2)
+    counted = "select dt, count(*) as n from quarantine group by dt order by dt desc"
+    assert pinned.query(counted).to_pylist() == [{"dt": JAN_2, "n": 2}, {"dt": JAN_1, "n": 1}]
+    assert Table("quarantine").query(counted).to_pylist() == [{"dt": JAN_2, "n": 1}, {"dt": JAN_1, "n": 1}]
+
+
+def test_a_query_answers_with_plain_strings_also_in_lists_and_without_a_row(lake):
+    rows = [
+        {"user_id": "u", "dt": JAN_1, "item_ids": ["i", None], "frequency": 2},
+        {"user_id": None, "dt": JAN_1, "item_ids": None, "frequency": None},
+    ]
+    stage_files("interests", "r", rows, [JAN_1], 1)
+    publish("interests", "r")
+    asked = "select user_id, item_ids, frequency from interests where {} order by frequency"
+    answer = Table("interests").query(asked.format("true"))
+    assert answer.to_pylist() == [
+        {"user_id": "u", "item_ids": ["i", None], "frequency": 2},
+        {"user_id": None, "item_ids": None, "frequency": None},
+    ]
+    nobody = Table("interests").query(asked.format("frequency > 2"))
+    assert nobody.to_pylist() == []
+    for found in (answer, nobody):
+        assert [str(kind) for kind in found.schema.types] == ["string", "list<element: string>", "int64"]
+
+
+def test_a_query_may_join_other_tables(lake):
+    published("1", rejected(JAN_1, "a", "b"), [JAN_1], 1)
+    stage_files("sessions", "r", [{"session_id": "s", "user_id": "b", "dt": JAN_1}], [JAN_1], 1)
+    publish("sessions", "r")
+    joined = "select q.raw, s.session_id from quarantine q join sessions s on q.raw = s.user_id"
+    assert Table("quarantine").query(joined, Table("sessions")).to_pylist() == [{"raw": "b", "session_id": "s"}]
 
 
 def test_a_reader_never_sees_a_mix_of_two_publishes(lake):

@@ -4,9 +4,10 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from lake import storage
+from lake.places import run_folder
 from lake.publish import publish
 from lake.runs import RunSummary, summarize
-from lake.staging import Staged, Verdict, run_folder, write_verdict
+from lake.staging import Staged, Verdict, write_verdict
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, rejected, stage_files
 
 
@@ -36,12 +37,15 @@ def test_a_run_is_told_in_numbers(lake):
     write_verdict(Verdict("events", "r", first.stage_id, "passed", [], "", 5.0, ended.isoformat()))
     for table in ("events", "quarantine", "sessions"):
         publish(table, "r")
-    assert summarize() == [
-        RunSummary(
-            first=JAN_1, last=JAN_1, run_id="r", input=10, events=4, duplicates=2, ignored=3, quarantined=1, sessions=2,
-            interests=None, examples=None, predictions=None, verdict="passed", seconds=90.0, postponed=["2024-12-30"],
-        )
-    ]  # fmt: skip
+    outcomes = {"input": 10, "events": 4, "duplicates": 2, "ignored": 3, "quarantined": 1}
+    made = {"sessions": 2, "interests": None, "examples": None, "predictions": None}
+    (run,) = summarize()
+    assert run == RunSummary(JAN_1, JAN_1, "r", outcomes | made, "passed", 90.0, ["2024-12-30"])
+    assert list(run.counts) == [*outcomes, *made], "in this order they are shown"
+    assert run.as_json() == {
+        "first": "2025-01-01", "last": "2025-01-01", "run_id": "r", **outcomes, **made,
+        "verdict": "passed", "seconds": 90.0, "postponed": ["2024-12-30"],
+    }  # fmt: skip
 
 
 def test_a_run_is_as_far_as_the_worst_of_its_tables(lake):

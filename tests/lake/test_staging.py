@@ -6,10 +6,11 @@ import pytest
 
 from lake import storage
 from lake.errors import NotStaged, SchemaMismatch, TableMissing
+from lake.places import run_folder
 from lake.publish import publish
 from lake.reach import changed_by
 from lake.schemas import EVENTS, QUARANTINE, SESSIONS
-from lake.staging import Run, read_staged, run_folder, stage
+from lake.staging import Run, read_staged, stage
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, rejected, stage_files
 

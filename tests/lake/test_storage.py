@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from threading import Barrier
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lake import storage
@@ -19,6 +21,17 @@ def test_files_are_listed_with_their_path_below_the_folder_and_their_size(tmp_pa
     expected = {"a.json": 0, "dt=2025-01-01/b.parquet": 5}
     for folder in (f"{tmp_path}", f"{tmp_path}/", f"file://{tmp_path}"):
         assert storage.list_files(folder) == expected
+
+
+def test_of_a_parquet_file_the_columns_that_are_asked_for_are_read_and_none_of_its_folders(tmp_path):
+    folder = tmp_path / "dt=2025-01-01"
+    folder.mkdir()
+    pq.write_table(pa.table({"a": [1, 2], "b": ["x", None]}), folder / "f.parquet")
+    for path in (f"{folder}/f.parquet", f"file://{folder}/f.parquet"):
+        assert storage.read_file(path).to_pylist() == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+        assert storage.read_file(path, ["b"]).to_pylist() == [{"b": "x"}, {"b": None}]
+    (footer,) = storage.read_footers(f"{tmp_path}", ["dt=2025-01-01/f.parquet"])
+    assert (footer.num_rows, footer.num_columns) == (2, 2)
 
 
 def test_a_folder_that_is_not_there_holds_no_files(tmp_path):

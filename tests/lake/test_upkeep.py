@@ -16,11 +16,12 @@ from lake import audits, storage
 from lake import upkeep as upkeeping
 from lake.backfill.planner import make
 from lake.errors import PublishRefused
+from lake.places import audits_path, model_folder, run_folder, table_path
 from lake.publish import publish
 from lake.runs import summarize
 from lake.settings import settings
-from lake.staging import Staged, StagedFile, model_folder, run_folder
-from lake.table import Table, table_path
+from lake.staging import Staged, StagedFile
+from lake.table import Table
 from lake.upkeep import compact, keep_docs, keep_table, main, upkeep
 from tests.lake.daily_runs import DailyRuns
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
@@ -177,7 +178,7 @@ def test_the_history_of_audits_is_compacted_too(lake):
         audits.record([line])
     (kept, _) = upkeep()
     assert (kept.what, kept.compacted) == ("audits", 1)
-    assert len(DeltaTable(audits.audits_path()).file_uris()) == 1
+    assert len(DeltaTable(audits_path()).file_uris()) == 1
     assert audits.read().num_rows == 3
 
 

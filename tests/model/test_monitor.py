@@ -10,9 +10,9 @@ from scipy.stats import chi2
 
 import model.monitor as monitor
 from lake import storage
+from lake.places import model_folder, monitor_file
 from lake.publish import publish
-from lake.staging import model_folder
-from model.monitor import RESAMPLES, Finding, drift, main, monitor_file, psi, volume, watch
+from model.monitor import RESAMPLES, Finding, drift, main, psi, volume, watch
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
 

@@ -145,10 +145,10 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
-        "tables_events_without_quarantine",
-        "dags/shared/tables.py",
-        '"events": ("quarantine", "events"),',
-        '"events": ("events",),',
+        "wiring_events_without_quarantine",
+        "lake/tables.py",
+        'made_in="behavior_daily", group="events", every_day',
+        'made_in="behavior_daily", group="quarantine", every_day',
         DAGS,
     ),
     Mutant(
@@ -288,9 +288,9 @@ MUTANTS = [
     ),
     Mutant(
         "alerts_predictions_need_events",
-        "dags/shared/alerts.py",
-        '"predictions": "interests"',
-        '"predictions": "events"',
+        "lake/tables.py",
+        'reads=("interests",),',
+        'reads=("events",),',
         ALERTS,
     ),
     Mutant(
@@ -414,8 +414,8 @@ MUTANTS = [
     Mutant(
         "page_drift_swapped",
         "dags/page/flows.py",
-        "avg(purchase_probability) as purchase",
-        "avg(migration_probability) as purchase",
+        "avg({label.probability}) as",
+        "avg({LABELS[0].probability}) as",
         FLOWS,
     ),
     Mutant(

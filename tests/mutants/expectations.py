@@ -335,8 +335,8 @@ MUTANTS = [
     Mutant(
         "exp_pred_drift_signed",
         "expectations/predictions.py",
-        'f"drift_{label}": abs(now[label] - then[label])',
-        'f"drift_{label}": max(0.0, now[label] - then[label])',
+        'f"drift_{score}": abs(now[score] - then[score])',
+        'f"drift_{score}": max(0.0, now[score] - then[score])',
         PREDICTIONS,
     ),
     Mutant(

@@ -150,7 +150,7 @@ MUTANTS = [
         'F.col("age") <= config.lookback_days',
         STATES,
     ),
-    Mutant("int_week_of_six_days", "jobs/interests.py", "WEEK_DAYS = 7", "WEEK_DAYS = 6", STATES),
+    Mutant("int_week_of_six_days", "lake/rules.py", "WEEK_DAYS = 7", "WEEK_DAYS = 6", STATES),
     Mutant(
         "int_landed_max",
         "jobs/interests.py",
@@ -252,7 +252,7 @@ MUTANTS = [
         "events.version",
         f"{EXAMPLES}::test_a_staging_says_what_it_was_made_from",
     ),
-    Mutant("ex_migrated_by_chance", "jobs/examples.py", "SIGNIFICANCE = 0.05", "SIGNIFICANCE = 0.6", LABELS),
+    Mutant("ex_migrated_by_chance", "lake/rules.py", "SIGNIFICANCE = 0.05", "SIGNIFICANCE = 0.6", LABELS),
     Mutant("ex_enough_gt", "jobs/examples.py", ") >= min_events", ") > min_events", LABELS),
     Mutant(
         "ex_ties_by_name_alone",

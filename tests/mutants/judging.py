@@ -337,7 +337,7 @@ MUTANTS = [
     ),
     Mutant(
         "score_five_categories",
-        "model/score.py",
+        "lake/rules.py",
         "TOP_CATEGORIES = 10",
         "TOP_CATEGORIES = 5",
         f"{SCORE}::test_of_many_categories_the_ten_likeliest_are_named_best_first",

@@ -3,6 +3,43 @@
 from tests.mutants.mutant import Mutant
 
 MUTANTS = [
+    # ---- what is said of every table ----
+    Mutant(
+        "tables_gap_of_sessions_is_no_problem",
+        "lake/tables.py",
+        'group="sessions",\n        reads=("events",),\n        every_day=True,',
+        'group="sessions",\n        reads=("events",),',
+        "tests/lake/test_tables.py::test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition",
+    ),
+    Mutant(
+        "tables_way_of_one_step",
+        "lake/tables.py",
+        "for name in way_to(read)}",
+        "for name in (read,)}",
+        "tests/lake/test_tables.py::test_the_way_to_a_table_has_what_holds_it_up_and_no_more",
+    ),
+    Mutant(
+        "docs_column_of_examples_left_out",
+        "lake/docs.py",
+        "- set(TABLES[table].partition_by)",
+        "",
+        "tests/lake/test_docs.py::test_every_column_of_a_table_is_listed_once_in_its_order",
+    ),
+    # ---- queries ----
+    Mutant(
+        "query_of_the_newest_version",
+        "lake/table.py",
+        "builder.register(table.name, table.delta)",
+        "builder.register(table.name, DeltaTable(table.path))",
+        "tests/lake/test_readers.py::test_a_query_sees_the_version_that_is_pinned",
+    ),
+    Mutant(
+        "query_views_in_lists",
+        "lake/table.py",
+        "if DataType.is_list(kind):",
+        "if False:",
+        "tests/lake/test_readers.py::test_a_query_answers_with_plain_strings_also_in_lists_and_without_a_row",
+    ),
     # ---- publishing ----
     Mutant(
         "publish_basis_ge",
@@ -354,9 +391,9 @@ MUTANTS = [
     ),
     Mutant(
         "serving_drift_one_score",
-        "lake/serving/pointer.py",
-        '("migration_probability", "purchase_probability", "churn',
-        '("migration_probability", "churn',
+        "lake/labels.py",
+        "tuple(label.probability for label in LABELS)",
+        'tuple(label.probability for label in LABELS if label.name != "purchased")',
         "tests/lake/serving/test_pointer.py::test_a_switch_that_would_change_too_much_is_refused_unless_forced",
     ),
     Mutant(
@@ -444,10 +481,17 @@ MUTANTS = [
         "tests/lake/serving/test_pointer.py::test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
     ),
     Mutant(
+        "serving_load_lock_until_it_is_taken",
+        "lake/serving/pointer.py",
+        '"select pg_advisory_lock(',
+        '"select pg_advisory_xact_lock(',
+        "tests/lake/serving/test_pointer.py::test_a_load_that_has_waited_goes_on_and_is_then_waited_for",
+    ),
+    Mutant(
         "serving_purchase_not_checked",
         "lake/serving/load.py",
-        "and purchase_probability between 0 and 1 ",
-        "",
+        "for name in PROBABILITIES)",
+        "for name in PROBABILITIES[::2])",
         "tests/lake/serving/test_pointer.py::test_rows_that_break_a_check_are_refused_and_leave_nothing_behind",
     ),
     Mutant(
@@ -541,7 +585,7 @@ MUTANTS = [
     Mutant(
         "upkeep_pins_of_trainings_alone",
         "lake/upkeep.py",
-        ', ("_mlflow", "card.json"))',
+        ", (registry_folder(), CARD))",
         ",)",
         "tests/lake/test_upkeep.py::test_the_version_that_a_model_was_made_from_stays_readable",
     ),

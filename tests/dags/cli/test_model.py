@@ -12,8 +12,8 @@ from dags.page import models
 from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.errors import MeanderError
+from lake.places import run_folder
 from lake.publish import publish
-from lake.staging import run_folder
 from tests.lake.stagings import audit, stage_files
 from tests.model.standin_artifact import CARD, save
 

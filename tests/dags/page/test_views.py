@@ -13,7 +13,7 @@ from dags.page.airflow_state import AirflowState
 from dags.page.app import app
 from dags.shared.evaluation import Evaluation
 from lake import storage
-from model.monitor import monitor_file
+from lake.places import monitor_file
 from tests.dags.page_lake import prediction, put, put_day, put_events, put_predictions
 from tests.lake.stagings import audit
 

@@ -20,9 +20,9 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from dags.shared.alerts import Alert, TellFailure, failure, tell, tell_late
+from dags.shared.assets import ASSETS
 from dags.shared.model import Monitor, Promote
 from dags.shared.publish import Publish
-from dags.shared.tables import ASSETS
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding, WaitForPublished
 from lake.errors import LOG_FORMAT, PublishRefused, WorkerFailed
 from lake.publish import publish

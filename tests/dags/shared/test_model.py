@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from dags.shared.assets import CHAMPION
 from dags.shared.model import Promote
-from dags.shared.tables import CHAMPION
 from lake import storage
 
 RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"

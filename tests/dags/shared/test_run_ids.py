@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dags.shared.run_ids import NAMED_DAGS, airflow_run, of_chunk, of_dag, of_days, of_person, of_plan
-from lake.staging import run_folder
+from lake.places import run_folder
 
 JAN_1, JAN_2 = date(2025, 1, 1), date(2025, 1, 2)
 # Whoever triggers a run may give it any id; Airflow itself begins those of its own with a kind of run.

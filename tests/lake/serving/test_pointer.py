@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import psycopg
@@ -35,6 +36,7 @@ from lake.serving.postgres import connect
 from lake.table import Table
 from tests.lake.predicted import DAY_1, DAY_2, DAY_3, prediction, publish_rows, publish_users
 from tests.postgres import PASSWORD
+from tests.waiting import until
 
 TEN = [f"u{n}" for n in range(10)]
 
@@ -199,6 +201,26 @@ def test_a_second_load_waits_for_its_turn_and_says_when_it_waited_too_long(servi
         with pytest.raises(ServingBusy, match="another load has held the serving store"):
             load(DAY_1, "r")
     assert not load(DAY_1, "r")["already"]
+
+
+def test_a_load_that_has_waited_goes_on_and_is_then_waited_for(serving, monkeypatch):
+    publish_users(DAY_1, "ann")
+    free = []
+
+    def begins(*arguments) -> int:
+        with connect() as third:
+            free.append(try_to_load(third))
+        return begin(*arguments)
+
+    monkeypatch.setattr(serving_load, "begin", begins)
+    waiters = "select 1 from pg_locks where locktype = 'advisory' and not granted"
+    with ThreadPoolExecutor(1) as pool:
+        with connect() as first:
+            assert try_to_load(first)
+            second = pool.submit(load, DAY_1, "r")
+            until("the second load to wait", lambda: first.execute(waiters).fetchone())
+        assert second.result()["users"] == 1
+    assert free == [False]
 
 
 # --- a switch -------------------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""Where everything below the lake lies: each path is spelled here, and nowhere else.
+
+<lake>/<table>/stage=<id>/    staged files of a table, see lake/staging.py
+<lake>/audits/                the history of audits, see lake/audits.py
+<lake>/_runs/<run>/           manifests and verdicts of a run
+<lake>/_models/<run>/         everything of a training, see model/training/plan.py
+<lake>/_mlflow/               the files of MLflow's runs and of registered versions, see model/versions/registry.py
+<lake>/_monitor/              what was found of each day that was watched
+<lake>/_alerts/               what has been told, see dags/shared/alerts.py
+<lake>/_doctor/               what `meander doctor` writes to see whether it can
+
+Data docs lie in `settings().docs_folder`, which may be elsewhere. A run may be given by its id or by its name in paths.
+"""
+
+import hashlib
+import re
+from datetime import date
+
+from lake.settings import settings
+from lake.storage import join
+
+PLAN, CARD = "plan.json", "card.json"
+
+
+def below_lake(*parts: str) -> str:
+    """Return a path in the lake."""
+    return join(settings().lake, *parts)
+
+
+# ---- tables ----
+
+
+def table_path(table: str) -> str:
+    """Return the folder or address of a table: any Delta reader can open it."""
+    return below_lake(table)
+
+
+def staged_folder(table: str, stage_id: str) -> str:
+    """Return where the files of one staging lie."""
+    return join(table_path(table), f"stage={stage_id}")
+
+
+def audits_path() -> str:
+    """Return the folder or address of the history of audits."""
+    return below_lake("audits")
+
+
+# ---- runs ----
+
+
+def run_name(run_id: str) -> str:
+    """Return the name of a run in paths; Airflow's run ids hold characters that no path should.
+
+    >>> run_name("manual__2017-01-01"), run_name("a:b"), run_name(run_name("a:b"))
+    ('manual__2017-01-01', 'a-b-6783a31e', 'a-b-6783a31e')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
+    return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+def runs_folder() -> str:
+    """Return where the folders of all runs lie."""
+    return below_lake("_runs")
+
+
+def run_folder(run_id: str) -> str:
+    """Return where a run's manifests are kept."""
+    return join(runs_folder(), run_name(run_id))
+
+
+def manifest_file(folder: str, table: str) -> str:
+    """Return the file that says what a run has staged for a table, in the folder of the run."""
+    return join(folder, f"{table}.json")
+
+
+def verdict_file(folder: str, table: str) -> str:
+    """Return the file that says what the audit found of it."""
+    return join(folder, f"{table}.audit.json")
+
+
+def docs_page(run_id: str, table: str) -> str:
+    """Return the path of the data docs of an audit below the folder, or the address, of all of them."""
+    return join(run_name(run_id), f"{table}.html")
+
+
+# ---- models ----
+
+
+def models_folder() -> str:
+    """Return where the folders of all trainings lie."""
+    return below_lake("_models")
+
+
+def model_folder(run_id: str) -> str:
+    """Return the folder of everything that one training writes."""
+    return join(models_folder(), run_name(run_id))
+
+
+def plan_file(run_id: str) -> str:
+    """Return the file that says what a training is made from."""
+    return join(model_folder(run_id), PLAN)
+
+
+def vocabulary_folder(run_id: str) -> str:
+    """Return where the vocabularies of a training lie."""
+    return join(model_folder(run_id), "vocabulary")
+
+
+def network_folder(run_id: str, name: str) -> str:
+    """Return where a network of a training lies: pretrained, finetuned, scratch or lora."""
+    return join(model_folder(run_id), name)
+
+
+def card_file(folder: str) -> str:
+    """Return the file that says what the network in a folder is."""
+    return join(folder, CARD)
+
+
+def checkpoints_folder(run_id: str, name: str) -> str:
+    """Return where it is kept how far a training has come."""
+    return join(model_folder(run_id), "checkpoints", name)
+
+
+def evaluation_folder(run_id: str) -> str:
+    """Return where it is kept what the model of a training was found to be worth."""
+    return join(model_folder(run_id), "evaluation")
+
+
+def metrics_file(run_id: str) -> str:
+    """Return the file of the numbers of all methods."""
+    return join(evaluation_folder(run_id), "metrics.json")
+
+
+def differences_file(run_id: str) -> str:
+    """Return the file of the differences between two methods."""
+    return join(evaluation_folder(run_id), "differences.json")
+
+
+def decision_file(run_id: str) -> str:
+    """Return the file of what the gate decided."""
+    return join(evaluation_folder(run_id), "decision.json")
+
+
+def report_file(run_id: str) -> str:
+    """Return the page that people read."""
+    return join(evaluation_folder(run_id), "report.html")
+
+
+def registry_folder() -> str:
+    """Return where the files of MLflow's runs and of registered versions lie."""
+    return below_lake("_mlflow")
+
+
+# ---- the rest ----
+
+
+def monitor_folder() -> str:
+    """Return where a file lies for each day that was watched."""
+    return below_lake("_monitor")
+
+
+def monitor_file(day: date) -> str:
+    """Return the file of what was found of a day."""
+    return join(monitor_folder(), f"{day}.json")
+
+
+def alerts_folder(memory: str) -> str:
+    """Return where it is remembered what has been told: in the lake, or, if that cannot be reached, in any folder."""
+    return join(memory, "_alerts")
+
+
+def probe_file() -> str:
+    """Return the file that is written, read and removed to see whether the lake can be used."""
+    return below_lake("_doctor", "probe.json")
