@@ -27,6 +27,7 @@ from dags.page.problems import Link, expected_day, freshness, notes, problems, r
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
 from dags.shared import backfill as planning
+from dags.shared import evaluation
 from lake.backfill.costs import total
 from lake.backfill.plan import CODE, REASONS
 from lake.backfill.planner import make
@@ -58,6 +59,7 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters["number"] = drawing.number
+templates.filters["metric"] = evaluation.number
 templates.filters["minutes"] = planning.minutes
 
 
@@ -267,7 +269,7 @@ def model() -> HTMLResponse:
         if came_true:
             known = sorted(day for values in came_true.values() for day in values)
             span = days_between(known[0] - timedelta(days=3), known[-1] + timedelta(days=3))
-            title = f"What came true: {metric} of the predictions of a day, beside what the evaluation had found"
+            title = f"Observed {metric} by prediction day, compared with the offline evaluation"
             charts.append((title, drawing.lines(span, came_true, top=1.0)))
     if drift:
         span = days_between(drift[0]["dt"], drift[-1]["dt"])

@@ -329,6 +329,13 @@ MUTANTS = [
         "tests/dags/test_plugin.py",
     ),
     Mutant(
+        "page_not_escaped",
+        "dags/page/views.py",
+        "autoescape=True",
+        "autoescape=False",
+        "tests/dags/test_plugin.py::test_the_tab_of_a_run_says_what_the_gate_decided_and_why",
+    ),
+    Mutant(
         "page_busy_runs_stopped_soon",
         "dags/page/problems.py",
         "STOPPED_AFTER = timedelta(hours=6)",
