@@ -55,7 +55,6 @@ def pytest_collection() -> Generator[None, object, object]:
 # those that wait for servers and for each other run some that compute.
 FIRST = (
     "tests/e2e/test_cluster",
-    # The page keeps its answers for a version of a table, so it comes before another lake is at the same place.
     "tests/e2e/test_page",
     "tests/e2e/test_backfill",
     "tests/jobs/",

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
+from dags.page.cache import Cache
 from dags.page.views import failure, may_see, router, templates
 from dags.shared.evaluation import COLUMNS, Evaluation, verdict
 from lake import storage
@@ -31,6 +32,7 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
 
 # Airflow mounts this without any protection of its own: every route depends on the right to see the runs.
 app = FastAPI(title="Meander", dependencies=[Depends(may_see)], openapi_url=None)
+app.state.cache = Cache()
 app.include_router(router)
 app.add_exception_handler(MeanderError, failure)
 

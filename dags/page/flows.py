@@ -1,17 +1,17 @@
 """How interest flows between categories on a day, predicted and actual; and how predictions drift.
 
 Small aggregates of one partition or a few columns, computed by delta-rs: it opens only the files that the log names
-for them. An answer is kept for the version of the table that it was asked of.
+for them. A `Cache` keeps an answer for the version of the table that it was asked of.
 """
 
-import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import QueryBuilder
 
+from dags.page.cache import Cache
 from lake.table import Table
 
 ROUNDING = 1e-6  # what sums of probabilities may be off
@@ -75,19 +75,19 @@ def days_known() -> list[date]:
     return sorted(found, reverse=True)
 
 
-def predicted(day: date) -> list[Flow]:
+def predicted(cache: Cache, day: date) -> list[Flow]:
     """Return the flows that the published predictions of a day expect, the greatest first; none without them."""
     table = Table.find("predictions")
     if table is None:
         return []
-    rest = [flow for flow in _flows(table.path, table.version, day, REMAINDER) if flow.users > ROUNDING]
-    return _flows(table.path, table.version, day, PREDICTED) + rest
+    rest = [flow for flow in _flows(cache, table, day, REMAINDER) if flow.users > ROUNDING]
+    return _flows(cache, table, day, PREDICTED) + rest
 
 
-def actual(day: date) -> list[Flow]:
+def actual(cache: Cache, day: date) -> list[Flow]:
     """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
     table = Table.find("examples")
-    return _flows(table.path, table.version, day, ACTUAL) if table else []
+    return _flows(cache, table, day, ACTUAL) if table else []
 
 
 def movers(flows: list[Flow]) -> list[Mover]:
@@ -102,22 +102,24 @@ def movers(flows: list[Flow]) -> list[Mover]:
     return sorted(found, key=lambda mover: -abs(mover.change))
 
 
-def drift() -> list[dict[str, Any]]:
+def drift(cache: Cache) -> list[dict[str, Any]]:
     """Return for each day of predictions: dt, users, and the mean probabilities of migration, purchase and churn."""
     table = Table.find("predictions")
-    return list(_query(table.path, table.version, DRIFT)) if table else []
+    return _answer(cache, table, DRIFT) if table else []
 
 
-def _flows(path: str, version: int, day: date, sql: str) -> list[Flow]:
+def _flows(cache: Cache, table: Table, day: date, sql: str) -> list[Flow]:
     # Only a date and our own constants go into the text: nothing that anybody has typed.
     text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST)
-    flows = [Flow(**row) for row in _query(path, version, text)]
+    flows = [Flow(**row) for row in _answer(cache, table, text)]
     return sorted(flows, key=lambda flow: (-flow.users, flow.source, flow.target))
 
 
-@functools.lru_cache(maxsize=256)
-def _query(path: str, version: int, sql: str) -> tuple[dict[str, Any], ...]:
-    name = path.rsplit("/", 1)[1]
-    answer = QueryBuilder().register(name, DeltaTable(path, version=version)).execute(sql).read_all()
+def _answer(cache: Cache, table: Table, sql: str) -> list[dict[str, Any]]:
+    return cache.of_version(table, sql, lambda: _query(table, sql))
+
+
+def _query(table: Table, sql: str) -> list[dict[str, Any]]:
+    answer = QueryBuilder().register(table.name, table.delta).execute(sql).read_all()
     columns = {column: answer[column].to_pylist() for column in answer.column_names}
-    return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from dags import PREFIX
 from dags.page import drawing, flows, models
 from dags.page.airflow_state import DAILY, AirflowState, airflow_run, link, look
+from dags.page.cache import Cache
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
@@ -68,7 +69,13 @@ def airflow_state(session: SessionDep) -> AirflowState:
     return look(session, datetime.now(UTC))
 
 
+def cache_of_app(request: Request) -> Cache:
+    """Return the one cache of the web server, which dags/page/app.py makes."""
+    return request.app.state.cache
+
+
 AirflowDep = Annotated[AirflowState, Depends(airflow_state)]
+CacheDep = Annotated[Cache, Depends(cache_of_app)]
 # A year before or after it has to be a date as well.
 Until = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(9000, 1, 1))]
 
@@ -115,16 +122,16 @@ def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001
     return HTMLResponse(said, 503, headers=HEADERS)
 
 
-def look_at_lake(airflow: AirflowState) -> Lake:
+def look_at_lake(cache: Cache, airflow: AirflowState) -> Lake:
     """Look at the lake now."""
     now = datetime.now(UTC)
-    return Lake(now, expected_day(now, airflow.scheduled))
+    return Lake.look(cache, now, expected_day(now, airflow.scheduled))
 
 
 @router.get("/")
-def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
+def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Say what is wrong, what readers see and what is safe; then freshness, late data and the calendar."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     last = until or lake.last or lake.now.date()
     weeks = lake.weeks(last)
     return page(
@@ -146,9 +153,9 @@ def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
 
 
 @router.get("/days/{day}")
-def one_day(day: date, airflow: AirflowDep) -> HTMLResponse:
+def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
     """Show every table on one day: state, counts, the run and the data docs."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     counts = landed_counts(lake).get(day)
     return page(
         "day.html",
@@ -161,16 +168,16 @@ def one_day(day: date, airflow: AirflowDep) -> HTMLResponse:
 
 
 @router.get("/run")
-def one_run(dag: str, run: str) -> HTMLResponse:
+def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
     """Show what a DAG run staged, what the audit said and what readers see of it: the tab *Lake* of the run."""
-    lake = Lake(datetime.now(UTC))
+    lake = Lake.look(cache, datetime.now(UTC))
     return page("run.html", dag=dag, found=staged_by(lake, dag, run))
 
 
 @router.get("/rows")
-def rows(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
+def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Draw what became of the input rows, and the rows of each table, day by day."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     last = until or lake.last
     if last is None:
         return page("empty.html", said="No day has been loaded yet.")
@@ -229,13 +236,13 @@ def plan(
 
 
 @router.get("/interest")
-def interest(day: Annotated[date | None, Query()] = None) -> HTMLResponse:
+def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HTMLResponse:
     """Draw how interest flows between categories: as predicted on a day, and as it came."""
     known = flows.days_known()
     if not known:
         return page("empty.html", said="There are no predictions and no examples yet.")
     day = day or known[0]
-    predicted, actual = flows.predicted(day), flows.actual(day)
+    predicted, actual = flows.predicted(cache, day), flows.actual(cache, day)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([*predicted, *actual])
     left = f"main interest on {day}"
@@ -251,7 +258,7 @@ def interest(day: Annotated[date | None, Query()] = None) -> HTMLResponse:
 
 
 @router.get("/model")
-def model() -> HTMLResponse:
+def model(cache: CacheDep) -> HTMLResponse:
     """Show the champion, its worth against the baselines over time, and how its predictions drift."""
     judged = models.judged()
     if not judged:
@@ -261,7 +268,7 @@ def model() -> HTMLResponse:
     # As many as there are colours; the best baselines are those that matter.
     best = methods[: drawing.COLOURS]
     series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in best}
-    drift = flows.drift()
+    drift = flows.drift(cache)
     charts = []
     looked_at = watched()
     for metric in ("recall@5", "roc_auc churned"):
@@ -276,7 +283,7 @@ def model() -> HTMLResponse:
         kinds = ("migration", "purchase", "churn")
         means = {f"mean probability of {kind}": {row["dt"]: row[kind] for row in drift} for kind in kinds}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
-        unseen = unseen_share()
+        unseen = unseen_share(cache)
         charts.append(
             ("Share of events whose item the model does not know", drawing.lines(span, {"unseen events": unseen}))
         )
@@ -302,9 +309,9 @@ def staged_by(lake: Lake, dag: str, run: str) -> list[tuple[Staging, list[Cell]]
     ]
 
 
-def unseen_share() -> dict[date, float]:
+def unseen_share(cache: Cache) -> dict[date, float]:
     """Return for each predicted day the share of events whose item the model did not know, from the commits."""
-    lake = Lake(datetime.now(UTC))
+    lake = Lake.look(cache, datetime.now(UTC))
     shares = {}
     for day, commit in lake.current["predictions"].items():
         if commit.counts.get("events"):

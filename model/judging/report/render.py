@@ -5,6 +5,7 @@ copied without JavaScript. The templates escape what they are given; only our ow
 JavaScript go into the page as they are.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def failed_checks(decision: Decision) -> int:
     return int((~decision.checks["passed"]).sum())
 
 
-def checks(decision: Decision) -> list[dict[str, Any]]:
+def checks(decision: Decision) -> list[dict[Hashable, Any]]:
     """Return the checks of the gate, with the gain and its interval in words."""
     rows = []
     for check in decision.checks.to_dict("records"):

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from dags.page.airflow_state import AirflowState, FailedRun
+from dags.page.cache import Cache
 from dags.page.problems import freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import Lake
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
@@ -12,6 +13,7 @@ from tests.test_project import RUNBOOK
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
 SCHEDULED = AirflowState(scheduled=True)
+CACHE = Cache()
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def landed(lake):
 
 
 def look(expected: date | None = None) -> Lake:
-    return Lake(datetime.now(UTC), expected)
+    return Lake.look(CACHE, datetime.now(UTC), expected)
 
 
 def only(airflow: AirflowState = SCHEDULED, expected: date | None = None):
@@ -108,7 +110,7 @@ def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
     put_events(MAR_1, audited="", visible=False, run="cli-2025-03-01")
     assert problems(look(), SCHEDULED) == []
     for hours, told in ((5, 0), (7, 1)):
-        later = Lake(datetime.now(UTC) + timedelta(hours=hours))
+        later = Lake.look(CACHE, datetime.now(UTC) + timedelta(hours=hours))
         assert len(problems(later, SCHEDULED)) == told, hours
 
 

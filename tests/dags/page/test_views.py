@@ -1,6 +1,7 @@
 """The page as a browser gets it, without Airflow around it: what it says, where it links, and that it runs nothing."""
 
 import re
+import shutil
 from datetime import date
 
 import pytest
@@ -115,6 +116,13 @@ def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
     assert "shoes → hats: 1" in chosen
     assert "known once" in chosen, "what users did is not known yet"
     assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
+
+
+def test_another_lake_at_the_same_place_is_shown_at_once(lake, reader):
+    for category in ("hats", "belts"):
+        put_predictions(MAR_1, [prediction("ann", "shoes", {category: 1.0})])
+        assert f"shoes → {category}: 1" in reader.get("/page/interest").text
+        shutil.rmtree(lake / "lake")
 
 
 def test_the_planner_says_what_a_bad_day_makes_necessary_and_how(reader):
