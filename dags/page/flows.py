@@ -68,11 +68,11 @@ class Mover:
 
 def days_known() -> list[date]:
     """Return the days of which a flow is known, predicted or actual, the newest first."""
-    found: set[date] = set()
+    days: set[date] = set()
     for name in ("predictions", "examples"):
         table = Table.find(name)
-        found |= set(table.rows_by("dt")) if table else set()
-    return sorted(found, reverse=True)
+        days |= set(table.rows_by("dt")) if table else set()
+    return sorted(days, reverse=True)
 
 
 def predicted(cache: Cache, day: date) -> list[Flow]:
@@ -97,9 +97,9 @@ def movers(flows: list[Flow]) -> list[Mover]:
     for flow in flows:
         now[flow.source] += flow.users
         then[flow.target] += flow.users
-    told = (set(now) | set(then)) - {NO_CATEGORY, NOTHING, REST}
-    found = [Mover(category, now[category], then[category]) for category in sorted(told)]
-    return sorted(found, key=lambda mover: -abs(mover.change))
+    categories = (set(now) | set(then)) - {NO_CATEGORY, NOTHING, REST}
+    changes = [Mover(category, now[category], then[category]) for category in sorted(categories)]
+    return sorted(changes, key=lambda mover: -abs(mover.change))
 
 
 def drift(cache: Cache) -> list[dict[str, Any]]:

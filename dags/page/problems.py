@@ -90,15 +90,15 @@ def expected_day(now: datetime, scheduled: bool) -> date | None:
 
 def freshness(lake: Lake) -> list[Freshness]:
     """Return one entry for each table that belongs to every day."""
-    found = []
+    tables = []
     for table in SHOWN:
         if table == "examples":  # made weekly, and only when the horizon is over
             continue
         newest = max(lake.current[table], default=None)
         # A table that nobody has ever made is not late: there may be no model yet.
         late = max(0, (lake.expected - newest).days) if lake.expected and newest else None
-        found.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
-    return found
+        tables.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
+    return tables
 
 
 def readers_see(lake: Lake) -> str:
@@ -123,40 +123,40 @@ def problems(lake: Lake, airflow: AirflowState, findings: Sequence[Mapping[str, 
         findings: of monitor_daily, those that somebody has to look at.
     """
     cells = [cell for days in lake.cells.values() for cell in days.values()]
-    found = _failed(cells)
-    found += _unfinished(cells, lake, airflow)
-    found += _failed_runs(lake, airflow)
-    found += _not_landed(cells)
-    found += _not_loaded(cells, lake, airflow)
+    entries = _failed(cells)
+    entries += _unfinished(cells, lake, airflow)
+    entries += _failed_runs(lake, airflow)
+    entries += _not_landed(cells)
+    entries += _not_loaded(cells, lake, airflow)
     if lake.late:
-        found.append(_late(lake))
-    return found + [_finding(finding) for finding in findings]
+        entries.append(_late(lake))
+    return entries + [_finding(finding) for finding in findings]
 
 
 def notes(lake: Lake, airflow: AirflowState) -> list[str]:
     """Return what is not wrong and good to know."""
-    found = []
+    lines = []
     if not airflow.scheduled:
-        found.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
+        lines.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
     if airflow.busy:
-        found.append(f"{counted(len(airflow.busy), 'run')} at work or queued.")
+        lines.append(f"{counted(len(airflow.busy), 'run')} at work or queued.")
     waiting = _waiting(lake)
     if waiting and not airflow.scheduled:
         days = days_in_words(waiting)
-        found.append(f"Landed and not loaded yet: {days}. Backfill behavior_daily when you want them.")
+        lines.append(f"Landed and not loaded yet: {days}. Backfill behavior_daily when you want them.")
     if lake.landed is None:
-        found.append("The landing cannot be read from here: which days have landed is not known.")
-    return found
+        lines.append("The landing cannot be read from here: which days have landed is not known.")
+    return lines
 
 
 def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
     """Return the cells that need attention, those of one run, table and state together, the newest first."""
-    found: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
     for table, days in lake.cells.items():
         for cell in days.values():
             if cell.state != "published":
-                found[(table, cell.state, cell.run_id, *cell.said)].append(cell)
-    groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in found.values()]
+                alike[(table, cell.state, cell.run_id, *cell.said)].append(cell)
+    groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in alike.values()]
     return sorted(groups, key=lambda cells: (-cells[0].day.toordinal(), SHOWN.index(cells[0].table)))[:limit]
 
 
@@ -164,9 +164,9 @@ def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
 
 
 def _failed(cells: list[Cell]) -> list[Problem]:
-    found = []
+    entries = []
     for run_id, broken in _by_run(cells, "failed"):
-        found.append(
+        entries.append(
             Problem(
                 what=f"{tables_in_words(broken)} of {days_in_words(cell.day for cell in broken)} failed the audit",
                 why=tuple(dict.fromkeys(said for cell in broken for said in cell.said)),
@@ -175,11 +175,11 @@ def _failed(cells: list[Cell]) -> list[Problem]:
                 links=(*_run_link(run_id), *_docs_links(broken), Link("runbook", "audit-failed", "audit-failed")),
             )
         )
-    return found
+    return entries
 
 
 def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
-    found = []
+    entries = []
     for run_id, left in _by_run(cells, "unfinished"):
         run = airflow_run(run_id)
         began = max(
@@ -195,7 +195,7 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
         group = "events" if left[0].table == "quarantine" else left[0].table
         task = f"{group}.{'audit' if audit else 'publish'}"
         what = left[0].said[0] + ", and the run is not at work"
-        found.append(
+        entries.append(
             Problem(
                 what=f"{tables_in_words(left)} of {days_in_words(cell.day for cell in left)}: {what}",
                 why=(),
@@ -204,17 +204,17 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
                 links=(*_run_link(run_id), Link("runbook", "publish-refused", "publish-refused")),
             )
         )
-    return found
+    return entries
 
 
 def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
-    told = {
+    reported = {
         airflow_run(cell.run_id) for days in lake.cells.values() for cell in days.values() if cell.state == "failed"
     }
     return [
         _failed_run(run)
         for run in sorted(airflow.failed, key=lambda run: run.ended, reverse=True)
-        if (run.dag_id, run.run_id) not in told and not _mended(run, lake)
+        if (run.dag_id, run.run_id) not in reported and not _mended(run, lake)
     ]
 
 
@@ -276,14 +276,14 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     if not airflow.scheduled:
         apart |= _waiting(lake)
     loaded = set(lake.current["events"])
-    found = []
+    entries = []
     for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
         days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
         days = {day for day in days if lake.expected is None or day <= lake.expected}
         if group != "events":
             days &= loaded  # a day that lacks its input lacks nothing else
         if days:
-            found.append(
+            entries.append(
                 Problem(
                     what=f"{group} for {days_in_words(days)} are missing: their input "
                     f"{'has landed' if group == 'events' else 'is published'}, but no run has produced them",
@@ -293,7 +293,7 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
                     links=(Link("runbook", "a daily run waits", "a-daily-run-waits-and-waits"),),
                 )
             )
-    return found
+    return entries
 
 
 def _late(lake: Lake) -> Problem:
@@ -321,11 +321,11 @@ def _finding(finding: Mapping[str, Any]) -> Problem:
 
 def _by_run(cells: list[Cell], state: str) -> list[tuple[str, list[Cell]]]:
     """Return the cells in a state by run, the run with the newest day first."""
-    found: dict[str, list[Cell]] = defaultdict(list)
+    by_run: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.state == state:
-            found[cell.run_id].append(cell)
-    return sorted(found.items(), key=lambda entry: max(cell.day for cell in entry[1]), reverse=True)
+            by_run[cell.run_id].append(cell)
+    return sorted(by_run.items(), key=lambda entry: max(cell.day for cell in entry[1]), reverse=True)
 
 
 def _run_link(run_id: str) -> tuple[Link, ...]:

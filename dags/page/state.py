@@ -150,16 +150,16 @@ class Lake:
     @cached_property
     def late(self) -> list[Late]:
         """Days whose sessions wait for a restatement, oldest first."""
-        found: dict[date, Late] = {}
+        late: dict[date, Late] = {}
         restated: set[date] = set()
         for commit in self.commits["sessions"]:  # newest first: what a newer one replaced no longer waits
             for text in commit.counts.get("postponed", []):
                 day = date.fromisoformat(text)
                 if day not in restated and day not in commit.days:
                     first, last = self._span("sessions", commit)
-                    found[day] = Late(day, (first, last), commit.run_id, commit.published)
+                    late[day] = Late(day, (first, last), commit.run_id, commit.published)
             restated |= commit.days
-        return [found[day] for day in sorted(found)]
+        return [late[day] for day in sorted(late)]
 
     def weeks(self, until: date) -> list[list[date]]:
         """Return WEEKS weeks, Monday first, of which the last one holds `until`."""
@@ -169,12 +169,12 @@ class Lake:
     @cached_property
     def current(self) -> dict[str, dict[date, Commit]]:
         """The publish whose rows readers see, by table and day."""
-        found: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
+        current: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
         for name, commits in self.commits.items():
             for commit in commits:  # newest first
                 for day in commit.days:
-                    found[name].setdefault(day, commit)
-        return found
+                    current[name].setdefault(day, commit)
+        return current
 
     @cached_property
     def rows(self) -> dict[str, dict[date, int]]:
@@ -186,21 +186,21 @@ class Lake:
     @cached_property
     def _times(self) -> dict[str, dict[date, int]]:
         """How often each day was published, by table."""
-        found: dict[str, dict[date, int]] = {name: defaultdict(int) for name in SHOWN}
+        times: dict[str, dict[date, int]] = {name: defaultdict(int) for name in SHOWN}
         for name, commits in self.commits.items():
             for commit in commits:
                 for day in commit.days:
-                    found[name][day] += 1
-        return found
+                    times[name][day] += 1
+        return times
 
     @cached_property
     def _newest(self) -> dict[str, dict[date, Staging]]:
         """The newest staging of each day, by table."""
-        found: dict[str, dict[date, Staging]] = {name: {} for name in SHOWN}
+        newest: dict[str, dict[date, Staging]] = {name: {} for name in SHOWN}
         for name, stagings in self.stagings.items():
             for staging in stagings:  # oldest first
-                found[name] |= dict.fromkeys(staging.staged.owns, staging)
-        return found
+                newest[name] |= dict.fromkeys(staging.staged.owns, staging)
+        return newest
 
     @cached_property
     def _stage_ids(self) -> set[str]:

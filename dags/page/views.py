@@ -118,8 +118,8 @@ def page(template: str, depth: int = 2, **values: Any) -> HTMLResponse:
 
 def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001  FastAPI's signature
     """Show one of our own failures to whoever is allowed to see the page, and has to mend it."""
-    said = templates.get_template("empty.html").render(said=f"The lake could not be read. {error}")
-    return HTMLResponse(said, 503, headers=HEADERS)
+    text = templates.get_template("empty.html").render(text=f"The lake could not be read. {error}")
+    return HTMLResponse(text, 503, headers=HEADERS)
 
 
 def look_at_lake(cache: Cache, airflow: AirflowState) -> Lake:
@@ -171,7 +171,7 @@ def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
 def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
     """Show what a DAG run staged, what the audit said and what readers see of it: the tab *Lake* of the run."""
     lake = Lake.look(cache, datetime.now(UTC))
-    return page("run.html", dag=dag, found=staged_by(lake, dag, run))
+    return page("run.html", dag=dag, stagings=staged_by(lake, dag, run))
 
 
 @router.get("/rows")
@@ -180,7 +180,7 @@ def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLRespo
     lake = look_at_lake(cache, airflow)
     last = until or lake.last
     if last is None:
-        return page("empty.html", said="No day has been loaded yet.")
+        return page("empty.html", text="No day has been loaded yet.")
     days = days_between(last - timedelta(days=DAYS - 1), last)
     counts = landed_counts(lake)
     outcomes = ("events", "duplicates", "ignored", "quarantined")
@@ -211,15 +211,17 @@ def plan(
     first: Annotated[str, Query(alias="from")] = "",
     last: Annotated[str, Query(alias="to")] = "",
 ) -> HTMLResponse:
-    """Say what has to be made again for a reason, why, what it costs, and the commands; as `meander plan` does."""
+    """Say what has to be reprocessed for a reason, why, what it costs, and the commands; as `meander plan` does."""
     asked = {"reason": reason, "table": table, "first": first, "last": last}
     choices = {"reasons": REASONS, "tables": CODE}
     try:
-        made = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
+        backfill = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
     except (MeanderError, ValueError) as error:
         return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
-    todo, optional = (planning.steps(runs, made.costs) for runs in (made.runs, made.optional))
-    why = {name: list(planning.merged(list(group))) for name, group in groupby(made.redo, lambda entry: entry.table)}
+    todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))
+    why = {
+        name: list(planning.merged(list(group))) for name, group in groupby(backfill.redo, lambda entry: entry.table)
+    }
     return page(
         "plan.html",
         **asked,
@@ -228,10 +230,10 @@ def plan(
         why={name: (lines[: planning.LINES], len(lines) - planning.LINES) for name, lines in why.items()},
         todo=todo,
         optional=optional,
-        whole=made.whole,
-        history=planning.history(made) if made.whole else "",
+        whole=backfill.whole,
+        history=planning.history(backfill) if backfill.whole else "",
         everything=planning.minutes(total(step.seconds for step in todo)),
-        untouched={entry.table: entry.partitions for entry in made.untouched if entry.partitions},
+        untouched={entry.table: entry.partitions for entry in backfill.untouched if entry.partitions},
     )
 
 
@@ -240,19 +242,19 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
     """Draw how interest flows between categories: as predicted on a day, and as it came."""
     known = flows.days_known()
     if not known:
-        return page("empty.html", said="There are no predictions and no examples yet.")
+        return page("empty.html", text="There are no predictions and no examples yet.")
     day = day or known[0]
     predicted, actual = flows.predicted(cache, day), flows.actual(cache, day)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([*predicted, *actual])
     left = f"main interest on {day}"
     charts = [
-        (what, drawing.sankey(found, kept, left, right), flows.movers(found)[:8])
-        for what, found, right in (
+        (what, drawing.sankey(moves, kept, left, right), flows.movers(moves)[:8])
+        for what, moves, right in (
             ("Predicted", predicted, "next, expected users"),
             ("Actual", actual, "next, users"),
         )
-        if found
+        if moves
     ]
     return page("interest.html", day=day, known=known, charts=charts)
 
@@ -262,7 +264,7 @@ def model(cache: CacheDep) -> HTMLResponse:
     """Show the champion, its worth against the baselines over time, and how its predictions drift."""
     judged = models.judged()
     if not judged:
-        return page("empty.html", said="No model has been judged yet: model_weekly does that.")
+        return page("empty.html", text="No model has been judged yet: model_weekly does that.")
     days = days_between(judged[0].day - timedelta(days=3), judged[-1].day + timedelta(days=3))
     methods = sorted(judged[-1].values, key=lambda name: (name != "model", -judged[-1].values[name]))
     # As many as there are colours; the best baselines are those that matter.
@@ -322,12 +324,12 @@ def unseen_share(cache: Cache) -> dict[date, float]:
 def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
     """Return for each published landing day what became of its input rows."""
     published = lake.rows["events"]
-    found: dict[date, dict[str, Any]] = {}
+    by_day: dict[date, dict[str, Any]] = {}
     for day, commit in lake.current["events"].items():
         counted: Mapping[str, Any] | None = commit.counts.get("by_day", {}).get(str(day))
         if counted:
             events = published.get(day, 0)
-            found[day] = {
+            by_day[day] = {
                 "input": counted["input"],
                 "events": events,
                 "duplicates": counted["accepted"] - events,
@@ -335,7 +337,7 @@ def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
                 "quarantined": sum(counted["rejected"].values()),
                 "rejected": counted["rejected"],
             }
-    return found
+    return by_day
 
 
 @router.get("/runbook")

@@ -345,8 +345,8 @@ MUTANTS = [
     Mutant(
         "page_gaps_told_first",
         "dags/page/problems.py",
-        "    found = _failed(cells)\n    found += _unfinished(cells, lake, airflow)",
-        "    found = _unfinished(cells, lake, airflow)\n    found += _failed(cells)",
+        "    entries = _failed(cells)\n    entries += _unfinished(cells, lake, airflow)",
+        "    entries = _unfinished(cells, lake, airflow)\n    entries += _failed(cells)",
         PROBLEMS,
     ),
     Mutant(
