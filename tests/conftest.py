@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -55,7 +56,6 @@ def pytest_collection() -> Generator[None, object, object]:
 # those that wait for servers and for each other run some that compute.
 FIRST = (
     "tests/e2e/test_cluster",
-    # The page keeps its answers for a version of a table, so it comes before another lake is at the same place.
     "tests/e2e/test_page",
     "tests/e2e/test_backfill",
     "tests/jobs/",
@@ -181,6 +181,42 @@ def serving(lake: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield connection
     with postgres.connect() as admin:
         admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """Compare a text, or what JSON can hold, with a file of the folder `golden` next to the test.
+
+    After a change on purpose, UPDATE_GOLDEN=1 in the environment writes the file; review shows what has changed in it.
+    """
+
+    def compare(name: str, content: Any) -> None:
+        file = request.path.parent / "golden" / name
+        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert file.exists(), f"no golden file {file}; look at the output, then run with UPDATE_GOLDEN=1"
+        assert text == file.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture
+def golden_help(
+    golden: Callable[[str, Any], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Compare what `python -m MODULE --help` prints with the golden file `MODULE.txt`."""
+
+    def compare(module: str) -> None:
+        monkeypatch.setenv("COLUMNS", "110")
+        main = import_module(module).main
+        with pytest.raises(SystemExit) as stopped:
+            main(["--help"])
+        assert stopped.value.code == 0
+        golden(f"{module}.txt", capsys.readouterr().out)
+
+    return compare
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Our part of Airflow's web server, for who may see our runs: the page, data docs, evaluations, gate decisions."""
 
-from html import escape
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
-from dags.page.views import failure, may_see, router
-from dags.shared.evaluation import COLUMNS, Evaluation, number, verdict
+from dags.page.cache import Cache
+from dags.page.views import failure, may_see, router, templates
+from dags.shared.evaluation import COLUMNS, Evaluation, verdict
 from lake import storage
 from lake.errors import MeanderError
 from lake.settings import settings
@@ -26,30 +26,29 @@ OWN_HEADERS = {
     **HEADERS,
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin allow-popups",
 }
-STYLE = """<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; max-width: 70em; color-scheme: light dark }
-table { border-collapse: collapse } th, td { padding: .3em .8em; text-align: right; border-bottom: 1px solid #8884 }
-th:first-child, td:first-child { text-align: left }
-</style>"""
 
 # One path segment that is no way out of the folder: no slash, no leading dot.
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
 
 # Airflow mounts this without any protection of its own: every route depends on the right to see the runs.
 app = FastAPI(title="Meander", dependencies=[Depends(may_see)], openapi_url=None)
+app.state.cache = Cache()
 app.include_router(router)
 app.add_exception_handler(MeanderError, failure)
+
+
+def own_page(template: str, **values: Any) -> HTMLResponse:
+    """Fill a template of a page that holds no script."""
+    return HTMLResponse(templates.get_template(template).render(**values), headers=OWN_HEADERS)
 
 
 @app.get("/data-docs/", response_class=HTMLResponse)
 def index() -> HTMLResponse:
     """List the newest pages."""
     fs, folder = storage.filesystem(settings().docs_folder)
-    found = fs.find(folder, detail=True) if fs.exists(folder) else {}
-    newest = sorted(found.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
-    pages = ["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest]
-    items = "".join(f'<li><a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a></li>' for page in pages)
-    return HTMLResponse(f"{STYLE}<title>Data docs</title><h1>Data docs</h1><ul>{items}</ul>", headers=OWN_HEADERS)
+    files = fs.find(folder, detail=True) if fs.exists(folder) else {}
+    newest = sorted(files.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
+    return own_page("data_docs.html", pages=["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest])
 
 
 @app.get("/data-docs/{run}/{page}", response_class=HTMLResponse)
@@ -75,17 +74,11 @@ def model(run: str) -> HTMLResponse:
     """Say what the gate decided about the model of a DAG run, and why: the tab *Model* of the run."""
     evaluation = Evaluation.of(run)
     decision = evaluation.decision
-    if decision is None:
-        said = "<p>This run has no evaluation (yet). Runs of <code>model_weekly</code> have one once it has ended.</p>"
-        return HTMLResponse(f"{STYLE}<title>Model</title>{said}", headers=OWN_HEADERS)
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in decision["reasons"])
-    heads = "".join(f"<th>{escape(heading)}</th>" for heading, *_ in COLUMNS)
-    rows = "".join(
-        f"<tr><td>{escape(method)}</td>{''.join(f'<td>{number(value)}</td>' for value in values)}</tr>"
-        for method, values in evaluation.rows()
+    return own_page(
+        "gate.html",
+        decision=decision,
+        verdict=verdict(decision) if decision else "",
+        slug=evaluation.slug,
+        headings=[heading for heading, *_ in COLUMNS],
+        rows=evaluation.rows(),
     )
-    # Relative, so that it holds under any address that Airflow has.
-    link = f"../models/{evaluation.slug}/evaluation/report.html"
-    page = f"""{STYLE}<title>Model</title><h1>{escape(verdict(decision))}</h1><ul>{reasons}</ul>
-<p><a href="{escape(link)}">The whole report</a></p><table><tr><th>method</th>{heads}</tr>{rows}</table>"""
-    return HTMLResponse(page, headers=OWN_HEADERS)

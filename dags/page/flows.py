@@ -1,15 +1,15 @@
 """How interest flows between categories on a day, predicted and actual; and how predictions drift.
 
 Small aggregates of one partition or a few columns, computed by delta-rs: it opens only the files that the log names
-for them. An answer is kept for the version of the table that it was asked of.
+for them. A `Cache` keeps an answer for the version of the table that it was asked of.
 """
 
-import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from dags.page.cache import Cache
 from lake.labels import LABELS
 from lake.table import Table
 
@@ -65,26 +65,26 @@ class Mover:
 
 def days_known() -> list[date]:
     """Return the days of which a flow is known, predicted or actual, the newest first."""
-    found: set[date] = set()
+    days: set[date] = set()
     for name in ("predictions", "examples"):
         table = Table.find(name)
-        found |= set(table.rows_by("dt")) if table else set()
-    return sorted(found, reverse=True)
+        days |= set(table.rows_by("dt")) if table else set()
+    return sorted(days, reverse=True)
 
 
-def predicted(day: date) -> list[Flow]:
+def predicted(cache: Cache, day: date) -> list[Flow]:
     """Return the flows that the published predictions of a day expect, the greatest first; none without them."""
     table = Table.find("predictions")
     if table is None:
         return []
-    rest = [flow for flow in _flows(table, day, REMAINDER) if flow.users > ROUNDING]
-    return _flows(table, day, PREDICTED) + rest
+    rest = [flow for flow in _flows(cache, table, day, REMAINDER) if flow.users > ROUNDING]
+    return _flows(cache, table, day, PREDICTED) + rest
 
 
-def actual(day: date) -> list[Flow]:
+def actual(cache: Cache, day: date) -> list[Flow]:
     """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
     table = Table.find("examples")
-    return _flows(table, day, ACTUAL) if table else []
+    return _flows(cache, table, day, ACTUAL) if table else []
 
 
 def movers(flows: list[Flow]) -> list[Mover]:
@@ -94,29 +94,23 @@ def movers(flows: list[Flow]) -> list[Mover]:
     for flow in flows:
         now[flow.source] += flow.users
         then[flow.target] += flow.users
-    told = (set(now) | set(then)) - {NO_CATEGORY, NOTHING, REST}
-    found = [Mover(category, now[category], then[category]) for category in sorted(told)]
-    return sorted(found, key=lambda mover: -abs(mover.change))
+    categories = (set(now) | set(then)) - {NO_CATEGORY, NOTHING, REST}
+    changes = [Mover(category, now[category], then[category]) for category in sorted(categories)]
+    return sorted(changes, key=lambda mover: -abs(mover.change))
 
 
-def drift() -> list[dict[str, Any]]:
+def drift(cache: Cache) -> list[dict[str, Any]]:
     """Return for each day of predictions: dt, users, and the mean probabilities of migration, purchase and churn."""
     table = Table.find("predictions")
-    return list(_query(table, DRIFT)) if table else []
+    return _answer(cache, table, DRIFT) if table else []
 
 
-def _flows(table: Table, day: date, sql: str) -> list[Flow]:
+def _flows(cache: Cache, table: Table, day: date, sql: str) -> list[Flow]:
     # Only a date and our own constants go into the text: nothing that anybody has typed.
     text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST)
-    flows = [Flow(**row) for row in _query(table, text)]
+    flows = [Flow(**row) for row in _answer(cache, table, text)]
     return sorted(flows, key=lambda flow: (-flow.users, flow.source, flow.target))
 
 
-def _query(table: Table, sql: str) -> tuple[dict[str, Any], ...]:
-    return _answer(table.name, table.path, table.version, sql)
-
-
-@functools.lru_cache(maxsize=256)
-def _answer(name: str, path: str, version: int, sql: str) -> tuple[dict[str, Any], ...]:  # noqa: ARG001
-    # The path is there to tell one lake from another: their tables have the same names and versions.
-    return tuple(Table(name, version).query(sql).to_pylist())
+def _answer(cache: Cache, table: Table, sql: str) -> list[dict[str, Any]]:
+    return cache.of_version(table, sql, lambda: table.query(sql).to_pylist())

@@ -39,14 +39,14 @@ def judged() -> list[Judged]:
     """Return the newest evaluations, the oldest first."""
     fs, root = storage.filesystem(models_folder())
     plans = fs.glob(f"{root}/*/{PLAN}") if fs.exists(root) else []
-    found = []
+    evaluations = []
     for path in plans:
         evaluation = Evaluation(path.rsplit("/", 2)[1])
         plan = storage.read_json(plan_file(evaluation.slug))
         if plan and evaluation.decision is not None:
             values = {method: row[0] for method, row in evaluation.rows() if row[0] is not None}
-            found.append(Judged(date.fromisoformat(plan["as_of"]), evaluation, values))
-    return sorted(found, key=lambda one: one.day)[-NEWEST:]
+            evaluations.append(Judged(date.fromisoformat(plan["as_of"]), evaluation, values))
+    return sorted(evaluations, key=lambda one: one.day)[-NEWEST:]
 
 
 def champion() -> Champion | None:

@@ -5,13 +5,14 @@ docs/runbook.md that says more.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
-from dags.page.state import EACH_DAY, NOT_LANDED, SHOWN, Cell, Lake
+from dags.page.state import NOT_LANDED, SHOWN, Cell, Lake
+from dags.page.words import counted, days_in_words, how_to_repair, tables_in_words, what_readers_see
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.settings import settings
 from lake.tables import TABLES, made_in
@@ -91,15 +92,15 @@ def expected_day(now: datetime, scheduled: bool) -> date | None:
 
 def freshness(lake: Lake) -> list[Freshness]:
     """Return one entry for each table that belongs to every day."""
-    found = []
+    tables = []
     for table in SHOWN:
         if table == "examples":  # made weekly, and only when the horizon is over
             continue
         newest = max(lake.current[table], default=None)
         # A table that nobody has ever made is not late: there may be no model yet.
         late = max(0, (lake.expected - newest).days) if lake.expected and newest else None
-        found.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
-    return found
+        tables.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
+    return tables
 
 
 def readers_see(lake: Lake) -> str:
@@ -124,39 +125,40 @@ def problems(lake: Lake, airflow: AirflowState, findings: Sequence[Mapping[str, 
         findings: of monitor_daily, those that somebody has to look at.
     """
     cells = [cell for days in lake.cells.values() for cell in days.values()]
-    found = _failed(cells)
-    found += _unfinished(cells, lake, airflow)
-    found += _failed_runs(lake, airflow)
-    found += _not_landed(cells)
-    found += _not_loaded(cells, lake, airflow)
+    entries = _failed(cells)
+    entries += _unfinished(cells, lake, airflow)
+    entries += _failed_runs(lake, airflow)
+    entries += _not_landed(cells)
+    entries += _not_loaded(cells, lake, airflow)
     if lake.late:
-        found.append(_late(lake))
-    return found + [_finding(finding) for finding in findings]
+        entries.append(_late(lake))
+    return entries + [_finding(finding) for finding in findings]
 
 
 def notes(lake: Lake, airflow: AirflowState) -> list[str]:
     """Return what is not wrong and good to know."""
-    found = []
+    lines = []
     if not airflow.scheduled:
-        found.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
+        lines.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
     if airflow.busy:
-        found.append(f"{_count(len(airflow.busy), 'run')} at work or queued.")
-    waiting = sorted(_waiting(lake))
+        lines.append(f"{counted(len(airflow.busy), 'run')} at work or queued.")
+    waiting = _waiting(lake)
     if waiting and not airflow.scheduled:
-        found.append(f"Landed and not loaded yet: {_days(waiting)}. Backfill behavior_daily when you want them.")
+        days = days_in_words(waiting)
+        lines.append(f"Landed and not loaded yet: {days}. Backfill behavior_daily when you want them.")
     if lake.landed is None:
-        found.append("The landing cannot be read from here: which days have landed is not known.")
-    return found
+        lines.append("The landing cannot be read from here: which days have landed is not known.")
+    return lines
 
 
 def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
-    """Return the cells that are not simply published, those of one run, table and state together, the newest first."""
-    found: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
+    """Return the cells that need attention, those of one run, table and state together, the newest first."""
+    alike: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
     for table, days in lake.cells.items():
         for cell in days.values():
             if cell.state != "published":
-                found[(table, cell.state, cell.run_id, *cell.said)].append(cell)
-    groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in found.values()]
+                alike[(table, cell.state, cell.run_id, *cell.said)].append(cell)
+    groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in alike.values()]
     return sorted(groups, key=lambda cells: (-cells[0].day.toordinal(), SHOWN.index(cells[0].table)))[:limit]
 
 
@@ -164,34 +166,22 @@ def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
 
 
 def _failed(cells: list[Cell]) -> list[Problem]:
-    found = []
+    entries = []
     for run_id, broken in _by_run(cells, "failed"):
-        tables, days = _tables(broken), sorted({cell.day for cell in broken})
-        found.append(
+        entries.append(
             Problem(
-                what=f"{tables} of {_days(days)} failed the audit",
+                what=f"{tables_in_words(broken)} of {days_in_words(cell.day for cell in broken)} failed the audit",
                 why=tuple(dict.fromkeys(said for cell in broken for said in cell.said)),
-                readers=_seen(broken),
-                safe=_repair(broken),
+                readers=what_readers_see(broken),
+                safe=how_to_repair(broken),
                 links=(*_run_link(run_id), *_docs_links(broken), Link("runbook", "audit-failed", "audit-failed")),
             )
         )
-    return found
-
-
-def _repair(broken: list[Cell]) -> str:
-    first = broken[0]
-    stage = f"{TABLES[first.table].group}.stage"
-    if first.table in EACH_DAY:
-        return (
-            f"Look at the data docs. Have the landing repaired, then clear {stage} of that run with downstream. "
-            "Not safe: raising a limit to get through."
-        )
-    return f"Look at the data docs, mend the cause, then clear {stage} of that run with downstream."
+    return entries
 
 
 def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
-    found = []
+    entries = []
     for run_id, left in _by_run(cells, "unfinished"):
         run = airflow_run(run_id)
         began = max(
@@ -207,26 +197,26 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
         group = TABLES[left[0].table].group
         task = f"{group}.{'audit' if audit else 'publish'}"
         what = left[0].said[0] + ", and the run is not at work"
-        found.append(
+        entries.append(
             Problem(
-                what=f"{_tables(left)} of {_days(sorted({cell.day for cell in left}))}: {what}",
+                what=f"{tables_in_words(left)} of {days_in_words(cell.day for cell in left)}: {what}",
                 why=(),
-                readers=_seen(left),
+                readers=what_readers_see(left),
                 safe=f"Clear {task} of that run with downstream. Publishing twice changes nothing.",
                 links=(*_run_link(run_id), Link("runbook", "publish-refused", "publish-refused")),
             )
         )
-    return found
+    return entries
 
 
 def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
-    told = {
+    reported = {
         airflow_run(cell.run_id) for days in lake.cells.values() for cell in days.values() if cell.state == "failed"
     }
     return [
         _failed_run(run)
         for run in sorted(airflow.failed, key=lambda run: run.ended, reverse=True)
-        if (run.dag_id, run.run_id) not in told and not _mended(run, lake)
+        if (run.dag_id, run.run_id) not in reported and not _mended(run, lake)
     ]
 
 
@@ -261,7 +251,7 @@ def _not_landed(cells: list[Cell]) -> list[Problem]:
         return []
     return [
         Problem(
-            what=f"not landed: {_days(days)}",
+            what=f"not landed: {days_in_words(days)}",
             why=(),
             readers="No rows of such a day; other days are not touched.",
             safe="Ask the shop for the files; once they land, the waiting run goes on by itself, or clear "
@@ -288,31 +278,32 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     if not airflow.scheduled:
         apart |= _waiting(lake)
     loaded = set(lake.current["events"])
-    found = []
+    entries = []
     for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
         days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
         days = {day for day in days if lake.expected is None or day <= lake.expected}
         if group != "events":
             days &= loaded  # a day that lacks its input lacks nothing else
         if days:
-            found.append(
+            entries.append(
                 Problem(
-                    what=f"{group} of {_days(days)} {_are(days)} missing: the input is there, and no run made them",
+                    what=f"{group} for {days_in_words(days)} are missing: their input "
+                    f"{'has landed' if group == 'events' else 'is published'}, but no run has produced them",
                     why=(),
                     readers=f"No rows of {group} on such a day; other days are not touched.",
                     safe=f"Run {dag_id} for the day (Airflow's backfill), or clear its run. Days may run in any order.",
                     links=(Link("runbook", "a daily run waits", "a-daily-run-waits-and-waits"),),
                 )
             )
-    return found
+    return entries
 
 
 def _late(lake: Lake) -> Problem:
     return Problem(
-        what=f"sessions of {_days([late.day for late in lake.late])} lack events that landed too late",
+        what=f"sessions of {days_in_words(late.day for late in lake.late)} lack events that landed too late",
         why=(),
-        readers="These events in `events`; the sessions of those days as they were before.",
-        safe="Type what the planner below says (late-data). It can wait until the morning.",
+        readers="`events` includes the late events; `sessions` of those days does not yet.",
+        safe="Run the `late-data` commands from the plan below. It can wait until the morning.",
         links=(Link("runbook", "late-data", "late-data"),),
     )
 
@@ -327,16 +318,16 @@ def _finding(finding: Mapping[str, Any]) -> Problem:
     )
 
 
-# ---- words ----
+# ---- runs and links ----
 
 
 def _by_run(cells: list[Cell], state: str) -> list[tuple[str, list[Cell]]]:
     """Return the cells in a state by run, the run with the newest day first."""
-    found: dict[str, list[Cell]] = defaultdict(list)
+    by_run: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.state == state:
-            found[cell.run_id].append(cell)
-    return sorted(found.items(), key=lambda entry: max(cell.day for cell in entry[1]), reverse=True)
+            by_run[cell.run_id].append(cell)
+    return sorted(by_run.items(), key=lambda entry: max(cell.day for cell in entry[1]), reverse=True)
 
 
 def _run_link(run_id: str) -> tuple[Link, ...]:
@@ -347,46 +338,3 @@ def _run_link(run_id: str) -> tuple[Link, ...]:
 def _docs_links(cells: list[Cell]) -> tuple[Link, ...]:
     docs = {cell.table: cell.docs for cell in cells if cell.docs}
     return tuple(Link("docs", f"data docs: {table}", address) for table, address in docs.items())
-
-
-def _seen(cells: list[Cell]) -> str:
-    """Say what readers see of tables and days whose newest rows they do not see."""
-    old = [cell.day for cell in cells if cell.rows is not None]
-    none = sorted({cell.day for cell in cells if cell.rows is None})
-    parts = [f"what was published before of {_days(sorted(set(old)))}"] if old else []
-    if none:
-        parts.append(f"no rows of {_tables([cell for cell in cells if cell.rows is None])} of {_days(none)}")
-    return " and ".join(parts).capitalize() + "; other days are not touched."
-
-
-def _tables(cells: list[Cell]) -> str:
-    return " and ".join(dict.fromkeys(cell.table for cell in cells))
-
-
-def _are(things: Collection[date]) -> str:
-    return "is" if len(things) == 1 else "are"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
-
-
-def _days(days: Iterable[date]) -> str:
-    """Name days, those in a row as a range, and of many the first three.
-
-    >>> _days(date(2025, 1, n) for n in (1, 2, 3, 5))
-    '2025-01-01 to 2025-01-03 and 2025-01-05'
-    >>> _days(date(2025, 1, n) for n in (1, 3, 5, 7, 9))
-    '2025-01-01, 2025-01-03, 2025-01-05 and 2 days more'
-    """
-    ranges: list[list[date]] = []
-    for day in sorted(set(days)):
-        if ranges and day - ranges[-1][-1] == timedelta(days=1):
-            ranges[-1].append(day)
-        else:
-            ranges.append([day])
-    words = [str(some[0]) if len(some) == 1 else f"{some[0]} to {some[-1]}" for some in ranges]
-    more = sum(map(len, ranges[3:]))
-    if more:
-        words = [*words[:3], f"{_count(more, 'day')} more"]
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]

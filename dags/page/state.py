@@ -1,18 +1,18 @@
 """What the lake says of each table and day: from manifests, verdicts, commits and the names of landing folders alone.
 
-No data file is opened here, so that a year of days is told in well under a second. What cannot change is kept between
-two looks: a manifest until its file changes, the commits of a table until its version does.
+No data file is opened here, so that a year of days is told in well under a second. What cannot change is kept in a
+`Cache` between two looks: a manifest until its file changes, the commits of a table until its version does.
 """
 
-import functools
 import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from dags.page.cache import Cache
 from lake import landing, storage
 from lake.landing import days_between
 from lake.places import runs_folder, verdict_file
@@ -104,32 +104,36 @@ class Late:
 class Lake:
     """One look at the lake.
 
-    Args:
+    Attributes:
         now: the time of the look, UTC.
         expected: the newest day that should be published by now; None where no schedule runs.
+        tables: the newest version of each table; None where nothing is published.
+        commits: the publishes of each table, newest first.
+        stagings: what runs have staged for each table, oldest first.
+        landed: the days that have landed; None where the landing cannot be read or is empty.
     """
 
     now: datetime
-    expected: date | None = None
-    tables: dict[str, Table | None] = field(init=False)
-    commits: dict[str, list[Commit]] = field(init=False)
-    stagings: dict[str, list[Staging]] = field(init=False)
-    landed: frozenset[date] | None = field(init=False)
+    expected: date | None
+    tables: dict[str, Table | None]
+    commits: dict[str, list[Commit]]
+    stagings: dict[str, list[Staging]]
+    landed: frozenset[date] | None
 
-    def __post_init__(self) -> None:
-        self.stagings = read_stagings()
+    @classmethod
+    def look(cls, cache: Cache, now: datetime, expected: date | None = None) -> "Lake":
+        """Read the state of the lake, except for what the cache holds of it."""
+        stagings = read_stagings(cache)
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
-            self.tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
-        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for some in self.stagings.values() for s in some}
-        self.commits = {
-            name: [_commit(name, entry, owns) for entry in _history(table.path, table.version)] if table else []
-            for name, table in self.tables.items()
+            tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
+        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for some in stagings.values() for s in some}
+        commits = {
+            name: [_commit(name, entry, owns) for entry in cache.of_version(table, "commits", table.commits)]
+            if table
+            else []
+            for name, table in tables.items()
         }
-        try:
-            # The web server need not see the landing; the page then tells gaps of `events` alone.
-            self.landed = frozenset(landing.days()) or None
-        except OSError:
-            self.landed = None
+        return cls(now, expected, tables, commits, stagings, _landed_days())
 
     @cached_property
     def cells(self) -> dict[str, dict[date, Cell]]:
@@ -147,16 +151,16 @@ class Lake:
     @cached_property
     def late(self) -> list[Late]:
         """Days whose sessions wait for a restatement, oldest first."""
-        found: dict[date, Late] = {}
+        late: dict[date, Late] = {}
         restated: set[date] = set()
         for commit in self.commits["sessions"]:  # newest first: what a newer one replaced no longer waits
             for text in commit.counts.get("postponed", []):
                 day = date.fromisoformat(text)
                 if day not in restated and day not in commit.days:
                     first, last = self._span("sessions", commit)
-                    found[day] = Late(day, (first, last), commit.run_id, commit.published)
+                    late[day] = Late(day, (first, last), commit.run_id, commit.published)
             restated |= commit.days
-        return [found[day] for day in sorted(found)]
+        return [late[day] for day in sorted(late)]
 
     def weeks(self, until: date) -> list[list[date]]:
         """Return WEEKS weeks, Monday first, of which the last one holds `until`."""
@@ -166,12 +170,12 @@ class Lake:
     @cached_property
     def current(self) -> dict[str, dict[date, Commit]]:
         """The publish whose rows readers see, by table and day."""
-        found: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
+        current: dict[str, dict[date, Commit]] = {name: {} for name in SHOWN}
         for name, commits in self.commits.items():
             for commit in commits:  # newest first
                 for day in commit.days:
-                    found[name].setdefault(day, commit)
-        return found
+                    current[name].setdefault(day, commit)
+        return current
 
     @cached_property
     def rows(self) -> dict[str, dict[date, int]]:
@@ -183,21 +187,21 @@ class Lake:
     @cached_property
     def _times(self) -> dict[str, dict[date, int]]:
         """How often each day was published, by table."""
-        found: dict[str, dict[date, int]] = {name: defaultdict(int) for name in SHOWN}
+        times: dict[str, dict[date, int]] = {name: defaultdict(int) for name in SHOWN}
         for name, commits in self.commits.items():
             for commit in commits:
                 for day in commit.days:
-                    found[name][day] += 1
-        return found
+                    times[name][day] += 1
+        return times
 
     @cached_property
     def _newest(self) -> dict[str, dict[date, Staging]]:
         """The newest staging of each day, by table."""
-        found: dict[str, dict[date, Staging]] = {name: {} for name in SHOWN}
+        newest: dict[str, dict[date, Staging]] = {name: {} for name in SHOWN}
         for name, stagings in self.stagings.items():
             for staging in stagings:  # oldest first
-                found[name] |= dict.fromkeys(staging.staged.owns, staging)
-        return found
+                newest[name] |= dict.fromkeys(staging.staged.owns, staging)
+        return newest
 
     @cached_property
     def _stage_ids(self) -> set[str]:
@@ -270,56 +274,44 @@ class Lake:
         return min(commit.days), max(commit.days)
 
 
-def read_stagings() -> dict[str, list[Staging]]:
+def read_stagings(cache: Cache) -> dict[str, list[Staging]]:
     """Return every staging that left a manifest, by table, oldest first."""
     fs, root = storage.filesystem(runs_folder())
     files = fs.find(root, detail=True) if fs.exists(root) else {}
-    known: dict[str, tuple[str, Staging | None]] = {}
-    unread = []
-    for path in files:
-        folder, name = path.rsplit("/", 1)
-        table = name.removesuffix(".json")
-        if table in SHOWN:
-            # What the storage says of size and time, of the manifest and of the verdict beside it.
-            beside = verdict_file(folder, table)
-            stamp = f"{files[path]} {files.get(beside)}"
-            if path in _READ and _READ[path][0] == stamp:
-                known[path] = _READ[path]
-            else:
-                unread.append((path, beside if beside in files else None, stamp))
-    # The first look of a web server reads every file; waiting for storage takes the time, not the CPU.
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        read = pool.map(lambda entry: (entry[2], _staging(fs, *entry[:2])), unread)
-        known |= dict(zip((path for path, *_ in unread), read, strict=True))
-    _READ.update(known)
-    found: dict[str, list[Staging]] = {name: [] for name in SHOWN}
-    for _, staging in known.values():
+    manifests = [path for path in files if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN]
+    # What the storage says of size and time, of the manifest and of the verdict beside it.
+    stamps = {path: f"{files[path]} {files.get(_verdict_of(path))}" for path in manifests}
+    read = cache.of_files(stamps, lambda path: _staging(fs, path, has_verdict=_verdict_of(path) in files))
+    stagings: dict[str, list[Staging]] = {name: [] for name in SHOWN}
+    for staging in read.values():
         if staging:
-            found[staging.staged.table].append(staging)
-    for some in found.values():
+            stagings[staging.staged.table].append(staging)
+    for some in stagings.values():
         some.sort(key=lambda staging: staging.staged.started)
-    return found
+    return stagings
 
 
-# What was read of each manifest, and the stamp that its files had then. Small: a few hundred bytes a run and table.
-_READ: dict[str, tuple[str, Staging | None]] = {}
+def _verdict_of(manifest: str) -> str:
+    folder, name = manifest.rsplit("/", 1)
+    return verdict_file(folder, name.removesuffix(".json"))
 
 
-def _staging(fs: Any, path: str, beside: str | None) -> Staging | None:
+def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | None:
     try:
         staged = parse_staged(json.loads(fs.cat_file(path)))
-        said = json.loads(fs.cat_file(beside)) if beside else None
+        verdict = json.loads(fs.cat_file(_verdict_of(path))) if has_verdict else None
     except FileNotFoundError:  # removed since it was listed
         return None
     # A verdict on an earlier staging of the same run says nothing of this one.
-    return Staging(staged, Verdict(**said) if said and said["stage_id"] == staged.stage_id else None)
+    return Staging(staged, Verdict(**verdict) if verdict and verdict["stage_id"] == staged.stage_id else None)
 
 
-@functools.lru_cache(maxsize=64)
-def _history(path: str, version: int) -> list[dict[str, Any]]:
-    """Return what each publish up to a version said of itself, newest first."""
-    name = path.rsplit("/", 1)[1]
-    return Table(name, version).commits()
+def _landed_days() -> frozenset[date] | None:
+    try:
+        # The web server need not see the landing; the page then tells gaps of `events` alone.
+        return frozenset(landing.days()) or None
+    except OSError:
+        return None
 
 
 def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:

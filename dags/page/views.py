@@ -23,10 +23,12 @@ from markupsafe import Markup
 from dags import PREFIX
 from dags.page import drawing, flows, models
 from dags.page.airflow_state import AirflowState, link, look
+from dags.page.cache import Cache
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
 from dags.shared import backfill as planning
+from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
 from lake.backfill.costs import total
 from lake.backfill.plan import CODE, REASONS
@@ -60,6 +62,7 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters["number"] = drawing.number
+templates.filters["metric"] = evaluation.number
 templates.filters["minutes"] = planning.minutes
 
 
@@ -68,7 +71,13 @@ def airflow_state(session: SessionDep) -> AirflowState:
     return look(session, datetime.now(UTC))
 
 
+def cache_of_app(request: Request) -> Cache:
+    """Return the one cache of the web server, which dags/page/app.py makes."""
+    return request.app.state.cache
+
+
 AirflowDep = Annotated[AirflowState, Depends(airflow_state)]
+CacheDep = Annotated[Cache, Depends(cache_of_app)]
 # A year before or after it has to be a date as well.
 Until = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(9000, 1, 1))]
 
@@ -111,20 +120,20 @@ def page(template: str, depth: int = 2, **values: Any) -> HTMLResponse:
 
 def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001  FastAPI's signature
     """Show one of our own failures to whoever is allowed to see the page, and has to mend it."""
-    said = templates.get_template("empty.html").render(said=f"The lake could not be read. {error}")
-    return HTMLResponse(said, 503, headers=HEADERS)
+    text = templates.get_template("empty.html").render(text=f"The lake could not be read. {error}")
+    return HTMLResponse(text, 503, headers=HEADERS)
 
 
-def look_at_lake(airflow: AirflowState) -> Lake:
+def look_at_lake(cache: Cache, airflow: AirflowState) -> Lake:
     """Look at the lake now."""
     now = datetime.now(UTC)
-    return Lake(now, expected_day(now, airflow.scheduled))
+    return Lake.look(cache, now, expected_day(now, airflow.scheduled))
 
 
 @router.get("/")
-def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
+def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Say what is wrong, what readers see and what is safe; then freshness, late data and the calendar."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     last = until or lake.last or lake.now.date()
     weeks = lake.weeks(last)
     return page(
@@ -146,9 +155,9 @@ def overview(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
 
 
 @router.get("/days/{day}")
-def one_day(day: date, airflow: AirflowDep) -> HTMLResponse:
+def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
     """Show every table on one day: state, counts, the run and the data docs."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     counts = landed_counts(lake).get(day)
     return page(
         "day.html",
@@ -161,19 +170,19 @@ def one_day(day: date, airflow: AirflowDep) -> HTMLResponse:
 
 
 @router.get("/run")
-def one_run(dag: str, run: str) -> HTMLResponse:
+def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
     """Show what a DAG run staged, what the audit said and what readers see of it: the tab *Lake* of the run."""
-    lake = Lake(datetime.now(UTC))
-    return page("run.html", dag=dag, found=staged_by(lake, dag, run))
+    lake = Lake.look(cache, datetime.now(UTC))
+    return page("run.html", dag=dag, stagings=staged_by(lake, dag, run))
 
 
 @router.get("/rows")
-def rows(airflow: AirflowDep, until: Until = None) -> HTMLResponse:
+def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Draw what became of the input rows, and the rows of each table, day by day."""
-    lake = look_at_lake(airflow)
+    lake = look_at_lake(cache, airflow)
     last = until or lake.last
     if last is None:
-        return page("empty.html", said="No day has been loaded yet.")
+        return page("empty.html", text="No day has been loaded yet.")
     days = days_between(last - timedelta(days=DAYS - 1), last)
     counts = landed_counts(lake)
     outcomes = ("events", "duplicates", "ignored", "quarantined")
@@ -204,15 +213,17 @@ def plan(
     first: Annotated[str, Query(alias="from")] = "",
     last: Annotated[str, Query(alias="to")] = "",
 ) -> HTMLResponse:
-    """Say what has to be made again for a reason, why, what it costs, and the commands; as `meander plan` does."""
+    """Say what has to be reprocessed for a reason, why, what it costs, and the commands; as `meander plan` does."""
     asked = {"reason": reason, "table": table, "first": first, "last": last}
     choices = {"reasons": REASONS, "tables": CODE}
     try:
-        made = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
+        backfill = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
     except (MeanderError, ValueError) as error:
         return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
-    todo, optional = (planning.steps(runs, made.costs) for runs in (made.runs, made.optional))
-    why = {name: list(planning.merged(list(group))) for name, group in groupby(made.redo, lambda entry: entry.table)}
+    todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))
+    why = {
+        name: list(planning.merged(list(group))) for name, group in groupby(backfill.redo, lambda entry: entry.table)
+    }
     return page(
         "plan.html",
         **asked,
@@ -221,47 +232,47 @@ def plan(
         why={name: (lines[: planning.LINES], len(lines) - planning.LINES) for name, lines in why.items()},
         todo=todo,
         optional=optional,
-        whole=made.whole,
-        history=planning.history(made) if made.whole else "",
+        whole=backfill.whole,
+        history=planning.history(backfill) if backfill.whole else "",
         everything=planning.minutes(total(step.seconds for step in todo)),
-        untouched={entry.table: entry.partitions for entry in made.untouched if entry.partitions},
+        untouched={entry.table: entry.partitions for entry in backfill.untouched if entry.partitions},
     )
 
 
 @router.get("/interest")
-def interest(day: Annotated[date | None, Query()] = None) -> HTMLResponse:
+def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HTMLResponse:
     """Draw how interest flows between categories: as predicted on a day, and as it came."""
     known = flows.days_known()
     if not known:
-        return page("empty.html", said="There are no predictions and no examples yet.")
+        return page("empty.html", text="There are no predictions and no examples yet.")
     day = day or known[0]
-    predicted, actual = flows.predicted(day), flows.actual(day)
+    predicted, actual = flows.predicted(cache, day), flows.actual(cache, day)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([*predicted, *actual])
     left = f"main interest on {day}"
     charts = [
-        (what, drawing.sankey(found, kept, left, right), flows.movers(found)[:8])
-        for what, found, right in (
+        (what, drawing.sankey(moves, kept, left, right), flows.movers(moves)[:8])
+        for what, moves, right in (
             ("Predicted", predicted, "next, expected users"),
             ("Actual", actual, "next, users"),
         )
-        if found
+        if moves
     ]
     return page("interest.html", day=day, known=known, charts=charts)
 
 
 @router.get("/model")
-def model() -> HTMLResponse:
+def model(cache: CacheDep) -> HTMLResponse:
     """Show the champion, its worth against the baselines over time, and how its predictions drift."""
     judged = models.judged()
     if not judged:
-        return page("empty.html", said="No model has been judged yet: model_weekly does that.")
+        return page("empty.html", text="No model has been judged yet: model_weekly does that.")
     days = days_between(judged[0].day - timedelta(days=3), judged[-1].day + timedelta(days=3))
     methods = sorted(judged[-1].values, key=lambda name: (name != "model", -judged[-1].values[name]))
     # As many as there are colours; the best baselines are those that matter.
     best = methods[: drawing.COLOURS]
     series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in best}
-    drift = flows.drift()
+    drift = flows.drift(cache)
     charts = []
     looked_at = watched()
     for metric in ("recall@5", "roc_auc churned"):
@@ -269,13 +280,13 @@ def model() -> HTMLResponse:
         if came_true:
             known = sorted(day for values in came_true.values() for day in values)
             span = days_between(known[0] - timedelta(days=3), known[-1] + timedelta(days=3))
-            title = f"What came true: {metric} of the predictions of a day, beside what the evaluation had found"
+            title = f"Observed {metric} by prediction day, compared with the offline evaluation"
             charts.append((title, drawing.lines(span, came_true, top=1.0)))
     if drift:
         span = days_between(drift[0]["dt"], drift[-1]["dt"])
         means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
-        unseen = unseen_share()
+        unseen = unseen_share(cache)
         charts.append(
             ("Share of events whose item the model does not know", drawing.lines(span, {"unseen events": unseen}))
         )
@@ -301,9 +312,9 @@ def staged_by(lake: Lake, dag: str, run: str) -> list[tuple[Staging, list[Cell]]
     ]
 
 
-def unseen_share() -> dict[date, float]:
+def unseen_share(cache: Cache) -> dict[date, float]:
     """Return for each predicted day the share of events whose item the model did not know, from the commits."""
-    lake = Lake(datetime.now(UTC))
+    lake = Lake.look(cache, datetime.now(UTC))
     shares = {}
     for day, commit in lake.current["predictions"].items():
         if commit.counts.get("events"):
@@ -314,12 +325,12 @@ def unseen_share() -> dict[date, float]:
 def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
     """Return for each published landing day what became of its input rows."""
     published = lake.rows["events"]
-    found: dict[date, dict[str, Any]] = {}
+    by_day: dict[date, dict[str, Any]] = {}
     for day, commit in lake.current["events"].items():
         counted: Mapping[str, Any] | None = commit.counts.get("by_day", {}).get(str(day))
         if counted:
             events = published.get(day, 0)
-            found[day] = {
+            by_day[day] = {
                 "input": counted["input"],
                 "events": events,
                 "duplicates": counted["accepted"] - events,
@@ -327,7 +338,7 @@ def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
                 "quarantined": sum(counted["rejected"].values()),
                 "rejected": counted["rejected"],
             }
-    return found
+    return by_day
 
 
 @router.get("/runbook")

@@ -28,8 +28,8 @@ def watched(days: int = NEWEST) -> list[Watched]:
     names = [name for name in storage.list_files(folder) if name.endswith(".json")][-days:]
     # A store far away takes its time for each file.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(storage.read_json, (storage.join(folder, name) for name in names)))
-    return [Watched(date.fromisoformat(one["day"]), one["findings"]) for one in found if one]
+        files = list(pool.map(storage.read_json, (storage.join(folder, name) for name in names)))
+    return [Watched(date.fromisoformat(one["day"]), one["findings"]) for one in files if one]
 
 
 def newest_findings() -> list[dict[str, Any]]:
@@ -56,13 +56,13 @@ def open_findings(days: list[Watched]) -> list[dict[str, Any]]:
 
 def outcomes(days: list[Watched], metric: str) -> dict[str, dict[date, float]]:
     """Return {"version V": {T: value}} of what came true of predictions, by the metric's name."""
-    found: dict[str, dict[date, float]] = {}
+    by_version: dict[str, dict[date, float]] = {}
     for one in days:
         for finding in one.findings:
             if finding["kind"] == "outcome" and finding["name"] == metric:
-                series = found.setdefault(f"version {finding['model_version']}", {})
+                series = by_version.setdefault(f"version {finding['model_version']}", {})
                 series[date.fromisoformat(finding["day"])] = finding["value"]
                 if finding["reference"] is not None:
-                    promised = found.setdefault(f"version {finding['model_version']}, as evaluated", {})
+                    promised = by_version.setdefault(f"version {finding['model_version']}, as evaluated", {})
                     promised[date.fromisoformat(finding["day"])] = finding["reference"]
-    return found
+    return by_version

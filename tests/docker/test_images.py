@@ -30,7 +30,7 @@ ASKED = {
     "airflow": {
         "airflow plugins": "meander",
         "python -c 'import airflow.providers.celery.executors.celery_executor as c, dags.behavior_daily; c.app; "
-        "from model import registry; from dags.page.views import RUNBOOK; print(RUNBOOK.is_file())'": "True",
+        "from model.versions import registry; from dags.page.views import RUNBOOK; print(RUNBOOK.is_file())'": "True",
     },
     "spark": {
         "python -m jobs.ingest --help": "--day",

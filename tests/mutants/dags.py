@@ -362,6 +362,13 @@ MUTANTS = [
         "tests/dags/test_plugin.py",
     ),
     Mutant(
+        "page_not_escaped",
+        "dags/page/views.py",
+        "autoescape=True",
+        "autoescape=False",
+        "tests/dags/test_plugin.py::test_the_tab_of_a_run_says_what_the_gate_decided_and_why",
+    ),
+    Mutant(
         "page_busy_runs_stopped_soon",
         "dags/page/problems.py",
         "STOPPED_AFTER = timedelta(hours=6)",
@@ -371,8 +378,8 @@ MUTANTS = [
     Mutant(
         "page_gaps_told_first",
         "dags/page/problems.py",
-        "    found = _failed(cells)\n    found += _unfinished(cells, lake, airflow)",
-        "    found = _unfinished(cells, lake, airflow)\n    found += _failed(cells)",
+        "    entries = _failed(cells)\n    entries += _unfinished(cells, lake, airflow)",
+        "    entries = _unfinished(cells, lake, airflow)\n    entries += _failed(cells)",
         PROBLEMS,
     ),
     Mutant(
@@ -396,12 +403,33 @@ MUTANTS = [
         "days=frozenset(days)",
         STATE,
     ),
+    Mutant(
+        "page_answers_of_another_lake",
+        "dags/page/cache.py",
+        "table.delta.metadata().id",
+        "table.path",
+        "tests/dags/page/test_cache.py",
+    ),
+    Mutant(
+        "page_answers_of_an_older_version",
+        "dags/page/cache.py",
+        "table.version, question)",
+        "question)",
+        "tests/dags/page/test_cache.py",
+    ),
+    Mutant(
+        "page_changed_files_not_read",
+        "dags/page/cache.py",
+        "if path not in kept or kept[path][0] != stamp",
+        "if path not in kept",
+        "tests/dags/page/test_cache.py",
+    ),
     Mutant("page_late_for_ever", "dags/page/state.py", "            restated |= commit.days\n", "", STATE),
     Mutant(
         "page_verdict_of_an_earlier_staging",
         "dags/page/state.py",
-        'if said and said["stage_id"] == staged.stage_id else None',
-        "if said else None",
+        'if verdict and verdict["stage_id"] == staged.stage_id else None',
+        "if verdict else None",
         STATE,
     ),
     Mutant(

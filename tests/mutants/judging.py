@@ -426,33 +426,53 @@ MUTANTS = [
         'weights[:kept].tolist() + [None] * (len(known["item_keys"]) - kept)',
         EXPLAIN,
     ),
-    Mutant("report_worst_in_bold", "model/judging/report.py", "best = max(found[", "best = min(found[", REPORT),
+    Mutant(
+        "report_not_escaped",
+        "model/judging/report/render.py",
+        "autoescape=True",
+        "autoescape=False",
+        f"{REPORT}::test_what_comes_from_the_shop_is_escaped",
+    ),
+    Mutant(
+        "report_flows_numbered_last",
+        "model/judging/report/render.py",
+        "    flows, first_choices = flow_plots(report, plots)\n    sections = heads(report, plots)\n",
+        "    sections = heads(report, plots)\n    flows, first_choices = flow_plots(report, plots)\n",
+        f"{REPORT}::test_every_figure_has_its_place_and_is_a_valid_plot",
+    ),
+    Mutant(
+        "report_worst_in_bold", "model/judging/report/render.py", "best = max(measured[", "best = min(measured[", REPORT
+    ),
     Mutant(
         "report_failed_speak_for_it",
-        "model/judging/report.py",
+        "model/judging/report/render.py",
         '(~decision.checks["passed"]).sum()',
         'decision.checks["passed"].sum()',
         REPORT,
     ),
     Mutant(
         "report_flows_turned",
-        "model/judging/report.py",
+        "model/judging/report/figures.py",
         "np.add.at(grouped.T, into, chances.T)",
         "np.add.at(grouped.T, into, (1 - chances).T)",
         REPORT,
     ),
     Mutant(
         "report_bounds_swapped",
-        "model/judging/report.py",
+        "model/judging/report/figures.py",
         '(part["high"] - part["value"]).clip(lower=0)',
         '(part["value"] - part["low"]).clip(lower=0)',
         REPORT,
     ),
-    Mutant("report_axes_swapped", "model/judging/report.py", "thinned(false, true)", "thinned(true, false)", REPORT),
-    Mutant("report_confusion_turned", "model/judging/report.py", "(at[0], at[1]), 1)", "(at[1], at[0]), 1)", REPORT),
+    Mutant(
+        "report_axes_swapped", "model/judging/report/figures.py", "thinned(false, true)", "thinned(true, false)", REPORT
+    ),
+    Mutant(
+        "report_confusion_turned", "model/judging/report/figures.py", "(at[0], at[1]), 1)", "(at[1], at[0]), 1)", REPORT
+    ),
     Mutant(
         "report_least_is_best",
-        "model/judging/report.py",
+        "model/judging/report/figures.py",
         "ascending=metric not in LOWER_IS_BETTER",
         "ascending=True",
         REPORT,

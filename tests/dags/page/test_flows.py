@@ -1,14 +1,18 @@
 """The numbers behind the flow of interest, the movers, the drift, and how they are drawn."""
 
+import shutil
 from datetime import date
 
 import pytest
 
 from dags.page import drawing, flows
+from dags.page.cache import Cache
 from dags.page.flows import NO_CATEGORY, NOTHING, REST, Flow, Mover
 from tests.dags.page_lake import prediction, put, put_predictions
 
 MAR_1, MAR_2 = date(2025, 3, 1), date(2025, 3, 2)
+# One for all tests, as a web server has one for all requests.
+CACHE = Cache()
 
 
 def as_dict(found: list[Flow]) -> dict[tuple[str, str], float]:
@@ -16,7 +20,12 @@ def as_dict(found: list[Flow]) -> dict[tuple[str, str], float]:
 
 
 def test_without_predictions_and_examples_there_is_no_flow(lake):
-    assert (flows.days_known(), flows.predicted(MAR_1), flows.actual(MAR_1), flows.drift()) == ([], [], [], [])
+    assert (flows.days_known(), flows.predicted(CACHE, MAR_1), flows.actual(CACHE, MAR_1), flows.drift(CACHE)) == (
+        [],
+        [],
+        [],
+        [],
+    )
 
 
 def test_a_predicted_flow_is_the_sum_of_probabilities(lake):
@@ -30,7 +39,7 @@ def test_a_predicted_flow_is_the_sum_of_probabilities(lake):
         ],
     )
     put_predictions(MAR_2, [prediction("ann", "hats", {"hats": 1.0})])
-    assert as_dict(flows.predicted(MAR_1)) == {
+    assert as_dict(flows.predicted(CACHE, MAR_1)) == {
         ("shoes", "shoes"): 1.25,
         ("shoes", "hats"): 0.75,
         (NO_CATEGORY, "hats"): 0.25,
@@ -47,19 +56,27 @@ def test_the_actual_flow_counts_what_each_user_did(lake):
         {"user_id": "dan", "dominant_category": None, "next_category": None, "next_events": 2},
     ]
     put("examples", MAR_1, [{**row, "dt": MAR_1} for row in rows])
-    assert as_dict(flows.actual(MAR_1)) == {
+    assert as_dict(flows.actual(CACHE, MAR_1)) == {
         ("shoes", "hats"): 2,
         ("shoes", NOTHING): 1,
         (NO_CATEGORY, NO_CATEGORY): 1,
     }
-    assert flows.actual(MAR_2) == []
+    assert flows.actual(CACHE, MAR_2) == []
 
 
 def test_scoring_a_day_again_changes_its_flow(lake):
     put_predictions(MAR_1, [prediction("ann", "shoes", {"shoes": 1.0})])
-    assert as_dict(flows.predicted(MAR_1)) == {("shoes", "shoes"): 1.0}
+    assert as_dict(flows.predicted(CACHE, MAR_1)) == {("shoes", "shoes"): 1.0}
     put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})], basis=2)
-    assert as_dict(flows.predicted(MAR_1)) == {("shoes", "hats"): 1.0}
+    assert as_dict(flows.predicted(CACHE, MAR_1)) == {("shoes", "hats"): 1.0}
+
+
+def test_another_lake_at_the_same_place_has_flows_of_its_own(lake):
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"shoes": 1.0})])
+    assert as_dict(flows.predicted(CACHE, MAR_1)) == {("shoes", "shoes"): 1.0}
+    shutil.rmtree(lake / "lake")
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    assert as_dict(flows.predicted(CACHE, MAR_1)) == {("shoes", "hats"): 1.0}
 
 
 def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only():
@@ -79,9 +96,10 @@ def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only
 def test_drift_is_the_mean_of_each_day(lake):
     put_predictions(MAR_1, [prediction("ann", "shoes", {}), {**prediction("bob", None, {}), "churn_probability": 0.3}])
     put_predictions(MAR_2, [prediction("ann", "shoes", {})])
-    assert [(row["dt"], row["users"], row["migration"]) for row in flows.drift()] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
-    assert [row["churn"] for row in flows.drift()] == pytest.approx([0.2, 0.1])
-    assert [row["purchase"] for row in flows.drift()] == [0.25, 0.25]
+    drift = flows.drift(CACHE)
+    assert [(row["dt"], row["users"], row["migration"]) for row in drift] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
+    assert [row["churn"] for row in drift] == pytest.approx([0.2, 0.1])
+    assert [row["purchase"] for row in drift] == [0.25, 0.25]
 
 
 SCRIPT = "<script>alert(1)</script>"

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from dags.page.airflow_state import AirflowState, FailedRun
+from dags.page.cache import Cache
 from dags.page.problems import freshness, notes, problems, readers_see, worth_a_look
 from dags.page.state import Lake
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
@@ -12,6 +13,7 @@ from tests.test_project import RUNBOOK
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
 SCHEDULED = AirflowState(scheduled=True)
+CACHE = Cache()
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def landed(lake):
 
 
 def look(expected: date | None = None) -> Lake:
-    return Lake(datetime.now(UTC), expected)
+    return Lake.look(CACHE, datetime.now(UTC), expected)
 
 
 def only(airflow: AirflowState = SCHEDULED, expected: date | None = None):
@@ -108,7 +110,7 @@ def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
     put_events(MAR_1, audited="", visible=False, run="cli-2025-03-01")
     assert problems(look(), SCHEDULED) == []
     for hours, told in ((5, 0), (7, 1)):
-        later = Lake(datetime.now(UTC) + timedelta(hours=hours))
+        later = Lake.look(CACHE, datetime.now(UTC) + timedelta(hours=hours))
         assert len(problems(later, SCHEDULED)) == told, hours
 
 
@@ -127,7 +129,7 @@ def test_a_landed_day_waits_for_a_person_where_no_schedule_runs(lake, landed):
     by_hand = AirflowState(scheduled=False)
     assert problems(look(), by_hand) == []
     assert any("Landed and not loaded yet: 2025-03-02" in note for note in notes(look(), by_hand))
-    assert only(SCHEDULED, MAR_2).what.startswith("events of 2025-03-02 is missing")
+    assert only(SCHEDULED, MAR_2).what.startswith("events for 2025-03-02 are missing")
 
 
 def test_what_is_not_due_yet_is_no_problem(lake, landed):
@@ -153,7 +155,7 @@ def test_what_lacks_its_input_is_told_once(lake, landed):
     put_day(MAR_3)
     put_predictions(MAR_1, [])
     put_predictions(MAR_3, [])
-    assert only().what.startswith("events of 2025-03-02 is missing")
+    assert only().what.startswith("events for 2025-03-02 are missing")
 
 
 def test_missing_predictions_name_the_dag_that_makes_them(lake, landed):
@@ -162,7 +164,9 @@ def test_missing_predictions_name_the_dag_that_makes_them(lake, landed):
     put_day(MAR_2)
     put_predictions(MAR_1, [])
     problem = only()
-    assert problem.what.startswith("predictions of 2025-03-02 is missing")
+    assert problem.what == (
+        "predictions for 2025-03-02 are missing: their input is published, but no run has produced them"
+    )
     assert "Run predict_daily" in problem.safe
 
 
@@ -206,7 +210,10 @@ def test_late_data_is_named_by_the_days_of_the_sessions_that_lack_it(lake, lande
     put_day(MAR_1)
     put_day(MAR_2)
     put("sessions", MAR_2, [], run="manual__late", basis=2, counts={"postponed": [str(MAR_1)]})
-    assert only().what == "sessions of 2025-03-01 lack events that landed too late"
+    problem = only()
+    assert problem.what == "sessions of 2025-03-01 lack events that landed too late"
+    assert problem.readers == "`events` includes the late events; `sessions` of those days does not yet."
+    assert problem.safe.startswith("Run the `late-data` commands from the plan below.")
 
 
 def test_the_worst_is_told_first(lake, landed):
@@ -229,7 +236,7 @@ def test_the_worst_is_told_first(lake, landed):
         "quarantine and events of 2025-03-03: audited and not published, and the run is not at work",
         "behavior_daily of 2025-03-07 failed in wait_for_landing",
         "not landed: 2025-03-04",
-        "events of 2025-03-05 is missing: the input is there, and no run made them",
+        "events for 2025-03-05 are missing: their input has landed, but no run has produced them",
         "sessions of 2025-03-01 lack events that landed too late",
         "volume: half as many events as usual",
     ]

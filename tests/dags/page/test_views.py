@@ -1,6 +1,7 @@
 """The page as a browser gets it, without Airflow around it: what it says, where it links, and that it runs nothing."""
 
 import re
+import shutil
 from datetime import date
 
 import pytest
@@ -14,7 +15,7 @@ from dags.page.app import app
 from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.places import monitor_file
-from tests.dags.page_lake import prediction, put, put_day, put_events, put_predictions
+from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions
 from tests.lake.stagings import audit
 
 MAR_1, MAR_2, MAR_3 = (date(2025, 3, n) for n in (1, 2, 3))
@@ -72,6 +73,8 @@ def test_the_page_begins_with_what_is_wrong(reader):
     assert f'href="{run}" target="_top"' in text
     assert 'href="../../meander/page/runbook#audit-failed"' in text
     assert "2025-03-02 events: failed" in text
+    assert "<h3>Recent days that need attention</h3>" in text
+    assert "<h2>Reprocessing plan</h2>" in text
 
 
 def test_every_address_is_relative_so_that_any_base_path_will_do(reader):
@@ -115,16 +118,39 @@ def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
     assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
 
 
+def test_another_lake_at_the_same_place_is_shown_at_once(lake, reader):
+    for category in ("hats", "belts"):
+        put_predictions(MAR_1, [prediction("ann", "shoes", {category: 1.0})])
+        assert f"shoes → {category}: 1" in reader.get("/page/interest").text
+        shutil.rmtree(lake / "lake")
+
+
 def test_the_planner_says_what_a_bad_day_makes_necessary_and_how(reader):
     for day in (MAR_1, MAR_2):
         put_day(day)
     text = re.sub(r"\s+", " ", reader.get("/page/plan?reason=bad-day&from=2025-03-01&to=2025-03-01").text)
     assert "<b>1. behavior_daily</b>, 2025-03-01: events, sessions, interests" in text
     assert "airflow backfill create --dag-id behavior_daily --from-date 2025-03-01 --to-date 2025-03-01" in text
+    assert "Run the steps in order, each after the previous one has finished. Estimated total: " in text
+    assert "for staging and audit, from past runs." in text
     assert "Untouched partitions: events 1." in text
     # The form keeps what was asked for.
     assert "<option selected>bad-day</option>" in text
     assert '<input type="date" name="from" value="2025-03-01">' in text
+
+
+def test_the_planner_offers_to_put_late_events_into_interests(reader):
+    for day in (MAR_1, MAR_2):
+        put_day(day)
+    # An event of March 1st arrives on the 6th, later than daily runs look back; no interests include it.
+    arrived = date(2025, 3, 6)
+    put("events", arrived, [event(MAR_1, 8, arrived)])
+    text = re.sub(r"\s+", " ", reader.get("/page/plan?reason=late-data").text)
+    assert re.search(
+        r"Optional \([^)]+\): by design, interests exclude events that arrived after their date. "
+        r"To include the late events anyway:",
+        text,
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,6 +246,7 @@ def test_what_came_true_stands_beside_what_was_promised(reader, judged, monkeypa
     monkeypatch.setattr("dags.page.models.champion", lambda: None)
     watched_on(MAR_1)
     text = reader.get("/page/model").text
+    assert "Observed recall@5 by prediction day, compared with the offline evaluation" in text
     assert "version 1, 2025-03-01: 0.40" in text
     assert "version 1, as evaluated, 2025-03-01: 0.60" in text
 

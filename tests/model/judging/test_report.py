@@ -1,8 +1,11 @@
 """The report is one page that asks nothing of the network, escapes the shop's words, and draws what was measured."""
 
+import dataclasses
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,22 +16,20 @@ from sklearn.metrics import auc
 from model.judging.baselines import BaseRate, CurrentInterest, MostPopular, RecencyFrequency
 from model.judging.comparison import Scores, evaluate, scores_of
 from model.judging.gate import Decision, decide
-from model.judging.report import (
+from model.judging.report import Report, render
+from model.judging.report.figures import (
     OTHERS,
-    Report,
     confusion_figure,
-    decision_part,
     flow_figure,
-    headline_part,
     histogram_figure,
     precision_recall_figure,
-    render,
     roc_figure,
     slices_figure,
     thinned,
 )
 from tests.model.tiny_examples import example, examples, shop
 
+ROOT = Path(__file__).parents[3]
 NASTY = "</script><img src=x onerror=alert(1)>"
 CATEGORIES = [f"c{n:02d}" for n in range(12)]
 
@@ -45,13 +46,13 @@ def report() -> Report:
     test["next_category"] = test["next_category"].replace("c00", NASTY)
     categories = [NASTY, *CATEGORIES[1:]]
     methods = [Scores(f"model {NASTY}", current.next_category, current.next_item, busy.binary), busy, popular, rates]
-    found = evaluate(test, train, categories, methods, [methods[0].name], resamples=30)
-    decision = decide(methods[0].name, None, ["most popular"], found.metrics, found.differences)
+    evaluation = evaluate(test, train, categories, methods, [methods[0].name], resamples=30)
+    decision = decide(methods[0].name, None, ["most popular"], evaluation.metrics, evaluation.differences)
     history = pd.DataFrame(
         {"run": ["pretrain"] * 3 + ["finetune"] * 3, "metric": "loss", "step": [0, 1, 2] * 2, "value": [3, 2, 1] * 2}
     )
     costs = pd.DataFrame({"training": [NASTY], "phase": ["heads"], "seconds": ["1,234"]})
-    return Report("A title & more", found, decision, test, categories, methods, history, {NASTY: NASTY}, costs)
+    return Report("A title & more", evaluation, decision, test, categories, methods, history, {NASTY: NASTY}, costs)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,11 @@ def read(page) -> Reader:
     return reader
 
 
+def part_of(page: str, begin: str, end: str) -> str:
+    """Return the page from one text to the first of another after it."""
+    return begin + page.split(begin, 1)[1].split(end, 1)[0]
+
+
 def figures_of(page: str) -> list[dict]:
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)[1])
 
@@ -116,6 +122,14 @@ def test_labels_of_plots_are_escaped_too(page):
     assert "<img" not in figures
 
 
+def test_an_installed_package_has_the_files_of_the_page():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["model"]
+    packaged = {file for pattern in patterns for file in (ROOT / "model").glob(pattern)}
+    files = {file for file in (ROOT / "model").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
+    assert packaged == {file for file in files if file.suffix != ".py"}
+    assert {file.suffix for file in packaged} == {".html", ".css", ".js"}
+
+
 def test_every_figure_has_its_place_and_is_a_valid_plot(page):
     figures = figures_of(page)
     places = re.findall(r'id="plot-(\d+)"', page)
@@ -134,18 +148,21 @@ def test_the_decision_is_said_in_words_at_the_top(report, read):
         assert reason in text
 
 
-def test_what_speaks_against_a_candidate_stands_apart_from_what_speaks_for_it():
+def test_what_speaks_against_a_candidate_stands_apart_from_what_speaks_for_it(report):
     one = {"criterion": "c", "gain": 0.1, "low": 0.0, "high": 0.2, "users": 9, "asked": "a"}
     checks = pd.DataFrame([{"passed": False, "against": "x", **one}, *[{"passed": True, "against": "y", **one}] * 3])
-    page = decision_part(Decision(False, ["too bad", "good", "better", "best"], checks))
-    order = [page.index(words) for words in ("too bad", "What speaks for it", "good", "better", "best")]
+    decision = Decision(False, ["too bad", "good", "better", "best"], checks)
+    verdict = part_of(render(dataclasses.replace(report, decision=decision)), '<section class="verdict', "</section>")
+    order = [verdict.index(words) for words in ("too bad", "What speaks for it", "good", "better", "best")]
     assert order == sorted(order)
-    assert re.findall(r"<span class=\"(\w+)\">(\w+)</span>", page) == [("bad", "failed"), *[("good", "passed")] * 3]
+    assert re.findall(r"<span class=\"(\w+)\">(\w+)</span>", verdict) == [("bad", "failed"), *[("good", "passed")] * 3]
 
 
-def test_the_best_of_each_column_is_marked(report):
-    rows = re.findall(r"<tr>(.*?)</tr>", headline_part(report))[1:]
-    table = [re.findall(r"<td>(.*?)</td>", row)[1:] for row in rows]
+def test_the_best_of_each_column_is_marked(report, page):
+    headlines = part_of(page, "<h2>Beside every baseline</h2>", "</table>")
+    rows = re.findall(r"<tr>(.*?)</tr>", headlines, re.DOTALL)[1:]
+    assert len(rows) == len(report.methods)
+    table = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL)[1:] for row in rows]
     for column in zip(*table, strict=True):
         values = {cell: float(re.search(r">(\d\.\d{3})<", cell)[1]) for cell in column if "n/a" not in cell}
         marked = {value for cell, value in values.items() if "best" in cell}
@@ -158,8 +175,8 @@ def test_all_numbers_are_in_tables_that_need_no_javascript(report, read):
 
 def test_a_page_without_decision_history_and_heads_is_still_a_page(report):
     bare = Scores("bare", report.methods[0].next_category)
-    found = evaluate(report.test, report.test, report.categories, [bare], resamples=5)
-    page = render(Report("bare", found, None, report.test, report.categories, [bare]))
+    evaluation = evaluate(report.test, report.test, report.categories, [bare], resamples=5)
+    page = render(Report("bare", evaluation, None, report.test, report.categories, [bare]))
     assert "The gate was not asked" in page
     assert "Training" not in page
     assert "ROC curve" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
@@ -183,8 +200,8 @@ def test_flows_are_numbers_of_users_and_expected_ones_sums_of_probabilities():
         example("gone", ["tea"], []),
     )
     scores = Scores("model", np.tile([0.75, 0.25], (4, 1)))
-    found = evaluate(rows, rows, ["tea", "milk"], [scores], resamples=5)
-    report = Report("flows", found, None, rows, ["tea", "milk"], [scores])
+    evaluation = evaluate(rows, rows, ["tea", "milk"], [scores], resamples=5)
+    report = Report("flows", evaluation, None, rows, ["tea", "milk"], [scores])
 
     def drawn(*, predicted: bool) -> dict[tuple[str, str], float]:
         trace = flow_figure(report, predicted=predicted)["data"][0]
@@ -208,9 +225,9 @@ def test_each_line_of_the_confusion_adds_up(report):
 
 def of_all(report, task: str, metric: str) -> pd.DataFrame:
     """Return what was measured on all rows, by method."""
-    found = report.evaluation.metrics
-    found = found[(found["task"] == task) & (found["metric"] == metric) & (found["slice"] == "all")]
-    return found.set_index("method")
+    metrics = report.evaluation.metrics
+    metrics = metrics[(metrics["task"] == task) & (metrics["metric"] == metric) & (metrics["slice"] == "all")]
+    return metrics.set_index("method")
 
 
 def test_the_best_method_is_drawn_on_top_of_a_slice_with_its_bounds(report):
