@@ -16,7 +16,7 @@ DAYS = 100
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldCause:
     """What is known of a cause that has been told.
 
     Attributes:
@@ -39,7 +39,7 @@ class Told:
 class AlertMemory:
     """The files of one folder; <name> is made from a cause.
 
-        <name>.json          `Told`: when a cause was told, and how often it came since
+        <name>.json          `ToldCause`: when a cause was told, and how often it came since
         unsent/<name>.json   a message that is being sent, or could not be sent
         claims/<name>.json   there while a task tells the cause; one that is killed leaves it behind
         claims/unsent        there while a task sends what could not be sent before
@@ -73,19 +73,19 @@ class AlertMemory:
             if is_ours:
                 storage.remove(place)
 
-    def told(self, cause: str) -> Told | None:
+    def told(self, cause: str) -> ToldCause | None:
         """Return what is known of a cause, or None when it has never been told."""
         content = storage.read_json(self._told(cause))
-        return Told(**content) if content else None
+        return ToldCause(**content) if content else None
 
     def note_told(self, cause: str, text: str) -> None:
         """Note that a cause is told now."""
-        told = Told(cause, datetime.now(UTC).isoformat(), text, since=[])
-        storage.write_json(self._told(cause), asdict(told))
+        entry = ToldCause(cause, datetime.now(UTC).isoformat(), text, since=[])
+        storage.write_json(self._told(cause), asdict(entry))
 
-    def note_again(self, told: Told, day: str) -> None:
+    def note_again(self, earlier: ToldCause, day: str) -> None:
         """Note that a cause which is not told again has come for a day."""
-        storage.write_json(self._told(told.cause), {**asdict(told), "since": [*told.since, day][-DAYS:]})
+        storage.write_json(self._told(earlier.cause), {**asdict(earlier), "since": [*earlier.since, day][-DAYS:]})
 
     def keep_unsent(self, cause: str, message: dict[str, Any]) -> None:
         """Keep a message until it is sent."""

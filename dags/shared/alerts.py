@@ -115,12 +115,12 @@ def tell_if_new(memory: "AlertMemory", alert: Alert, context: Any, cause: str, *
         if not is_ours:
             log.info("another task tells it at this instant: %s", alert.text)
             return "told"
-        told = memory.told(cause)
-        if told and (once or told.within(quiet())):
-            log.info("told at %s already: %s", told.told, alert.text)
-            memory.note_again(told, alert.day)
+        earlier = memory.told(cause)
+        if earlier and (once or earlier.within(quiet())):
+            log.info("told at %s already: %s", earlier.told, alert.text)
+            memory.note_again(earlier, alert.day)
             return "told"
-        again = f" (and {len(told.since)} times since {told.told[:16]})" if told and told.since else ""
+        again = f" (and {len(earlier.since)} times since {earlier.told[:16]})" if earlier and earlier.since else ""
         text = alert.text + again
         log.warning("%s", text)
         # Before it is sent, so that it is not lost when this process is killed meanwhile.

@@ -287,8 +287,8 @@ MUTANTS = [
     Mutant(
         "alerts_oldest_days_kept",
         "dags/shared/alert_memory.py",
-        "[*told.since, day][-DAYS:]",
-        "[*told.since, day][:DAYS]",
+        "[*earlier.since, day][-DAYS:]",
+        "[*earlier.since, day][:DAYS]",
         ALERT_MEMORY,
     ),
     Mutant(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dags.shared.alert_memory import AlertMemory, Told
+from dags.shared.alert_memory import AlertMemory, ToldCause
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_cause_is_known_once_it_was_told(memory):
 
 def test_a_cause_that_was_told_is_told_again_when_it_was_quiet_for_long_enough():
     nine_hours_ago = (datetime.now(UTC) - timedelta(hours=9)).isoformat()
-    told = Told("a", nine_hours_ago, "text", [])
+    told = ToldCause("a", nine_hours_ago, "text", [])
     assert (told.within(timedelta(hours=10)), told.within(timedelta(hours=8))) == (True, False)
 
 
