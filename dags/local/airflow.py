@@ -275,8 +275,8 @@ class LocalAirflow(AirflowClient):
             if "database is locked" not in done.stderr:
                 break
             self.wait_out_lock()
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{said}")
+        last_lines = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise LocalError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{last_lines}")
 
     def wait_out_lock(self) -> None:
         """Wait after SQLite was locked, and bring Airflow back to where the same can be asked again.

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from dags import PREFIX
 from dags.local.airflow import BIN, HANGS_SECONDS, LocalAirflow, LocalError
 from dags.local.client import USER
 from dags.shared.evaluation import LOCAL_MLFLOW
@@ -78,7 +79,7 @@ def status(local: LocalAirflow) -> None:
     if not local.running:
         sys.exit("Airflow is not running. Start it: make up")
     say(f"Airflow:    {local.url}   user {USER}   password {local.password}")
-    say(f"Data docs:  {local.url}/meander/data-docs/   (after logging in)")
+    say(f"Data docs:  {local.url}{PREFIX}/data-docs/   (after logging in)")
     say(f"Lake:       {local.environment['MEANDER_LAKE']}")
     source = local.environment.get("MEANDER_SOURCE", "canonical")
     say(f"Landing:    {local.environment['MEANDER_LANDING']}   source {source}")
@@ -107,8 +108,8 @@ def demo(local: LocalAirflow) -> None:
         days = begin_backfill(local, "behavior_daily", *DAYS)
         follow(local, {"model_weekly": {learned}, "behavior_daily": days})
         say(f"5/5  predict_daily: backfill of {DAYS[0]} to {DAYS[1]}")
-        told = choice(local.result("model_weekly", learned, "promote"))
-        follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *DAYS, conf=told)})
+        conf = choice(local.result("model_weekly", learned, "promote"))
+        follow(local, {"predict_daily": begin_backfill(local, "predict_daily", *DAYS, conf=conf)})
         show_result(local, of_dag("model_weekly", learned))
         minutes = (time.monotonic() - began) / 60
         say(f"Done in {minutes:.1f} minutes. Airflow is stopped; `make up` opens it again on the same data:")
@@ -147,8 +148,8 @@ def show_result(local: LocalAirflow, model_run: str) -> None:
 
 def mlflow(local: LocalAirflow) -> None:
     """Show MLflow's UI on the store beside the lake, until it is interrupted; Airflow need not run."""
-    known = local.state.get("settings", {}).get("MEANDER_LAKE", str(local.home / "lake"))
-    os.environ.setdefault("MEANDER_LAKE", known)
+    lake = local.state.get("settings", {}).get("MEANDER_LAKE", str(local.home / "lake"))
+    os.environ.setdefault("MEANDER_LAKE", lake)
     uri = settings().tracking_uri
     if uri.startswith(("http://", "https://")):
         say(f"MLflow:     {settings().tracking_place}")
@@ -182,9 +183,9 @@ def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
         alive = time.monotonic() if local.healthy() else alive
         if time.monotonic() - alive > HANGS_SECONDS:
             raise LocalError(f"Airflow's scheduler has stopped; {local.home / 'airflow.log'} says why. Try again")
-        known = {(dag_id, run["dag_run_id"]): run for dag_id in waiting for run in local.runs(dag_id)}
+        runs = {(dag_id, run["dag_run_id"]): run for dag_id in waiting for run in local.runs(dag_id)}
         for dag_id, run_id in sorted(left):
-            run = known[dag_id, run_id]
+            run = runs[dag_id, run_id]
             for task in local.tasks(dag_id, run_id) if run["state"] != "queued" else []:
                 key = (dag_id, run_id, task["task_id"], task["map_index"], task["try_number"], task["state"])
                 if task["state"] in DONE and task["start_date"] and key not in shown:

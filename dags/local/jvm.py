@@ -63,8 +63,8 @@ def write_archive(archive: Path = ARCHIVE) -> None:
         done = subprocess.run(submit, env=environment, capture_output=True, text=True, check=False)
         # A JDK without an archive of its own classes fails; one that is no HotSpot passes over the option.
         if done.returncode or not written.exists():
-            said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            sys.stderr.write(f"There is no archive, and each JVM starts as ever. What was tried said last:\n{said}\n")
+            output = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+            sys.stderr.write(f"There is no archive, and each JVM starts as ever. What was tried said last:\n{output}\n")
             written.write_bytes(b"")
         written.replace(archive)
 

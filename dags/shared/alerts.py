@@ -3,18 +3,17 @@
 A cause is what failed, where, and how, without its day and numbers: thirty days of a backfill that fail alike are one
 message, and so is a day that is tried again. What waits for a day is no cause: the first table that lacks it is. What
 stays failed is told again after `MEANDER_ALERT_QUIET_HOURS`, with how often it came meanwhile. What has been told is
-remembered below `<lake>/_alerts/`; what could not be sent lies in `unsent/` there until the next message gets through.
+remembered below `<lake>/_alerts/`, and so is what could not be sent, until the next message gets through.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import re
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
 from airflow.sdk.configuration import conf
@@ -25,12 +24,14 @@ from lake.errors import LOG_PREFIX
 from lake.settings import settings
 from lake.tables import TABLES, way_to
 
+if TYPE_CHECKING:
+    from dags.shared.alert_memory import AlertMemory
+
 log = logging.getLogger(__name__)
 
 WORDS = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 SECONDS = 10
-# Sending takes no longer than this; whoever claimed a cause and has not sent it by then was killed.
-CLAIM = timedelta(minutes=1)
+STILL_UNSENT = "what could not be sent before still cannot (%s): it lies in %s/unsent"
 # Numbers, and names that are made of them: run ids, the ids of stagings.
 CHANGES = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
 
@@ -86,59 +87,51 @@ def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = Fal
         cause: where it is not what the message says.
         once: never tell this cause again; for what is about a day that is over.
     """
+    from dags.shared.alert_memory import AlertMemory
     from lake.places import alerts_folder
 
     # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
-    for memory in (settings().lake, tempfile.gettempdir() + "/meander"):
-        folder = alerts_folder(memory)
+    for folder in (settings().lake, tempfile.gettempdir() + "/meander"):
+        memory = AlertMemory(alerts_folder(folder))
         try:
-            sent = new(alert, context, cause or alert.cause, folder, once=once)
-        except NotSent as error:
-            log.error("the alert could not be sent (%s); the next one takes it along: %s", error, alert.text)
-            return False
+            outcome = tell_if_new(memory, alert, context, cause or alert.cause, once=once)
         except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
-            log.error("%s cannot remember alerts: %s", memory, error)
-        else:
-            try:
-                resend(context, folder)
-            except Exception as error:  # noqa: BLE001  this message is told; what waits, waits for the next one
-                log.error("what could not be sent before still cannot (%s): it lies in %s/unsent", error, folder)
-            return sent
+            log.error("%s cannot remember alerts: %s", folder, error)
+            continue
+        if outcome != "unsent":
+            resend(memory, context)
+        return outcome == "sent"
     return False
 
 
-class NotSent(Exception):
-    """A webhook or notifier did not take a message; in the words of none, since those hold its address, a secret."""
+def tell_if_new(memory: "AlertMemory", alert: Alert, context: Any, cause: str, *, once: bool) -> str:
+    """Send a message if its cause is new, or was told long ago; keep it if it cannot be sent.
 
-
-def new(alert: Alert, context: Any, cause: str, folder: str, *, once: bool) -> bool:
-    """Send a message if its cause is new, or was told long ago; keep it if it cannot be sent."""
-    from lake import storage
-
-    now = datetime.now(UTC)
-    name = f"{hashlib.sha256(cause.encode()).hexdigest()[:16]}.json"
-    place, unsent, claim = (storage.join(folder, *parts, name) for parts in ((), ("unsent",), ("claims",)))
+    Returns:
+        `sent`, `told` when another message has told it, or `unsent`.
+    """
     # Days of a backfill that run at once fail at once.
-    if not storage.create(claim, CLAIM):
-        log.info("another task tells it at this instant: %s", alert.text)
-        return False
-    try:
-        known = storage.read_json(place) or {}
-        if known and (once or now < datetime.fromisoformat(known["told"]) + quiet()):
-            log.info("told at %s already: %s", known["told"], alert.text)
-            storage.write_json(place, {**known, "since": [*known["since"], alert.day][-100:]})
-            return False
-        again = f" (and {len(known['since'])} times since {known['told'][:16]})" if known.get("since") else ""
+    with memory.claim(cause) as is_ours:
+        if not is_ours:
+            log.info("another task tells it at this instant: %s", alert.text)
+            return "told"
+        earlier = memory.told(cause)
+        if earlier and (once or earlier.within(quiet())):
+            log.info("told at %s already: %s", earlier.told, alert.text)
+            memory.note_again(earlier, alert.day)
+            return "told"
+        again = f" (and {len(earlier.since)} times since {earlier.told[:16]})" if earlier and earlier.since else ""
         text = alert.text + again
         log.warning("%s", text)
-        # First, so that a message is not lost when this process is killed while it sends it.
-        storage.write_json(unsent, {**asdict(alert), "text": text})
-        storage.write_json(place, {"cause": cause, "told": now.isoformat(), "text": text, "since": []})
-        send(alert, text, context)
-        storage.remove(unsent)
-    finally:
-        storage.remove(claim)
-    return True
+        # Before it is sent, so that it is not lost when this process is killed meanwhile.
+        memory.keep_unsent(cause, {**asdict(alert), "text": text})
+        memory.note_told(cause, text)
+        obstacle = send(alert, text, context)
+        if obstacle:
+            log.error("the alert could not be sent (%s); the next one takes it along: %s", obstacle, alert.text)
+            return "unsent"
+        memory.remove_sent(cause)
+        return "sent"
 
 
 def quiet() -> timedelta:
@@ -146,31 +139,31 @@ def quiet() -> timedelta:
     return timedelta(hours=settings().alert_quiet_hours)
 
 
-def resend(context: Any, folder: str) -> None:
+def resend(memory: "AlertMemory", context: Any) -> None:
     """Send what could not be sent before; the first that fails again is the last that is tried."""
-    from lake import storage
-
-    unsent, claim = storage.join(folder, "unsent"), storage.join(folder, "claims", "unsent")
-    # The newest may be on its way just now.
-    names = storage.list_older(unsent, datetime.now(UTC) - CLAIM)
-    if not names or not storage.create(claim, CLAIM):
-        return
     try:
-        for name in names:
-            kept = storage.read_json(storage.join(unsent, name))
-            if kept:
-                text = kept.pop("text")
-                send(Alert(**kept), text, context)
-            storage.remove(storage.join(unsent, name))
-    finally:
-        storage.remove(claim)
+        names = memory.unsent()
+        if not names:
+            return
+        with memory.claim_unsent() as is_ours:
+            for name in names if is_ours else []:
+                if message := memory.read_unsent(name):
+                    text = message.pop("text")
+                    obstacle = send(Alert(**message), text, context)
+                    if obstacle:
+                        log.error(STILL_UNSENT, obstacle, memory.folder)
+                        return
+                memory.remove_unsent(name)
+    except Exception as error:  # noqa: BLE001  this message is told; what waits, waits for the next one
+        log.error(STILL_UNSENT, error, memory.folder)
 
 
-def send(alert: Alert, text: str, context: Any) -> None:
+def send(alert: Alert, text: str, context: Any) -> str:
     """Hand a message to the notifier that is set, and post it to the webhook that is set; the log has it anyway.
 
-    Raises:
-        NotSent: one of them did not take it.
+    Returns:
+        The kind of error that kept one of them from taking it, empty when both have it: not its words, which hold an
+        address, a secret.
     """
     config = settings()
     try:
@@ -183,7 +176,8 @@ def send(alert: Alert, text: str, context: Any) -> None:
             content = {**asdict(alert), "runbook": alert.runbook, "text": text}
             requests.post(address, json=content, timeout=SECONDS).raise_for_status()
     except Exception as error:  # noqa: BLE001  a notifier may raise anything
-        raise NotSent(type(error).__name__) from None
+        return type(error).__name__
+    return ""
 
 
 def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context: Any) -> None:
@@ -231,12 +225,12 @@ def missing(table: str, day: str) -> str:
 
 def failure(context: Any) -> Alert:
     """Return the message of a failed task."""
-    ti, said = context["ti"], str(context.get("exception") or "it was ended from outside")
-    sections = re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", said)
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or [said]
+    ti, error = context["ti"], str(context.get("exception") or "it was ended from outside")
+    sections = re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", error)
+    lines = [line.strip() for line in error.splitlines() if line.strip()] or [error]
     # The line that names a section is ours; without one, the last line is what went wrong.
-    named = [line for line in lines if "[docs/runbook.md#" in line] or lines
-    what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", named[-1]))
+    ours = [line for line in lines if "[docs/runbook.md#" in line] or lines
+    what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", ours[-1]))
     return Alert(
         "failure",
         ti.dag_id,

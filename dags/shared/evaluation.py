@@ -68,9 +68,9 @@ class Evaluation:
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
         """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""
-        found = {(m["method"], m["task"], m["metric"], m["slice"]): m["value"] for m in self.metrics}
+        values = {(m["method"], m["task"], m["metric"], m["slice"]): m["value"] for m in self.metrics}
         methods = dict.fromkeys(m["method"] for m in self.metrics)
-        return [(method, [found.get((method, *column[1:])) for column in COLUMNS]) for method in methods]
+        return [(method, [values.get((method, *column[1:])) for column in COLUMNS]) for method in methods]
 
 
 def verdict(decision: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ RUN_IDS = "tests/dags/shared/test_run_ids.py"
 RUNS = "tests/dags/shared/test_runs.py"
 LINKS = "tests/dags/shared/test_links.py"
 ALERTS = "tests/dags/shared/test_alerts.py"
+ALERT_MEMORY = "tests/dags/shared/test_alert_memory.py"
 PROBLEMS = "tests/dags/page/test_problems.py"
 STATE = "tests/dags/page/test_state.py"
 VIEWS = "tests/dags/page/test_views.py"
@@ -258,23 +259,44 @@ MUTANTS = [
     Mutant(
         "alerts_lost_by_a_kill",
         "dags/shared/alerts.py",
-        "        send(alert, text, context)\n        storage.remove(unsent)",
-        "        storage.remove(unsent)\n        send(alert, text, context)",
+        "        obstacle = send(alert, text, context)\n        if obstacle:\n",
+        "        memory.remove_sent(cause)\n        obstacle = send(alert, text, context)\n        if obstacle:\n",
         ALERTS,
     ),
     Mutant(
         "alerts_unsent_sent_for_ever",
         "dags/shared/alerts.py",
-        "            storage.remove(storage.join(unsent, name))",
-        "            pass",
+        "                memory.remove_unsent(name)\n",
+        "",
         ALERTS,
     ),
     Mutant(
         "alerts_claims_for_ever",
-        "dags/shared/alerts.py",
-        "if not storage.create(claim, CLAIM):\n        log.info(",
-        "if not storage.create(claim, timedelta(days=999)):\n        log.info(",
+        "dags/shared/alert_memory.py",
+        "storage.create(place, CLAIM)",
+        "storage.create(place, timedelta(days=999))",
         ALERTS,
+    ),
+    Mutant(
+        "alerts_claims_of_others_removed",
+        "dags/shared/alert_memory.py",
+        "            if is_ours:\n                storage.remove(place)\n",
+        "            storage.remove(place)\n",
+        ALERT_MEMORY,
+    ),
+    Mutant(
+        "alerts_oldest_days_kept",
+        "dags/shared/alert_memory.py",
+        "[*earlier.since, day][-DAYS:]",
+        "[*earlier.since, day][:DAYS]",
+        ALERT_MEMORY,
+    ),
+    Mutant(
+        "alerts_on_their_way_sent_twice",
+        "dags/shared/alert_memory.py",
+        "datetime.now(UTC) - CLAIM",
+        "datetime.now(UTC) + CLAIM",
+        ALERT_MEMORY,
     ),
     Mutant(
         "alerts_first_section", "dags/shared/alerts.py", "sections[-1] if sections", "sections[0] if sections", ALERTS
