@@ -1,7 +1,4 @@
-"""Write docs/tables.md and docs/settings.md from the code: `make docs`. What they list is written nowhere else.
-
-python -m lake.docs
-"""
+"""Write docs/tables.md and docs/settings.md from the code, as `make docs`. What they list is written nowhere else."""
 
 from collections.abc import Iterable
 from datetime import date

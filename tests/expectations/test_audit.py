@@ -1,5 +1,8 @@
 """The audit as a whole: good data passes; the command, a page of data docs and the history tell what fails."""
 
+import subprocess
+import sys
+
 import great_expectations as gx
 import pandas as pd
 import pytest
@@ -68,6 +71,15 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch)
             assert len(lines) == len(suite.rows(config)) + len(suite.figures(config))
             assert {(line["verdict"], line["success"], line["run_id"]) for line in lines} == {("passed", True, "r")}
             assert {(line["first"], line["last"]) for line in lines} == {(JAN_1, JAN_1 if days is first else JAN_2)}
+
+
+def test_an_audit_imports_the_suite_of_its_table_and_no_other():
+    check = (
+        "import sys; from expectations.audit import suite_of; from lake.tables import TABLES; suite_of('quarantine');"
+        "print(*(table for table in TABLES if f'expectations.{table}' in sys.modules))"
+    )
+    asked = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert asked.stdout.split() == ["quarantine"]
 
 
 RUN = "scheduled__2025-01-01T00:00:00+00:00"
