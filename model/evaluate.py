@@ -21,6 +21,7 @@ from lake import storage
 from lake.errors import ModelMissing, run_main
 from lake.table import Table
 from model.data.frames import read_frame
+from model.data.lineage import SETTINGS, differences
 from model.judging.baselines import LABELS, cheap_baselines
 from model.judging.boosted import BoostedTrees
 from model.judging.comparison import Evaluation, Scores, evaluate, scores_of, thresholds
@@ -85,9 +86,24 @@ def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact
         if LORA not in found:
             raise ModelMissing(f"run {plan.run_id!r} has no model at {plan.folder}/finetuned; run model.finetune first")
         found = {MODEL: found.pop(LORA), **found}
-    if (version := registry.find_champion(plan.as_of)) is not None:
+    if (version := comparable_champion(plan)) is not None:
         found[CHAMPION] = load(registry.artifact_folder(version))
     return found
+
+
+def comparable_champion(plan: Plan) -> int | None:
+    """Return the champion when the training ended, or None when there is none that the same labels can judge."""
+    version = registry.find_champion(plan.as_of)
+    if version is None:
+        return None
+    now, then = {name: int(getattr(plan, name)) for name in SETTINGS}, registry.settings_of(version)
+    for name in differences(now, then):
+        log.warning(
+            "the champion, version %d, learnt with %s=%d, and this training has %d: they answer different questions, "
+            "so it is left out, and only the baselines have to be beaten; train with %s=%d to compare the two",
+            version, SETTINGS[name], then[name], now[name], SETTINGS[name], then[name],
+        )  # fmt: skip
+    return None if differences(now, then) else version
 
 
 def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:

@@ -3,13 +3,13 @@
 Reads   predictions, examples, interests    published versions; the log of `events`
 Writes  <lake>/_monitor/<D>.json            what was found, one entry for each number
 
-Outcomes are judged at the newest date T whose horizon is over by D and which has both predictions and examples, by
-model version, with the metrics of model.evaluate; what the evaluation had promised stands beside. Drift is the
-population stability index (Siddiqi, "Credit Risk Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a
-number; above 0.25 it is called a major shift there. Of small days, or many groups, chance alone exceeds that
-(arXiv:2307.11878): it gives about chi-squared of groups - 1, times 1/n + 1/m for n and m users. So a shift has to be
-above its 99th percentile as well. Nothing here runs Spark: tables are aggregated by delta-rs, and outcomes are those
-of a sample of users.
+Outcomes are judged at the newest date T that has predictions, and examples made with the settings of the model that
+predicted, and whose horizon, that of this model, is over by D; by model version, with the metrics of model.evaluate;
+what the evaluation had promised stands beside. Drift is the population stability index (Siddiqi, "Credit Risk
+Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a number; above 0.25 it is called a major shift there.
+Of small days, or many groups, chance alone exceeds that (arXiv:2307.11878): it gives about chi-squared of groups - 1,
+times 1/n + 1/m for n and m users. So a shift has to be above its 99th percentile as well. Nothing here runs Spark:
+tables are aggregated by delta-rs, and outcomes are those of a sample of users.
 """
 
 import argparse
@@ -32,7 +32,9 @@ from lake.landing import utc_date
 from lake.settings import settings
 from lake.staging import model_folder
 from lake.table import Table
+from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
+from model.versions import registry
 
 log = logging.getLogger(__name__)
 
@@ -139,11 +141,9 @@ def outcomes(day: date) -> list[Finding]:
     predictions, examples = Table.find("predictions"), Table.find("examples")
     if predictions is None or examples is None:
         return []
-    over = day - timedelta(days=settings().horizon_days)
-    both = {d for d in set(predictions.rows_by()) & set(examples.rows_by()) if d <= over}
-    if not both:
+    judged = judged_date(day, predictions, examples)
+    if judged is None:
         return []
-    judged = max(both)
     share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
     # A user is in the sample of every day or of none.
     upto = f"{int(share * 0xFFFF):04x}"
@@ -164,6 +164,35 @@ def outcomes(day: date) -> list[Finding]:
         for name, value, low, high in measured(part):
             found.append(outcome(name, judged, int(version), value, low, high, promised.get(name)))
     return found
+
+
+def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
+    """Return the newest date whose predictions `day` can judge, or None when there is none.
+
+    The horizon of the model that predicted has to be over, and the examples have to be made with the settings that the
+    model learnt with: what it said of 28 days is neither right nor wrong by labels of 7.
+    """
+    interests = Table.find("interests")
+    labels, states = publishes(examples), publishes(interests) if interests else {}
+    for judged in sorted(set(predictions.rows_by()) & set(examples.rows_by()), reverse=True):
+        version = version_on(predictions, judged) if judged < day else None
+        if version is None:
+            continue
+        learnt_with = registry.settings_of(version)
+        if judged + timedelta(days=learnt_with["horizon_days"]) > day:
+            continue
+        made_with = settings_of_examples(labels, states, judged)
+        names = differences(made_with, learnt_with)
+        if not names:
+            return judged
+        has = ", ".join(f"{SETTINGS[name]}={made_with[name]}" for name in names)
+        wanted = " ".join(f"{SETTINGS[name]}={learnt_with[name]}" for name in names)
+        log.warning(
+            "the outcomes at %s are not judged: its examples were made with %s, and version %d, which predicted it, "
+            "learnt with %s; to judge it, make them again: %s python -m jobs.examples --day %s",
+            judged, has, version, wanted.replace(" ", ", "), wanted, judged,
+        )  # fmt: skip
+    return None
 
 
 def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
@@ -199,8 +228,6 @@ def between(resamples: Iterable[float]) -> tuple[float, float]:
 
 def promise(version: int) -> dict[str, tuple[float, float]]:
     """Return {metric: (value, low end of its interval)} that the evaluation of a model version had found."""
-    from model.versions import registry
-
     run_id = registry.describe(version).get("run_id", "")
     kept = storage.read_json(storage.join(model_folder(run_id), "evaluation", "metrics.json")) if run_id else None
     found = {}

@@ -33,9 +33,9 @@ from lake.errors import TableMissing, run_main
 from lake.landing import utc_date
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
-from lake.settings import settings
 from lake.staging import Run, Staged, stage
 from lake.table import Table
+from model.data.lineage import differences, publishes, settings_of_state
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -99,14 +99,16 @@ class SegmentRule:
 
     new_days: int
     new_events: int
-    at_risk: float = 0.5
-    migrating: float = 0.5
+    at_risk: float
+    migrating: float
 
-    def with_thresholds_of(self, card: dict[str, Any]) -> "SegmentRule":
-        """Return the rule with a model's own thresholds, `segment_thresholds` of its card, where it has them."""
-        own = card.get("segment_thresholds") or {}
-        at_risk, migrating = own.get("at_risk", self.at_risk), own.get("migrating", self.migrating)
-        return SegmentRule(self.new_days, self.new_events, float(at_risk), float(migrating))
+    @staticmethod
+    def of(card: dict[str, Any]) -> "SegmentRule":
+        """Return the rule of a model: W and m as it was trained with them, and its own thresholds."""
+        own = card["segment_thresholds"]
+        return SegmentRule(
+            int(card["lookback_days"]), int(card["min_events"]), float(own["at_risk"]), float(own["migrating"])
+        )
 
 
 def segment_thresholds(migrated: Array, churned: Array) -> dict[str, float]:
@@ -198,7 +200,7 @@ def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
     return frame
 
 
-def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.RecordBatch) -> pa.RecordBatch:
+def predict_rows(artifact: Any, version: int, states: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of `predictions` for some rows of `interests`, in the same order."""
     frame = to_frame(states)
     said = artifact.predict(frame)
@@ -208,7 +210,7 @@ def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.Reco
     surprise = np.asarray(said.surprise, np.float64)
     segment = segments(
         frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.churned, said.migrated,
-        rule.with_thresholds_of(artifact.card),
+        SegmentRule.of(artifact.card),
     )  # fmt: skip
     columns = {
         "user_id": states.column("user_id"),
@@ -241,16 +243,13 @@ def _lists(values: Array, kept: Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(values[kept]))
 
 
-def predictions(
-    states: DataFrame, address: str, version: int, rule: SegmentRule, load: Callable[[str], Any] = load_artifact
-) -> DataFrame:
+def predictions(states: DataFrame, address: str, version: int, load: Callable[[str], Any] = load_artifact) -> DataFrame:
     """Return the predictions of one model version for rows of `interests`; partitions are scored as they come.
 
     Args:
         states: rows of `interests`.
         address: folder of the version's files, which every worker can read.
         version: its number.
-        rule: of segments.
         load: makes an artifact of an address, in the worker.
     """
 
@@ -258,7 +257,7 @@ def predictions(
         for batch in batches:
             artifact = _loaded(load, address)
             for at in range(0, batch.num_rows, ROWS_AT_ONCE):
-                yield predict_rows(artifact, version, rule, batch.slice(at, ROWS_AT_ONCE))
+                yield predict_rows(artifact, version, batch.slice(at, ROWS_AT_ONCE))
 
     return states.mapInArrow(score, PREDICTIONS)
 
@@ -278,6 +277,18 @@ def published_interests(day: date) -> Table:
     return table
 
 
+def warn_of_other_lookback(table: Table, day: date, version: int) -> None:
+    """Say when the interests at a date look back further, or less far, than those that a model version learnt from."""
+    made_with, learnt_with = settings_of_state(publishes(table), day), registry.settings_of(version)
+    if "lookback_days" in differences(made_with, learnt_with):
+        now, then = made_with["lookback_days"], learnt_with["lookback_days"]
+        log.warning(
+            "the interests at %s were made with MEANDER_LOOKBACK_DAYS=%d, and version %d learnt from such of %d days, "
+            "so its predictions may be off; make them again with MEANDER_LOOKBACK_DAYS=%d, or train a model of %d",
+            day, now, version, then, then, now,
+        )  # fmt: skip
+
+
 def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifact) -> Staged:
     """Pin a table version and a model version, score, stage."""
     parser = argparse.ArgumentParser(
@@ -289,15 +300,15 @@ def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifa
         "--model-version", type=int, metavar="N", help="registered version to score with; default: the champion on T"
     )
     args = parser.parse_args(argv)
-    run, config = Run(args.run_id, args.day, args.day), settings()
+    run = Run(args.run_id, args.day, args.day)
     table = published_interests(args.day)
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
+    warn_of_other_lookback(table, args.day, version)
     spark = spark_session("score")
     states = table.read(spark, args.day, args.day)
     tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)
-    rule = SegmentRule(config.lookback_days, config.min_events)
-    scored = predictions(states.repartition(tasks, "user_id"), address, version, rule, load).persist()
+    scored = predictions(states.repartition(tasks, "user_id"), address, version, load).persist()
     try:
         with_item = F.size(F.filter("item_keys", lambda key: key != 0))
         events = states.agg(F.coalesce(F.sum(with_item), F.lit(0))).collect()[0][0]

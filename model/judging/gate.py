@@ -131,7 +131,7 @@ def decide(
     promote = all(check.passed for check in checks)
     reasons = [check.words for check in checks if not check.passed] + [c.words for c in checks if c.passed]
     if champion is None:
-        reasons.append("There is no champion yet: only the baselines had to be beaten.")
+        reasons.append("There was no champion to compare with: only the baselines had to be beaten.")
     columns = ["passed", "against", "criterion", "gain", "low", "high", "users", "asked"]
     return Decision(promote, reasons, pd.DataFrame([vars(check) for check in checks])[columns])
 

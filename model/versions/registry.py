@@ -30,6 +30,7 @@ from uuid import uuid4
 from lake import storage
 from lake.errors import ModelMissing
 from lake.settings import settings
+from model.data.lineage import SETTINGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +43,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 # It announces each new store and run in lines that are not for people.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 CHAMPION, CANDIDATE = "champion", "candidate"
 # A version keeps one tag for each date from which it was champion; the value is when it was promoted.
 SINCE = "champion_since."
@@ -356,6 +357,16 @@ def version_of(run_id: str) -> int:
     if not own:
         raise ModelMissing(f"run {run_id!r} has registered no version of {settings().model_name}; run model.evaluate")
     return max(own)
+
+
+def settings_of(version: int) -> dict[str, int]:
+    """Return {name: value} of the settings that a version was trained with, `SETTINGS` of model/data/lineage.py.
+
+    Raises:
+        ModelMissing: there is no such version.
+    """
+    tags = describe(version)
+    return {name: int(tags[name]) for name in SETTINGS if name in tags}
 
 
 def describe(version: int) -> dict[str, str]:

@@ -206,7 +206,7 @@ def measured(tmp_path_factory, mlflow_store):
         reads = "week_frequency" if name == "present" else "purchases"
         address = trained(folder / name, reads, OLD_CATEGORIES if name == "present" else CATEGORIES)
         with registry.start_run(name, "evaluate") as tracked:
-            champions.append(registry.register(address, {}, tracked))
+            champions.append(registry.register(address, {"horizon_days": 7}, tracked))
         registry.promote(champions[-1], since)
 
     plan = Plan("r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED)
@@ -330,6 +330,15 @@ def test_without_a_full_training_the_adapters_are_the_candidate(measured):
     trained(Path(plan.folder, "lora"), "purchases", name="lora")
     found = evaluate.models(plan, load)
     assert (list(found), found["model"].card["name"]) == (["model", "champion"], "lora")
+
+
+def test_a_champion_that_answers_another_question_is_left_out_and_told(measured, caplog):
+    longer = replace(measured.plan, horizon_days=28)
+    assert "champion" not in evaluate.models(longer, load)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
+    assert warning.startswith(
+        f"the champion, version {measured.champion}, learnt with MEANDER_HORIZON_DAYS=7, and this training has 28: "
+    )
 
 
 def test_what_a_training_took_is_told_by_phase_with_its_best_epoch(measured):

@@ -296,8 +296,8 @@ MUTANTS = [
     Mutant(
         "score_rule_swapped",
         "model/score.py",
-        "SegmentRule(config.lookback_days, config.min_events)",
-        "SegmentRule(config.min_events, config.lookback_days)",
+        'int(card["lookback_days"]), int(card["min_events"])',
+        'int(card["min_events"]), int(card["lookback_days"])',
         f"{SCORE}::test_a_day_is_scored_by_its_champion_and_published",
     ),
     Mutant(
@@ -331,9 +331,23 @@ MUTANTS = [
     Mutant(
         "score_thresholds_swapped",
         "model/score.py",
-        'own.get("at_risk", self.at_risk), own.get("migrating", self.migrating)',
-        'own.get("migrating", self.migrating), own.get("at_risk", self.at_risk)',
+        'float(own["at_risk"]), float(own["migrating"])',
+        'float(own["migrating"]), float(own["at_risk"])',
         f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+    ),
+    Mutant(
+        "score_rule_not_of_the_card",
+        "model/score.py",
+        "SegmentRule.of(artifact.card)",
+        'SegmentRule.of({**artifact.card, "lookback_days": 99})',
+        f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
+    ),
+    Mutant(
+        "score_other_lookback_is_not_told",
+        "model/score.py",
+        'if "lookback_days" in differences(made_with, learnt_with):',
+        'if "lookback_days" in differences(learnt_with, learnt_with):',
+        f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
     ),
     Mutant(
         "score_five_categories",
@@ -343,8 +357,34 @@ MUTANTS = [
         f"{SCORE}::test_of_many_categories_the_ten_likeliest_are_named_best_first",
     ),
     # ---- a day is watched ----
-    Mutant("monitor_horizon_not_over", "model/monitor.py", "if d <= over}", "if d <= day}", MONITOR),
-    Mutant("monitor_horizon_lt", "model/monitor.py", "if d <= over}", "if d < over}", MONITOR),
+    Mutant(
+        "monitor_horizon_not_over",
+        "model/monitor.py",
+        'if judged + timedelta(days=learnt_with["horizon_days"]) > day:',
+        "if judged >= day:",
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_horizon_lt",
+        "model/monitor.py",
+        'timedelta(days=learnt_with["horizon_days"]) > day:',
+        'timedelta(days=learnt_with["horizon_days"]) >= day:',
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_horizon_of_today",
+        "model/monitor.py",
+        'timedelta(days=learnt_with["horizon_days"])',
+        "timedelta(days=settings().horizon_days)",
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_judges_by_labels_of_another_horizon",
+        "model/monitor.py",
+        "        if not names:\n            return judged\n",
+        "        return judged\n",
+        f"{MONITOR}::test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others_are_told",
+    ),
     Mutant("monitor_recall_at_6", "model/monitor.py", "list(said)[:5]", "list(said)[:6]", MONITOR),
     Mutant("monitor_interval_90", "model/monitor.py", "[2.5, 97.5]", "[5, 95]", MONITOR),
     Mutant("monitor_below_the_value", "model/monitor.py", "high < promised[1]", "high < promised[0]", MONITOR),
@@ -366,6 +406,13 @@ MUTANTS = [
         "day - timedelta(days=7 * n) for n",
         "day - timedelta(days=n) for n",
         MONITOR,
+    ),
+    Mutant(
+        "evaluate_champion_of_another_horizon",
+        "model/evaluate.py",
+        "return None if differences(now, then) else version",
+        "return version",
+        f"{EVALUATE}::test_a_champion_that_answers_another_question_is_left_out_and_told",
     ),
     # ---- who is champion ----
     Mutant(
@@ -416,6 +463,20 @@ MUTANTS = [
         "model/explain.py",
         "version or published_version(day) or registry",
         "version or registry",
+        EXPLAIN,
+    ),
+    Mutant(
+        "explain_lookback_of_the_model",
+        "model/explain.py",
+        "lookback_days=lookback_days or rule.new_days",
+        "lookback_days=rule.new_days",
+        EXPLAIN,
+    ),
+    Mutant(
+        "explain_rule_of_the_state",
+        "model/explain.py",
+        "reason=reason(known, prediction, rule)",
+        "reason=reason(known, prediction, SegmentRule(lookback_days or rule.new_days, 5, 0.4, 0.5))",
         EXPLAIN,
     ),
     Mutant("explain_oldest_first", "model/explain.py", "    ][::-1]", "    ]", EXPLAIN),

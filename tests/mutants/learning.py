@@ -14,6 +14,8 @@ PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_n
 VOCABULARY_ENDS = (
     f"{PREPARE}::test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended"
 )
+ALIKE = f"{PREPARE}::test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that_makes_them_alike"
+LINEAGE = "tests/model/data/test_lineage.py"
 TOTAL = f"{LOSSES}::test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others"
 RECALL = f"{LOSSES}::test_recall_counts_a_label_with_at_most_four_categories_before_it"
 PRETRAINING = f"{LOSSES}::test_pretraining_adds_up_the_item_and_the_category_of_each_next_event"
@@ -154,6 +156,41 @@ MUTANTS = [
         "last = as_of - timedelta(days=config.horizon_days)",
         "last = as_of",
         PLAN_OF_DATES,
+    ),
+    Mutant(
+        "prepare_labels_of_two_horizons",
+        "model/prepare.py",
+        '    require_alike(tables["examples"], tables["interests"], days, config)\n',
+        "",
+        ALIKE,
+    ),
+    Mutant(
+        "lineage_migration_of_two_kinds",
+        "model/data/lineage.py",
+        '    "min_events": "MEANDER_MIN_EVENTS",\n',
+        "",
+        ALIKE,
+    ),
+    Mutant(
+        "lineage_lookback_of_the_newest_interests",
+        "model/data/lineage.py",
+        'return settings_of_state(states, day, publish.inputs.get("interests"))',
+        "return settings_of_state(states, day)",
+        LINEAGE,
+    ),
+    Mutant(
+        "lineage_oldest_publish",
+        "model/data/lineage.py",
+        "publish = labels[day][0]",
+        "publish = labels[day][-1]",
+        LINEAGE,
+    ),
+    Mutant(
+        "lineage_refused_dates_count",
+        "model/data/lineage.py",
+        "            if day not in kept:\n",
+        "            if day:\n",
+        LINEAGE,
     ),
     Mutant(
         "leak_prepare_pretrains_on_every_date",
