@@ -20,8 +20,8 @@ LOCAL_MLFLOW = "http://127.0.0.1:5000"
 COLUMNS = (
     ("next category recall@5", "next_category", "recall@5", "all"),
     ("migrated users", "next_category", "recall@5", "migrated"),
-    ("next item recall@20", "next_item", "recall@20", "all"),
-    ("migrated users", "next_item", "recall@20", "migrated"),
+    ("next items recall@20", "next_items", "recall@20", "all"),
+    ("migrated users", "next_items", "recall@20", "migrated"),
     ("AUC migrated", "migrated", "roc_auc", "all"),
     ("AUC purchased", "purchased", "roc_auc", "all"),
     ("AUC churned", "churned", "roc_auc", "all"),

@@ -70,8 +70,8 @@ class Evaluation:
 
     Attributes:
         metrics: one row for each method, task, metric and slice (`METRIC_COLUMNS`). Tasks: `next_category` (the
-            dominant one), `next_item` (the first item to come), `next_items` (all that come), and the labels. `low` and
-            `high` bound the 95 % interval; `n` counts rows and `users` users; NaN: not defined on that slice.
+            dominant one), `next_items` (all items that come), `first_item` (the first of these alone), and the labels.
+            `low` and `high` bound the 95 % interval; `n` counts rows and `users` users; NaN: not defined on that slice.
         differences: method minus `against` on the same rows and resamples (`DIFFERENCE_COLUMNS`).
         unseen_categories: share of true next categories that are no candidate; they count as misses of every method.
     """
@@ -256,7 +256,7 @@ def _per_row(
             by_items[method.name] = pd.DataFrame(list_values(hits, np.maximum(many, 1), ks))
     return [
         ("next_category", by_category, has_category),
-        ("next_item", by_item, many > 0),
+        ("first_item", by_item, many > 0),
         ("next_items", by_items, many > 0),
     ]
 

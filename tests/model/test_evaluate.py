@@ -252,7 +252,7 @@ def test_the_rows_that_are_measured_are_those_of_the_test(measured):
     assert sizes.loc["churned"].tolist() == [16, 11]
     assert measured.metric("next_category", "recall@5") == pytest.approx(10 / 12)
     # i1 is offered first, i2 second. Of three users with items, two buy those; the third begins with i3.
-    assert measured.metric("next_item", "mrr") == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert measured.metric("first_item", "mrr") == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert measured.metric("next_items", "mrr") == pytest.approx((1 + 1 / 2 + 1) / 3)
 
 

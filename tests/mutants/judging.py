@@ -80,6 +80,13 @@ MUTANTS = [
         EVALUATION,
     ),
     Mutant(
+        "evaluation_recall_of_the_first_item",
+        "dags/shared/evaluation.py",
+        '("next items recall@20", "next_items",',
+        '("next items recall@20", "first_item",',
+        "tests/dags/shared/test_evaluation.py",
+    ),
+    Mutant(
         "eval_next_item_any",
         "model/judging/comparison.py",
         "first = [keys[:1] for keys in relevant]",
