@@ -20,8 +20,9 @@ from lake.errors import SettingsInvalid
 from lake.schemas import BEHAVIORS
 from lake.table import Table
 from model.data.lineage import publishes, settings_of_state
-from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame
+from model.score import load_artifact, predict_rows, published_interests, to_frame
 from model.versions import registry
+from model.versions.segments import DAY_SECONDS, SegmentRule
 
 SHOWN = 5
 
@@ -173,7 +174,7 @@ def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any])
 
 
 def reason(known: dict[str, Any], prediction: dict[str, Any], rule: SegmentRule) -> str:
-    """Return in words why a user is in the segment that `model.score.segments` says.
+    """Return in words why a user is in the segment that `model.versions.segments.segments` says.
 
     Args:
         known: the row of `interests`.

@@ -36,13 +36,13 @@ from model.network.network import (
     start_with_popularity,
     start_with_scalars,
 )
-from model.score import segment_thresholds
 from model.training import launch
 from model.training.common import Cost, fit_config, is_chief, report, tracked, training_parser
 from model.training.loop import FitConfig, FitResult, fit
 from model.training.plan import Plan
 from model.versions.artifact import Artifact
 from model.versions.registry import provenance
+from model.versions.segments import segment_thresholds
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from lake.session import spark_session
 from lake.settings import Settings, settings
 from lake.staging import model_folder
 from lake.table import Table
-from model.data import vocabulary
+from model.data.build_vocabulary import build
 from model.data.lineage import SETTINGS, differences, listed, publishes, settings_of_examples, span
 from model.data.vocabulary import Vocabulary
 from model.training.plan import Plan, split
@@ -103,7 +103,7 @@ def vocabularies(made: Plan) -> list[Vocabulary]:
     events = Table("events", made.tables["events"]).read(spark, last=until, landed_by=until)
     found = []
     for field in ("item_id", "category_id"):
-        fresh = vocabulary.build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
+        fresh = build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
         if made.warm_start is not None:
             old = Vocabulary.load(storage.join(registry.artifact_folder(made.warm_start), "vocabulary"), field)
             fresh = old.extend(fresh.keys, fresh.ids, fresh.counts)

@@ -6,7 +6,6 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -15,7 +14,7 @@ from lake.errors import ModelMissing, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from lake.table import Table
-from model.score import SegmentRule, main, predict_rows, predictions, segments
+from model.score import main, predict_rows, predictions
 from model.versions import registry
 from tests.lake.stagings import audit, stage_files
 from tests.model.standin_artifact import CARD, KEY, load, save
@@ -91,16 +90,6 @@ def test_what_cannot_be_said_is_null_and_what_is_not_there_counts_as_nothing(tmp
     assert (row["surprise"], row["risk_percentile"], row["current_category"]) == (None, None, None)
     assert row["unseen_events"] == 0, "a search has no item, so it has none that is unknown"
     assert row["item_ids"] == ["i1", "i2"], "nor one that may come again"
-
-
-def test_a_user_is_in_the_first_segment_that_applies():
-    days, events = np.array([30, 31, 31, 31, 31, 31]) * DAY, np.array([99, 4, 5, 5, 5, 5])
-    churned, migrated = np.array([1, 1, 0.6, 0.59, 0.59, 0]), np.array([1, 1, 1, 0.5, 0.49, 0])
-    card = {"lookback_days": 30, "min_events": 5, "segment_thresholds": {"at_risk": 0.6, "migrating": 0.5}}
-    rule = SegmentRule.of(card)
-    assert rule == SegmentRule(new_days=30, new_events=5, at_risk=0.6, migrating=0.5)
-    found = segments(events, days, churned, migrated, rule).tolist()
-    assert found == ["new", "new", "at_risk", "migrating", "stable", "stable"]
 
 
 # ---- how it is made ----

@@ -7,6 +7,7 @@ METRICS, EVALUATION, GATE, BASELINES, BOOSTED, REPORT = (f"tests/model/judging/t
 COMMANDS = ("evaluate", "score", "monitor", "explain")
 EVALUATE, SCORE, MONITOR, EXPLAIN = (f"tests/model/test_{name}.py" for name in COMMANDS)
 REGISTRY = "tests/model/versions/test_registry.py"
+SEGMENTS = "tests/model/versions/test_segments.py"
 
 MUTANTS = [
     # ---- how good, and how sure ----
@@ -302,7 +303,7 @@ MUTANTS = [
     # ---- a day is scored ----
     Mutant(
         "score_rule_swapped",
-        "model/score.py",
+        "model/versions/segments.py",
         'int(card["lookback_days"]), int(card["min_events"])',
         'int(card["min_events"]), int(card["lookback_days"])',
         f"{SCORE}::test_a_day_is_scored_by_its_champion_and_published",
@@ -323,24 +324,24 @@ MUTANTS = [
     ),
     Mutant(
         "score_new_days_lt",
-        "model/score.py",
+        "model/versions/segments.py",
         "(tenure_seconds <= rule.new_days * DAY_SECONDS)",
         "(tenure_seconds < rule.new_days * DAY_SECONDS)",
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
         "score_migrating_before_at_risk",
-        "model/score.py",
+        "model/versions/segments.py",
         "[is_new, churned >= rule.at_risk, migrated >= rule.migrating], SEGMENTS[:3]",
         '[is_new, migrated >= rule.migrating, churned >= rule.at_risk], ("new", "migrating", "at_risk")',
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
         "score_thresholds_swapped",
-        "model/score.py",
+        "model/versions/segments.py",
         'float(own["at_risk"]), float(own["migrating"])',
         'float(own["migrating"]), float(own["at_risk"])',
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
         "score_rule_not_of_the_card",
@@ -355,6 +356,13 @@ MUTANTS = [
         'if "lookback_days" in differences(made_with, learnt_with):',
         'if "lookback_days" in differences(learnt_with, learnt_with):',
         f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
+    ),
+    Mutant(
+        "segments_fewer_at_risk",
+        "model/versions/segments.py",
+        "SEGMENT_PERCENTILE = 80",
+        "SEGMENT_PERCENTILE = 90",
+        "model/versions/segments.py",
     ),
     Mutant(
         "score_five_categories",

@@ -229,10 +229,17 @@ MUTANTS = [
     ),
     Mutant(
         "vocabulary_counts_deliveries",
-        "model/data/vocabulary.py",
+        "model/data/build_vocabulary.py",
         '.select("event_id", F.col(field).alias("id")).distinct()',
         '.select("event_id", F.col(field).alias("id"))',
-        "tests/model/data/test_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
+        "tests/model/data/test_build_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
+    ),
+    Mutant(
+        "vocabulary_brings_spark_to_every_worker",
+        "model/data/vocabulary.py",
+        "from lake import storage\n",
+        "from lake import storage\nfrom lake.table import Table\n",
+        "tests/model/data/test_vocabulary.py::test_what_every_worker_of_a_training_imports_has_no_use_for_spark",
     ),
     Mutant(
         "vocabulary_warm_start_sorts_anew",
