@@ -12,7 +12,7 @@ ones for every method, date and run.
 import argparse
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ import pandas as pd
 from lake import storage
 from lake.errors import ModelMissing, run_main
 from lake.table import Table
+from model.arrays import Array
 from model.data.frames import read_frame
 from model.data.lineage import SETTINGS, differences
 from model.judging.baselines import LABELS, cheap_baselines
@@ -61,7 +62,7 @@ def scores(name: str, artifact: "Artifact", test: pd.DataFrame, valid: pd.DataFr
     return Scores(name, wide, said.items, binary(said), thresholds(valid, binary(artifact.predict(valid))))
 
 
-def binary(said: "Prediction") -> dict[str, Any]:
+def binary(said: "Prediction") -> dict[str, Array]:
     """Return the probabilities of the labels by name."""
     return {label: getattr(said, label).astype(np.float64) for label in LABELS}
 
@@ -123,7 +124,10 @@ def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
 def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
     """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
     pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
-    phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
+    # Training, phase, what it took, its epochs, whether it was kept.
+    phases: list[tuple[str, str, dict[str, float], list[dict[str, float]], str]] = []
+    if pretrained:
+        phases.append(("pretraining", "", pretrained["cost"], [], ""))
     for name, artifact in artifacts.items():
         card = artifact.card
         for phase in sorted(card["cost"], key=lambda phase: phase != "heads") if name != CHAMPION else ():
@@ -161,9 +165,9 @@ def headline(found: Evaluation) -> dict[str, float]:
     """Return the candidate's own numbers as metrics of MLflow."""
     own = found.metrics[found.metrics["method"] == MODEL]
     return {
-        f"{row.task}/{row.metric}/{row.slice.replace(' ', '_')}": row.value
-        for row in own.itertuples()
-        if np.isfinite(row.value)
+        f"{task}/{metric}/{part.replace(' ', '_')}": value
+        for task, metric, part, value in zip(own["task"], own["metric"], own["slice"], own["value"], strict=True)
+        if np.isfinite(value)
     }
 
 

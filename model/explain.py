@@ -7,7 +7,7 @@ predicts again what `model.score` published, by the same functions.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,14 @@ from lake import storage
 from lake.errors import SettingsInvalid
 from lake.schemas import BEHAVIORS
 from lake.table import Table
+from model.arrays import Array
 from model.data.lineage import publishes, settings_of_state
 from model.score import load_artifact, predict_rows, published_interests, to_frame
 from model.versions import registry
 from model.versions.segments import DAY_SECONDS, SegmentRule
+
+if TYPE_CHECKING:
+    from model.versions.artifact import Artifact
 
 SHOWN = 5
 
@@ -72,7 +76,7 @@ class Explanation:
 
 
 def explain(
-    user: str, day: date, version: int | None = None, load: Callable[[str], Any] = load_artifact
+    user: str, day: date, version: int | None = None, load: Callable[[str], "Artifact"] = load_artifact
 ) -> Explanation:
     """Explain one user at one date.
 
@@ -126,7 +130,9 @@ def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
     return None
 
 
-def explanation(artifact: Any, version: int, state: pa.RecordBatch, lookback_days: int | None = None) -> Explanation:
+def explanation(
+    artifact: "Artifact", version: int, state: pa.RecordBatch, lookback_days: int | None = None
+) -> Explanation:
     """Return what an artifact makes of one row of `interests`.
 
     Args:
@@ -154,7 +160,7 @@ def explanation(artifact: Any, version: int, state: pa.RecordBatch, lookback_day
     )
 
 
-def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any]) -> list[Event]:
+def _events(artifact: "Artifact", known: dict[str, Any], weights: Array) -> list[Event]:
     # The model keeps the last of the events, oldest first, and padding after them.
     kept = min(len(known["item_keys"]), len(weights))
     attention = [None] * (len(known["item_keys"]) - kept) + weights[:kept].tolist()

@@ -15,14 +15,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lake import storage
 from lake.errors import run_main
 from lake.table import Table
+from model.arrays import Array
 from model.data.features import STATE, Features
 from model.data.frames import read_frame
 from model.data.input import Input
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     results: dict[str, FitResult] = {}
     best: tuple[str, Finetuned] | None = None
     with tracked(plan, name, params) as run:
-        weights: list[Any] | None = None
+        weights: list[Array] | None = None
         for phase, config in phases.items():
             run.log_params({f"fit.{phase}": config})
             done = sum(result.steps for result in results.values())
@@ -92,6 +93,7 @@ def main(argv: list[str] | None = None) -> None:
                 valid,
                 config,
                 storage.join(plan.folder, "checkpoints", f"{name}-{phase}"),
+                # mypy knows no type for a lambda with a default, which keeps the number of this phase's steps before.
                 lambda step, metrics, done=done: run.log_metrics(done + step, metrics),  # type: ignore[misc]
                 {"tables": plan.tables, "network": str(base.config), "start": args.start, "before": list(results)},
             )
@@ -117,14 +119,14 @@ def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows
     return {"heads": heads, name: replace(heads, learning_rate=LOWER * heads.learning_rate)}
 
 
-def examples(plan: Plan, features: Features, days: list[Any]) -> Input:
+def examples(plan: Plan, features: Features, days: list[date]) -> Input:
     """Return the labelled rows of some dates."""
     table = Table("examples", plan.tables["examples"])
     return Input.of_table(table, days, features.columns(labels=True), features.labelled, features.fields(labels=True))
 
 
 def task_of(
-    base: Artifact, start: str, phase: str, weights: list[Any] | None, begin: dict[str, Any]
+    base: Artifact, start: str, phase: str, weights: list[Array] | None, begin: dict[str, Array]
 ) -> Callable[[], FinetuneTask]:
     """Return what makes the task of a phase, with the weights that the phase before has left.
 

@@ -159,10 +159,10 @@ def outcomes(day: date) -> list[Finding]:
         examples=examples,
     )
     found = []
-    for version, part in rows.groupby("model_version"):
-        promised = promise(int(version))
-        for name, value, low, high in measured(part):
-            found.append(outcome(name, judged, int(version), value, low, high, promised.get(name)))
+    for version in map(int, np.unique(rows["model_version"])):
+        promised = promise(version)
+        for name, value, low, high in measured(rows[rows["model_version"] == version]):
+            found.append(outcome(name, judged, version, value, low, high, promised.get(name)))
     return found
 
 
@@ -211,7 +211,8 @@ def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
             found.append((name, float(hits[places].mean()), *between(means)))
     for label, score in LABELS.items():
         places = np.flatnonzero(rows[label].notna())
-        true, said = checked_binary(rows[label].iloc[places].astype(bool), rows[f"{score}_probability"].iloc[places])
+        labels, probabilities = rows[label].iloc[places], rows[f"{score}_probability"].iloc[places]
+        true, said = checked_binary(labels.astype(bool).to_numpy(), probabilities.to_numpy())
         if 0 < true.sum() < len(true):
             values = binary_metrics(true, said)
             areas, _ = bootstrap.areas(true, said, places)
@@ -252,9 +253,9 @@ def outcome(
     why = f"{name} of version {version} on {day}: {value:.3f}"
     if promised:
         why += f", of its evaluation {promised[0]:.3f}" + ("; worse by more than chance explains" if worse else "")
-    ends = (None, None) if math.isnan(low) else (low, high)
+    lowest, highest = (None, None) if math.isnan(low) else (low, high)
     reference = promised[0] if promised else None
-    return Finding("outcome", name, "predictions", day, version, value, *ends, reference, not worse, why)
+    return Finding("outcome", name, "predictions", day, version, value, lowest, highest, reference, not worse, why)
 
 
 # --- drift and volume ---

@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,9 @@ from model.data.lineage import differences, publishes, settings_of_state
 from model.versions import registry
 from model.versions.segments import SegmentRule, segments
 
+if TYPE_CHECKING:
+    from model.versions.artifact import Artifact
+
 log = logging.getLogger(__name__)
 
 TOP_CATEGORIES = 10
@@ -53,7 +56,7 @@ ROWS_PER_TASK = 20_000
 # ---- the model in a worker ----
 
 
-def load_artifact(address: str) -> Any:
+def load_artifact(address: str) -> "Artifact":
     """Load an artifact for prediction in a Spark worker, of which there are as many as cores."""
     # Read by TensorFlow when it starts, so they are set before it is imported.
     for name, value in {
@@ -70,7 +73,7 @@ def load_artifact(address: str) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(load: Callable[[str], Any], address: str) -> Any:
+def _loaded(load: Callable[[str], "Artifact"], address: str) -> "Artifact":
     """Keep the last artifact for as long as the worker lives; an older version's would only fill its memory.
 
     `load` has to be a function of a module: anything else reaches the worker as a new object with each task.
@@ -114,7 +117,7 @@ def best(probabilities: Array, k: int) -> tuple[Array, Array]:
 # ---- from rows to rows ----
 
 
-def unseen_events(artifact: Any, item_keys: pa.Array) -> Array:
+def unseen_events(artifact: "Artifact", item_keys: pa.Array) -> Array:
     """Return how many events of each sequence have an item, and one that the model does not know, `(N,)`."""
     lengths = pc.list_value_length(item_keys).fill_null(0).to_numpy(zero_copy_only=False)
     keys = item_keys.flatten().to_numpy(zero_copy_only=False)
@@ -133,7 +136,7 @@ def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
     return frame
 
 
-def predict_rows(artifact: Any, version: int, states: pa.RecordBatch) -> pa.RecordBatch:
+def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of `predictions` for some rows of `interests`, in the same order."""
     frame = to_frame(states)
     said = artifact.predict(frame)
@@ -176,7 +179,9 @@ def _lists(values: Array, kept: Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(values[kept]))
 
 
-def predictions(states: DataFrame, address: str, version: int, load: Callable[[str], Any] = load_artifact) -> DataFrame:
+def predictions(
+    states: DataFrame, address: str, version: int, load: Callable[[str], "Artifact"] = load_artifact
+) -> DataFrame:
     """Return the predictions of one model version for rows of `interests`; partitions are scored as they come.
 
     Args:
@@ -222,7 +227,7 @@ def warn_of_other_lookback(table: Table, day: date, version: int) -> None:
         )  # fmt: skip
 
 
-def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifact) -> Staged:
+def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load_artifact) -> Staged:
     """Pin a table version and a model version, score, stage."""
     parser = argparse.ArgumentParser(
         prog="model.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -46,7 +46,8 @@ def read_frame(
     if not parts:
         return pd.DataFrame(columns=[*stored, "dt"])
     frame = pa.concat_tables(parts).to_pandas(use_threads=False)
-    return frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
+    return ordered
 
 
 def read_file(table: Table, file: DataFile, columns: list[str]) -> pa.Table:

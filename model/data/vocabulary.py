@@ -94,7 +94,7 @@ class Vocabulary:
 
     def unseen(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell of each key whether it names something that is not known here; none is nothing to know."""
-        return (np.asarray(keys) != 0) & ~self.known(self.index(keys))
+        return np.asarray((np.asarray(keys) != 0) & ~self.known(self.index(keys)), np.bool_)
 
     def share_unseen(self, keys: NDArray[np.int64]) -> float:
         """Return the share of unseen ones among the keys that are not 0; 0 when there are none.

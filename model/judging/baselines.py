@@ -21,7 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.judging.metrics import Array, truth_ranks
+from model.arrays import Array
+from model.judging.metrics import truth_ranks
 
 LABELS = ("migrated", "purchased", "churned")
 

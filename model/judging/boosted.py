@@ -14,9 +14,9 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
+from model.arrays import Array
 from model.data.features import SCALARS
 from model.judging.baselines import LABELS, Baseline, category_matrix, columns_of, flat, lengths
-from model.judging.metrics import Array
 
 PAIR_FEATURES = (
     "count",

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from model.arrays import Array
 from model.judging.baselines import LABELS, Baseline, columns_of, lengths
 from model.judging.metrics import (
     BINARY_METRICS,
-    Array,
     UserBootstrap,
     best_threshold,
     binary_metrics,

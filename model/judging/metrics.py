@@ -9,14 +9,12 @@ resampling users with all their rows (the cluster bootstrap), never single rows.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-Array = NDArray[Any]
+from model.arrays import Array
 
 BINARY_METRICS = (
     "roc_auc",

@@ -15,10 +15,11 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from model.arrays import Array
 from model.judging.baselines import LABELS, columns_of
 from model.judging.comparison import METRIC_COLUMNS, SLICES, Evaluation, Scores
 from model.judging.gate import Decision
-from model.judging.metrics import LOWER_IS_BETTER, Array, calibration_curve
+from model.judging.metrics import LOWER_IS_BETTER, calibration_curve
 
 HEADS = {
     "migrated": ("Migration", "did migrate", "did not"),
@@ -543,7 +544,7 @@ def render(report: Report) -> str:
     if report.history is not None and len(report.history):
         page.section("Training")
         if report.costs is not None:
-            page.add(table_of(list(report.costs), report.costs.map(escape).to_numpy().tolist()))
+            page.add(table_of(report.costs.columns.tolist(), report.costs.map(escape).to_numpy().tolist()))
         page.grid(page.figure(figure, name) for name, figure in history_figures(report.history).items())
     page.section("All numbers")
     page.add(details_part(report.evaluation.metrics, f"Metrics ({len(report.evaluation.metrics):,})"))

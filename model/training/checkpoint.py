@@ -18,17 +18,18 @@ from uuid import uuid4
 import numpy as np
 
 from lake import storage
+from model.arrays import Array
 
 log = logging.getLogger("meander")
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What one save kept: arrays by name, and a dict that JSON can hold."""
 
-    arrays: dict[str, np.ndarray[Any, Any]]
+    arrays: dict[str, Array]
     state: dict[str, Any]
 
 

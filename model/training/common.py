@@ -121,7 +121,7 @@ class _Silent:
 
 
 @contextmanager
-def tracked(plan: Plan, kind: str, params: Mapping[str, Any]) -> Iterator[Any]:
+def tracked(plan: Plan, kind: str, params: Mapping[str, Any]) -> Iterator["registry.TrackedRun | _Silent"]:
     """Open the MLflow run of this training on the chief; elsewhere something that keeps nothing."""
     if not is_chief():
         yield _Silent()

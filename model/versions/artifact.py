@@ -23,11 +23,10 @@ from keras import ops
 
 from lake import storage
 from lake.errors import ModelMissing
+from model.arrays import Array
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
-
-Array = np.ndarray[Any, Any]
 
 TOP_ITEMS = 20
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.

@@ -34,6 +34,7 @@ from model.data.lineage import SETTINGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -422,9 +423,9 @@ def _create_model(name: str) -> None:
             raise
 
 
-def _versions() -> list[Any]:
+def _versions() -> list["ModelVersion"]:
     """Return all versions, oldest first."""
-    found: list[Any] = []
+    found: list[ModelVersion] = []
     token: str | None = None
     while True:
         page = client().search_model_versions(f"name = {_quoted(settings().model_name)}", page_token=token)
@@ -444,7 +445,7 @@ def _promotions() -> list[tuple[date, str, int]]:
     ]
 
 
-def _version(version: int) -> Any:
+def _version(version: int) -> "ModelVersion":
     found = {int(known.version): known for known in _versions()}
     if version not in found:
         raise ModelMissing(

@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant(
         "features_usual_shares_flat",
         "model/data/features.py",
-        "return counts / counts.sum()",
+        "return np.asarray(counts / counts.sum())",
         "return np.full(len(counts), 1 / len(counts))",
         GOLDEN,
     ),
