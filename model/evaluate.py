@@ -12,6 +12,7 @@ ones for every method, date and run.
 import argparse
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,10 +26,10 @@ from model.data.frames import read_frame
 from model.data.lineage import SETTINGS, differences
 from model.judging.baselines import LABELS, cheap_baselines
 from model.judging.boosted import BoostedTrees
-from model.judging.comparison import Evaluation, Scores, evaluate, scores_of, thresholds
+from model.judging.comparison import Comparison, Scores, evaluate, scores_of, thresholds
 from model.judging.gate import Criterion, Decision, Rule, decide
 from model.judging.report import Report, render
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def binary(said: "Prediction") -> dict[str, Array]:
     return {label: getattr(said, label).astype(np.float64) for label in LABELS}
 
 
-def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
+def models(plan: TrainingPlan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
     """Return the models to compare by name, the candidate first.
 
     Args:
@@ -92,7 +93,7 @@ def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact
     return found
 
 
-def comparable_champion(plan: Plan) -> int | None:
+def comparable_champion(plan: TrainingPlan) -> int | None:
     """Return the champion when the training ended, or None when there is none that the same labels can judge."""
     version = registry.find_champion(plan.as_of)
     if version is None:
@@ -107,7 +108,7 @@ def comparable_champion(plan: Plan) -> int | None:
     return None if differences(now, then) else version
 
 
-def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
+def history_of(artifact: "Artifact", plan: TrainingPlan) -> pd.DataFrame:
     """Return the training curves: pretraining, then the phases of fine-tuning; one row a run, metric and epoch."""
     pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
     curves = {"pretrain": pretrained.get("history", []), **artifact.card["history"]}
@@ -121,7 +122,7 @@ def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "metric", "step", "value"])
 
 
-def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
+def costs_of(artifacts: Mapping[str, "Artifact"], plan: TrainingPlan) -> pd.DataFrame:
     """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
     pretrained = storage.read_json(storage.join(plan.folder, "pretrained", "card.json")) or {}
     # Training, phase, what it took, its epochs, whether it was kept.
@@ -148,22 +149,9 @@ def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
     )
 
 
-def write(plan: Plan, found: Evaluation, decision: Decision, page: str) -> None:
-    """Keep what was found in the folder of the run; the decision, which model.promote reads, is last."""
-    folder = storage.join(plan.folder, "evaluation")
-    for name, table in (("metrics", found.metrics), ("differences", found.differences)):
-        storage.write_json(storage.join(folder, f"{name}.json"), {name: table.to_dict("records")})
-    fs, inner = storage.filesystem(storage.join(folder, "report.html"))
-    fs.pipe_file(inner, page.encode())
-    storage.write_json(
-        storage.join(folder, "decision.json"),
-        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
-    )
-
-
-def headline(found: Evaluation) -> dict[str, float]:
+def headline(comparison: Comparison) -> dict[str, float]:
     """Return the candidate's own numbers as metrics of MLflow."""
-    own = found.metrics[found.metrics["method"] == MODEL]
+    own = comparison.metrics[comparison.metrics["method"] == MODEL]
     return {
         f"{task}/{metric}/{part.replace(' ', '_')}": value
         for task, metric, part, value in zip(own["task"], own["metric"], own["slice"], own["value"], strict=True)
@@ -180,36 +168,85 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     parser.add_argument("--max-users", type=int, default=20_000, metavar="N", help="users at most in each split")
     parser.add_argument("--resamples", type=int, default=500, metavar="N", help="of the bootstrap over users")
     args = parser.parse_args(argv)
-    plan = Plan.load(args.run_id)
-    table = Table("examples", plan.tables["examples"])
-    train, valid, test = (
-        read_frame(table, days, most_users=args.max_users) for days in (plan.train, plan.valid, plan.test)
-    )
+    plan = TrainingPlan.load(args.run_id)
+    rows = Rows.read(plan, args.max_users)
     artifacts = models(plan, load)
     candidate = artifacts[MODEL]
-    categories = candidate.category_ids
-    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
-    for baseline in (*cheap_baselines(), BoostedTrees(seed=plan.seed)):
-        log.info("baseline: %s", baseline.name)
-        methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
-    baselines = [method.name for method in methods if method.name not in artifacts]
-    found = evaluate(
-        test,
-        train,
-        categories,
+    methods = answers(artifacts, rows, candidate.category_ids, plan.seed)
+    comparison = evaluate(
+        rows.test,
+        rows.train,
+        candidate.category_ids,
         methods,
         [MODEL],
         lookback_days=plan.lookback_days,
         resamples=args.resamples,
         seed=plan.seed,
     )
+    baselines = [method.name for method in methods if method.name not in artifacts]
     champion = CHAMPION if CHAMPION in artifacts else None
-    decision = decide(MODEL, champion, baselines, found.metrics, found.differences, RULE)
-    unseen = {
+    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE)
+    unseen = unseen_shares(candidate, rows.test)
+    page = render(
+        Report(
+            f"Evaluation of {plan.run_id}",
+            comparison,
+            decision,
+            rows.test,
+            candidate.category_ids,
+            methods,
+            history_of(candidate, plan),
+            facts_of(plan, candidate, unseen),
+            costs_of(artifacts, plan),
+        )
+    )
+    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(rows.test)}, plan.tables) as run:
+        write(plan, comparison, decision, page)
+        run.log_metrics(
+            0, {**headline(comparison), **{name.replace(" ", "_"): share for name, share in unseen.items()}}
+        )
+        run.log_text(page, "report.html")
+        version = register_candidate(plan, candidate, run)
+    log.info("version %d: %s", version, str(decision).replace("\n", " "))
+    return decision
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples of each part of a plan, the same users for every method."""
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    test: pd.DataFrame
+
+    @staticmethod
+    def read(plan: TrainingPlan, most_users: int) -> "Rows":
+        """Return the rows of the pinned table, of so many users at most in each part."""
+        table = Table("examples", plan.tables["examples"])
+        return Rows(*(read_frame(table, days, most_users=most_users) for days in (plan.train, plan.valid, plan.test)))
+
+
+def answers(artifacts: Mapping[str, "Artifact"], rows: Rows, categories: list[str], seed: int) -> list[Scores]:
+    """Return what each model, and then each baseline, says of the test rows."""
+    train, valid, test = rows.train, rows.valid, rows.test
+    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
+    for baseline in (*cheap_baselines(), BoostedTrees(seed=seed)):
+        log.info("baseline: %s", baseline.name)
+        methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
+    return methods
+
+
+def unseen_shares(candidate: "Artifact", test: pd.DataFrame) -> dict[str, float]:
+    """Return the shares of the test rows' events whose item, and whose category, the candidate does not know."""
+    return {
         "items unknown": candidate.items.share_unseen(np.concatenate(list(test["item_keys"]))),
         "categories unknown": candidate.categories.share_unseen(np.concatenate(list(test["category_keys"]))),
     }
-    facts = {
+
+
+def facts_of(plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float]) -> dict[str, str]:
+    """Return what stands at the top of the report."""
+    return {
         "run": plan.run_id,
         "as of": str(plan.as_of),
         "train": f"{plan.train[0]} to {plan.train[-1]}",
@@ -218,28 +255,27 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
         "code": str(candidate.card.get("code", "")),
         **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
     }
-    page = render(
-        Report(
-            f"Evaluation of {plan.run_id}",
-            found,
-            decision,
-            test,
-            categories,
-            methods,
-            history_of(candidate, plan),
-            facts,
-            costs_of(artifacts, plan),
-        )
+
+
+def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: str) -> None:
+    """Keep what came out in the folder of the run; the decision, which model.promote reads, is last."""
+    folder = storage.join(plan.folder, "evaluation")
+    for name, table in (("metrics", comparison.metrics), ("differences", comparison.differences)):
+        storage.write_json(storage.join(folder, f"{name}.json"), {name: table.to_dict("records")})
+    fs, inner = storage.filesystem(storage.join(folder, "report.html"))
+    fs.pipe_file(inner, page.encode())
+    storage.write_json(
+        storage.join(folder, "decision.json"),
+        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
     )
-    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(test)}, plan.tables) as run:
-        write(plan, found, decision, page)
-        run.log_metrics(0, {**headline(found), **{name.replace(" ", "_"): share for name, share in unseen.items()}})
-        run.log_text(page, "report.html")
-        folder = storage.join(plan.folder, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
-        version = registry.register(folder, candidate.card, run)
-        registry.set_candidate(version)
-    log.info("version %d: %s", version, str(decision).replace("\n", " "))
-    return decision
+
+
+def register_candidate(plan: TrainingPlan, candidate: "Artifact", run: registry.TrackedRun) -> int:
+    """Make the files of the candidate a registered version with the alias `candidate`, and return its number."""
+    folder = storage.join(plan.folder, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+    version = registry.register(folder, candidate.card, run)
+    registry.set_candidate(version)
+    return version
 
 
 if __name__ == "__main__":

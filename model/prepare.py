@@ -22,7 +22,7 @@ from lake.table import Table
 from model.data.build_vocabulary import build
 from model.data.lineage import SETTINGS, differences, listed, publishes, settings_of_examples, span
 from model.data.vocabulary import Vocabulary
-from model.training.plan import Plan, split
+from model.training.plan import TrainingPlan, split
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ BUCKETS = {"item_id": 16, "category_id": 2}
 MAX_SIZE = {"item_id": 1_000_000, "category_id": 50_000}
 
 
-def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> Plan:
+def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> TrainingPlan:
     """Pin the newest tables and choose the dates.
 
     Raises:
@@ -52,7 +52,7 @@ def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: b
     require_alike(tables["examples"], tables["interests"], days, config)
     parts = split(days, config.horizon_days, valid_dates, test_dates)
     known = tables["interests"].rows_by("dt")
-    return Plan(
+    return TrainingPlan(
         run_id,
         as_of,
         {name: table.version for name, table in tables.items()},
@@ -96,7 +96,7 @@ def require_alike(examples: Table, interests: Table, days: Sequence[date], confi
             )
 
 
-def vocabularies(made: Plan) -> list[Vocabulary]:
+def vocabularies(made: TrainingPlan) -> list[Vocabulary]:
     """Return the vocabularies of items and categories, from the events that the training may know."""
     spark = spark_session("prepare")
     until = made.train[-1] + timedelta(days=made.horizon_days)
@@ -111,7 +111,7 @@ def vocabularies(made: Plan) -> list[Vocabulary]:
     return found
 
 
-def main(argv: list[str] | None = None) -> Plan:
+def main(argv: list[str] | None = None) -> TrainingPlan:
     """Write the vocabulary, then the plan: a plan that is there is whole."""
     parser = argparse.ArgumentParser(
         prog="model.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

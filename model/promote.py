@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid, run_main
 from lake.landing import utc_date
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def promote_run(run_id: str) -> Promotion:
     Raises:
         ModelMissing: the run was not prepared, not evaluated, or has registered no version.
     """
-    plan = Plan.load(run_id)
+    plan = TrainingPlan.load(run_id)
     place = storage.join(plan.folder, "evaluation", "decision.json")
     decision = storage.read_json(place)
     if decision is None:

@@ -17,7 +17,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from model.arrays import Array
 from model.judging.baselines import LABELS, columns_of
-from model.judging.comparison import METRIC_COLUMNS, SLICES, Evaluation, Scores
+from model.judging.comparison import METRIC_COLUMNS, SLICES, Comparison, Scores
 from model.judging.gate import Decision
 from model.judging.metrics import LOWER_IS_BETTER, calibration_curve
 
@@ -71,7 +71,7 @@ class Report:
     """
 
     title: str
-    evaluation: Evaluation
+    evaluation: Comparison
     decision: Decision | None
     test: pd.DataFrame
     categories: Sequence[str]

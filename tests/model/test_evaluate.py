@@ -19,7 +19,7 @@ from lake.table import Table
 from model import evaluate, monitor, promote
 from model.judging.baselines import Baseline, RecencyFrequency
 from model.judging.gate import Decision
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
@@ -148,7 +148,7 @@ def trained(folder: Path, reads: str, categories: list[str] = CATEGORIES, name: 
 class Measured:
     """What came out of a run, and what was read for it."""
 
-    plan: Plan
+    plan: TrainingPlan
     decision: Decision
     champion: int
     version: int
@@ -209,7 +209,9 @@ def measured(tmp_path_factory, mlflow_store):
             champions.append(registry.register(address, {"horizon_days": 7}, tracked))
         registry.promote(champions[-1], since)
 
-    plan = Plan("r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED)
+    plan = TrainingPlan(
+        "r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED
+    )
     plan.save()
     trained(Path(plan.folder, "scratch"), "week_frequency", name="scratch")
     with pytest.raises(ModelMissing, match=r"run 'r' has no model at .*finetuned; run model.finetune first"):

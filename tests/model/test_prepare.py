@@ -10,7 +10,7 @@ from lake.publish import publish
 from lake.table import Table
 from model import prepare
 from model.data.vocabulary import Vocabulary
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from tests.lake.stagings import stage_files
 
 # D, with a horizon of a week: what people did until February 19th is known.
@@ -62,7 +62,7 @@ def tables(lake, monkeypatch):
 
 def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole(tables):
     made = prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
-    assert made == Plan(
+    assert made == TrainingPlan(
         run_id="r",
         as_of=AS_OF,
         tables={"examples": 1, "interests": 1, "events": 1},
@@ -154,7 +154,7 @@ def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_trainin
     made = prepare.main(
         ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
     )
-    assert Plan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
+    assert TrainingPlan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
     # The labels of January 29th are the events up to February 5th.
     folder = storage.join(made.folder, "vocabulary")
     items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")

@@ -69,15 +69,15 @@ MUTANTS = [
     Mutant(
         "eval_diff_unpaired_sign",
         "model/judging/comparison.py",
-        "interval(samples - other_samples)",
-        "interval(other_samples - samples)",
+        "interval(one.samples - other.samples)",
+        "interval(other.samples - one.samples)",
         EVALUATION,
     ),
     Mutant(
         "eval_diff_value_sign",
         "model/judging/comparison.py",
-        "value - other, *bounds",
-        "other - value, *bounds",
+        "value = one.value - other.value",
+        "value = other.value - one.value",
         EVALUATION,
     ),
     Mutant(
@@ -111,8 +111,8 @@ MUTANTS = [
     Mutant(
         "eval_unseen_left_out",
         "model/judging/comparison.py",
-        '("next_category", by_category, has_category)',
-        '("next_category", by_category, truth >= 0)',
+        'by_category, test["next_category"].notna().to_numpy())',
+        "by_category, truth >= 0)",
         EVALUATION,
     ),
     Mutant(
@@ -204,8 +204,8 @@ MUTANTS = [
     Mutant(
         "evaluate_registers_another",
         "model/evaluate.py",
-        '"finetuned" if candidate.card["name"] == "finetuned" else "lora")\n        version',
-        '"scratch")\n        version',
+        '"finetuned" if candidate.card["name"] == "finetuned" else "lora")',
+        '"scratch")',
         EVALUATE,
     ),
     # ---- what has to be beaten ----

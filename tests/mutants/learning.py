@@ -315,8 +315,8 @@ MUTANTS = [
     Mutant(
         "finetune_keeps_the_worse_phase",
         "model/finetune.py",
-        "results[phase].best_metric < results[best[0]].best_metric",
-        "results[phase].best_metric > results[best[0]].best_metric",
+        "results[phase].best_metric < results[best.phase].best_metric",
+        "results[phase].best_metric > results[best.phase].best_metric",
         JUDGED,
     ),
     Mutant(
@@ -350,6 +350,13 @@ MUTANTS = [
         'if start == "pretrained" and',
         'if start == "pretraining" and',
         TAUGHT,
+    ),
+    Mutant(
+        "training_workers_start_workers",
+        "model/training/common.py",
+        "args.workers <= 1 or launch.in_worker()",
+        "args.workers <= 1",
+        "tests/model/training/test_common.py",
     ),
     Mutant(
         "training_few_steps",

@@ -11,7 +11,7 @@ from model.judging.comparison import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
     SLICES,
-    Evaluation,
+    Comparison,
     Scores,
     evaluate,
     scores_of,
@@ -61,7 +61,7 @@ def blind(rows: pd.DataFrame, name: str = "blind") -> Scores:
 
 
 @pytest.fixture
-def found(test_rows) -> Evaluation:
+def found(test_rows) -> Comparison:
     return evaluate(
         test_rows, test_rows, CATEGORIES, [perfect(test_rows), blind(test_rows)], ["perfect"], resamples=100
     )
@@ -172,7 +172,7 @@ def pair() -> tuple[pd.DataFrame, Scores, Scores]:
 
 
 @pytest.fixture(scope="module")
-def compared(pair) -> Evaluation:
+def compared(pair) -> Comparison:
     rows, new, old = pair
     return evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
 
