@@ -179,7 +179,9 @@ def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
         if version is None:
             continue
         learnt_with = registry.settings_of(version)
-        if judged + timedelta(days=learnt_with["horizon_days"]) > day:
+        # A version that somebody registered without its card may say nothing of it.
+        horizon = learnt_with.get("horizon_days")
+        if horizon is None or judged + timedelta(days=horizon) > day:
             continue
         made_with = settings_of_examples(labels, states, judged)
         names = differences(made_with, learnt_with)

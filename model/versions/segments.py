@@ -34,11 +34,10 @@ class SegmentRule:
 
     @staticmethod
     def of(card: dict[str, Any]) -> "SegmentRule":
-        """Return the rule of a model: W and m as it was trained with them, and its own thresholds."""
-        own = card["segment_thresholds"]
-        return SegmentRule(
-            int(card["lookback_days"]), int(card["min_events"]), float(own["at_risk"]), float(own["migrating"])
-        )
+        """Return the rule of a model: W and m as it was trained with them, and its own thresholds, 0.5 without them."""
+        own = card.get("segment_thresholds") or {}
+        at_risk, migrating = own.get("at_risk", 0.5), own.get("migrating", 0.5)
+        return SegmentRule(int(card["lookback_days"]), int(card["min_events"]), float(at_risk), float(migrating))
 
 
 def segment_thresholds(migrated: Array, churned: Array) -> dict[str, float]:

@@ -339,8 +339,8 @@ MUTANTS = [
     Mutant(
         "score_thresholds_swapped",
         "model/versions/segments.py",
-        'float(own["at_risk"]), float(own["migrating"])',
-        'float(own["migrating"]), float(own["at_risk"])',
+        'own.get("at_risk", 0.5), own.get("migrating", 0.5)',
+        'own.get("migrating", 0.5), own.get("at_risk", 0.5)',
         f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
@@ -375,22 +375,22 @@ MUTANTS = [
     Mutant(
         "monitor_horizon_not_over",
         "model/monitor.py",
-        'if judged + timedelta(days=learnt_with["horizon_days"]) > day:',
-        "if judged >= day:",
+        "if horizon is None or judged + timedelta(days=horizon) > day:",
+        "if horizon is None or judged >= day:",
         MONITOR,
     ),
     Mutant(
         "monitor_horizon_lt",
         "model/monitor.py",
-        'timedelta(days=learnt_with["horizon_days"]) > day:',
-        'timedelta(days=learnt_with["horizon_days"]) >= day:',
+        "timedelta(days=horizon) > day:",
+        "timedelta(days=horizon) >= day:",
         MONITOR,
     ),
     Mutant(
         "monitor_horizon_of_today",
         "model/monitor.py",
-        'timedelta(days=learnt_with["horizon_days"])',
-        "timedelta(days=settings().horizon_days)",
+        'horizon = learnt_with.get("horizon_days")',
+        "horizon = settings().horizon_days",
         MONITOR,
     ),
     Mutant(
