@@ -263,7 +263,11 @@ def main(argv: list[str] | None = None) -> Staged:
             run,
             owns=as_of,
             basis=table.version,
-            counts={"as_of": [str(day) for day in as_of], "include_late": args.include_late},
+            counts={
+                "as_of": [str(day) for day in as_of],
+                "include_late": args.include_late,
+                "lookback_days": config.lookback_days,
+            },
             inputs={"events": table.version},
         )
     finally:

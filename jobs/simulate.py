@@ -69,7 +69,7 @@ BROKEN_IN_TEXT = ["unparsable_time", "invalid_price", "malformed_line", "undecod
 
 
 @dataclass(frozen=True)
-class Plan:
+class LogSpec:
     """What to simulate. Shares are of `events`; rows that repeat or break an event come on top of it."""
 
     events: int = 100_000
@@ -92,7 +92,7 @@ class Plan:
     gzip: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a plan that cannot be carried out."""
+        """Refuse a log that cannot be made."""
         if self.file_format not in ("json", "parquet"):
             raise SettingsInvalid(f"file_format must be json or parquet, got {self.file_format!r}")
         if self.days < 1 or self.categories < 2 or self.items < 2 or self.items % 2:
@@ -127,19 +127,19 @@ class Plan:
 # ---- chance, by hashing ----
 
 
-def mark(plan: Plan, tag: str, *keys: Column | str) -> Column:
+def mark(spec: LogSpec, tag: str, *keys: Column | str) -> Column:
     """Return a 64-bit number that depends on the seed, a tag and the keys alone."""
-    return F.xxhash64(F.lit(plan.seed).cast("bigint"), F.lit(tag), *keys)
+    return F.xxhash64(F.lit(spec.seed).cast("bigint"), F.lit(tag), *keys)
 
 
-def uniform(plan: Plan, tag: str, *keys: Column | str) -> Column:
+def uniform(spec: LogSpec, tag: str, *keys: Column | str) -> Column:
     """Return a number in [0, 1) that depends on the seed, a tag and the keys alone."""
-    return F.shiftrightunsigned(mark(plan, tag, *keys), 11) / F.lit(2.0**53)
+    return F.shiftrightunsigned(mark(spec, tag, *keys), 11) / F.lit(2.0**53)
 
 
-def exponential(plan: Plan, tag: str, *keys: Column | str) -> Column:
+def exponential(spec: LogSpec, tag: str, *keys: Column | str) -> Column:
     """Return a number from the exponential distribution of mean 1."""
-    return -F.log(1 - uniform(plan, tag, *keys))
+    return -F.log(1 - uniform(spec, tag, *keys))
 
 
 def one_of(options: list[str], number: Column) -> Column:
@@ -155,17 +155,17 @@ def whole(number: Column) -> Column:
 # ---- who does what when ----
 
 
-def next_interest(plan: Plan, interest: Column, user: Column, day: Column) -> Column:
+def next_interest(spec: LogSpec, interest: Column, user: Column, day: Column) -> Column:
     """Return tomorrow's interest: the Markov chain.
 
     An interest stays with probability 1 - `switch`. Otherwise it moves, 7 times in 10 to one of three
     categories that follow this one (so that where people go next can be learnt), else to any, popular ones
     more often.
     """
-    neighbour = interest * 7 + 1 + whole(3 * uniform(plan, "neighbour", user, day))
-    anywhere = popular(plan.categories, uniform(plan, "anywhere", user, day))
-    moved = F.when(uniform(plan, "near", user, day) < 0.7, neighbour % plan.categories).otherwise(anywhere)
-    return F.when(uniform(plan, "stay", user, day) < 1 - plan.switch, interest).otherwise(moved)
+    neighbour = interest * 7 + 1 + whole(3 * uniform(spec, "neighbour", user, day))
+    anywhere = popular(spec.categories, uniform(spec, "anywhere", user, day))
+    moved = F.when(uniform(spec, "near", user, day) < 0.7, neighbour % spec.categories).otherwise(anywhere)
+    return F.when(uniform(spec, "stay", user, day) < 1 - spec.switch, interest).otherwise(moved)
 
 
 def popular(size: int, chance: Column) -> Column:
@@ -173,43 +173,43 @@ def popular(size: int, chance: Column) -> Column:
     return whole(size * F.pow(chance, 1.5))
 
 
-def person_days(spark: SparkSession, plan: Plan) -> DataFrame:
+def person_days(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return one row a person and day: the hidden interest.
 
     A person's day starts when they wake, so it lasts into the next date; hence a day before the first.
     """
-    start = F.array(popular(plan.categories, uniform(plan, "start", "user")))
+    start = F.array(popular(spec.categories, uniform(spec, "start", "user")))
     interests = F.aggregate(
-        F.sequence(F.lit(0), F.lit(plan.days - 1)),
+        F.sequence(F.lit(0), F.lit(spec.days - 1)),
         start,
         lambda so_far, day: F.concat(
-            so_far, F.array(next_interest(plan, F.element_at(so_far, -1), F.col("user"), day))
+            so_far, F.array(next_interest(spec, F.element_at(so_far, -1), F.col("user"), day))
         ),
     )
     return (
-        spark.range(plan.people)
+        spark.range(spec.people)
         .withColumnRenamed("id", "user")
         .select("user", F.posexplode(interests).alias("day", "interest"))
         .withColumn("day", F.col("day").cast("bigint") - 1)
     )
 
 
-def person_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
+def person_bursts(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return the bursts of ordinary people: up to six a day, never less than a pause apart.
 
     How active a person is, and how much of it shows on a day, are both exponential: most do little, a few do
     a lot. A person's day is cut in equal slots from the hour they wake, one burst in each, so that the late
     risers' last bursts run over midnight.
     """
-    mean = plan.person_events / EVENTS_PER_VISIT / plan.people / plan.days
-    visits = mean * exponential(plan, "person", "user") * exponential(plan, "person day", "user", "day")
+    mean = spec.person_events / EVENTS_PER_VISIT / spec.people / spec.days
+    visits = mean * exponential(spec, "person", "user") * exponential(spec, "person day", "user", "day")
     slots = F.least(F.ceil(F.col("day_visits") / 6), F.lit(BURSTS_A_DAY)).cast("bigint")
     slot = F.lit(DAY) / F.col("slots")
-    wakes = F.col("day") * DAY + whole(uniform(plan, "wakes", "user") * DAY)
-    step = SECOND + (LONGEST_STEP - SECOND) * F.pow(uniform(plan, "step", "user", "day", "burst"), 3)
+    wakes = F.col("day") * DAY + whole(uniform(spec, "wakes", "user") * DAY)
+    step = SECOND + (LONGEST_STEP - SECOND) * F.pow(uniform(spec, "step", "user", "day", "burst"), 3)
     return (
-        person_days(spark, plan)
-        .withColumn("day_visits", whole(visits + uniform(plan, "visits", "user", "day")))
+        person_days(spark, spec)
+        .withColumn("day_visits", whole(visits + uniform(spec, "visits", "user", "day")))
         .where("day_visits > 0")
         .withColumn("slots", slots)
         .withColumn("burst", F.explode(F.sequence(F.lit(0).cast("bigint"), F.col("slots") - 1)))
@@ -224,14 +224,14 @@ def person_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
             wakes
             + whole(
                 slot * F.col("burst")
-                + (slot - SHORTEST_PAUSE - F.col("span")) * uniform(plan, "begin", "user", "day", "burst")
+                + (slot - SHORTEST_PAUSE - F.col("span")) * uniform(spec, "begin", "user", "day", "burst")
             ),
         )
         # Half of the clients tell the time to the second: a good source of ties.
         .withColumn(
             "precision",
             F.when(
-                (mark(plan, "clock", "user") % 2 == 0) & (F.col("span") >= F.col("visits") * SECOND), SECOND
+                (mark(spec, "clock", "user") % 2 == 0) & (F.col("span") >= F.col("visits") * SECOND), SECOND
             ).otherwise(1),
         )
         .select(
@@ -241,14 +241,14 @@ def person_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
     )
 
 
-def crawler_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
+def crawler_bursts(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return the bursts of crawlers: one a day that lasts the whole day."""
-    return spark.range(plan.crawlers * plan.days).select(
-        F.format_string("crawler-%03d", (F.col("id") / plan.days).cast("int")).alias("user_id"),
-        (-1 - whole(F.col("id") / plan.days)).alias("user"),
-        (F.col("id") % plan.days).alias("day"),
+    return spark.range(spec.crawlers * spec.days).select(
+        F.format_string("crawler-%03d", (F.col("id") / spec.days).cast("int")).alias("user_id"),
+        (-1 - whole(F.col("id") / spec.days)).alias("user"),
+        (F.col("id") % spec.days).alias("day"),
         F.lit(0).cast("bigint").alias("burst"),
-        (F.col("id") % plan.days * DAY).alias("start"),
+        (F.col("id") % spec.days * DAY).alias("start"),
         F.lit(DAY).alias("span"),
         F.lit(DAY // CRAWLER_STEP).alias("visits"),
         F.lit(None).cast("bigint").alias("interest"),
@@ -256,16 +256,16 @@ def crawler_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
     )
 
 
-def whale_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
+def whale_bursts(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return the bursts of the one user with a large share of the log, such as an account that is shared."""
-    visits = round(plan.events * plan.whale / EVENTS_PER_VISIT / plan.days)
+    visits = round(spec.events * spec.whale / EVENTS_PER_VISIT / spec.days)
     bursts = -(-visits // WHALE_BURST)
     opens, hours = WHALE_DAY
     burst = F.col("id") % max(bursts, 1)
     day = whole(F.col("id") / max(bursts, 1))
-    return spark.range(bursts * plan.days).select(
+    return spark.range(bursts * spec.days).select(
         F.lit("whale").alias("user_id"),
-        F.lit(-1 - plan.crawlers).cast("bigint").alias("user"),
+        F.lit(-1 - spec.crawlers).cast("bigint").alias("user"),
         day.alias("day"),
         burst.alias("burst"),
         (day * DAY + opens + whole(burst * hours / max(bursts, 1))).alias("start"),
@@ -276,37 +276,37 @@ def whale_bursts(spark: SparkSession, plan: Plan) -> DataFrame:
     )
 
 
-def events(spark: SparkSession, plan: Plan) -> DataFrame:
+def events(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return one row an event that truly happened in the range, `time` in microseconds since its start."""
-    bursts = person_bursts(spark, plan)
-    for more in (crawler_bursts(spark, plan), whale_bursts(spark, plan)):
+    bursts = person_bursts(spark, spec)
+    for more in (crawler_bursts(spark, spec), whale_bursts(spark, spec)):
         bursts = bursts.unionByName(more)
     # One task makes a stretch of one day: few files a day, whatever the size. Hashing spreads a day's whale.
-    tasks = max(1, round(plan.events / EVENTS_A_TASK))
+    tasks = max(1, round(spec.events / EVENTS_A_TASK))
     place = ("user", "day", "burst")
     bursts = bursts.repartitionByRange(tasks, "day", F.xxhash64(*place)) if tasks > 1 else bursts.coalesce(1)
 
     # An interest decides the category; a crawler (no interest) looks at everything alike.
-    follows = F.col("interest").isNotNull() & (uniform(plan, "focus", "visit_mark") < plan.focus)
-    anything = popular(plan.categories, uniform(plan, "category", "visit_mark"))
+    follows = F.col("interest").isNotNull() & (uniform(spec, "focus", "visit_mark") < spec.focus)
+    anything = popular(spec.categories, uniform(spec, "category", "visit_mark"))
     # Neighbouring visits may share a second but never an item: odd and even items take turns.
-    item = 2 * popular(plan.items // 2, uniform(plan, "item", "visit_mark")) + F.col("visit") % 2
-    is_crawler = F.col("user").between(-plan.crawlers, -1)
-    shape = F.when(is_crawler, "v").otherwise(one_of(VISITS, mark(plan, "shape", "visit_mark")))
-    inside = (F.col("step") - 1 + uniform(plan, "moment", "visit_mark", "step")) / F.length("shape")
+    item = 2 * popular(spec.items // 2, uniform(spec, "item", "visit_mark")) + F.col("visit") % 2
+    is_crawler = F.col("user").between(-spec.crawlers, -1)
+    shape = F.when(is_crawler, "v").otherwise(one_of(VISITS, mark(spec, "shape", "visit_mark")))
+    inside = (F.col("step") - 1 + uniform(spec, "moment", "visit_mark", "step")) / F.length("shape")
     exact = F.col("start") + whole(F.col("span") * ((F.col("visit") + inside) / F.col("visits")))
     return (
         bursts.where("visits > 0")
         .withColumn("visit", F.explode(F.sequence(F.lit(0).cast("bigint"), F.col("visits") - 1)))
-        .withColumn("visit_mark", mark(plan, "visit", *place, "visit"))
+        .withColumn("visit_mark", mark(spec, "visit", *place, "visit"))
         .withColumn("shape", shape)
         .withColumn("category", F.when(follows, F.col("interest")).otherwise(anything))
         .withColumn("item", item)
         .withColumn("step", F.explode(F.sequence(F.lit(1), F.length("shape"))))
         .withColumn("time", exact - F.pmod(exact, F.col("precision")))
-        .where((F.col("time") >= 0) & (F.col("time") < plan.days * DAY))
+        .where((F.col("time") >= 0) & (F.col("time") < spec.days * DAY))
         .select(
-            mark(plan, "event", "visit_mark", "step").alias("event_mark"),
+            mark(spec, "event", "visit_mark", "step").alias("event_mark"),
             "user_id",
             "time",
             (F.col("precision") == SECOND).alias("to_the_second"),
@@ -320,7 +320,7 @@ def events(spark: SparkSession, plan: Plan) -> DataFrame:
 # ---- what of it lands when ----
 
 
-def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
+def landed_rows(happened: DataFrame, spec: LogSpec) -> DataFrame:
     """Return one row for each row that lands: an event, with `landed` (day number), `late` and `kind`.
 
     An event lands on its date, or late. Some are written twice, some again on a later day, and some
@@ -328,18 +328,18 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
     """
 
     def chance(tag: str) -> Column:
-        return uniform(plan, tag, "event_mark")
+        return uniform(spec, tag, "event_mark")
 
-    today, last = F.col("landed"), F.lit(plan.days - 1)
+    today, last = F.col("landed"), F.lit(spec.days - 1)
     happened_on = whole(F.col("time") / DAY)
     days_late = (
-        F.when(chance("late") < plan.late, 1 + whole(2 * chance("by")))
-        .when(chance("very late") < plan.very_late, 3 + whole(plan.days * chance("by")))
+        F.when(chance("late") < spec.late, 1 + whole(2 * chance("by")))
+        .when(chance("very late") < spec.very_late, 3 + whole(spec.days * chance("by")))
         .otherwise(0)
     )
     again_on = F.least(today + 1 + whole(3 * chance("again on")), last)
     again = F.when(again_on > today, "redelivered").otherwise("duplicate")
-    reason = one_of(plan.kinds_of_broken, mark(plan, "reason", "event_mark"))
+    reason = one_of(spec.kinds_of_broken, mark(spec, "reason", "event_mark"))
     # A search names no item: its lack does not break it, and with another behavior it would be broken twice.
     needs_item = reason.isin("missing_item", "unknown_behavior")
     reason = F.when(needs_item & (F.col("act") == "s"), "missing_user").otherwise(reason)
@@ -350,9 +350,9 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
     none = F.array().cast("array<struct<landed: bigint, kind: string>>")
     copies = F.concat(
         copy(today, F.lit("good")),
-        F.when(chance("twice") < plan.duplicates, copy(today, F.lit("duplicate"))).otherwise(none),
-        F.when(chance("again") < plan.redelivered, copy(again_on, again)).otherwise(none),
-        F.when(chance("broken") < plan.broken, copy(today, reason)).otherwise(none),
+        F.when(chance("twice") < spec.duplicates, copy(today, F.lit("duplicate"))).otherwise(none),
+        F.when(chance("again") < spec.redelivered, copy(again_on, again)).otherwise(none),
+        F.when(chance("broken") < spec.broken, copy(today, reason)).otherwise(none),
     )
     return (
         happened.withColumn("landed", F.least(happened_on + days_late, last))
@@ -364,17 +364,17 @@ def landed_rows(happened: DataFrame, plan: Plan) -> DataFrame:
     )
 
 
-def fields(rows: DataFrame, plan: Plan) -> DataFrame:
+def fields(rows: DataFrame, spec: LogSpec) -> DataFrame:
     """Return the fields of every row in typed columns, broken where those can be; `dt` and `kind` too."""
     kind = F.col("kind")
     act = F.col("act")
-    item = F.col("category") * plan.items + F.col("item")
+    item = F.col("category") * spec.items + F.col("item")
     item_id = F.concat(F.lit("i"), item.cast("string"))
     query = F.concat_ws(" ", one_of(QUERY_WORDS, item), item.cast("string"))
     # An item has one price: 0.50 up to about 400, most of them small.
-    price = (0.5 + F.pow(uniform(plan, "price", item), 3) * 400).cast("decimal(18,2)")
+    price = (0.5 + F.pow(uniform(spec, "price", item), 3) * 400).cast("decimal(18,2)")
     second_of_day = F.pmod(F.col("event_mark"), F.lit(86_400)) * SECOND
-    before_floor = (date(1999, 12, 31) - plan.start).days * DAY + second_of_day
+    before_floor = (date(1999, 12, 31) - spec.start).days * DAY + second_of_day
     time = (
         F.when(kind == "time_after_landing", (F.col("landed") + 1) * DAY + second_of_day)
         .when(kind == "time_before_floor", before_floor)
@@ -382,9 +382,9 @@ def fields(rows: DataFrame, plan: Plan) -> DataFrame:
     )
     behavior = F.element_at(F.create_map(*(F.lit(x) for pair in BEHAVIORS.items() for x in pair)), act)
     searches = act == "s"
-    epoch = (plan.start - date(1970, 1, 1)).days * DAY
+    epoch = (spec.start - date(1970, 1, 1)).days * DAY
     return rows.select(
-        F.date_add(F.lit(plan.start), F.col("landed").cast("int")).alias("dt"),
+        F.date_add(F.lit(spec.start), F.col("landed").cast("int")).alias("dt"),
         "kind",
         "to_the_second",
         F.when(kind != "missing_user", F.col("user_id")).alias("user_id"),
@@ -434,56 +434,56 @@ def lines(typed: DataFrame) -> DataFrame:
 # ---- the job ----
 
 
-def simulate(spark: SparkSession, plan: Plan, landing: str, truth: str | None = None) -> None:
+def simulate(spark: SparkSession, spec: LogSpec, landing: str, truth: str | None = None) -> None:
     """Write the log under `landing`, and the truth under `truth` if given.
 
     Raises:
         SettingsInvalid: one of the days has landed before; a simulation never adds to or replaces real files.
     """
-    days = days_between(plan.start, plan.last)
+    days = days_between(spec.start, spec.last)
     for day in days:
         if storage.exists(storage.join(landing, f"dt={day}")):
             raise SettingsInvalid(f"{landing} holds dt={day} already; choose another folder or other dates")
 
-    rows = landed_rows(events(spark, plan), plan)
-    typed = fields(rows, plan)
-    table = typed.drop("kind", "to_the_second") if plan.file_format == "parquet" else lines(typed)
+    rows = landed_rows(events(spark, spec), spec)
+    typed = fields(rows, spec)
+    table = typed.drop("kind", "to_the_second") if spec.file_format == "parquet" else lines(typed)
     writer = table.write.partitionBy("dt").mode("append")
-    if plan.gzip:
+    if spec.gzip:
         writer = writer.option("compression", "gzip")
     # The marker of a whole write would stand beside the days; each day gets its own below.
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-    writer.format("parquet" if plan.file_format == "parquet" else "text").save(storage.spark_path(landing))
+    writer.format("parquet" if spec.file_format == "parquet" else "text").save(storage.spark_path(landing))
     for day in days:
         fs, folder = storage.filesystem(storage.join(landing, f"dt={day}"))
         fs.makedirs(folder, exist_ok=True)
         fs.touch(storage.join(folder, "_SUCCESS"))
-    log.info("simulated %s to %s in %s", plan.start, plan.last, landing)
+    log.info("simulated %s to %s in %s", spec.start, spec.last, landing)
 
     if truth:
-        counts(rows, plan).write.parquet(storage.spark_path(storage.join(truth, "counts")))
-        states(spark, plan).write.parquet(storage.spark_path(storage.join(truth, "states")))
+        counts(rows, spec).write.parquet(storage.spark_path(storage.join(truth, "counts")))
+        states(spark, spec).write.parquet(storage.spark_path(storage.join(truth, "states")))
         log.info("wrote what was planted to %s", truth)
 
 
-def counts(rows: DataFrame, plan: Plan) -> DataFrame:
+def counts(rows: DataFrame, spec: LogSpec) -> DataFrame:
     """Return what landed: one row a landing day and kind, with its rows and the late ones among them."""
     return (
-        rows.groupBy(F.date_add(F.lit(plan.start), F.col("landed").cast("int")).alias("dt"), "kind")
+        rows.groupBy(F.date_add(F.lit(spec.start), F.col("landed").cast("int")).alias("dt"), "kind")
         .agg(F.count("*").alias("rows"), F.count_if("late").alias("late"))
         .coalesce(1)
         .sortWithinPartitions("dt", "kind")
     )
 
 
-def states(spark: SparkSession, plan: Plan) -> DataFrame:
+def states(spark: SparkSession, spec: LogSpec) -> DataFrame:
     """Return the hidden interest of each person on each day: one row a person and day."""
     return (
-        person_days(spark, plan)
+        person_days(spark, spec)
         .where("day >= 0")
         .select(
             F.format_string("u%08d", "user").alias("user_id"),
-            F.date_add(F.lit(plan.start), F.col("day").cast("int")).alias("dt"),
+            F.date_add(F.lit(spec.start), F.col("day").cast("int")).alias("dt"),
             F.concat(F.lit("c"), F.col("interest").cast("string")).alias("category_id"),
         )
     )
@@ -491,7 +491,7 @@ def states(spark: SparkSession, plan: Plan) -> DataFrame:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, and write the files."""
-    default = Plan()
+    default = LogSpec()
     parser = argparse.ArgumentParser(
         prog="jobs.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -526,7 +526,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--truth", metavar="DIR", help="folder for what was planted (default: not written)")
     args = vars(parser.parse_args(argv))
     landing, truth = args.pop("landing") or settings().landing, args.pop("truth")
-    simulate(spark_session("simulate"), Plan(**args), landing, truth)
+    simulate(spark_session("simulate"), LogSpec(**args), landing, truth)
 
 
 if __name__ == "__main__":

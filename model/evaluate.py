@@ -12,7 +12,8 @@ ones for every method, date and run.
 import argparse
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,15 @@ from lake import storage
 from lake.errors import ModelMissing, run_main
 from lake.places import card_file, decision_file, differences_file, metrics_file, network_folder, report_file
 from lake.table import Table
+from model.arrays import Array
 from model.data.frames import read_frame
+from model.data.lineage import SETTINGS, differences
 from model.judging.baselines import LABELS, cheap_baselines
 from model.judging.boosted import BoostedTrees
-from model.judging.comparison import Evaluation, Scores, evaluate, scores_of, thresholds
+from model.judging.comparison import Comparison, Scores, evaluate, scores_of, thresholds
 from model.judging.gate import Criterion, Decision, Rule, decide
 from model.judging.report import Report, render
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 
 if TYPE_CHECKING:
@@ -61,12 +64,12 @@ def scores(name: str, artifact: "Artifact", test: pd.DataFrame, valid: pd.DataFr
     return Scores(name, wide, said.items, binary(said), thresholds(valid, binary(artifact.predict(valid))))
 
 
-def binary(said: "Prediction") -> dict[str, Any]:
+def binary(said: "Prediction") -> dict[str, Array]:
     """Return the probabilities of the labels by name."""
     return {label: getattr(said, label).astype(np.float64) for label in LABELS}
 
 
-def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
+def models(plan: TrainingPlan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
     """Return the models to compare by name, the candidate first.
 
     Args:
@@ -86,12 +89,27 @@ def models(plan: Plan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact
         if LORA not in found:
             raise ModelMissing(f"run {plan.run_id!r} has no model at {plan.folder}/finetuned; run model.finetune first")
         found = {MODEL: found.pop(LORA), **found}
-    if (version := registry.find_champion(plan.as_of)) is not None:
+    if (version := comparable_champion(plan)) is not None:
         found[CHAMPION] = load(registry.artifact_folder(version))
     return found
 
 
-def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
+def comparable_champion(plan: TrainingPlan) -> int | None:
+    """Return the champion when the training ended, or None when there is none that the same labels can judge."""
+    version = registry.find_champion(plan.as_of)
+    if version is None:
+        return None
+    now, then = {name: int(getattr(plan, name)) for name in SETTINGS}, registry.settings_of(version)
+    for name in differences(now, then):
+        log.warning(
+            "the champion, version %d, learnt with %s=%d, and this training has %d: they answer different questions, "
+            "so it is left out, and only the baselines have to be beaten; train with %s=%d to compare the two",
+            version, SETTINGS[name], then[name], now[name], SETTINGS[name], then[name],
+        )  # fmt: skip
+    return None if differences(now, then) else version
+
+
+def history_of(artifact: "Artifact", plan: TrainingPlan) -> pd.DataFrame:
     """Return the training curves: pretraining, then the phases of fine-tuning; one row a run, metric and epoch."""
     pretrained = storage.read_json(card_file(network_folder(plan.run_id, "pretrained"))) or {}
     curves = {"pretrain": pretrained.get("history", []), **artifact.card["history"]}
@@ -105,10 +123,13 @@ def history_of(artifact: "Artifact", plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "metric", "step", "value"])
 
 
-def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
+def costs_of(artifacts: Mapping[str, "Artifact"], plan: TrainingPlan) -> pd.DataFrame:
     """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
     pretrained = storage.read_json(card_file(network_folder(plan.run_id, "pretrained"))) or {}
-    phases = [("pretraining", "", pretrained["cost"], [], "")] if pretrained else []
+    # Training, phase, what it took, its epochs, whether it was kept.
+    phases: list[tuple[str, str, dict[str, float], list[dict[str, float]], str]] = []
+    if pretrained:
+        phases.append(("pretraining", "", pretrained["cost"], [], ""))
     for name, artifact in artifacts.items():
         card = artifact.card
         for phase in sorted(card["cost"], key=lambda phase: phase != "heads") if name != CHAMPION else ():
@@ -129,25 +150,13 @@ def costs_of(artifacts: Mapping[str, "Artifact"], plan: Plan) -> pd.DataFrame:
     )
 
 
-def write(plan: Plan, found: Evaluation, decision: Decision, page: str) -> None:
-    """Keep what was found in the folder of the run; the decision, which model.promote reads, is last."""
-    storage.write_json(metrics_file(plan.run_id), {"metrics": found.metrics.to_dict("records")})
-    storage.write_json(differences_file(plan.run_id), {"differences": found.differences.to_dict("records")})
-    fs, inner = storage.filesystem(report_file(plan.run_id))
-    fs.pipe_file(inner, page.encode())
-    storage.write_json(
-        decision_file(plan.run_id),
-        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
-    )
-
-
-def headline(found: Evaluation) -> dict[str, float]:
+def headline(comparison: Comparison) -> dict[str, float]:
     """Return the candidate's own numbers as metrics of MLflow."""
-    own = found.metrics[found.metrics["method"] == MODEL]
+    own = comparison.metrics[comparison.metrics["method"] == MODEL]
     return {
-        f"{row.task}/{row.metric}/{row.slice.replace(' ', '_')}": row.value
-        for row in own.itertuples()
-        if np.isfinite(row.value)
+        f"{task}/{metric}/{part.replace(' ', '_')}": value
+        for task, metric, part, value in zip(own["task"], own["metric"], own["slice"], own["value"], strict=True)
+        if np.isfinite(value)
     }
 
 
@@ -160,36 +169,85 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     parser.add_argument("--max-users", type=int, default=20_000, metavar="N", help="users at most in each split")
     parser.add_argument("--resamples", type=int, default=500, metavar="N", help="of the bootstrap over users")
     args = parser.parse_args(argv)
-    plan = Plan.load(args.run_id)
-    table = Table("examples", plan.tables["examples"])
-    train, valid, test = (
-        read_frame(table, days, most_users=args.max_users) for days in (plan.train, plan.valid, plan.test)
-    )
+    plan = TrainingPlan.load(args.run_id)
+    rows = Rows.read(plan, args.max_users)
     artifacts = models(plan, load)
     candidate = artifacts[MODEL]
-    categories = candidate.category_ids
-    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
-    for baseline in (*cheap_baselines(), BoostedTrees(seed=plan.seed)):
-        log.info("baseline: %s", baseline.name)
-        methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
-    baselines = [method.name for method in methods if method.name not in artifacts]
-    found = evaluate(
-        test,
-        train,
-        categories,
+    methods = answers(artifacts, rows, candidate.category_ids, plan.seed)
+    comparison = evaluate(
+        rows.test,
+        rows.train,
+        candidate.category_ids,
         methods,
         [MODEL],
         lookback_days=plan.lookback_days,
         resamples=args.resamples,
         seed=plan.seed,
     )
+    baselines = [method.name for method in methods if method.name not in artifacts]
     champion = CHAMPION if CHAMPION in artifacts else None
-    decision = decide(MODEL, champion, baselines, found.metrics, found.differences, RULE)
-    unseen = {
+    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE)
+    unseen = unseen_shares(candidate, rows.test)
+    page = render(
+        Report(
+            f"Evaluation of {plan.run_id}",
+            comparison,
+            decision,
+            rows.test,
+            candidate.category_ids,
+            methods,
+            history_of(candidate, plan),
+            facts_of(plan, candidate, unseen),
+            costs_of(artifacts, plan),
+        )
+    )
+    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(rows.test)}, plan.tables) as run:
+        write(plan, comparison, decision, page)
+        run.log_metrics(
+            0, {**headline(comparison), **{name.replace(" ", "_"): share for name, share in unseen.items()}}
+        )
+        run.log_text(page, "report.html")
+        version = register_candidate(plan, candidate, run)
+    log.info("version %d: %s", version, str(decision).replace("\n", " "))
+    return decision
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples of each part of a plan, the same users for every method."""
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    test: pd.DataFrame
+
+    @staticmethod
+    def read(plan: TrainingPlan, most_users: int) -> "Rows":
+        """Return the rows of the pinned table, of so many users at most in each part."""
+        table = Table("examples", plan.tables["examples"])
+        return Rows(*(read_frame(table, days, most_users=most_users) for days in (plan.train, plan.valid, plan.test)))
+
+
+def answers(artifacts: Mapping[str, "Artifact"], rows: Rows, categories: list[str], seed: int) -> list[Scores]:
+    """Return what each model, and then each baseline, says of the test rows."""
+    train, valid, test = rows.train, rows.valid, rows.test
+    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
+    for baseline in (*cheap_baselines(), BoostedTrees(seed=seed)):
+        log.info("baseline: %s", baseline.name)
+        methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
+    return methods
+
+
+def unseen_shares(candidate: "Artifact", test: pd.DataFrame) -> dict[str, float]:
+    """Return the shares of the test rows' events whose item, and whose category, the candidate does not know."""
+    return {
         "items unknown": candidate.items.share_unseen(np.concatenate(list(test["item_keys"]))),
         "categories unknown": candidate.categories.share_unseen(np.concatenate(list(test["category_keys"]))),
     }
-    facts = {
+
+
+def facts_of(plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float]) -> dict[str, str]:
+    """Return what stands at the top of the report."""
+    return {
         "run": plan.run_id,
         "as of": str(plan.as_of),
         "train": f"{plan.train[0]} to {plan.train[-1]}",
@@ -198,28 +256,26 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
         "code": str(candidate.card.get("code", "")),
         **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
     }
-    page = render(
-        Report(
-            f"Evaluation of {plan.run_id}",
-            found,
-            decision,
-            test,
-            categories,
-            methods,
-            history_of(candidate, plan),
-            facts,
-            costs_of(artifacts, plan),
-        )
+
+
+def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: str) -> None:
+    """Keep what came out in the folder of the run; the decision, which model.promote reads, is last."""
+    storage.write_json(metrics_file(plan.run_id), {"metrics": comparison.metrics.to_dict("records")})
+    storage.write_json(differences_file(plan.run_id), {"differences": comparison.differences.to_dict("records")})
+    fs, inner = storage.filesystem(report_file(plan.run_id))
+    fs.pipe_file(inner, page.encode())
+    storage.write_json(
+        decision_file(plan.run_id),
+        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
     )
-    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(test)}, plan.tables) as run:
-        write(plan, found, decision, page)
-        run.log_metrics(0, {**headline(found), **{name.replace(" ", "_"): share for name, share in unseen.items()}})
-        run.log_text(page, "report.html")
-        folder = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
-        version = registry.register(folder, candidate.card, run)
-        registry.set_candidate(version)
-    log.info("version %d: %s", version, str(decision).replace("\n", " "))
-    return decision
+
+
+def register_candidate(plan: TrainingPlan, candidate: "Artifact", run: registry.TrackedRun) -> int:
+    """Make the files of the candidate a registered version with the alias `candidate`, and return its number."""
+    folder = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+    version = registry.register(folder, candidate.card, run)
+    registry.set_candidate(version)
+    return version
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ predicts again what `model.score` published, by the same functions.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,15 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake import storage
 from lake.errors import SettingsInvalid
 from lake.rules import BEHAVIORS
-from lake.settings import settings
 from lake.table import Table
-from model.score import DAY_SECONDS, SegmentRule, load_artifact, predict_rows, published_interests, to_frame
+from model.arrays import Array
+from model.data.lineage import publishes, settings_of_state
+from model.score import load_artifact, predict_rows, published_interests, to_frame
 from model.versions import registry
+from model.versions.segments import DAY_SECONDS, SegmentRule
+
+if TYPE_CHECKING:
+    from model.versions.artifact import Artifact
 
 SHOWN = 5
 
@@ -47,6 +52,9 @@ class Explanation:
     """What is known of a user at the end of a day, and what a model version makes of it.
 
     Attributes:
+        horizon_days: H of the model, which says how far its prediction reaches.
+        lookback_days: W of the state, the days behind `current`.
+        learnt_lookback_days: W of the states that the model learnt from.
         events: newest first.
         current, history: (category, share) of the lookback and of the whole history, largest first.
         prediction: the row of `predictions`.
@@ -58,6 +66,7 @@ class Explanation:
     version: int
     horizon_days: int
     lookback_days: int
+    learnt_lookback_days: int
     events: list[Event]
     current: list[tuple[str, float]]
     history: list[tuple[str, float]]
@@ -66,7 +75,7 @@ class Explanation:
 
 
 def explain(
-    user: str, day: date, version: int | None = None, load: Callable[[str], Any] = load_artifact
+    user: str, day: date, version: int | None = None, load: Callable[[str], "Artifact"] = load_artifact
 ) -> Explanation:
     """Explain one user at one date.
 
@@ -81,16 +90,17 @@ def explain(
         TableMissing: there are no states at that date.
         ModelMissing: there is no such version, or none was champion.
     """
-    config, table = settings(), published_interests(day)
+    table = published_interests(day)
     state = find_user(table, day, user)
     if state is None:
         raise SettingsInvalid(
-            f"user {user!r} has no state at {day}: none of their events in the {config.lookback_days} days up to it "
-            "was known then; check the id, or choose another --day"
+            f"user {user!r} has no state at {day}: none of their events in the lookback up to it was known then; "
+            "check the id, or choose another --day"
         )
     chosen = version or published_version(day) or registry.champion_at(day)
     artifact = load(registry.artifact_folder(chosen))
-    return explanation(artifact, chosen, SegmentRule(config.lookback_days, config.min_events), state)
+    made_with = settings_of_state(publishes(table), day)
+    return explanation(artifact, chosen, state, made_with.get("lookback_days"))
 
 
 def published_version(day: date) -> int | None:
@@ -116,26 +126,37 @@ def find_user(table: Table, day: date, user: str) -> pa.RecordBatch | None:
     return None
 
 
-def explanation(artifact: Any, version: int, rule: SegmentRule, state: pa.RecordBatch) -> Explanation:
-    """Return what an artifact makes of one row of `interests`."""
+def explanation(
+    artifact: "Artifact", version: int, state: pa.RecordBatch, lookback_days: int | None = None
+) -> Explanation:
+    """Return what an artifact makes of one row of `interests`.
+
+    Args:
+        artifact: the model.
+        version: its number.
+        state: the row.
+        lookback_days: W that the row was made with; None where nobody noted it: then it is taken for that of the model.
+    """
+    rule = SegmentRule.of(artifact.card)
     (known,) = state.to_pylist()
-    (prediction,) = predict_rows(artifact, version, rule, state).to_pylist()
+    (prediction,) = predict_rows(artifact, version, state).to_pylist()
     weights = np.asarray(artifact.attention(to_frame(state)), np.float64)
     return Explanation(
         user=known["user_id"],
         day=known["dt"],
         version=version,
         horizon_days=int(artifact.card["horizon_days"]),
-        lookback_days=rule.new_days,
+        lookback_days=lookback_days or rule.new_days,
+        learnt_lookback_days=rule.new_days,
         events=_events(artifact, known, weights),
         current=list(zip(known["current_categories"], known["current_shares"], strict=True)),
         history=list(zip(known["longterm_categories"], known["longterm_shares"], strict=True)),
         prediction=prediction,
-        reason=reason(known, prediction, rule.with_thresholds_of(artifact.card)),
+        reason=reason(known, prediction, rule),
     )
 
 
-def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any]) -> list[Event]:
+def _events(artifact: "Artifact", known: dict[str, Any], weights: Array) -> list[Event]:
     # The model keeps the last of the events, oldest first, and padding after them.
     kept = min(len(known["item_keys"]), len(weights))
     attention = [None] * (len(known["item_keys"]) - kept) + weights[:kept].tolist()
@@ -155,12 +176,12 @@ def _events(artifact: Any, known: dict[str, Any], weights: np.ndarray[Any, Any])
 
 
 def reason(known: dict[str, Any], prediction: dict[str, Any], rule: SegmentRule) -> str:
-    """Return in words why a user is in the segment that `model.score.segments` says.
+    """Return in words why a user is in the segment that `model.versions.segments.segments` says.
 
     Args:
         known: the row of `interests`.
         prediction: the row of `predictions`.
-        rule: with the model's own thresholds.
+        rule: of the model.
     """
     leaves, moves = prediction["churn_probability"], prediction["migration_probability"]
     match prediction["segment"]:
@@ -216,6 +237,11 @@ def in_words(found: Explanation, shown: int = SHOWN) -> str:
         ),
         f"Segment {said['segment']}: {found.reason}.",
     ]
+    if found.lookback_days != found.learnt_lookback_days:
+        lines.append(
+            f"Take this with care: the model learnt from interests of {found.learnt_lookback_days} days, and this one "
+            f"is of {found.lookback_days} (MEANDER_LOOKBACK_DAYS)."
+        )
     return "\n".join(lines)
 
 

@@ -11,10 +11,10 @@ Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and a
 
 import argparse
 import logging
-import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from lake.errors import run_main
 from lake.places import checkpoints_folder, network_folder
 from lake.table import Table
+from model.arrays import Array
 from model.data.features import STATE, Features
 from model.data.frames import read_frame
 from model.data.input import Input
@@ -36,13 +37,13 @@ from model.network.network import (
     start_with_popularity,
     start_with_scalars,
 )
-from model.score import segment_thresholds
 from model.training import launch
-from model.training.common import Cost, fit_config, is_chief, report, tracked, training_parser
+from model.training.common import Cost, Tracked, fit_config, is_chief, launched, report, tracked, training_parser
 from model.training.loop import FitConfig, FitResult, fit
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
 from model.versions.registry import provenance
+from model.versions.segments import segment_thresholds
 
 log = logging.getLogger(__name__)
 
@@ -64,50 +65,100 @@ def main(argv: list[str] | None = None) -> None:
         "--epochs", type=int, metavar="N", help=f"passes of each of the two phases; default: for {LEAST_STEPS} steps"
     )
     args = parser.parse_args(argv)
-    plan = Plan.load(args.run_id)
-    if args.workers > 1 and not launch.in_worker():
-        launch.launch("model.finetune", sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
+    plan = TrainingPlan.load(args.run_id)
+    if launched("model.finetune", argv, args):
         return
     strategy = launch.make_strategy()
     base = Artifact.load(network_folder(plan.run_id, "pretrained"))
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
-    table = Table("examples", plan.tables["examples"])
-    recent = read_frame(table, plan.train[-START_DATES:], base.features.columns(labels=True), most_users=MOST_USERS)
-    begin = base.features.labelled(recent)
-    preset = base.card["preset"]
-    phases = phases_of(name, preset, args, plan, train.rows)
-    params = {"preset": preset, "network": base.config, "start": args.start, "adapter": args.adapter}
-    results: dict[str, FitResult] = {}
-    best: tuple[str, Finetuned] | None = None
+    phases = phases_of(name, base.card["preset"], args, plan, train.rows)
+    params = {"preset": base.card["preset"], "network": base.config, "start": args.start, "adapter": args.adapter}
     with tracked(plan, name, params) as run:
-        weights: list[Any] | None = None
-        for phase, config in phases.items():
-            run.log_params({f"fit.{phase}": config})
-            done = sum(result.steps for result in results.values())
-            results[phase] = fit(
-                task_of(base, args.start, phase, weights, begin),
-                strategy,
-                train,
-                valid,
-                config,
-                checkpoints_folder(plan.run_id, f"{name}-{phase}"),
-                lambda step, metrics, done=done: run.log_metrics(done + step, metrics),  # type: ignore[misc]
-                {"tables": plan.tables, "network": str(base.config), "start": args.start, "before": list(results)},
-            )
-            report(f"{name}, {phase}", results[phase])
-            network = plain(base.config, results[phase].task.model)
-            weights = network.get_weights()
-            # On a small log the second phase may learn users by heart from its first pass on.
-            if best is None or results[phase].best_metric < results[best[0]].best_metric:
-                best = phase, network
-    assert best is not None
-    log.info("%s: kept what phase %r ended with", name, best[0])
+        best, results = fit_phases(plan, base, name, args.start, phases, strategy, train, valid, run)
+    log.info("%s: kept what phase %r ended with", name, best.phase)
     if is_chief():
         keep(plan, base, name, best, results)
 
 
-def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows: int) -> dict[str, FitConfig]:
+@dataclass(frozen=True)
+class Best:
+    """The phase with the lowest validation loss, and the network that it ended with."""
+
+    phase: str
+    network: Finetuned
+
+
+def fit_phases(
+    plan: TrainingPlan,
+    base: Artifact,
+    name: str,
+    start: str,
+    phases: dict[str, FitConfig],
+    strategy: Any,
+    train: Input,
+    valid: Input,
+    run: Tracked,
+) -> tuple[Best, dict[str, FitResult]]:
+    """Train the phases, each from where the one before has ended.
+
+    Args:
+        plan: of the run.
+        base: what was pretrained.
+        name: of what comes out.
+        start: `pretrained` or `scratch`.
+        phases: how each is trained.
+        strategy: of TensorFlow.
+        train: labelled rows to learn from.
+        valid: those that decide which epoch and which phase is best.
+        run: where the numbers of each step go.
+
+    Returns:
+        the best phase, and the result of each.
+    """
+    begin = first_answers(plan, base.features)
+    results: dict[str, FitResult] = {}
+    best: Best | None = None
+    weights: list[Array] | None = None
+    for phase, config in phases.items():
+        run.log_params({f"fit.{phase}": config})
+        results[phase] = fit(
+            task_of(base, start, phase, weights, begin),
+            strategy,
+            train,
+            valid,
+            config,
+            checkpoints_folder(plan.run_id, f"{name}-{phase}"),
+            after(sum(result.steps for result in results.values()), run),
+            {"tables": plan.tables, "network": str(base.config), "start": start, "before": list(results)},
+        )
+        report(f"{name}, {phase}", results[phase])
+        network = plain(base.config, results[phase].task.model)
+        weights = network.get_weights()
+        # On a small log the second phase may learn users by heart from its first pass on.
+        if best is None or results[phase].best_metric < results[best.phase].best_metric:
+            best = Best(phase, network)
+    assert best is not None
+    return best, results
+
+
+def after(steps: int, run: Tracked) -> Callable[[int, Mapping[str, float]], None]:
+    """Return what keeps the numbers of a phase's step, counted on from the steps of the phases before."""
+
+    def log_metrics(step: int, metrics: Mapping[str, float]) -> None:
+        run.log_metrics(steps + step, metrics)
+
+    return log_metrics
+
+
+def first_answers(plan: TrainingPlan, features: Features) -> dict[str, Array]:
+    """Return the arrays of the newest training rows, which say where the binary answers begin."""
+    table = Table("examples", plan.tables["examples"])
+    recent = read_frame(table, plan.train[-START_DATES:], features.columns(labels=True), most_users=MOST_USERS)
+    return features.labelled(recent)
+
+
+def phases_of(name: str, preset: str, args: argparse.Namespace, plan: TrainingPlan, rows: int) -> dict[str, FitConfig]:
     """Return how each phase trains: heads, then the encoder too at a lower rate; from scratch, as many steps in one."""
     heads = fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS)
     # Of many passes over a small log the later ones may do harm.
@@ -117,14 +168,14 @@ def phases_of(name: str, preset: str, args: argparse.Namespace, plan: Plan, rows
     return {"heads": heads, name: replace(heads, learning_rate=LOWER * heads.learning_rate)}
 
 
-def examples(plan: Plan, features: Features, days: list[Any]) -> Input:
+def examples(plan: TrainingPlan, features: Features, days: list[date]) -> Input:
     """Return the labelled rows of some dates."""
     table = Table("examples", plan.tables["examples"])
     return Input.of_table(table, days, features.columns(labels=True), features.labelled, features.fields(labels=True))
 
 
 def task_of(
-    base: Artifact, start: str, phase: str, weights: list[Any] | None, begin: dict[str, Any]
+    base: Artifact, start: str, phase: str, weights: list[Array] | None, begin: dict[str, Array]
 ) -> Callable[[], FinetuneTask]:
     """Return what makes the task of a phase, with the weights that the phase before has left.
 
@@ -164,10 +215,9 @@ def plain(config: NetworkConfig, network: Finetuned) -> Finetuned:
     return made
 
 
-def keep(plan: Plan, base: Artifact, name: str, best: tuple[str, Finetuned], results: dict[str, FitResult]) -> None:
+def keep(plan: TrainingPlan, base: Artifact, name: str, best: Best, results: dict[str, FitResult]) -> None:
     """Write the network of the best phase with its card: what it was made from, and the numbers that its use needs."""
-    phase, network = best
-    made = Artifact({}, base.config, base.items, base.categories, finetuned=network, pretrained=base.pretrained)
+    made = Artifact({}, base.config, base.items, base.categories, finetuned=best.network, pretrained=base.pretrained)
     if name == "scratch":
         made.pretrained = None
     # Of the validation rows: the training rows would look safer and less surprising than new ones do.
@@ -187,7 +237,7 @@ def keep(plan: Plan, base: Artifact, name: str, best: tuple[str, Finetuned], res
             "category_id": base.categories.share_unseen(np.concatenate(list(rows["category_keys"]))),
         },
         "cost": {phase: vars(Cost.of(result)) for phase, result in results.items()},
-        "kept": phase,
+        "kept": best.phase,
         "history": {phase: result.history for phase, result in results.items()},
         **provenance(),
     }

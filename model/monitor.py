@@ -3,13 +3,13 @@
 Reads   predictions, examples, interests    published versions; the log of `events`
 Writes  <lake>/_monitor/<D>.json            what was found, one entry for each number
 
-Outcomes are judged at the newest date T whose horizon is over by D and which has both predictions and examples, by
-model version, with the metrics of model.evaluate; what the evaluation had promised stands beside. Drift is the
-population stability index (Siddiqi, "Credit Risk Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a
-number; above 0.25 it is called a major shift there. Of small days, or many groups, chance alone exceeds that
-(arXiv:2307.11878): it gives about chi-squared of groups - 1, times 1/n + 1/m for n and m users. So a shift has to be
-above its 99th percentile as well. Nothing here runs Spark: tables are aggregated by delta-rs, and outcomes are those
-of a sample of users.
+Outcomes are judged at the newest date T that has predictions, and examples made with the settings of the model that
+predicted, and whose horizon, that of this model, is over by D; by model version, with the metrics of model.evaluate;
+what the evaluation had promised stands beside. Drift is the population stability index (Siddiqi, "Credit Risk
+Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a number; above 0.25 it is called a major shift there.
+Of small days, or many groups, chance alone exceeds that (arXiv:2307.11878): it gives about chi-squared of groups - 1,
+times 1/n + 1/m for n and m users. So a shift has to be above its 99th percentile as well. Nothing here runs Spark:
+tables are aggregated by delta-rs, and outcomes are those of a sample of users.
 """
 
 import argparse
@@ -30,9 +30,10 @@ from lake.errors import run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.landing import utc_date
 from lake.places import metrics_file, monitor_file
-from lake.settings import settings
 from lake.table import Table
+from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
+from model.versions import registry
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,9 @@ def outcomes(day: date) -> list[Finding]:
     predictions, examples = Table.find("predictions"), Table.find("examples")
     if predictions is None or examples is None:
         return []
-    over = day - timedelta(days=settings().horizon_days)
-    both = {d for d in set(predictions.rows_by()) & set(examples.rows_by()) if d <= over}
-    if not both:
+    judged = judged_date(day, predictions, examples)
+    if judged is None:
         return []
-    judged = max(both)
     share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
     # A user is in the sample of every day or of none.
     upto = f"{int(share * 0xFFFF):04x}"
@@ -147,11 +146,42 @@ def outcomes(day: date) -> list[Finding]:
         examples,
     ).to_pandas()
     found = []
-    for version, part in rows.groupby("model_version"):
-        promised = promise(int(version))
-        for name, value, low, high in measured(part):
-            found.append(outcome(name, judged, int(version), value, low, high, promised.get(name)))
+    for version in map(int, np.unique(rows["model_version"])):
+        promised = promise(version)
+        for name, value, low, high in measured(rows[rows["model_version"] == version]):
+            found.append(outcome(name, judged, version, value, low, high, promised.get(name)))
     return found
+
+
+def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
+    """Return the newest date whose predictions `day` can judge, or None when there is none.
+
+    The horizon of the model that predicted has to be over, and the examples have to be made with the settings that the
+    model learnt with: what it said of 28 days is neither right nor wrong by labels of 7.
+    """
+    interests = Table.find("interests")
+    labels, states = publishes(examples), publishes(interests) if interests else {}
+    for judged in sorted(set(predictions.rows_by()) & set(examples.rows_by()), reverse=True):
+        version = version_on(predictions, judged) if judged < day else None
+        if version is None:
+            continue
+        learnt_with = registry.settings_of(version)
+        # A version that somebody registered without its card may say nothing of it.
+        horizon = learnt_with.get("horizon_days")
+        if horizon is None or judged + timedelta(days=horizon) > day:
+            continue
+        made_with = settings_of_examples(labels, states, judged)
+        names = differences(made_with, learnt_with)
+        if not names:
+            return judged
+        has = ", ".join(f"{SETTINGS[name]}={made_with[name]}" for name in names)
+        wanted = " ".join(f"{SETTINGS[name]}={learnt_with[name]}" for name in names)
+        log.warning(
+            "the outcomes at %s are not judged: its examples were made with %s, and version %d, which predicted it, "
+            "learnt with %s; to judge it, make them again: %s python -m jobs.examples --day %s",
+            judged, has, version, wanted.replace(" ", ", "), wanted, judged,
+        )  # fmt: skip
+    return None
 
 
 def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
@@ -170,7 +200,8 @@ def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
             found.append((name, float(hits[places].mean()), *between(means)))
     for label in LABELS:
         places = np.flatnonzero(rows[label.name].notna())
-        true, said = checked_binary(rows[label.name].iloc[places].astype(bool), rows[label.probability].iloc[places])
+        labels, probabilities = rows[label.name].iloc[places], rows[label.probability].iloc[places]
+        true, said = checked_binary(labels.astype(bool).to_numpy(), probabilities.to_numpy())
         if 0 < true.sum() < len(true):
             values = binary_metrics(true, said)
             areas, _ = bootstrap.areas(true, said, places)
@@ -189,8 +220,6 @@ def between(resamples: Iterable[float]) -> tuple[float, float]:
 
 def promise(version: int) -> dict[str, tuple[float, float]]:
     """Return {metric: (value, low end of its interval)} that the evaluation of a model version had found."""
-    from model.versions import registry
-
     run_id = registry.describe(version).get("run_id", "")
     kept = storage.read_json(metrics_file(run_id)) if run_id else None
     found = {}
@@ -215,9 +244,9 @@ def outcome(
     why = f"{name} of version {version} on {day}: {value:.3f}"
     if promised:
         why += f", of its evaluation {promised[0]:.3f}" + ("; worse by more than chance explains" if worse else "")
-    ends = (None, None) if math.isnan(low) else (low, high)
+    lowest, highest = (None, None) if math.isnan(low) else (low, high)
     reference = promised[0] if promised else None
-    return Finding("outcome", name, "predictions", day, version, value, *ends, reference, not worse, why)
+    return Finding("outcome", name, "predictions", day, version, value, lowest, highest, reference, not worse, why)
 
 
 # --- drift and volume ---

@@ -9,18 +9,20 @@ is a champion, the training starts from it: its vocabulary keeps its indices, an
 
 import argparse
 import logging
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from lake import storage
-from lake.errors import TableMissing, run_main
+from lake.errors import InputInvalid, TableMissing, run_main
 from lake.landing import utc_date
 from lake.places import vocabulary_folder
 from lake.session import spark_session
-from lake.settings import settings
+from lake.settings import Settings, settings
 from lake.table import Table
-from model.data import vocabulary
+from model.data.build_vocabulary import build
+from model.data.lineage import SETTINGS, differences, listed, publishes, settings_of_examples, span
 from model.data.vocabulary import Vocabulary
-from model.training.plan import Plan, split
+from model.training.plan import TrainingPlan, split
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -31,12 +33,13 @@ BUCKETS = {"item_id": 16, "category_id": 2}
 MAX_SIZE = {"item_id": 1_000_000, "category_id": 50_000}
 
 
-def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> Plan:
+def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> TrainingPlan:
     """Pin the newest tables and choose the dates.
 
     Raises:
         TableMissing: there are no examples up to `as_of`.
         SettingsInvalid: there are too few.
+        InputInvalid: some were made with other settings than those in force.
     """
     config = settings()
     tables = {name: Table(name) for name in ("examples", "interests", "events")}
@@ -46,9 +49,10 @@ def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: b
         raise TableMissing(
             f"there are no examples whose horizon of {config.horizon_days} days ends by {as_of}; run jobs.examples"
         )
+    require_alike(tables["examples"], tables["interests"], days, config)
     parts = split(days, config.horizon_days, valid_dates, test_dates)
     known = tables["interests"].rows_by("dt")
-    return Plan(
+    return TrainingPlan(
         run_id,
         as_of,
         {name: table.version for name, table in tables.items()},
@@ -65,14 +69,41 @@ def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: b
     )
 
 
-def vocabularies(made: Plan) -> list[Vocabulary]:
+def require_alike(examples: Table, interests: Table, days: Sequence[date], config: Settings) -> None:
+    """Refuse examples that were made with other settings than those in force: their labels mean something else.
+
+    Raises:
+        InputInvalid: the message names the dates, both values, and how to make the examples again.
+    """
+    labels, states = publishes(examples), publishes(interests)
+    in_force = {name: int(getattr(config, name)) for name in SETTINGS}
+    made_with = {day: settings_of_examples(labels, states, day) for day in days}
+    for name, variable in SETTINGS.items():
+        other = [day for day in days if name in differences(made_with[day], in_force)]
+        if other:
+            values = " or ".join(str(value) for value in sorted({made_with[day][name] for day in other}))
+            tables = ["interests", "examples"] if name == "lookback_days" else ["examples"]
+            late = " --include-late" if any(labels[day][0].counts.get("include_late") for day in other) else ""
+            commands = "; ".join(
+                f"python -m jobs.{table} {span(other)}{late} --run-id again, then expectations.audit and lake.publish "
+                f"with --table {table} --run-id again"
+                for table in tables
+            )
+            raise InputInvalid(
+                f"the examples at {listed(other)} were made with {variable}={values}, and this training has "
+                f"{variable}={in_force[name]}: one model cannot learn from both. Make them again with "
+                f"{variable}={in_force[name]}: {commands}. Or train with {variable} as they have it"
+            )
+
+
+def vocabularies(made: TrainingPlan) -> list[Vocabulary]:
     """Return the vocabularies of items and categories, from the events that the training may know."""
     spark = spark_session("prepare")
     until = made.train[-1] + timedelta(days=made.horizon_days)
     events = Table("events", made.tables["events"]).read(spark, last=until, landed_by=until)
     found = []
     for field in ("item_id", "category_id"):
-        fresh = vocabulary.build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
+        fresh = build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
         if made.warm_start is not None:
             old = Vocabulary.load(storage.join(registry.artifact_folder(made.warm_start), "vocabulary"), field)
             fresh = old.extend(fresh.keys, fresh.ids, fresh.counts)
@@ -80,7 +111,7 @@ def vocabularies(made: Plan) -> list[Vocabulary]:
     return found
 
 
-def main(argv: list[str] | None = None) -> Plan:
+def main(argv: list[str] | None = None) -> TrainingPlan:
     """Write the vocabulary, then the plan: a plan that is there is whole."""
     parser = argparse.ArgumentParser(
         prog="model.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

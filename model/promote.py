@@ -16,7 +16,7 @@ from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid, run_main
 from lake.landing import utc_date
 from lake.places import decision_file
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def promote_run(run_id: str) -> Promotion:
     Raises:
         ModelMissing: the run was not prepared, not evaluated, or has registered no version.
     """
-    plan = Plan.load(run_id)
+    plan = TrainingPlan.load(run_id)
     place = decision_file(run_id)
     decision = storage.read_json(place)
     if decision is None:

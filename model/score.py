@@ -17,9 +17,8 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,32 +31,32 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake.errors import TableMissing, run_main
 from lake.labels import LABELS
 from lake.landing import utc_date
-from lake.rules import SEGMENTS, TOP_CATEGORIES, TOP_ITEMS
+from lake.rules import TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
-from lake.settings import settings
 from lake.staging import Run, Staged, stage
 from lake.table import Table
+from model.arrays import Array
+from model.data.lineage import differences, publishes, settings_of_state
 from model.versions import registry
+from model.versions.segments import SegmentRule, segments
+
+if TYPE_CHECKING:
+    from model.versions.artifact import Artifact
 
 log = logging.getLogger(__name__)
 
-Array = np.ndarray[Any, Any]
-
-DAY_SECONDS = 86_400
 
 # Rows predicted at once: the probabilities of 10,000 categories are 40 MB then; Spark's own batches would make 400.
 ROWS_AT_ONCE = 1024
 # Below this a second Python worker does not pay: it needs seconds to import TensorFlow.
 ROWS_PER_TASK = 20_000
-# The percentile of a model's predictions on its validation rows from which a user is at risk, or migrating.
-SEGMENT_PERCENTILE = 80
 
 
 # ---- the model in a worker ----
 
 
-def load_artifact(address: str) -> Any:
+def load_artifact(address: str) -> "Artifact":
     """Load an artifact for prediction in a Spark worker, of which there are as many as cores."""
     # Read by TensorFlow when it starts, so they are set before it is imported.
     for name, value in {
@@ -74,7 +73,7 @@ def load_artifact(address: str) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(load: Callable[[str], Any], address: str) -> Any:
+def _loaded(load: Callable[[str], "Artifact"], address: str) -> "Artifact":
     """Keep the last artifact for as long as the worker lives; an older version's would only fill its memory.
 
     `load` has to be a function of a module: anything else reaches the worker as a new object with each task.
@@ -82,67 +81,7 @@ def _loaded(load: Callable[[str], Any], address: str) -> Any:
     return load(address)
 
 
-# ---- the rules ----
-
-
-@dataclass(frozen=True)
-class SegmentRule:
-    """Where the segments begin.
-
-    Attributes:
-        new_days: W; who was first seen within so many days is new.
-        new_events: m; who has fewer events in the whole history is new.
-        at_risk: churn probability from which a user is at risk.
-        migrating: migration probability from which a user is migrating.
-    """
-
-    new_days: int
-    new_events: int
-    at_risk: float = 0.5
-    migrating: float = 0.5
-
-    def with_thresholds_of(self, card: dict[str, Any]) -> "SegmentRule":
-        """Return the rule with a model's own thresholds, `segment_thresholds` of its card, where it has them."""
-        own = card.get("segment_thresholds") or {}
-        at_risk, migrating = own.get("at_risk", self.at_risk), own.get("migrating", self.migrating)
-        return SegmentRule(self.new_days, self.new_events, float(at_risk), float(migrating))
-
-
-def segment_thresholds(migrated: Array, churned: Array) -> dict[str, float]:
-    """Return what a model's card says under `segment_thresholds`, from its predictions on validation rows.
-
-    A share of users, not a fixed probability: how many leave or move on depends on the shop and the horizon, and a
-    segment of everyone or of no one is of no use to those who write to it.
-
-    Args:
-        migrated: `(N,)` predicted probabilities.
-        churned: `(N,)` predicted probabilities.
-
-    >>> segment_thresholds(np.linspace(0, 1, 11), np.linspace(0, 0.1, 11))
-    {'at_risk': 0.08, 'migrating': 0.8}
-    """
-    return {
-        "at_risk": round(float(np.percentile(churned, SEGMENT_PERCENTILE)), 6),
-        "migrating": round(float(np.percentile(migrated, SEGMENT_PERCENTILE)), 6),
-    }
-
-
-def segments(history_events: Array, tenure_seconds: Array, churned: Array, migrated: Array, rule: SegmentRule) -> Array:
-    """Return each user's segment, `(N,)` strings: the first of these that applies.
-
-    new        first seen within the lookback W, or we have seen fewer than m events: a welcome is due, and there is
-               no habit yet that they could leave or change
-    at_risk    among the likeliest to leave: to keep them comes before what to offer them
-    migrating  among the likeliest to move on to another category: offer what is predicted next
-    stable     everyone else: more of what they care for
-
-    >>> rule = SegmentRule(new_days=30, new_events=5, at_risk=0.4, migrating=0.6)
-    >>> seen, events = np.array([1, 30, 90, 90, 90]) * 86_400, np.array([50, 4, 50, 50, 50])
-    >>> segments(events, seen, np.array([1, 1, 0.4, 0.1, 0.1]), np.array([1, 1, 1, 0.6, 0.5]), rule).tolist()
-    ['new', 'new', 'at_risk', 'migrating', 'stable']
-    """
-    is_new = (tenure_seconds <= rule.new_days * DAY_SECONDS) | (history_events < rule.new_events)
-    return np.select([is_new, churned >= rule.at_risk, migrated >= rule.migrating], SEGMENTS[:3], SEGMENTS[3])
+# ---- from numbers to numbers ----
 
 
 def risk_percentiles(surprise: Array, quantiles: list[float]) -> Array:
@@ -178,7 +117,7 @@ def best(probabilities: Array, k: int) -> tuple[Array, Array]:
 # ---- from rows to rows ----
 
 
-def unseen_events(artifact: Any, item_keys: pa.Array) -> Array:
+def unseen_events(artifact: "Artifact", item_keys: pa.Array) -> Array:
     """Return how many events of each sequence have an item, and one that the model does not know, `(N,)`."""
     lengths = pc.list_value_length(item_keys).fill_null(0).to_numpy(zero_copy_only=False)
     keys = item_keys.flatten().to_numpy(zero_copy_only=False)
@@ -196,7 +135,7 @@ def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
     return frame
 
 
-def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.RecordBatch) -> pa.RecordBatch:
+def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of `predictions` for some rows of `interests`, in the same order."""
     frame = to_frame(states)
     said = artifact.predict(frame)
@@ -206,7 +145,7 @@ def predict_rows(artifact: Any, version: int, rule: SegmentRule, states: pa.Reco
     surprise = np.asarray(said.surprise, np.float64)
     segment = segments(
         frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.churned, said.migrated,
-        rule.with_thresholds_of(artifact.card),
+        SegmentRule.of(artifact.card),
     )  # fmt: skip
     columns = {
         "user_id": states.column("user_id"),
@@ -238,7 +177,7 @@ def _lists(values: Array, kept: Array) -> pa.Array:
 
 
 def predictions(
-    states: DataFrame, address: str, version: int, rule: SegmentRule, load: Callable[[str], Any] = load_artifact
+    states: DataFrame, address: str, version: int, load: Callable[[str], "Artifact"] = load_artifact
 ) -> DataFrame:
     """Return the predictions of one model version for rows of `interests`; partitions are scored as they come.
 
@@ -246,7 +185,6 @@ def predictions(
         states: rows of `interests`.
         address: folder of the version's files, which every worker can read.
         version: its number.
-        rule: of segments.
         load: makes an artifact of an address, in the worker.
     """
 
@@ -254,7 +192,7 @@ def predictions(
         for batch in batches:
             artifact = _loaded(load, address)
             for at in range(0, batch.num_rows, ROWS_AT_ONCE):
-                yield predict_rows(artifact, version, rule, batch.slice(at, ROWS_AT_ONCE))
+                yield predict_rows(artifact, version, batch.slice(at, ROWS_AT_ONCE))
 
     return states.mapInArrow(score, PREDICTIONS)
 
@@ -274,7 +212,19 @@ def published_interests(day: date) -> Table:
     return table
 
 
-def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifact) -> Staged:
+def warn_of_other_lookback(table: Table, day: date, version: int) -> None:
+    """Say when the interests at a date look back further, or less far, than those that a model version learnt from."""
+    made_with, learnt_with = settings_of_state(publishes(table), day), registry.settings_of(version)
+    if "lookback_days" in differences(made_with, learnt_with):
+        now, then = made_with["lookback_days"], learnt_with["lookback_days"]
+        log.warning(
+            "the interests at %s were made with MEANDER_LOOKBACK_DAYS=%d, and version %d learnt from such of %d days, "
+            "so its predictions may be off; make them again with MEANDER_LOOKBACK_DAYS=%d, or train a model of %d",
+            day, now, version, then, then, now,
+        )  # fmt: skip
+
+
+def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load_artifact) -> Staged:
     """Pin a table version and a model version, score, stage."""
     parser = argparse.ArgumentParser(
         prog="model.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -285,15 +235,15 @@ def main(argv: list[str] | None = None, load: Callable[[str], Any] = load_artifa
         "--model-version", type=int, metavar="N", help="registered version to score with; default: the champion on T"
     )
     args = parser.parse_args(argv)
-    run, config = Run(args.run_id, args.day, args.day), settings()
+    run = Run(args.run_id, args.day, args.day)
     table = published_interests(args.day)
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
+    warn_of_other_lookback(table, args.day, version)
     spark = spark_session("score")
     states = table.read(spark, args.day, args.day)
     tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)
-    rule = SegmentRule(config.lookback_days, config.min_events)
-    scored = predictions(states.repartition(tasks, "user_id"), address, version, rule, load).persist()
+    scored = predictions(states.repartition(tasks, "user_id"), address, version, load).persist()
     try:
         with_item = F.size(F.filter("item_keys", lambda key: key != 0))
         events = states.agg(F.coalesce(F.sum(with_item), F.lit(0))).collect()[0][0]

@@ -21,8 +21,8 @@ LOCAL_MLFLOW = "http://127.0.0.1:5000"
 COLUMNS = (
     ("next category recall@5", "next_category", "recall@5", "all"),
     ("migrated users", "next_category", "recall@5", "migrated"),
-    ("next item recall@20", "next_item", "recall@20", "all"),
-    ("migrated users", "next_item", "recall@20", "migrated"),
+    ("next items recall@20", "next_items", "recall@20", "all"),
+    ("migrated users", "next_items", "recall@20", "migrated"),
     *((f"AUC {name}", name, "roc_auc", "all") for name in NAMES),
 )
 

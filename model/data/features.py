@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import DTypeLike
 
 from lake.labels import NAMES
+from model.arrays import Array
 from model.data.vocabulary import Vocabulary
 
-Array = np.ndarray[Any, Any]
 Fields = dict[str, tuple[str, tuple[int, ...]]]
 
 SEQUENCE = ("item_keys", "category_keys", "behaviors", "gap_seconds")
@@ -149,14 +150,14 @@ class Features:
             ],
             axis=-1,
         )
-        return (values * (count > 0)[..., None]).astype(np.float32)
+        return np.asarray(values * (count > 0)[..., None], np.float32)
 
     @cached_property
     def usual_shares(self) -> Array:
         """Share of everyone's events in each category index, (C,), none of them 0."""
         known = np.maximum(self.categories.counts, 0) + 0.5
         counts = np.concatenate([np.full(1 + self.categories.buckets, 0.5), known])
-        return counts / counts.sum()
+        return np.asarray(counts / counts.sum())
 
     def labelled(self, rows: pd.DataFrame) -> dict[str, Array]:
         """Return the arrays of `state` and the labels; an unknown label is -1, no category or item is 0.
@@ -180,7 +181,7 @@ class Features:
         }
 
 
-def pad(lists: "pd.Series[Any]", length: int, dtype: Any, keep: str = "last") -> Array:
+def pad(lists: "pd.Series[Any]", length: int, dtype: DTypeLike, keep: str = "last") -> Array:
     """Return a column of lists as an array `(rows, length)`, filled up with zeros on the right.
 
     Args:
@@ -243,12 +244,12 @@ def bucket(seconds: Array) -> Array:
     [1, 3, 21, 31, 48]
     """
     steps = 2 * np.log2(1 + np.maximum(seconds, 0) / 60)
-    return 1 + np.minimum(steps, GAP_BUCKETS - 2).astype(np.int32)
+    return np.asarray(1 + np.minimum(steps, GAP_BUCKETS - 2).astype(np.int32))
 
 
 def days(seconds: Array) -> Array:
     """Return a compressed number of days, so that an hour and a year are both told apart from their likes."""
-    return np.log1p(np.maximum(seconds, 0) / 86_400)
+    return np.asarray(np.log1p(np.maximum(seconds, 0) / 86_400))
 
 
 def places(amounts: Array) -> Array:
@@ -294,4 +295,4 @@ def scalars(rows: pd.DataFrame) -> Array:
         frequency / events,
         table["active_days"] / dates,
     ]
-    return np.stack(values, axis=-1) / 3
+    return np.asarray(np.stack(values, axis=-1) / 3)

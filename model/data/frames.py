@@ -45,7 +45,8 @@ def read_frame(
     if not parts:
         return pd.DataFrame(columns=[*stored, "dt"])
     frame = pa.concat_tables(parts).to_pandas()
-    return frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = frame.sort_values(["dt", "user_id"], kind="stable", ignore_index=True)
+    return ordered
 
 
 def lowest_users(table: Table, files: list[DataFile], most: int) -> list[str]:

@@ -22,7 +22,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lake.labels import NAMES
-from model.judging.metrics import Array, truth_ranks
+from model.arrays import Array
+from model.judging.metrics import truth_ranks
 
 LABELS = NAMES
 

@@ -14,9 +14,9 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
+from model.arrays import Array
 from model.data.features import SCALARS
 from model.judging.baselines import LABELS, Baseline, category_matrix, columns_of, flat, lengths
-from model.judging.metrics import Array
 
 PAIR_FEATURES = (
     "count",
@@ -67,7 +67,8 @@ def scalar_features(frame: pd.DataFrame) -> Array:
     by_name = dict(zip(SCALARS, values.T, strict=True))
 
     def ratio(above: Array, below: Array) -> Array:
-        return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+        shares: Array = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+        return shares
 
     # Days between two visits, and how overdue the next one is.
     gap = ratio(by_name["tenure_seconds"], by_name["history_days_active"])

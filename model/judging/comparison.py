@@ -8,17 +8,17 @@ Letters used for shapes in this module:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lake.rules import TOP_ITEMS
+from model.arrays import Array
 from model.judging.baselines import LABELS, Baseline, columns_of, lengths
 from model.judging.metrics import (
     BINARY_METRICS,
-    Array,
     UserBootstrap,
     best_threshold,
     binary_metrics,
@@ -41,8 +41,51 @@ SLICES = {
     "heavy users": "the third of users with the most events in the lookback, by the training rows",
 }
 
-METRIC_COLUMNS = ("method", "task", "metric", "slice", "value", "low", "high", "n", "users")
-DIFFERENCE_COLUMNS = ("method", "against", "task", "metric", "slice", "value", "low", "high", "n", "users")
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of one method.
+
+    Attributes:
+        method: its name.
+        task: `next_category` (the dominant one), `next_items` (all items that come), `first_item` (the first of these
+            alone), or a label.
+        metric: such as `recall@5` or `roc_auc`.
+        slice: one of `SLICES`.
+        value: NaN where it is not defined.
+        low, high: its 95 % interval.
+        n, users: how many rows, and users, it is measured on.
+    """
+
+    method: str
+    task: str
+    metric: str
+    slice: str
+    value: float
+    low: float
+    high: float
+    n: int
+    users: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number of one method minus that of another, on the same rows and resamples; the rest is as in `Metric`."""
+
+    method: str
+    against: str
+    task: str
+    metric: str
+    slice: str
+    value: float
+    low: float
+    high: float
+    n: int
+    users: int
+
+
+METRIC_COLUMNS = tuple(field.name for field in fields(Metric))
+DIFFERENCE_COLUMNS = tuple(field.name for field in fields(Difference))
 
 
 @dataclass
@@ -65,14 +108,12 @@ class Scores:
 
 
 @dataclass
-class Evaluation:
+class Comparison:
     """What came out.
 
     Attributes:
-        metrics: one row for each method, task, metric and slice (`METRIC_COLUMNS`). Tasks: `next_category` (the
-            dominant one), `next_item` (the first item to come), `next_items` (all that come), and the labels. `low` and
-            `high` bound the 95 % interval; `n` counts rows and `users` users; NaN: not defined on that slice.
-        differences: method minus `against` on the same rows and resamples (`DIFFERENCE_COLUMNS`).
+        metrics: one row for each `Metric`.
+        differences: one row for each `Difference`: method minus `against`.
         unseen_categories: share of true next categories that are no candidate; they count as misses of every method.
     """
 
@@ -131,8 +172,18 @@ def slices(test: pd.DataFrame, train: pd.DataFrame, lookback_days: int) -> dict[
     }
 
 
-# One method on one task and slice: metric to (value, resamples (R,)).
-_Measured = dict[str, tuple[float, Array]]
+@dataclass(frozen=True)
+class Measurement:
+    """A metric of a method on a slice, before it is summed up: its value, and that in each resample, `(R,)`."""
+
+    method: str
+    task: str
+    metric: str
+    slice: str
+    value: float
+    samples: Array
+    n: int
+    users: int
 
 
 def evaluate(
@@ -145,7 +196,7 @@ def evaluate(
     lookback_days: int = 30,
     resamples: int = 500,
     seed: int = 0,
-) -> Evaluation:
+) -> Comparison:
     """Measure all methods on the same test rows.
 
     Args:
@@ -163,56 +214,67 @@ def evaluate(
     """
     _check(test, categories, methods, compare)
     bootstrap = UserBootstrap(test["user_id"].to_numpy(), resamples, seed)
-    parts = slices(test, train, lookback_days)
     truth = columns_of(pd.Index(categories), test["next_category"])
+    measurements = measure(test, slices(test, train, lookback_days), methods, truth, bootstrap)
+    metrics = [
+        Metric(one.method, one.task, one.metric, one.slice, one.value, *interval(one.samples), one.n, one.users)
+        for one in measurements
+    ]
     has_category = test["next_category"].notna().to_numpy()
-
-    metrics: list[tuple[object, ...]] = []
-    differences: list[tuple[object, ...]] = []
-
-    def record(task: str, by_slice: dict[str, dict[str, _Measured]], rows_of: dict[str, Array]) -> None:
-        for name, measured in by_slice.items():
-            size = (len(rows_of[name]), len(np.unique(bootstrap.user[rows_of[name]])))
-            for method, found in measured.items():
-                for metric, (value, samples) in found.items():
-                    metrics.append((method, task, metric, name, value, *interval(samples), *size))
-            for method in compare:
-                for against in measured if method in measured else ():
-                    if against == method:
-                        continue
-                    for metric, (value, samples) in measured[method].items():
-                        other, other_samples = measured[against][metric]
-                        bounds = interval(samples - other_samples)
-                        differences.append((method, against, task, metric, name, value - other, *bounds, *size))
-
-    for task, values, known in _per_row(test, methods, truth, has_category):
-        rows_of = {name: np.flatnonzero(part & known) for name, part in parts.items()}
-        by_slice = {
-            name: {method: _means(bootstrap, table, rows) for method, table in values.items()}
-            for name, rows in rows_of.items()
-        }
-        record(task, by_slice, rows_of)
-
-    for label in LABELS:
-        known = test[label].notna().to_numpy()
-        labels = is_true(test[label])
-        rows_of = {name: np.flatnonzero(part & known) for name, part in parts.items()}
-        by_slice = {
-            name: {
-                method.name: _binary(bootstrap, labels[rows], method.binary[label][rows], rows, method, label)
-                for method in methods
-                if label in method.binary
-            }
-            for name, rows in rows_of.items()
-        }
-        record(label, by_slice, rows_of)
-
-    unseen = float((truth[has_category] < 0).mean()) if has_category.any() else 0.0
-    return Evaluation(
+    return Comparison(
         pd.DataFrame(metrics, columns=list(METRIC_COLUMNS)),
-        pd.DataFrame(differences, columns=list(DIFFERENCE_COLUMNS)),
-        unseen,
+        pd.DataFrame(differences(measurements, compare), columns=list(DIFFERENCE_COLUMNS)),
+        float((truth[has_category] < 0).mean()) if has_category.any() else 0.0,
     )
+
+
+def measure(
+    test: pd.DataFrame, parts: dict[str, Array], methods: Sequence[Scores], truth: Array, bootstrap: UserBootstrap
+) -> list[Measurement]:
+    """Measure each method on each slice of each task that it has an answer to.
+
+    Args:
+        test: rows of `examples`.
+        parts: which of these rows belong to each slice.
+        methods: each method's scores.
+        truth: `(N,)` column of the true next category, or -1.
+        bootstrap: over the users of these rows.
+    """
+    measurements: list[Measurement] = []
+    for ranking in _rankings(test, methods, truth):
+        for part in _parts(parts, ranking.known, bootstrap):
+            for method, values in ranking.values.items():
+                measurements += part.measurements(method, ranking.task, _means(bootstrap, values, part.rows))
+    for label in LABELS:
+        labels = is_true(test[label])
+        for part in _parts(parts, test[label].notna().to_numpy(), bootstrap):
+            for scores in methods:
+                if label in scores.binary:
+                    measured = _binary(bootstrap, labels, part.rows, scores, label)
+                    measurements += part.measurements(scores.name, label, measured)
+    return measurements
+
+
+def differences(measurements: Sequence[Measurement], compare: Sequence[str]) -> list[Difference]:
+    """Return each metric of the methods to compare minus the same one of every other method that has it."""
+    by_place: dict[tuple[str, str], dict[str, dict[str, Measurement]]] = {}
+    for one in measurements:
+        by_place.setdefault((one.task, one.slice), {}).setdefault(one.method, {})[one.metric] = one
+    return [
+        difference(one, by_method[against][one.metric])
+        for by_method in by_place.values()
+        for method in compare
+        for against in (by_method if method in by_method else ())
+        if against != method
+        for one in by_method[method].values()
+    ]
+
+
+def difference(one: Measurement, other: Measurement) -> Difference:
+    """Return the difference of the same metric of two methods; paired, since they share the resamples."""
+    low, high = interval(one.samples - other.samples)
+    value = one.value - other.value
+    return Difference(one.method, other.method, one.task, one.metric, one.slice, value, low, high, one.n, one.users)
 
 
 def _check(test: pd.DataFrame, categories: Sequence[str], methods: Sequence[Scores], compare: Sequence[str]) -> None:
@@ -233,10 +295,55 @@ def _check(test: pd.DataFrame, categories: Sequence[str], methods: Sequence[Scor
                 raise ValueError(f"{method.name}: {what} must have {len(test)} rows, received {len(array)}")
 
 
-def _per_row(
-    test: pd.DataFrame, methods: Sequence[Scores], truth: Array, has_category: Array
-) -> list[tuple[str, dict[str, pd.DataFrame], Array]]:
-    """Return for each ranking task the metrics of each row by method, and which rows have a truth."""
+# What one method's metrics are on some rows: by metric, the value, and that in each resample, `(R,)`.
+_Values = dict[str, tuple[float, Array]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of a slice that have the truth of a task.
+
+    Attributes:
+        slice: its name.
+        rows: `(n,)` positions.
+        users: how many users they are of.
+    """
+
+    slice: str
+    rows: Array
+    users: int
+
+    def measurements(self, method: str, task: str, values: _Values) -> list[Measurement]:
+        """Return a method's metrics on these rows, each with what it is of."""
+        return [
+            Measurement(method, task, metric, self.slice, value, samples, len(self.rows), self.users)
+            for metric, (value, samples) in values.items()
+        ]
+
+
+def _parts(slices_of_rows: dict[str, Array], known: Array, bootstrap: UserBootstrap) -> list[_Part]:
+    """Return the rows of each slice that are among those of `known`, `(N,)` bool."""
+    positions = {name: np.flatnonzero(chosen & known) for name, chosen in slices_of_rows.items()}
+    return [_Part(name, rows, len(np.unique(bootstrap.user[rows]))) for name, rows in positions.items()]
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """A task in which candidates are ranked.
+
+    Attributes:
+        task: its name.
+        values: by method, the metrics of each row, one column for each.
+        known: `(N,)` which rows have a truth.
+    """
+
+    task: str
+    values: dict[str, pd.DataFrame]
+    known: Array
+
+
+def _rankings(test: pd.DataFrame, methods: Sequence[Scores], truth: Array) -> list[_Ranking]:
+    """Return the tasks in which candidates are ranked, measured on each row."""
     by_category = {
         method.name: pd.DataFrame(ranking_values(truth_ranks(method.next_category, truth), CATEGORY_KS))
         for method in methods
@@ -255,28 +362,21 @@ def _per_row(
             hits = hits_in_lists(method.next_item, relevant)
             by_items[method.name] = pd.DataFrame(list_values(hits, np.maximum(many, 1), ks))
     return [
-        ("next_category", by_category, has_category),
-        ("next_item", by_item, many > 0),
-        ("next_items", by_items, many > 0),
+        _Ranking("next_category", by_category, test["next_category"].notna().to_numpy()),
+        _Ranking("first_item", by_item, many > 0),
+        _Ranking("next_items", by_items, many > 0),
     ]
 
 
-def _means(bootstrap: UserBootstrap, table: pd.DataFrame, rows: Array) -> _Measured:
+def _means(bootstrap: UserBootstrap, table: pd.DataFrame, rows: Array) -> _Values:
     values = table.to_numpy()[rows]
     means = values.mean(axis=0) if len(rows) else np.full(table.shape[1], np.nan)
     samples = bootstrap.means(values, rows)
     return {str(metric): (float(means[at]), samples[:, at]) for at, metric in enumerate(table)}
 
 
-def _binary(
-    bootstrap: UserBootstrap,
-    labels: Array,
-    probabilities: Array,
-    rows: Array,
-    method: Scores,
-    label: str,
-) -> _Measured:
-    threshold = method.thresholds.get(label, 0.5)
-    values = binary_metrics(labels, probabilities, threshold)
-    samples = bootstrap.binary(labels, probabilities, threshold, rows)
+def _binary(bootstrap: UserBootstrap, labels: Array, rows: Array, method: Scores, label: str) -> _Values:
+    threshold, probabilities = method.thresholds.get(label, 0.5), method.binary[label][rows]
+    values = binary_metrics(labels[rows], probabilities, threshold)
+    samples = bootstrap.binary(labels[rows], probabilities, threshold, rows)
     return {metric: (values[metric], samples[metric]) for metric in BINARY_METRICS}

@@ -14,7 +14,7 @@ class Criterion:
     """One number on which methods are compared.
 
     Attributes:
-        task: as in `Evaluation.metrics`, e.g. `next_category` or `churned`.
+        task: as in `Comparison.metrics`, e.g. `next_category` or `churned`.
         metric: e.g. `recall@5` or `roc_auc`.
         slice: e.g. `all` or `migrated`.
     """
@@ -107,8 +107,8 @@ def decide(
         candidate: name of the method that wants to be champion.
         champion: name of the present one, measured on the same rows, or None.
         baselines: names of all that it has to beat; at least one.
-        metrics: `Evaluation.metrics`.
-        differences: `Evaluation.differences`, with the candidate compared with all others.
+        metrics: `Comparison.metrics`.
+        differences: `Comparison.differences`, with the candidate compared with all others.
         rule: what is asked for.
 
     Raises:
@@ -131,7 +131,7 @@ def decide(
     promote = all(check.passed for check in checks)
     reasons = [check.words for check in checks if not check.passed] + [c.words for c in checks if c.passed]
     if champion is None:
-        reasons.append("There is no champion yet: only the baselines had to be beaten.")
+        reasons.append("There was no champion to compare with: only the baselines had to be beaten.")
     columns = ["passed", "against", "criterion", "gain", "low", "high", "users", "asked"]
     return Decision(promote, reasons, pd.DataFrame([vars(check) for check in checks])[columns])
 

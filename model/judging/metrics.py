@@ -8,15 +8,13 @@ A *row* is one user at one date, so a user has several rows, and they are alike.
 resampling users with all their rows (the cluster bootstrap), never single rows.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-Array = NDArray[Any]
+from model.arrays import Array
 
 BINARY_METRICS = (
     "roc_auc",
@@ -192,19 +190,6 @@ def truth_ranks(scores: Array, truth: Array, chunk: int = 4096) -> Array:
         own = part[rows, truth[start + rows]]
         ranks[start + rows] = (part[rows] >= own[:, None]).sum(axis=1)
     return ranks
-
-
-def truth_ranks_over_blocks(truth_scores: Array, blocks: Iterable[Array]) -> Array:
-    """Return ranks as `truth_ranks` does, for candidates too many to hold the scores of all at once.
-
-    Args:
-        truth_scores: `(N,)` score of each row's truth; -infinity where it is no candidate.
-        blocks: the scores of all candidates in pieces `(N, c)`, the truth among them, computed as `truth_scores` was.
-    """
-    ahead = np.zeros(len(truth_scores))
-    for block in blocks:
-        ahead += (block >= truth_scores[:, None]).sum(axis=1)
-    return np.where(np.isneginf(truth_scores), np.inf, np.maximum(ahead, 1))
 
 
 def ranking_values(ranks: Array, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Array]:

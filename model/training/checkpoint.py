@@ -18,17 +18,18 @@ from uuid import uuid4
 import numpy as np
 
 from lake import storage
+from model.arrays import Array
 
 log = logging.getLogger("meander")
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What one save kept: arrays by name, and a dict that JSON can hold."""
 
-    arrays: dict[str, np.ndarray[Any, Any]]
+    arrays: dict[str, Array]
     state: dict[str, Any]
 
 
@@ -51,7 +52,7 @@ def save(folder: str, step: int, arrays: Arrays, state: Mapping[str, Any]) -> No
     # Array names hold slashes, which are no good as names of zip members; they are listed in their order instead.
     numbered = {str(i): value for i, value in enumerate(plain.values())}
     with fs.open(storage.join(inner, "arrays.npz"), "wb") as file:
-        np.savez(file, **numbered)
+        np.savez(file, **numbered)  # type: ignore[arg-type]  # no array is named as its one option, `allow_pickle`
     storage.write_json(
         storage.join(folder, name, "state.json"), {"names": list(plain), "foreign": foreign, "state": dict(state)}
     )

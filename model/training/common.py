@@ -4,17 +4,19 @@ import argparse
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from lake.errors import SettingsInvalid
 from lake.places import vocabulary_folder
 from model.data.vocabulary import Vocabulary
 from model.network.network import PRESETS
+from model.training import launch
 from model.training.loop import FitConfig, FitResult
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,25 @@ def training_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def launched(module: str, argv: list[str] | None, args: argparse.Namespace) -> bool:
+    """Start the workers of a training and wait for them, where there are to be several and this process is none yet.
+
+    Args:
+        module: of the command.
+        argv: its arguments; None for those of this process.
+        args: the same, parsed.
+
+    Returns:
+        whether all is done; if not, it is for this process to train.
+    """
+    if args.workers <= 1 or launch.in_worker():
+        return False
+    launch.launch(module, sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
+    return True
+
+
 def fit_config(
-    preset: str, args: argparse.Namespace, plan: Plan, rows: int, epochs: int | None, least_steps: int
+    preset: str, args: argparse.Namespace, plan: TrainingPlan, rows: int, epochs: int | None, least_steps: int
 ) -> FitConfig:
     """Return how to train: the preset's way, with what the arguments change.
 
@@ -99,7 +118,7 @@ def power_of_two(number: int) -> int:
     return 1 << (max(number, 1).bit_length() - 1)
 
 
-def vocabularies(plan: Plan) -> tuple[Vocabulary, Vocabulary]:
+def vocabularies(plan: TrainingPlan) -> tuple[Vocabulary, Vocabulary]:
     """Return the vocabularies of items and categories that model.prepare built."""
     folder = vocabulary_folder(plan.run_id)
     return Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")
@@ -108,6 +127,16 @@ def vocabularies(plan: Plan) -> tuple[Vocabulary, Vocabulary]:
 def is_chief() -> bool:
     """Tell whether this process writes results: the first worker, or the only process."""
     return int(json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)) == 0
+
+
+class Tracked(Protocol):
+    """Where the parameters and numbers of a training go."""
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep the numbers of a step."""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Keep settings."""
 
 
 class _Silent:
@@ -121,7 +150,7 @@ class _Silent:
 
 
 @contextmanager
-def tracked(plan: Plan, kind: str, params: Mapping[str, Any]) -> Iterator[Any]:
+def tracked(plan: TrainingPlan, kind: str, params: Mapping[str, Any]) -> Iterator[Tracked]:
     """Open the MLflow run of this training on the chief; elsewhere something that keeps nothing."""
     if not is_chief():
         yield _Silent()

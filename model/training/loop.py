@@ -36,6 +36,7 @@ import numpy as np
 import tensorflow as tf
 
 from lake.errors import TrainingDiverged
+from model.arrays import Array
 from model.data.input import Counts, Epoch, Input
 from model.training import checkpoint as checkpoints
 
@@ -155,7 +156,7 @@ def checksum(variables: list[Any]) -> str:
     return digest.hexdigest()
 
 
-def _array(variable: Any) -> np.ndarray[Any, Any]:
+def _array(variable: Any) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(variable))
 
 
@@ -207,7 +208,7 @@ class _Progress:
     sums: dict[str, list[float]] = field(default_factory=dict)  # of the epoch so far
 
 
-class _AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
+class _AdamW(keras.optimizers.AdamW):
     """AdamW for gradients that were added up over the replicas already: Keras' own would add them up once more."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
@@ -253,7 +254,7 @@ class _Loop:
             keras.config.set_dtype_policy(before)
         self.steps_per_epoch = train.steps(config.global_batch)
         self.progress = _Progress(self._fingerprint(identity))
-        self.best: list[np.ndarray[Any, Any]] | None = None
+        self.best: list[Array] | None = None
         self.train_step = tf.function(self._train_step, autograph=False)
         self.valid_step = tf.function(self._valid_step, autograph=False)
         self.waited = 0.0
@@ -510,6 +511,6 @@ def _means(sums: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: value / weight if weight else math.nan for name, (value, weight) in sums.items()}
 
 
-def _assign(variables: list[Any], values: list[np.ndarray[Any, Any]]) -> None:
+def _assign(variables: list[Any], values: list[Array]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -58,7 +58,7 @@ def split(days: Sequence[date], horizon_days: int, valid_dates: int, test_dates:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A training, as model.prepare planned it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Plan:
         storage.write_json(plan_file(self.run_id), asdict(self))
 
     @staticmethod
-    def load(run_id: str) -> "Plan":
+    def load(run_id: str) -> "TrainingPlan":
         """Return the plan of a run.
 
         Raises:
@@ -109,4 +109,4 @@ class Plan:
                 f"run {run_id!r} has no plan at {model_folder(run_id)}; run model.prepare with this run id first"
             )
         dates: dict[str, Any] = {name: [date.fromisoformat(day) for day in found[name]] for name in DATES}
-        return Plan(**{**found, **dates, "as_of": date.fromisoformat(found["as_of"])})
+        return TrainingPlan(**{**found, **dates, "as_of": date.fromisoformat(found["as_of"])})

@@ -25,11 +25,10 @@ from lake import storage
 from lake.errors import ModelMissing
 from lake.places import card_file
 from lake.rules import TOP_ITEMS
+from model.arrays import Array
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
-
-Array = np.ndarray[Any, Any]
 
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.
 BATCH = 256

@@ -31,9 +31,11 @@ from lake import storage
 from lake.errors import ModelMissing
 from lake.places import registry_folder
 from lake.settings import settings
+from model.data.lineage import SETTINGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 # It announces each new store and run in lines that are not for people.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 CHAMPION, CANDIDATE = "champion", "candidate"
 # A version keeps one tag for each date from which it was champion; the value is when it was promoted.
 SINCE = "champion_since."
@@ -359,6 +361,16 @@ def version_of(run_id: str) -> int:
     return max(own)
 
 
+def settings_of(version: int) -> dict[str, int]:
+    """Return {name: value} of the settings that a version was trained with, `SETTINGS` of model/data/lineage.py.
+
+    Raises:
+        ModelMissing: there is no such version.
+    """
+    tags = describe(version)
+    return {name: int(tags[name]) for name in SETTINGS if name in tags}
+
+
 def describe(version: int) -> dict[str, str]:
     """Return the tags of a version: its card's scalars, table versions, since when it was champion."""
     return dict(_version(version).tags)
@@ -412,9 +424,9 @@ def _create_model(name: str) -> None:
             raise
 
 
-def _versions() -> list[Any]:
+def _versions() -> list["ModelVersion"]:
     """Return all versions, oldest first."""
-    found: list[Any] = []
+    found: list[ModelVersion] = []
     token: str | None = None
     while True:
         page = client().search_model_versions(f"name = {_quoted(settings().model_name)}", page_token=token)
@@ -434,7 +446,7 @@ def _promotions() -> list[tuple[date, str, int]]:
     ]
 
 
-def _version(version: int) -> Any:
+def _version(version: int) -> "ModelVersion":
     found = {int(known.version): known for known in _versions()}
     if version not in found:
         raise ModelMissing(

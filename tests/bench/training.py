@@ -27,7 +27,7 @@ from model.network.losses import FinetuneTask
 from model.network.network import Finetuned, build
 from model.training.launch import make_strategy
 from model.training.loop import FitConfig, fit
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
 
 BATCH = 256
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--dates", type=int, default=10, help="training dates to use")
     args = parser.parse_args()
-    plan = Plan.load(args.run_id)
+    plan = TrainingPlan.load(args.run_id)
     artifact = Artifact.load(storage.join(plan.folder, "finetuned"))
     days = plan.train[-args.dates :]
     source = examples(plan, artifact.features, days)

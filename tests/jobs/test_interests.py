@@ -363,7 +363,11 @@ def test_a_restatement_counts_what_came_late_and_still_nothing_after_t(shop, eve
 def test_a_staging_says_what_it_was_made_from(every_other_day, restated):
     for staged, days, late in ((every_other_day, RANGE, False), (restated, [T], True)):
         assert staged.inputs == {"events": staged.basis}, "a publish is refused when events are newer"
-        assert staged.counts == {"as_of": [str(day) for day in days], "include_late": late}
+        assert staged.counts == {
+            "as_of": [str(day) for day in days],
+            "include_late": late,
+            "lookback_days": 2,
+        }
 
 
 def test_a_date_that_has_not_landed_is_refused(spark, shop):

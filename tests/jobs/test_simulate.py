@@ -11,27 +11,27 @@ import pytest
 from jobs.ingest import count_outcomes, to_events
 from jobs.raw_rows import read_rows
 from jobs.rejections import REASONS, judge
-from jobs.simulate import BROKEN_ANYWHERE, Plan, main, simulate
+from jobs.simulate import BROKEN_ANYWHERE, LogSpec, main, simulate
 from jobs.source import load_source
 from lake.errors import SettingsInvalid
 from lake.landing import days_between
 from lake.settings import settings
 
 # Every way to be broken has to turn up in a small log.
-PLAN = Plan(events=12_000, days=3, crawlers=1, late=0.03, very_late=0.01, broken=0.03, seed=7)
+SPEC = LogSpec(events=12_000, days=3, crawlers=1, late=0.03, very_late=0.01, broken=0.03, seed=7)
 SMALL = {"events": 3_000, "days": 2, "crawlers": 1}
 
 
 class Ingested:
     """A simulation in `folder`, as ingest reads it: `events` (rows) and `counts` of outcomes."""
 
-    def __init__(self, spark, folder: Path, plan: Plan):
-        simulate(spark, plan, str(folder / "landing"), str(folder / "truth"))
+    def __init__(self, spark, folder: Path, spec: LogSpec):
+        simulate(spark, spec, str(folder / "landing"), str(folder / "truth"))
         source = load_source("canonical")
         files = [str(file) for file in sorted(folder.glob("landing/dt=*/part-*"))]
         judged = judge(read_rows(spark, source, files), source, settings()).persist()
         self.folder = folder
-        self.counts = count_outcomes(judged, days_between(plan.start, plan.last))
+        self.counts = count_outcomes(judged, days_between(spec.start, spec.last))
         self.events = sorted(to_events(judged, source).collect(), key=lambda row: (row.event_time, row.event_id))
         judged.unpersist()
 
@@ -42,7 +42,7 @@ class Ingested:
 
 @pytest.fixture(scope="module")
 def simulated(spark, tmp_path_factory):
-    return Ingested(spark, tmp_path_factory.mktemp("simulated"), PLAN)
+    return Ingested(spark, tmp_path_factory.mktemp("simulated"), SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -98,32 +98,32 @@ def test_no_row_is_unaccounted_for(simulated):
 
 @pytest.mark.spark
 def test_the_number_of_events_is_about_what_was_asked(simulated):
-    assert len(first_landed(simulated.events)) == pytest.approx(PLAN.events, rel=0.1)
+    assert len(first_landed(simulated.events)) == pytest.approx(SPEC.events, rel=0.1)
 
 
 @pytest.mark.spark
 def test_events_lie_in_the_range_and_land_on_their_date_or_later(simulated):
-    assert all(PLAN.start <= row.dt <= row.landed <= PLAN.last for row in simulated.events)
-    assert {row.dt for row in simulated.events} == set(days_between(PLAN.start, PLAN.last))
+    assert all(SPEC.start <= row.dt <= row.landed <= SPEC.last for row in simulated.events)
+    assert {row.dt for row in simulated.events} == set(days_between(SPEC.start, SPEC.last))
 
 
 @pytest.mark.spark
 def test_some_events_are_late_and_the_truth_says_how_many(simulated):
     late = Counter(row.landed for row in first_landed(simulated.events) if row.dt < row.landed)
     assert late == {row["dt"]: row["late"] for row in simulated.truth("counts") if row["late"]}
-    assert late.total() > PLAN.events * 0.02
+    assert late.total() > SPEC.events * 0.02
 
 
 @pytest.mark.spark
 def test_one_user_has_the_large_share(simulated):
     users = Counter(row.user_id for row in first_landed(simulated.events))
-    assert users["whale"] == pytest.approx(PLAN.whale * PLAN.events, rel=0.1)
+    assert users["whale"] == pytest.approx(SPEC.whale * SPEC.events, rel=0.1)
 
 
 @pytest.mark.spark
 def test_a_crawler_never_pauses(simulated):
     times = [row.event_time for row in first_landed(simulated.events) if row.user_id == "crawler-000"]
-    assert times[-1] - times[0] > timedelta(days=PLAN.days) - timedelta(minutes=10)
+    assert times[-1] - times[0] > timedelta(days=SPEC.days) - timedelta(minutes=10)
     assert max(b - a for a, b in pairwise(times)) <= timedelta(minutes=10)
 
 
@@ -164,13 +164,13 @@ def test_a_search_has_a_query_and_nothing_else(simulated):
 @pytest.mark.spark
 def test_people_look_at_what_interests_them_and_interests_move(simulated, people):
     interest = {(row["user_id"], row["dt"]): row["category_id"] for row in simulated.truth("states")}
-    assert len(interest) == PLAN.people * PLAN.days
+    assert len(interest) == SPEC.people * SPEC.days
     # A person's day starts when they wake: until then, what they see still follows the day before.
     followed = [
         row.category_id == interest[user, row.dt] for user, events in people.items() for row in events if row.item_id
     ]
     assert 0.6 < sum(followed) / len(followed) < 0.9
-    first, second = PLAN.start, PLAN.start + timedelta(days=1)
+    first, second = SPEC.start, SPEC.start + timedelta(days=1)
     moved = [interest[user, first] != interest[user, second] for user, day in interest if day == first]
     assert 0.05 < sum(moved) / len(moved) < 0.3
 
@@ -188,12 +188,12 @@ def test_the_same_seed_gives_the_same_rows_on_any_number_of_cores(spark, tmp_pat
     before = spark.conf.get("spark.sql.leafNodeDefaultParallelism", None)
     for cores in ("1", "5"):
         spark.conf.set("spark.sql.leafNodeDefaultParallelism", cores)
-        simulate(spark, Plan(**SMALL), str(tmp_path / cores))
+        simulate(spark, LogSpec(**SMALL), str(tmp_path / cores))
     if before:
         spark.conf.set("spark.sql.leafNodeDefaultParallelism", before)
     else:
         spark.conf.unset("spark.sql.leafNodeDefaultParallelism")
-    simulate(spark, Plan(**SMALL, seed=1), str(tmp_path / "other seed"))
+    simulate(spark, LogSpec(**SMALL, seed=1), str(tmp_path / "other seed"))
 
     one, five, other = (landed_lines(tmp_path / name) for name in ("1", "5", "other seed"))
     assert one == five
@@ -210,7 +210,7 @@ def landed_lines(landing: Path) -> dict[str, list[bytes]]:
 
 @pytest.mark.spark
 def test_parquet_has_typed_columns_and_is_ingested_alike(spark, tmp_path):
-    parquet = Ingested(spark, tmp_path, Plan(**SMALL, broken=0.05, file_format="parquet"))
+    parquet = Ingested(spark, tmp_path, LogSpec(**SMALL, broken=0.05, file_format="parquet"))
 
     types = {f.name: str(f.type) for f in ds.dataset(tmp_path / "landing", partitioning="hive").schema}
     truth = parquet.truth("counts")
@@ -233,7 +233,7 @@ def test_the_command_writes_gzip_where_it_is_told(spark, tmp_path):
 def test_real_files_are_never_added_to(spark, tmp_path):
     (tmp_path / "dt=2025-01-02").mkdir()
     with pytest.raises(SettingsInvalid, match="holds dt=2025-01-02 already"):
-        simulate(spark, Plan(), str(tmp_path))
+        simulate(spark, LogSpec(), str(tmp_path))
     assert [folder.name for folder in tmp_path.iterdir()] == ["dt=2025-01-02"]
 
 
@@ -247,4 +247,4 @@ def test_real_files_are_never_added_to(spark, tmp_path):
 )
 def test_a_plan_that_cannot_be_carried_out_says_why(wish, complaint):
     with pytest.raises(SettingsInvalid, match=complaint):
-        Plan(**wish)
+        LogSpec(**wish)

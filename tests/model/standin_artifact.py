@@ -20,6 +20,8 @@ KEY = {
 CARD = {
     "model": "stand-in",
     "horizon_days": 28,
+    "lookback_days": 30,
+    "min_events": 5,
     "tables": {"examples": 3},
     "surprise_quantiles": np.linspace(0, 1, 101).tolist(),
     "segment_thresholds": {"at_risk": 0.4, "migrating": 0.5},

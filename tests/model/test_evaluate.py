@@ -19,7 +19,7 @@ from lake.table import Table
 from model import evaluate, monitor, promote
 from model.judging.baselines import Baseline, RecencyFrequency
 from model.judging.gate import Decision
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
@@ -148,7 +148,7 @@ def trained(folder: Path, reads: str, categories: list[str] = CATEGORIES, name: 
 class Measured:
     """What came out of a run, and what was read for it."""
 
-    plan: Plan
+    plan: TrainingPlan
     decision: Decision
     champion: int
     version: int
@@ -206,10 +206,12 @@ def measured(tmp_path_factory, mlflow_store):
         reads = "week_frequency" if name == "present" else "purchases"
         address = trained(folder / name, reads, OLD_CATEGORIES if name == "present" else CATEGORIES)
         with registry.start_run(name, "evaluate") as tracked:
-            champions.append(registry.register(address, {}, tracked))
+            champions.append(registry.register(address, {"horizon_days": 7}, tracked))
         registry.promote(champions[-1], since)
 
-    plan = Plan("r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED)
+    plan = TrainingPlan(
+        "r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED
+    )
     plan.save()
     trained(Path(plan.folder, "scratch"), "week_frequency", name="scratch")
     with pytest.raises(ModelMissing, match=r"run 'r' has no model at .*finetuned; run model.finetune first"):
@@ -252,7 +254,7 @@ def test_the_rows_that_are_measured_are_those_of_the_test(measured):
     assert sizes.loc["churned"].tolist() == [16, 11]
     assert measured.metric("next_category", "recall@5") == pytest.approx(10 / 12)
     # i1 is offered first, i2 second. Of three users with items, two buy those; the third begins with i3.
-    assert measured.metric("next_item", "mrr") == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert measured.metric("first_item", "mrr") == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert measured.metric("next_items", "mrr") == pytest.approx((1 + 1 / 2 + 1) / 3)
 
 
@@ -330,6 +332,15 @@ def test_without_a_full_training_the_adapters_are_the_candidate(measured):
     trained(Path(plan.folder, "lora"), "purchases", name="lora")
     found = evaluate.models(plan, load)
     assert (list(found), found["model"].card["name"]) == (["model", "champion"], "lora")
+
+
+def test_a_champion_that_answers_another_question_is_left_out_and_told(measured, caplog):
+    longer = replace(measured.plan, horizon_days=28)
+    assert "champion" not in evaluate.models(longer, load)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
+    assert warning.startswith(
+        f"the champion, version {measured.champion}, learnt with MEANDER_HORIZON_DAYS=7, and this training has 28: "
+    )
 
 
 def test_what_a_training_took_is_told_by_phase_with_its_best_epoch(measured):

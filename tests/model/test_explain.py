@@ -11,22 +11,19 @@ from lake.errors import ModelMissing, SettingsInvalid, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from model.explain import Event, explain, explanation, in_words
-from model.score import SegmentRule
 from model.versions import registry
 from tests.lake.stagings import stage_files
 from tests.model.standin_artifact import KEY, load, save
 from tests.model.states import DAY, END, T, state
-
-RULE = SegmentRule(new_days=30, new_events=5)
 
 
 @pytest.fixture
 def explained(tmp_path):
     """Explain one state by a stand-in."""
 
-    def build(**changes):
+    def build(lookback_days=None, card=(), **changes):
         row = pa.Table.from_pylist([state("u", **changes)], to_arrow_schema(INTERESTS)).to_batches()[0]
-        return explanation(load(save(tmp_path / "artifact")), 3, RULE, row)
+        return explanation(load(save(tmp_path / "artifact", **dict(card))), 3, row, lookback_days)
 
     return build
 
@@ -51,6 +48,22 @@ Expected of the next 28 days:
   risk: recent events are more surprising than those of 50 % of users
 Segment stable: leaving (33 %) and moving on (20 %) stay below the thresholds of 40 % and 50 %."""
     )
+
+
+def test_what_the_model_learnt_with_is_what_counts_and_other_interests_are_told(explained, monkeypatch):
+    monkeypatch.setenv("MEANDER_LOOKBACK_DAYS", "99")
+    monkeypatch.setenv("MEANDER_MIN_EVENTS", "99")
+    short = explained(lookback_days=14, tenure_seconds=20 * DAY)
+    assert short.reason == "first seen 20 days before, within the lookback of 30 days"
+    assert "Interest of the last 14 days: a 80 %, b 20 %\n" in in_words(short)
+    assert in_words(short).endswith(
+        "\nTake this with care: the model learnt from interests of 30 days, and this one is of 14 "
+        "(MEANDER_LOOKBACK_DAYS)."
+    )
+    assert "with care" not in in_words(explained(lookback_days=30))
+    other = {"lookback_days": 10, "min_events": 11}.items()
+    assert explained(card=other, history_events=11).prediction["segment"] == "stable"
+    assert explained(card=other, history_events=10).reason == "10 events in the whole history, fewer than 11"
 
 
 def test_of_a_long_sequence_the_model_sees_the_end(explained):
@@ -131,6 +144,15 @@ def test_what_was_published_is_explained_by_the_version_that_made_it(shop):
     assert explain("ann", T, load=load).version == 1
     assert explain("ann", T, 2, load=load).version == 2
     assert explain("ann", T + timedelta(days=1), load=load).version == 2
+
+
+def test_the_lookback_of_a_state_is_that_of_its_publish(shop):
+    assert explain("ann", T, load=load).lookback_days == 30, "where nobody noted it, that of the model"
+    counts = {"as_of": [str(T)], "include_late": False, "lookback_days": 14}
+    stage_files("interests", "again", [state("ann")], [T], 2, counts=counts)
+    publish("interests", "again")
+    found = explain("ann", T, load=load)
+    assert (found.lookback_days, found.learnt_lookback_days) == (14, 30)
 
 
 def test_who_or_what_is_not_there_is_named(shop):

@@ -17,7 +17,7 @@ from model.data.frames import read_frame
 from model.data.vocabulary import Vocabulary
 from model.network import network
 from model.network.losses import FinetuneTask
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact, Prediction
 from tests.lake.stagings import stage_files
 from tests.model.hidden_files import hidden
@@ -62,7 +62,7 @@ def rows_of(day: date, draws: np.random.Generator) -> list[dict]:
 class Trained:
     """What pretraining and fine-tuning have left in a lake, and what the kept network says of the validation rows."""
 
-    plan: Plan
+    plan: TrainingPlan
     pretrained: Artifact
     kept: Artifact
     examples: Table
@@ -86,7 +86,7 @@ def trained(tmp_path_factory, mlflow_store) -> Iterator[Trained]:
             publish(table, table)
         examples, interests = Table("examples"), Table("interests")
         versions = {"examples": examples.version, "interests": interests.version}
-        plan = Plan(
+        plan = TrainingPlan(
             "r", WEEKS[-1] + timedelta(days=7), versions, [*TRAIN, GAP], TRAIN, VALID, TEST, 7, 30, 5, 50, None, 1
         )
         plan.save()
@@ -190,7 +190,7 @@ def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(traine
 
 
 def test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch():
-    plan = Plan("r", WEEKS[-1], {}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, None, seed=3)
+    plan = TrainingPlan("r", WEEKS[-1], {}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, None, seed=3)
     given = argparse.Namespace(batch=None, learning_rate=None, workers=1, jit=False, epochs=None)
     phases = finetune.phases_of("finetuned", "tiny", given, plan, 10_000)
     assert list(phases) == ["heads", "finetuned"]

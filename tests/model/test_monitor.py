@@ -23,13 +23,17 @@ OVER = T + timedelta(days=H)
 
 @pytest.fixture(autouse=True)
 def _horizon(lake, monkeypatch):
-    monkeypatch.setenv("MEANDER_HORIZON_DAYS", str(H))
     monkeypatch.setattr(monitor, "promise", lambda _: {})
+    monkeypatch.setattr("model.versions.registry.describe", lambda _: {"horizon_days": str(H), "min_events": "5"})
+    # What is set today says nothing of models that were trained before.
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "1")
 
 
-def put(table, day, rows):
-    stage_files(table, f"{table} {day}", [{**row, "dt": day} for row in rows], [day], 1)
-    publish(table, f"{table} {day}")
+def put(table, day, rows, basis=1, **counts):
+    run_id = f"{table} {day} {basis}"
+    counts = {"as_of": [str(day)], **counts}
+    stage_files(table, run_id, [{**row, "dt": day} for row in rows], [day], basis, counts=counts)
+    publish(table, run_id)
 
 
 def predicted(user, categories, churn=0.5, version=1):
@@ -80,6 +84,35 @@ def test_the_newest_day_is_judged_whose_horizon_is_over_and_whose_examples_are_t
     assert [(f.day, f.value) for f in watch(OVER) if f.name == "recall@5"] == [(before, 0.0)]
     put("examples", T, [came("ann", "a")])
     assert [(f.day, f.value) for f in watch(OVER) if f.name == "recall@5"] == [(T, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("horizon_days", 3), ("horizon_days", 28), ("min_events", 4), ("lookback_days", 14)]
+)
+def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others_are_told(
+    monkeypatch, caplog, name, other
+):
+    learnt = {"horizon_days": 7, "min_events": 5, "lookback_days": 30}
+    tags = {key: str(value) for key, value in learnt.items()}
+    monkeypatch.setattr("model.versions.registry.describe", lambda version: tags if version == 3 else {})
+    before = T - timedelta(days=1)
+    made = learnt | {name: other}
+    of_labels = {key: value for key, value in made.items() if key != "lookback_days"}
+    put("interests", T, [{"user_id": "ann"}], lookback_days=made["lookback_days"])
+    for day, settings in ((before, learnt), (T, of_labels)):
+        put("predictions", day, [predicted("ann", SIX, version=3)])
+        put("examples", day, [came("ann", "a")], **settings)
+    assert [f.day for f in watch(OVER) if f.name == "recall@5"] == [before]
+    variable = f"MEANDER_{name.upper()}"
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.monitor"]
+    assert warning == (
+        f"the outcomes at {T} are not judged: its examples were made with {variable}={other}, and version 3, which "
+        f"predicted it, learnt with {variable}={learnt[name]}; to judge it, make them again: "
+        f"{variable}={learnt[name]} python -m jobs.examples --day {T}"
+    )
+    put("interests", T, [{"user_id": "ann"}], basis=2, lookback_days=30)
+    put("examples", T, [came("ann", "a")], basis=2, **learnt)
+    assert [f.day for f in watch(OVER) if f.name == "recall@5"] == [T]
 
 
 def test_of_many_users_the_same_are_judged_every_day(monkeypatch):

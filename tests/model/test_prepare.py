@@ -5,11 +5,12 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from lake import storage
-from lake.errors import SettingsInvalid, TableMissing
+from lake.errors import InputInvalid, SettingsInvalid, TableMissing
 from lake.publish import publish
+from lake.table import Table
 from model import prepare
 from model.data.vocabulary import Vocabulary
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from tests.lake.stagings import stage_files
 
 # D, with a horizon of a week: what people did until February 19th is known.
@@ -61,7 +62,7 @@ def tables(lake, monkeypatch):
 
 def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole(tables):
     made = prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
-    assert made == Plan(
+    assert made == TrainingPlan(
         run_id="r",
         as_of=AS_OF,
         tables={"examples": 1, "interests": 1, "events": 1},
@@ -92,12 +93,68 @@ def test_a_plan_on_an_earlier_day_knows_nothing_of_later_dates(tables):
         prepare.plan("r", date(2025, 1, 7), valid_dates=1, test_dates=1, cold=True, seed=1)
 
 
+def made_again(table, run_id, days, basis, interests=None, **settings_made_with):
+    """Publish a table for some dates again, by a job that had these settings."""
+    counts = {"as_of": [str(day) for day in days], "include_late": False, **settings_made_with}
+    inputs = {} if interests is None else {"interests": interests}
+    rows = [{"user_id": "u", "dt": day} for day in days]
+    stage_files(table, run_id, rows, days, basis, counts=counts, inputs=inputs)
+    publish(table, run_id)
+
+
+def planned():
+    return prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
+
+
+@pytest.mark.parametrize(("name", "other"), [("horizon_days", 14), ("min_events", 3)])
+def test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that_makes_them_alike(tables, name, other):
+    in_force = {"horizon_days": 7, "min_events": 5}
+    made_again("examples", "as set", JANUARY[:2], 2, **in_force)
+    planned()
+    made_again("examples", "otherwise", JANUARY[2:], 3, **(in_force | {name: other}))
+    with pytest.raises(InputInvalid) as refused:
+        planned()
+    variable = f"MEANDER_{name.upper()}"
+    assert str(refused.value).startswith(
+        f"the examples at 2025-01-15, 2025-01-22, 2025-01-29 were made with {variable}={other}, and this training has "
+        f"{variable}={in_force[name]}: one model cannot learn from both. Make them again with "
+        f"{variable}={in_force[name]}: python -m jobs.examples --from 2025-01-15 --to 2025-01-29 --every 7 "
+        "--run-id again, then expectations.audit and lake.publish with --table examples --run-id again. Or train with "
+    )
+    # What the message says to do mends it; an older publish of a date does not count, nor does a date not yet known.
+    made_again("examples", "again", JANUARY[2:], 4, **in_force)
+    made_again("examples", "of no date that is known", [FEB_13], 5, horizon_days=14)
+    planned()
+
+
+def test_examples_with_late_events_are_to_be_made_again_with_late_events(tables):
+    made_again("examples", "otherwise", [FEB_5], 2, horizon_days=28, include_late=True)
+    with pytest.raises(InputInvalid, match=r"python -m jobs.examples --day 2025-02-05 --include-late --run-id again"):
+        planned()
+
+
+def test_examples_of_interests_with_another_lookback_are_refused(tables):
+    made_again("interests", "long", [FEB_5, FEB_12], 2, lookback_days=60)
+    long = Table("interests").version
+    made_again("examples", "of long ones", [FEB_5, FEB_12], 2, interests=long, horizon_days=7)
+    # The interests were made again, but not all of the examples that they stand in.
+    made_again("interests", "short", [FEB_5, FEB_12], 3, lookback_days=30)
+    made_again("examples", "of a short one", [FEB_12], 3, interests=Table("interests").version, horizon_days=7)
+    with pytest.raises(
+        InputInvalid,
+        match=r"the examples at 2025-02-05 were made with MEANDER_LOOKBACK_DAYS=60, and this training has "
+        r"MEANDER_LOOKBACK_DAYS=30: .* python -m jobs.interests --day 2025-02-05 --run-id again.* "
+        r"python -m jobs.examples --day 2025-02-05 --run-id again",
+    ):
+        planned()
+
+
 @pytest.mark.spark
 def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended(spark, tables):
     made = prepare.main(
         ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
     )
-    assert Plan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
+    assert TrainingPlan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
     # The labels of January 29th are the events up to February 5th.
     folder = storage.join(made.folder, "vocabulary")
     items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")

@@ -6,7 +6,6 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -15,19 +14,17 @@ from lake.errors import ModelMissing, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from lake.table import Table
-from model.score import SegmentRule, main, predict_rows, predictions, segments
+from model.score import main, predict_rows, predictions
 from model.versions import registry
 from tests.lake.stagings import audit, stage_files
-from tests.model.standin_artifact import KEY, load, save
+from tests.model.standin_artifact import CARD, KEY, load, save
 from tests.model.states import DAY, T, frame, state
-
-RULE = SegmentRule(new_days=30, new_events=5)
 
 
 def alone(address, rows):
     """Score states in this process, all at once, and return what is said by user."""
     batch = pa.RecordBatch.from_pylist(rows, to_arrow_schema(INTERESTS))
-    return {row["user_id"]: row for row in predict_rows(load(address), 3, RULE, batch).to_pylist()}
+    return {row["user_id"]: row for row in predict_rows(load(address), 3, batch).to_pylist()}
 
 
 @pytest.fixture
@@ -36,7 +33,7 @@ def scored(spark, tmp_path):
     address = save(tmp_path / "artifact")
 
     def score(rows, partitions=1):
-        found = predictions(frame(spark, rows).repartition(partitions), address, 3, RULE, load).collect()
+        found = predictions(frame(spark, rows).repartition(partitions), address, 3, load).collect()
         assert len({row.user_id for row in found}) == len(found)
         return {row.user_id: row.asDict() for row in found}
 
@@ -93,15 +90,6 @@ def test_what_cannot_be_said_is_null_and_what_is_not_there_counts_as_nothing(tmp
     assert (row["surprise"], row["risk_percentile"], row["current_category"]) == (None, None, None)
     assert row["unseen_events"] == 0, "a search has no item, so it has none that is unknown"
     assert row["item_ids"] == ["i1", "i2"], "nor one that may come again"
-
-
-def test_a_user_is_in_the_first_segment_that_applies():
-    days, events = np.array([30, 31, 31, 31, 31, 31]) * DAY, np.array([99, 4, 5, 5, 5, 5])
-    churned, migrated = np.array([1, 1, 0.6, 0.59, 0.59, 0]), np.array([1, 1, 1, 0.5, 0.49, 0])
-    rule = RULE.with_thresholds_of({"segment_thresholds": {"at_risk": 0.6, "migrating": 0.5}})
-    found = segments(events, days, churned, migrated, rule).tolist()
-    assert found == ["new", "new", "at_risk", "migrating", "stable", "stable"]
-    assert RULE.with_thresholds_of({}) == RULE
 
 
 # ---- how it is made ----
@@ -178,7 +166,7 @@ def shop(lake, mlflow_store):
     for days, (name, card) in enumerate({"old": {}, "new": {"horizon_days": 7}, "next": {"horizon_days": 9}}.items()):
         folder = save(lake / "trained" / name, **card)
         with registry.start_run(name, "evaluate") as tracked:
-            registry.promote(registry.register(folder, card, tracked), T + timedelta(days=days))
+            registry.promote(registry.register(folder, {**CARD, **card}, tracked), T + timedelta(days=days))
     return lake
 
 
@@ -207,6 +195,29 @@ def test_a_day_is_scored_by_its_champion_and_published(spark, shop, caplog):
     commit = Table("predictions").commits()[0]
     assert json.loads(commit["counts"])["model_version"] == 2
     assert json.loads(commit["inputs"]) == staged.inputs
+
+
+@pytest.mark.spark
+def test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told(shop, monkeypatch, caplog):
+    # What is set today is neither what the model learnt with (30 and 5) nor what these interests were made with.
+    monkeypatch.setenv("MEANDER_LOOKBACK_DAYS", "99")
+    monkeypatch.setenv("MEANDER_MIN_EVENTS", "99")
+    rows = [state(user, dt=TOMORROW, **changes) for user, (changes, _) in SEGMENTS.items()]
+    counts = {"as_of": [str(TOMORROW)], "include_late": False, "lookback_days": 14}
+    stage_files("interests", "again", rows, [TOMORROW], 2, counts=counts)
+    publish("interests", "again")
+    with caplog.at_level(logging.WARNING, "model.score"):
+        score(TOMORROW, "daily")
+        (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.score"]
+        assert warning.startswith(
+            "the interests at 2017-07-02 were made with MEANDER_LOOKBACK_DAYS=14, and version 2 learnt from such of 30 "
+        )
+        caplog.clear()
+        score(T, "the day before, whose interests say nothing")
+        assert [record for record in caplog.records if record.name == "model.score"] == []
+    publish("predictions", "daily")
+    rows = Table("predictions").head(TOMORROW, 10)
+    assert {row["user_id"]: row["segment"] for row in rows} == {user: name for user, (_, name) in SEGMENTS.items()}
 
 
 @pytest.mark.spark

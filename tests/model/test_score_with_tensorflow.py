@@ -55,11 +55,10 @@ def batch(rows):
 
 def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, address):
     rows = users(60)
-    rule = score.SegmentRule(new_days=30, new_events=5)
 
     def scored(partitions):
         cut = frame(spark, rows).repartition(partitions)
-        return sorted(score.predictions(cut, address, 1, rule).collect(), key=lambda row: row.user_id)
+        return sorted(score.predictions(cut, address, 1).collect(), key=lambda row: row.user_id)
 
     once, cut = scored(1), scored(5)
     assert [row.user_id for row in once] == [row["user_id"] for row in rows]
@@ -71,7 +70,7 @@ def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, addres
         for name in ("category_probabilities", "item_probabilities", "migration_probability", "surprise"):
             assert other[name] == pytest.approx(one[name], abs=1e-6)
 
-    alone = score.predict_rows(score.load_artifact(address), 1, rule, batch(rows)).to_pylist()
+    alone = score.predict_rows(score.load_artifact(address), 1, batch(rows)).to_pylist()
     for one, other in zip(once, alone, strict=True):
         assert one.category_probabilities == pytest.approx(other["category_probabilities"], abs=1e-6)
         assert one.churn_probability == pytest.approx(other["churn_probability"], abs=1e-6)
@@ -83,7 +82,7 @@ def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, addres
 
 
 def test_a_user_is_explained_by_the_real_network(address):
-    found = explanation(score.load_artifact(address), 1, score.SegmentRule(30, 5), batch([users(6)[5]]))
+    found = explanation(score.load_artifact(address), 1, batch([users(6)[5]]))
     weights = [event.attention for event in found.events]
     assert weights[-1] is None, "the oldest of five is further back than the four that this network sees"
     assert sum(weights[:-1]) == pytest.approx(1, abs=1e-5)

@@ -16,7 +16,7 @@ from model import evaluate, finetune, prepare, pretrain, promote
 from model.data.frames import read_frame
 from model.judging import comparison as evaluation
 from model.network import network
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 from model.versions.artifact import Artifact
 from tests.lake.stagings import audit
@@ -57,7 +57,7 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     with pytest.raises(ModelMissing, match="run 'r' has no plan"):
         pretrain.main(["--run-id", "r"])
     plan = prepare.main(["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1"])
-    assert Plan.load("r") == plan
+    assert TrainingPlan.load("r") == plan
     assert plan.warm_start is None
     # Labels are of the seven days after a date: those of February 2nd are not whole, those of the 25th reach into the
     # test, and those of the 17th into the validation.

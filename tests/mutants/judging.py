@@ -7,6 +7,7 @@ METRICS, EVALUATION, GATE, BASELINES, BOOSTED, REPORT = (f"tests/model/judging/t
 COMMANDS = ("evaluate", "score", "monitor", "explain")
 EVALUATE, SCORE, MONITOR, EXPLAIN = (f"tests/model/test_{name}.py" for name in COMMANDS)
 REGISTRY = "tests/model/versions/test_registry.py"
+SEGMENTS = "tests/model/versions/test_segments.py"
 
 MUTANTS = [
     # ---- how good, and how sure ----
@@ -68,16 +69,23 @@ MUTANTS = [
     Mutant(
         "eval_diff_unpaired_sign",
         "model/judging/comparison.py",
-        "interval(samples - other_samples)",
-        "interval(other_samples - samples)",
+        "interval(one.samples - other.samples)",
+        "interval(other.samples - one.samples)",
         EVALUATION,
     ),
     Mutant(
         "eval_diff_value_sign",
         "model/judging/comparison.py",
-        "value - other, *bounds",
-        "other - value, *bounds",
+        "value = one.value - other.value",
+        "value = other.value - one.value",
         EVALUATION,
+    ),
+    Mutant(
+        "evaluation_recall_of_the_first_item",
+        "dags/shared/evaluation.py",
+        '("next items recall@20", "next_items",',
+        '("next items recall@20", "first_item",',
+        "tests/dags/shared/test_evaluation.py",
     ),
     Mutant(
         "eval_next_item_any",
@@ -103,8 +111,8 @@ MUTANTS = [
     Mutant(
         "eval_unseen_left_out",
         "model/judging/comparison.py",
-        '("next_category", by_category, has_category)',
-        '("next_category", by_category, truth >= 0)',
+        'by_category, test["next_category"].notna().to_numpy())',
+        "by_category, truth >= 0)",
         EVALUATION,
     ),
     Mutant(
@@ -196,8 +204,8 @@ MUTANTS = [
     Mutant(
         "evaluate_registers_another",
         "model/evaluate.py",
-        '"finetuned" if candidate.card["name"] == "finetuned" else "lora")\n        version',
-        '"scratch")\n        version',
+        '"finetuned" if candidate.card["name"] == "finetuned" else "lora")',
+        '"scratch")',
         EVALUATE,
     ),
     # ---- what has to be beaten ----
@@ -295,9 +303,9 @@ MUTANTS = [
     # ---- a day is scored ----
     Mutant(
         "score_rule_swapped",
-        "model/score.py",
-        "SegmentRule(config.lookback_days, config.min_events)",
-        "SegmentRule(config.min_events, config.lookback_days)",
+        "model/versions/segments.py",
+        'int(card["lookback_days"]), int(card["min_events"])',
+        'int(card["min_events"]), int(card["lookback_days"])',
         f"{SCORE}::test_a_day_is_scored_by_its_champion_and_published",
     ),
     Mutant(
@@ -316,24 +324,45 @@ MUTANTS = [
     ),
     Mutant(
         "score_new_days_lt",
-        "model/score.py",
+        "model/versions/segments.py",
         "(tenure_seconds <= rule.new_days * DAY_SECONDS)",
         "(tenure_seconds < rule.new_days * DAY_SECONDS)",
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
         "score_migrating_before_at_risk",
-        "model/score.py",
+        "model/versions/segments.py",
         "[is_new, churned >= rule.at_risk, migrated >= rule.migrating], SEGMENTS[:3]",
         '[is_new, migrated >= rule.migrating, churned >= rule.at_risk], ("new", "migrating", "at_risk")',
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
     ),
     Mutant(
         "score_thresholds_swapped",
+        "model/versions/segments.py",
+        'own.get("at_risk", 0.5), own.get("migrating", 0.5)',
+        'own.get("migrating", 0.5), own.get("at_risk", 0.5)',
+        f"{SEGMENTS}::test_a_user_is_in_the_first_segment_that_applies",
+    ),
+    Mutant(
+        "score_rule_not_of_the_card",
         "model/score.py",
-        'own.get("at_risk", self.at_risk), own.get("migrating", self.migrating)',
-        'own.get("migrating", self.migrating), own.get("at_risk", self.at_risk)',
-        f"{SCORE}::test_a_user_is_in_the_first_segment_that_applies",
+        "SegmentRule.of(artifact.card)",
+        'SegmentRule.of({**artifact.card, "lookback_days": 99})',
+        f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
+    ),
+    Mutant(
+        "score_other_lookback_is_not_told",
+        "model/score.py",
+        'if "lookback_days" in differences(made_with, learnt_with):',
+        'if "lookback_days" in differences(learnt_with, learnt_with):',
+        f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
+    ),
+    Mutant(
+        "segments_fewer_at_risk",
+        "model/versions/segments.py",
+        "SEGMENT_PERCENTILE = 80",
+        "SEGMENT_PERCENTILE = 90",
+        "model/versions/segments.py",
     ),
     Mutant(
         "score_five_categories",
@@ -343,8 +372,34 @@ MUTANTS = [
         f"{SCORE}::test_of_many_categories_the_ten_likeliest_are_named_best_first",
     ),
     # ---- a day is watched ----
-    Mutant("monitor_horizon_not_over", "model/monitor.py", "if d <= over}", "if d <= day}", MONITOR),
-    Mutant("monitor_horizon_lt", "model/monitor.py", "if d <= over}", "if d < over}", MONITOR),
+    Mutant(
+        "monitor_horizon_not_over",
+        "model/monitor.py",
+        "if horizon is None or judged + timedelta(days=horizon) > day:",
+        "if horizon is None or judged >= day:",
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_horizon_lt",
+        "model/monitor.py",
+        "timedelta(days=horizon) > day:",
+        "timedelta(days=horizon) >= day:",
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_horizon_of_today",
+        "model/monitor.py",
+        'horizon = learnt_with.get("horizon_days")',
+        "horizon = settings().horizon_days",
+        MONITOR,
+    ),
+    Mutant(
+        "monitor_judges_by_labels_of_another_horizon",
+        "model/monitor.py",
+        "        if not names:\n            return judged\n",
+        "        return judged\n",
+        f"{MONITOR}::test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others_are_told",
+    ),
     Mutant("monitor_recall_at_6", "model/monitor.py", "list(said)[:5]", "list(said)[:6]", MONITOR),
     Mutant("monitor_interval_90", "model/monitor.py", "[2.5, 97.5]", "[5, 95]", MONITOR),
     Mutant("monitor_below_the_value", "model/monitor.py", "high < promised[1]", "high < promised[0]", MONITOR),
@@ -366,6 +421,13 @@ MUTANTS = [
         "day - timedelta(days=7 * n) for n",
         "day - timedelta(days=n) for n",
         MONITOR,
+    ),
+    Mutant(
+        "evaluate_champion_of_another_horizon",
+        "model/evaluate.py",
+        "return None if differences(now, then) else version",
+        "return version",
+        f"{EVALUATE}::test_a_champion_that_answers_another_question_is_left_out_and_told",
     ),
     # ---- who is champion ----
     Mutant(
@@ -416,6 +478,20 @@ MUTANTS = [
         "model/explain.py",
         "version or published_version(day) or registry",
         "version or registry",
+        EXPLAIN,
+    ),
+    Mutant(
+        "explain_lookback_of_the_model",
+        "model/explain.py",
+        "lookback_days=lookback_days or rule.new_days",
+        "lookback_days=rule.new_days",
+        EXPLAIN,
+    ),
+    Mutant(
+        "explain_rule_of_the_state",
+        "model/explain.py",
+        "reason=reason(known, prediction, rule)",
+        "reason=reason(known, prediction, SegmentRule(lookback_days or rule.new_days, 5, 0.4, 0.5))",
         EXPLAIN,
     ),
     Mutant("explain_oldest_first", "model/explain.py", "    ][::-1]", "    ]", EXPLAIN),

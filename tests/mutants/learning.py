@@ -14,6 +14,8 @@ PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_n
 VOCABULARY_ENDS = (
     f"{PREPARE}::test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended"
 )
+ALIKE = f"{PREPARE}::test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that_makes_them_alike"
+LINEAGE = "tests/model/data/test_lineage.py"
 TOTAL = f"{LOSSES}::test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others"
 RECALL = f"{LOSSES}::test_recall_counts_a_label_with_at_most_four_categories_before_it"
 PRETRAINING = f"{LOSSES}::test_pretraining_adds_up_the_item_and_the_category_of_each_next_event"
@@ -51,7 +53,7 @@ MUTANTS = [
     Mutant(
         "features_usual_shares_flat",
         "model/data/features.py",
-        "return counts / counts.sum()",
+        "return np.asarray(counts / counts.sum())",
         "return np.full(len(counts), 1 / len(counts))",
         GOLDEN,
     ),
@@ -156,6 +158,41 @@ MUTANTS = [
         PLAN_OF_DATES,
     ),
     Mutant(
+        "prepare_labels_of_two_horizons",
+        "model/prepare.py",
+        '    require_alike(tables["examples"], tables["interests"], days, config)\n',
+        "",
+        ALIKE,
+    ),
+    Mutant(
+        "lineage_migration_of_two_kinds",
+        "model/data/lineage.py",
+        '    "min_events": "MEANDER_MIN_EVENTS",\n',
+        "",
+        ALIKE,
+    ),
+    Mutant(
+        "lineage_lookback_of_the_newest_interests",
+        "model/data/lineage.py",
+        'return settings_of_state(states, day, publish.inputs.get("interests"))',
+        "return settings_of_state(states, day)",
+        LINEAGE,
+    ),
+    Mutant(
+        "lineage_oldest_publish",
+        "model/data/lineage.py",
+        "publish = labels[day][0]",
+        "publish = labels[day][-1]",
+        LINEAGE,
+    ),
+    Mutant(
+        "lineage_refused_dates_count",
+        "model/data/lineage.py",
+        "            if day not in kept:\n",
+        "            if day:\n",
+        LINEAGE,
+    ),
+    Mutant(
         "leak_prepare_pretrains_on_every_date",
         "model/prepare.py",
         "pretrain=[day for day in days if day <= parts.valid[0] and known.get(day)]",
@@ -192,10 +229,17 @@ MUTANTS = [
     ),
     Mutant(
         "vocabulary_counts_deliveries",
-        "model/data/vocabulary.py",
+        "model/data/build_vocabulary.py",
         '.select("event_id", F.col(field).alias("id")).distinct()',
         '.select("event_id", F.col(field).alias("id"))',
-        "tests/model/data/test_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
+        "tests/model/data/test_build_vocabulary.py::test_ids_are_ordered_by_falling_frequency_then_key_and_each_event_counts_once",
+    ),
+    Mutant(
+        "vocabulary_brings_spark_to_every_worker",
+        "model/data/vocabulary.py",
+        "from lake import storage\n",
+        "from lake import storage\nfrom lake.table import Table\n",
+        "tests/model/data/test_vocabulary.py::test_what_every_worker_of_a_training_imports_has_no_use_for_spark",
     ),
     Mutant(
         "vocabulary_warm_start_sorts_anew",
@@ -271,8 +315,8 @@ MUTANTS = [
     Mutant(
         "finetune_keeps_the_worse_phase",
         "model/finetune.py",
-        "results[phase].best_metric < results[best[0]].best_metric",
-        "results[phase].best_metric > results[best[0]].best_metric",
+        "results[phase].best_metric < results[best.phase].best_metric",
+        "results[phase].best_metric > results[best.phase].best_metric",
         JUDGED,
     ),
     Mutant(
@@ -306,6 +350,13 @@ MUTANTS = [
         'if start == "pretrained" and',
         'if start == "pretraining" and',
         TAUGHT,
+    ),
+    Mutant(
+        "training_workers_start_workers",
+        "model/training/common.py",
+        "args.workers <= 1 or launch.in_worker()",
+        "args.workers <= 1",
+        "tests/model/training/test_common.py",
     ),
     Mutant(
         "training_few_steps",

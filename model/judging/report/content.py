@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from model.judging.comparison import Evaluation, Scores
+from model.judging.comparison import Comparison, Scores
 from model.judging.gate import Decision
 
 
@@ -27,7 +27,7 @@ class Report:
     """
 
     title: str
-    evaluation: Evaluation
+    evaluation: Comparison
     decision: Decision | None
     test: pd.DataFrame
     categories: Sequence[str]

@@ -12,9 +12,10 @@ import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lake import labels
+from model.arrays import Array
 from model.judging.baselines import columns_of
 from model.judging.comparison import SLICES, Scores
-from model.judging.metrics import LOWER_IS_BETTER, Array, calibration_curve
+from model.judging.metrics import LOWER_IS_BETTER, calibration_curve
 from model.judging.report.content import Report
 
 HEADS = {label.name: (label.title, label.did, label.did_not) for label in labels.LABELS}

@@ -11,7 +11,7 @@ from model.judging.comparison import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
     SLICES,
-    Evaluation,
+    Comparison,
     Scores,
     evaluate,
     scores_of,
@@ -61,7 +61,7 @@ def blind(rows: pd.DataFrame, name: str = "blind") -> Scores:
 
 
 @pytest.fixture
-def found(test_rows) -> Evaluation:
+def found(test_rows) -> Comparison:
     return evaluate(
         test_rows, test_rows, CATEGORIES, [perfect(test_rows), blind(test_rows)], ["perfect"], resamples=100
     )
@@ -76,7 +76,7 @@ def test_the_tables_have_the_columns_that_others_read(found):
 def test_only_rows_with_a_truth_are_measured(found):
     sizes = found.metrics.drop_duplicates(["task", "slice"]).set_index(["task", "slice"])["n"]
     assert sizes["next_category", "all"] == 3
-    assert sizes["next_item", "all"] == 3
+    assert sizes["first_item", "all"] == 3
     assert sizes["churned", "all"] == 4
     assert sizes["next_category", "migrated"] == 1
 
@@ -103,7 +103,7 @@ def test_items_are_measured_by_the_first_and_by_all_that_came():
     found = evaluate(rows, rows, CATEGORIES, [Scores("lists", next_item=lists)], resamples=5).metrics
     found = found[found["slice"] == "all"].set_index(["task", "metric"])["value"]
     # a's first item stands third; of b's the eleventh place is too far back for ten.
-    assert found["next_item"].to_dict() == pytest.approx(
+    assert found["first_item"].to_dict() == pytest.approx(
         {
             "recall@10": 1 / 2,
             "recall@20": 2 / 2,
@@ -172,7 +172,7 @@ def pair() -> tuple[pd.DataFrame, Scores, Scores]:
 
 
 @pytest.fixture(scope="module")
-def compared(pair) -> Evaluation:
+def compared(pair) -> Comparison:
     rows, new, old = pair
     return evaluate(rows, rows, CATEGORIES, [old, new], ["new"], resamples=80, seed=3)
 
@@ -308,6 +308,6 @@ def test_a_log_without_categories_is_measured_on_items_and_labels():
     fitted = [method.fit(rows, rows, []) for method in (*cheap_baselines(), BoostedTrees(rounds=5, threads=1))]
     found = evaluate(rows, rows, [], [scores_of(method, rows, rows) for method in fitted], resamples=5)
     measured = found.metrics[(found.metrics["slice"] == "all") & (found.metrics["n"] > 0)]
-    assert {"next_item", "next_items", "churned"} <= set(measured["task"])
+    assert {"first_item", "next_items", "churned"} <= set(measured["task"])
     assert "next_category" not in set(measured["task"])
     assert found.unseen_categories == 0

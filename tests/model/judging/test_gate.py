@@ -189,7 +189,7 @@ def test_a_model_takes_the_champions_place_only_by_a_gain_beyond_chance(new, old
 def test_the_first_champion_has_to_beat_every_baseline(gain, promote):
     found = decide("new", None, ["popular", "trees"], *tables(popular__all=BETTER, trees__all=gain))
     assert found.promote is promote
-    assert found.reasons[-1] == "There is no champion yet: only the baselines had to be beaten."
+    assert found.reasons[-1] == "There was no champion to compare with: only the baselines had to be beaten."
     assert len(found.checks) == 2
 
 

@@ -26,7 +26,6 @@ from model.judging.metrics import (
     list_values,
     ranking_values,
     truth_ranks,
-    truth_ranks_over_blocks,
 )
 
 
@@ -136,17 +135,11 @@ def test_a_truth_that_is_no_candidate_is_a_miss_in_every_metric():
     assert found["recall@1"].tolist() == [0, 1, 1]
 
 
-def test_ranks_do_not_depend_on_how_rows_and_candidates_are_cut():
+def test_ranks_do_not_depend_on_how_rows_are_cut():
     draws = np.random.default_rng(0)
     scores, truth = draws.integers(0, 9, (50, 30)).astype(np.float32), draws.integers(0, 30, 50)
     whole = truth_ranks(scores, truth)
     assert truth_ranks(scores, truth, chunk=7).tolist() == whole.tolist()
-    blocks = (scores[:, start : start + 8] for start in range(0, 30, 8))
-    assert truth_ranks_over_blocks(scores[np.arange(50), truth], blocks).tolist() == whole.tolist()
-
-
-def test_over_blocks_a_truth_that_is_no_candidate_has_no_rank():
-    assert truth_ranks_over_blocks(np.array([-np.inf]), [np.zeros((1, 3))]).tolist() == [np.inf]
 
 
 @pytest.mark.parametrize(

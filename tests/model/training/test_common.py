@@ -6,12 +6,12 @@ from datetime import date
 import pytest
 
 from lake.errors import SettingsInvalid
-from model.training.common import fit_config
-from model.training.plan import Plan
+from model.training.common import fit_config, launched
+from model.training.plan import TrainingPlan
 
 pytestmark = pytest.mark.tf
 
-PLAN = Plan("r", date(2017, 1, 1), {}, [], [], [], [], 28, 30, 5, 50, None, seed=3)
+PLAN = TrainingPlan("r", date(2017, 1, 1), {}, [], [], [], [], 28, 30, 5, 50, None, seed=3)
 
 
 def config(rows, epochs=None, least_steps=200, preset="tiny", **given):
@@ -39,6 +39,20 @@ def test_a_small_log_gets_smaller_batches_and_more_passes(rows, batch, epochs):
 def test_what_is_asked_for_wins():
     found = config(4_343, epochs=2, batch=512, learning_rate=1e-4)
     assert (found.global_batch, found.epochs, found.learning_rate, found.seed) == (512, 2, 1e-4, 3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "inside", "started"),
+    [(1, False, []), (2, True, []), (2, False, [("model.pretrain", ["--workers", "2"], 2, "spark")])],
+)
+def test_workers_are_started_once_by_the_process_that_is_none_of_them(monkeypatch, workers, inside, started):
+    launches = []
+    monkeypatch.setattr("model.training.launch.launch", lambda *call: launches.append(call))
+    if inside:
+        monkeypatch.setenv("TF_CONFIG", "{}")
+    args = argparse.Namespace(workers=workers, launcher="spark")
+    assert launched("model.pretrain", ["--workers", "2"], args) == bool(started)
+    assert launches == started
 
 
 def test_workers_that_do_not_divide_the_batch_are_refused():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ModelMissing, SettingsInvalid
-from model.training.plan import Plan, split
+from model.training.plan import TrainingPlan, split
 
 
 @given(
@@ -44,14 +44,14 @@ def test_too_little_history_is_refused_with_what_to_do():
 
 
 def test_a_plan_is_read_as_it_was_written(lake):
-    plan = Plan(
+    plan = TrainingPlan(
         "weekly:1", date(2017, 3, 1), {"examples": 3}, [date(2017, 1, 1)], [date(2017, 1, 1)], [date(2017, 2, 1)],
         [date(2017, 2, 20)], 7, 30, 5, 50, None, 1,
     )  # fmt: skip
     plan.save()
-    assert Plan.load("weekly:1") == plan
+    assert TrainingPlan.load("weekly:1") == plan
 
 
 def test_a_run_without_a_plan_says_what_to_run(lake):
     with pytest.raises(ModelMissing, match=r"run .r. has no plan at .*_models/r; run model\.prepare"):
-        Plan.load("r")
+        TrainingPlan.load("r")

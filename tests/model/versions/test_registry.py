@@ -1,5 +1,6 @@
 """Runs and versions in a real MLflow store: what is kept, who is champion when, and that files never change."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
 from model.promote import main
-from model.training.plan import Plan
+from model.training.plan import TrainingPlan
 from model.versions import registry
 from tests.model.standin_artifact import CARD, save
 
@@ -105,7 +106,8 @@ def test_a_run_keeps_what_was_asked_and_where_it_came_from(store):
     tags = run.data.tags
     assert (tags["meander.run_id"], tags["meander.kind"], tags["table.examples"]) == ("weekly 1", "pretrain", "7")
     assert tags["code"].startswith(registry.code_version()[:40])
-    assert "lock " in tags["environment"]
+    lock = (Path(__file__).parents[3] / "requirements.lock").read_bytes()
+    assert f"lock {hashlib.sha256(lock).hexdigest()[:12]}," in tags["environment"]
     assert "tensorflow 2." in tags["environment"]
     assert list((store / "lake" / "_mlflow" / "runs").rglob("report.html"))
 
@@ -247,7 +249,7 @@ def test_a_version_that_is_not_there_cannot_be_promoted(store):
 
 def evaluated(lake, run_id, promote, reasons=("better than all",)):
     """Leave what model.evaluate leaves of a run, and return its version."""
-    plan = Plan(run_id, date(2017, 12, 23), {}, [], [], [], [], 28, 30, 5, 50, warm_start=None, seed=0)
+    plan = TrainingPlan(run_id, date(2017, 12, 23), {}, [], [], [], [], 28, 30, 5, 50, warm_start=None, seed=0)
     plan.save()
     decision = {"promote": promote, "reasons": list(reasons)}
     storage.write_json(f"{plan.folder}/evaluation/decision.json", decision)
@@ -288,7 +290,7 @@ def test_a_person_may_go_back_to_an_older_version(store, capsys):
 def test_a_promotion_says_what_it_needs(store):
     with pytest.raises(ModelMissing, match=r"run 'new' has no plan at .*run model.prepare"):
         main(["--run-id", "new"])
-    Plan("new", JUL_1, {}, [], [], [], [], 28, 30, 5, 50, warm_start=None, seed=0).save()
+    TrainingPlan("new", JUL_1, {}, [], [], [], [], 28, 30, 5, 50, warm_start=None, seed=0).save()
     with pytest.raises(
         ModelMissing, match=r"run 'new' was not evaluated: there is no .*decision.json; run model.evaluate"
     ):

@@ -1,0 +1,117 @@
+"""What the rows of a date were made with, as their publish wrote it into the log of the table. No data is read."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lake.table import Table
+
+# The settings that examples and models depend on: name in a publish, a plan and a card, and the variable that sets it.
+SETTINGS = {
+    "horizon_days": "MEANDER_HORIZON_DAYS",
+    "min_events": "MEANDER_MIN_EVENTS",
+    "lookback_days": "MEANDER_LOOKBACK_DAYS",
+}
+
+
+@dataclass(frozen=True)
+class Publish:
+    """One publish of a date.
+
+    Attributes:
+        version: of the table that it made.
+        counts: what the job noted, settings among it.
+        inputs: {name: version} of the tables that the job read.
+    """
+
+    version: int
+    counts: Mapping[str, Any]
+    inputs: Mapping[str, int]
+
+
+Publishes = Mapping[date, Sequence[Publish]]
+
+
+def publishes(table: "Table") -> Publishes:
+    """Return the publishes of each as-of date up to the version of a table, newest first."""
+    by_date: dict[date, list[Publish]] = defaultdict(list)
+    for commit in table.commits():
+        counts, inputs = json.loads(commit["counts"]), json.loads(commit["inputs"])
+        as_of = counts.get("as_of", [])
+        kept = json.loads(commit["refused"])
+        for day in [as_of] if isinstance(as_of, str) else as_of:
+            if day not in kept:
+                by_date[date.fromisoformat(day)].append(Publish(commit["version"], counts, inputs))
+    return dict(by_date)
+
+
+def settings_of_state(states: Publishes, day: date, version: int | None = None) -> dict[str, int]:
+    """Return those of SETTINGS that the interests at a date were made with, as far as their publish says it.
+
+    Args:
+        states: publishes of `interests`.
+        day: the as-of date.
+        version: of `interests`, in which they are looked at; the newest by default.
+    """
+    publish = next((p for p in states.get(day, ()) if version is None or p.version <= version), None)
+    return _settings(publish) if publish else {}
+
+
+def settings_of_examples(labels: Publishes, states: Publishes, day: date) -> dict[str, int]:
+    """Return those of SETTINGS that the examples at a date, and the interests in them, were made with.
+
+    Args:
+        labels: publishes of `examples`.
+        states: publishes of `interests`.
+        day: the as-of date.
+    """
+    if day not in labels:
+        return {}
+    publish = labels[day][0]
+    return settings_of_state(states, day, publish.inputs.get("interests")) | _settings(publish)
+
+
+def _settings(publish: Publish) -> dict[str, int]:
+    return {name: int(publish.counts[name]) for name in SETTINGS if name in publish.counts}
+
+
+def differences(one: Mapping[str, int], other: Mapping[str, int]) -> list[str]:
+    """Return the names of the settings that both know and that differ.
+
+    >>> differences({"horizon_days": 7, "min_events": 5}, {"horizon_days": 28, "min_events": 5, "lookback_days": 30})
+    ['horizon_days']
+    """
+    return [name for name in SETTINGS if name in one and name in other and one[name] != other[name]]
+
+
+def listed(days: Sequence[date]) -> str:
+    """Name up to ten dates for a message.
+
+    >>> listed([date(2017, 1, 1), date(2017, 1, 2)])
+    '2017-01-01, 2017-01-02'
+    """
+    more = f" and {len(days) - 10} more" if len(days) > 10 else ""
+    return ", ".join(map(str, days[:10])) + more
+
+
+def span(days: Sequence[date]) -> str:
+    """Return the arguments by which a job makes just these dates, given in their order, in one run if that can be.
+
+    >>> span([date(2017, 1, 1), date(2017, 1, 8), date(2017, 1, 15)])
+    '--from 2017-01-01 --to 2017-01-15 --every 7'
+    >>> span([date(2017, 1, 1)])
+    '--day 2017-01-01'
+    >>> span([date(2017, 1, 1), date(2017, 1, 3), date(2017, 1, 8)])
+    '--day T for each of these T'
+    """
+    if len(days) == 1:
+        return f"--day {days[0]}"
+    steps = {(later - earlier).days for earlier, later in pairwise(days)}
+    if len(steps) == 1:
+        return f"--from {days[0]} --to {days[-1]} --every {steps.pop()}"
+    return "--day T for each of these T"

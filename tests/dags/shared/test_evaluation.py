@@ -1,0 +1,24 @@
+"""What is shown of an evaluation: one name is one number, wherever people meet it."""
+
+from dags.shared.evaluation import COLUMNS, Evaluation
+from lake import storage
+from model.judging.report import HEADLINES
+
+
+def test_recall_of_items_is_that_of_all_items_that_come_as_in_the_report(lake):
+    evaluation = Evaluation.of("model_weekly--r")
+    # In metrics.json, and under no other name: of all items that came, and of the first one alone.
+    values = {("next_items", "all"): 0.3, ("next_items", "migrated"): 0.2}
+    values |= {("first_item", "all"): 0.6, ("first_item", "migrated"): 0.5}
+    metrics = [
+        {"method": "model", "task": task, "metric": "recall@20", "slice": part, "value": value}
+        for (task, part), value in values.items()
+    ]
+    storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
+    ((method, numbers),) = evaluation.rows()
+    assert method == "model"
+    headings = [heading for heading, *_ in COLUMNS]
+    at = headings.index("next items recall@20")
+    assert headings[at + 1] == "migrated users"
+    assert numbers[at : at + 2] == [0.3, 0.2]
+    assert ("Next items: Recall@20", *COLUMNS[at][1:]) in HEADLINES
