@@ -2,7 +2,8 @@
 
 from dags.shared.evaluation import COLUMNS, Evaluation
 from lake import storage
-from model.judging.report import HEADLINES
+from lake.places import metrics_file
+from model.judging.report.render import HEADLINES
 
 
 def test_recall_of_items_is_that_of_all_items_that_come_as_in_the_report(lake):
@@ -14,7 +15,7 @@ def test_recall_of_items_is_that_of_all_items_that_come_as_in_the_report(lake):
         {"method": "model", "task": task, "metric": "recall@20", "slice": part, "value": value}
         for (task, part), value in values.items()
     ]
-    storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
+    storage.write_json(metrics_file("model_weekly--r"), {"metrics": metrics})
     ((method, numbers),) = evaluation.rows()
     assert method == "model"
     headings = [heading for heading, *_ in COLUMNS]

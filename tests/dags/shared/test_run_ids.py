@@ -49,6 +49,8 @@ def test_an_id_of_airflows_own_is_that_of_a_run_of_behavior_daily(kind):
         "manual_2025-01-01",
         "r--2025-1-1",
     ],
+    # The first two hold the time or are random, and every process of the tests has to know a test by the same name.
+    ids=["days", "person", "plan", "plain", "no run", "no dag", "a dag", "one underscore", "no date"],
 )
 def test_of_what_was_run_without_airflow_there_is_no_run(run_id):
     assert airflow_run(run_id) is None
