@@ -139,20 +139,6 @@ def best_threshold(labels: Array, probabilities: Array) -> float:
     return float(thresholds[np.argmax(f1[:-1])])
 
 
-def calibration_curve(labels: Array, probabilities: Array, bins: int = 10) -> pd.DataFrame:
-    """Return predicted and observed rates in `bins` groups of equally many rows (for a plot)."""
-    labels, probabilities = checked_binary(labels, probabilities)
-    order = np.argsort(probabilities, kind="stable")
-    groups = [group for group in np.array_split(order, bins) if len(group)]
-    return pd.DataFrame(
-        {
-            "predicted": [probabilities[group].mean() for group in groups],
-            "observed": [labels[group].mean() for group in groups],
-            "n": [len(group) for group in groups],
-        }
-    )
-
-
 # --- rankings ------------------------------------------------------------------------------------------
 
 

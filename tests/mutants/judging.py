@@ -541,6 +541,13 @@ MUTANTS = [
         REPORT,
     ),
     Mutant(
+        "report_calibration_turned",
+        "model/judging/report/figures.py",
+        "observed, predicted = calibration_curve(",
+        "predicted, observed = calibration_curve(",
+        f"{REPORT}::test_rows_of_equal_probability_are_one_point_of_the_calibration",
+    ),
+    Mutant(
         "report_axes_swapped", "model/judging/report/figures.py", "thinned(false, true)", "thinned(true, false)", REPORT
     ),
     Mutant(

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lake import labels
 from model.arrays import Array
 from model.judging.baselines import columns_of
 from model.judging.comparison import SLICES, Scores
-from model.judging.metrics import LOWER_IS_BETTER, calibration_curve
+from model.judging.metrics import LOWER_IS_BETTER
 from model.judging.report.content import Report
 
 HEADS = {label.name: (label.title, label.did, label.did_not) for label in labels.LABELS}
@@ -126,12 +127,12 @@ def precision_recall_figure(report: Report, label: str) -> Figure:
 
 
 def calibration_figure(report: Report, label: str) -> Figure:
-    """Draw observed against predicted rates, in ten groups of equally many rows."""
+    """Draw observed against predicted rates, in ten groups of about equal size; equal probabilities stay together."""
     known, labels = known_labels(report, label)
     colours, traces = colours_of(report.methods), [dotted([0, 1], [0, 1])]
     for method in _answering(report, label):
-        curve = calibration_curve(labels, method.binary[label][known])
-        points = thinned(curve["predicted"].to_numpy(), curve["observed"].to_numpy())
+        observed, predicted = calibration_curve(labels, method.binary[label][known], n_bins=10, strategy="quantile")
+        points = thinned(predicted, observed)
         traces.append(line(method.name, colours[method.name], points, mode="lines+markers"))
     return {"data": traces, "layout": axes("predicted probability", "observed rate")}
 

@@ -20,7 +20,6 @@ from model.judging.metrics import (
     UserBootstrap,
     best_threshold,
     binary_metrics,
-    calibration_curve,
     hits_in_lists,
     interval,
     list_values,
@@ -111,14 +110,6 @@ def test_the_best_threshold_is_the_one_with_the_highest_f1(head):
 
 def test_a_threshold_without_positives_is_the_usual_one():
     assert best_threshold(np.zeros(3, bool), np.array([0.1, 0.2, 0.3])) == 0.5
-
-
-def test_the_calibration_curve_holds_every_row_once(head):
-    _, labels, probabilities = head
-    curve = calibration_curve(labels, probabilities, bins=7)
-    assert curve["n"].sum() == 400
-    assert (curve["observed"] * curve["n"]).sum() == pytest.approx(labels.sum())
-    assert curve["predicted"].is_monotonic_increasing
 
 
 # --- rankings ------------------------------------------------------------------------------------------

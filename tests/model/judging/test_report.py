@@ -19,6 +19,7 @@ from model.judging.gate import Decision, decide
 from model.judging.report import Report, render
 from model.judging.report.figures import (
     OTHERS,
+    calibration_figure,
     confusion_figure,
     flow_figure,
     histogram_figure,
@@ -262,6 +263,18 @@ def test_curves_and_histograms_show_what_the_numbers_say(report):
     assert (did["name"], did_not["name"]) == (f"did churn ({churned.sum()})", f"did not ({(~churned).sum()})")
     for bars, group in ((did, churned), (did_not, ~churned)):
         assert np.dot(bars["x"], bars["y"]) == pytest.approx(model.binary["churned"][group].mean(), abs=0.0126)
+
+
+def test_rows_of_equal_probability_are_one_point_of_the_calibration(report):
+    # Of twelve users at 0.1 three left, of four at 0.3 two, of four at 0.8 three; of one nobody knows it yet.
+    churned = [True] * 3 + [False] * 9 + [True, True, False, False] + [True, True, True, False] + [None]
+    test = pd.DataFrame({"churned": churned}, dtype=object)
+    probabilities = np.array([0.1] * 12 + [0.3] * 4 + [0.8] * 4 + [0.5])
+    method = dataclasses.replace(report.methods[0], binary={"churned": probabilities})
+    one = dataclasses.replace(report, test=test, methods=[method])
+    ideal, drawn = calibration_figure(one, "churned")["data"]
+    assert (ideal["x"], ideal["y"]) == ([0, 1], [0, 1])
+    assert (drawn["x"], drawn["y"]) == ([0.1, 0.3, 0.8], [0.25, 0.5, 0.75])
 
 
 def test_curves_are_thinned_and_keep_their_ends():
