@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"
     )
-    driver_memory: str = Field("4g", description="heap of a local driver, when Python starts it")
+    driver_memory: str = Field("4g", description="heap of a local driver")
     shuffle_partitions: int = Field(
         8, ge=1, description="shuffle partitions of a local session; a cluster keeps its own setting"
     )

@@ -1,4 +1,4 @@
-"""The facts of every table that others than its job have to know: one entry here, and no list of tables anywhere else.
+"""The facts of every table that others than its job have to know, each in one place.
 
 Columns are in lake/schemas.py. Nothing heavy is imported: DAG files read this.
 """

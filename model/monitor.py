@@ -13,6 +13,7 @@ tables are aggregated by delta-rs, and outcomes are those of a sample of users.
 """
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -26,7 +27,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from lake import storage
-from lake.errors import run_main
+from lake.errors import ModelMissing, run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.landing import utc_date
 from lake.places import metrics_file, monitor_file
@@ -36,6 +37,9 @@ from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 from model.versions import registry
 
 log = logging.getLogger(__name__)
+
+# Newest dates that are looked at for one that can be judged: what is older says nothing of now.
+MOST_DATES = 60
 
 # Enough for intervals of a percent; all users where there are fewer.
 SAMPLE = 20_000
@@ -153,6 +157,14 @@ def outcomes(day: date) -> list[Finding]:
     return found
 
 
+def settings_if_known(version: int) -> dict[str, int]:
+    """Return the settings that a version was trained with; none when it was taken out of the registry."""
+    try:
+        return registry.settings_of(version)
+    except ModelMissing:
+        return {}
+
+
 def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
     """Return the newest date whose predictions `day` can judge, or None when there is none.
 
@@ -161,12 +173,12 @@ def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
     """
     interests = Table.find("interests")
     labels, states = publishes(examples), publishes(interests) if interests else {}
-    for judged in sorted(set(predictions.rows_by()) & set(examples.rows_by()), reverse=True):
-        version = version_on(predictions, judged) if judged < day else None
-        if version is None:
-            continue
-        learnt_with = registry.settings_of(version)
-        # A version that somebody registered without its card may say nothing of it.
+    dates = sorted(set(predictions.rows_by()) & set(examples.rows_by()), reverse=True)
+    settings_of = functools.cache(settings_if_known)
+    for judged in [judged for judged in dates if judged < day][:MOST_DATES]:
+        version = version_on(predictions, judged)
+        learnt_with = settings_of(version) if version is not None else {}
+        # A version that was registered without its card, or has left the registry, says nothing of it.
         horizon = learnt_with.get("horizon_days")
         if horizon is None or judged + timedelta(days=horizon) > day:
             continue

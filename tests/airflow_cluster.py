@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import quote
 
-from dags.local.airflow import BIN, LocalAirflow
 from dags.local.client import USER
 from dags.local.jvm import SHORT_LIVED_JVM
 from dags.local.ports import HOST, free_port
+from dags.local.standalone import BIN, LocalAirflow
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from dags.local.airflow import LocalAirflow
+from dags.local.standalone import LocalAirflow
 from tests.waiting import until
 
 

@@ -73,8 +73,8 @@ TOGETHER = {
     "Spark": (
         *("tests/jobs/", "tests/expectations/", "tests/lake/test_staging", "tests/lake/test_killed"),
         *("tests/lake/test_readers", "tests/model/test_training_commands", "tests/model/test_score"),
-        *("tests/model/data/test_vocabulary", "tests/model/test_prepare", "tests/model/training/test_launch.py"),
-        "tests/dags/cli/test_main.py",
+        *("tests/model/data/test_build_vocabulary", "tests/model/test_prepare", "tests/model/training/test_launch.py"),
+        *("tests/dags/cli/test_main.py", "tests/dags/cli/test_doctor.py"),
     ),
 }
 

@@ -29,8 +29,8 @@ from typing import Any
 
 import requests
 
-from dags.local.airflow import BIN, LOCKED_TRIES, LocalAirflow
 from dags.local.ports import HOST, free_port
+from dags.local.standalone import BIN, LOCKED_TRIES, LocalAirflow
 from dags.shared.backfill import steps
 from lake.backfill.planner import make
 from tests.waiting import until

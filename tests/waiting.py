@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dags.local.airflow import HANGS_SECONDS
+from dags.local.standalone import HANGS_SECONDS
 
 Found = TypeVar("Found")
 

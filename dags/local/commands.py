@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dags import PREFIX
-from dags.local.airflow import BIN, HANGS_SECONDS, LocalAirflow, LocalError
 from dags.local.client import USER
+from dags.local.standalone import BIN, HANGS_SECONDS, LocalAirflow, LocalError
 from dags.shared.evaluation import LOCAL_MLFLOW
 from dags.shared.run_ids import of_dag
 from lake.settings import settings

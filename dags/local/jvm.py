@@ -4,7 +4,7 @@
 
 writes the archive (the JDK's AppCDS, JEP 350) by running our jobs over a small log. It belongs to one JDK and to the
 jars of this environment, and takes more than a third of its work from each JVM that finds it. One that does not, or to
-which it does not fit, starts as ever. `make setup` calls it; dags/local/airflow.py and the tests hand the options on.
+which it does not fit, starts as ever. `make setup` calls it; standalone.py and the tests hand the options on.
 """
 
 import os

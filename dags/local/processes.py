@@ -25,7 +25,7 @@ class ProcessGroup:
     """
 
     group: int
-    born: float
+    born: float | None
 
     @classmethod
     def led_by(cls, process: int) -> "ProcessGroup":
@@ -35,7 +35,8 @@ class ProcessGroup:
     def members(self) -> list[psutil.Process]:
         """Return what runs of the group, also processes whose parent is gone; none if its number belongs to another."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            if abs(seconds_after_boot(psutil.Process(self.group)) - self.born) > SAME_START_SECONDS:
+            began = seconds_after_boot(psutil.Process(self.group))
+            if self.born is not None and abs(began - self.born) > SAME_START_SECONDS:
                 return []
         return [process for process in psutil.process_iter() if runs_in(process, self.group)]
 
@@ -54,7 +55,8 @@ class ProcessGroup:
             deadline = time.monotonic() + seconds
             # Again and again: one that is asked to end may start another one first.
             while (members := self.members()) and (left := deadline - time.monotonic()) > 0:
-                psutil.wait_procs(members, timeout=left)
+                # Not longer: one whose parent does not collect it has ended, but its number stays.
+                psutil.wait_procs(members, timeout=min(left, 0.2))
 
 
 def seconds_after_boot(process: psutil.Process) -> float:

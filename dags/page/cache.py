@@ -1,7 +1,7 @@
 """What the page has read, kept between two requests: small answers that would be the same if they were read again."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ class Cache:
 
     def __init__(self, most: int = 512):
         self.most = most
-        self._answers: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()
         self._lock = Lock()
         self._files: dict[str, tuple[str, Any]] = {}
 
@@ -29,15 +29,18 @@ class Cache:
 
         The id of a table is made with it, so another lake at the same place gives answers of its own.
         """
-        key = (table.delta.metadata().id, table.version, question)
+        key = (table.delta.metadata().id, question)
         with self._lock:
-            if key in self._answers:
+            version, kept = self._answers.get(key, (None, None))
+            if version == table.version:
                 self._answers.move_to_end(key)
-                kept: Answer = self._answers[key]
-                return kept
+                same: Answer = kept
+                return same
         answer = read()
         with self._lock:
-            self._answers[key] = answer
+            # In place of that of another version: some answers are whole histories.
+            self._answers[key] = table.version, answer
+            self._answers.move_to_end(key)
             while len(self._answers) > self.most:
                 self._answers.popitem(last=False)
         return answer

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException
 from dags.shared.endings import fail_for_good, how_it_ended, skip_unless
 from dags.shared.links import DataDocs
 from dags.shared.process import end_politely, process_group, without_airflow
+from lake.settings import settings
 
 CONF = {
     # Retries belong to Airflow alone: with YARN's own two attempts on top, a broken job would run six times.
@@ -112,7 +113,7 @@ class SparkJob(RunsModule, SparkSubmitOperator):
             name=f"meander {module}",
             conf=CONF,
             # With a local master the driver does all the work. A ceiling: it costs nothing until it is used.
-            driver_memory="4g",
+            driver_memory=settings().driver_memory,
             pool="spark",
             **kwargs,
         )
@@ -122,8 +123,6 @@ class SparkJob(RunsModule, SparkSubmitOperator):
         self.operator_extra_links = tuple(DataDocs(table) for table in docs)
 
     def execute(self, context: Any) -> None:
-        from lake.settings import settings
-
         skip_unless(self.wanted)
         self.application_args = without_blanks(self.application_args)
         if settings().spark_master.startswith("sc://"):

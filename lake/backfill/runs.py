@@ -13,8 +13,9 @@ from lake.backfill.plan import CHUNK_DAYS, DayRun, Whole
 from lake.landing import days_between
 from lake.reach import ONE_DAY, changed_by, partitions_to_stage, session_days
 from lake.settings import Settings
+from lake.tables import made_in
 
-BEHAVIOR = ("quarantine", "events", "sessions", "interests")
+BEHAVIOR = made_in("behavior_daily")
 # The partitions of a plan, by table and day, each with its reason.
 Why = Mapping[str, Mapping[date, str]]
 

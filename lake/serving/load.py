@@ -124,12 +124,17 @@ def wait_for_turn(connection: Connection) -> None:
     Raises:
         ServingBusy: another load has it for ten minutes.
     """
-    try:
-        wait_to_load(connection, WAIT_SECONDS)
-    except psycopg.errors.LockNotAvailable:
-        raise ServingBusy(
-            f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
-        ) from None
+    ends = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return wait_to_load(connection, max(0.1, ends - time.monotonic()))
+        except psycopg.errors.DeadlockDetected:
+            # Whoever has it drops an old generation, and waits for every statement that began before: for this one too.
+            continue
+        except psycopg.errors.LockNotAvailable:
+            raise ServingBusy(
+                f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
+            ) from None
 
 
 def begin(connection: Connection, day: date, lake_version: int, fingerprint: str, run_id: str) -> int:
@@ -247,7 +252,11 @@ def prune(connection: Connection) -> list[int]:
         for generation in mark_for_dropping(connection):
             drop(connection, generation)
             gone.append(generation)
-    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
+    except (
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.DeadlockDetected,
+    ) as error:
         log.warning("an old generation is left to the next run, a reader still uses it: %s", in_short(error))
     return gone
 

@@ -42,11 +42,11 @@ import pandas as pd
 from lake import storage
 from lake.errors import InputInvalid
 from lake.table import Table
+from model.arrays import Array
 from model.data.petastorm_reader import RowGroup, RowGroupReader
 
 log = logging.getLogger("meander")
 
-Array = np.ndarray[Any, Any]
 Transform = Callable[[pd.DataFrame], Mapping[str, Array]]
 Fields = Mapping[str, tuple[Any, tuple[int, ...]]]
 Batch = dict[str, Array]

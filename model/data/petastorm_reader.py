@@ -47,13 +47,15 @@ def _module(name: str, **attributes: Any) -> ModuleType:
 @contextmanager
 def _importable(*modules: ModuleType) -> Iterator[None]:
     """Let these modules be imported by their names, inside of the block alone."""
-    for module in modules:
-        sys.modules[module.__name__] = module
+    before = {module.__name__: sys.modules.get(module.__name__) for module in modules}
+    sys.modules.update({module.__name__: module for module in modules})
     try:
         yield
     finally:
-        for module in modules:
-            del sys.modules[module.__name__]
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
 
 
 with _importable(
@@ -126,8 +128,10 @@ class _Worker(arrow_reader_worker.ArrowReaderWorker):  # type: ignore[misc]
     """
 
     def _read_with_shuffle_row_drop(self, piece: _Piece, file: pq.ParquetFile, columns: set[str], _: Any) -> pa.Table:
-        with file:
+        try:
             return file.read_row_group(piece.row_group, sorted(columns))
+        finally:
+            file.close(force=True)  # Petastorm had opened it, not pyarrow
 
 
 def _schema(dataset: _Dataset) -> unischema.Unischema:

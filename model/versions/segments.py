@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lake.rules import SEGMENTS
 from model.arrays import Array
 
-SEGMENTS = ("new", "at_risk", "migrating", "stable")
 DAY_SECONDS = 86_400
 # The percentile of a model's predictions on its validation rows from which a user is at risk, or migrating.
 SEGMENT_PERCENTILE = 80

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from lake import storage
+from lake.labels import PROBABILITIES
 from lake.places import table_path
 from lake.publish import commit, ensure_table
 from lake.schemas import PREDICTIONS
@@ -59,7 +60,7 @@ def predictions(users: int, seed: int) -> Iterator[pa.RecordBatch]:
         rows = min(FILE_ROWS, users - at)
         categories, category_p = lists(rows, CATEGORIES, "category ")
         items, item_p = lists(rows, ITEMS, "item ")
-        scores = {score: random_numbers.random(rows) for score in serving.SCORES}
+        scores = {score: random_numbers.random(rows) for score in PROBABILITIES}
         columns = {
             "user_id": [f"user-{n:09}" for n in range(at, at + rows)],
             "model_version": np.full(rows, 1, np.int32),

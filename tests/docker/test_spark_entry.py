@@ -9,9 +9,9 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from dags.local.airflow import HANGS_SECONDS
 from dags.local.jvm import FRUGAL
 from dags.local.ports import HOST, free_port
+from dags.local.standalone import HANGS_SECONDS
 
 ENTRY = Path(__file__).resolve().parents[2] / "docker" / "spark-entry.sh"
 # A driver whose own executor has one core, so that two tasks that wait for each other need both executors.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dags.local.airflow import LocalAirflow
 from dags.local.jvm import SHORT_LIVED_JVM
 from dags.local.ports import free_port
+from dags.local.standalone import LocalAirflow
 from tests.waiting import until
 
 

@@ -13,8 +13,8 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from dags.local.airflow import LocalAirflow
 from dags.local.client import ANSWER_SECONDS
+from dags.local.standalone import LocalAirflow
 from dags.shared.backfill import steps
 from lake.backfill.planner import make
 from lake.staging import read_verdict

@@ -19,9 +19,9 @@ import pytest
 import requests
 import yaml
 
-from dags.local.airflow import LocalAirflow
 from dags.local.client import ANSWER_SECONDS
 from dags.local.ports import free_port
+from dags.local.standalone import LocalAirflow
 from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.publish import publish

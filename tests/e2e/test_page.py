@@ -12,8 +12,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect, sync_playwright
 
-from dags.local.airflow import HANGS_SECONDS, LocalAirflow
 from dags.local.client import ANSWER_SECONDS, USER
+from dags.local.standalone import HANGS_SECONDS, LocalAirflow
 from lake.landing import days_between
 from lake.table import Table
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of

@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 import model.monitor as monitor
 from lake import storage
+from lake.errors import ModelMissing
 from lake.places import model_folder, monitor_file
 from lake.publish import publish
 from model.monitor import RESAMPLES, Finding, drift, main, psi, volume, watch
@@ -113,6 +114,20 @@ def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others
     put("interests", T, [{"user_id": "ann"}], basis=2, lookback_days=30)
     put("examples", T, [came("ann", "a")], basis=2, **learnt)
     assert [f.day for f in watch(OVER) if f.name == "recall@5"] == [T]
+
+
+def test_predictions_of_a_version_that_has_left_the_registry_are_passed_over(monkeypatch):
+    def describe(version: int) -> dict[str, str]:
+        if version == 4:
+            raise ModelMissing("there is no version 4")
+        return {"horizon_days": "7"}
+
+    monkeypatch.setattr("model.versions.registry.describe", describe)
+    before = T - timedelta(days=1)
+    for day, version in ((before, 3), (T, 4)):
+        put("predictions", day, [predicted("ann", SIX, version=version)])
+        put("examples", day, [came("ann", "a")])
+    assert [(f.day, f.model_version) for f in watch(OVER) if f.name == "recall@5"] == [(before, 3)]
 
 
 def test_of_many_users_the_same_are_judged_every_day(monkeypatch):

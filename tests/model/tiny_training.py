@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dags.local.airflow import HANGS_SECONDS
+from dags.local.standalone import HANGS_SECONDS
 from model.training.launch import in_worker, launch, make_strategy
 
 MODULE = "tests.model.tiny_training"

@@ -8,35 +8,35 @@ PROCESSES = "tests/dags/local/test_processes.py"
 MUTANTS = [
     Mutant(
         "local_start_tells_nothing",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         "if self.tell and now - last_word > TELL_SECONDS:",
         "if self.tell and now - began < TELL_SECONDS < 0:",
         f"{TESTS}::test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs",
     ),
     Mutant(
         "local_ended_process_is_waited_for",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         "            if not self.groups[name].alive:\n",
         "            if name not in self.groups:\n",
         f"{TESTS}::test_a_process_that_ends_while_starting_shows_its_log",
     ),
     Mutant(
         "local_environment_wins_over_settings",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         "            **inherited(),\n            **self.settings,\n",
         "            **self.settings,\n            **inherited(),\n",
         f"{TESTS}::test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both",
     ),
     Mutant(
         "local_remembered_wins_over_environment",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         '            **self.state["settings"],\n            **inherited(),\n',
         '            **inherited(),\n            **self.state["settings"],\n',
         f"{TESTS}::test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both",
     ),
     Mutant(
         "local_password_for_all",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         "file.touch(mode=0o600)",
         "file.touch(mode=0o644)",
         f"{TESTS}::test_only_the_owner_reads_the_password",
@@ -71,14 +71,14 @@ MUTANTS = [
     ),
     Mutant(
         "local_remember_forgets_the_rest",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         "write_private(self.state_file, {**self.state, **changes})",
         "write_private(self.state_file, changes)",
         f"{TESTS}::test_what_was_remembered_of_a_start_is_kept_by_the_next_one",
     ),
     Mutant(
         "local_lock_cancels_what_is_at_work",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         """            if any(run["state"] in ("queued", "running") for run in self.runs(dag["dag_id"])):
                 continue
 """,
@@ -87,7 +87,7 @@ MUTANTS = [
     ),
     Mutant(
         "local_lock_leaves_the_backfill",
-        "dags/local/airflow.py",
+        "dags/local/standalone.py",
         '                if orphan["completed_at"] is None:\n',
         '                if orphan["completed_at"] is not None:\n',
         f"{TESTS}::test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_work_is_not",

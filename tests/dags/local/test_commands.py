@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dags.local import airflow as standalone
 from dags.local import commands as local_module
-from dags.local.airflow import LocalAirflow, LocalError, write_private
+from dags.local import standalone
 from dags.local.commands import choice, follow, main, show
+from dags.local.standalone import LocalAirflow, LocalError, write_private
 
 
 @pytest.fixture

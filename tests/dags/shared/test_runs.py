@@ -46,6 +46,13 @@ def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
     assert f"begun by {sys.executable}" in capsys.readouterr().out
 
 
+def test_spark_submit_gets_the_memory_that_the_settings_give_the_driver(job, monkeypatch):
+    monkeypatch.setenv("MEANDER_DRIVER_MEMORY", "3g")
+    task = job("", SparkJob)
+    command = task._get_hook()._build_spark_submit_command(task.application)
+    assert command[command.index("--driver-memory") + 1] == "3g"
+
+
 def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, capsys):
     task = job("print('epoch 1'); print('{\"loss\": 2.5}'); print('bye')")
     assert task.execute({}) == {"loss": 2.5}

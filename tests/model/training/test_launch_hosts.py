@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dags.local.airflow import HANGS_SECONDS
+from dags.local.standalone import HANGS_SECONDS
 from tests.model.tiny_rows import write
 from tests.model.tiny_training import MODULE as TRAINING
 from tests.spark_cluster import Host, SparkCluster

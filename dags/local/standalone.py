@@ -23,6 +23,7 @@ from dags.local.client import USER, AirflowClient
 from dags.local.jvm import FROM_ARCHIVE
 from dags.local.ports import HOST, free_port, port_open
 from dags.local.processes import ProcessGroup
+from lake.settings import settings
 
 LOCKED_TRIES = 4
 # Only what hangs is not ready after so long: on a slow and busy machine a start of half a minute takes many minutes.
@@ -75,7 +76,12 @@ class LocalAirflow(AirflowClient):
     @property
     def groups(self) -> dict[str, ProcessGroup]:
         """The process groups of the last start, by name and in its order."""
-        return {name: ProcessGroup(**group) for name, group in self.state.get("groups", {}).items()}
+        groups = self.state.get("groups", {})
+        # Versions before kept the start as text, which says nothing here.
+        return {
+            name: ProcessGroup(group["group"], group["born"] if isinstance(group["born"], float) else None)
+            for name, group in groups.items()
+        }
 
     @property
     def password(self) -> str:
@@ -189,7 +195,7 @@ class LocalAirflow(AirflowClient):
             # Dates are UTC everywhere; a session that forgets to say so must not get the laptop's zone.
             "spark.sql.session.timeZone": "UTC",
             # A laptop has few cores and small days: 200 partitions would be 200 near-empty tasks a shuffle.
-            "spark.sql.shuffle.partitions": os.environ.get("MEANDER_SHUFFLE_PARTITIONS", "4"),
+            "spark.sql.shuffle.partitions": str(settings().shuffle_partitions),
             # Nothing outside this machine has business with the engine.
             "spark.driver.bindAddress": HOST,
             "spark.driver.host": HOST,
@@ -204,7 +210,7 @@ class LocalAirflow(AirflowClient):
             str(BIN / "spark-submit"),
             *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
             *("--name", "meander", "--master", "local[*]"),
-            *("--driver-memory", os.environ.get("MEANDER_DRIVER_MEMORY", "4g")),
+            *("--driver-memory", settings().driver_memory),
             *("--driver-java-options", f"{self.spark_options} -Duser.timezone=UTC"),
             *options,
             "spark-internal",
