@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
+from lake.settings import Settings
 
 REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,9 @@ DOCUMENTS = [
     *sorted((REPO / "docs").rglob("*.md")),
 ]
 CODE = ("dags", "jobs", "expectations", "lake", "model")
+ROOT_FOLDERS = (*CODE, "docker", "docs", "tests")
+ROOMS = sorted(path.parent.relative_to(REPO) for folder in CODE for path in (REPO / folder).glob("*/__init__.py"))
+SETTINGS = {f"MEANDER_{name.upper()}" for name in Settings.model_fields}
 CODES = sorted(
     thing.code for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, errors.MeanderError)
 )
@@ -36,6 +40,23 @@ def locked() -> dict[str, str]:
     """Return {package: exact version} of the lock."""
     pins = (line.split(" ")[0].split("==") for line in LOCK.splitlines() if not line.startswith(" "))
     return {canonicalize_name(name.split("[")[0]): version for name, version in pins}
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the names by which GitHub links the sections of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_in_the_code(folder: str, rest: str) -> bool:
+    """Tell whether `.publish` or `.table.Table` of a folder is a module, or a word in one."""
+    path, names = REPO / folder, rest.strip(".").split(".")
+    while names and (path / names[0]).is_dir():
+        path /= names.pop(0)
+    if names and (path / f"{names[0]}.py").is_file():
+        path /= f"{names.pop(0)}.py"
+    text = (path if path.is_file() else path / "__init__.py").read_text("utf-8")
+    return path != REPO / folder and all(re.search(rf"\b{name}\b", text) for name in names)
 
 
 # --- the lock ------------------------------------------------------------------------------------------
@@ -98,11 +119,37 @@ class TestDocuments:
         local = [link for link in links if "://" not in link]
         assert [link for link in local if not (document.parent / link).exists()] == []
 
-    def test_every_module_it_runs_exists(self, document):
-        modules = set(
-            re.findall(r"python -m ((?:lake|jobs|expectations|model|dags)\.\w+)", document.read_text("utf-8"))
-        )
-        assert [name for name in modules if not (REPO / name.replace(".", "/")).with_suffix(".py").exists()] == []
+    def test_every_section_it_links_exists(self, document):
+        links = re.findall(r"\]\(([\w./-]*)#([^)\s]+)\)", document.read_text(encoding="utf-8"))
+        assert [
+            (file, name) for file, name in links if name not in anchors(document.parent / file if file else document)
+        ] == []
+
+    def test_every_path_of_the_project_it_names_exists(self, document):
+        roots = "|".join(ROOT_FOLDERS)
+        named = set(re.findall(rf"(?<![\w./>])(?:{roots})/[\w./*<>-]*", document.read_text("utf-8")))
+        # As in `expectations/<table>.py`: any file of that kind.
+        patterns = {re.sub(r"<\w+>", "*", name).rstrip("./") for name in named}
+        assert [pattern for pattern in sorted(patterns) if not list(REPO.glob(pattern))] == []
+
+    def test_every_module_and_name_in_it_that_it_names_exists(self, document):
+        roots = "|".join((*CODE, "tests"))
+        named = set(re.findall(rf"(?:python -m |`)({roots})((?:\.\w+)+)(?=[`\s])", document.read_text("utf-8")))
+        assert [name for name in sorted(named) if not is_in_the_code(*name)] == []
+
+    def test_every_setting_it_names_exists(self, document):
+        named = set(re.findall(r"\b(MEANDER_\w+)(\*?)", document.read_text("utf-8")))
+        exact = {name for name, more in named if not more}
+        families = {name for name, more in named if more}
+        assert exact - SETTINGS == set()
+        assert {family for family in families if not any(name.startswith(family) for name in SETTINGS)} == set()
+
+
+@pytest.mark.parametrize(("document", "heading"), [(README, "Where things are"), (DESIGN, "Parts")])
+def test_a_map_of_the_folders_names_every_room(document, heading):
+    section = document.split(f"\n## {heading}\n")[1]
+    described = dict(re.findall(r"^(\w+)/(.*?)(?=^\w|^```)", section, re.MULTILINE | re.DOTALL))
+    assert [str(room) for room in ROOMS if f"{room.name}/" not in described[str(room.parent)]] == []
 
 
 @pytest.mark.parametrize("code", CODES)
