@@ -435,8 +435,8 @@ MUTANTS = [
     Mutant(
         "page_answers_of_an_older_version",
         "dags/page/cache.py",
-        "table.version, question)",
-        "question)",
+        "if version == table.version:",
+        "if version is not None:",
         "tests/dags/page/test_cache.py",
     ),
     Mutant(
