@@ -38,7 +38,7 @@ ASKED = {
     },
     "trainer": {
         "airflow version": ".",
-        "python -c 'import petastorm, mlflow, lightgbm, keras, model.pretrain, model.evaluate as e; "
+        "python -c 'import mlflow, lightgbm, model.data.petastorm_reader, keras, model.pretrain, model.evaluate as e; "
         "print(e.__file__)'": "site-packages/model/",
     },
 }
