@@ -136,6 +136,10 @@ def test_stores_are_known_to_the_lake_alone():
     assert outside == set(), "the lake is the one door: it opens Delta tables and the serving store"
 
 
+def test_petastorm_is_known_to_its_adapter_alone():
+    assert importers_of("petastorm") == {"model.data.petastorm_reader"}, "others would meet names that pyarrow has not"
+
+
 def test_paths_below_the_lake_are_spelled_in_one_place():
     folder = re.compile(r"(^|/)_(runs|models|mlflow|monitor|alerts|doctor)(/|$)")
     spelled = {
