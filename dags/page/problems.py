@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
-from dags.page.state import NOT_LANDED, SHOWN, Cell, Lake
+from dags.page.state import FOR_READERS, NOT_LANDED, SHOWN, Cell, Lake
 from dags.page.words import counted, days_in_words, how_to_repair, tables_in_words, what_readers_see
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.settings import settings
@@ -107,7 +107,7 @@ def readers_see(lake: Lake) -> str:
     """Say in one sentence up to when the tables reach."""
     parts = []
     for fresh in freshness(lake):
-        if fresh.day and fresh.table in ("events", "sessions", "interests", "predictions"):
+        if fresh.day and fresh.table in FOR_READERS:
             version = lake.current[fresh.table][fresh.day].counts.get("model_version")
             by = f" by version {version} of the model" if version else ""
             parts.append(f"{fresh.table} up to {fresh.day}{by}")
@@ -279,7 +279,7 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
         apart |= _waiting(lake)
     loaded = set(lake.current["events"])
     entries = []
-    for group, dag_id in (("events", DAILY), ("sessions", DAILY), ("interests", DAILY), ("predictions", PREDICT)):
+    for group in FOR_READERS:
         days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
         days = {day for day in days if lake.expected is None or day <= lake.expected}
         if group != "events":
@@ -291,7 +291,8 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
                     f"{'has landed' if group == 'events' else 'is published'}, but no run has produced them",
                     why=(),
                     readers=f"No rows of {group} on such a day; other days are not touched.",
-                    safe=f"Run {dag_id} for the day (Airflow's backfill), or clear its run. Days may run in any order.",
+                    safe=f"Run {TABLES[group].made_in} for the day (Airflow's backfill), or clear its run. "
+                    "Days may run in any order.",
                     links=(Link("runbook", "a daily run waits", "a-daily-run-waits-and-waits"),),
                 )
             )

@@ -18,12 +18,17 @@ from lake.landing import days_between
 from lake.places import runs_folder, verdict_file
 from lake.staging import Staged, Verdict, parse_staged
 from lake.table import Table
-from lake.tables import TABLES
+from lake.tables import TABLES, made_in
 
 # In the order in which a day goes through them.
 SHOWN = tuple(TABLES)
 # Tables of which every landed day has a partition, also when it is empty.
 EACH_DAY = tuple(name for name, facts in TABLES.items() if facts.every_day)
+# What each day brings to readers; and what of it is computed from other tables.
+FOR_READERS = tuple(
+    name for dag in ("behavior_daily", "predict_daily") for name in made_in(dag) if name != "quarantine"
+)
+COMPUTED = tuple(name for name in FOR_READERS if TABLES[name].reads)
 # The worst first, as people should look at them.
 STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_LANDED = "has not landed"

@@ -25,7 +25,7 @@ from dags.page import drawing, flows, models
 from dags.page.airflow_state import AirflowState, link, look
 from dags.page.cache import Cache
 from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
-from dags.page.state import SHOWN, STATES, Cell, Lake, Staging
+from dags.page.state import COMPUTED, SHOWN, STATES, Cell, Lake, Staging
 from dags.page.watched import newest_findings, outcomes, watched
 from dags.shared import backfill as planning
 from dags.shared import evaluation
@@ -198,11 +198,11 @@ def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLRespo
         charts.append(("Quarantined rows, by reason", drawing.stacked(days, by_reason, 90)))
     charts += [
         (f"Rows of {table}", drawing.stacked(days, {table: lake.rows[table]}, 70))
-        for table in ("sessions", "interests", "predictions")
+        for table in COMPUTED
         if lake.rows[table]
     ]
     recent = [(day, counts[day]) for day in reversed(days) if day in counts][:14]
-    tables = {table: lake.rows[table] for table in ("sessions", "interests", "predictions")}
+    tables = {table: lake.rows[table] for table in COMPUTED}
     return page("rows.html", charts=charts, recent=recent, tables=tables, first=days[0], last=last)
 
 

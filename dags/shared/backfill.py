@@ -11,6 +11,7 @@ from typing import Any
 from dags.shared.run_ids import of_plan
 from lake.backfill.costs import Costs, total
 from lake.backfill.plan import CHUNK_DAYS, DayRun, Plan, Redo
+from lake.tables import made_by
 
 ONE_DAY = timedelta(days=1)
 # As many runs at once as these DAGs let themselves.
@@ -101,18 +102,17 @@ def backfill(runs: list[DayRun], costs: Costs) -> Step:
 def by_hand(runs: list[DayRun], costs: Costs) -> Step:
     """Make these dates by one job, its audit and its publish."""
     first, last, table = runs[0].day, runs[-1].day, runs[0].tables[0]
-    job = "jobs.sessionize" if table == "sessions" else f"jobs.{table}"
     apart = (runs[1].day - first).days if len(runs) > 1 else 1
     every = ["--every", str(apart)] if apart > 1 else []
     late = ["--include-late"] if runs[0].include_late else []
     named = ["--run-id", of_plan(table, first, last)]
     commands = [
-        ["python", "-m", job, "--from", str(first), "--to", str(last), *every, *late, *named],
+        ["python", "-m", made_by(table), "--from", str(first), "--to", str(last), *every, *late, *named],
         ["python", "-m", "expectations.audit", "--table", table, *named],
         ["python", "-m", "lake.publish", "--table", table, *named],
     ]
     seconds = costs.seconds(table, sum(run.rows for run in runs))
-    return step_of(job, runs, [table], seconds, commands)
+    return step_of(made_by(table), runs, [table], seconds, commands)
 
 
 def step_of(what: str, runs: list[DayRun], tables: list[str], seconds: float | None, commands: list[list[str]]) -> Step:
