@@ -24,7 +24,7 @@ from lake.schemas import TABLES
 class DataFile:
     """One live Parquet file of a table version.
 
-    `times` holds, by timestamp column, the first and the last time in it, of those that the log tells.
+    `times` has the first and the last time in it by timestamp column, for the columns whose times are in the log.
     """
 
     path: str
@@ -41,22 +41,23 @@ def create_missing(path: str, schema: Any, **described: Any) -> None:
     try:
         DeltaTable.create(path, schema, mode="ignore", **described)
     except CommitFailedError:
-        # Another one created it between the look and the commit, which is as good.
+        # Another process created it after the check, which is as good.
         if not DeltaTable.is_deltatable(path):
             raise
 
 
 def history(delta: DeltaTable) -> list[dict[str, Any]]:
     """Return every commit up to the version that is open, newest first, each with its `version`."""
-    # delta-rs also tells commits that came after the table was opened, and counts versions down from the open one, so
-    # that each would have that of another. The log is kept whole (see lake/publish.py), so the oldest is version 0.
+    # delta-rs also returns commits that came after the table was opened, and counts versions down from the open one, so
+    # that each entry would have the version of another. The log is never shortened (see lake/publish.py), so the oldest
+    # entry is version 0.
     entries = delta.history()
     numbered = [{**entry, "version": len(entries) - 1 - i} for i, entry in enumerate(entries)]
     return [entry for entry in numbered if entry["version"] <= delta.version()]
 
 
 class Table:
-    """One version of a published table, for reading. What writes is in lake/staging.py and lake/publish.py.
+    """One version of a published table, for reading. lake/staging.py and lake/publish.py write tables.
 
     Args:
         name: a table of lake/schemas.py.
@@ -93,13 +94,13 @@ class Table:
         columns = {n: actions.column(n).to_pylist() for n in ("path", "num_records", "size_bytes")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.spec.partition_by}
         # delta-rs leaves out the columns of which no file has a value.
-        told = set(actions.schema.names)
+        logged = set(actions.schema.names)
         ends = {
             field.name: [actions.column(f"{end}.{field.name}").to_pylist() for end in ("min", "max")]
             for field in self.spec.schema
-            if isinstance(field.dataType, TimestampType) and {f"min.{field.name}", f"max.{field.name}"} <= told
+            if isinstance(field.dataType, TimestampType) and {f"min.{field.name}", f"max.{field.name}"} <= logged
         }
-        found = [
+        files = [
             DataFile(
                 path,
                 rows,
@@ -111,7 +112,7 @@ class Table:
                 zip(columns["path"], columns["num_records"], columns["size_bytes"], strict=True)
             )
         ]
-        return sorted(found, key=lambda file: file.path)
+        return sorted(files, key=lambda file: file.path)
 
     def rows_by(self, column: str = "dt") -> dict[date, int]:
         """Return {partition value: rows}, sorted, from the log alone: no data is read."""
@@ -126,7 +127,7 @@ class Table:
         return version
 
     def commits(self) -> list[dict[str, Any]]:
-        """Return what each publish up to this version said of itself, newest first."""
+        """Return the metadata of each publish up to this version, newest first."""
         return [entry for entry in history(self.delta) if "run_id" in entry]
 
     def read(
@@ -152,10 +153,10 @@ class Table:
         return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
 
     def query(self, sql: str, *others: "Table") -> pa.Table:
-        """Return what a query finds in this version, and in those of others, each under its name; without Spark.
+        """Return the answer to a query on this version, and on those of others, each under its name; without Spark.
 
-        The query is that of DataFusion, which opens only the files that the log names for it. For small answers: they
-        are in memory as a whole.
+        DataFusion runs the query, and opens only the files that it needs by the log. For small answers: all rows are
+        kept in memory.
         """
         builder = QueryBuilder()
         for table in (self, *others):
@@ -187,12 +188,17 @@ class Table:
 
 
 def without_views(kind: DataType) -> DataType:
-    """Return a type with plain strings where it has string views, also inside lists."""
+    """Return a type with plain strings where it has string views, also inside lists and structs."""
+
+    def plain(field: Field) -> Field:
+        return Field(field.name, without_views(field.type), nullable=field.nullable)
+
     if DataType.is_string_view(kind):
         return DataType.utf8()
     if DataType.is_list(kind):
-        item = kind.value_field
-        return DataType.list(Field(item.name, without_views(item.type), nullable=item.nullable))
+        return DataType.list(plain(kind.value_field))
+    if DataType.is_struct(kind):
+        return DataType.struct([plain(field) for field in kind.fields])
     return kind
 
 

@@ -105,6 +105,24 @@ def test_a_query_answers_with_plain_strings_also_in_lists_and_without_a_row(lake
         assert [str(kind) for kind in found.schema.types] == ["string", "list<element: string>", "int64"]
 
 
+def test_a_query_answers_with_plain_strings_in_structs_and_in_lists_of_structs(lake):
+    # The events of a session are a list of structs, most of whose fields are strings.
+    noon = datetime(2025, 1, 1, 12, tzinfo=UTC)
+    event = {"event_time": noon, "event_id": "e", "behavior": "view", "item_id": None, "category_id": "c"}
+    event |= {"query": None, "price": None}
+    stage_files("sessions", "r", [{"session_id": "s", "dt": JAN_1, "events": [event]}], [JAN_1], 1)
+    publish("sessions", "r")
+    answer = Table("sessions").query("select events, events[1] as first from sessions")
+    assert answer.to_pylist() == [{"events": [event], "first": event}]
+    struct = (
+        "struct<event_time: timestamp[us, tz=UTC], event_id: string, behavior: string, item_id: string, "
+        "category_id: string, query: string, price: decimal128(18, 4)>"
+    )
+    assert [str(kind) for kind in answer.schema.types] == [f"list<element: {struct}>", struct]
+    nobody = Table("sessions").query("select events from sessions where user_id = 'x'")
+    assert nobody.schema.types == answer.schema.types[:1]
+
+
 def test_a_query_may_join_other_tables(lake):
     published("1", rejected(JAN_1, "a", "b"), [JAN_1], 1)
     stage_files("sessions", "r", [{"session_id": "s", "user_id": "b", "dt": JAN_1}], [JAN_1], 1)
