@@ -118,10 +118,10 @@ def say(result: ExpectationValidationResult) -> str:
     return f"{words} [{columns}: {seen}]"
 
 
-def audit(spark: SparkSession, table: str, run_id: str) -> Verdict:
+def audit(spark: SparkSession, table: str, run_id: str, config: Settings) -> Verdict:
     """Validate one staging, keep its data docs, its lines in `audits` and its verdict; return the verdict."""
     began = time.time()
-    config, suite, staged = settings(), suite_of(table), read_staged(table, run_id)
+    suite, staged = suite_of(table), read_staged(table, run_id)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     rows = staged.read(spark).persist()
@@ -230,8 +230,9 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
     parser.add_argument("--table", action="append", required=True, choices=sorted(TABLES), help="may be repeated")
     parser.add_argument("--run-id", required=True, help="the run that staged")
     args = parser.parse_args(argv)
-    spark = spark_session("audit")
-    verdicts = [audit(spark, table, args.run_id) for table in args.table]
+    config = settings()
+    spark = spark_session("audit", config)
+    verdicts = [audit(spark, table, args.run_id, config) for table in args.table]
     failed = [v for v in verdicts if v.verdict == "failed"]
     if failed:
         said = "; ".join(f"{v.table}: {line}" for v in failed for line in v.failed)

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from expectations.interests import does_not_add_up, length_differs, seen_after_day
 from expectations.suite import WARNING, Suite, between, equal, not_null, zero
+from lake.days import days_between
 from lake.labels import NAMES
-from lake.landing import days_between
 from lake.rules import MOST_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES, INTERESTS
 from lake.settings import Settings

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from expectations.suite import WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
-from lake.landing import days_between
+from lake.days import days_between
 from lake.rules import BEHAVIORS, WEEK_DAYS
 from lake.settings import Settings
 from lake.staging import Staged

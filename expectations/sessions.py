@@ -8,11 +8,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
+from lake.days import ONE_DAY
 from lake.settings import Settings
 from lake.staging import Staged
 from lake.table import Table
 
-ONE_DAY = timedelta(days=1)
 COUNTS = ("views", "searches", "carts", "favorites", "purchases")
 
 

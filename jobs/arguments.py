@@ -3,8 +3,8 @@
 import argparse
 from datetime import date
 
+from lake.days import days_between, utc_date
 from lake.errors import SettingsInvalid
-from lake.landing import days_between, utc_date
 from lake.staging import Run
 
 

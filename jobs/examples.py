@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> Staged:
     horizon = timedelta(days=config.horizon_days)
     events = events_of_horizons(as_of, config.horizon_days, include_late=args.include_late)
     interests = published_interests(as_of)
-    spark = spark_session("examples")
+    spark = spark_session("examples", config)
     first, last = as_of[0] + timedelta(days=1), as_of[-1] + horizon
     once = known_events(events.read(spark, first, last, landed_by=None if args.include_late else last)).persist()
     states = interests.read(spark, as_of[0], as_of[-1]).where(F.col("dt").isin(as_of))

@@ -11,9 +11,11 @@ from importlib import resources
 
 import pandas as pd
 
-from lake import landing, storage
+from lake import storage
+from lake.days import days_between, utc_date
 from lake.errors import run_main
-from lake.landing import utc_date
+from lake.landing import Landing
+from lake.settings import settings
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--from", dest="first", type=utc_date, required=True, help="first date, YYYY-MM-DD")
     parser.add_argument("--to", dest="last", type=utc_date, required=True, help="last date, included")
     args = parser.parse_args(argv)
+    landing = Landing.of(settings())
     lines = receipts(args.first, args.last)
     by_day = dict(list(lines.groupby(lines["transaction_timestamp"].dt.date)))
-    for day in landing.days_between(args.first, args.last):
+    for day in days_between(args.first, args.last):
         fs, folder = storage.filesystem(landing.folder(day))
         fs.makedirs(folder, exist_ok=True)
         with fs.open(storage.join(folder, "receipts.parquet"), "wb") as file:

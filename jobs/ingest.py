@@ -19,8 +19,9 @@ from jobs.arguments import job_parser, parse_run
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED, judge
 from jobs.source import Source, load_source
-from lake import landing
+from lake.days import days_between
 from lake.errors import LandingUnreadable, run_main
+from lake.landing import Landing
 from lake.schemas import EVENTS, QUARANTINE
 from lake.session import spark_session
 from lake.settings import settings
@@ -129,9 +130,9 @@ def main(argv: list[str] | None = None) -> list[Staged]:
     run = parse_run(job_parser("jobs.ingest", __doc__), argv)[0]
     config = settings()
     source = load_source(config.source)
-    days = landing.days_between(run.first, run.last)
+    landing, days = Landing.of(config), days_between(run.first, run.last)
     files = [file for day in days for file in landing.files(day)]
-    spark = spark_session("ingest")
+    spark = spark_session("ingest", config)
     judged = judge(read_rows(spark, source, files), source, config).persist()
     try:
         counts = {**count_outcomes(judged, days), "files": len(files)}

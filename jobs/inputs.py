@@ -2,8 +2,8 @@
 
 from datetime import date, timedelta
 
+from lake.days import days_between
 from lake.errors import HorizonIncomplete, TableMissing
-from lake.landing import days_between
 from lake.staging import Run
 from lake.table import Table
 

@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> Staged:
     run, args = parse_run(parser, argv)
     config = settings()
     as_of = as_of_days(run, args.every)
-    spark = spark_session("interests")
+    spark = spark_session("interests", config)
     table = published_events(run)
     oldest = as_of[0] - timedelta(days=config.history_days - 1)
     events = table.read(spark, oldest, as_of[-1], landed_by=None if args.include_late else as_of[-1])

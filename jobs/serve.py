@@ -12,8 +12,8 @@ import json
 from datetime import date
 from typing import Any
 
+from lake.days import utc_date
 from lake.errors import run_main
-from lake.landing import utc_date
 from lake.serving import load as serving_load
 from lake.serving import pointer as serving
 from lake.serving.postgres import connect

@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 
 from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events
+from lake.days import ONE_DAY
 from lake.errors import run_main
-from lake.reach import ONE_DAY, changed_by, partitions_to_stage
+from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import Settings, settings
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> Staged:
     run, _ = parse_run(job_parser("jobs.sessionize", __doc__), argv)
     config = settings()
     gap = timedelta(minutes=config.session_gap_minutes)
-    spark = spark_session("sessionize")
+    spark = spark_session("sessionize", config)
     events = published_events(run)
 
     days, postponed = days_to_stage(events, run, config)

@@ -24,8 +24,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lake import storage
+from lake.days import days_between
 from lake.errors import SettingsInvalid, run_main
-from lake.landing import days_between
 from lake.session import spark_session
 from lake.settings import settings
 
@@ -525,8 +525,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--landing", metavar="DIR", help="folder for the log (default: MEANDER_LANDING)")
     parser.add_argument("--truth", metavar="DIR", help="folder for what was planted (default: not written)")
     args = vars(parser.parse_args(argv))
-    landing, truth = args.pop("landing") or settings().landing, args.pop("truth")
-    simulate(spark_session("simulate"), LogSpec(**args), landing, truth)
+    config = settings()
+    landing, truth = args.pop("landing") or config.landing, args.pop("truth")
+    simulate(spark_session("simulate", config), LogSpec(**args), landing, truth)
 
 
 if __name__ == "__main__":

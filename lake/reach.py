@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 
-from lake.landing import days_between
+from lake.days import ONE_DAY, days_between
 from lake.table import DataFile
-
-ONE_DAY = timedelta(days=1)
 
 
 def session_days(day: date, *, early: bool = True, late: bool = True) -> list[date]:

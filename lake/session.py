@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pyspark.sql import SparkSession
 
-from lake.settings import Settings, settings
+from lake.settings import Settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
@@ -33,17 +33,17 @@ S3_CONF = {
 }
 
 
-def spark_session(name: str, conf: Mapping[str, str] = NOTHING) -> SparkSession:
-    """Return the session of this process, made at the first call.
+def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING) -> SparkSession:
+    """Return the session of this process, created by the first call.
 
     `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
     Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
 
     Args:
         name: of the application, for people.
-        conf: of the application, if it is started here; a Connect server and what was started before keep their own.
+        config: the master, and the memory and shuffle partitions of a local one.
+        conf: of the application, if it is started here; a Connect server, and a session that exists, keep their own.
     """
-    config = settings()
     # Workers must run the interpreter that has our packages, whichever `python3` is first on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if config.spark_master.startswith("sc://"):

@@ -22,26 +22,26 @@ from lake import storage
 from lake.errors import run_main
 from lake.places import CARD, PLAN, audits_path, models_folder, registry_folder, table_path
 from lake.schemas import TABLES
-from lake.settings import settings
+from lake.settings import Settings, settings
 from lake.table import history
 
 log = logging.getLogger(__name__)
 
-# A reader opens each file; beyond this size, fewer of them save nothing.
 ATTEMPTS = 5
+# A reader opens each file; beyond this size, fewer of them save nothing.
 TARGET_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What upkeep did to one folder.
+class MaintenanceResult:
+    """The result of upkeep for one folder.
 
     Attributes:
         what: a table, or `data docs`.
         files_before, bytes_before, files_after, bytes_after: all files below the folder, the log of a table left out.
         compacted: partitions whose small files became fewer.
-        skipped: partitions that a publish replaced meanwhile; the next upkeep looks again.
-        removed: files that nobody needs any more.
+        skipped: partitions that a publish replaced meanwhile; the next upkeep tries again.
+        removed: files that are no longer needed.
         pinned: versions kept for models and trainings.
     """
 
@@ -56,14 +56,15 @@ class Kept:
     pinned: int = 0
 
 
-def upkeep(*, dry_run: bool = False) -> list[Kept]:
-    """Compact and clean every table, then the data docs; with `dry_run`, say what would be done and do nothing."""
-    found = [keep_table(name, path, dry_run=dry_run) for name, path in delta_tables()]
-    return [*found, keep_docs(dry_run=dry_run)]
+def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult]:
+    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing."""
+    retention, docs_age = timedelta(days=config.retention_days), timedelta(days=config.docs_days)
+    tables = [maintain_table(name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
+    return [*tables, prune_docs(config.docs_folder, docs_age, dry_run=dry_run)]
 
 
 def delta_tables() -> Iterator[tuple[str, str]]:
-    """Return name and path of each table that there is; the history of audits is one as well."""
+    """Yield name and path of each table that exists; the history of audits is one as well."""
     for name, path in (*((name, table_path(name)) for name in TABLES), ("audits", audits_path())):
         if DeltaTable.is_deltatable(path):
             yield name, path
@@ -72,64 +73,63 @@ def delta_tables() -> Iterator[tuple[str, str]]:
 # ---- tables ----
 
 
-def keep_table(name: str, path: str, *, dry_run: bool = False) -> Kept:
-    """Compact one table, then remove files that no version to keep needs."""
+def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
+    """Compact one table, then remove files that no version within the retention and no pinned version needs."""
     files, size = measure(path)
     compacted, skipped = compact(name, path, dry_run=dry_run)
-    retention = timedelta(days=settings().retention_days)
     delta = DeltaTable(path)
     pins = pinned(name) & set(range(delta.version() + 1))
     removed = delta.vacuum(
         retention_hours=int(retention.total_seconds() // 3600),
         dry_run=dry_run,
         enforce_retention_duration=False,
-        # Also what the log does not know: stagings that were given up. Younger files stay, whoever they belong to.
+        # Also files that are not in the log: stagings that were never published. Younger files stay in any case.
         full=True,
         keep_versions=sorted(pins | versions_since(delta, datetime.now(UTC) - retention)),
     )
     after = measure(path)
-    done = Kept(name, files, size, *after, compacted, tuple(skipped), len(removed), len(pins))
+    result = MaintenanceResult(name, files, size, *after, compacted, tuple(skipped), len(removed), len(pins))
     log.info(
         "%s: %d files, %d bytes before; %d files, %d bytes after; compacted %d partitions, removed %d files",
         name, files, size, *after, compacted, len(removed),
     )  # fmt: skip
-    return done
+    return result
 
 
 def versions_since(delta: DeltaTable, moment: datetime) -> set[int]:
-    """Return the versions that were the newest at or after a moment: those a reader may have opened since."""
-    found = set()
+    """Return the versions that were the newest at or after a moment: a reader may have opened them since."""
+    versions = set()
     for entry in history(delta):
-        found.add(int(entry["version"]))
+        versions.add(int(entry["version"]))
         if entry["timestamp"] < moment.timestamp() * 1000:
             break
-    return found
+    return versions
 
 
 def pinned(table: str) -> set[int]:
     """Return the versions of a table that trainings and registered models were made from, by their plans and cards."""
-    found = set()
+    versions = set()
     for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
         for path in storage.list_files(root):
             if path.rsplit("/", 1)[-1] == name:
                 content = storage.read_json(storage.join(root, path)) or {}
-                found |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
-    return found
+                versions |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
+    return versions
 
 
 def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[str]]:
     """Merge the small files of each partition that has several, each in a commit of its own that changes no row.
 
     Returns:
-        how many partitions were merged, and those that are left for the next time, since publishes came in between.
+        how many partitions were merged, and those that stay for the next time, since publishes came in between.
     """
     by = TABLES[name].partition_by if name in TABLES else ()
     actions = DeltaTable(path).get_add_actions(flatten=True)
-    places = [actions.column(f"partition.{column}").to_pylist() for column in by]
+    values = [actions.column(f"partition.{column}").to_pylist() for column in by]
     sizes = actions.column("size_bytes").to_pylist()
-    small = Counter(tuple(str(place[i]) for place in places) for i, size in enumerate(sizes) if size < TARGET_BYTES)
+    small = Counter(tuple(str(column[i]) for column in values) for i, size in enumerate(sizes) if size < TARGET_BYTES)
     merged, skipped = 0, []
-    for partition in sorted(place for place, files in small.items() if files > 1):
+    for partition in sorted(partition for partition, files in small.items() if files > 1):
         if dry_run or merge(path, [(column, "=", value) for column, value in zip(by, partition, strict=True)]):
             merged += 1
         else:
@@ -142,7 +142,7 @@ def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
     """Merge the small files of one partition; return False if publishes came in between each time."""
     for _ in range(ATTEMPTS):
         try:
-            # Opened anew: a commit since then that removes files, also of other partitions, is a conflict.
+            # Opened again each time: a later commit that removes files, also of other partitions, is a conflict.
             DeltaTable(path).optimize.compact(partition_filters=partition or None, target_size=TARGET_BYTES)
         except CommitFailedError:
             continue
@@ -159,27 +159,26 @@ def measure(folder: str) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def keep_docs(*, dry_run: bool = False) -> Kept:
-    """Remove the data docs of audits that are older than their setting."""
-    folder = settings().docs_folder
+def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
+    """Remove the data docs of audits that are older than `max_age`."""
     before = measure(folder)
-    old = storage.list_older(folder, datetime.now(UTC) - timedelta(days=settings().docs_days))
-    # Only what an audit wrote, <run>/<table>.html: the folder is a setting, and may hold other things as well.
+    old = storage.list_older(folder, datetime.now(UTC) - max_age)
+    # Only the pages of audits, <run>/<table>.html: the folder is a setting, and may have other files as well.
     pages = [name for name in old if name.count("/") == 1 and name.endswith(".html")]
     if not dry_run:
         storage.remove_files(folder, pages)
-    return Kept("data docs", *before, *measure(folder), removed=len(pages))
+    return MaintenanceResult("data docs", *before, *measure(folder), removed=len(pages))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Keep the lake, and print a JSON object: what was done in all, and to each part."""
+    """Maintain the lake, and print a JSON object with the sums and the result of each part."""
     parser = argparse.ArgumentParser(
         prog="lake.upkeep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run-id", required=True, metavar="R", help="named in the report")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     args = parser.parse_args(argv)
-    parts = [asdict(kept) for kept in upkeep(dry_run=args.dry_run)]
+    parts = [asdict(result) for result in upkeep(settings(), dry_run=args.dry_run)]
     counted = ("files_before", "bytes_before", "files_after", "bytes_after", "compacted", "removed")
     sums = {name: sum(part[name] for part in parts) for name in counted}
     print(json.dumps({"run_id": args.run_id, "dry_run": args.dry_run, **sums, "parts": parts}))  # noqa: T201  for a machine

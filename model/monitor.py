@@ -27,9 +27,9 @@ import pandas as pd
 from scipy.stats import chi2
 
 from lake import storage
+from lake.days import utc_date
 from lake.errors import ModelMissing, run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
-from lake.landing import utc_date
 from lake.places import metrics_file, monitor_file
 from lake.table import Table
 from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples

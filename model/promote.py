@@ -13,8 +13,8 @@ import logging
 from dataclasses import asdict, dataclass
 
 from lake import storage
+from lake.days import utc_date
 from lake.errors import ModelMissing, SettingsInvalid, run_main
-from lake.landing import utc_date
 from lake.places import decision_file
 from model.training.plan import TrainingPlan
 from model.versions import registry

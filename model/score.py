@@ -28,12 +28,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lake.days import utc_date
 from lake.errors import TableMissing, run_main
 from lake.labels import LABELS
-from lake.landing import utc_date
 from lake.rules import TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
 from lake.session import spark_session
+from lake.settings import settings
 from lake.staging import Run, Staged, stage
 from lake.table import Table
 from model.arrays import Array
@@ -240,7 +241,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
     warn_of_other_lookback(table, args.day, version)
-    spark = spark_session("score")
+    spark = spark_session("score", settings())
     states = table.read(spark, args.day, args.day)
     tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)
     scored = predictions(states.repartition(tasks, "user_id"), address, version, load).persist()

@@ -122,8 +122,9 @@ def _settings_of_the_tests() -> Iterator[None]:
 def spark(_settings_of_the_tests: None) -> Any:
     """Return the session that jobs get too: they ask for the one of this process."""
     from lake.session import spark_session
+    from lake.settings import settings
 
-    return spark_session("tests")
+    return spark_session("tests", settings())
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ import requests
 from dags.local.ports import HOST, free_port
 from dags.local.standalone import BIN, LOCKED_TRIES, LocalAirflow
 from dags.shared.backfill import steps
-from lake.backfill.planner import make
+from lake.backfill.planner import plan_backfill
+from lake.settings import settings
 from tests.waiting import until
 
 REPO = Path(__file__).resolve().parents[1]
@@ -289,7 +290,7 @@ def late_data(drill: Drill) -> None:
     drill.tell_page(rf"sessions of .*{old}.* lack events that landed too late")
     drill.tell_no_alert("late-data", "it can wait until the morning")
     tell_runbook("late-data")
-    plan = make("late-data")
+    plan = plan_backfill(settings(), "late-data")
     say(f"  plan     {len(plan.redo)} partitions: " + ", ".join(f"{entry.table} {entry.day}" for entry in plan.redo))
     for step in steps(plan.runs, plan.costs):
         for command in step.commands:

@@ -153,6 +153,57 @@ def test_paths_below_the_lake_are_spelled_in_one_place():
     assert spelled == {"lake.places"}
 
 
+# These may read settings: the address of the lake is the one fact that a process has around it, as it has a working
+# directory. `launch` starts the processes of a training, before any of them has read its own.
+READ_SETTINGS = {"lake.places", "lake.settings", "model.training.launch"}
+# These still do. Delete each one as soon as its settings are passed to it.
+STILL_READ_SETTINGS = {
+    "lake.serving.layout",
+    "lake.serving.load",
+    "lake.serving.pointer",
+    "lake.serving.postgres",
+    "model.versions.registry",
+}
+
+
+def readers_of_settings(tree: ast.Module) -> set[str]:
+    """Return the names of the functions and classes of a module that read settings; empty for its own statements."""
+    return {
+        getattr(part, "name", "")
+        for part in tree.body
+        for node in ast.walk(part)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("settings", "Settings")
+    }
+
+
+def test_settings_are_read_at_the_edge_and_passed():
+    inside = {
+        (name, reader)
+        for name, path in modules()
+        if not name.startswith("dags.") and not name.endswith(".__main__")
+        for reader in readers_of_settings(ast.parse(path.read_text(encoding="utf-8")))
+        if reader != "main" and name not in READ_SETTINGS | STILL_READ_SETTINGS
+    }
+    assert inside == set(), "read them in `main` or in dags, and pass the values"
+
+
+@pytest.mark.parametrize(
+    ("code", "readers"),
+    [
+        pytest.param("def main():\n    run(settings())", {"main"}, id="at the edge"),
+        pytest.param("def run():\n    def inner():\n        settings().lake", {"run"}, id="in a function of another"),
+        pytest.param("class Run:\n    def main(self):\n        settings()", {"Run"}, id="a method is no edge"),
+        pytest.param("LAKE = settings().lake", {""}, id="when the module is imported"),
+        pytest.param("def run():\n    lake.settings.settings()", {"run"}, id="by its module"),
+        pytest.param("def run():\n    Settings()", {"run"}, id="by the class"),
+        pytest.param("def run(config: Settings):\n    config.settings", set(), id="passed"),
+    ],
+)
+def test_what_reads_settings_is_noticed(code, readers):
+    assert readers_of_settings(ast.parse(code)) == readers
+
+
 def test_a_spark_session_is_made_in_one_place():
     assert attribute_users("builder") <= {"lake.session"}
 

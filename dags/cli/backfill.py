@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from dags.cli.console import AsJson, First, Last, as_date, out
 from dags.shared.backfill import LINES, history, merged, minutes, span, steps
 from lake.backfill.costs import total
-from lake.backfill.plan import Plan
+from lake.backfill.plan import BackfillPlan
 
 
 def plan(
@@ -24,16 +24,17 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what has to be made again, why, what it costs, and the commands that do it; nothing is changed."""
-    from lake.backfill.planner import make
+    from lake.backfill.planner import plan_backfill
+    from lake.settings import settings
 
-    backfill = make(reason, as_date(first), as_date(last), table)
+    backfill = plan_backfill(settings(), reason, as_date(first), as_date(last), table)
     if as_json:
         out.print_json(json.dumps(for_a_machine(backfill)))
     else:
         show(backfill, out)
 
 
-def show(plan: Plan, out: Console) -> None:
+def show(plan: BackfillPlan, out: Console) -> None:
     """Print a plan for a person."""
     if not plan.redo:
         days = "" if plan.first is None and plan.last is None else f" from {plan.first or '-'} to {plan.last or '-'}"
@@ -89,7 +90,7 @@ def show(plan: Plan, out: Console) -> None:
     out.print(f"\nUntouched partitions: {kept or 'none'}. Models and what they were trained on stay as they are.")
 
 
-def for_a_machine(plan: Plan) -> dict[str, Any]:
+def for_a_machine(plan: BackfillPlan) -> dict[str, Any]:
     """Return a plan for a machine, dates as text."""
     content = asdict(plan)
     del content["costs"], content["runs"], content["optional"]

@@ -11,7 +11,9 @@ from importlib.metadata import version as installed_version
 import typer
 
 from dags.cli.console import AsJson, out
-from lake import landing, places, storage
+from lake import places, storage
+from lake.days import days_between
+from lake.landing import Landing
 from lake.schemas import TABLES
 from lake.settings import settings
 
@@ -71,7 +73,7 @@ def check_spark() -> str:
     from lake.session import spark_session
 
     began = datetime.now()  # noqa: DTZ005  a duration only
-    spark = spark_session("doctor")
+    spark = spark_session("doctor", settings())
     rows = spark.range(1000).count()
     seconds = (datetime.now() - began).total_seconds()  # noqa: DTZ005
     master = settings().spark_master or "local[*]"
@@ -110,8 +112,8 @@ def check_landing() -> str:
             "under the day on which they arrived"
         )
     newest = date.fromisoformat(days[-1])
-    check_files(load_source(settings().source), landing.files(newest))
-    gaps = [d for d in landing.days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
+    check_files(load_source(settings().source), Landing.of(settings()).files(newest))
+    gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     return f"{len(days)} days, {days[0]} to {days[-1]}{missing}"
 

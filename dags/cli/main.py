@@ -17,7 +17,7 @@ from dags.cli.doctor import doctor
 from dags.cli.model import explain, model, monitor, predictions
 from dags.cli.serve import serve
 from dags.shared import run_ids
-from lake import landing
+from lake.days import days_between
 from lake.errors import MeanderError, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
@@ -41,10 +41,10 @@ def daily(
 
     made = set(made_in("behavior_daily"))
     steps = [(made_by(group), tables) for group, tables in GROUPS.items() if made.intersection(tables)]
-    days = landing.days_between(begins, ends)
+    days = days_between(begins, ends)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
-        spark_session("daily")
+        spark_session("daily", settings())
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
             run_id = run_ids.of_days(chunk[0], chunk[-1])
             for module, tables in steps:

@@ -13,9 +13,11 @@ from functools import cached_property
 from typing import Any
 
 from dags.page.cache import Cache
-from lake import landing, storage
-from lake.landing import days_between
+from lake import storage
+from lake.days import days_between
+from lake.landing import Landing
 from lake.places import runs_folder, verdict_file
+from lake.settings import settings
 from lake.staging import Staged, Verdict, parse_staged
 from lake.table import Table
 from lake.tables import TABLES, made_in
@@ -314,7 +316,7 @@ def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | None:
 def _landed_days() -> frozenset[date] | None:
     try:
         # The web server need not see the landing; the page then tells gaps of `events` alone.
-        return frozenset(landing.days()) or None
+        return frozenset(Landing.of(settings()).days()) or None
     except OSError:
         return None
 

@@ -32,10 +32,11 @@ from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
 from lake.backfill.costs import total
 from lake.backfill.plan import CODE, REASONS
-from lake.backfill.planner import make
+from lake.backfill.planner import plan_backfill
+from lake.days import days_between
 from lake.errors import MeanderError
 from lake.labels import LABELS
-from lake.landing import days_between
+from lake.settings import settings
 
 HERE = Path(__file__).parent
 RUNBOOK = HERE.parents[1] / "docs" / "runbook.md"
@@ -217,7 +218,8 @@ def plan(
     asked = {"reason": reason, "table": table, "first": first, "last": last}
     choices = {"reasons": REASONS, "tables": CODE}
     try:
-        backfill = make(reason, *(date.fromisoformat(day) if day else None for day in (first, last)), table)
+        begin, end = (date.fromisoformat(day) if day else None for day in (first, last))
+        backfill = plan_backfill(settings(), reason, begin, end, table)
     except (MeanderError, ValueError) as error:
         return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
     todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))

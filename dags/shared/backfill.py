@@ -10,10 +10,10 @@ from typing import Any
 
 from dags.shared.run_ids import of_plan
 from lake.backfill.costs import Costs, total
-from lake.backfill.plan import CHUNK_DAYS, DayRun, Plan, Redo
+from lake.backfill.plan import CHUNK_DAYS, BackfillPlan, DayRun, Redo
+from lake.days import ONE_DAY
 from lake.tables import made_by
 
-ONE_DAY = timedelta(days=1)
 # As many runs at once as these DAGs let themselves.
 AT_ONCE = 2
 # Of a table; the rest is counted, and --json lists all.
@@ -131,7 +131,7 @@ def step_of(what: str, runs: list[DayRun], tables: list[str], seconds: float | N
     )
 
 
-def history(plan: Plan) -> str:
+def history(plan: BackfillPlan) -> str:
     """Return the command that makes `plan.whole`."""
     assert plan.whole is not None
     conf = {

@@ -40,10 +40,11 @@ class WaitForLanding(Wait):
         self.wanted = wanted
 
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
-        from lake.landing import has_landed
+        from lake.landing import Landing
+        from lake.settings import settings
 
         skip_unless(self.wanted)
-        return has_landed(date.fromisoformat(self.day))
+        return Landing.of(settings()).has_landed(date.fromisoformat(self.day))
 
     def lacks(self) -> str:
         return f"{self.day} has not landed, or not wholly [docs/runbook.md#landing-missing]"

@@ -1,4 +1,4 @@
-"""How long a job may take, by what past ones took."""
+"""Estimates of how long a job takes, from past ones."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from itertools import combinations
 
 @dataclass(frozen=True)
 class Costs:
-    """What jobs took, staging and audit, as the commits say: for each table, (rows, seconds) of the newest ones."""
+    """Seconds of staging and audit, from the commits: for each table, (rows, seconds) of the newest ones."""
 
     past: Mapping[str, list[tuple[int, float]]]
 
@@ -21,7 +21,7 @@ def estimate(past: list[tuple[int, float]], rows: int) -> float | None:
     """Return the seconds of a job with `rows` rows, from (rows, seconds) of past ones; None without any.
 
     A job has a part that does not depend on its rows and one that does: the line of Theil and Sen, whose slope is the
-    median of those between any two, since one run that waited for the machine must not move it.
+    median of those between any two jobs: a single job that waited for the machine does not move it.
 
     >>> estimate([(100, 11.0), (200, 12.0), (300, 13.0), (100, 99.0)], 1000)
     20.0
@@ -42,5 +42,5 @@ def total(seconds: Iterable[float | None]) -> float | None:
     >>> total([1.0, 2.0]), total([1.0, None])
     (3.0, None)
     """
-    found = list(seconds)
-    return None if None in found else float(sum(s for s in found if s is not None))
+    times = list(seconds)
+    return None if None in times else float(sum(time for time in times if time is not None))

@@ -1,4 +1,4 @@
-"""What a plan is made from: the past of the tables as their logs tell it, read once. Plain values, no storage."""
+"""The input of a plan: the past of the tables, read once from their logs. Plain values, no storage."""
 
 import json
 from collections import defaultdict
@@ -8,16 +8,16 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from lake.landing import days_between
+from lake.days import days_between
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One publish of a table: the days that it replaced, what it read and counted, and what it took.
+    """One publish of a table: the days that it replaced, the versions that it read, its counts and its seconds.
 
-    Of sessions, `owns` are the landing days: which partitions these changed, their basis tells.
+    `owns` of sessions are landing days; the basis of a partition shows which run made it.
     """
 
     version: int
@@ -29,15 +29,15 @@ class Commit:
 
     @property
     def include_late(self) -> bool:
-        """Whether events count that landed too late for the date of the rows."""
+        """Whether its rows include events that landed too late for their date."""
         return bool(self.counts.get("include_late"))
 
 
 @dataclass(frozen=True)
 class Change:
-    """Events of `day` that landed on `landed` came with `version` of `events`, or were taken back by it.
+    """Events of `day`, landed on `landed`, that `version` of `events` added, or took back.
 
-    `files` are those in which they stand, or stood.
+    `files` are the files that hold them, or held them.
     """
 
     version: int
@@ -53,17 +53,17 @@ class History:
 
     Attributes:
         commits: the publishes of each table, newest first.
-        rows: what readers see of each table, by the date by which a run owns it; a day without a row is not there.
-        files: the files of `events` that readers see.
+        rows: the published rows of each table, by the date by which a run owns it; days without a row are left out.
+        files: the published files of `events`.
         taken_back: by version of `events`, the files that it replaced since their landing days were delivered again.
-        known_by: of each partition of sessions that was published, the version of `events` that it was made from.
+        sessions_basis: of each published partition of sessions, the version of `events` that it was made from.
     """
 
     commits: Mapping[str, Sequence[Commit]]
     rows: Mapping[str, Mapping[date, int]]
     files: Sequence[DataFile]
     taken_back: Mapping[int, Sequence[DataFile]]
-    known_by: Mapping[date, int]
+    sessions_basis: Mapping[date, int]
 
     @staticmethod
     def read() -> "History":
@@ -75,7 +75,7 @@ class History:
         events = Table("events")
         tables = {name: events if name == "events" else Table.find(name) for name in TABLES}
         commits = {name: _commits(table) if table else [] for name, table in tables.items()}
-        rows = {name: found.rows_by(TABLES[name].owned_by) if found else {} for name, found in tables.items()}
+        rows = {name: table.rows_by(TABLES[name].owned_by) if table else {} for name, table in tables.items()}
         sessions = tables["sessions"]
         basis = {day: sessions.basis(day) for day in {*events.rows_by("dt"), *rows["sessions"]}} if sessions else {}
         return History(
@@ -87,28 +87,28 @@ class History:
         )
 
     @cached_property
-    def made(self) -> Mapping[str, Mapping[date, Commit]]:
+    def latest(self) -> Mapping[str, Mapping[date, Commit]]:
         """The newest publish of each day, by table."""
-        made: dict[str, dict[date, Commit]] = {name: {} for name in self.commits}
-        for name, found in self.commits.items():
-            for commit in found:
+        latest: dict[str, dict[date, Commit]] = {name: {} for name in self.commits}
+        for name, commits in self.commits.items():
+            for commit in commits:
                 for day in commit.owns:
-                    made[name].setdefault(day, commit)
-        return made
+                    latest[name].setdefault(day, commit)
+        return latest
 
     @cached_property
-    def known(self) -> set[date]:
-        """Dates on which an event or a session stands: any other partition cannot hold a session."""
+    def populated(self) -> set[date]:
+        """Dates that have an event or a session: no other partition can have a session."""
         return {file.partition["dt"] for file in self.files} | set(self.rows["sessions"])
 
     @cached_property
     def published(self) -> set[date]:
-        """Those of them whose sessions a run has published."""
-        return self.known & set(self.known_by)
+        """The populated dates whose sessions a run has published."""
+        return self.populated & set(self.sessions_basis)
 
     @cached_property
     def dates_of(self) -> Mapping[date, set[date]]:
-        """The dates of the events that landed on a day."""
+        """The dates of the events that landed on each day."""
         dates: dict[date, set[date]] = defaultdict(set)
         for file in self.files:
             dates[file.partition["landed"]].add(file.partition["dt"])
@@ -116,24 +116,24 @@ class History:
 
     @cached_property
     def changes(self) -> Sequence[Change]:
-        """What came to `events` and what was taken back, newest landing first."""
-        found = [
-            Change(self.made["events"][landed].version, day, landed, files)
+        """The additions to `events` and what was taken back, newest landing first."""
+        changes = [
+            Change(self.latest["events"][landed].version, day, landed, files)
             for (day, landed), files in _by_day(self.files)
         ]
         for version, replaced in self.taken_back.items():
-            found += [
+            changes += [
                 Change(version, day, landed, files, taken_back=True) for (day, landed), files in _by_day(replaced)
             ]
-        return sorted(found, key=lambda change: (change.landed, change.day, change.version), reverse=True)
+        return sorted(changes, key=lambda change: (change.landed, change.day, change.version), reverse=True)
 
     @cached_property
     def changes_by_landing(self) -> Mapping[date, Sequence[Change]]:
-        """The same by landing day."""
-        found: dict[date, list[Change]] = defaultdict(list)
+        """The changes by landing day."""
+        by_landing: dict[date, list[Change]] = defaultdict(list)
         for change in self.changes:
-            found[change.landed].append(change)
-        return found
+            by_landing[change.landed].append(change)
+        return by_landing
 
 
 def _by_day(files: Iterable[DataFile]) -> Iterable[tuple[tuple[date, date], tuple[DataFile, ...]]]:
@@ -146,35 +146,38 @@ def _by_day(files: Iterable[DataFile]) -> Iterable[tuple[tuple[date, date], tupl
 
 def _commits(table: Table) -> list[Commit]:
     """Return the publishes of a table, newest first."""
-    found = []
-    for said in table.commits():
-        counts = json.loads(said["counts"])
-        asked = days_between(date.fromisoformat(said["first"]), date.fromisoformat(said["last"]))
+    commits = []
+    for entry in table.commits():
+        counts = json.loads(entry["counts"])
+        asked = days_between(date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"]))
         as_of = counts.get("as_of") or [str(day) for day in asked]
-        owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(said["refused"]))
-        # The events and the quarantine of a run are staged by one job, whose time stands with the events.
-        staging = 0.0 if table.name == "quarantine" else float(said["stage_seconds"])
-        found.append(
+        owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(entry["refused"]))
+        # One job stages the events and the quarantine of a run; its time is counted with the events.
+        staging = 0.0 if table.name == "quarantine" else float(entry["stage_seconds"])
+        commits.append(
             Commit(
-                said["version"],
+                entry["version"],
                 tuple(sorted(map(date.fromisoformat, owns))),
-                json.loads(said["inputs"]),
+                json.loads(entry["inputs"]),
                 counts,
-                int(said["rows"]),
-                staging + float(said["audit_seconds"]),
+                int(entry["rows"]),
+                staging + float(entry["audit_seconds"]),
             )
         )
-    return found
+    return commits
 
 
 def _taken_back(commits: Sequence[Commit]) -> dict[int, list[DataFile]]:
-    """Return what each publish of `events`, given newest first, replaced of landing days delivered before."""
+    """Return, by version, the files that publishes of `events` replaced because a landing day was delivered again.
+
+    `commits` are newest first.
+    """
     delivered: set[date] = set()
-    found = {}
+    files = {}
     for commit in reversed(commits):
         again = delivered & set(commit.owns)
         if again:
             before = Table("events", commit.version - 1).files
-            found[commit.version] = [file for file in before if file.partition["landed"] in again]
+            files[commit.version] = [file for file in before if file.partition["landed"] in again]
         delivered |= set(commit.owns)
-    return found
+    return files

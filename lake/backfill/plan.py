@@ -14,7 +14,7 @@ CHUNK_DAYS = 90
 
 @dataclass(frozen=True)
 class Redo:
-    """A partition to make again: `day` is the date by which a run owns it, `rows` what readers see of it now."""
+    """A partition to reprocess: `day` is the date by which a run owns it, `rows` its published rows."""
 
     table: str
     day: date
@@ -29,13 +29,13 @@ class DayRun:
     Attributes:
         job: `behavior` or `predictions`, each a DAG; `interests` (with late events) or `examples`, each a job alone.
         day: the day it is run for.
-        tables: what it makes, in the order of the DAG's groups.
-        covers: partitions of the plan that it makes again.
+        tables: the tables that it stages, in the order of the DAG's groups.
+        covers: the number of partitions of the plan that it reprocesses.
         rows: rows in them now.
-        seconds: staging and auditing them, by what past runs took; None when there was none.
-        model_version: the version that made the predictions there are.
-        include_late: what there is was made with late events, and is to be so again.
-        note: what a person has to see to first.
+        seconds: of staging and audit, estimated from past runs; None when there was none.
+        model_version: the version that made the published predictions.
+        include_late: the published rows include late events, and the new ones have to as well.
+        note: what a person has to do first.
     """
 
     job: str
@@ -51,7 +51,7 @@ class DayRun:
 
 @dataclass(frozen=True)
 class Untouched:
-    """What stays as it is in one table."""
+    """The partitions of one table that stay as they are, and their rows."""
 
     table: str
     partitions: int
@@ -59,8 +59,8 @@ class Untouched:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The days whose events are planned, side by side, made in large jobs: few starts, but every table of them.
+class HistoryRange:
+    """Consecutive days that one run of behavior_history reprocesses: few large jobs, but every table of these days.
 
     Attributes:
         first, last: the range, both included.
@@ -77,17 +77,17 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to make again.
+class BackfillPlan:
+    """The partitions to reprocess, and the runs that do it.
 
     Attributes:
-        reason, first, last, table: what was asked.
+        reason, first, last, table: the request.
         redo: the partitions, by table and day.
-        runs: the runs that make them, in the order in which they have to be made.
-        whole: what takes less time than the runs that make events, if there is such a range.
-        optional: runs that restate states which are right by their rule: they were made before late events arrived.
-        untouched: what stays, for each table.
-        costs: what the times are estimated by.
+        runs: the runs that reprocess them, in the order in which they have to run.
+        whole: a range that takes less time than the runs that stage its events, if there is one.
+        optional: runs that restate interests with late events; without them these are right by their rule.
+        untouched: the partitions that stay, for each table.
+        costs: times of past jobs, for estimates.
     """
 
     reason: str
@@ -96,7 +96,7 @@ class Plan:
     table: str
     redo: list[Redo] = field(default_factory=list)
     runs: list[DayRun] = field(default_factory=list)
-    whole: Whole | None = None
+    whole: HistoryRange | None = None
     optional: list[DayRun] = field(default_factory=list)
     untouched: list[Untouched] = field(default_factory=list)
     costs: Costs = field(default_factory=lambda: Costs({}))

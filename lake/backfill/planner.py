@@ -1,33 +1,36 @@
-"""A plan from what is published now, or from any history."""
+"""A plan from the published tables, or from any history."""
 
 from datetime import date
 
 from lake.backfill.costs import Costs
 from lake.backfill.history import History
-from lake.backfill.partitions import Asked, partitions
-from lake.backfill.plan import CODE, REASONS, Plan, Redo, Untouched
+from lake.backfill.partitions import Request, partitions
+from lake.backfill.plan import CODE, REASONS, BackfillPlan, Redo, Untouched
 from lake.backfill.runs import optional_runs, runs, whole_range
 from lake.errors import SettingsInvalid
 from lake.schemas import TABLES
-from lake.settings import Settings, settings
+from lake.settings import Settings
 
-# So many of the newest commits of a table say how long one takes.
-REMEMBERED = 50
+# Times are estimated from so many of the newest commits of a table.
+COST_SAMPLE_COMMITS = 50
 
 
-def make(reason: str, first: date | None = None, last: date | None = None, table: str = "events") -> Plan:
-    """Plan a backfill from what is published now.
+def plan_backfill(
+    config: Settings, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
+) -> BackfillPlan:
+    """Plan a backfill of the published tables.
 
     Args:
-        reason: `late-data`: whatever does not know all events that have landed since. `bad-day`: landing days that are
+        config: the rules of the tables: session gap, lateness, history.
+        reason: `late-data`: partitions computed before some of their events landed. `bad-day`: landing days that are
             delivered again. `code`: the job of a table has changed.
-        first: of `late-data` and `bad-day`, the first landing day that is looked at; of `code`, the first day of the
-            table. Only `late-data` can do without: it looks at all.
+        first: of `late-data` and `bad-day`, the first landing day that counts; of `code`, the first day of the table.
+            Only `late-data` can do without: all landing days count then.
         last: the last such day, included.
-        table: of `code`, whose job has changed.
+        table: of `code`, the table whose job has changed.
 
     Raises:
-        SettingsInvalid: an argument cannot be taken.
+        SettingsInvalid: an argument is invalid.
         TableMissing: no events are published.
     """
     if reason not in REASONS:
@@ -38,30 +41,33 @@ def make(reason: str, first: date | None = None, last: date | None = None, table
         raise SettingsInvalid(f"a plan for {reason} needs both from and to; received {first} and {last}")
     if first and last and first > last:
         raise SettingsInvalid(f"from must not be after to; received {first} and {last}")
-    return plan(History.read(), settings(), Asked(reason, first, last, table))
+    return plan_of(History.read(), config, Request(reason, first, last, table))
 
 
-def plan(history: History, config: Settings, asked: Asked) -> Plan:
-    """Find the partitions, then the runs that make them."""
-    why = partitions(history, config, asked)
+def plan_of(history: History, config: Settings, request: Request) -> BackfillPlan:
+    """Return the plan for a history: the partitions, then the runs that reprocess them."""
+    why = partitions(history, config, request)
     costs = Costs(
-        {name: [(c.rows, c.seconds) for c in commits[:REMEMBERED]] for name, commits in history.commits.items()}
+        {
+            name: [(commit.rows, commit.seconds) for commit in commits[:COST_SAMPLE_COMMITS]]
+            for name, commits in history.commits.items()
+        }
     )
     planned = list(runs(history, config, why, costs))
-    kept = {name: [n for day, n in history.rows[name].items() if day not in why[name]] for name in TABLES}
-    return Plan(
-        asked.reason,
-        asked.first,
-        asked.last,
-        asked.table,
+    rows_untouched = {name: [n for day, n in history.rows[name].items() if day not in why[name]] for name in TABLES}
+    return BackfillPlan(
+        request.reason,
+        request.first,
+        request.last,
+        request.table,
         redo=[
-            Redo(name, day, history.rows[name].get(day, 0), found)
+            Redo(name, day, history.rows[name].get(day, 0), cause)
             for name in TABLES
-            for day, found in sorted(why[name].items())
+            for day, cause in sorted(why[name].items())
         ],
         runs=planned,
         whole=whole_range(history, why, planned, costs),
-        optional=list(optional_runs(history, config, asked, why, costs)),
-        untouched=[Untouched(name, len(left), sum(left)) for name, left in kept.items()],
+        optional=list(optional_runs(history, config, request, why, costs)),
+        untouched=[Untouched(name, len(rows), sum(rows)) for name, rows in rows_untouched.items()],
         costs=costs,
     )

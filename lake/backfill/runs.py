@@ -1,4 +1,4 @@
-"""Which runs make the partitions of a plan again: as few as possible, in the order in which they have to be made."""
+"""The runs that reprocess the partitions of a plan: as few as possible, in the order in which they have to run."""
 
 import math
 from collections.abc import Iterator, Mapping, Set
@@ -8,10 +8,10 @@ from typing import Any
 
 from lake.backfill.costs import Costs, total
 from lake.backfill.history import History
-from lake.backfill.partitions import Asked, in_history, too_late, unaware_sessions
-from lake.backfill.plan import CHUNK_DAYS, DayRun, Whole
-from lake.landing import days_between
-from lake.reach import ONE_DAY, changed_by, partitions_to_stage, session_days
+from lake.backfill.partitions import Request, in_history, too_late, unaware_sessions
+from lake.backfill.plan import CHUNK_DAYS, DayRun, HistoryRange
+from lake.days import ONE_DAY, days_between
+from lake.reach import changed_by, partitions_to_stage, session_days
 from lake.settings import Settings
 from lake.tables import made_in
 
@@ -21,23 +21,23 @@ Why = Mapping[str, Mapping[date, str]]
 
 
 def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
-    """Return the runs: first those that change events, then what is made from events, then what is made of that."""
-    # Dates that hold events whatever is delivered again: what stands on any other date may be gone when a run looks.
+    """Yield the runs: first those of events, then of the tables computed from events, then of the others."""
+    # Dates that have events from landing days that are not delivered again. On other dates, a run may find none.
     lasting = {file.partition["dt"] for file in history.files if file.partition["landed"] not in why["events"]}
-    known = lasting if why["events"] else history.known
-    staged = {landed: staged_by(history, config, landed, known) for landed in history.made["events"]}
+    populated = lasting if why["events"] else history.populated
+    staged = {landed: staged_by(history, config, landed, populated) for landed in history.latest["events"]}
     settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
     wanted = set(why["sessions"])
     delivering = {
         landed: {"quarantine": {landed}, "events": {landed}, "sessions": wanted & days}
         for landed, days in settled.items()
     }
-    # What one of these runs can change but may leave is made when all of them have ended, whoever else has staged it:
-    # that could have been before.
+    # A partition that one of these runs can change, but may postpone, is reprocessed when all of them have ended, even
+    # if another run stages it: that run could have come first.
     unsure = {day for landed, days in settled.items() for day in reached_by(history, landed) - days}
-    left = wanted - {day for days in settled.values() for day in days - unsure}
-    making, notes = cover_sessions(left, staged)
-    restated = [day for day in sorted(why["interests"]) if history.made["interests"][day].include_late]
+    remaining = wanted - {day for days in settled.values() for day in days - unsure}
+    making, notes = cover_sessions(remaining, staged)
+    restated = [day for day in sorted(why["interests"]) if history.latest["interests"][day].include_late]
     for day in why["interests"].keys() - set(restated):
         (delivering if day in delivering else making).setdefault(day, {})["interests"] = {day}
     for day, covers in sorted(delivering.items()):
@@ -47,112 +47,112 @@ def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator
     for day in restated:
         yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
     for day in sorted(why["examples"]):
-        late = history.made["examples"][day].include_late
+        late = history.latest["examples"][day].include_late
         yield _run(history, costs, "examples", day, {"examples": {day}}, include_late=late)
     for day in sorted(why["predictions"]):
-        version = history.made["predictions"][day].counts.get("model_version")
+        version = history.latest["predictions"][day].counts.get("model_version")
         yield _run(history, costs, "predictions", day, {"predictions": {day}}, model_version=version)
 
 
 def _run(history: History, costs: Costs, job: str, day: date, covers: Mapping[str, Set[date]], **more: Any) -> DayRun:
-    """Describe one run by the partitions of the plan that it makes."""
+    """Describe one run by the partitions of the plan that it reprocesses."""
     rows = {name: sum(history.rows[name].get(d, 0) for d in days) for name, days in covers.items()}
     seconds = total(costs.seconds(name, n) for name, n in rows.items())
     return DayRun(job, day, tuple(covers), sum(map(len, covers.values())), sum(rows.values()), seconds, **more)
 
 
 def cover_sessions(
-    left: set[date], staged: Mapping[date, set[date]]
+    remaining: set[date], staged: Mapping[date, set[date]]
 ) -> tuple[dict[date, dict[str, set[date]]], dict[date, str]]:
-    """Choose the runs that make partitions of sessions, as few as possible, given what each landing day's run stages.
+    """Choose as few runs as possible for partitions of sessions, given those that each landing day's run stages.
 
     Returns:
-        what each run covers, and notes for days that need one.
+        the partitions that each run covers, and notes for days that need one.
     """
     covers: dict[date, dict[str, set[date]]] = {}
     notes = {}
-    while left:
-        oldest = min(left)
-        able = {landed: days & left for landed, days in staged.items() if oldest in days}
-        if able:
-            # Whoever makes most of what is left; of equals the day itself, then the newest.
-            best = max(able, key=lambda landed: (len(able[landed]), landed == oldest, landed))
-            covers[best] = {"sessions": able[best]}
-            left = left - able[best]
+    while remaining:
+        oldest = min(remaining)
+        candidates = {landed: days & remaining for landed, days in staged.items() if oldest in days}
+        if candidates:
+            # The run that covers most of the remaining partitions; of equals the day itself, then the newest.
+            best = max(candidates, key=lambda landed: (len(candidates[landed]), landed == oldest, landed))
+            covers[best] = {"sessions": candidates[best]}
+            remaining = remaining - candidates[best]
         else:
             covers[oldest] = {"quarantine": set(), "events": set(), "sessions": {oldest}}
             notes[oldest] = f"nothing has landed on {oldest}: make an empty landing folder dt={oldest} first"
-            left = left - {oldest}
+            remaining = remaining - {oldest}
     return covers, notes
 
 
-def staged_by(history: History, config: Settings, landed: date, known: set[date]) -> set[date]:
-    """Return the session partitions that a run of a landing day surely makes, whatever it is delivered again with.
+def staged_by(history: History, config: Settings, landed: date, populated: set[date]) -> set[date]:
+    """Return the session partitions that the run of a landing day stages, whatever a new delivery contains.
 
     Args:
         history: of the lake.
         config: how old events may be.
         landed: the landing day.
-        known: partitions on which something stands for sure when it runs. One that is not among them may have to be
-            made too, but draws no neighbour in.
+        populated: dates that certainly have an event or a session when it runs. Another date may have to be staged
+            too, but does not add its neighbours.
     """
     gap = timedelta(minutes=config.session_gap_minutes)
     files = (file for change in history.changes_by_landing.get(landed, ()) for file in change.files)
     changed = changed_by(files, gap)
 
-    def staged(known: set[date]) -> set[date]:
-        days, _ = partitions_to_stage(changed, landed, landed, known, history.published, config.late_days)
+    def staged(dates: set[date]) -> set[date]:
+        days, _ = partitions_to_stage(changed, landed, landed, dates, history.published, config.late_days)
         return set(days)
 
-    perhaps = (changed.keys() & history.known) - known
-    return staged(known) | {day for day in perhaps if day in staged(known | {day})}
+    uncertain = (changed.keys() & history.populated) - populated
+    return staged(populated) | {day for day in uncertain if day in staged(populated | {day})}
 
 
 def settled_by(history: History, config: Settings, landed: date) -> set[date]:
-    """Return the session partitions that a run of a landing day makes if what it is delivered again with changes them.
+    """Return the session partitions that the run of a landing day stages if its new delivery changes them.
 
-    That may lie at any time of its dates. A recent date is restated wherever an event is found to reach; of an older
-    one, what is not sure to be pulled along is left.
+    Redelivered events may have any time of day. Within MEANDER_LATE_DAYS the run restates every partition that they can
+    affect. Partitions that older dates can affect too are left out: the run may postpone them.
     """
     oldest = landed - config.late_days * ONE_DAY
-    left = {day for dated in history.dates_of.get(landed, set()) if dated < oldest for day in session_days(dated)}
-    return reached_by(history, landed) - left
+    postponed = {day for dated in history.dates_of.get(landed, set()) if dated < oldest for day in session_days(dated)}
+    return reached_by(history, landed) - postponed
 
 
 def reached_by(history: History, landed: date) -> set[date]:
     """Return the session partitions that events on the dates of a landing day can change, whatever their time."""
-    return {day for dated in history.dates_of.get(landed, set()) for day in session_days(dated)} & history.known
+    return {day for dated in history.dates_of.get(landed, set()) for day in session_days(dated)} & history.populated
 
 
-def optional_runs(history: History, config: Settings, asked: Asked, why: Why, costs: Costs) -> Iterator[DayRun]:
-    """Return runs for the states that do not know restated late events, since these arrived after T."""
-    if asked.reason != "late-data":
+def optional_runs(history: History, config: Settings, request: Request, why: Why, costs: Costs) -> Iterator[DayRun]:
+    """Yield runs for the interests that exclude late events, now in sessions, since these arrived after T."""
+    if request.reason != "late-data":
         return
-    # What was taken back before it was known has changed none of them.
+    # Events that were taken back before a run included them have changed no interests.
     restated = [
         change
         for change in history.changes
-        if asked.within(change.landed) and not change.taken_back
+        if request.within(change.landed) and not change.taken_back
         if too_late(change, config) and unaware_sessions(history, config, change)
     ]
-    for day, made in sorted(history.made["interests"].items()):
+    for day, commit in sorted(history.latest["interests"].items()):
         late = any(c.day <= day < c.landed and in_history(c, day, config, late=True) for c in restated)
-        if late and not made.include_late and day not in why["interests"]:
+        if late and not commit.include_late and day not in why["interests"]:
             yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
 
 
-def whole_range(history: History, why: Why, planned: list[DayRun], costs: Costs) -> Whole | None:
-    """Return the range of the runs that make events, if its few jobs take less time than they do."""
+def whole_range(history: History, why: Why, planned: list[DayRun], costs: Costs) -> HistoryRange | None:
+    """Return the days of the runs that stage events, if behavior_history takes less time for them than these runs."""
     single = [run for run in planned if run.day in why["events"] and "events" in run.tables]
     days = [run.day for run in single]
-    # Only days that are planned: events that are made again without need would make others look old.
+    # Only days that are planned: events that are loaded again without need would make other tables look outdated.
     if len(days) < 2 or days != days_between(days[0], days[-1]):
         return None
     first, last = days[0], days[-1]
-    states = [day for day in sorted(history.made["interests"]) if first <= day <= last]
+    states = [day for day in sorted(history.latest["interests"]) if first <= day <= last]
     steps = {(later - earlier).days for earlier, later in pairwise(states)}
     regular = len(steps) == 1 and states[-1] == last
-    # Without any, the last day alone: behavior_history makes at least that.
+    # Without any interests, the last day alone: behavior_history makes at least that.
     every = steps.pop() if regular else 1 if states else len(days)
     chunks = math.ceil(len(days) / CHUNK_DAYS)
     rows = {name: sum(n for day, n in history.rows[name].items() if first <= day <= last) for name in BEHAVIOR}
@@ -160,4 +160,4 @@ def whole_range(history: History, why: Why, planned: list[DayRun], costs: Costs)
     one_by_one = total(run.seconds for run in single)
     if chunk is None or one_by_one is None or chunk * chunks >= one_by_one:
         return None
-    return Whole(first, last, every, sum(rows.values()), round(chunk * chunks, 1))
+    return HistoryRange(first, last, every, sum(rows.values()), round(chunk * chunks, 1))

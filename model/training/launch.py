@@ -252,8 +252,9 @@ def _own_gpus(worker: int, workers: int) -> dict[str, str]:
 
 def _launch_on_spark(module: str, argv: list[str], workers: int, timeout: float | None) -> list[Outcome]:
     from lake.session import spark_session
+    from lake.settings import settings
 
-    spark = spark_session(f"launch {module}", ONE_ATTEMPT)
+    spark = spark_session(f"launch {module}", settings(), ONE_ATTEMPT)
     env = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) and name != "TF_CONFIG"}
     task = _barrier_task(module, argv, workers, timeout, env, str(Path.cwd()))
     stage = spark.range(0, workers, 1, numPartitions=workers).mapInArrow(

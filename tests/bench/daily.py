@@ -25,7 +25,7 @@ from rich.table import Table as Grid
 
 from expectations import audit
 from jobs import ingest, interests, sessionize, simulate
-from lake.landing import days_between
+from lake.days import days_between
 from lake.publish import publish
 from lake.runs import OUTCOMES, summarize
 from lake.table import Table

@@ -16,7 +16,8 @@ import requests
 from dags.local.client import ANSWER_SECONDS
 from dags.local.standalone import LocalAirflow
 from dags.shared.backfill import steps
-from lake.backfill.planner import make
+from lake.backfill.planner import plan_backfill
+from lake.settings import settings
 from lake.staging import read_verdict
 from lake.table import Table
 from tests.airflow_runs import ended, states
@@ -141,7 +142,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     # The last day's interests were made without the bad day, and their audit had warned: the plan knows, and its
     # command makes them again, and nothing else.
     assert verdicts("interests", LAST) == ["warned"]
-    plan = make("late-data")
+    plan = plan_backfill(settings(), "late-data")
     assert [(entry.table, entry.day) for entry in plan.redo] == [("interests", LAST)]
     (step,) = steps(plan.runs, plan.costs)
     until("the backfill to be closed", lambda: all(one["completed_at"] for one in airflow.backfills("behavior_daily")))
@@ -156,7 +157,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
         "skipped"
     }
     assert verdicts("interests", LAST) == ["passed", "warned"]
-    assert make("late-data").redo == []
+    assert plan_backfill(settings(), "late-data").redo == []
 
     # --- a day that the schedule runs has a deadline, the days of a backfill have none ---
     alerts = lake / "_alerts"

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, exp
 
 from dags.local.client import ANSWER_SECONDS, USER
 from dags.local.standalone import HANGS_SECONDS, LocalAirflow
-from lake.landing import days_between
+from lake.days import days_between
 from lake.table import Table
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
 from tests.waiting import until

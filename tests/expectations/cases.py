@@ -126,7 +126,7 @@ def see(spark: SparkSession, table: str, run_id: str) -> Seen:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module(f"expectations.{table}"), "SUITE", replace(suite, extend=extend))
-        verdict = audit(spark, table, run_id)
+        verdict = audit(spark, table, run_id, settings())
     lines = [line for line in audits.read(table).to_pylist() if line["stage_id"] == verdict.stage_id]
     broken = {
         name(line["expectation"], line["column"], line["severity"]): line["said"]

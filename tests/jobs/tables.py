@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from lake import storage
-from lake.landing import days_between
+from lake.days import days_between
 from lake.places import table_path
 from lake.publish import publish
 from lake.staging import Staged, partition_of

@@ -18,8 +18,8 @@ from jobs.ingest import to_events, to_quarantine
 from jobs.raw_rows import read_rows
 from jobs.rejections import judge
 from jobs.source import load_source
-from lake import landing
 from lake.errors import LandingMissing
+from lake.landing import Landing
 from lake.settings import settings
 
 pytestmark = pytest.mark.spark
@@ -47,7 +47,7 @@ def run(*days, run_id="r"):
 def read(spark, *days):
     """Read what landed on some days as the command does; return events and quarantine, neither of them staged."""
     source = load_source(settings().source)
-    files = [file for day in days for file in landing.files(date.fromisoformat(day))]
+    files = [file for day in days for file in Landing.of(settings()).files(date.fromisoformat(day))]
     judged = judge(read_rows(spark, source, files), source, settings())
     return to_events(judged, source), to_quarantine(judged, source)
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from jobs.raw_rows import read_rows
 from jobs.rejections import REASONS, event_time, judge
 from jobs.source import Time, load_source
-from lake import landing
+from lake.landing import Landing
 from lake.settings import settings
 
 pytestmark = pytest.mark.spark
@@ -36,7 +36,7 @@ def judged(spark, lake, name, content):
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     source = load_source(settings().source)
-    rows = judge(read_rows(spark, source, landing.files(date(2025, 3, 2))), source, settings())
+    rows = judge(read_rows(spark, source, Landing.of(settings()).files(date(2025, 3, 2))), source, settings())
     found = rows.select("outcome", "reason", "raw", "user_id", "item_id", "price").collect()
     assert all((row.outcome == "rejected") == (row.reason is not None) for row in found)
     events = [(row.user_id, row.item_id, row.price) for row in found if row.outcome == "event"]

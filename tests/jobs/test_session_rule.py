@@ -23,8 +23,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs import sessionize
 from jobs.sessionize import days_to_stage, fold, mark_starts, read_window
-from lake.backfill.planner import make
-from lake.landing import days_between
+from lake.backfill.planner import plan_backfill
+from lake.days import days_between
 from lake.publish import publish
 from lake.reach import changed_by
 from lake.runs import summarize
@@ -505,7 +505,7 @@ def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(lake
     shop = Shop(sparse(*times))
     for day in january(1, 2, 4):
         shop.run(day)
-    plan = make("late-data")
+    plan = plan_backfill(settings(), "late-data")
     assert [str(entry.day) for entry in plan.redo] == ["2025-01-01", "2025-01-02"]
     assert [day for summary in summarize() for day in summary.postponed] == ["2025-01-01", "2025-01-02"]
     # One run stages both.
@@ -514,7 +514,7 @@ def test_the_plan_for_late_data_restates_exactly_what_the_runs_had_to_leave(lake
     shop.stage_sessions(planned.day, planned.day, "plan")
     publish("sessions", "plan")
     shop.require_right()
-    assert make("late-data").redo == []
+    assert plan_backfill(settings(), "late-data").redo == []
 
 
 # ---- the whole job, on a lake ----

@@ -13,8 +13,8 @@ from jobs.raw_rows import read_rows
 from jobs.rejections import REASONS, judge
 from jobs.simulate import BROKEN_ANYWHERE, LogSpec, main, simulate
 from jobs.source import load_source
+from lake.days import days_between
 from lake.errors import SettingsInvalid
-from lake.landing import days_between
 from lake.settings import settings
 
 # Every way to be broken has to turn up in a small log.

@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from jobs.sessionize import known_and_published, landed_files, read_window
 from lake.backfill.history import Commit, History
-from lake.backfill.partitions import Asked
-from lake.backfill.plan import Plan
-from lake.backfill.planner import make, plan
-from lake.landing import days_between
+from lake.backfill.partitions import Request
+from lake.backfill.plan import BackfillPlan
+from lake.backfill.planner import plan_backfill, plan_of
+from lake.days import days_between
 from lake.publish import publish
 from lake.reach import ONE_DAY, changed_by, partitions_to_stage
 from lake.schemas import TABLES
@@ -84,7 +84,9 @@ class Shop(ABC):
         """Return the dates on which an event or a session stands, and those whose sessions are published."""
 
     @abstractmethod
-    def plan(self, reason: str, first: date | None = None, last: date | None = None, table: str = "events") -> Plan:
+    def plan(
+        self, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
+    ) -> BackfillPlan:
         """Plan a backfill of what is published."""
 
     # ---- the runs ----
@@ -142,7 +144,7 @@ class Shop(ABC):
         self.sessions(day)
         self.interests(day)
 
-    def execute(self, plan: Plan, *, without: int | None = None) -> None:
+    def execute(self, plan: BackfillPlan, *, without: int | None = None) -> None:
         """Make the runs of a plan, in its order; all, or all but one."""
         for number, run in enumerate(plan.runs):
             for table in run.tables if number != without else ():
@@ -207,8 +209,10 @@ class DailyRuns(Shop):
     def known_and_published(self) -> tuple[set[date], set[date]]:
         return known_and_published(Table("events"))
 
-    def plan(self, reason: str, first: date | None = None, last: date | None = None, table: str = "events") -> Plan:
-        return make(reason, first, last, table)
+    def plan(
+        self, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
+    ) -> BackfillPlan:
+        return plan_backfill(settings(), reason, first, last, table)
 
 
 class RunsInMemory(Shop):
@@ -280,8 +284,10 @@ class RunsInMemory(Shop):
             {day: self.basis["sessions"][day] for day in sorted(published)},
         )
 
-    def plan(self, reason: str, first: date | None = None, last: date | None = None, table: str = "events") -> Plan:
-        return plan(self.history(), self.config, Asked(reason, first, last, table))
+    def plan(
+        self, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
+    ) -> BackfillPlan:
+        return plan_of(self.history(), self.config, Request(reason, first, last, table))
 
 
 def named(table: str, rows: Rows) -> list[dict[str, Any]]:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from lake.backfill.costs import estimate, total
 from lake.backfill.history import Commit, History
-from lake.backfill.partitions import Asked
-from lake.backfill.plan import CODE, Plan, Whole
-from lake.backfill.planner import make, plan
+from lake.backfill.partitions import Request
+from lake.backfill.plan import CODE, BackfillPlan, HistoryRange
+from lake.backfill.planner import plan_backfill, plan_of
 from lake.errors import SettingsInvalid, TableMissing
 from lake.schemas import TABLES
-from lake.settings import Settings
+from lake.settings import Settings, settings
 from lake.table import DataFile
 from tests.lake.daily_runs import MODEL_VERSION, DailyRuns, RunsInMemory, Shop
 from tests.lake.stagings import JAN_1
@@ -71,7 +71,7 @@ def with_everything(shop: Shop, order: Iterable[date] = DAYS, *, late: Iterable[
     return shop
 
 
-def planned(found: Plan) -> dict[str, list[date]]:
+def planned(found: BackfillPlan) -> dict[str, list[date]]:
     """Return the days that a plan has for each table, of those that it has any for."""
     return {table: days for table in TABLES for days in [[e.day for e in found.redo if e.table == table]] if days}
 
@@ -553,7 +553,7 @@ def past(
 
 def days_of(history: History, table: str, *asked: Any) -> list[int]:
     """Return the days of January for which a table is planned."""
-    return [entry.day.day for entry in plan(history, CONFIG, Asked(*asked)).redo if entry.table == table]
+    return [entry.day.day for entry in plan_of(history, CONFIG, Request(*asked)).redo if entry.table == table]
 
 
 @pytest.mark.parametrize(
@@ -624,7 +624,7 @@ def test_sessions_that_know_an_older_version_than_the_one_of_an_event_are_planne
     ],
 )
 def test_events_are_too_late_when_they_land_more_than_the_days_that_are_set_after_their_date(landed, older, optional):
-    found = plan(past((3, landed), states=range(1, 13)), CONFIG, Asked("late-data"))
+    found = plan_of(past((3, landed), states=range(1, 13)), CONFIG, Request("late-data"))
     assert {e.why for e in found.redo if e.table == "sessions"} == {f"events of {JAN[3]} landed {JAN[landed]}{older}"}
     assert [run.day.day for run in found.optional] == optional
 
@@ -664,8 +664,8 @@ def loaded(days: list[date], states: Iterable[date] = (), rows: int = 1, seconds
     return History(commits, by_day, files, {}, {day: n for n, day in enumerate(days, 1)})
 
 
-def range_for(history: History, days: list[date]) -> Whole | None:
-    return plan(history, CONFIG, Asked("bad-day", days[0], days[-1])).whole
+def range_for(history: History, days: list[date]) -> HistoryRange | None:
+    return plan_of(history, CONFIG, Request("bad-day", days[0], days[-1])).whole
 
 
 def test_costs_are_those_of_past_runs_and_one_range_beats_many_days():
@@ -677,15 +677,15 @@ def test_costs_are_those_of_past_runs_and_one_range_beats_many_days():
     # Events, sessions and interests of a day took 12 s each; quarantine is staged with the events, and audited.
     assert [run.seconds for run in found.runs] == [38.0] * 5
     # Three jobs and four audits, whose times hardly depend on the rows: 20 now, an event, a session and a state a day.
-    assert found.whole == Whole(DAYS[1], DAYS[5], 1, 15, 38.0)
+    assert found.whole == HistoryRange(DAYS[1], DAYS[5], 1, 15, 38.0)
     assert shop.plan("bad-day", DAYS[1], DAYS[1]).whole is None, "a day by itself is not a range"
 
 
 def test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs_its_jobs():
     days = [JAN_1 + n * ONE_DAY for n in range(91)]
     history = loaded(days, days, rows=10)
-    assert range_for(history, days[:90]) == Whole(days[0], days[89], 1, 90 * 4 * 10, 40.0)
-    assert range_for(history, days) == Whole(days[0], days[90], 1, 91 * 4 * 10, 80.0)
+    assert range_for(history, days[:90]) == HistoryRange(days[0], days[89], 1, 90 * 4 * 10, 40.0)
+    assert range_for(history, days) == HistoryRange(days[0], days[90], 1, 91 * 4 * 10, 80.0)
 
 
 @pytest.mark.parametrize(
@@ -725,7 +725,7 @@ def test_the_newest_fifty_runs_of_a_table_say_what_one_takes():
     commits = [Commit(n, (day,), rows=n, seconds=float(n)) for n, day in enumerate(days)][::-1]
     history = loaded(days)
     history = replace(history, commits={**history.commits, "sessions": commits})
-    past_of = plan(history, CONFIG, Asked("late-data")).costs.past
+    past_of = plan_of(history, CONFIG, Request("late-data")).costs.past
     assert past_of["sessions"] == [(n, float(n)) for n in range(59, 9, -1)]
 
 
@@ -789,7 +789,7 @@ def comparable(history: History) -> dict[str, Any]:
         "rows": history.rows,
         "files": plain(history.files),
         "taken_back": {version: plain(files) for version, files in history.taken_back.items()},
-        "known_by": history.known_by,
+        "sessions_basis": history.sessions_basis,
     }
 
 
@@ -808,9 +808,9 @@ def comparable(history: History) -> dict[str, Any]:
 )
 def test_what_cannot_be_planned_is_said(lake, asked, says):
     with pytest.raises(SettingsInvalid, match=says):
-        make(*asked)
+        plan_backfill(settings(), *asked)
 
 
 def test_without_events_there_is_nothing_to_plan(lake):
     with pytest.raises(TableMissing, match="events has no published version"):
-        make("late-data", JAN_1, JAN_1)
+        plan_backfill(settings(), "late-data", JAN_1, JAN_1)

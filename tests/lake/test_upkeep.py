@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,21 @@ from deltalake import DeltaTable
 
 from lake import audits, storage
 from lake import upkeep as upkeeping
-from lake.backfill.planner import make
+from lake.backfill.planner import plan_backfill
 from lake.errors import PublishRefused
 from lake.places import audits_path, model_folder, run_folder, table_path
 from lake.publish import publish
 from lake.runs import summarize
-from lake.settings import settings
+from lake.settings import Settings, settings
 from lake.staging import Staged, StagedFile
 from lake.table import Table
-from lake.upkeep import compact, keep_docs, keep_table, main, upkeep
+from lake.upkeep import MaintenanceResult, compact, main, maintain_table, prune_docs, upkeep
 from tests.lake.daily_runs import DailyRuns
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 from tests.session_oracle import ONE_DAY, Landed
 
 DAY_SECONDS = 86_400
+WEEK = 7 * ONE_DAY
 
 
 def published(run_id: str, rows: list, owns: list, basis: int, copies: int = 0) -> Staged:
@@ -62,9 +63,18 @@ def age(days: int) -> None:
         written = entry.stat()
         entry.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         os.utime(entry, (written.st_atime, written.st_mtime))
-    for file in root.rglob("*.*"):
+    aged(root, days)
+
+
+def aged(folder: Path, days: int) -> None:
+    """Let the files in a folder be older."""
+    for file in folder.rglob("*.*"):
         written = file.stat().st_mtime - days * DAY_SECONDS
         os.utime(file, (written, written))
+
+
+def maintained(retention: timedelta = WEEK) -> MaintenanceResult:
+    return maintain_table("quarantine", table_path("quarantine"), retention)
 
 
 def raws(version: int | None = None) -> list:
@@ -78,16 +88,16 @@ def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(
     published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2, JAN_3], 7, copies=2)
     published("2", rejected(JAN_2, "c"), [JAN_2], 8)
     before = Table("quarantine")
-    kept = keep_table("quarantine", table_path("quarantine"))
+    result = maintained()
     after = Table("quarantine")
-    assert (len(before.files), len(after.files), kept.compacted) == (4, 2, 1)
+    assert (len(before.files), len(after.files), result.compacted) == (4, 2, 1)
     assert raws() == read_files(before, "raw") == [(JAN_1, "a")] * 3 + [(JAN_2, "c")]
     assert after.rows_by() == before.rows_by()
     assert after.commits() == before.commits(), "it is not a publish"
     assert [after.basis(day) for day in (JAN_1, JAN_2, JAN_3)] == [7, 8, 7], "nothing is newer or older than it was"
     assert after.version > before.version
     # And again there is nothing to do.
-    assert keep_table("quarantine", table_path("quarantine")).compacted == 0
+    assert maintained().compacted == 0
 
 
 def test_each_partition_is_compacted_in_a_commit_of_its_own(lake):
@@ -105,13 +115,13 @@ def test_to_runs_and_plans_a_compaction_is_no_restatement(lake):
     shop = DailyRuns({day: [landed(f"e{day:%d}", day)] for day in (JAN_1, JAN_2, JAN_3)})
     for day in shop.landing:
         shop.day(day)
-    runs, found = summarize(), shop.found()
+    runs, rows = summarize(), shop.found()
     # z_order writes every file anew, as a compaction of many small ones would.
     for table in ("events", "sessions", "interests"):
         DeltaTable(table_path(table)).optimize.z_order(["user_id"])
-    upkeep()
-    assert make("late-data").redo == []
-    assert (summarize(), shop.found()) == (runs, found)
+    upkeep(settings())
+    assert plan_backfill(settings(), "late-data").redo == []
+    assert (summarize(), shop.found()) == (runs, rows)
     # A day that runs after it is published as ever, over what was compacted.
     shop.landing[JAN_3] = [*shop.landing[JAN_3], landed("late", JAN_3)]
     shop.day(JAN_3)
@@ -154,7 +164,7 @@ def test_publishes_and_compactions_at_once_lose_nothing(lake):
     runs = threading.Thread(target=run_days)
     runs.start()
     while runs.is_alive():
-        keep_table("quarantine", table_path("quarantine"))
+        maintained()
     runs.join()
     assert failed == []
     assert raws() == [(JAN_1, "15")] * 4 + [(JAN_2, "14")] * 4
@@ -165,8 +175,8 @@ def test_files_are_merged_up_to_what_a_reader_opens_in_one_go(lake):
     text = [" ".join(f"{n * n}" for n in range(at, at + 40_000)) for at in (0, 40_000)]
     staged = published("1", rejected(JAN_1, *text), [JAN_1], 1, copies=1)
     assert [file.bytes > 256 * 1024 for file in staged.files] == [True, True]
-    kept = keep_table("quarantine", table_path("quarantine"))
-    assert (kept.compacted, len(Table("quarantine").files)) == (1, 1)
+    result = maintained()
+    assert (result.compacted, len(Table("quarantine").files)) == (1, 1)
     assert len(raws()) == 4
 
 
@@ -176,8 +186,8 @@ def test_the_history_of_audits_is_compacted_too(lake):
     )
     for _ in range(3):
         audits.record([line])
-    (kept, _) = upkeep()
-    assert (kept.what, kept.compacted) == ("audits", 1)
+    (result, _) = upkeep(settings())
+    assert (result.what, result.compacted) == ("audits", 1)
     assert len(DeltaTable(audits_path()).file_uris()) == 1
     assert audits.read().num_rows == 3
 
@@ -195,27 +205,26 @@ def replaced_long_ago(lake):
 
 
 def test_what_was_replaced_longer_ago_than_the_retention_is_removed(replaced_long_ago):
-    kept = keep_table("quarantine", replaced_long_ago)
-    assert (kept.files_before, kept.files_after, kept.removed) == (3, 1, 2)
-    assert kept.bytes_after == sum(file.bytes for file in Table("quarantine").files) < kept.bytes_before
+    result = maintained()
+    assert (result.files_before, result.files_after, result.removed) == (3, 1, 2)
+    assert result.bytes_after == sum(file.bytes for file in Table("quarantine").files) < result.bytes_before
     assert raws() == [(JAN_1, "version 3")]
 
 
 def test_a_reader_goes_on_reading_a_version_that_was_replaced_within_the_retention(replaced_long_ago):
     reader = Table("quarantine")
     published("4", rejected(JAN_1, "version 4"), [JAN_1], 4)
-    keep_table("quarantine", replaced_long_ago)
+    maintained()
     assert read_files(reader, "raw") == [(JAN_1, "version 3")]
 
 
-def test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well(replaced_long_ago, monkeypatch):
-    monkeypatch.setenv("MEANDER_RETENTION_DAYS", "20")
+def test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well(replaced_long_ago):
     published("4", rejected(JAN_1, "version 4"), [JAN_1], 4)
     age(8)
     # A checkpoint lists what was replaced in the last week only.
     DeltaTable(replaced_long_ago).create_checkpoint()
     reader = Table("quarantine", 3)
-    keep_table("quarantine", replaced_long_ago)
+    maintained(20 * ONE_DAY)
     assert read_files(reader, "raw") == [(JAN_1, "version 3")]
 
 
@@ -228,14 +237,14 @@ def test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well(
 )
 def test_the_version_that_a_model_was_made_from_stays_readable(replaced_long_ago, pin):
     storage.write_json(pin(), {"tables": {"quarantine": 2, "events": 1}})
-    kept = keep_table("quarantine", replaced_long_ago)
-    assert (kept.removed, kept.pinned) == (1, 1)
+    result = maintained()
+    assert (result.removed, result.pinned) == (1, 1)
     assert raws(2) == [(JAN_1, "version 2")]
 
 
 def test_a_pin_of_a_lake_that_was_deleted_holds_up_nothing(replaced_long_ago):
     storage.write_json(f"{model_folder('weekly')}/plan.json", {"tables": {"quarantine": 99}})
-    assert keep_table("quarantine", replaced_long_ago).removed == 2
+    assert maintained().removed == 2
 
 
 def test_the_log_tells_all_that_was_ever_published_however_long_ago(lake):
@@ -247,13 +256,13 @@ def test_the_log_tells_all_that_was_ever_published_however_long_ago(lake):
     delta = DeltaTable(table_path("quarantine"))
     delta.create_checkpoint()
     delta.cleanup_metadata()
-    keep_table("quarantine", table_path("quarantine"))
-    assert [said["run_id"] for said in Table("quarantine").commits()] == ["3", "2", "1"]
+    maintained()
+    assert [commit["run_id"] for commit in Table("quarantine").commits()] == ["3", "2", "1"]
 
 
 def test_what_a_running_job_has_staged_stays_and_is_published_after_it(replaced_long_ago):
     stage_files("quarantine", "running", rejected(JAN_2, "staged"), [JAN_2], 5)
-    keep_table("quarantine", replaced_long_ago)
+    maintained()
     publish("quarantine", "running")
     assert raws() == [(JAN_1, "version 3"), (JAN_2, "staged")]
 
@@ -262,7 +271,7 @@ def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_mor
     published("1", rejected(JAN_1, "a"), [JAN_1], 1)
     stage_files("quarantine", "given up", rejected(JAN_1, "b"), [JAN_1], 2)
     age(30)
-    assert keep_table("quarantine", table_path("quarantine")).removed == 1
+    assert maintained().removed == 1
     with pytest.raises(PublishRefused, match="1 files that run 'given up' staged for quarantine are gone"):
         publish("quarantine", "given up")
     assert raws() == [(JAN_1, "a")]
@@ -272,21 +281,34 @@ def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_mor
 
 
 def test_publishing_again_is_a_no_op_also_when_its_files_were_replaced_and_removed(replaced_long_ago):
-    keep_table("quarantine", replaced_long_ago)
+    maintained()
     assert publish("quarantine", "1")["already"]
 
 
 def test_old_data_docs_are_removed_and_nothing_else_of_their_folder(lake):
-    folder = Path(settings().docs_folder)
+    folder = lake / "docs"
     for name in ("old/events.html", "new/events.html", "index.html", "old/notes.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("page")
-    age(2)
+    aged(folder, 6)
     (folder / "new" / "events.html").write_text("page")
-    age(89)  # of the 90 days for which they are kept, longer than anything else is
-    kept = keep_docs()
-    assert (kept.what, kept.files_before, kept.files_after, kept.removed) == ("data docs", 4, 3, 1)
+    aged(folder, 2)
+    pruned = prune_docs(str(folder), WEEK)
+    assert (pruned.what, pruned.files_before, pruned.files_after, pruned.removed) == ("data docs", 4, 3, 1)
     assert sorted(storage.list_files(str(folder))) == ["index.html", "new/events.html", "old/notes.txt"]
+
+
+def test_each_age_is_the_one_that_its_setting_names(lake):
+    # Replaced files and data docs of 30 days ago: one is older than its setting, and the other is not.
+    page = Path(settings().docs_folder) / "1" / "quarantine.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("page")
+    for n in (1, 2):
+        published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)
+    age(30)
+    for retention, docs, removed in ((31, 31, (0, 0)), (31, 29, (0, 1)), (29, 31, (1, 0)), (29, 29, (1, 1))):
+        results = upkeep(Settings(retention_days=retention, docs_days=docs), dry_run=True)
+        assert tuple(result.removed for result in results) == removed
 
 
 # ---- the command ----
@@ -302,9 +324,9 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
     age(100)
     before = storage.list_files(settings().lake)
     main(["--run-id", "r", "--dry-run"])
-    said = json.loads(capsys.readouterr().out)
-    assert (said["run_id"], said["dry_run"], said["compacted"], said["removed"]) == ("r", True, 1, 3)
-    assert said["files_before"] == said["files_after"] == 5
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["run_id"], planned["dry_run"], planned["compacted"], planned["removed"]) == ("r", True, 1, 3)
+    assert planned["files_before"] == planned["files_after"] == 5
     assert storage.list_files(settings().lake) == before
     main(["--run-id", "r"])
     done = json.loads(capsys.readouterr().out)
@@ -314,7 +336,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
 
 
 def test_an_empty_lake_needs_no_upkeep(lake):
-    (docs,) = upkeep()
+    (docs,) = upkeep(settings())
     assert (docs.what, docs.files_before, docs.removed) == ("data docs", 0, 0)
 
 
@@ -331,7 +353,7 @@ def test_however_many_versions_there_are_a_table_is_opened_a_few_times(lake, mon
         for n in range(first, last + 1):
             published(f"{n}", rejected(JAN_1 + n % 5 * ONE_DAY, f"{n}"), [JAN_1 + n % 5 * ONE_DAY], n)
         opened.clear()
-        keep_table("quarantine", table_path("quarantine"))
+        maintained()
         counts.append(len(opened))
     assert counts[0] == counts[1] < 5
     assert len(storage.list_files(table_path("quarantine"))) > 20, "all were replaced within the retention"

@@ -34,8 +34,8 @@ MUTANTS = [
     Mutant(
         "exp_audit_stops_at_first_failure",
         "expectations/audit.py",
-        "verdicts = [audit(spark, table, args.run_id) for table in args.table]",
-        "verdicts = [audit(spark, table, args.run_id) for table in args.table[:1]]",
+        "verdicts = [audit(spark, table, args.run_id, config) for table in args.table]",
+        "verdicts = [audit(spark, table, args.run_id, config) for table in args.table[:1]]",
         FAILED_AUDIT,
     ),
     Mutant(

@@ -40,6 +40,13 @@ MUTANTS = [
         "if False:",
         "tests/lake/test_readers.py::test_a_query_answers_with_plain_strings_also_in_lists_and_without_a_row",
     ),
+    Mutant(
+        "query_views_in_structs",
+        "lake/table.py",
+        "if DataType.is_struct(kind):",
+        "if False:",
+        "tests/lake/test_readers.py::test_a_query_answers_with_plain_strings_in_structs_and_in_lists_of_structs",
+    ),
     # ---- publishing ----
     Mutant(
         "publish_basis_ge",
@@ -275,8 +282,8 @@ MUTANTS = [
     Mutant(
         "landing_marker_ignored",
         "lake/landing.py",
-        "storage.join(folder(day), marker) if marker else folder(day))",
-        "folder(day))",
+        "storage.join(folder, self.marker) if self.marker else folder)",
+        "folder)",
         "tests/lake/test_landing.py",
     ),
     Mutant(
@@ -289,8 +296,8 @@ MUTANTS = [
     Mutant(
         "landing_days_as_listed",
         "lake/landing.py",
-        "return sorted(found)",
-        "return found",
+        "return sorted(days)",
+        "return days",
         "tests/lake/test_landing.py",
     ),
     Mutant(
@@ -578,8 +585,8 @@ MUTANTS = [
     Mutant(
         "upkeep_versions_from_the_next",
         "lake/upkeep.py",
-        'found.add(int(entry["version"]))\n        if',
-        'if entry["timestamp"] > moment.timestamp() * 1000:\n            found.add(entry["version"])\n        if',
+        'versions.add(int(entry["version"]))\n        if',
+        'if entry["timestamp"] > moment.timestamp() * 1000:\n            versions.add(entry["version"])\n        if',
         "tests/lake/test_upkeep.py::test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well",
     ),
     Mutant(
@@ -606,9 +613,16 @@ MUTANTS = [
     Mutant(
         "upkeep_docs_days_as_retention",
         "lake/upkeep.py",
-        "settings().docs_days",
-        "settings().retention_days",
-        "tests/lake/test_upkeep.py::test_old_data_docs_are_removed_and_nothing_else_of_their_folder",
+        "config.docs_days",
+        "config.retention_days",
+        "tests/lake/test_upkeep.py::test_each_age_is_the_one_that_its_setting_names",
+    ),
+    Mutant(
+        "upkeep_retention_as_docs_days",
+        "lake/upkeep.py",
+        "timedelta(days=config.retention_days)",
+        "timedelta(days=config.docs_days)",
+        "tests/lake/test_upkeep.py::test_each_age_is_the_one_that_its_setting_names",
     ),
     Mutant(
         "upkeep_dry_run_removes_docs",

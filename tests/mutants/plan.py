@@ -26,15 +26,15 @@ ESTIMATE = f"{PLAN}::test_an_estimate_is_never_less_than_nothing_and_does_not_fa
 
 MUTANTS = [
     # -- what the log says
-    Mutant("plan_costs_no_audit", HISTORY, 'staging + float(said["audit_seconds"]),', "staging,", REAL),
+    Mutant("plan_costs_no_audit", HISTORY, 'staging + float(entry["audit_seconds"]),', "staging,", REAL),
     Mutant(
         "plan_costs_quarantine_staged_twice",
         HISTORY,
-        '0.0 if table.name == "quarantine" else float(said["stage_seconds"])',
-        'float(said["stage_seconds"])',
+        '0.0 if table.name == "quarantine" else float(entry["stage_seconds"])',
+        'float(entry["stage_seconds"])',
         REAL,
     ),
-    Mutant("plan_refused_days_are_made", HISTORY, ' - set(json.loads(said["refused"]))', "", REAL),
+    Mutant("plan_refused_days_are_made", HISTORY, ' - set(json.loads(entry["refused"]))', "", REAL),
     Mutant(
         "plan_sparse_jobs_make_all_their_days",
         HISTORY,
@@ -50,7 +50,9 @@ MUTANTS = [
         "again = set(commit.owns)",
         REAL,
     ),
-    Mutant("plan_oldest_publish_counts", HISTORY, "for commit in found:", "for commit in reversed(found):", MADE_SINCE),
+    Mutant(
+        "plan_oldest_publish_counts", HISTORY, "for commit in commits:", "for commit in reversed(commits):", MADE_SINCE
+    ),
     Mutant(
         "plan_known_by_events_alone",
         HISTORY,
@@ -82,36 +84,36 @@ MUTANTS = [
         STATES,
     ),
     Mutant("plan_state_landed_lt", PARTITIONS, "late or change.landed <= day", "late or change.landed < day", STATES),
-    Mutant("plan_states_never_late", PARTITIONS, "config, late=made.include_late)", "config, late=False)", STATES),
+    Mutant("plan_states_never_late", PARTITIONS, "config, late=commit.include_late)", "config, late=False)", STATES),
     Mutant("plan_horizon_lt", PARTITIONS, "day < change.day <= ends and", "day < change.day < ends and", LABELS),
     Mutant("plan_horizon_from_t", PARTITIONS, "day < change.day <= ends and", "day <= change.day <= ends and", LABELS),
     Mutant("plan_horizon_landed_lt", PARTITIONS, "change.landed <= ends)", "change.landed < ends)", LABELS),
     Mutant(
         "plan_labels_never_late",
         PARTITIONS,
-        "(made.include_late or change.landed <= ends)",
+        "(commit.include_late or change.landed <= ends)",
         "change.landed <= ends",
         LABELS,
     ),
     Mutant(
         "plan_sessions_never_made_are_left",
         PARTITIONS,
-        "if day not in history.known_by or history.known_by[day] < change.version",
-        "if history.known_by.get(day, change.version) < change.version",
+        "if day not in basis or basis[day] < change.version",
+        "if basis.get(day, change.version) < change.version",
         KNOW,
     ),
     Mutant(
         "plan_sessions_know_version_le",
         PARTITIONS,
-        "history.known_by[day] < change.version",
-        "history.known_by[day] <= change.version",
+        "basis[day] < change.version",
+        "basis[day] <= change.version",
         KNOW,
     ),
     Mutant(
         "plan_landing_days_not_looked_at",
         PARTITIONS,
-        "if not asked.within(change.landed):",
-        "if not asked.within(change.day):",
+        "if not request.within(change.landed):",
+        "if not request.within(change.day):",
         SAYS,
     ),
     Mutant(
@@ -124,8 +126,8 @@ MUTANTS = [
     Mutant(
         "plan_made_again_since_is_not_seen",
         PARTITIONS,
-        'made.inputs["interests"] < states[day].version',
-        'made.inputs["interests"] > states[day].version',
+        'commit.inputs["interests"] < states[day].version',
+        'commit.inputs["interests"] > states[day].version',
         MADE_SINCE,
     ),
     Mutant(
@@ -139,15 +141,15 @@ MUTANTS = [
     Mutant(
         "plan_redeliver_late_interests",
         PARTITIONS,
-        "begins = oldest if made.include_late else landed",
-        "begins = landed",
+        "begins = oldest if commit.include_late else landed\n        if begins",
+        "begins = landed\n        if begins",
         AGAIN,
     ),
     Mutant(
         "plan_redeliver_late_examples",
         PARTITIONS,
-        "known_by = oldest if made.include_late else landed",
-        "known_by = landed",
+        "begins = oldest if commit.include_late else landed\n        if day < landed",
+        "begins = landed\n        if day < landed",
         AGAIN,
     ),
     Mutant(
@@ -160,11 +162,11 @@ MUTANTS = [
     Mutant(
         "plan_redeliver_labels_of_its_own_day",
         PARTITIONS,
-        "if day < landed and known_by",
-        "if day <= landed and known_by",
+        "if day < landed and begins",
+        "if day <= landed and begins",
         AGAIN,
     ),
-    Mutant("plan_redeliver_horizon_lt", PARTITIONS, "known_by <= end_of_horizon", "known_by < end_of_horizon", AGAIN),
+    Mutant("plan_redeliver_horizon_lt", PARTITIONS, "begins <= end_of_horizon", "begins < end_of_horizon", AGAIN),
     Mutant(
         "plan_redeliver_its_own_sessions_alone",
         PARTITIONS,
@@ -175,8 +177,8 @@ MUTANTS = [
     Mutant(
         "plan_changed_sessions_by_landing",
         PARTITIONS,
-        'history.rows["sessions"] if asked.table == "sessions" else history.made[asked.table]',
-        "history.made[asked.table]",
+        'history.rows["sessions"] if request.table == "sessions" else history.latest[request.table]',
+        "history.latest[request.table]",
         f"{PLAN}::test_sessions_of_changed_code_are_those_that_there_are_whatever_day_has_landed",
     ),
     # -- which runs
@@ -184,15 +186,15 @@ MUTANTS = [
     Mutant(
         "plan_a_bad_day_again_for_what_only_its_new_events_reach",
         RUNS,
-        "cover_sessions(left, staged)",
-        "cover_sessions(left, staged | settled)",
+        "cover_sessions(remaining, staged)",
+        "cover_sessions(remaining, staged | settled)",
         LEFT,
     ),
     Mutant(
         "plan_a_neighbour_that_may_be_gone_draws_in",
         RUNS,
-        'known = lasting if why["events"] else history.known',
-        "known = history.known",
+        'populated = lasting if why["events"] else history.populated',
+        "populated = history.populated",
         f"{PLAN}::test_sessions_that_a_bad_day_draws_in_by_a_neighbour_that_may_be_gone_are_made_by_another_run",
     ),
     Mutant(
@@ -205,34 +207,34 @@ MUTANTS = [
     Mutant(
         "plan_restated_states_by_the_dag",
         RUNS,
-        'if history.made["interests"][day].include_late]',
+        'if history.latest["interests"][day].include_late]',
         "if False]",
         RESTATED,
     ),
     Mutant(
         "plan_examples_late_flag",
         RUNS,
-        'late = history.made["examples"][day].include_late',
+        'late = history.latest["examples"][day].include_late',
         "late = False",
         RESTATED,
     ),
     Mutant("plan_scored_by_the_champion", RUNS, "model_version=version)", "model_version=None)", FOLLOWED),
-    Mutant("plan_least_covering_run", RUNS, "best = max(able,", "best = min(able,", PLAN),
+    Mutant("plan_least_covering_run", RUNS, "best = max(candidates,", "best = min(candidates,", PLAN),
     Mutant(
         "plan_any_run_before_the_day_itself",
         RUNS,
-        "(len(able[landed]), landed == oldest, landed)",
-        "(len(able[landed]), landed)",
+        "(len(candidates[landed]), landed == oldest, landed)",
+        "(len(candidates[landed]), landed)",
         f"{PLAN}::test_of_two_runs_that_make_the_same_the_day_itself_is_chosen",
     ),
     Mutant(
         "plan_older_sessions_of_a_bad_day_are_taken_for_made",
         RUNS,
-        "return reached_by(history, landed) - left",
+        "return reached_by(history, landed) - postponed",
         "return reached_by(history, landed)",
         OLDER,
     ),
-    Mutant("plan_offers_what_is_restated", RUNS, "if late and not made.include_late and", "if late and", RESTATED),
+    Mutant("plan_offers_what_is_restated", RUNS, "if late and not commit.include_late and", "if late and", RESTATED),
     Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", TAKEN_BACK),
     Mutant(
         "plan_offers_for_what_each_run_restates",
@@ -280,7 +282,7 @@ MUTANTS = [
     Mutant(
         "plan_remembers_all",
         "lake/backfill/planner.py",
-        "in commits[:REMEMBERED]]",
+        "in commits[:COST_SAMPLE_COMMITS]]",
         "in commits]",
         f"{PLAN}::test_the_newest_fifty_runs_of_a_table_say_what_one_takes",
     ),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dags.cli.backfill import for_a_machine, show
 from dags.cli.main import app
 from lake.backfill.costs import Costs
-from lake.backfill.plan import DayRun, Plan, Redo, Untouched, Whole
+from lake.backfill.plan import BackfillPlan, DayRun, HistoryRange, Redo, Untouched
 from tests.lake.daily_runs import DailyRuns
 from tests.session_oracle import Landed
 
@@ -83,7 +83,7 @@ def test_nothing_to_do_is_said_in_words(published):
     assert "none is published" in invoke("--reason", "bad-day", "--from", "2025-03-01", "--to", "2025-03-01")
 
 
-def said_of(plan: Plan) -> str:
+def said_of(plan: BackfillPlan) -> str:
     out = Console(width=300, file=io.StringIO())
     show(plan, out)
     return out.file.getvalue()
@@ -91,18 +91,18 @@ def said_of(plan: Plan) -> str:
 
 def test_a_long_plan_is_shown_in_part_and_says_so():
     redo = [Redo("sessions", JAN[n], 1, f"reason {n}") for n in range(0, 30)]
-    plan = Plan("late-data", None, None, "events", redo=redo, untouched=[Untouched("sessions", 0, 0)])
+    plan = BackfillPlan("late-data", None, None, "events", redo=redo, untouched=[Untouched("sessions", 0, 0)])
     said = said_of(plan)
     assert "and 10 more" in said
     assert ("reason 19" in said, "reason 20" in said) == (True, False)
     assert "Untouched partitions: none." in said
     assert len(for_a_machine(plan)["redo"]) == 30
-    assert "more" not in said_of(Plan("late-data", None, None, "events", redo=redo[:20])).split("In all")[0]
+    assert "more" not in said_of(BackfillPlan("late-data", None, None, "events", redo=redo[:20])).split("In all")[0]
 
 
 def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken():
     everything = ("quarantine", "events", "sessions", "interests")
-    plan = Plan(
+    plan = BackfillPlan(
         "bad-day",
         JAN[0],
         JAN[1],
@@ -116,7 +116,7 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
             *(DayRun("behavior", day, everything, 4, 10, 100.0) for day in JAN[:2]),
             *(behavior(day, "sessions", note="nothing has landed" if day == JAN[3] else "") for day in JAN[3:5]),
         ],
-        whole=Whole(JAN[0], JAN[1], 1, 20, 130.0),
+        whole=HistoryRange(JAN[0], JAN[1], 1, 20, 130.0),
         optional=[DayRun("interests", JAN[5], ("interests",), 1, 10, 5.0, include_late=True)],
         untouched=[Untouched("events", 1_000, 5), Untouched("sessions", 2, 5)],
         costs=Costs({"sessions": [(10, 4.0)], "interests": [(10, 5.0)]}),
@@ -171,5 +171,5 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
 def test_of_what_is_not_known_nothing_is_said_in_numbers():
     # All of it is not known either.
     redo, run = Redo("sessions", JAN[0], 1, "code"), DayRun("behavior", JAN[0], ("sessions",), 1, 1, None)
-    plan = Plan("code", JAN[0], JAN[0], "sessions", redo=[redo], runs=[run])
+    plan = BackfillPlan("code", JAN[0], JAN[0], "sessions", redo=[redo], runs=[run])
     assert "In all not known of staging and audit" in said_of(plan)

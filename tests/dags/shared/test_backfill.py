@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from dags.shared.backfill import history, merged, minutes, steps
 from jobs.arguments import as_of_parser, parse_run
 from lake.backfill.costs import Costs
-from lake.backfill.plan import DayRun, Plan, Redo, Whole
+from lake.backfill.plan import BackfillPlan, DayRun, HistoryRange, Redo
 
 JAN = [date(2025, 1, n) for n in range(1, 32)]
 BAG = DagBag(dag_folder=Path(__file__).resolve().parents[3] / "dags")
@@ -84,7 +84,7 @@ def test_airflow_takes_the_commands_and_the_forms_take_what_they_say():
 
 def test_the_range_that_is_sooner_is_a_run_of_history():
     runs = [behavior(day, "events") for day in JAN[:2]]
-    plan = Plan("bad-day", JAN[0], JAN[1], "events", runs=runs, whole=Whole(JAN[0], JAN[1], 7, 20, 4.0))
+    plan = BackfillPlan("bad-day", JAN[0], JAN[1], "events", runs=runs, whole=HistoryRange(JAN[0], JAN[1], 7, 20, 4.0))
     parsed = options(history(plan))
     assert (parsed.subcommand, parsed.dag_id) == ("trigger", "behavior_history")
     conf = json.loads(parsed.conf)
