@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
-# Great Expectations reports usage to its makers unless told not to; a data platform's jobs tell nobody.
+# Great Expectations reports usage to its makers by default; the jobs of a data platform must not.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 
 import great_expectations as gx
@@ -52,9 +52,9 @@ def measure(suite: Suite, rows: DataFrame, staged: Staged, config: Settings) -> 
     """Return one line of figures for each partition that the run owns, empty ones included, in one Spark job."""
     owned_by = TABLES[staged.table].owned_by
     aggregates = [aggregate.alias(name) for name, aggregate in suite.measures(config).items()]
-    found = rows.groupBy(F.col(owned_by).alias("day")).agg(F.count("*").alias("rows"), *aggregates)
-    figures = pd.DataFrame([row.asDict() for row in found.collect()], columns=found.columns).set_index("day")
-    # A partition without a row is owned all the same: it counts 0 of everything.
+    measured = rows.groupBy(F.col(owned_by).alias("day")).agg(F.count("*").alias("rows"), *aggregates)
+    figures = pd.DataFrame([row.asDict() for row in measured.collect()], columns=measured.columns).set_index("day")
+    # An owned partition without a row has 0 of everything.
     figures = figures.reindex(pd.Index(staged.owns, name="day")).reset_index()
     numbers = [name for name in figures.columns if name != "day"]
     return figures.assign(**{name: pd.to_numeric(figures[name]).fillna(0) for name in numbers})
@@ -69,7 +69,7 @@ def validate(
 ) -> list[ExpectationValidationResult]:
     """Run expectations on a frame and return their results."""
     sources = context.data_sources
-    # persist=False: Great Expectations never releases what it persists; the caller holds the rows.
+    # persist=False: Great Expectations never releases persisted rows; the caller has persisted them.
     on_spark = not isinstance(frame, pd.DataFrame)
     source = sources.add_spark(name, persist=False) if on_spark else sources.add_pandas(name)
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
@@ -78,22 +78,22 @@ def validate(
     results = definition.run(batch_parameters={"dataframe": frame}, result_format=result_format).results
     broken = [r for r in results if could_not_run(r)]
     if broken:
-        raise RuntimeError(f"{name}: {asked(broken[0]).type} could not run: {broken[0].exception_info}")
+        raise RuntimeError(f"{name}: {expectation_of(broken[0]).type} could not run: {broken[0].exception_info}")
     return list(results)
 
 
 def could_not_run(result: ExpectationValidationResult) -> bool:
-    """Tell whether an expectation has no answer: what only ended in an error is otherwise told as not met."""
-    # What an expectation raised stands there by itself, and what a metric of it raised by the id of that metric.
+    """Return whether an expectation ended in an error: Great Expectations reports it as not met otherwise."""
+    # An error of the expectation is the content itself, an error of a metric is listed under the id of that metric.
     info = result.exception_info or {}
     each = [info] if "raised_exception" in info else info.values()
     return any(one.get("raised_exception") for one in each)
 
 
 def validate_rows(context: Any, rows: DataFrame, expectations: list[Expectation]) -> list[ExpectationValidationResult]:
-    """Ask yes or no first, which is cheap; ask again for examples only where the answer was no."""
+    """Check for yes or no first, which is cheap; collect examples only for the expectations that are not met."""
     results = validate(context, "rows", rows, expectations, "BOOLEAN_ONLY")
-    failed = [asked(r).to_domain_obj() for r in results if not r.success]
+    failed = [expectation_of(r).to_domain_obj() for r in results if not r.success]
     if not failed:
         return results
     for expectation in failed:
@@ -101,25 +101,26 @@ def validate_rows(context: Any, rows: DataFrame, expectations: list[Expectation]
     return [r for r in results if r.success] + validate(context, "failed_rows", rows, failed, "SUMMARY")
 
 
-def asked(result: ExpectationValidationResult) -> ExpectationConfiguration:
-    """Return the expectation behind a result; Great Expectations always fills it in, but does not promise to."""
+def expectation_of(result: ExpectationValidationResult) -> ExpectationConfiguration:
+    """Return the expectation of a result; Great Expectations always fills it in, though its type is optional."""
     assert result.expectation_config is not None
     return result.expectation_config
 
 
-def say(result: ExpectationValidationResult) -> str:
-    """Say in one line what was expected and what was seen."""
-    config = asked(result)
+def describe(result: ExpectationValidationResult) -> str:
+    """Return one line with the expectation and the unexpected values."""
+    config = expectation_of(result)
     expected = {k: v for k, v in config.kwargs.items() if k not in ("batch_id", "severity") and v is not None}
-    words = config.description or f"{config.type} {json.dumps(expected, default=str)}"
+    expectation = config.description or f"{config.type} {json.dumps(expected, default=str)}"
     examples = result.result.get("partial_unexpected_list") or []
-    seen = f"{result.result.get('unexpected_count', '?')} unexpected, such as {examples[:3]}" if examples else "not met"
+    count = result.result.get("unexpected_count", "?")
+    observed = f"{count} unexpected, such as {examples[:3]}" if examples else "not met"
     columns = ", ".join(str(expected[k]) for k in ("column", "column_A", "column_B") if k in expected)
-    return f"{words} [{columns}: {seen}]"
+    return f"{expectation} [{columns}: {observed}]"
 
 
 def audit(spark: SparkSession, table: str, run_id: str, config: Settings) -> Verdict:
-    """Validate one staging, keep its data docs, its lines in `audits` and its verdict; return the verdict."""
+    """Validate one staging, write its data docs, its lines in `audits` and its verdict; return the verdict."""
     began = time.time()
     suite, staged = suite_of(table), read_staged(table, run_id)
     context = gx.get_context(mode="ephemeral")
@@ -142,7 +143,7 @@ def audit(spark: SparkSession, table: str, run_id: str, config: Settings) -> Ver
         run_id,
         staged.stage_id,
         verdict,
-        [say(r) for r in failed],
+        [describe(r) for r in failed],
         docs,
         seconds,
         datetime.now(UTC).isoformat(),
@@ -163,8 +164,8 @@ def audit(spark: SparkSession, table: str, run_id: str, config: Settings) -> Ver
 
 
 def severity(result: ExpectationValidationResult) -> Any:
-    """Return how much the failure of an expectation matters."""
-    return asked(result).severity
+    """Return whether an expectation is critical or a warning."""
+    return expectation_of(result).severity
 
 
 def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str, docs: str) -> AuditLine:
@@ -176,11 +177,11 @@ def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str
         first=staged.first,
         last=staged.last,
         audited=datetime.now(UTC),
-        expectation=asked(result).type,
-        column=str(asked(result).kwargs.get("column") or asked(result).kwargs.get("column_A")),
+        expectation=expectation_of(result).type,
+        column=str(expectation_of(result).kwargs.get("column") or expectation_of(result).kwargs.get("column_A")),
         severity=str(getattr(severity(result), "value", severity(result))),
         success=bool(result.success),
-        said=say(result),
+        said=describe(result),
         verdict=verdict,
         docs=docs,
     )
@@ -189,11 +190,11 @@ def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str
 def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdict: str, config: Settings) -> str:
     """Render the results as one page of Great Expectations data docs and return its address.
 
-    The page is rendered by itself, not as a GX site: a site rebuilds its index of all runs at each audit, which gets
-    slower every day, and two audits at once overwrite it.
+    The page is rendered alone, not as a GX site: a site rebuilds its index of all runs at each audit, which gets
+    slower every day, and concurrent audits overwrite it.
     """
     passed = sum(bool(r.success) for r in results)
-    whole = ExpectationSuiteValidationResult(
+    suite_result = ExpectationSuiteValidationResult(
         success=verdict != "failed",
         results=results,
         suite_name=staged.table,
@@ -210,7 +211,7 @@ def write_docs(staged: Staged, results: list[ExpectationValidationResult], verdi
             "verdict": verdict,
         },
     )
-    page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(whole))  # type: ignore[no-untyped-call]
+    page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(suite_result))  # type: ignore[no-untyped-call]
     place = docs_page(staged.run_id, staged.table)
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))
     fs.makedirs(fs._parent(inner), exist_ok=True)
@@ -222,7 +223,7 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
     """Audit one table, or several; all are audited before a failure is raised.
 
     Raises:
-        AuditFailed: a critical expectation broke in one of them.
+        AuditFailed: a critical expectation of one of them is not met.
     """
     parser = argparse.ArgumentParser(
         prog="expectations.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -235,8 +236,8 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
     verdicts = [audit(spark, table, args.run_id, config) for table in args.table]
     failed = [v for v in verdicts if v.verdict == "failed"]
     if failed:
-        said = "; ".join(f"{v.table}: {line}" for v in failed for line in v.failed)
-        raise AuditFailed(f"run {args.run_id!r} is not published, readers keep what they had. {said}. {failed[0].docs}")
+        text = "; ".join(f"{v.table}: {line}" for v in failed for line in v.failed)
+        raise AuditFailed(f"run {args.run_id!r} is not published, readers keep what they had. {text}. {failed[0].docs}")
     return verdicts
 
 

@@ -1,4 +1,4 @@
-"""What must hold of staged `events`, a landing day at a time."""
+"""Expectations of staged `events`, a landing day at a time."""
 
 import great_expectations.expectations as gxe
 import pandas as pd
@@ -56,7 +56,7 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add what the ingest counted in the landing files."""
+    """Add the counts that the ingest made of the landing files."""
     counted = [staged.counts["by_day"][str(day)] for day in figures["day"]]
     input_rows = pd.Series([day["input"] for day in counted], index=figures.index)
     ignored = pd.Series([day["ignored"] for day in counted], index=figures.index)
@@ -71,7 +71,7 @@ def extend(
 
 
 def expected_figures(config: Settings) -> list[Expectation]:
-    """Expect that nothing was lost, nothing stands twice, and the day looks like the days before."""
+    """Expect that nothing was lost, nothing is there twice, and the day resembles the days before."""
     return [
         zero("duplicate_ids", "event_id is unique within a landing day"),
         equal("input", "accounted_for", "input rows = events + duplicates + ignored + quarantined"),

@@ -1,4 +1,4 @@
-"""What must hold of staged `examples`: features from before the end of T, labels from after, a row for each state."""
+"""Expectations of staged `examples`: features from before the end of T, labels from after, a row for each state."""
 
 from datetime import date, timedelta
 from statistics import median
@@ -12,7 +12,7 @@ from expectations.interests import does_not_add_up, length_differs, seen_after_d
 from expectations.suite import WARNING, Suite, between, equal, not_null, zero
 from lake.days import days_between
 from lake.labels import NAMES
-from lake.rules import MOST_ITEMS, SIGNIFICANCE
+from lake.rules import MAX_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES, INTERESTS
 from lake.settings import Settings
 from lake.staging import Staged
@@ -68,7 +68,7 @@ def measures(config: Settings) -> dict[str, Column]:
         ),
         "wrong_category": F.count_if(~top.eqNullSafe(F.col("next_category")) | (key != F.col("next_category_key"))),
         "wrong_items": F.count_if(
-            (items > F.least(F.col("next_events"), F.lit(MOST_ITEMS)))
+            (items > F.least(F.col("next_events"), F.lit(MAX_ITEMS)))
             | (items != F.size(F.array_distinct("next_item_keys")))
         ),
         "wrongly_unjudged": F.count_if(unjudged[0] | unjudged[1] | unjudged[2]),
@@ -89,7 +89,7 @@ def state_sum() -> Column:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add what the upstream tables say: the states at each T, and the events of these users in the days after it."""
+    """Add figures of the upstream tables: the states at each T, and the events of these users in the days after it."""
     events, interests = (Table(name, staged.inputs[name]) for name in ("events", "interests"))
     states = interests.rows_by("dt")
     at_each = interests.read(spark, staged.owns[0], staged.owns[-1]).where(F.col("dt").isin(staged.owns))
@@ -98,16 +98,16 @@ def extend(
     as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
     nearby = events.read(spark, staged.owns[0] + timedelta(days=1), staged.owns[-1] + horizon)
     after = F.datediff("dt", "day").between(1, config.horizon_days)
-    known = F.lit(True) if staged.counts["include_late"] else F.datediff("landed", "day") <= config.horizon_days
+    in_time = F.lit(True) if staged.counts["include_late"] else F.datediff("landed", "day") <= config.horizon_days
     users = staged_rows.select("user_id", F.col("dt").alias("day")).distinct()
-    found = (
+    followed = (
         nearby.select("user_id", "event_id", "dt", "landed", as_of)
-        .where(after & known)
+        .where(after & in_time)
         .join(users, on=["user_id", "day"], how="left_semi")
         .groupBy("day")
         .agg(F.count_distinct("user_id", "event_id").alias("n"))
     )
-    counts = {row["day"]: row["n"] for row in found.collect()}
+    counts = {row["day"]: row["n"] for row in followed.collect()}
     missing = [
         0
         if staged.counts["include_late"]
@@ -124,9 +124,9 @@ def extend(
 
 
 def with_drift(spark: SparkSession, staged: Staged, figures: pd.DataFrame) -> pd.DataFrame:
-    """Add how far the share of migrated and of churned users lies from the median of recent dates.
+    """Add the distance of the shares of migrated and of churned users from the median of recent dates.
 
-    Both are null while fewer than 3 earlier dates are known, published or staged here, and of a date without a user.
+    Both are null while fewer than 3 earlier dates are published or staged here, and on a date without a user.
     """
     table = Table.find("examples")
     earlier = staged.owns[0] - timedelta(days=RECENT_DAYS)
@@ -141,8 +141,8 @@ def with_drift(spark: SparkSession, staged: Staged, figures: pd.DataFrame) -> pd
         if table
         else []
     )
-    for name, whole in (("churned", "rows"), ("migrated", "judged")):
-        here = figures[name] / figures[whole].where(figures[whole] > 0)
+    for name, base in (("churned", "rows"), ("migrated", "judged")):
+        here = figures[name] / figures[base].where(figures[base] > 0)
         shares = {row["dt"]: row[name] for row in published}
         shares.update(zip(figures["day"], here, strict=True))
         drifts = pd.Series([drift(shares, day) for day in figures["day"]], dtype="float64", index=figures.index)
@@ -151,14 +151,14 @@ def with_drift(spark: SparkSession, staged: Staged, figures: pd.DataFrame) -> pd
 
 
 def drift(shares: dict[date, float | None], day: date) -> float | None:
-    """Return by how much the share of a day exceeds the median of the recent ones, or None if that is not known."""
+    """Return by how much the share of a day exceeds the median of the recent ones, or None if there are too few."""
     recent = {other: share for other, share in shares.items() if share is not None and not pd.isna(share)}
     before = [share for other, share in recent.items() if day - timedelta(days=RECENT_DAYS) <= other < day]
     return recent[day] - median(before) if day in recent and len(before) >= ENOUGH_DATES else None
 
 
 def expected_figures(config: Settings) -> list[Expectation]:
-    """Expect that features and labels lie on their own side of T, and that the labels say what happened."""
+    """Expect that features and labels are from their own side of T, and that the labels agree with the events."""
     usual = f"is within {USUAL_DRIFT:g} of the median of the {RECENT_DAYS} days before"
     return [
         zero("duplicate_users", "a user has one example at T"),
@@ -175,7 +175,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("not_a_distribution", "shares add up to 1"),
         zero("overcounted", "each category has an event, and together at most as many as there are"),
         zero("wrong_category", "the next category and its key are those of the largest share"),
-        zero("wrong_items", f"items are distinct, at most {MOST_ITEMS}, and at most as many as events"),
+        zero("wrong_items", f"items are distinct, at most {MAX_ITEMS}, and at most as many as events"),
         zero(
             "wrongly_unjudged", "migration is judged exactly where both sides have enough events (MEANDER_MIN_EVENTS)"
         ),

@@ -1,4 +1,4 @@
-"""What must hold of staged `interests`: nothing from after T, and every active user."""
+"""Expectations of staged `interests`: nothing from after T, and every active user."""
 
 from datetime import timedelta
 
@@ -45,20 +45,20 @@ def rows(config: Settings) -> list[Expectation]:
 
 
 def seen_after_day() -> Column:
-    """Tell whether any feature of a state comes from after the end of T."""
+    """Return whether any feature of a state comes from after the end of T."""
     end_of_day = F.unix_seconds(F.date_add("dt", 1).cast("timestamp"))
-    seen = F.greatest(F.array_max("event_seconds"), F.unix_seconds("last_event_time"))
+    newest = F.greatest(F.array_max("event_seconds"), F.unix_seconds("last_event_time"))
     # An event in the last second of T is one second old.
-    return (seen >= end_of_day) | F.exists("longterm_age_seconds", lambda age: age < 1)
+    return (newest >= end_of_day) | F.exists("longterm_age_seconds", lambda age: age < 1)
 
 
 def length_differs(names: tuple[str, ...]) -> Column:
-    """Tell whether arrays that belong together differ in length."""
+    """Return whether arrays that belong together differ in length."""
     return F.greatest(*(F.size(name) for name in names)) != F.least(*(F.size(name) for name in names))
 
 
 def does_not_add_up(shares: str) -> Column:
-    """Tell whether the shares of a distribution that is not empty do not add up to 1."""
+    """Return whether the shares of a distribution that is not empty do not add up to 1."""
     total = F.aggregate(shares, F.lit(0.0), lambda so_far, share: so_far + share)
     return (F.size(shares) > 0) & (F.abs(total - 1) > 1e-6)
 
@@ -67,7 +67,7 @@ def measures(config: Settings) -> dict[str, Column]:
     """Measure the states at one T."""
 
     def contradict(week: Column, current: Column, history: Column) -> Column:
-        # Which of the two spans holds the other is a matter of the setting W.
+        # The setting W decides which of the two spans contains the other.
         shorter, longer = (current, week) if config.lookback_days < WEEK_DAYS else (week, current)
         return ~shorter.between(0, longer) | (longer > history)
 
@@ -99,17 +99,17 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add what the upstream table shows at each T: active users, their events and days, and landing days that lack.
+    """Add figures of the upstream table at each T: active users, their events and days, and missing landing days.
 
-    Of the whole history days are counted, not events: they are known from the users and the partitions, so that the
-    ids of a year's events need not be read and told apart.
+    The history is compared by days, not by events: users and partitions are enough for that, so the ids of a year's
+    events need not be read and counted.
     """
     events = Table("events", staged.inputs["events"])
     lookback, history = timedelta(days=config.lookback_days - 1), timedelta(days=config.history_days - 1)
     include_late = staged.counts["include_late"]
 
     def at_each(rows: DataFrame, days: int) -> DataFrame:
-        """Repeat each row for every T that knew it, if its date is one of the last so many `days`, as `day`."""
+        """Repeat each row for every T that includes it, if its date is one of the last `days` days, with T as `day`."""
 
         def counts_at(day: Column) -> Column:
             near = (F.col("dt") <= day) & (F.datediff(day, "dt") < days)
@@ -120,10 +120,10 @@ def extend(
 
     recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("event_id", "dt", "landed")
     happened = at_each(recent, config.lookback_days).groupBy("day").agg(F.count_distinct("event_id").alias("n"))
-    seen = events.read(spark, staged.owns[0] - history, staged.owns[-1])
-    seen = seen.groupBy("user_id", "dt").agg(F.min("landed").alias("landed"))
+    visits = events.read(spark, staged.owns[0] - history, staged.owns[-1])
+    visits = visits.groupBy("user_id", "dt").agg(F.min("landed").alias("landed"))
     users = (
-        at_each(seen, config.history_days)
+        at_each(visits, config.history_days)
         .groupBy("user_id", "day")
         .agg(F.count("*").alias("days"), F.min(F.datediff("day", "dt")).alias("age"))
         .where(F.col("age") < config.lookback_days)
@@ -132,7 +132,7 @@ def extend(
     counts = {row["day"]: row for row in active.collect()}
     numbers = {row["day"]: row["n"] for row in happened.collect()}
     begins = min(events.rows_by("landed"), default=None)
-    lacking = [
+    missing_landings = [
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
         for day in figures["day"]
     ]
@@ -140,7 +140,7 @@ def extend(
         active_upstream=[counts[day]["users"] if day in counts else 0 for day in figures["day"]],
         days_upstream=[counts[day]["days"] if day in counts else 0 for day in figures["day"]],
         events_upstream=[numbers.get(day, 0) for day in figures["day"]],
-        missing_landings=lacking,
+        missing_landings=missing_landings,
     )
     return with_volume_ratio(staged, figures)
 

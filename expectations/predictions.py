@@ -1,4 +1,4 @@
-"""What must hold of staged `predictions`: every user of the interests once, and numbers that can be probabilities."""
+"""Expectations of staged `predictions`: every user of the interests once, and numbers that can be probabilities."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -17,9 +17,9 @@ from lake.staging import Staged
 from lake.table import Table
 
 SCORES = tuple(label.score for label in LABELS)
-# A mean probability moves with the season, and a new model version may be calibrated otherwise; not by this much.
+# A mean probability moves with the season, and a new model version may be calibrated differently, but not by this much.
 USUAL_DRIFT = 0.1
-# 32-bit probabilities of all categories add up to 1 only about.
+# 32-bit probabilities of all categories add up to 1 only approximately.
 ROUNDING = 1e-6
 
 
@@ -74,16 +74,16 @@ def measures(config: Settings) -> dict[str, Column]:
 
 def day_before(table: Table | None, day: date) -> date | None:
     """Return the last of the recent days before `day` that has published predictions, or None."""
-    known = table.rows_by() if table else {}
-    return max((d for d in known if day - timedelta(days=RECENT_DAYS) <= d < day), default=None)
+    days = table.rows_by() if table else {}
+    return max((d for d in days if day - timedelta(days=RECENT_DAYS) <= d < day), default=None)
 
 
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add the users of the interests that were read, and how far the predictions are from those of the day before.
+    """Add the users of the interests that were read, and the differences from the predictions of the day before.
 
-    What compares with the day before is null where there is none.
+    These differences are null where there is no day before.
     """
     interests, published = Table("interests", staged.inputs["interests"]), Table.find("predictions")
     added = []
@@ -91,18 +91,18 @@ def extend(
         upstream = interests.read(spark, day, day).select("user_id")
         ours = staged_rows.where(F.col("dt") == F.lit(day))
         missing = upstream.join(ours, on="user_id", how="left_anti").count()
-        found: dict[str, float | None] = {"users_upstream": upstream.count(), "missing_users": missing}
+        comparison: dict[str, float | None] = {"users_upstream": upstream.count(), "missing_users": missing}
         before = day_before(published, day)
         if published is not None and before is not None:
-            found |= drift(ours, published.read(spark, before, before))
-        added.append(found)
+            comparison |= drift(ours, published.read(spark, before, before))
+        added.append(comparison)
     names = ["users_upstream", "missing_users", "changed_top", *(f"drift_{score}" for score in SCORES)]
     columns = {n: pd.Series([f.get(n) for f in added], dtype="float64", index=figures.index) for n in names}
     return figures.assign(**columns)
 
 
 def drift(ours: DataFrame, theirs: DataFrame) -> dict[str, float | None]:
-    """Return how far mean probabilities are apart, and the share of users on both days whose top category differs."""
+    """Return the differences of mean probabilities, and the share of users on both days whose top category differs."""
     means = [F.avg(label.probability).alias(label.score) for label in LABELS]
     now, then = ours.agg(*means).collect()[0], theirs.agg(*means).collect()[0]
     moved = {

@@ -1,4 +1,4 @@
-"""What must hold of staged `quarantine`: every rejected row is there, says why, and they are few."""
+"""Expectations of staged `quarantine`: it has every rejected row, each with a reason, and they are few."""
 
 import great_expectations.expectations as gxe
 import pandas as pd
@@ -10,8 +10,8 @@ from expectations.suite import CRITICAL, WARNING, Suite, between, equal, few_rej
 from lake.settings import Settings
 from lake.staging import Staged
 
-# What jobs.ingest may give as a reason: a contract between two folders that do not import each other; a test holds
-# it against jobs/rejections.py.
+# The reasons of jobs.ingest: a contract between two folders that do not import each other. A test compares them with
+# jobs/rejections.py.
 REASONS = (
     *(
         "undecodable",
@@ -33,7 +33,7 @@ REASONS = (
 
 
 def rows(config: Settings) -> list[Expectation]:
-    """Expect that each rejected row says why and where it was rejected."""
+    """Expect that each rejected row has its reason and its place."""
     return [
         *not_null("reason", "raw", "file", "source", "dt"),
         gxe.ExpectColumnValuesToBeInSet(column="reason", value_set=list(REASONS), severity=CRITICAL),
@@ -49,7 +49,7 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add what the ingest counted in the landing files."""
+    """Add the counts that the ingest made of the landing files."""
     counted = [staged.counts["by_day"][str(day)] for day in figures["day"]]
     input_rows = pd.Series([day["input"] for day in counted], index=figures.index)
     return figures.assign(

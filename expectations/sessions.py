@@ -1,4 +1,4 @@
-"""What must hold of staged `sessions`: the session rule, and every event of the days in exactly one session."""
+"""Expectations of staged `sessions`: the session rule, and every event of the days in exactly one session."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ def measures(config: Settings) -> dict[str, Column]:
     """Measure the sessions that end on one date."""
     gap = F.lit(timedelta(minutes=config.session_gap_minutes))
     times = F.col("events.event_time")
-    # Of each pair of neighbours: is the pause longer than a session may hold, or does time run backwards?
+    # The pauses between neighbouring events; a negative one means that events are not in order.
     pauses = F.zip_with(F.slice(times, 2, 2_000_000_000), times, lambda later, earlier: later - earlier)
     none = F.lit(timedelta(0))
     counted = sum((F.col(name) for name in COUNTS), F.lit(0))
@@ -51,19 +51,20 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add how many events of each date the upstream table has, and how many the staged sessions hold.
+    """Add the number of events of each date in the upstream table, and in the staged sessions.
 
-    Events of a date end up in sessions of that date or the next, so they can be counted on dates whose next day is
-    staged too, or has no events at all; on other dates both figures are null.
+    Events of a date are in sessions of that date or the next. So they can be counted on dates whose next day is staged
+    too, or has no events at all; on other dates both figures are null.
     """
     events = Table("events", staged.inputs["events"])
-    known, owned = set(events.rows_by("dt")), set(staged.owns)
-    days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in known]
-    held = staged_rows.select(F.explode("events.event_time").alias("t")).groupBy(F.to_date("t").alias("day")).count()
+    dates, owned = set(events.rows_by("dt")), set(staged.owns)
+    days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
+    times = staged_rows.select(F.explode("events.event_time").alias("time"))
+    in_sessions = times.groupBy(F.to_date("time").alias("day")).count()
     nearby = events.read(spark, staged.owns[0], staged.owns[-1])
     upstream = nearby.groupBy(F.col("dt").alias("day")).agg(F.count_distinct("event_id").alias("count"))
     columns = {}
-    for name, frame in (("events_upstream", upstream), ("events_in_sessions", held)):
+    for name, frame in (("events_upstream", upstream), ("events_in_sessions", in_sessions)):
         counts = {row["day"]: row["count"] for row in frame.collect()}
         values = [counts.get(day, 0) if day in days else None for day in figures["day"]]
         columns[name] = pd.Series(values, dtype="float64", index=figures.index)

@@ -1,8 +1,8 @@
-"""What every suite is made of: expectations on rows, and expectations on a few figures a day.
+"""The parts of every suite: expectations on rows, and expectations on a few figures a day.
 
-Great Expectations on Spark starts jobs for each expectation, so a suite asks the rows only what a row can answer by
-itself (not null, in a set, in a range). What needs the table as a whole (unique keys, sums against the upstream table,
-volume against recent days) is measured in one Spark aggregation, one line for each partition that the run owns, and
+Great Expectations on Spark starts jobs for each expectation, so only properties of single rows are expected of rows
+(not null, in a set, in a range). Properties of a table (unique keys, sums that agree with the upstream table, volume
+compared with recent days) are measured in one Spark aggregation, a line for each partition that the run owns, and
 expected of that small frame.
 """
 
@@ -33,7 +33,7 @@ class Suite:
     Attributes:
         rows: expectations on the staged rows, run by Great Expectations on Spark.
         measures: named aggregates over the staged rows of one owned partition; all are computed in one pass.
-        extend: adds what the upstream table and recent days say to the measured figures, one row for each partition.
+        extend: adds figures of the upstream table and of recent days to the measured ones, one row for each partition.
         figures: expectations on those figures.
     """
 
@@ -91,7 +91,7 @@ def usual_volume(low: float, high: float) -> Expectation:
 def with_volume_ratio(staged: Staged, figures: pd.DataFrame) -> pd.DataFrame:
     """Add `usual_rows`, the median of the days before, published or staged here, and `volume_ratio` against it.
 
-    Both are null while fewer than 7 earlier days are known: a new table has no usual volume.
+    Both are null while there are fewer than 7 earlier days: a new table has no usual volume.
     """
     table = Table.find(staged.table)
     history = table.rows_by(table.spec.owned_by) if table else {}

@@ -21,7 +21,7 @@ from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import events_of_horizons, published_interests
 from jobs.interests import known_events, ranked, shares_of, sums_by_day
 from lake.errors import run_main
-from lake.rules import MOST_ITEMS, SIGNIFICANCE
+from lake.rules import MAX_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES
 from lake.session import spark_session
 from lake.settings import Settings, settings
@@ -101,7 +101,7 @@ def next_items(firsts: DataFrame) -> DataFrame:
     by_item = firsts.groupBy("user_id", "as_of", "key").agg(F.min("first").alias("first"))
     in_order = F.array_sort(F.collect_list(F.struct("first", "key")))
     return by_item.groupBy("user_id", F.col("as_of").alias("dt")).agg(
-        F.slice(in_order, 1, MOST_ITEMS).getField("key").alias("next_item_keys")
+        F.slice(in_order, 1, MAX_ITEMS).getField("key").alias("next_item_keys")
     )
 
 
@@ -231,8 +231,8 @@ def examples(
 
 def without_examples(as_of: list[date]) -> list[date]:
     """Return those dates that have published interests and no published examples."""
-    states, made = Table.find("interests"), Table.find("examples")
-    return [day for day in as_of if states and states.basis(day) and not (made and made.basis(day))]
+    states, existing = Table.find("interests"), Table.find("examples")
+    return [day for day in as_of if states and states.basis(day) and not (existing and existing.basis(day))]
 
 
 def main(argv: list[str] | None = None) -> Staged:

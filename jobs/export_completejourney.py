@@ -46,7 +46,7 @@ def receipts(first: date, last: date) -> pd.DataFrame:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the days asked for; days that stand there already are written anew."""
+    """Write the requested days; existing ones are overwritten."""
     parser = argparse.ArgumentParser(
         prog="jobs.export_completejourney", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

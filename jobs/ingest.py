@@ -33,9 +33,9 @@ RAW_CHARACTERS = 4096
 
 
 def event_id(source: Source, occurrence: Column | None = None) -> Column:
-    """Hash all that identifies an event: its source, its content and, where repeats are kept, its occurrence number.
+    """Hash the identity of an event: its source, its content and, where repeats are kept, its occurrence number.
 
-    Two input rows with the same id are therefore equal in every column, and it does not matter which one is kept.
+    So two input rows with the same id are equal in every column, and it does not matter which one is kept.
     """
     parts = [
         F.unix_micros("event_time").cast("string") if name == "event_time" else F.col(name).cast("string")
@@ -43,7 +43,7 @@ def event_id(source: Source, occurrence: Column | None = None) -> Column:
     ]
     if occurrence is not None:
         parts.append(occurrence.cast("string"))
-    # Each part carries its length, so that no two rows can look alike by moving a character across a border.
+    # Each part has its length in front, or two rows that differ only in where one part ends would be equal.
     framed = [F.coalesce(F.concat(F.length(part), F.lit(":"), part), F.lit("-")) for part in parts]
     return F.substring(F.sha2(F.concat_ws(",", F.lit(source.name), *framed), 256), 1, 32)
 
@@ -69,8 +69,8 @@ def to_events(judged: DataFrame, source: Source) -> DataFrame:
 
 
 def to_quarantine(judged: DataFrame, source: Source) -> DataFrame:
-    """Keep rejected rows as they came, with the reason and the place."""
-    # The first data line of a file is line 2 when a header stands above it.
+    """Return rejected rows as they were delivered, with the reason and the place."""
+    # The first data line of a file is line 2 if it has a header.
     first_line = 2 if source.format == "csv" and source.header else 1
     line = F.col("position") - F.col("first_position") + first_line
     starts = judged.groupBy("file").agg(F.min("position").alias("first_position"))
@@ -111,22 +111,22 @@ def count_outcomes(judged: DataFrame, days: list[date]) -> dict[str, Any]:
     return {**total, "quarantined": sum(total["rejected"].values()), "by_day": by_day}
 
 
-def file_that_broke(said: str) -> LandingUnreadable | None:
-    """Return our own words for what Spark says of a file that breaks in its middle, None for anything else.
+def unreadable_file_error(spark_error: str) -> LandingUnreadable | None:
+    """Return the error for a file that cannot be read to its end, None if Spark's error is about anything else.
 
-    Such a file, a gzip that ends too early for example, is found only when Spark reads it. A local session and
+    Such a file, for example a gzip that ends too early, is detected only when Spark reads it. A local session and
     Spark Connect raise different errors then, with the same text.
     """
-    file = re.search(r"FAILED_READ_FILE\S* Encountered error while reading file (\S+)", said)
+    file = re.search(r"FAILED_READ_FILE\S* Encountered error while reading file (\S+)", spark_error)
     if file is None:
         return None
-    causes = re.findall(r"Caused by: (.+)", said)
-    found = causes[-1] if causes else "one that breaks in its middle"
-    return LandingUnreadable(f"{file[1].rstrip('.')}: expected a readable file, found {found}")
+    causes = re.findall(r"Caused by: (.+)", spark_error)
+    cause = causes[-1] if causes else "an error in the middle of it"
+    return LandingUnreadable(f"{file[1].rstrip('.')}: expected a readable file, found {cause}")
 
 
 def main(argv: list[str] | None = None) -> list[Staged]:
-    """Read what landed, judge every row, stage events and quarantine."""
+    """Read the landing files, classify every row, stage events and quarantine."""
     run = parse_run(job_parser("jobs.ingest", __doc__), argv)[0]
     config = settings()
     source = load_source(config.source)
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> list[Staged]:
             stage(to_quarantine(judged, source), "quarantine", run, days, run.basis, counts),
         ]
     except Exception as error:
-        unreadable = file_that_broke(str(error))
+        unreadable = unreadable_file_error(str(error))
         if unreadable:
             raise unreadable from error
         raise

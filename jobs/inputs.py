@@ -1,4 +1,4 @@
-"""What the jobs after ingest read: published tables, which must hold the days that are asked for."""
+"""The inputs of the jobs after ingest: published tables, which must have the requested days."""
 
 from datetime import date, timedelta
 
@@ -9,7 +9,7 @@ from lake.table import Table
 
 
 def published_events(run: Run) -> Table:
-    """Return the newest version of `events`, which must hold what landed on the days of the run.
+    """Return the newest version of `events`, which must have the landing days of the run.
 
     Raises:
         TableMissing: the events of a day have not been published.
@@ -24,7 +24,7 @@ def published_events(run: Run) -> Table:
 
 
 def published_interests(as_of: list[date]) -> Table:
-    """Return the newest version of `interests`, which must hold the states at the dates `as_of`.
+    """Return the newest version of `interests`, which must have the states at the dates `as_of`.
 
     Raises:
         TableMissing: the states at a date have not been published.
@@ -43,7 +43,7 @@ def events_of_horizons(as_of: list[date], horizon_days: int, *, include_late: bo
     have landed in one folder, long after it happened.
 
     Raises:
-        HorizonIncomplete: what happens after a date cannot be known yet.
+        HorizonIncomplete: the events after a date are not available yet.
     """
     events = Table("events")
     newest = max(events.rows_by("landed"), default=None)
@@ -61,7 +61,7 @@ def events_of_horizons(as_of: list[date], horizon_days: int, *, include_late: bo
 
 
 def listed(days: list[date]) -> str:
-    """Name up to ten days for a message.
+    """List up to ten days for a message.
 
     >>> listed([date(2017, 1, 1), date(2017, 1, 2)])
     '2017-01-01, 2017-01-02'

@@ -1,7 +1,7 @@
-"""Read landing files as their source says: every input row once, as text, with the values its columns hold.
+"""Read landing files by their source: every input row once, as text, with the values of its columns.
 
-Nothing is judged here and nothing is dropped but header lines: jobs/rejections.py decides what a row is worth. What is
-judged is the *file*: one that cannot be opened, or that does not have the columns its source promises, fails the run.
+Rows are not validated here, and only header lines are dropped: jobs/rejections.py classifies rows. *Files* are
+validated: one that cannot be opened, or does not have the columns that its source declares, fails the run.
 """
 
 import codecs
@@ -22,7 +22,7 @@ from jobs.source import Source
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
 
-# Lines looked at before a file without a header is said not to be of its source: a few of them may be broken.
+# The lines by which a file without a header is checked against its source: a few of them may be broken.
 SAMPLE_LINES = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BROKEN = "_broken"
@@ -32,12 +32,12 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     """Return one row for each input row.
 
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
-    `position`, a rising number, tells the line), `raw` string, `undecodable` and `malformed` booleans, and `values`,
-    a struct of strings, one for each column that the source uses. No files, no rows.
+    lines can be counted by `position`, a rising number), `raw` string, `undecodable` and `malformed` booleans, and
+    `values`, a struct of strings, one for each column that the source uses. Without files there are no rows.
 
     Raises:
         LandingUnreadable: a file cannot be opened.
-        SourceMismatch: a file has other columns than its source promises.
+        SourceMismatch: a file does not have the columns that its source declares.
     """
     check_files(source, files)
     parquet = [file for file in files if is_parquet(file)]
@@ -58,12 +58,12 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
 
 
 def is_parquet(file: str) -> bool:
-    """Tell a Parquet file by its name."""
+    """Return whether a file is Parquet, by its name."""
     return file.endswith(".parquet")
 
 
 def spark_name(file: str) -> str:
-    r"""Return the name by which Spark reads this very file; as it stands, `log [1].csv` would mean `log 1.csv`.
+    r"""Return the name by which Spark reads exactly this file; `log [1].csv` would be a pattern for `log 1.csv`.
 
     >>> print(spark_name("s3://shop/log [1].csv"))
     s3a://shop/log \[1\].csv
@@ -72,12 +72,12 @@ def spark_name(file: str) -> str:
 
 
 def file_address() -> Column:
-    """Return where the row's file lies, for people: Hadoop alone calls S3 s3a."""
+    """Return the address of the row's file for people: only Hadoop writes s3a for S3."""
     return F.regexp_replace("_metadata.file_path", "^s3a://", "s3://")
 
 
 def landed_day() -> Column:
-    """Return the arrival day, from the `dt=` folder that the row's file stands in."""
+    """Return the landing day, from the `dt=` folder of the row's file."""
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
 
 
@@ -90,12 +90,12 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         whole_file.alias("whole_file"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
         F.monotonically_increasing_id().alias("position"),
-        # Undecodable bytes become U+FFFD (lake/session.py asks for that), so that one broken row stays one broken row.
+        # Undecodable bytes become U+FFFD (lake/session.py sets that), so that one broken row stays one broken row.
         F.decode(F.col("value").cast("binary"), source.encoding).alias("raw"),
     )
     if source.format == "csv" and source.header:
         lines = lines.where(F.col("raw") != source.delimiter.join(source.columns))
-    # Names are quoted: they are whatever the shop called its columns.
+    # Names are quoted: a shop may have any column names.
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
     if source.format == "csv":
         schema = ", ".join(f"`{name}` string" for name in [*source.columns, BROKEN])
@@ -104,8 +104,8 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         parsed = F.from_csv("raw", schema, {**options, **csv})
         values, complete = "parsed", F.trim("raw") != ""
     else:
-        # By itself Spark reads the first object of a line and drops what follows it; inside another object, with
-        # a key after it, a line is only read when it is one object from its first to its last character.
+        # Spark would read the first object of a line and drop the rest. As a value inside another object, with a key
+        # after it, a line is read only if it is one object from its first to its last character.
         schema = ", ".join(f"`{name}`: string" for name in source.used_columns)
         framed = F.concat(F.lit('{"line":'), "raw", F.lit(',"end":1}'))
         parsed = F.from_json(framed, f"line struct<{schema}>, end string, {BROKEN} string", options)
@@ -148,7 +148,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> 
 
 
 def check_files(source: Source, files: list[str]) -> None:
-    """Look at the beginning of every file, before Spark reads any.
+    """Check the beginning of every file, before Spark reads any.
 
     Raises:
         LandingUnreadable, SourceMismatch: see `read_rows`.
@@ -160,7 +160,7 @@ def check_files(source: Source, files: list[str]) -> None:
         list(pool.map(lambda file: check_text(source, file), text))
         kinds = list(pool.map(lambda file: check_parquet(source, file), [f for f in files if is_parquet(f)]))
     for other, (file, types) in pairwise(kinds):
-        # Spark reads all files by the schema of one: a column that changes its type between files has to be told now.
+        # Spark reads all files by the schema of one, so a column whose type differs between files has to fail here.
         if types != other[1]:
             raise SourceMismatch(f"{file}: column types {types} differ from those of {other[0]}, {other[1]}")
 
@@ -184,19 +184,19 @@ def first_lines(source: Source, file: str) -> list[str]:
 def check_text(source: Source, file: str) -> None:
     """Check one CSV or JSON lines file against its source."""
     if fsspec.utils.infer_compression(file) and not file.endswith((".gz", ".bz2")):
-        # We could look into it here, but Spark would take the compressed bytes for text.
+        # fsspec could decompress it here, but Spark would read the compressed bytes as text.
         raise LandingUnreadable(
             f"{file}: expected plain text, or text in a .gz or .bz2, found another compression; unpack it"
         )
     lines = first_lines(source, file)
     if source.format == "csv" and source.header:
-        expected, found = source.delimiter.join(source.columns), lines[0] if lines else "an empty file"
-        if found != expected:
+        expected, header = source.delimiter.join(source.columns), lines[0] if lines else "an empty file"
+        if header != expected:
             raise SourceMismatch(
-                f"{file}: source {source.name} expects the header line {expected!r}, found {found[:300]!r}"
+                f"{file}: source {source.name} expects the header line {expected!r}, found {header[:300]!r}"
             )
     elif source.format == "csv" and lines:
-        # A rough count is enough here: a quoted delimiter can only make it larger.
+        # An approximate count is enough here: a quoted delimiter can only make it larger.
         counts = [line.count(source.delimiter) + 1 for line in lines]
         if max(counts) < len(source.columns) or min(counts) > len(source.columns):
             raise SourceMismatch(
@@ -204,8 +204,8 @@ def check_text(source: Source, file: str) -> None:
                 f"found {counts[0]} in {lines[0][:300]!r}"
             )
     elif lines:
-        wanted = set(source.required_columns)
-        if not any(wanted <= json_keys(line) for line in lines):
+        required = set(source.required_columns)
+        if not any(required <= json_keys(line) for line in lines):
             raise SourceMismatch(
                 f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
                 f"found {lines[0][:300]!r}"
@@ -213,7 +213,7 @@ def check_text(source: Source, file: str) -> None:
 
 
 def json_keys(line: str) -> set[str]:
-    """Return the keys of a JSON object; none when it is not one."""
+    """Return the keys of a JSON object; none if the line is not an object."""
     try:
         record = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Turn the text values of an input row into an event's columns, and say why a row cannot be one.
+"""Turn the text values of an input row into an event's columns, or give the reason why a row cannot be an event.
 
 Every row gets exactly one outcome: an event, ignored (its source maps the behavior to `ignore`), or the first reason
 below that applies. The reasons are the values of `quarantine.reason`.
@@ -11,7 +11,7 @@ from jobs.source import Source, Time
 from lake.schemas import PRICE
 from lake.settings import Settings
 
-# In order of precedence: what makes the rest of a row meaningless comes first.
+# In order of precedence: reasons that make the rest of a row meaningless come first.
 REASONS = {
     "undecodable": "holds bytes that are not of the source's encoding",
     "malformed_line": "is not a record of the source's format with the right number of columns",
@@ -21,7 +21,7 @@ REASONS = {
     "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
     "time_after_landing": "the event time lies after the day on which the row arrived",
     "missing_user": "no user",
-    "unknown_behavior": "the source file does not say what this behavior means",
+    "unknown_behavior": "the source file does not name this behavior",
     "missing_item": "no item, and the behavior is not a search",
     "invalid_price": "the price is not a number below 10^14",
     "negative_price": "the price is below zero",
@@ -32,7 +32,7 @@ CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query
 
 
 def text_value(column: str | None) -> Column:
-    """Return a value without surrounding blanks; null when nothing is left, or the source has no such column."""
+    """Return a value without surrounding blanks; null if it is empty, or the source has no such column."""
     if column is None:
         return F.lit(None).cast("string")
     trimmed = F.trim(F.col(f"values.`{column}`"))
@@ -40,7 +40,7 @@ def text_value(column: str | None) -> Column:
 
 
 def event_time(time: Time) -> Column:
-    """Return the instant of an event; null when its text is not in the source's format."""
+    """Return the instant of an event; null if its text is not in the source's format."""
     text = text_value(time.column)
     per_second = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}
     if time.format in per_second:
@@ -54,14 +54,14 @@ def event_time(time: Time) -> Column:
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
         complete = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
         instant = F.when(complete, F.expr(f"try_cast(trim(values.`{time.column}`) as timestamp)"))
-        # Spark knows many ways to write a zone (Z, +08:00, GMT, Asia/Shanghai), but only one to leave it out.
+        # Spark accepts many notations of a zone (Z, +08:00, GMT, Asia/Shanghai), so times without one are recognised.
         has_no_zone = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{1,2}(\.\d*)?)?$")
         return F.when(has_no_zone, F.to_utc_timestamp(instant, time.zone)).otherwise(instant)
     return F.to_utc_timestamp(F.try_to_timestamp(text, F.lit(time.format)), time.zone)
 
 
 def behavior_of(source: Source) -> Column:
-    """Return the behavior that the source file gives to a raw value, `ignore` included; null when it gives none."""
+    """Return the behavior that the source file maps a raw value to, `ignore` included; null if it maps it to none."""
     if source.behavior.constant is not None:
         return F.lit(source.behavior.constant)
     meaning = F.create_map(*(F.lit(part) for pair in source.behavior.values.items() for part in pair))
@@ -73,8 +73,8 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
 
     Args:
         rows: as jobs.raw_rows.read_rows returns them.
-        source: says what their values mean.
-        config: limits on time, length and so on.
+        source: the meaning of their values.
+        config: limits of time and length.
     """
     names = {
         "user_id": source.user_id,

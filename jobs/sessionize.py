@@ -49,7 +49,7 @@ def mark_starts(events: DataFrame, gap: timedelta) -> DataFrame:
     so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     midnight = F.date_trunc("day", "event_time")
 
-    # An event delivered on two days stands next to itself here, so no shuffle of its own is needed to drop it.
+    # Copies of an event that was delivered on two days are neighbours here, so dropping them needs no extra shuffle.
     previous_id = F.coalesce(F.lag("event_id").over(in_order), F.lit(""))
     events = events.withColumn("previous_id", previous_id).where(F.col("previous_id") != F.col("event_id"))
     events = events.withColumn("previous", F.lag("event_time").over(in_order))
@@ -104,9 +104,9 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
 
 
 def landed_files(events: Table, run: Run) -> Iterator[DataFile]:
-    """Yield the files of events that landed on the run's days, and those that an earlier delivery of these days held.
+    """Yield the files of events that landed on the run's days, also those of earlier deliveries of these days.
 
-    What is not delivered again has to leave its sessions; where all of it is, the run stages what it did before.
+    Events that are not delivered again have to leave their sessions. If all are, the run stages the same partitions.
     """
     overwritten = [
         Table("events", commit["version"])
@@ -119,21 +119,21 @@ def landed_files(events: Table, run: Run) -> Iterator[DataFile]:
                 yield file
 
 
-def known_and_published(events: Table) -> tuple[set[date], set[date]]:
-    """Return the dates on which an event or a session stands, and those of published session partitions among them."""
+def populated_and_published(events: Table) -> tuple[set[date], set[date]]:
+    """Return the dates that have an event or a session, and of these the published partitions of sessions."""
     sessions = Table.find("sessions")
-    known = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
-    return known, {day for day in known if sessions and sessions.basis(day) is not None}
+    populated = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
+    return populated, {day for day in populated if sessions and sessions.basis(day) is not None}
 
 
 def days_to_stage(events: Table, run: Run, config: Settings) -> tuple[list[date], list[date]]:
-    """Return the partitions that a run stages, and those that it leaves to a backfill though they changed."""
+    """Return the changed partitions that a run stages, and those that it postpones to a backfill."""
     changed = changed_by(landed_files(events, run), timedelta(minutes=config.session_gap_minutes))
-    return partitions_to_stage(changed, run.first, run.last, *known_and_published(events), config.late_days)
+    return partitions_to_stage(changed, run.first, run.last, *populated_and_published(events), config.late_days)
 
 
 def main(argv: list[str] | None = None) -> Staged:
-    """Find the partitions that changed, read the events that decide them, stage them."""
+    """Compute the partitions that changed from the events that decide them, and stage them."""
     run, _ = parse_run(job_parser("jobs.sessionize", __doc__), argv)
     config = settings()
     gap = timedelta(minutes=config.session_gap_minutes)
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> Staged:
     if postponed:
         log.warning(
             "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: `meander plan --reason late-data` "
-            "says how to restate them",
+            "prints how to restate them",
             ", ".join(map(str, postponed)),
             config.late_days,
         )

@@ -26,6 +26,7 @@ from pyspark.sql import functions as F
 from lake import storage
 from lake.days import days_between
 from lake.errors import SettingsInvalid, run_main
+from lake.landing import Landing
 from lake.session import spark_session
 from lake.settings import settings
 
@@ -441,8 +442,9 @@ def simulate(spark: SparkSession, spec: LogSpec, landing: str, truth: str | None
         SettingsInvalid: one of the days has landed before; a simulation never adds to or replaces real files.
     """
     days = days_between(spec.start, spec.last)
+    area = Landing(landing)
     for day in days:
-        if storage.exists(storage.join(landing, f"dt={day}")):
+        if storage.exists(area.folder(day)):
             raise SettingsInvalid(f"{landing} holds dt={day} already; choose another folder or other dates")
 
     rows = landed_rows(events(spark, spec), spec)
@@ -451,11 +453,11 @@ def simulate(spark: SparkSession, spec: LogSpec, landing: str, truth: str | None
     writer = table.write.partitionBy("dt").mode("append")
     if spec.gzip:
         writer = writer.option("compression", "gzip")
-    # The marker of a whole write would stand beside the days; each day gets its own below.
+    # Spark would write one marker next to the days; each day gets its own below.
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.format("parquet" if spec.file_format == "parquet" else "text").save(storage.spark_path(landing))
     for day in days:
-        fs, folder = storage.filesystem(storage.join(landing, f"dt={day}"))
+        fs, folder = storage.filesystem(area.folder(day))
         fs.makedirs(folder, exist_ok=True)
         fs.touch(storage.join(folder, "_SUCCESS"))
     log.info("simulated %s to %s in %s", spec.start, spec.last, landing)

@@ -1,4 +1,4 @@
-"""What a source file in YAML may say, and where the shipped ones are. A new source is one YAML file and no code."""
+"""The format of source files in YAML, and the shipped sources. A new source is one YAML file and no code."""
 
 from importlib import resources
 from pathlib import Path
@@ -15,13 +15,13 @@ BehaviorName = Literal["view", "search", "cart", "favorite", "purchase", "ignore
 
 
 class Strict(BaseModel):
-    """A part of a source file: a key that we do not know is an error, not a guess."""
+    """A part of a source file: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Time(Strict):
-    """How event times are written."""
+    """The column, format and zone of event times."""
 
     column: str
     format: str = Field(
@@ -42,7 +42,7 @@ class Time(Strict):
 
 
 class Behavior(Strict):
-    """Which raw value means which behavior: a column and its values, or one behavior for every row."""
+    """The behavior of each raw value: a column and its values, or one behavior for every row."""
 
     column: str | None = None
     values: dict[str, BehaviorName] = Field(default_factory=dict)
@@ -58,7 +58,7 @@ class Behavior(Strict):
 
 
 class Source(Strict):
-    """One kind of log: how its files are read and what their columns mean.
+    """One kind of log: the format of its files and the meaning of their columns.
 
     Files that end in .parquet are read as Parquet whatever `format` says; other files are text of one record a line.
     """
@@ -85,7 +85,7 @@ class Source(Strict):
     @field_validator("encoding")
     @classmethod
     def encoding_keeps_lines(cls, encoding: str) -> str:
-        """Lines are found before they are decoded, so a newline must be the byte that it is in ASCII."""
+        """Reject an encoding whose newline is not the byte of ASCII: lines are split before they are decoded."""
         try:
             newline = "\n".encode(encoding)
         except LookupError as error:
@@ -96,7 +96,7 @@ class Source(Strict):
 
     @model_validator(mode="after")
     def columns_are_named(self) -> Self:
-        """Require that csv sources list their columns and that what they use is among them."""
+        """Require that csv sources list their columns, and that the used columns are among them."""
         if self.format == "csv" and not self.columns:
             raise ValueError("a csv source lists its `columns` in file order")
         unknown = sorted(set(self.used_columns) - set(self.columns)) if self.columns else []
@@ -126,7 +126,7 @@ def load_source(name_or_path: str) -> Source:
     """Return a shipped source by its name, or your own by the path of its YAML file.
 
     Raises:
-        SourceInvalid: there is no such source, or its file says something we do not understand.
+        SourceInvalid: there is no such source, or its file is invalid.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)

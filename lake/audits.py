@@ -15,7 +15,7 @@ from lake.table import create_missing
 
 @dataclass(frozen=True)
 class AuditLine:
-    """What one expectation said of one staging."""
+    """The result of one expectation on one staging; `said` describes it."""
 
     table: str
     run_id: str
@@ -40,7 +40,7 @@ ATTEMPTS = 20
 
 
 def record(lines: list[AuditLine]) -> None:
-    """Append the lines of one audit. Appends do not conflict with each other, so audits may run at once."""
+    """Append the lines of one audit. Appends do not conflict with each other, so audits may run concurrently."""
     rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
     for attempt in range(ATTEMPTS):
         create_missing(audits_path(), SCHEMA, name="audits")
@@ -55,9 +55,9 @@ def record(lines: list[AuditLine]) -> None:
 
 
 def read(table: str | None = None) -> pa.Table:
-    """Return the history, oldest first; of one table if one is named."""
+    """Return the history, oldest first: of one table, or of all."""
     if not DeltaTable.is_deltatable(audits_path()):
         return SCHEMA.empty_table()
     parts = [storage.read_file(uri).cast(SCHEMA) for uri in DeltaTable(audits_path()).file_uris()]
-    whole = pa.concat_tables(parts).sort_by("audited")
-    return whole.filter(pc.equal(whole["table"], table)) if table else whole
+    lines = pa.concat_tables(parts).sort_by("audited")
+    return lines.filter(pc.equal(lines["table"], table)) if table else lines

@@ -1,4 +1,4 @@
-"""Every failure a person on call may meet: each has a code, and the code a section in docs/runbook.md."""
+"""Every failure that the on-call engineer may see: each has a code, and each code a section in docs/runbook.md."""
 
 import logging
 import re
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # what it puts before a message
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # the part before a message
 
 
 class MeanderError(Exception):
-    """Base of our own failures; `code` names the section of docs/runbook.md that says what to do."""
+    """Base of Meander's own failures; `code` names the section of docs/runbook.md that describes what to do."""
 
     code = "unexpected"
 
@@ -19,25 +19,25 @@ class MeanderError(Exception):
 
 
 class SettingsInvalid(MeanderError):
-    """A `MEANDER_*` variable or a command-line argument has a value we cannot take."""
+    """A `MEANDER_*` variable or a command-line argument has an invalid value."""
 
     code = "settings-invalid"
 
 
 class SourceInvalid(MeanderError):
-    """The YAML file of a source is missing, or says something we do not understand."""
+    """The YAML file of a source is missing or invalid."""
 
     code = "source-invalid"
 
 
 class SourceMismatch(MeanderError):
-    """Landing files do not have the columns that their source promises."""
+    """Landing files do not have the columns that their source declares."""
 
     code = "source-mismatch"
 
 
 class LandingMissing(MeanderError):
-    """A day that is to be loaded has not landed."""
+    """A day to load has not landed."""
 
     code = "landing-missing"
 
@@ -61,19 +61,19 @@ class TableMissing(MeanderError):
 
 
 class ModelMissing(MeanderError):
-    """No registered model version fits what was asked for, or its files are gone."""
+    """The requested model version is not registered, or its files are gone."""
 
     code = "model-missing"
 
 
 class HorizonIncomplete(MeanderError):
-    """Examples were asked for at a date whose labels cannot be known yet."""
+    """Examples were requested at a date whose labels are not available yet."""
 
     code = "horizon-incomplete"
 
 
 class NotStaged(MeanderError):
-    """There is nothing staged under this run id for this table."""
+    """Nothing is staged for this table under this run id."""
 
     code = "not-staged"
 
@@ -91,13 +91,13 @@ class PublishRefused(MeanderError):
 
 
 class InputInvalid(MeanderError):
-    """Rows cannot be read as a training asks: a column, a shape or a size does not fit."""
+    """Rows cannot be read as a training requires: a column, a shape or a size does not fit."""
 
     code = "input-invalid"
 
 
 class WorkerFailed(MeanderError):
-    """A worker of a training ended with an error, was killed, or took too long; the others were ended."""
+    """A worker of a training exited with an error, was killed, or took too long; the other workers were stopped."""
 
     code = "worker-failed"
 
@@ -115,7 +115,7 @@ class CommitContended(MeanderError):
 
 
 class ServingUnavailable(MeanderError):
-    """The serving store is not set, cannot be reached, or does not let us do what we have to."""
+    """The serving store is not set, cannot be reached, or denies a permission."""
 
     code = "serving-unavailable"
 
@@ -127,19 +127,19 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows may not be served: they broke a check, or differ too much from what is served now."""
+    """Rows may not be served: they violate a check, or differ too much from the current ones."""
 
     code = "serving-refused"
 
 
 class GenerationMissing(MeanderError):
-    """The serving store has no generation such as was asked for."""
+    """The requested generation is not in the serving store."""
 
     code = "generation-missing"
 
 
 def run_main(main: Callable[[], object]) -> None:
-    """Run a job's `main` as a process: log to stderr, and end our own failures with one line and exit code 1."""
+    """Run a job's `main` as a process: log to stderr; its own failures end in one line and exit code 1."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # The Delta and Spark Connect clients log each request at this level; a task log is for people.
     for chatty in ("pyspark", "py4j", "great_expectations", "urllib3", "fsspec"):

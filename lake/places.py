@@ -1,15 +1,18 @@
-"""Where everything below the lake lies: each path is spelled here, and nowhere else.
+"""The paths of everything below the lake: each one is spelled here, and nowhere else.
 
 <lake>/<table>/stage=<id>/    staged files of a table, see lake/staging.py
 <lake>/audits/                the history of audits, see lake/audits.py
 <lake>/_runs/<run>/           manifests and verdicts of a run
-<lake>/_models/<run>/         everything of a training, see model/training/plan.py
+<lake>/_models/<run>/         all files of a training, see model/training/plan.py
 <lake>/_mlflow/               the files of MLflow's runs and of registered versions, see model/versions/registry.py
-<lake>/_monitor/              what was found of each day that was watched
-<lake>/_alerts/               what has been told, see dags/shared/alerts.py
-<lake>/_doctor/               what `meander doctor` writes to see whether it can
+<lake>/_monitor/              findings about each day, see model/monitor.py
+<lake>/_alerts/               alerts that were sent or wait, see dags/shared/alerts.py
+<lake>/_doctor/               the file by which `meander doctor` tests the lake
 
-Data docs lie in `settings().docs_folder`, which may be elsewhere. A run may be given by its id or by its name in paths.
+Data docs are in the folder `docs_folder` of the settings, which may be outside the lake. A run may be given by its id
+or by its name in paths.
+
+The address of the lake is read here, at each call, and not passed: it is to a process what its working directory is.
 """
 
 import hashlib
@@ -36,7 +39,7 @@ def table_path(table: str) -> str:
 
 
 def staged_folder(table: str, stage_id: str) -> str:
-    """Return where the files of one staging lie."""
+    """Return the folder of the files of one staging."""
     return join(table_path(table), f"stage={stage_id}")
 
 
@@ -59,22 +62,22 @@ def run_name(run_id: str) -> str:
 
 
 def runs_folder() -> str:
-    """Return where the folders of all runs lie."""
+    """Return the folder with a folder for each run."""
     return below_lake("_runs")
 
 
 def run_folder(run_id: str) -> str:
-    """Return where a run's manifests are kept."""
+    """Return the folder of a run's manifests and verdicts."""
     return join(runs_folder(), run_name(run_id))
 
 
 def manifest_file(folder: str, table: str) -> str:
-    """Return the file that says what a run has staged for a table, in the folder of the run."""
+    """Return the manifest of the files that a run has staged for a table, in the folder of the run."""
     return join(folder, f"{table}.json")
 
 
 def verdict_file(folder: str, table: str) -> str:
-    """Return the file that says what the audit found of it."""
+    """Return the verdict of the audit of these files."""
     return join(folder, f"{table}.audit.json")
 
 
@@ -87,42 +90,42 @@ def docs_page(run_id: str, table: str) -> str:
 
 
 def models_folder() -> str:
-    """Return where the folders of all trainings lie."""
+    """Return the folder with a folder for each training."""
     return below_lake("_models")
 
 
 def model_folder(run_id: str) -> str:
-    """Return the folder of everything that one training writes."""
+    """Return the folder of all files of one training."""
     return join(models_folder(), run_name(run_id))
 
 
 def plan_file(run_id: str) -> str:
-    """Return the file that says what a training is made from."""
+    """Return the plan of a training: its tables, versions and dates."""
     return join(model_folder(run_id), PLAN)
 
 
 def vocabulary_folder(run_id: str) -> str:
-    """Return where the vocabularies of a training lie."""
+    """Return the folder of the vocabularies of a training."""
     return join(model_folder(run_id), "vocabulary")
 
 
 def network_folder(run_id: str, name: str) -> str:
-    """Return where a network of a training lies: pretrained, finetuned, scratch or lora."""
+    """Return the folder of a network of a training: pretrained, finetuned, scratch or lora."""
     return join(model_folder(run_id), name)
 
 
 def card_file(folder: str) -> str:
-    """Return the file that says what the network in a folder is."""
+    """Return the file that describes the network in a folder."""
     return join(folder, CARD)
 
 
 def checkpoints_folder(run_id: str, name: str) -> str:
-    """Return where it is kept how far a training has come."""
+    """Return the folder of the checkpoints of a training."""
     return join(model_folder(run_id), "checkpoints", name)
 
 
 def evaluation_folder(run_id: str) -> str:
-    """Return where it is kept what the model of a training was found to be worth."""
+    """Return the folder of the evaluation of a training's model."""
     return join(model_folder(run_id), "evaluation")
 
 
@@ -137,17 +140,17 @@ def differences_file(run_id: str) -> str:
 
 
 def decision_file(run_id: str) -> str:
-    """Return the file of what the gate decided."""
+    """Return the decision of the gate."""
     return join(evaluation_folder(run_id), "decision.json")
 
 
 def report_file(run_id: str) -> str:
-    """Return the page that people read."""
+    """Return the report of the evaluation, a page for people."""
     return join(evaluation_folder(run_id), "report.html")
 
 
 def registry_folder() -> str:
-    """Return where the files of MLflow's runs and of registered versions lie."""
+    """Return the folder of the files of MLflow's runs and of registered versions."""
     return below_lake("_mlflow")
 
 
@@ -155,20 +158,20 @@ def registry_folder() -> str:
 
 
 def monitor_folder() -> str:
-    """Return where a file lies for each day that was watched."""
+    """Return the folder with a file of findings for each day."""
     return below_lake("_monitor")
 
 
 def monitor_file(day: date) -> str:
-    """Return the file of what was found of a day."""
+    """Return the file of the findings about a day."""
     return join(monitor_folder(), f"{day}.json")
 
 
 def alerts_folder(memory: str) -> str:
-    """Return where it is remembered what has been told: in the lake, or, if that cannot be reached, in any folder."""
+    """Return the folder of sent and waiting alerts: in the lake, or, if that cannot be reached, in any other folder."""
     return join(memory, "_alerts")
 
 
 def probe_file() -> str:
-    """Return the file that is written, read and removed to see whether the lake can be used."""
+    """Return the file that is written, read and removed to test the lake."""
     return below_lake("_doctor", "probe.json")

@@ -1,4 +1,4 @@
-"""Which session partitions an event can change, and which a run restates: the rules that job and planner share."""
+"""The session partitions that an event can change, and those that a run restates: rules shared by job and planner."""
 
 from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,17 +15,17 @@ def session_days(day: date, *, early: bool = True, late: bool = True) -> list[da
         early: it may lie within the gap after midnight, so that it can join a session that ended on X-1.
         late: it may lie within the gap before midnight, so that X+1 may become a full day, and cut the midnight after.
 
-    >>> [found.day for found in session_days(date(2025, 1, 10), early=False)]
+    >>> [partition.day for partition in session_days(date(2025, 1, 10), early=False)]
     [10, 11, 12]
     """
     return [day + n * ONE_DAY for n, reached in ((-1, early), (0, True), (1, True), (2, late)) if reached]
 
 
 def session_days_of(file: DataFile, gap: timedelta) -> list[date]:
-    """Return the session partitions that the events of a file can change, by the times that the log tells of it."""
+    """Return the session partitions that the events of a file can change, by the times of the file in the log."""
     day = file.partition["dt"]
     if "event_time" not in file.times:
-        return session_days(day)  # another Delta tool wrote it
+        return session_days(day)  # written by another Delta tool
     first, last = file.times["event_time"]
     midnight = datetime.combine(day, time(), UTC)
     return session_days(day, early=first - midnight <= gap, late=midnight + ONE_DAY - last <= gap)
@@ -42,26 +42,26 @@ def changed_by(files: Iterable[DataFile], gap: timedelta) -> dict[date, date]:
 
 
 def partitions_to_stage(
-    changed: Mapping[date, date], first: date, last: date, known: Set[date], published: Set[date], late_days: int
+    changed: Mapping[date, date], first: date, last: date, populated: Set[date], published: Set[date], late_days: int
 ) -> tuple[list[date], list[date]]:
-    """Split the changed session partitions into those that a run stages and those that it leaves to a backfill.
+    """Split the changed session partitions into those that a run stages and those that it postpones to a backfill.
 
-    The date of the event decides, and neighbours are staged or left together, or an event would stand in two sessions.
-    A partition on which neither an event nor a session stands cannot hold a session, so it is left out. The days of the
-    run itself are always staged, so that an empty day is published as empty. Only partitions that are published already
-    are left to a backfill: the first load of an old log is not a restatement.
+    The date of the event decides. Neighbours are staged or postponed together, or an event would be in two sessions.
+    A date without an event or a session cannot have a session, so it is left out. The days of the run itself are always
+    staged, so that an empty day is published as empty. Only published partitions are postponed: the first load of an
+    old log is not a restatement.
 
     Args:
         changed: each partition that can have changed, with the newest event date behind it.
         first: the first landing day of the run.
         last: its last landing day.
-        known: dates on which an event or a session stands.
+        populated: dates that have an event or a session.
         published: partitions of sessions that a run has published.
         late_days: how many days before `first` an event may lie, for its partitions to be restated.
     """
     oldest = first - late_days * ONE_DAY
     days = set(days_between(first, last))
-    now = {day for day in changed if day in known} | days
+    now = {day for day in changed if day in populated} | days
     postponed = {day for day in now - days if changed[day] < oldest and day in published}
     # A session may cross the midnight between two neighbours: staging only one of them could show it in both.
     while pulled := {day for day in postponed if {day - ONE_DAY, day + ONE_DAY} & (now - postponed)}:

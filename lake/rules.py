@@ -1,6 +1,6 @@
-"""The numbers and names of the rules that stand in more than one place.
+"""Numbers and names of rules that several modules use.
 
-Whoever audits a rule writes its formula anew, so that a slip in one of the two is seen; but both take its numbers from
+An audit has its own formula of a rule, so that a mistake in one of the two is detected; but both take the numbers from
 here. Nothing heavy is imported.
 """
 
@@ -11,12 +11,12 @@ BEHAVIOR_CODES = {behavior: code for code, behavior in enumerate(BEHAVIORS, 1)}
 # The short span of `interests`; W and the whole history are settings.
 WEEK_DAYS = 7
 
-# Interest has moved if chance alone would show as much less often than this: the level of the G-test.
+# The level of the G-test: interest has moved if its p-value is below this.
 SIGNIFICANCE = 0.05
-# So many of the next items an example keeps.
-MOST_ITEMS = 100
+# The number of next items that an example keeps.
+MAX_ITEMS = 100
 
-# So many categories and items a prediction lists.
+# The number of categories and of items in a prediction.
 TOP_CATEGORIES = 10
 TOP_ITEMS = 20
 # The first that applies is a user's segment.

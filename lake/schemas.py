@@ -22,7 +22,7 @@ from pyspark.sql.types import (
 
 from lake.errors import SchemaMismatch
 from lake.labels import LABELS
-from lake.rules import BEHAVIOR_CODES, MOST_ITEMS, SEGMENTS, TOP_CATEGORIES, TOP_ITEMS, WEEK_DAYS
+from lake.rules import BEHAVIOR_CODES, MAX_ITEMS, SEGMENTS, TOP_CATEGORIES, TOP_ITEMS, WEEK_DAYS
 from lake.tables import TABLES as FACTS
 
 # Exact sums, so that a total does not depend on the order in which Spark adds.
@@ -170,7 +170,7 @@ EXAMPLES = StructType(
         column(
             "next_item_keys",
             ArrayType(LongType()),
-            f"distinct items of those days, by their first event, at most {MOST_ITEMS}: xxhash64 of item_id",
+            f"distinct items of those days, by their first event, at most {MAX_ITEMS}: xxhash64 of item_id",
         ),
         column("next_events", LongType(), "events in those days"),
         column(

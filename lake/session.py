@@ -1,4 +1,4 @@
-"""One way to a Spark session: by a Spark Connect server, by spark-submit, or started here."""
+"""The one way to a Spark session: of a Spark Connect server, of spark-submit, or started in this process."""
 
 import os
 import sys
@@ -13,19 +13,19 @@ from lake.settings import Settings
 NOTHING: Mapping[str, str] = MappingProxyType({})
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 
-# What our results depend on, so it is set whoever started Spark.
+# Results depend on these, so they are set however Spark was started.
 SQL_CONF = {
     "spark.sql.session.timeZone": "UTC",
-    # Delta tables hold microseconds; Spark's default, INT96, is read by few.
+    # Delta tables have microseconds; few readers support Spark's default, INT96.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # decode() then knows GBK and its like, and marks undecodable bytes with U+FFFD, which ingest rejects by row,
-    # in place of failing the whole job.
+    # decode() then supports GBK and similar encodings, and replaces undecodable bytes by U+FFFD: ingest rejects such
+    # rows, where the whole job would fail.
     "spark.sql.legacy.javaCharsets": "true",
     "spark.sql.legacy.codingErrorAction": "true",
 }
 
-# For a lake or landing files on S3, with the jars of docker/s3a.xml: files come into being where they belong when the
-# job is done, by the end of their uploads. Hadoop's own way, to write elsewhere and rename, would copy each of them.
+# For a lake or landing files on S3, with the jars of docker/s3a.xml: an upload ends, and its file appears in its place,
+# when the job commits. Hadoop's default, to write elsewhere and rename, would copy each file.
 S3_CONF = {
     "fs.s3a.committer.name": "magic",
     "spark.sql.sources.commitProtocolClass": "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
@@ -36,15 +36,15 @@ S3_CONF = {
 def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING) -> SparkSession:
     """Return the session of this process, created by the first call.
 
-    `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
-    Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
+    `MEANDER_SPARK_MASTER=sc://host:port` connects to a Spark Connect server, which many clients share.
+    Otherwise the master is that of spark-submit, then `MEANDER_SPARK_MASTER`, then `local[*]`.
 
     Args:
         name: of the application, for people.
         config: the master, and the memory and shuffle partitions of a local one.
         conf: of the application, if it is started here; a Connect server, and a session that exists, keep their own.
     """
-    # Workers must run the interpreter that has our packages, whichever `python3` is first on the PATH.
+    # Workers must run the interpreter of this environment, whichever `python3` is first on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if config.spark_master.startswith("sc://"):
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
@@ -64,7 +64,7 @@ def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING
                 builder = (
                     builder.config("spark.driver.memory", config.driver_memory)
                     .config("spark.sql.shuffle.partitions", str(config.shuffle_partitions))
-                    # One machine: nothing outside it has business with this session.
+                    # One machine: nothing outside it connects to this session.
                     .config("spark.driver.bindAddress", "127.0.0.1")
                     .config("spark.driver.host", "127.0.0.1")
                     .config("spark.ui.enabled", "false")
@@ -76,13 +76,13 @@ def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING
 
 
 def s3_conf(config: Settings) -> Mapping[str, str]:
-    """Return what Spark has to know of S3, if the lake or the landing files are there.
+    """Return Spark's configuration of S3, if the lake or the landing files are there.
 
-    Where it is and with which key, Spark takes from the same variables as everybody else: AWS_ENDPOINT_URL,
-    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without a key, from the machine's role.
+    Spark takes the endpoint and the key from the same variables as all other tools, AWS_ENDPOINT_URL,
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without a key, it uses the role of the machine.
     """
     if not any(address.startswith("s3://") for address in (config.lake, config.landing)):
         return NOTHING
-    # A store that is not Amazon's has no host name for each bucket.
+    # Stores other than Amazon's have no host name for each bucket.
     elsewhere = {"fs.s3a.path.style.access": "true"} if os.environ.get("AWS_ENDPOINT_URL") else {}
     return {**S3_CONF, **elsewhere}

@@ -14,9 +14,9 @@ URL_HINT = "a local path or an s3://, gs://, abfs:// or hdfs:// address"
 
 
 class Settings(BaseSettings):
-    """What differs between a laptop and a cluster, and nothing else.
+    """All settings: the values that differ between a laptop and a cluster.
 
-    Read from the environment each time it is made, so that a long-lived process sees no stale value.
+    Each instance is read from the environment, so that a long-lived process sees no stale value.
     """
 
     # An empty variable is one that is not set: compose files pass those, and an empty lake would be the root folder.
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         "", description="class of an Airflow notifier that alerts are handed to as `alert`; empty: none"
     )
     alert_notifier_options: str = Field("{}", description="its arguments as a JSON object, with Airflow's templates")
-    alert_quiet_hours: int = Field(6, ge=0, description="hours in which a cause that has been told is not told again")
+    alert_quiet_hours: int = Field(6, ge=0, description="hours in which a cause sends no second alert")
 
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
@@ -80,9 +80,11 @@ class Settings(BaseSettings):
     )
 
     retention_days: int = Field(
-        7, ge=1, description="how long upkeep keeps files of replaced rows, for readers, and stagings not published"
+        7,
+        ge=1,
+        description="days that upkeep keeps files of replaced rows, for readers, and stagings not published",
     )
-    docs_days: int = Field(90, ge=1, description="how long upkeep keeps the data docs of an audit")
+    docs_days: int = Field(90, ge=1, description="days that upkeep keeps the data docs of an audit")
     serving_url: SecretStr = Field(
         SecretStr(""),
         description="PostgreSQL for applications, postgresql://user:password@host:port/database; a secret; empty: none",
@@ -92,23 +94,23 @@ class Settings(BaseSettings):
     )
     serving_keep: int = Field(7, ge=1, description="generations kept in the serving store, the newest ones")
     serving_max_users: float = Field(
-        0.3, ge=0, description="share of users gone, or added, above which a switch is refused"
+        0.3, ge=0, description="share of users gone, or added, above which a switch is blocked"
     )
     serving_max_moved: float = Field(
-        0.5, ge=0, description="share of users with another top category above which a switch is refused"
+        0.5, ge=0, description="share of users with another top category above which a switch is blocked"
     )
     serving_max_drift: float = Field(
-        0.1, ge=0, description="change of the mean probability of a score above which a switch is refused"
+        0.1, ge=0, description="change of the mean probability of a score above which a switch is blocked"
     )
 
     @property
     def docs_folder(self) -> str:
-        """Local folder that holds the data docs of every audit."""
+        """Local folder of the data docs of all audits."""
         return self.data_docs or f"{self.lake.rstrip('/')}/_docs"
 
     @property
     def tracking_uri(self) -> str:
-        """Address of the MLflow store: the one that is set, or a SQLite file beside a local lake.
+        """Address of the MLflow store: the one that is set, or a SQLite file next to a local lake.
 
         Raises:
             SettingsInvalid: the lake is not a local path and no store is set.
@@ -117,22 +119,22 @@ class Settings(BaseSettings):
             return address
         if "://" in self.lake:
             raise SettingsInvalid(
-                f"MEANDER_LAKE={self.lake} is not a local path, so there is no place for a SQLite file beside it; "
+                f"MEANDER_LAKE={self.lake} is not a local path, so there is no place for a SQLite file next to it; "
                 "set MEANDER_MLFLOW_URI to the address of an MLflow server or database"
             )
         return f"sqlite:///{Path(self.lake).resolve().parent / 'mlflow.db'}"
 
     @property
     def tracking_place(self) -> str:
-        """The same for people and logs: without a password."""
+        """The address of the MLflow store without its password, for people and logs."""
         return re.sub(r"//([^/@]*):[^/@]*@", r"//\1:***@", self.tracking_uri)
 
 
 def settings() -> Settings:
-    """Return the settings in force now.
+    """Return the current settings.
 
     Raises:
-        SettingsInvalid: a `MEANDER_*` variable has a value that its setting does not take.
+        SettingsInvalid: a `MEANDER_*` variable has an invalid value.
     """
     try:
         return Settings()

@@ -1,4 +1,4 @@
-"""Paths and small files on any storage that fsspec speaks: local folders and object stores alike."""
+"""Paths and small files on any storage that fsspec supports: local folders and object stores alike."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is a file or folder at `path`."""
+    """Return whether a file or folder exists at `path`."""
     fs, inner = filesystem(path)
     return bool(fs.exists(inner))
 
@@ -43,8 +43,8 @@ def exists(path: str) -> bool:
 def list_files(folder: str) -> dict[str, int]:
     """Return {path below `folder`: size in bytes} of every file under it, sorted; empty when there is none."""
     fs, inner = filesystem(folder)
-    found = fs.find(inner, detail=True)
-    return {path[len(inner.rstrip("/")) + 1 :]: int(found[path]["size"]) for path in sorted(found)}
+    entries = fs.find(inner, detail=True)
+    return {path[len(inner.rstrip("/")) + 1 :]: int(entries[path]["size"]) for path in sorted(entries)}
 
 
 def list_older(folder: str, moment: datetime) -> list[str]:
@@ -52,7 +52,7 @@ def list_older(folder: str, moment: datetime) -> list[str]:
     fs, inner = filesystem(folder)
     older = []
     for name in list_files(folder):
-        # One that was removed since it was listed is not there any more, which is no error.
+        # A file that was removed after it was listed is no error.
         with suppress(FileNotFoundError):
             if fs.modified(join(inner, name)) < moment:
                 older.append(name)
@@ -67,29 +67,29 @@ def remove_files(folder: str, names: list[str]) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if it exists."""
     fs, inner = filesystem(path)
     with suppress(FileNotFoundError):
         fs.rm_file(inner)
 
 
 def create(path: str, stale: timedelta) -> bool:
-    """Make an empty file, and return whether it was not there, or was older than `stale`.
+    """Create an empty file, and return whether it did not exist, or was older than `stale`.
 
-    Of several that call this at once, one gets True. A store that cannot do that says True to all.
+    Of several concurrent callers one gets True; all do on a store that cannot create a file only where none exists.
     """
     fs, inner = filesystem(path)
     try:
         fs.makedirs(fs._parent(inner), exist_ok=True)
         if isinstance(fs, LocalFileSystem):
-            fs.open(inner, "xb").close()  # its pipe_file looks first and writes then
+            fs.open(inner, "xb").close()  # its pipe_file checks first and writes then
         else:
             fs.pipe_file(inner, b"", mode="create")
     except FileExistsError:
         try:
             return bool(datetime.now(UTC) - fs.modified(inner) > stale)
         except FileNotFoundError:
-            return False  # it was there, and whoever made it has just removed it
+            return False  # it was there, and its creator has just removed it
     except (NotImplementedError, ValueError):
         return True
     return True
@@ -97,9 +97,9 @@ def create(path: str, stale: timedelta) -> bool:
 
 @contextmanager
 def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
-    """Open one Parquet file, wherever it lies, and close it at the end of the block.
+    """Open one Parquet file on any storage, and close it at the end of the block.
 
-    The file alone: its columns are those in it, and none of the folders above it.
+    Its columns are those in the file, without partition columns of the folders above it.
     """
     fs, inner = filesystem(path)
     with fs.open(inner, "rb") as stream:
@@ -107,25 +107,25 @@ def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_file(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the rows of one Parquet file; of some columns if they are named."""
+    """Return the rows of one Parquet file, with all columns or those that are named."""
     with parquet_file(path) as file:
         return file.read(columns=columns)
 
 
 def read_footers(folder: str, files: list[str]) -> list[pq.FileMetaData]:
-    """Return what the footer of each Parquet file below `folder` says; no rows are read."""
+    """Return the footer of each Parquet file below `folder`; no rows are read."""
 
     def footer(name: str) -> pq.FileMetaData:
         with parquet_file(join(folder, name)) as file:
             return file.metadata
 
-    # Footers are a few KiB each: waiting for storage, not the CPU, is what takes time.
+    # Footers are a few KiB each: the time is spent waiting for storage, not in the CPU.
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(footer, files))
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
-    """Write a small JSON file so that a reader sees all of it or none of it."""
+    """Write a small JSON file atomically: a reader sees all of it or none of it."""
     fs, inner = filesystem(path)
     data = json.dumps(content, indent=2, sort_keys=True, default=str).encode()
     if not isinstance(fs, LocalFileSystem):
@@ -138,7 +138,7 @@ def write_json(path: str, content: dict[str, Any]) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """Return the content of a JSON file, or None when there is no such file."""
+    """Return the content of a JSON file, or None if it does not exist."""
     fs, inner = filesystem(path)
     try:
         content: dict[str, Any] = json.loads(fs.cat_file(inner))

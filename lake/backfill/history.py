@@ -149,8 +149,8 @@ def _commits(table: Table) -> list[Commit]:
     commits = []
     for entry in table.commits():
         counts = json.loads(entry["counts"])
-        asked = days_between(date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"]))
-        as_of = counts.get("as_of") or [str(day) for day in asked]
+        requested = days_between(date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"]))
+        as_of = counts.get("as_of") or [str(day) for day in requested]
         owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(entry["refused"]))
         # One job stages the events and the quarantine of a run; its time is counted with the events.
         staging = 0.0 if table.name == "quarantine" else float(entry["stage_seconds"])

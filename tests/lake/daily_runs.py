@@ -11,14 +11,14 @@ from copy import copy
 from datetime import UTC, date, timedelta
 from typing import Any, Self
 
-from jobs.sessionize import known_and_published, landed_files, read_window
+from jobs.sessionize import landed_files, populated_and_published, read_window
 from lake.backfill.history import Commit, History
 from lake.backfill.partitions import Request
 from lake.backfill.plan import BackfillPlan
 from lake.backfill.planner import plan_backfill, plan_of
-from lake.days import days_between
+from lake.days import ONE_DAY, days_between
 from lake.publish import publish
-from lake.reach import ONE_DAY, changed_by, partitions_to_stage
+from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.staging import Run, Verdict, write_verdict
@@ -80,7 +80,7 @@ class Shop(ABC):
         """Return the files of events that landed on a day, and those that an earlier delivery of it held."""
 
     @abstractmethod
-    def known_and_published(self) -> tuple[set[date], set[date]]:
+    def populated_and_published(self) -> tuple[set[date], set[date]]:
         """Return the dates on which an event or a session stands, and those whose sessions are published."""
 
     @abstractmethod
@@ -106,7 +106,7 @@ class Shop(ABC):
 
     def sessions(self, day: date) -> None:
         changed = changed_by(self.landed_files(day), self.gap)
-        days, _ = partitions_to_stage(changed, day, day, *self.known_and_published(), self.config.late_days)
+        days, _ = partitions_to_stage(changed, day, day, *self.populated_and_published(), self.config.late_days)
         rows = []
         for partition in days:
             start, end = (edge.replace(tzinfo=None) for edge in read_window(partition, partition, self.gap))
@@ -206,8 +206,8 @@ class DailyRuns(Shop):
     def landed_files(self, day: date) -> Iterable[DataFile]:
         return landed_files(Table("events"), Run("any", day, day))
 
-    def known_and_published(self) -> tuple[set[date], set[date]]:
-        return known_and_published(Table("events"))
+    def populated_and_published(self) -> tuple[set[date], set[date]]:
+        return populated_and_published(Table("events"))
 
     def plan(
         self, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
@@ -268,14 +268,14 @@ class RunsInMemory(Shop):
         replaced = [file for files in self.taken_back.values() for file in files if file.partition["landed"] == day]
         return [*self.files.get(day, []), *replaced]
 
-    def known_and_published(self) -> tuple[set[date], set[date]]:
+    def populated_and_published(self) -> tuple[set[date], set[date]]:
         known = {file.partition["dt"] for files in self.files.values() for file in files}
         known |= {day for day, rows in self.kept["sessions"].items() if rows}
         return known, known & self.basis["sessions"].keys()
 
     def history(self) -> History:
         """Return what the logs of a lake would say."""
-        _, published = self.known_and_published()
+        _, published = self.populated_and_published()
         return History(
             dict(self.commits),
             {name: {day: len(rows) for day, rows in sorted(days.items()) if rows} for name, days in self.kept.items()},

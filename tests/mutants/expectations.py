@@ -162,22 +162,22 @@ MUTANTS = [
     Mutant(
         "exp_sessions_days_all",
         "expectations/sessions.py",
-        "days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in known]",
+        "days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]",
         "days = list(staged.owns)",
         SESSIONS,
     ),
     Mutant(
         "exp_sessions_days_none",
         "expectations/sessions.py",
-        "days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in known]",
-        "days = [day for day in staged.owns if day + ONE_DAY not in known]",
+        "days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]",
+        "days = [day for day in staged.owns if day + ONE_DAY not in dates]",
         SESSIONS,
     ),
     Mutant(
         "exp_sessions_events_by_partition",
         "expectations/sessions.py",
-        'staged_rows.select(F.explode("events.event_time").alias("t")).groupBy(F.to_date("t").alias("day"))',
-        'staged_rows.select(F.explode("events.event_time"), F.col("dt").alias("day")).groupBy("day")',
+        'times.groupBy(F.to_date("time").alias("day"))',
+        'staged_rows.select(F.explode("events"), F.col("dt").alias("day")).groupBy("day")',
         SESSIONS,
     ),
     Mutant(
@@ -221,8 +221,8 @@ MUTANTS = [
     Mutant(
         "exp_interests_history_is_the_lookback",
         "expectations/interests.py",
-        "at_each(seen, config.history_days)",
-        "at_each(seen, config.lookback_days)",
+        "at_each(visits, config.history_days)",
+        "at_each(visits, config.lookback_days)",
         INTERESTS,
     ),
     Mutant(
@@ -357,8 +357,8 @@ MUTANTS = [
     Mutant(
         "exp_pred_oldest_before",
         "expectations/predictions.py",
-        "return max((d for d in known",
-        "return min((d for d in known",
+        "return max((d for d in days",
+        "return min((d for d in days",
         DAY_BEFORE,
     ),
     Mutant(

@@ -227,14 +227,14 @@ MUTANTS = [
     Mutant(
         "ex_missing_ignored",
         "jobs/examples.py",
-        "states and states.basis(day) and not (made and made.basis(day))",
-        "made and made.basis(day)",
+        "states and states.basis(day) and not (existing and existing.basis(day))",
+        "existing and existing.basis(day)",
         MISSING,
     ),
     Mutant(
         "ex_missing_made_again",
         "jobs/examples.py",
-        "states and states.basis(day) and not (made and made.basis(day))",
+        "states and states.basis(day) and not (existing and existing.basis(day))",
         "states and states.basis(day)",
         MISSING,
     ),

@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "plan_sparse_jobs_make_all_their_days",
         HISTORY,
-        'as_of = counts.get("as_of") or [str(day) for day in asked]',
-        "as_of = [str(day) for day in asked]",
+        'as_of = counts.get("as_of") or [str(day) for day in requested]',
+        "as_of = [str(day) for day in requested]",
         REAL,
     ),
     Mutant("plan_taken_back_after_the_fact", HISTORY, "commit.version - 1)", "commit.version)", REAL),
