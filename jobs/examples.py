@@ -19,7 +19,7 @@ from scipy.stats import chi2
 
 from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import events_of_horizons, published_interests
-from jobs.interests import known_events, ranked, shares_of, sums_by_day
+from jobs.interests import distinct_events, ranked, shares_of, sums_by_day
 from lake.errors import run_main
 from lake.rules import MAX_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES
@@ -40,7 +40,7 @@ def in_horizons(rows: DataFrame, as_of: list[date], horizon_days: int, *, includ
         rows: events, or sums of them, with the columns `dt` and `landed`.
         as_of: the dates T.
         horizon_days: H.
-        include_late: also count what landed after T+H.
+        include_late: also count events that landed after T+H.
     """
 
     def counts_at(day: Column) -> Column:
@@ -52,7 +52,7 @@ def in_horizons(rows: DataFrame, as_of: list[date], horizon_days: int, *, includ
 
 
 def outcomes(days: DataFrame) -> DataFrame:
-    """Return how much happened, from when to when, and whether something was bought, from `sums_by_day`."""
+    """Return the number of events, their first and last time, and whether there is a purchase, from `sums_by_day`."""
     return days.groupBy("user_id", F.col("as_of").alias("dt")).agg(
         F.sum("n").alias("next_events"),
         (F.sum("purchases") > 0).alias("purchased"),
@@ -65,7 +65,7 @@ def next_interest(days: DataFrame) -> DataFrame:
     """Return the distribution over categories, weighted as the current interest, from `sums_by_day` by category.
 
     Among equal shares the category comes first that has more weight with all users together. On a log of receipts a
-    quarter of the users have no single first one: by id alone, their label would be what the alphabet says.
+    quarter of the users have no single first one: by id alone, the alphabet would decide their label.
     """
     by_category = days.groupBy("user_id", "as_of", "category_id").agg(
         F.sum("n").alias("n"), F.sum("weight").alias("weight")
@@ -142,7 +142,7 @@ def g_statistic() -> Column:
             later > 0, later * F.ln(later / (F.col("next_total") * share))
         ).otherwise(0.0)
 
-    # Of equal distributions the sum is 0, and rounding may leave less than that.
+    # The sum for equal distributions is 0, and rounding may make it slightly negative.
     return F.greatest(2 * sum_over("pairs", term), F.lit(0.0))
 
 
@@ -173,11 +173,11 @@ def with_migration(joined: DataFrame, min_events: int) -> DataFrame:
     enough = F.least("now_total", "next_total") >= min_events
     degrees = (F.size("pairs") - 1).cast("double")
     # A UDF, because the survival function of chi-square is a regularised incomplete gamma function, and Spark has
-    # neither that nor the error function to which it reduces for whole degrees of freedom. It is made here and not at
-    # import, when it is not known yet whether the session is one of Spark Connect.
+    # neither that nor the error function to which it reduces for integer degrees of freedom. It is created here, not at
+    # import, when Spark cannot tell yet whether the session is one of Spark Connect.
     tail_udf = pandas_udf(chi_square_tail, "double")  # type: ignore[call-overload]  # stubs want `functionType` too
     tail = tail_udf(F.when(enough, g_statistic()), degrees)
-    # With one category on both sides there is nothing that could differ, and no degree of freedom.
+    # With one category on both sides nothing can differ: there is no degree of freedom.
     p_value = F.when(enough, F.when(degrees == 0, 1.0).otherwise(tail))
     changed = F.col("dominant_category") != F.col("next_category")
     return (
@@ -195,7 +195,7 @@ def examples(
 
     Args:
         states: rows of `interests` at the dates `as_of`.
-        once: events as `known_events` returns them, at least those of the horizons; they are read three times, so it
+        once: events as `distinct_events` returns them, at least those of the horizons; they are read three times, so it
             pays to have them persisted.
         as_of: the dates T.
         config: H and m.
@@ -211,7 +211,7 @@ def examples(
         .join(next_interest(after(in_categories)), on=KEYS, how="left")
         .join(next_items(after(first_events_of_items(once))), on=KEYS, how="left")
     )
-    # Whoever did nothing has labels too: that is what churned means.
+    # Users without events have labels too: they churned.
     for field in EXAMPLES:
         if field.name in ("next_categories", "next_counts", "next_shares", "next_item_keys"):
             joined = joined.withColumn(field.name, F.coalesce(field.name, F.array().cast(field.dataType)))
@@ -236,7 +236,7 @@ def without_examples(as_of: list[date]) -> list[date]:
 
 
 def main(argv: list[str] | None = None) -> Staged:
-    """Read the states at the dates asked for and what followed them, stage both together."""
+    """Read the states at the requested dates and the events after them, stage both together."""
     parser = as_of_parser("jobs.examples", __doc__, "restate: also count events that arrived after T+H")
     parser.add_argument(
         "--missing",
@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> Staged:
     interests = published_interests(as_of)
     spark = spark_session("examples", config)
     first, last = as_of[0] + timedelta(days=1), as_of[-1] + horizon
-    once = known_events(events.read(spark, first, last, landed_by=None if args.include_late else last)).persist()
+    once = distinct_events(events.read(spark, first, last, landed_by=None if args.include_late else last)).persist()
     states = interests.read(spark, as_of[0], as_of[-1]).where(F.col("dt").isin(as_of))
     try:
         staged = stage(

@@ -24,15 +24,15 @@ from lake.staging import Staged, stage
 
 log = logging.getLogger(__name__)
 
-# How much one event says about interest, in the order in which shoppers commit themselves.
+# The weight of one event as evidence of interest, by how much a shopper commits to the item.
 WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
-# Decay is counted in whole billionths: unlike a floating-point sum, a whole one does not depend on the order of the
-# rows, nor on which of them were added up first.
+# Decay is counted in billionths, as integers: unlike a sum of floating-point numbers, theirs does not depend on the
+# order in which rows are added.
 BILLION = 1_000_000_000
 
 
-def known_events(events: DataFrame) -> DataFrame:
+def distinct_events(events: DataFrame) -> DataFrame:
     """Keep each event once, with the first day on which it arrived.
 
     Copies of an event are equal in every column that is read here, so it does not matter whose values are kept.
@@ -46,15 +46,15 @@ def known_events(events: DataFrame) -> DataFrame:
 
 
 def behavior_weight() -> Column:
-    """Return how much the event in a row says about interest, a whole number."""
+    """Return the weight of the row's event, an integer."""
     return F.create_map(*(F.lit(part) for pair in WEIGHTS.items() for part in pair))[F.col("behavior")]
 
 
 def sums_by_day(events: DataFrame, *by: str) -> DataFrame:
     """Sum events by user, `by`, day and landing, so that far fewer rows are repeated for each T.
 
-    `new_day` is 1 in the first landing of a day and 0 in later ones. Whoever knows a later landing at T knows the first
-    as well, so that its sum counts the days, without a set of them.
+    `new_day` is 1 in the first landing of a day and 0 in later ones. Where a later landing counts at T, the first one
+    does too, so the sum of `new_day` is the number of days, without a set of them.
     """
     bought = F.col("behavior") == "purchase"
     day = ["user_id", *by, "dt"]
@@ -80,7 +80,7 @@ def at_each(rows: DataFrame, as_of: list[date], config: Settings, *, include_lat
         rows: events, or sums of them, with the columns `dt` and `landed`.
         as_of: the dates T.
         config: W and the length of the history.
-        include_late: also count what landed after T.
+        include_late: also count events that landed after T.
     """
 
     def counts_at(day: Column) -> Column:
@@ -158,7 +158,7 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
 
 
 def ranked(amount: str, *fields: str, ties: Sequence[Column] = ()) -> Column:
-    """Collect the categories of a group by falling amount, then `ties`, then id; what amounts to nothing is left out.
+    """Collect the categories of a group by falling amount, then `ties`, then id; amounts of 0 are left out.
 
     Each entry has `minus`, the amount below zero, the category's `id`, and what `fields` name.
     """
@@ -178,7 +178,7 @@ def category_shares(days: DataFrame, half_life_days: float) -> DataFrame:
         days: `sums_by_day` by category, at each T.
         half_life_days: the age at which a weight has halved.
     """
-    # Of whole numbers: all events of a day are equally old, and rounding the decay, not each event, keeps sums exact.
+    # Integers: all events of a day are equally old, and rounding the decay, not each event, keeps sums exact.
     decay = F.round(BILLION * F.pow(F.lit(0.5), F.col("age") / half_life_days)).cast("bigint")
     by_category = days.groupBy("user_id", "as_of", "category_id").agg(
         F.sum("n").alias("n"),
@@ -219,26 +219,26 @@ def interests(once: DataFrame, as_of: list[date], config: Settings, *, include_l
     """Return one row for each T in `as_of` and user active in the W days up to T.
 
     Args:
-        once: events as `known_events` returns them, at least those whose date lies in the history of any T; they are
+        once: events as `distinct_events` returns them, at least those whose date lies in the history of any T; they are
             read three times, so it pays to have them persisted.
         as_of: the dates T.
         config: W, L, history and half-life.
         include_late: also count events up to T that arrived after T, for a restatement.
     """
 
-    def known(rows: DataFrame) -> DataFrame:
+    def repeated(rows: DataFrame) -> DataFrame:
         return at_each(rows, as_of, config, include_late=include_late)
 
     in_categories = sums_by_day(once.where(F.col("category_id").isNotNull()), "category_id")
     keys = ["user_id", "as_of"]
     joined = (
-        activity(known(sums_by_day(once)))
-        .join(last_events(known(once), config.sequence_length), on=keys, how="inner")
-        .join(category_shares(known(in_categories), config.half_life_days), on=keys, how="left")
+        activity(repeated(sums_by_day(once)))
+        .join(last_events(repeated(once), config.sequence_length), on=keys, how="inner")
+        .join(category_shares(repeated(in_categories), config.half_life_days), on=keys, how="left")
         .withColumn("dominant_category", F.try_element_at("current_categories", F.lit(1)))
         .withColumnRenamed("as_of", "dt")
     )
-    # A user whose log has no categories has empty distributions, not unknown ones.
+    # A user whose events have no categories has empty distributions, not null ones.
     for field in INTERESTS:
         if field.name.startswith(("current_", "longterm_")):
             joined = joined.withColumn(field.name, F.coalesce(field.name, F.array().cast(field.dataType)))
@@ -246,7 +246,7 @@ def interests(once: DataFrame, as_of: list[date], config: Settings, *, include_l
 
 
 def main(argv: list[str] | None = None) -> Staged:
-    """Read the history of the dates asked for, stage their states."""
+    """Read the history of the requested dates, stage their states."""
     parser = as_of_parser("jobs.interests", __doc__, "restate: also count events that arrived after T")
     run, args = parse_run(parser, argv)
     config = settings()
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> Staged:
     table = published_events(run)
     oldest = as_of[0] - timedelta(days=config.history_days - 1)
     events = table.read(spark, oldest, as_of[-1], landed_by=None if args.include_late else as_of[-1])
-    once = known_events(events).persist()
+    once = distinct_events(events).persist()
     try:
         staged = stage(
             interests(once, as_of, config, include_late=args.include_late),

@@ -35,7 +35,7 @@ def partitions(history: History, config: Settings, request: Request) -> dict[str
         why[table].setdefault(day, cause)
     for table in ("examples", "predictions"):
         for day in why["interests"].keys() & history.latest[table].keys():
-            why[table].setdefault(day, "its interests are made again")
+            why[table].setdefault(day, "its interests are reprocessed")
     return why
 
 
@@ -57,7 +57,7 @@ def late_data(history: History, config: Settings, request: Request) -> Iterator[
     for table in ("examples", "predictions"):
         for day, commit in history.latest[table].items():
             if day in states and request.within(day) and commit.inputs["interests"] < states[day].version:
-                yield table, day, "its interests were made again since"
+                yield table, day, "its interests were published again since"
 
 
 def bad_day(history: History, config: Settings, request: Request) -> Iterator[Affected]:

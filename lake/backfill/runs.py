@@ -27,22 +27,22 @@ def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator
     populated = lasting if why["events"] else history.populated
     staged = {landed: staged_by(history, config, landed, populated) for landed in history.latest["events"]}
     settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
-    wanted = set(why["sessions"])
-    delivering = {
-        landed: {"quarantine": {landed}, "events": {landed}, "sessions": wanted & days}
+    sessions = set(why["sessions"])
+    redelivered = {
+        landed: {"quarantine": {landed}, "events": {landed}, "sessions": sessions & days}
         for landed, days in settled.items()
     }
     # A partition that one of these runs can change, but may postpone, is reprocessed when all of them have ended, even
     # if another run stages it: that run could have come first.
-    unsure = {day for landed, days in settled.items() for day in reached_by(history, landed) - days}
-    remaining = wanted - {day for days in settled.values() for day in days - unsure}
-    making, notes = cover_sessions(remaining, staged)
+    uncertain = {day for landed, days in settled.items() for day in reached_by(history, landed) - days}
+    remaining = sessions - {day for days in settled.values() for day in days - uncertain}
+    others, notes = cover_sessions(remaining, staged)
     restated = [day for day in sorted(why["interests"]) if history.latest["interests"][day].include_late]
     for day in why["interests"].keys() - set(restated):
-        (delivering if day in delivering else making).setdefault(day, {})["interests"] = {day}
-    for day, covers in sorted(delivering.items()):
+        (redelivered if day in redelivered else others).setdefault(day, {})["interests"] = {day}
+    for day, covers in sorted(redelivered.items()):
         yield _run(history, costs, "behavior", day, covers)
-    for day, covers in sorted(making.items(), key=lambda each: ("events" not in each[1], each[0])):
+    for day, covers in sorted(others.items(), key=lambda each: ("events" not in each[1], each[0])):
         yield _run(history, costs, "behavior", day, covers, note=notes.get(day, ""))
     for day in restated:
         yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import interests
-from jobs.interests import known_events
+from jobs.interests import distinct_events
 from lake.errors import TableMissing
 from lake.schemas import EVENTS
 from lake.settings import Settings, settings
@@ -98,7 +98,7 @@ def events(spark):
     text = EVENTS["price"].dataType
     schema = ", ".join(f"{f.name} {'string' if f.dataType == text else f.dataType.simpleString()}" for f in EVENTS)
     rows = spark.createDataFrame([event(n, *row) for n, row in enumerate(LOG)], schema)
-    return known_events(rows.withColumn("price", F.col("price").cast(text))).persist()
+    return distinct_events(rows.withColumn("price", F.col("price").cast(text))).persist()
 
 
 @pytest.fixture(scope="module")

@@ -297,7 +297,7 @@ def test_what_was_made_from_interests_is_made_again_when_they_were():
     shop = with_everything(in_memory(daily_visits()))
     shop.interests(DAYS[4])
     assert [(entry.table, entry.day, entry.why) for entry in shop.plan("late-data").redo] == [
-        (table, DAYS[4], "its interests were made again since") for table in ("examples", "predictions")
+        (table, DAYS[4], "its interests were published again since") for table in ("examples", "predictions")
     ]
 
 
@@ -312,7 +312,7 @@ def test_a_state_does_not_know_what_its_own_day_was_delivered_again_with():
     assert {entry.why for entry in found.redo} == {
         "events of 2025-01-05 were taken back, landed 2025-01-05",
         "labels: events of 2025-01-05 were taken back, landed 2025-01-05",
-        "its interests are made again",
+        "its interests are reprocessed",
     }
 
 

@@ -182,7 +182,7 @@ MUTANTS = [
         f"{PLAN}::test_sessions_of_changed_code_are_those_that_there_are_whatever_day_has_landed",
     ),
     # -- which runs
-    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - unsure}", "days}", LEFT),
+    Mutant("plan_left_by_one_run_taken_from_another", RUNS, "days - uncertain}", "days}", LEFT),
     Mutant(
         "plan_a_bad_day_again_for_what_only_its_new_events_reach",
         RUNS,
@@ -200,8 +200,8 @@ MUTANTS = [
     Mutant(
         "plan_interests_before_the_events_of_their_day",
         RUNS,
-        "(delivering if day in delivering else making)",
-        "making",
+        "(redelivered if day in redelivered else others)",
+        "others",
         FOLLOWED,
     ),
     Mutant(
