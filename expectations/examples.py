@@ -98,16 +98,16 @@ def extend(
     as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
     nearby = events.read(spark, staged.owns[0] + timedelta(days=1), staged.owns[-1] + horizon)
     after = F.datediff("dt", "day").between(1, config.horizon_days)
-    in_time = F.lit(True) if staged.counts["include_late"] else F.datediff("landed", "day") <= config.horizon_days
+    known = F.lit(True) if staged.counts["include_late"] else F.datediff("landed", "day") <= config.horizon_days
     users = staged_rows.select("user_id", F.col("dt").alias("day")).distinct()
-    followed = (
+    by_day = (
         nearby.select("user_id", "event_id", "dt", "landed", as_of)
-        .where(after & in_time)
+        .where(after & known)
         .join(users, on=["user_id", "day"], how="left_semi")
         .groupBy("day")
         .agg(F.count_distinct("user_id", "event_id").alias("n"))
     )
-    counts = {row["day"]: row["n"] for row in followed.collect()}
+    counts = {row["day"]: row["n"] for row in by_day.collect()}
     missing = [
         0
         if staged.counts["include_late"]
@@ -141,8 +141,8 @@ def with_drift(spark: SparkSession, staged: Staged, figures: pd.DataFrame) -> pd
         if table
         else []
     )
-    for name, base in (("churned", "rows"), ("migrated", "judged")):
-        here = figures[name] / figures[base].where(figures[base] > 0)
+    for name, whole in (("churned", "rows"), ("migrated", "judged")):
+        here = figures[name] / figures[whole].where(figures[whole] > 0)
         shares = {row["dt"]: row[name] for row in published}
         shares.update(zip(figures["day"], here, strict=True))
         drifts = pd.Series([drift(shares, day) for day in figures["day"]], dtype="float64", index=figures.index)

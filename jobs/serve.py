@@ -22,9 +22,9 @@ from lake.serving.postgres import connect
 def switch(day: date, run_id: str, *, force: bool = False, if_newer: bool = False) -> dict[str, Any]:
     """Let applications see a day that is loaded, then drop what is older than the retention; see `serving.switch`."""
     with connect() as connection:
-        report = serving.switch(connection, day, run_id, force=force, if_newer=if_newer)
+        done = serving.switch(connection, day, run_id, force=force, if_newer=if_newer)
         dropped = serving_load.prune_unless_busy(connection)
-    return {**report, "dropped": dropped}
+    return {**done, "dropped": dropped}
 
 
 def rollback(
@@ -37,10 +37,10 @@ def rollback(
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the three commands."""
-    serve = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="jobs.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = serve.add_subparsers(dest="command", required=True)
+    commands = whole.add_subparsers(dest="command", required=True)
     load = commands.add_parser("load", help="load a day; applications see no change")
     load.add_argument("--day", type=utc_date, required=True, metavar="T", help="date of the predictions, YYYY-MM-DD")
     load.add_argument(
@@ -62,19 +62,19 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--generation", type=int, metavar="G", help="back to this generation")
     for command in (load, switch, back):
         command.add_argument("--run-id", required=True, metavar="R", help="noted in the store; a rollback is done once")
-    return serve
+    return whole
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command and print its report as a JSON line."""
+    """Run one command and print what it did as a JSON line."""
     args = parser().parse_args(argv)
     if args.command == "load":
-        report = serving_load.load(args.day, args.run_id, args.workers)
+        done = serving_load.load(args.day, args.run_id, args.workers)
     elif args.command == "switch":
-        report = switch(args.day, args.run_id, force=args.force, if_newer=args.if_newer)
+        done = switch(args.day, args.run_id, force=args.force, if_newer=args.if_newer)
     else:
-        report = rollback(args.run_id, args.day, args.model_version, args.generation)
-    print(json.dumps(report))  # noqa: T201  the answer, for a machine to read
+        done = rollback(args.run_id, args.day, args.model_version, args.generation)
+    print(json.dumps(done))  # noqa: T201  the answer, for a machine to read
 
 
 if __name__ == "__main__":

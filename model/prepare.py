@@ -33,9 +33,7 @@ BUCKETS = {"item_id": 16, "category_id": 2}
 MAX_SIZE = {"item_id": 1_000_000, "category_id": 50_000}
 
 
-def plan(
-    config: Settings, run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int
-) -> TrainingPlan:
+def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> TrainingPlan:
     """Pin the newest tables and choose the dates.
 
     Raises:
@@ -43,6 +41,7 @@ def plan(
         SettingsInvalid: there are too few.
         InputInvalid: some were made with other settings than those in force.
     """
+    config = settings()
     tables = {name: Table(name) for name in ("examples", "interests", "events")}
     last = as_of - timedelta(days=config.horizon_days)
     days = [day for day, rows in tables["examples"].rows_by("dt").items() if rows and day <= last]
@@ -97,9 +96,9 @@ def require_alike(examples: Table, interests: Table, days: Sequence[date], confi
             )
 
 
-def vocabularies(config: Settings, made: TrainingPlan) -> list[Vocabulary]:
+def vocabularies(made: TrainingPlan) -> list[Vocabulary]:
     """Return the vocabularies of items and categories, from the events that the training may know."""
-    spark = spark_session("prepare", config)
+    spark = spark_session("prepare", settings())
     until = made.train[-1] + timedelta(days=made.horizon_days)
     events = Table("events", made.tables["events"]).read(spark, last=until, landed_by=until)
     found = []
@@ -124,9 +123,8 @@ def main(argv: list[str] | None = None) -> TrainingPlan:
     parser.add_argument("--cold", action="store_true", help="start from nothing, even if there is a champion")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random")
     args = parser.parse_args(argv)
-    config = settings()
-    made = plan(config, args.run_id, args.day, args.valid_dates, args.test_dates, cold=args.cold, seed=args.seed)
-    for found in vocabularies(config, made):
+    made = plan(args.run_id, args.day, args.valid_dates, args.test_dates, cold=args.cold, seed=args.seed)
+    for found in vocabularies(made):
         found.save(vocabulary_folder(args.run_id))
     made.save()
     log.info(

@@ -162,6 +162,7 @@ STILL_READ_SETTINGS = {
     "lake.serving.load",
     "lake.serving.pointer",
     "lake.serving.postgres",
+    "model.prepare",
     "model.versions.registry",
 }
 

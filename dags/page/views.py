@@ -218,8 +218,8 @@ def plan(
     asked = {"reason": reason, "table": table, "first": first, "last": last}
     choices = {"reasons": REASONS, "tables": CODE}
     try:
-        begin, end = (date.fromisoformat(day) if day else None for day in (first, last))
-        backfill = plan_backfill(settings(), reason, begin, end, table)
+        begins, ends = (date.fromisoformat(day) if day else None for day in (first, last))
+        backfill = plan_backfill(settings(), reason, begins, ends, table)
     except (MeanderError, ValueError) as error:
         return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
     todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))

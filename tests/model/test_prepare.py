@@ -7,7 +7,6 @@ import pytest
 from lake import storage
 from lake.errors import InputInvalid, SettingsInvalid, TableMissing
 from lake.publish import publish
-from lake.settings import settings
 from lake.table import Table
 from model import prepare
 from model.data.vocabulary import Vocabulary
@@ -62,7 +61,7 @@ def tables(lake, monkeypatch):
 
 
 def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole(tables):
-    made = prepare.plan(settings(), "r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
+    made = prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
     assert made == TrainingPlan(
         run_id="r",
         as_of=AS_OF,
@@ -84,14 +83,14 @@ def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_
 
 
 def test_a_plan_on_an_earlier_day_knows_nothing_of_later_dates(tables):
-    made = prepare.plan(settings(), "r", AS_OF - timedelta(days=7), valid_dates=1, test_dates=1, cold=True, seed=1)
+    made = prepare.plan("r", AS_OF - timedelta(days=7), valid_dates=1, test_dates=1, cold=True, seed=1)
     # On the 12th the labels of February 5th had just become whole.
     assert (made.test, made.valid, made.train) == ([FEB_5], [date(2025, 1, 29)], JANUARY[:4])
     assert made.pretrain == [date(2025, 1, 1), date(2025, 1, 8), date(2025, 1, 22), date(2025, 1, 29)]
     with pytest.raises(SettingsInvalid, match="of the 1 from 2025-01-01 to 2025-01-01"):
-        prepare.plan(settings(), "r", date(2025, 1, 8), valid_dates=1, test_dates=1, cold=True, seed=1)
+        prepare.plan("r", date(2025, 1, 8), valid_dates=1, test_dates=1, cold=True, seed=1)
     with pytest.raises(TableMissing, match="no examples whose horizon of 7 days ends by 2025-01-07"):
-        prepare.plan(settings(), "r", date(2025, 1, 7), valid_dates=1, test_dates=1, cold=True, seed=1)
+        prepare.plan("r", date(2025, 1, 7), valid_dates=1, test_dates=1, cold=True, seed=1)
 
 
 def made_again(table, run_id, days, basis, interests=None, **settings_made_with):
@@ -104,7 +103,7 @@ def made_again(table, run_id, days, basis, interests=None, **settings_made_with)
 
 
 def planned():
-    return prepare.plan(settings(), "r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
+    return prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
 
 
 @pytest.mark.parametrize(("name", "other"), [("horizon_days", 14), ("min_events", 3)])
@@ -155,7 +154,7 @@ def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_trainin
     made = prepare.main(
         ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
     )
-    assert TrainingPlan.load("r") == made == prepare.plan(settings(), "r", AS_OF, 1, 1, cold=True, seed=5)
+    assert TrainingPlan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
     # The labels of January 29th are the events up to February 5th.
     folder = storage.join(made.folder, "vocabulary")
     items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")

@@ -287,6 +287,13 @@ MUTANTS = [
         "tests/lake/test_landing.py",
     ),
     Mutant(
+        "landing_marker_not_set",
+        "lake/landing.py",
+        "cls(config.landing, config.landing_marker)",
+        "cls(config.landing)",
+        "tests/lake/test_landing.py",
+    ),
+    Mutant(
         "landing_hidden_by_the_first_part",
         "lake/landing.py",
         'for part in name.split("/"))',
