@@ -34,7 +34,7 @@ def rows(config: Settings) -> list[Expectation]:
         ),
         gxe.ExpectColumnValuesToBeInSet(column="behavior", value_set=list(BEHAVIORS), severity=CRITICAL),
         between("price", 0, None, "no price is negative"),
-        between("copies", 1, None, "an event stands for at least one input row"),
+        between("copies", 1, None, "an event has at least one input row"),
     ]
 
 
@@ -76,8 +76,8 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("duplicate_ids", "event_id is unique within a landing day"),
         equal("input", "accounted_for", "input rows = events + duplicates + ignored + quarantined"),
         zero("outside_partition", "dt is the date of event_time"),
-        zero("after_landing", "no event lies after the day on which it landed"),
-        zero("before_floor", "no event lies before MEANDER_TIME_FLOOR"),
+        zero("after_landing", "no event is from after the day on which it landed"),
+        zero("before_floor", "no event is from before MEANDER_TIME_FLOOR"),
         zero("without_item", "only a search may lack an item"),
         few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),

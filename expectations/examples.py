@@ -169,7 +169,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         equal("states_upstream", "states", "the features are those of the state, unchanged"),
         equal("events_upstream", "next_events_total", "exactly the events of the horizon that were known then count"),
         zero("missing_landings", "every landing day of the horizon is published"),
-        zero("misjudged_churn", "churned tells whether nothing happened"),
+        zero("misjudged_churn", "churned is true exactly for users without events"),
         zero("purchases_of_nothing", "who purchased did something"),
         zero("uneven", "arrays that belong together are equally long"),
         zero("not_a_distribution", "shares add up to 1"),
@@ -179,7 +179,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero(
             "wrongly_unjudged", "migration is judged exactly where both sides have enough events (MEANDER_MIN_EVENTS)"
         ),
-        zero("misjudged_migration", "migrated tells whether the dominant category changed beyond counting noise"),
+        zero("misjudged_migration", "migrated is true exactly if the dominant category changed beyond sampling noise"),
         between("churned_drift", -USUAL_DRIFT, USUAL_DRIFT, f"the share of churned users {usual}", WARNING),
         between("migrated_drift", -USUAL_DRIFT, USUAL_DRIFT, f"the share of migrated users {usual}", WARNING),
     ]

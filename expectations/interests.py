@@ -40,7 +40,7 @@ def rows(config: Settings) -> list[Expectation]:
         between("spend", 0, None, "spend is not negative"),
         between("week_frequency", 0, None, "counts are not negative"),
         between("history_days_active", 1, config.history_days, "days in the history"),
-        between("tenure_seconds", 0, config.history_days * 86_400, "the first event known lies in the history"),
+        between("tenure_seconds", 0, config.history_days * 86_400, "the first event is within the history"),
     ]
 
 

@@ -128,7 +128,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("uneven", "lists that belong together are equally long"),
         zero("repeated", "no list holds anything twice"),
         zero("impossible", "probabilities in lists lie in 0 to 1"),
-        zero("rising", "lists stand by falling probability"),
+        zero("rising", "lists are in order of falling probability"),
         zero("more_than_one", "probabilities of categories add up to at most 1"),
         zero("without_category", "every user has a next category"),
         *(between(f"drift_{score}", 0, USUAL_DRIFT, drifted.format(score), WARNING) for score in SCORES),

@@ -81,7 +81,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("wrong_ends", "start and end are those of the session's events"),
         zero("pause_too_long", "events are in time order, with no pause longer than the gap"),
         zero("miscounted", "the counts by behavior add up to the events"),
-        zero("misjudged", "converted tells whether there is a purchase"),
+        zero("misjudged", "converted is true exactly for sessions with a purchase"),
         usual_volume(0.5, 2.0),
     ]
 

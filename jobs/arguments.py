@@ -19,7 +19,7 @@ def job_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def as_of_parser(prog: str, doc: str | None, late: str) -> argparse.ArgumentParser:
-    """Return a `job_parser` with --every and --include-late as well; `late` says what the latter does."""
+    """Return a `job_parser` with --every and --include-late as well; `late` is the help of the latter."""
     parser = job_parser(prog, doc)
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="only every N-th date of a range, the last included"
@@ -40,7 +40,7 @@ def as_of_days(run: Run, every: int) -> list[date]:
 
 
 def parse_run(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[Run, argparse.Namespace]:
-    """Parse the arguments into a run, and whatever else the parser knows.
+    """Parse the arguments into a run and the other arguments of the parser.
 
     Raises:
         SettingsInvalid: neither --day nor a whole range was given, both were, or the range is backwards.

@@ -123,7 +123,7 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
-    """Read Parquet files; their row as JSON stands for the raw text."""
+    """Read Parquet files; the row as JSON is its raw text."""
     rows = spark.read.parquet(*(spark_name(file) for file in files))
 
     def text(name: str) -> Column:

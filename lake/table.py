@@ -35,7 +35,7 @@ class DataFile:
 
 
 def create_missing(path: str, schema: Any, **described: Any) -> None:
-    """Create an empty Delta table unless there is one; many may try at once."""
+    """Create an empty Delta table unless there is one; several processes may try concurrently."""
     if DeltaTable.is_deltatable(path):
         return
     try:
@@ -208,9 +208,8 @@ def read_parquet(spark: SparkSession, root: str, files: list[str], schema: Struc
     Raises:
         ValueError: a file is not below a `column=value` folder.
     """
-    # Each file is named, not its folder: once another Delta tool has compacted or deleted some files of a folder, live
-    # and dead ones lie side by side in it. What such a tool writes lies in other folders, and Spark wants one layout
-    # for each read.
+    # Each file is named, not its folder: a folder has live and dead files, once another Delta tool has compacted or
+    # deleted some of it. Such a tool writes to folders of another layout, and Spark reads one layout at a time.
     staged = [path for path in files if path.startswith("stage=")]
     others = [path for path in files if not path.startswith("stage=")]
     with_stage = StructType(list(schema.fields)).add("stage", StringType())

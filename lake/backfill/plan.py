@@ -1,4 +1,4 @@
-"""What a plan says: partitions to make again, the runs that do it, what they cost, and what stays."""
+"""The parts of a plan: partitions to reprocess, the runs that do it, their cost, and the partitions that stay."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -6,9 +6,9 @@ from datetime import date
 from lake.backfill.costs import Costs
 
 REASONS = ("late-data", "code", "bad-day")
-# What the code of a job makes; events bring quarantine with them.
+# Tables whose code may have changed; the job of events computes quarantine too.
 CODE = ("events", "sessions", "interests", "examples", "predictions")
-# As behavior_history cuts a range unless it is told otherwise.
+# The default of behavior_history.
 CHUNK_DAYS = 90
 
 
