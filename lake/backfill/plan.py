@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from lake.backfill.costs import Costs
+from lake.tables import GROUPS
 
 REASONS = ("late-data", "code", "bad-day")
 # What the code of a job makes; events bring quarantine with them.
-CODE = ("events", "sessions", "interests", "examples", "predictions")
+CODE = tuple(GROUPS)
 # As behavior_history cuts a range unless it is told otherwise.
 CHUNK_DAYS = 90
 

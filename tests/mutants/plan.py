@@ -203,6 +203,13 @@ MUTANTS = [
         FOLLOWED,
     ),
     Mutant(
+        "plan_restated_states_by_the_dag_too",
+        RUNS,
+        'if table != "interests" or day not in restated:',
+        "if True:",
+        RESTATED,
+    ),
+    Mutant(
         "plan_restated_states_by_the_dag",
         RUNS,
         'if history.made["interests"][day].include_late]',
