@@ -29,8 +29,9 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 from dags.shared.deadlines import expected
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding
 from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
+from lake.tables import comes_after, groups_of
 
-GROUPS = ("events", "sessions", "interests")
+GROUPS = groups_of("behavior_daily")
 # Renders to True or False.
 WANTED = "{{{{ '{}' in params.tables }}}}"
 
@@ -42,7 +43,7 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
     # One day may wait for its landing while another is worked on; more would only queue for the pool.
     max_active_runs=2,
-    deadline=expected("events, sessions, interests"),
+    deadline=expected(", ".join(GROUPS)),
     tags=["behavior", "tier_1"],
     doc_md=__doc__,
     params={
@@ -69,7 +70,7 @@ def behavior_daily():
             rule = "all_success" if table == "events" else "none_failed"
             stage_audit_publish(table, ["--day", DAY], wanted=WANTED.format(table), trigger_rule=rule)
 
-    # Sessions need no such care: rows computed from older events never replace newer ones.
+    # Other tables need no such care: rows computed from older events never replace newer ones.
     earlier = WaitForEarlierDays(
         task_id="wait_for_earlier_days",
         day=DAY,
@@ -78,8 +79,10 @@ def behavior_daily():
         trigger_rule="none_failed",
         timeout=timedelta(days=2),
     )
-    landed >> groups["events"] >> groups["sessions"]
-    groups["events"] >> earlier >> groups["interests"]
+    landed >> groups["events"] >> earlier
+    for table in GROUPS[1:]:
+        before = [earlier] if table == "interests" else [groups[name] for name in comes_after(table)]
+        before >> groups[table]
 
 
 behavior_daily()

@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dags.shared.run_ids import FIRST_DAY_OF_CHUNK, of_chunk
 from dags.shared.wiring import HOUSE, stage_audit_publish
+from lake.tables import comes_after, groups_of
 
 
 def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, date]]:
@@ -92,15 +93,10 @@ def behavior_history():
         ]
 
     chunks = split()
-    events, sessions, interests = (
-        per_chunk(table, chunks, flags)
-        for table, flags in (
-            ("events", []),
-            ("sessions", []),
-            ("interests", ["--every", "{{ params.interests_every }}"]),
-        )
-    )
-    events >> [sessions, interests]
+    flags = {"interests": ["--every", "{{ params.interests_every }}"]}
+    groups = {table: per_chunk(table, chunks, flags.get(table, [])) for table in groups_of("behavior_daily")}
+    for table, group in groups.items():
+        [groups[name] for name in comes_after(table)] >> group
 
 
 behavior_history()

@@ -228,7 +228,14 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
     parser = argparse.ArgumentParser(
         prog="expectations.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", action="append", required=True, choices=sorted(TABLES), help="may be repeated")
+    parser.add_argument(
+        "--table",
+        action="append",
+        required=True,
+        choices=TABLES,
+        metavar="TABLE",
+        help="a table of docs/tables.md; may be repeated",
+    )
     parser.add_argument("--run-id", required=True, help="the run that staged")
     args = parser.parse_args(argv)
     config = settings()

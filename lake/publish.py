@@ -189,7 +189,14 @@ def report(staged: Staged, verdict: Verdict, version: int, refused: list[date], 
 def main(argv: list[str] | None = None) -> None:
     """Publish one table, or several in the order given, and print a JSON line for each."""
     parser = argparse.ArgumentParser(prog="lake.publish", description="Commit what a run staged, if its audit passed.")
-    parser.add_argument("--table", action="append", required=True, choices=sorted(TABLES), help="may be repeated")
+    parser.add_argument(
+        "--table",
+        action="append",
+        required=True,
+        choices=TABLES,
+        metavar="TABLE",
+        help="a table of docs/tables.md; may be repeated",
+    )
     parser.add_argument("--run-id", required=True, help="the run that staged")
     args = parser.parse_args(argv)
     for table in args.table:

@@ -232,7 +232,6 @@ class TableSpec:
     meaning: str
 
 
-# In the order in which `meander plan` tells them.
 SCHEMAS = {
     "events": EVENTS,
     "quarantine": QUARANTINE,
@@ -242,8 +241,7 @@ SCHEMAS = {
     "predictions": PREDICTIONS,
 }
 TABLES = {
-    name: TableSpec(schema, FACTS[name].partition_by, FACTS[name].owned_by, FACTS[name].meaning)
-    for name, schema in SCHEMAS.items()
+    name: TableSpec(SCHEMAS[name], facts.partition_by, facts.owned_by, facts.meaning) for name, facts in FACTS.items()
 }
 
 

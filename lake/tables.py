@@ -31,8 +31,8 @@ class TableFacts:
     every_day: bool = False
 
 
-# In the order in which a day goes through them. Of a group, the order in which they are published: whoever sees the
-# events of a landing day can also see what was rejected from it.
+# Each after those that it is made from; in this order they are made and shown everywhere. Of a group, it is the order
+# in which they are published: whoever sees the events of a landing day can also see what was rejected from it.
 TABLES = {
     "quarantine": TableFacts(
         "a rejected input row", "jobs.ingest", made_in="behavior_daily", group="events", every_day=True
@@ -61,19 +61,19 @@ TABLES = {
         group="interests",
         reads=("events",),
     ),
-    "predictions": TableFacts(
-        "what a model expects of a user after dt",
-        "model.score",
-        made_in="predict_daily",
-        group="predictions",
-        reads=("interests",),
-    ),
     "examples": TableFacts(
         "an active user's state at the end of dt, with what the user did in the days after it",
         "jobs.examples",
         made_in="model_weekly",
         group="examples",
         reads=("interests", "events"),
+    ),
+    "predictions": TableFacts(
+        "what a model expects of a user after dt",
+        "model.score",
+        made_in="predict_daily",
+        group="predictions",
+        reads=("interests",),
     ),
 }
 
@@ -94,13 +94,31 @@ def read_by(group: str) -> tuple[str, ...]:
     return TABLES[GROUPS[group][0]].reads
 
 
+def comes_after(group: str) -> tuple[str, ...]:
+    """Return the groups whose tables a group is made from.
+
+    >>> comes_after("examples")
+    ('interests', 'events')
+    """
+    return tuple(dict.fromkeys(TABLES[name].group for name in read_by(group)))
+
+
 def made_in(dag: str) -> tuple[str, ...]:
     """Return the tables whose days a DAG makes.
 
-    >>> made_in("behavior_daily")
-    ('quarantine', 'events', 'sessions', 'interests')
+    >>> made_in("predict_daily")
+    ('predictions',)
     """
     return tuple(name for name, facts in TABLES.items() if facts.made_in == dag)
+
+
+def groups_of(dag: str) -> tuple[str, ...]:
+    """Return the groups whose days a DAG makes, in order.
+
+    >>> groups_of("predict_daily")
+    ('predictions',)
+    """
+    return tuple(dict.fromkeys(TABLES[name].group for name in made_in(dag)))
 
 
 def way_to(table: str) -> list[str]:

@@ -21,7 +21,7 @@ from lake.days import days_between
 from lake.errors import MeanderError, SettingsInvalid, TableMissing
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.tables import GROUPS, made_by, made_in
+from lake.tables import GROUPS, groups_of, made_by
 
 
 def daily(
@@ -31,7 +31,7 @@ def daily(
     every: Annotated[int, typer.Option(min=1, help="interests only at every N-th date of a chunk")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Stage, audit and publish events, sessions and interests of each day (or chunk of days), in order."""
+    """Stage, audit and publish what behavior_daily makes of each day (or chunk of days), in order."""
     begins, ends = as_date(first), as_date(last)
     if begins is None or ends is None or begins > ends:
         raise SettingsInvalid(f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}")
@@ -39,8 +39,7 @@ def daily(
     from lake.publish import publish
     from lake.session import spark_session
 
-    made = set(made_in("behavior_daily"))
-    steps = [(made_by(group), tables) for group, tables in GROUPS.items() if made.intersection(tables)]
+    steps = [(made_by(group), GROUPS[group]) for group in groups_of("behavior_daily")]
     days = days_between(begins, ends)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
@@ -121,7 +120,7 @@ def tables(as_json: AsJson = False) -> None:
 
 
 def show(
-    table: Annotated[str, typer.Argument(help=f"one of {', '.join(TABLES)}")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="a table of docs/tables.md")],
     day: Day = None,
     limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 10,
     as_json: AsJson = False,

@@ -12,7 +12,7 @@ from dags.shared.run_ids import of_plan
 from lake.backfill.costs import Costs, total
 from lake.backfill.plan import CHUNK_DAYS, BackfillPlan, DayRun, Redo
 from lake.days import ONE_DAY
-from lake.tables import made_by
+from lake.tables import TABLES, made_by
 
 # As many runs at once as these DAGs let themselves.
 AT_ONCE = 2
@@ -80,7 +80,7 @@ def backfill(runs: list[DayRun], costs: Costs) -> Step:
     """Let Airflow run a DAG for these days again."""
     run = runs[0]
     if run.job == "behavior":
-        dag_id, tables = "behavior_daily", [name for name in run.tables if name != "quarantine"]
+        dag_id, tables = "behavior_daily", list(dict.fromkeys(TABLES[name].group for name in run.tables))
         conf: dict[str, Any] = {"tables": tables}
     else:
         dag_id, tables, conf = "predict_daily", list(run.tables), {"model_version": run.model_version}
@@ -92,7 +92,7 @@ def backfill(runs: list[DayRun], costs: Costs) -> Step:
         *("--dag-run-conf", json.dumps(conf)),
     ]
     step = step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
-    if len(runs) > 1 and run.tables in (("sessions",), ("interests",)):
+    if len(runs) > 1 and run.job == "behavior" and len(run.tables) == 1:
         alone = by_hand(runs, costs)
         if step.seconds is not None and alone.seconds is not None and alone.seconds < step.seconds:
             return replace(step, sooner=alone)

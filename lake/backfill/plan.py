@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from lake.backfill.costs import Costs
+from lake.tables import GROUPS
 
 REASONS = ("late-data", "code", "bad-day")
-# Tables whose code may have changed; the job of events computes quarantine too.
-CODE = ("events", "sessions", "interests", "examples", "predictions")
+# What the code of a job writes; events bring quarantine with them.
+CODE = tuple(GROUPS)
 # The default of behavior_history.
 CHUNK_DAYS = 90
 

@@ -16,6 +16,8 @@ from lake.settings import Settings
 from lake.tables import made_in
 
 BEHAVIOR = made_in("behavior_daily")
+# Of these, a run makes its own day alone.
+OF_ITS_DAY = tuple(table for table in BEHAVIOR if table not in ("quarantine", "events", "sessions"))
 # The partitions of a plan, by table and day, each with its reason.
 Why = Mapping[str, Mapping[date, str]]
 
@@ -38,8 +40,10 @@ def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator
     remaining = sessions - {day for days in settled.values() for day in days - uncertain}
     others, notes = cover_sessions(remaining, staged)
     restated = [day for day in sorted(why["interests"]) if history.latest["interests"][day].include_late]
-    for day in why["interests"].keys() - set(restated):
-        (redelivered if day in redelivered else others).setdefault(day, {})["interests"] = {day}
+    for table in OF_ITS_DAY:
+        for day in why[table]:
+            if table != "interests" or day not in restated:
+                (redelivered if day in redelivered else others).setdefault(day, {})[table] = {day}
     for day, covers in sorted(redelivered.items()):
         yield _run(history, costs, "behavior", day, covers)
     for day, covers in sorted(others.items(), key=lambda each: ("events" not in each[1], each[0])):

@@ -11,11 +11,11 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import duckdb
@@ -24,20 +24,16 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from expectations import audit
-from jobs import ingest, interests, sessionize, simulate
+from jobs import sessionize, simulate
 from lake.days import days_between
 from lake.publish import publish
 from lake.runs import OUTCOMES, summarize
 from lake.table import Table
+from lake.tables import GROUPS, groups_of, made_by
 from tests.session_oracle import sessions as oracle
 
 FIRST = date(2025, 1, 1)
 EPOCH = datetime(1970, 1, 1)  # naive UTC, as the oracle wants it
-STEPS: list[tuple[str, Callable[[list[str]], Any], tuple[str, ...]]] = [
-    ("ingest", ingest.main, ("quarantine", "events")),
-    ("sessionize", sessionize.main, ("sessions",)),
-    ("interests", interests.main, ("interests",)),
-]
 
 
 class PeakMemory(threading.Thread):
@@ -156,9 +152,12 @@ def main() -> None:
             days = days_between(FIRST, last)
             for chunk in (days[i : i + args.chunk_days] for i in range(0, len(days), args.chunk_days)):
                 run_id = f"bench-{chunk[0]}"
-                for name, job, tables in STEPS:
-                    with timed(seconds, name):
-                        job(["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id])
+                for group in groups_of("behavior_daily"):
+                    module, tables = made_by(group), GROUPS[group]
+                    with timed(seconds, module.split(".")[-1]):
+                        import_module(module).main(
+                            ["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id]
+                        )
                     with timed(seconds, f"audit of {' and '.join(tables)}"):
                         audit.main([*(a for t in tables for a in ("--table", t)), "--run-id", run_id])
                     for table in tables:

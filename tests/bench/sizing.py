@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from lake.settings import settings
+from lake.tables import GROUPS, groups_of, made_by
 
 DAY = date(2025, 1, 1)
 # Of the log that checks the constants.
@@ -40,11 +41,6 @@ LATE_DAYS = 2
 TASK_BYTES, TASKS_SHARE = 64e6, 0.6
 # What a task takes at the least tells nothing about one that has read less than this.
 TELLING_BYTES = 25_000_000
-STEPS = {
-    "ingest": ("jobs.ingest", ("quarantine", "events")),
-    "sessionize": ("jobs.sessionize", ("sessions",)),
-    "interests": ("jobs.interests", ("interests",)),
-}
 # What is measured of an application: the words for it, and how many of Spark's units make one of ours.
 MEASURES = {
     "seconds": ("seconds", 1.0),
@@ -139,7 +135,9 @@ def measure(events: int, days: int, folder: Path) -> Measured:
     landed = sum(file.stat().st_size for file in (folder / "landing").rglob("*") if file.is_file())
     last = str(DAY + timedelta(days=days - 1))
     costs = {}
-    for step, (module, tables) in STEPS.items():
+    for group in groups_of("behavior_daily"):
+        module, tables = made_by(group), GROUPS[group]
+        step = module.split(".")[-1]
         named = ["--run-id", "sizing"]
         # Interests are of one date, and read all days before it.
         span = ["--day", last] if step == "interests" else ["--from", str(DAY), "--to", last]

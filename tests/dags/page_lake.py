@@ -7,8 +7,11 @@ from lake.publish import publish
 from lake.staging import Staged
 from lake.table import Table
 from tests.lake.stagings import stage_files
+from tests.tables import of_dag
 
 ONE_DAY = timedelta(days=1)
+# Of these no test looks at the rows.
+OTHERS = [name for name in of_dag("behavior_daily") if name not in ("quarantine", "events", "sessions", "interests")]
 
 
 def run_of(day: date) -> str:
@@ -63,6 +66,8 @@ def put_day(day: date, **how: Any) -> None:
     known = {"basis": version, "inputs": {"events": version}}
     put("sessions", day, [{"session_id": str(day), "dt": day}], counts={"postponed": []}, **known)
     put("interests", day, [{"user_id": user, "dt": day} for user in ("ann", "bob")], **known)
+    for table in OTHERS:
+        put(table, day, [{"dt": day}], **known)
 
 
 def prediction(user: str, current: str | None, next_ones: dict[str, float]) -> dict[str, Any]:

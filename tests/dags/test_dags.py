@@ -23,17 +23,17 @@ from dags.shared.links import DataDocs
 from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
 from lake.staging import Verdict, write_verdict
-from lake.tables import GROUPS, made_in
+from tests.tables import KNOWN, groups_of, of_group
 
 REPO = Path(__file__).resolve().parents[2]
 BAG = DagBag(dag_folder=REPO / "dags")
 TASKS = [task for dag in BAG.dags.values() for task in dag.tasks]
-# Which tables each DAG makes.
+# The groups of tables that each DAG makes.
 MAKES = {
-    "behavior_daily": ("events", "sessions", "interests"),
-    "behavior_history": ("events", "sessions", "interests"),
-    "model_weekly": ("examples",),
-    "predict_daily": ("predictions",),
+    "behavior_daily": groups_of("behavior_daily"),
+    "behavior_history": groups_of("behavior_daily"),
+    "model_weekly": groups_of("model_weekly"),
+    "predict_daily": groups_of("predict_daily"),
     "monitor_daily": (),
     "upkeep_weekly": (),
     "serve_daily": (),
@@ -54,11 +54,6 @@ def scheduler_dag(dag_id):
 
 def groups(dag_id, *steps):
     return [f"{table}.{step}" for table in MAKES[dag_id] for step in steps or ("stage", "audit", "publish")]
-
-
-@pytest.mark.parametrize("dag_id", ["behavior_daily", "predict_daily", "model_weekly"])
-def test_what_is_said_of_a_table_names_the_dag_that_makes_its_days(dag_id):
-    assert {table for group in MAKES[dag_id] for table in GROUPS[group]} == set(made_in(dag_id))
 
 
 def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
@@ -122,16 +117,10 @@ def test_spark_and_training_are_rationed_by_their_pools_and_trainings_go_to_thei
 
 # What each task reads and writes, for the graph of assets in Airflow's UI.
 GRAPH = {
-    "behavior_daily.events.publish": ((), ("quarantine", "events")),
-    "behavior_daily.sessions.publish": (("events",), ("sessions",)),
-    "behavior_daily.interests.publish": (("events",), ("interests",)),
-    "behavior_history.events.publish": ((), ("quarantine", "events")),
-    "behavior_history.sessions.publish": (("events",), ("sessions",)),
-    "behavior_history.interests.publish": (("events",), ("interests",)),
-    "model_weekly.examples.publish": (("interests", "events"), ("examples",)),
-    "model_weekly.promote": ((), ("champion",)),
-    "predict_daily.predictions.publish": (("interests",), ("predictions",)),
-}
+    f"{dag_id}.{group}.publish": (KNOWN[group].reads, of_group(group))
+    for dag_id, made in MAKES.items()
+    for group in made
+} | {"model_weekly.promote": ((), ("champion",))}
 
 
 def test_the_graph_of_assets_shows_what_comes_from_what():
@@ -150,13 +139,16 @@ def test_nothing_is_published_unaudited(dag):
 
 
 @pytest.mark.parametrize("dag_id", ["behavior_daily", "behavior_history"])
-def test_features_follow_published_events(dag_id):
+def test_a_table_follows_those_that_it_is_made_from_once_they_are_published(dag_id):
     dag = BAG.dags[dag_id]
     upstream = {task.task_id: task.upstream_task_ids - {"split", "wait_for_landing"} for task in dag.tasks}
+    # Between events and interests.
     waits = {"wait_for_earlier_days"} & upstream.keys()
-    assert upstream["sessions.stage"] == {"events.publish"}
-    assert upstream["interests.stage"] == (waits or {"events.publish"})
     assert all(upstream[wait] == {"events.publish"} for wait in waits)
+    follows = {group: {f"{KNOWN[read].group}.publish" for read in KNOWN[group].reads} for group in MAKES[dag_id]}
+    assert follows["sessions"] == {"events.publish"}
+    follows["interests"] = waits or follows["interests"]
+    assert {group: upstream[f"{group}.stage"] for group in MAKES[dag_id]} == follows
 
 
 def test_a_model_is_judged_beside_one_from_scratch_before_it_is_promoted():
@@ -244,24 +236,27 @@ def render(task, **params):
     return ready
 
 
-@pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, SparkJob)], ids=name)
-def test_the_command_submitted(task, golden):
+def command_of(task):
+    """Return what a task submits to Spark, or the process that it starts."""
     rendered = render(task, interests_every=7) if task.dag_id == "behavior_history" else render(task)
-    golden(
-        f"{name(task)}.json",
-        {
-            "application": str(Path(rendered.application).relative_to(REPO)),
-            "args": without_blanks(rendered.application_args),
-            "conf": rendered.conf,
-            "name": rendered.name,
-        },
-    )
+    if isinstance(task, ModelJob):
+        return {"command": ["-m", rendered.module, *without_blanks(rendered.arguments)]}
+    return {
+        "application": str(Path(rendered.application).relative_to(REPO)),
+        "args": without_blanks(rendered.application_args),
+        "conf": rendered.conf,
+        "name": rendered.name,
+    }
 
 
-@pytest.mark.parametrize("task", [t for t in TASKS if isinstance(t, ModelJob)], ids=name)
-def test_the_command_of_a_process(task, golden):
-    rendered = render(task)
-    golden(f"{name(task)}.json", {"command": ["-m", rendered.module, *without_blanks(rendered.arguments)]})
+@pytest.mark.parametrize("dag_id", BAG.dags)
+def test_the_commands_of_a_dag(dag_id, golden):
+    tasks = [task for task in TASKS if task.dag_id == dag_id and isinstance(task, SparkJob | ModelJob)]
+    golden(f"{dag_id}.json", {task.task_id: command_of(task) for task in sorted(tasks, key=name)})
+
+
+def test_no_file_is_left_of_a_dag_that_is_gone():
+    assert {file.stem for file in (Path(__file__).parent / "golden").iterdir()} == BAG.dags.keys()
 
 
 @pytest.mark.parametrize("task", [t for t in TASKS if isinstance(getattr(t, "run", None), str)], ids=name)
@@ -317,7 +312,7 @@ def test_upkeep_can_be_asked_to_say_only_what_it_would_do():
     assert arguments("upkeep", "upkeep_weekly") == ["--run-id", "upkeep_weekly--golden"]
 
 
-@pytest.mark.parametrize("task_id", ["wait_for_landing", "events.stage", "sessions.stage", "interests.stage"])
+@pytest.mark.parametrize("task_id", ["wait_for_landing", *(f"{group}.stage" for group in MAKES["behavior_daily"])])
 def test_a_run_that_makes_some_tables_skips_the_others(task_id):
     task = BAG.dags["behavior_daily"].get_task(task_id)
     wanted = {"wait_for_landing": "events"}.get(task_id, task_id.split(".")[0])
@@ -332,7 +327,7 @@ def test_a_skipped_group_holds_up_none_that_comes_after_it():
     dag = BAG.dags["behavior_daily"]
     rules = {task.task_id: task.trigger_rule for task in dag.tasks}
     # Those that come right after another group; within a group, a skipped stage skips its audit and publish.
-    after = {"sessions.stage", "interests.stage", "wait_for_earlier_days"}
+    after = {*(f"{group}.stage" for group in MAKES["behavior_daily"] if group != "events"), "wait_for_earlier_days"}
     assert rules == {task_id: "none_failed" if task_id in after else "all_success" for task_id in dag.task_ids}
 
 
@@ -456,7 +451,7 @@ def test_the_serialized_dags_keep_their_buttons(dag):
     tasks = scheduler_dag(dag.dag_id).tasks
     buttons = {task.task_id: sorted(task.extra_links) for task in tasks if task.extra_links}
     docs = {
-        group: [f"Data docs: {table}" for table in sorted(GROUPS[group.split(".")[0]])]
+        group: [f"Data docs: {table}" for table in sorted(of_group(group.split(".")[0]))]
         for group in groups(dag.dag_id, "audit", "publish")
     }
     judged = {

@@ -31,6 +31,7 @@ from tests.airflow_runs import done, ended, states
 from tests.lake.published import checksum
 from tests.lake.stagings import stage_files
 from tests.s3_server import BUCKET
+from tests.tables import of_dag
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +44,7 @@ DAY = AS_OF + timedelta(days=1)
 # The week that ends with AS_OF begins on this Sunday.
 WEEK = AS_OF - timedelta(days=6)
 WEEKS = 9
-TABLES = ("quarantine", "events", "sessions", "interests")
+TABLES = of_dag("behavior_daily")
 SETTINGS = {
     "MEANDER_SOURCE": "canonical",
     "MEANDER_HORIZON_DAYS": "7",

@@ -16,7 +16,7 @@ from dags.local.client import ANSWER_SECONDS, USER
 from dags.local.standalone import HANGS_SECONDS, LocalAirflow
 from lake.days import days_between
 from lake.table import Table
-from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
+from tests.dags.page_lake import OTHERS, event, prediction, put, put_day, put_events, put_predictions, run_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -47,6 +47,7 @@ def write_history(days: list[date]) -> None:
     rows = {
         "sessions": [{"session_id": str(day), "dt": day} for day in days],
         "interests": [{"user_id": user, "dt": day} for day in days for user in ("ann", "bob")],
+        **{table: [{"dt": day} for day in days] for table in OTHERS},
     }
     for table, some in rows.items():
         put(table, days[0], some, **run, basis=version, inputs={"events": version})

@@ -21,6 +21,7 @@ from model.versions import registry
 from tests.lake.published import rows
 from tests.s3_server import BUCKET, S3Server
 from tests.spark_cluster import SparkCluster
+from tests.tables import of_dag
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.e2e
 FIRST, AS_OF = date(2025, 2, 1), date(2025, 3, 8)
 DAY = AS_OF + timedelta(days=1)
 WEEKLY = ("--every", "7")
-TABLES = ("quarantine", "events", "sessions", "interests")
+TABLES = of_dag("behavior_daily")
 SPARK_DEFAULTS = """
 spark.driver.extraClassPath {jars}/*
 spark.executor.extraClassPath {jars}/*

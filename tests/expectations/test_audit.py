@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import great_expectations as gx
 import pandas as pd
@@ -9,15 +10,16 @@ import pytest
 
 from expectations import audit
 from expectations.suite import zero
-from jobs import examples, ingest, interests, sessionize
 from lake import audits
 from lake.errors import AuditFailed, PublishRefused
 from lake.publish import publish
 from lake.settings import settings
 from lake.staging import read_staged, read_verdict
 from lake.table import Table
+from lake.tables import made_by
 from tests.expectations.cases import stage_rows
 from tests.lake.stagings import JAN_1, JAN_2, read_files, rejected, stage_files
+from tests.tables import groups_of, of_group
 
 
 @pytest.mark.spark
@@ -50,14 +52,10 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch)
     )
     monkeypatch.setenv("MEANDER_HORIZON_DAYS", "1")  # of two days, the second is what the first has labels from
     both, first = ["--from", f"{JAN_1}", "--to", f"{JAN_2}"], ["--day", f"{JAN_1}"]
-    steps = (
-        (ingest, ("events", "quarantine"), both),
-        (sessionize, ("sessions",), both),
-        (interests, ("interests",), both),
-        (examples, ("examples",), first),
-    )
-    for job, tables, days in steps:
-        job.main([*days, "--run-id", "r"])
+    steps = [(group, both) for group in groups_of("behavior_daily")] + [("examples", first)]
+    for group, days in steps:
+        import_module(made_by(group)).main([*days, "--run-id", "r"])
+        tables = of_group(group)
         verdicts = audit.main([*(word for table in tables for word in ("--table", table)), "--run-id", "r"])
         assert [(v.table, v.verdict, v.failed) for v in verdicts] == [(table, "passed", []) for table in tables]
         for table in tables:
@@ -65,8 +63,8 @@ def test_what_the_jobs_make_of_a_good_log_passes(spark, lake, land, monkeypatch)
 
     # The history has one row for each expectation of each audit.
     config = settings()
-    for _, tables, days in steps:
-        for table in tables:
+    for group, days in steps:
+        for table in of_group(group):
             suite, lines = audit.suite_of(table), audits.read(table).to_pylist()
             assert len(lines) == len(suite.rows(config)) + len(suite.figures(config))
             assert {(line["verdict"], line["success"], line["run_id"]) for line in lines} == {("passed", True, "r")}

@@ -13,15 +13,8 @@ import pytest
 from jobs import ingest
 
 TESTS = Path(__file__).parents[1]
-JOBS = [
-    "jobs.examples",
-    "jobs.export_completejourney",
-    "jobs.ingest",
-    "jobs.interests",
-    "jobs.serve",
-    "jobs.sessionize",
-    "jobs.simulate",
-]
+# All of jobs/ that can be run.
+JOBS = sorted(f"jobs.{file.stem}" for file in (TESTS.parent / "jobs").glob("*.py") if "\ndef main(" in file.read_text())
 
 
 @pytest.mark.parametrize("job", JOBS)

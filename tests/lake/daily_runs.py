@@ -25,6 +25,7 @@ from lake.staging import Run, Verdict, write_verdict
 from lake.table import DataFile, Table
 from tests.lake.stagings import read_files, stage_files
 from tests.session_oracle import Landed, sessions
+from tests.tables import groups_of
 
 Rows = list[tuple[date, str]]
 NAMED_IN = {
@@ -140,9 +141,8 @@ class Shop(ABC):
 
     def day(self, day: date) -> None:
         """Take all steps of behavior_daily."""
-        self.events(day)
-        self.sessions(day)
-        self.interests(day)
+        for group in groups_of("behavior_daily"):
+            getattr(self, group)(day)
 
     def execute(self, plan: BackfillPlan, *, without: int | None = None) -> None:
         """Make the runs of a plan, in its order; all, or all but one."""

@@ -25,10 +25,13 @@ from lake.table import DataFile
 from tests.lake.daily_runs import MODEL_VERSION, DailyRuns, RunsInMemory, Shop
 from tests.lake.stagings import JAN_1
 from tests.session_oracle import ONE_DAY, Landed
+from tests.tables import groups_of, of_dag
 
 JAN = {n: JAN_1 + (n - 1) * ONE_DAY for n in range(1, 32)}
 DAYS = [JAN[n] for n in range(1, 8)]
 USERS = ("ann", "bob")
+# What a run of behavior_daily makes.
+WHOLE_DAY = of_dag("behavior_daily")
 # Around midnight, where sessions reach into other partitions, and far from it.
 MINUTES = (0, 10, 29, 300, 700, 1_100, 1_412, 1_430, 1_439)
 # Spans of a few days, so that a week has something beyond each of them.
@@ -233,7 +236,7 @@ def test_the_plan_says_why_and_with_which_runs_and_what_stays():
         ("interests", day, True) for day in DAYS[:4]
     ]
     kept = {entry.table: (entry.partitions, entry.rows) for entry in found.untouched}
-    assert kept == {
+    expected = {
         "events": (7, 8),  # by landing day
         "quarantine": (0, 0),
         "sessions": (5, 5),
@@ -241,6 +244,7 @@ def test_the_plan_says_why_and_with_which_runs_and_what_stays():
         "examples": (5, 5),
         "predictions": (4, 4),
     }
+    assert {table: kept[table] for table in expected} == expected
     # Landing days that were not asked for are not looked at.
     assert shop.plan("late-data", DAYS[0], DAYS[4]).redo == []
     assert shop.plan("late-data", DAYS[6]).redo == []
@@ -261,6 +265,8 @@ def test_a_state_and_labels_that_were_made_with_late_events_are_made_so_again():
         ("examples", DAYS[4], False),
         ("predictions", DAYS[6], False),
     ]
+    by_the_dag = [run.day for run in found.runs if run.job == "behavior" and "interests" in run.tables]
+    assert DAYS[1] not in by_the_dag, "which would leave late events out"
     assert [run.day for run in found.optional] == DAYS[2:6]
     shop.interests(DAYS[1], include_late=True)
     assert [run.day for run in shop.plan("late-data").optional] == DAYS[2:6], "the second day is restated already"
@@ -396,7 +402,7 @@ def test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_run
     shop.execute(shop.plan("late-data"))
     found = shop.plan("bad-day", DAYS[4], DAYS[4])
     assert [(run.day, run.tables) for run in found.runs if "sessions" in run.tables] == [
-        (DAYS[4], ("quarantine", "events", "sessions", "interests")),
+        (DAYS[4], WHOLE_DAY),
         (DAYS[0], ("sessions",)),
         (DAYS[2], ("sessions",)),
     ]
@@ -413,7 +419,7 @@ def test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_ano
     shop.execute(shop.plan("late-data"))
     found = shop.plan("bad-day", DAYS[0], DAYS[4])
     assert [(run.day, run.tables, run.covers) for run in found.runs if "sessions" in run.tables][-3:] == [
-        (DAYS[4], ("quarantine", "events", "sessions", "interests"), 5),
+        (DAYS[4], WHOLE_DAY, len(WHOLE_DAY) + 1),
         (DAYS[0], ("sessions",), 2),
         (DAYS[2], ("sessions",), 1),
     ]
@@ -440,19 +446,18 @@ def test_sessions_that_a_bad_day_draws_in_by_a_neighbour_that_may_be_gone_are_ma
 def test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it():
     shop = with_everything(in_memory(daily_visits()))
     found = shop.plan("bad-day", DAYS[2], DAYS[2])
-    assert (
-        planned(found)
-        == {
-            "events": [DAYS[2]],
-            "quarantine": [DAYS[2]],
-            "sessions": DAYS[1:5],  # its neighbours, whatever time its new events have
-            "interests": DAYS[2:6],  # as far as the history of four days reaches
-            "examples": DAYS[0:5],  # labels of the two days before, and the states above that have examples
-            "predictions": DAYS[3:6],
-        }
-    )
+    expected = {
+        "events": [DAYS[2]],
+        "quarantine": [DAYS[2]],
+        "sessions": DAYS[1:5],  # its neighbours, whatever time its new events have
+        "interests": DAYS[2:6],  # as far as the history of four days reaches
+        "examples": DAYS[0:5],  # labels of the two days before, and the states above that have examples
+        "predictions": DAYS[3:6],
+    }
+    again = planned(found)
+    assert {table: again[table] for table in expected} == expected
     assert [(run.job, run.day, run.tables) for run in found.runs[:4]] == [
-        ("behavior", DAYS[2], ("quarantine", "events", "sessions", "interests")),
+        ("behavior", DAYS[2], WHOLE_DAY),
         *(("behavior", day, ("interests",)) for day in DAYS[3:6]),
     ]
     # Scored again by the version that had scored them, whoever is champion by now.
@@ -653,7 +658,7 @@ def test_what_the_run_of_its_landing_day_puts_into_sessions_is_not_planned(delay
 
 def loaded(days: list[date], states: Iterable[date] = (), rows: int = 1, seconds: float = 10.0) -> History:
     """Write a history down in which each day came in time and took so long for each of its tables."""
-    made = {name: days if name in ("quarantine", "events", "sessions") else [] for name in TABLES}
+    made = {name: days if name in WHOLE_DAY else [] for name in TABLES}
     made["interests"] = list(states)
     commits = {
         name: [Commit(n, (day,), {"events": n}, {}, rows, seconds) for n, day in enumerate(owned, 1)][::-1]
@@ -674,18 +679,20 @@ def test_costs_are_those_of_past_runs_and_one_range_beats_many_days():
     for day in DAYS:
         shop.day(day)
     found = shop.plan("bad-day", DAYS[1], DAYS[5])
-    # Events, sessions and interests of a day took 12 s each; quarantine is staged with the events, and audited.
-    assert [run.seconds for run in found.runs] == [38.0] * 5
-    # Three jobs and four audits, whose times hardly depend on the rows: 20 now, an event, a session and a state a day.
-    assert found.whole == HistoryRange(DAYS[1], DAYS[5], 1, 15, 38.0)
+    # Each group of a day took 12 s; quarantine is staged with the events, and audited.
+    jobs = len(groups_of("behavior_daily"))
+    assert [run.seconds for run in found.runs] == [12.0 * jobs + 2] * 5
+    # A job a group and an audit a table, whose times hardly depend on the rows: now one a day of each group.
+    assert found.whole == HistoryRange(DAYS[1], DAYS[5], 1, 5 * jobs, 12.0 * jobs + 2)
     assert shop.plan("bad-day", DAYS[1], DAYS[1]).whole is None, "a day by itself is not a range"
 
 
 def test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs_its_jobs():
     days = [JAN_1 + n * ONE_DAY for n in range(91)]
     history = loaded(days, days, rows=10)
-    assert range_for(history, days[:90]) == HistoryRange(days[0], days[89], 1, 90 * 4 * 10, 40.0)
-    assert range_for(history, days) == HistoryRange(days[0], days[90], 1, 91 * 4 * 10, 80.0)
+    tables = len(WHOLE_DAY)
+    assert range_for(history, days[:90]) == HistoryRange(days[0], days[89], 1, 90 * tables * 10, tables * 10.0)
+    assert range_for(history, days) == HistoryRange(days[0], days[90], 1, 91 * tables * 10, tables * 20.0)
 
 
 @pytest.mark.parametrize(

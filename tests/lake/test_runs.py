@@ -9,6 +9,7 @@ from lake.publish import publish
 from lake.runs import RunSummary, summarize
 from lake.staging import Staged, Verdict, write_verdict
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, rejected, stage_files
+from tests.tables import KNOWN
 
 
 def sessions(day, count: int) -> list[dict]:
@@ -38,7 +39,7 @@ def test_a_run_is_told_in_numbers(lake):
     for table in ("events", "quarantine", "sessions"):
         publish(table, "r")
     outcomes = {"input": 10, "events": 4, "duplicates": 2, "ignored": 3, "quarantined": 1}
-    made = {"sessions": 2, "interests": None, "examples": None, "predictions": None}
+    made = dict.fromkeys(name for name, table in KNOWN.items() if table.reads) | {"sessions": 2}
     (run,) = summarize()
     assert run == RunSummary(JAN_1, JAN_1, "r", outcomes | made, "passed", 90.0, ["2024-12-30"])
     assert list(run.counts) == [*outcomes, *made], "in this order they are shown"

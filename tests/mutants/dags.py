@@ -160,10 +160,24 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
+        "behavior_daily_interests_before_earlier_days",
+        "dags/behavior_daily.py",
+        '[earlier] if table == "interests" else ',
+        "",
+        DAGS,
+    ),
+    Mutant(
+        "behavior_history_all_tables_at_once",
+        "dags/behavior_history.py",
+        "        [groups[name] for name in comes_after(table)] >> group\n",
+        "        pass\n",
+        DAGS,
+    ),
+    Mutant(
         "behavior_history_interests_each_day",
         "dags/behavior_history.py",
-        '("interests", ["--every", "{{ params.interests_every }}"])',
-        '("interests", [])',
+        '"interests": ["--every", "{{ params.interests_every }}"]',
+        '"interests": []',
         DAGS,
     ),
     Mutant(

@@ -9,7 +9,14 @@ MUTANTS = [
         "lake/tables.py",
         'group="sessions",\n        reads=("events",),\n        every_day=True,',
         'group="sessions",\n        reads=("events",),',
-        "tests/lake/test_tables.py::test_of_what_is_made_from_landed_rows_alone_each_landing_day_has_a_partition",
+        "tests/lake/test_tables.py::test_the_tables_are_those_that_are_written_down_for_the_tests",
+    ),
+    Mutant(
+        "tables_group_after_the_first_that_it_reads",
+        "lake/tables.py",
+        "for name in read_by(group)))",
+        "for name in read_by(group)[:1]))",
+        "tests/lake/test_tables.py::test_the_facts_of_a_group_are_those_of_its_tables",
     ),
     Mutant(
         "tables_way_of_one_step",

@@ -205,6 +205,13 @@ MUTANTS = [
         FOLLOWED,
     ),
     Mutant(
+        "plan_restated_states_by_the_dag_too",
+        RUNS,
+        'if table != "interests" or day not in restated:',
+        "if True:",
+        RESTATED,
+    ),
+    Mutant(
         "plan_restated_states_by_the_dag",
         RUNS,
         'if history.latest["interests"][day].include_late]',

@@ -67,7 +67,7 @@ def test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered(s
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["show", "orders"], "there is no table 'orders'; choose one of events"),
+        (["show", "orders"], "there is no table 'orders'; choose one of quarantine, events"),
         (["show", "events"], "events has no published version"),
         (["monitor"], "events has no published day yet"),
         (["daily", "--from", "2025-01-02", "--to", "2025-01-01"], "received 2025-01-02 and 2025-01-01"),
