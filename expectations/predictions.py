@@ -91,11 +91,11 @@ def extend(
         upstream = interests.read(spark, day, day).select("user_id")
         ours = staged_rows.where(F.col("dt") == F.lit(day))
         missing = upstream.join(ours, on="user_id", how="left_anti").count()
-        found: dict[str, float | None] = {"users_upstream": upstream.count(), "missing_users": missing}
+        compared: dict[str, float | None] = {"users_upstream": upstream.count(), "missing_users": missing}
         before = day_before(published, day)
         if published is not None and before is not None:
-            found |= drift(ours, published.read(spark, before, before))
-        added.append(found)
+            compared |= drift(ours, published.read(spark, before, before))
+        added.append(compared)
     names = ["users_upstream", "missing_users", "changed_top", *(f"drift_{score}" for score in SCORES)]
     columns = {n: pd.Series([f.get(n) for f in added], dtype="float64", index=figures.index) for n in names}
     return figures.assign(**columns)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.labels import NAMES
+
 
 def key_of(category: str) -> int:
     """Return a key for a category, as the table has one for each id."""
@@ -72,6 +74,7 @@ def example(
         "next_shares": then_counts / max(then_counts.sum(), 1),
         "next_category": then[0] if then else None,
         "next_item_keys": np.array(next_items, np.int64),
+        **dict.fromkeys(NAMES, False),
         "migrated": migrated,
         "purchased": bool(after),
         "churned": not after,
