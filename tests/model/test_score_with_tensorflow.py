@@ -1,5 +1,8 @@
 """Scoring by a real network in Spark's workers: what one process predicts, however the rows are cut."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -92,6 +95,7 @@ def test_a_user_is_explained_by_the_real_network(address):
 
 
 def test_a_model_is_saved_with_its_heads_and_loaded_only_by_code_that_asks_for_them(address, monkeypatch):
+    assert json.loads(Path(address, "network.json").read_text())["binary"] == list(NAMES)
     score.load_artifact(address)
     monkeypatch.setattr("model.versions.heads.NAMES", (*NAMES, "subscribed"))
     with pytest.raises(HeadsDiffer, match=rf"has the heads {', '.join(NAMES)}, and .* lists .*, subscribed;"):
