@@ -74,9 +74,8 @@ def example(
         "next_shares": then_counts / max(then_counts.sum(), 1),
         "next_category": then[0] if then else None,
         "next_item_keys": np.array(next_items, np.int64),
-        **dict.fromkeys(NAMES, False),
+        **dict.fromkeys(NAMES, bool(after)),  # every event is of every kind that a label may ask for
         "migrated": migrated,
-        "purchased": bool(after),
         "churned": not after,
     }
     return row | more
