@@ -23,6 +23,8 @@ NEXT = ("next_categories", "next_counts", "next_shares")
 RECENT_DAYS = 56
 ENOUGH_DATES = 3
 USUAL_DRIFT = 0.15
+# Labels whose share is compared with that of recent dates, and what it is a share of.
+WATCHED = {"churned": "rows", "migrated": "judged"}
 
 
 def rows(config: Settings) -> list[Expectation]:
@@ -133,15 +135,12 @@ def with_drift(spark: SparkSession, staged: Staged, figures: pd.DataFrame) -> pd
     published = (
         table.read(spark, earlier, staged.owns[-1])
         .groupBy("dt")
-        .agg(
-            F.avg(F.col("churned").cast("int")).alias("churned"),
-            F.avg(F.col("migrated").cast("int")).alias("migrated"),
-        )
+        .agg(*(F.avg(F.col(name).cast("int")).alias(name) for name in WATCHED))
         .collect()
         if table
         else []
     )
-    for name, whole in (("churned", "rows"), ("migrated", "judged")):
+    for name, whole in WATCHED.items():
         here = figures[name] / figures[whole].where(figures[whole] > 0)
         shares = {row["dt"]: row[name] for row in published}
         shares.update(zip(figures["day"], here, strict=True))

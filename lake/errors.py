@@ -66,6 +66,12 @@ class ModelMissing(MeanderError):
     code = "model-missing"
 
 
+class HeadsDiffer(MeanderError):
+    """A model answers other questions than those of lake/labels.py."""
+
+    code = "heads-differ"
+
+
 class HorizonIncomplete(MeanderError):
     """Examples were requested at a date whose labels are not available yet."""
 

@@ -15,6 +15,7 @@ class Label:
         score: what the score is called where there is no room for a sentence.
         title: the same as a heading.
         did, did_not: users by their answer, in words.
+        does: what the user is expected to do, in words that a probability follows.
         comment: what the score says, as the comment of its column.
     """
 
@@ -23,6 +24,7 @@ class Label:
     title: str
     did: str
     did_not: str
+    does: str
     comment: str
 
     @property
@@ -33,10 +35,32 @@ class Label:
 
 LABELS = (
     Label(
-        "migrated", "migration", "Migration", "did migrate", "did not", "that the interest moves on within the horizon"
+        name="migrated",
+        score="migration",
+        title="Migration",
+        did="did migrate",
+        did_not="did not",
+        does="moves on to another main category",
+        comment="that the interest moves on within the horizon",
     ),
-    Label("purchased", "purchase", "Purchase", "did purchase", "did not", "that the user buys within the horizon"),
-    Label("churned", "churn", "Churn", "did churn", "did not", "that the user does nothing at all within the horizon"),
+    Label(
+        name="purchased",
+        score="purchase",
+        title="Purchase",
+        did="did purchase",
+        did_not="did not",
+        does="buys",
+        comment="that the user buys within the horizon",
+    ),
+    Label(
+        name="churned",
+        score="churn",
+        title="Churn",
+        did="did churn",
+        did_not="did not",
+        does="does nothing at all",
+        comment="that the user does nothing at all within the horizon",
+    ),
 )
 # The columns of `examples`, and those of `predictions`.
 NAMES = tuple(label.name for label in LABELS)

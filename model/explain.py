@@ -16,6 +16,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
 from lake.errors import SettingsInvalid
+from lake.labels import LABELS
 from lake.rules import BEHAVIORS
 from lake.table import Table
 from model.arrays import Array
@@ -205,42 +206,41 @@ def reason(known: dict[str, Any], prediction: dict[str, Any], rule: SegmentRule)
             return f"leaving ({percent(leaves)}) and moving on ({percent(moves)}) stay below the thresholds of {limits}"
 
 
-def in_words(found: Explanation, shown: int = SHOWN) -> str:
+def in_words(explained: Explanation, shown: int = SHOWN) -> str:
     """Return an explanation as lines of text.
 
     Args:
-        found: the explanation.
+        explained: the user.
         shown: how many events, categories and items are listed at most.
     """
-    said = found.prediction
-    percentile = said["risk_percentile"]
-    unseen = said["unseen_events"]
+    events, prediction = explained.events, explained.prediction
+    percentile = prediction["risk_percentile"]
+    unseen = prediction["unseen_events"]
     lines = [
-        f"user {found.user} at the end of {found.day}, by version {found.version} of the model",
+        f"user {explained.user} at the end of {explained.day}, by version {explained.version} of the model",
         "",
-        f"Last {min(shown, len(found.events))} of {len(found.events)} events, and how much of its attention each got:",
-        *(f"  {line}" for line in _event_lines(found.events[:shown])),
+        f"Last {min(shown, len(events))} of {len(events)} events, and how much of its attention each got:",
+        *(f"  {line}" for line in _event_lines(events[:shown])),
         *([f"  {unseen} of them have an item that the model does not know"] if unseen else []),
-        f"Interest of the last {found.lookback_days} days: {_shares(found.current[:shown])}",
-        f"Interest of the whole history: {_shares(found.history[:shown])}",
+        f"Interest of the last {explained.lookback_days} days: {_shares(explained.current[:shown])}",
+        f"Interest of the whole history: {_shares(explained.history[:shown])}",
         "",
-        f"Expected of the next {found.horizon_days} days:",
-        f"  category: {_shares(_pairs(said, 'category')[:shown])}",
-        f"  item:     {_shares(_pairs(said, 'item')[:shown])}",
-        f"  moves on to another main category {percent(said['migration_probability'])}, "
-        f"buys {percent(said['purchase_probability'])}, does nothing at all {percent(said['churn_probability'])}",
+        f"Expected of the next {explained.horizon_days} days:",
+        f"  category: {_shares(_pairs(prediction, 'category')[:shown])}",
+        f"  item:     {_shares(_pairs(prediction, 'item')[:shown])}",
+        "  " + ", ".join(f"{label.does} {percent(prediction[label.probability])}" for label in LABELS),
         "  risk: "
         + (
             "too few events to say how surprising they are"
             if percentile is None
             else f"recent events are more surprising than those of {percentile:.0f} % of users"
         ),
-        f"Segment {said['segment']}: {found.reason}.",
+        f"Segment {prediction['segment']}: {explained.reason}.",
     ]
-    if found.lookback_days != found.learnt_lookback_days:
+    if explained.lookback_days != explained.learnt_lookback_days:
         lines.append(
-            f"Take this with care: the model learnt from interests of {found.learnt_lookback_days} days, and this one "
-            f"is of {found.lookback_days} (MEANDER_LOOKBACK_DAYS)."
+            f"Take this with care: the model learnt from interests of {explained.learnt_lookback_days} days, and this "
+            f"one is of {explained.lookback_days} (MEANDER_LOOKBACK_DAYS)."
         )
     return "\n".join(lines)
 
@@ -260,8 +260,8 @@ def _event_lines(events: list[Event]) -> list[str]:
     return ["  ".join([*(part.ljust(n) for part, n in zip(cell, widths, strict=False)), cell[4]]) for cell in cells]
 
 
-def _pairs(said: dict[str, Any], kind: str) -> list[tuple[str, float]]:
-    return list(zip(said[f"{kind}_ids"], said[f"{kind}_probabilities"], strict=True))
+def _pairs(prediction: dict[str, Any], kind: str) -> list[tuple[str, float]]:
+    return list(zip(prediction[f"{kind}_ids"], prediction[f"{kind}_probabilities"], strict=True))
 
 
 def _shares(pairs: list[tuple[str, float]]) -> str:

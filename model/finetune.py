@@ -231,7 +231,7 @@ def keep(plan: TrainingPlan, base: Artifact, name: str, best: Best, results: dic
         "tables": plan.tables,
         "preset": base.card["preset"],
         "surprise_quantiles": [round(float(value), 6) for value in quantiles],
-        "segment_thresholds": segment_thresholds(said.migrated, said.churned),
+        "segment_thresholds": segment_thresholds(said.answers["migrated"], said.answers["churned"]),
         "unseen": {
             "item_id": base.items.share_unseen(np.concatenate(list(rows["item_keys"]))),
             "category_id": base.categories.share_unseen(np.concatenate(list(rows["category_keys"]))),

@@ -40,6 +40,7 @@ from lake.table import Table
 from model.arrays import Array
 from model.data.lineage import differences, publishes, settings_of_state
 from model.versions import registry
+from model.versions.heads import require_heads
 from model.versions.segments import SegmentRule, segments
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> 
     item = artifact.item_ids(np.take_along_axis(said.items, place, 1), frame)
     surprise = np.asarray(said.surprise, np.float64)
     segment = segments(
-        frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.churned, said.migrated,
-        SegmentRule.of(artifact.card),
+        frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.answers["churned"],
+        said.answers["migrated"], SegmentRule.of(artifact.card),
     )  # fmt: skip
     columns = {
         "user_id": states.column("user_id"),
@@ -154,7 +155,7 @@ def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> 
         "category_ids": _lists(np.asarray(artifact.category_ids, object)[category], category_p >= 0),
         "category_probabilities": _lists(category_p.astype(np.float64), category_p >= 0),
         "current_category": states.column("dominant_category"),
-        **{label.probability: np.asarray(getattr(said, label.name), np.float64) for label in LABELS},
+        **{label.probability: np.asarray(said.answers[label.name], np.float64) for label in LABELS},
         # A user with few events has fewer items to come again than there are places.
         "item_ids": _lists(item, item_p > 0),
         "item_probabilities": _lists(item_p.astype(np.float64), item_p > 0),
@@ -240,6 +241,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     table = published_interests(args.day)
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
+    require_heads(address)  # here, since what a worker raises is an error of Spark's
     warn_of_other_lookback(table, args.day, version)
     spark = spark_session("score", settings())
     states = table.read(spark, args.day, args.day)

@@ -100,7 +100,7 @@ def movers(flows: list[Flow]) -> list[Mover]:
 
 
 def drift(cache: Cache) -> list[dict[str, Any]]:
-    """Return for each day of predictions: dt, users, and the mean probabilities of migration, purchase and churn."""
+    """Return for each day of predictions: dt, users, and the mean of each score of `LABELS`."""
     table = Table.find("predictions")
     return _answer(cache, table, DRIFT) if table else []
 

@@ -277,7 +277,7 @@ def model(cache: CacheDep) -> HTMLResponse:
     drift = flows.drift(cache)
     charts = []
     looked_at = watched()
-    for metric in ("recall@5", "roc_auc churned"):
+    for metric in ("recall@5", *(f"roc_auc {one.name}" for one in LABELS)):
         came_true = outcomes(looked_at, metric)
         if came_true:
             known = sorted(day for values in came_true.values() for day in values)

@@ -169,15 +169,12 @@ class Features:
         keys = pad(rows["next_item_keys"], self.next_items, np.int64, keep="first")
         slots = places_of(keys, self.last_keys(rows))
         index = self.items.index(keys)
-        migrated = rows["migrated"].map({True: 1.0, False: 0.0}).astype(np.float32).fillna(-1.0)
         return {
             **self.state(rows),
             "next_category": self.categories.index(rows["next_category_key"].to_numpy(np.int64)),
             "next_items": np.where((slots >= 0) & ~self.items.known(index), 0, index).astype(np.int32),
             "next_slots": slots,
-            "migrated": migrated.to_numpy(np.float32),
-            "purchased": rows["purchased"].to_numpy(np.float32),
-            "churned": rows["churned"].to_numpy(np.float32),
+            **{name: answers(rows[name]) for name in NAMES},
         }
 
 
@@ -215,9 +212,9 @@ def first_places(keys: Array) -> Array:
     begins = np.ones(keys.shape, bool)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     run = np.maximum.accumulate(np.where(begins, np.arange(keys.shape[1]), 0), axis=1)
-    found = np.empty(keys.shape, np.int32)
-    np.put_along_axis(found, order, np.take_along_axis(order, run, axis=1).astype(np.int32), axis=1)
-    return found
+    firsts = np.empty(keys.shape, np.int32)
+    np.put_along_axis(firsts, order, np.take_along_axis(order, run, axis=1).astype(np.int32), axis=1)
+    return firsts
 
 
 def places_of(wanted: Array, keys: Array) -> Array:
@@ -230,6 +227,15 @@ def places_of(wanted: Array, keys: Array) -> Array:
     """
     same = (wanted[:, :, None] == keys[:, None, :]) & (wanted != 0)[:, :, None]
     return np.where(same.any(axis=2), same.argmax(axis=2) if keys.shape[1] else -1, -1).astype(np.int32)
+
+
+def answers(column: "pd.Series[Any]") -> Array:
+    """Return a column of answers as (N,) float32: 1 for yes, 0 for no, -1 where the answer is not known.
+
+    >>> answers(pd.Series([True, False, None])).tolist()
+    [1.0, 0.0, -1.0]
+    """
+    return column.map({True: 1.0, False: 0.0}).astype(np.float32).fillna(-1.0).to_numpy(np.float32)
 
 
 def end_of_day(days: pd.Series) -> Array:
@@ -259,9 +265,9 @@ def places(amounts: Array) -> Array:
     [[1, 0, 2]]
     """
     order = np.argsort(-amounts, axis=1, kind="stable")
-    found = np.empty_like(order)
-    np.put_along_axis(found, order, np.arange(amounts.shape[1])[None, :], axis=1)
-    return found
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(amounts.shape[1])[None, :], axis=1)
+    return ranks
 
 
 def shape_of_interest(top: dict[str, Array]) -> Array:

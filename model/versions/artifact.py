@@ -1,7 +1,7 @@
 """What a trained model is on disk, and how to predict with it: the one way, for evaluation, scoring and explanation.
 
     card.json                 what it was trained on, and what it needs to be used
-    network.json              shape of the network
+    network.json              shape of the network, and its binary heads
     finetuned.weights.h5      or pretrained.weights.h5 alone, after pretraining
     pretrained.weights.h5
     vocabulary/               keys, ids and indices of items and categories
@@ -29,6 +29,7 @@ from model.arrays import Array
 from model.data.features import Features
 from model.data.vocabulary import Vocabulary
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
+from model.versions.heads import require_heads
 
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.
 BATCH = 256
@@ -45,16 +46,14 @@ class Prediction:
         items: (N, TOP_ITEMS) int64, keys of the likeliest next items, best first. An item that the vocabulary does not
             know is among them where the user had it before.
         item_probabilities: (N, TOP_ITEMS) float32, among all items that are known or were had before.
-        migrated, purchased, churned: (N,) float32, probabilities.
+        answers: (N,) float32 for each label of `lake.labels`, the probability of yes.
         surprise: (N,) float32, mean negative log likelihood of the latest events; nan where it is not known.
     """
 
     categories: Array
     items: Array
     item_probabilities: Array
-    migrated: Array
-    purchased: Array
-    churned: Array
+    answers: dict[str, Array]
     surprise: Array
 
 
@@ -111,8 +110,14 @@ class Artifact:
             parts.append({name: ops.convert_to_numpy(value)[:real] for name, value in out.items()})
         if not parts:
             return self._nobody()
-        said = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return Prediction(items=self._keys(said.pop("item_places"), rows), **said)
+        output = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return Prediction(
+            categories=output["categories"],
+            items=self._keys(output["item_places"], rows),
+            item_probabilities=output["item_probabilities"],
+            answers={name: output[name] for name in BINARY},
+            surprise=output["surprise"],
+        )
 
     def _keys(self, places: Array, rows: pd.DataFrame) -> Array:
         """Return the keys of places among the logits of `Finetuned.item_logits`."""
@@ -131,7 +136,7 @@ class Artifact:
 
     @cached_property
     def _forward(self) -> Any:
-        """Return a compiled function from a batch of arrays to the fields of `Prediction`."""
+        """Return a compiled function from a batch of arrays to what `Prediction` is made from."""
         items, categories = 1 + self.items.buckets, 1 + self.categories.buckets
         top = min(TOP_ITEMS, len(self.items.keys) + self.config.events)
 
@@ -141,17 +146,17 @@ class Artifact:
             out = network(batch, training=False)
             # Neither padding nor a bucket of unknown ids is something to predict.
             probability, place = ops.top_k(ops.softmax(network.item_logits(out, batch, items)), top)
-            said = {
+            output = {
                 "categories": ops.softmax(out["category"][:, categories:]),
                 "item_places": place,
                 "item_probabilities": probability,
                 **{name: ops.sigmoid(out[name]) for name in BINARY},
             }
             if self.pretrained is None:
-                said["surprise"] = ops.full(ops.shape(out["churned"]), float("nan"))
+                output["surprise"] = ops.full(ops.shape(place)[:1], float("nan"))
             else:
-                said["surprise"] = self.pretrained.surprise(batch, SURPRISE_EVENTS)
-            return said
+                output["surprise"] = self.pretrained.surprise(batch, SURPRISE_EVENTS)
+            return output
 
         if keras.backend.backend() != "tensorflow":
             return forward
@@ -164,7 +169,11 @@ class Artifact:
         none = np.zeros(0, np.float32)
         wide = np.zeros((0, top), np.float32)
         return Prediction(
-            np.zeros((0, len(self.categories.keys)), np.float32), wide.astype(np.int64), wide, none, none, none, none
+            np.zeros((0, len(self.categories.keys)), np.float32),
+            wide.astype(np.int64),
+            wide,
+            dict.fromkeys(BINARY, none),
+            none,
         )
 
     def save(self, folder: str) -> None:
@@ -179,7 +188,7 @@ class Artifact:
                     fs.put_file(str(file), storage.join(inner, file.name))
         for known in (self.items, self.categories):
             known.save(storage.join(folder, "vocabulary"))
-        storage.write_json(storage.join(folder, "network.json"), asdict(self.config))
+        storage.write_json(storage.join(folder, "network.json"), {**asdict(self.config), "binary": BINARY})
         storage.write_json(card_file(folder), self.card)
 
     @staticmethod
@@ -188,12 +197,14 @@ class Artifact:
 
         Raises:
             ModelMissing: there is none.
+            HeadsDiffer: it was trained for other labels than those of `lake.labels`, or for these in another order.
         """
         card = storage.read_json(card_file(folder))
         config = storage.read_json(storage.join(folder, "network.json"))
         if card is None or config is None:
             raise ModelMissing(f"there is no model at {folder}; run model.pretrain and model.finetune first")
-        shape = as_config(config)
+        require_heads(folder)
+        shape = as_config({name: value for name, value in config.items() if name != "binary"})
         networks: dict[str, Any] = {}
         for name, kind in (("finetuned", Finetuned), ("pretrained", Pretrained)):
             place = storage.join(folder, f"{name}.weights.h5")

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 from typing import Any
 
+from lake.labels import PROBABILITIES
 from lake.publish import publish
 from lake.staging import Staged
 from lake.table import Table
@@ -77,7 +78,7 @@ def prediction(user: str, current: str | None, next_ones: dict[str, float]) -> d
         "current_category": current,
         "category_ids": list(next_ones),
         "category_probabilities": list(next_ones.values()),
-        "migration_probability": 0.5,
+        **dict.fromkeys(PROBABILITIES, 0.5),
         "purchase_probability": 0.25,
         "churn_probability": 0.1,
     }

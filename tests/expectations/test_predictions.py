@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 from expectations.predictions import day_before
+from lake.labels import LABELS, PROBABILITIES
 from lake.publish import publish
 from lake.table import Table
 from tests.expectations.cases import (
@@ -34,7 +35,7 @@ def said(user: str, day: date = BROKEN, **changes) -> dict:
         "category_ids": ["a", "b"],
         "category_probabilities": [0.7, 0.3],
         "current_category": "a",
-        "migration_probability": 0.25,
+        **dict.fromkeys(PROBABILITIES, 0.25),
         "purchase_probability": 1.0,
         "churn_probability": 0.0,
         "item_ids": ["i", "j"],
@@ -49,7 +50,6 @@ def said(user: str, day: date = BROKEN, **changes) -> dict:
 
 
 LISTS = ("category_ids", "category_probabilities", "item_ids", "item_probabilities")
-PROBABILITIES = ("migration_probability", "purchase_probability", "churn_probability")
 NAN = float("nan")
 BOTH_KINDS = ("category", "item")
 
@@ -99,8 +99,7 @@ ROWS: Tagged = [
 
 # T, against the newest day before it that has predictions.
 BEFORE = [
-    said(user, T - timedelta(days=2), migration_probability=0.5, purchase_probability=0.5, churn_probability=0.5)
-    for user in ("u0", "u1", "u2", "u3", "gone")
+    said(user, T - timedelta(days=2), **dict.fromkeys(PROBABILITIES, 0.5)) for user in ("u0", "u1", "u2", "u3", "gone")
 ]
 AT_T = [
     said("u0", T, category_ids=["b", "a"]),
@@ -167,7 +166,7 @@ def test_where_one_of_two_days_is_missing_or_empty_nothing_is_compared(seen):
 
 
 @pytest.mark.spark
-def test_every_expectation_is_seen_failing_but_one_of_three_drifts(seen):
+def test_every_expectation_is_seen_failing_but_one_of_the_drifts(seen):
     assert all_of("predictions") - set(seen.broken) == {"warning drift_churn"}
     assert seen.verdict.verdict == "failed"
 
@@ -186,7 +185,7 @@ def test_the_day_before_is_the_newest_of_the_28_before(lake):
 
 
 def test_changes_warn_beyond_their_limits_and_not_at_them():
-    drifts = {f"drift_{label}": [0, 0.1, 0.101] for label in ("migration", "purchase", "churn")}
+    drifts = {f"drift_{label.score}": [0, 0.1, 0.101] for label in LABELS}
     figures = {**drifts, "changed_top": [0, 0.5, 0.501], "model_versions": [0, 1, 2]}
     warnings = {**{f"warning {name}": [0.101] for name in drifts}, "warning changed_top": [0.501]}
     assert refused("predictions", figures) == {**warnings, "between model_versions": [2]}

@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+from lake.labels import PROBABILITIES
 from lake.publish import publish
 from tests.lake.stagings import stage_files
 
@@ -17,8 +18,8 @@ def prediction(user: str, day: date, version: int = 1, **more: Any) -> dict[str,
         "category_ids": ["tea", "milk"],
         "category_probabilities": [0.7, 0.1],
         "current_category": "tea",
+        **dict.fromkeys(PROBABILITIES, 0.5),
         "migration_probability": 0.2,
-        "purchase_probability": 0.5,
         "churn_probability": 0.1,
         "item_ids": ["green tea"],
         "item_probabilities": [0.25],

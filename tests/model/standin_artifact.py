@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.labels import NAMES
+
 # XXH64 with seed 42, as in published tables.
 KEY = {
     "i1": 7124899531359187511,
@@ -58,9 +60,7 @@ class Prediction:
     categories: np.ndarray
     items: np.ndarray
     item_probabilities: np.ndarray
-    migrated: np.ndarray
-    purchased: np.ndarray
-    churned: np.ndarray
+    answers: dict[str, np.ndarray]
     surprise: np.ndarray
 
 
@@ -90,9 +90,12 @@ class StandIn:
             categories=shares,
             items=items,
             item_probabilities=weights / weights.sum(axis=1, keepdims=True),
-            migrated=1 - shares.max(axis=1, initial=0),
-            purchased=events / (1 + events),
-            churned=1 / (1 + events),
+            answers={
+                **dict.fromkeys(NAMES, np.full(n, 0.5)),
+                "migrated": 1 - shares.max(axis=1, initial=0),
+                "purchased": events / (1 + events),
+                "churned": 1 / (1 + events),
+            },
             surprise=np.where(few, np.nan, 1 / events),
         )
 

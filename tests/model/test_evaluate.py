@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from lake import storage
-from lake.errors import ModelMissing
+from lake.errors import HeadsDiffer, ModelMissing
 from lake.publish import publish
 from lake.table import Table
 from model import evaluate, monitor, promote
@@ -340,6 +340,20 @@ def test_a_champion_that_answers_another_question_is_left_out_and_told(measured,
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
     assert warning.startswith(
         f"the champion, version {measured.champion}, learnt with MEANDER_HORIZON_DAYS=7, and this training has 28: "
+    )
+
+
+def test_a_champion_with_other_heads_is_left_out_and_told(measured, caplog):
+    def load_checked(folder):
+        if folder == registry.artifact_folder(measured.champion):
+            raise HeadsDiffer("it has other heads")
+        return load(folder)
+
+    assert list(evaluate.models(measured.plan, load_checked)) == ["model", "from scratch"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
+    assert warning == (
+        f"the champion, version {measured.champion}, is left out, and only the baselines have to be beaten: "
+        "it has other heads [docs/runbook.md#heads-differ]"
     )
 
 

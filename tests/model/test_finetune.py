@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lake import storage
+from lake.labels import NAMES
 from lake.publish import publish
 from lake.table import Table
 from model import finetune, pretrain
@@ -40,6 +41,7 @@ def rows_of(day: date, draws: np.random.Generator) -> list[dict]:
         labels = {
             "next_category_key": int(draws.choice(category)),
             "next_item_keys": [int(draws.integers(1, 9))],
+            **dict.fromkeys(NAMES, False),
             "migrated": [None, True, False][number % 3],
             "purchased": bool(draws.random() < 0.5),
             "churned": bool(draws.random() < 0.3),
@@ -133,7 +135,8 @@ def test_the_numbers_of_a_card_are_those_of_the_validation_dates(trained):
     card, said = trained.kept.card, trained.said
     assert card["surprise_quantiles"] == pytest.approx(np.quantile(said.surprise, np.arange(101) / 100), abs=2e-6)
     # The fifth of users that is likeliest to leave, and that which is likeliest to move on.
-    expected = {"at_risk": np.quantile(said.churned, 0.8), "migrating": np.quantile(said.migrated, 0.8)}
+    likely = {name: np.quantile(said.answers[name], 0.8) for name in ("churned", "migrated")}
+    expected = {"at_risk": likely["churned"], "migrating": likely["migrated"]}
     assert card["segment_thresholds"] == pytest.approx(expected, abs=2e-6)
     # The vocabulary knows the items 1 to 6 of 1 to 8, and all categories.
     keys = np.concatenate(list(trained.valid["item_keys"]))

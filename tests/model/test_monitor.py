@@ -11,6 +11,7 @@ from scipy.stats import chi2
 import model.monitor as monitor
 from lake import storage
 from lake.errors import ModelMissing
+from lake.labels import NAMES, PROBABILITIES
 from lake.places import model_folder, monitor_file
 from lake.publish import publish
 from model.monitor import RESAMPLES, Finding, drift, main, psi, volume, watch
@@ -39,19 +40,13 @@ def put(table, day, rows, basis=1, **counts):
 
 def predicted(user, categories, churn=0.5, version=1):
     """Predict a user's next categories, best first, and the probability of churn."""
-    scores = {"migration_probability": 0.5, "purchase_probability": 0.5, "churn_probability": churn}
+    scores = dict.fromkeys(PROBABILITIES, 0.5) | {"churn_probability": churn}
     return {"user_id": user, "model_version": version, "category_ids": categories, "dt": T, **scores}
 
 
 def came(user, category, churned=False, migrated=None):
-    return {
-        "user_id": user,
-        "next_category": category,
-        "churned": churned,
-        "migrated": migrated,
-        "purchased": None,
-        "dt": T,
-    }
+    labels = dict.fromkeys(NAMES) | {"churned": churned, "migrated": migrated}
+    return {"user_id": user, "next_category": category, "dt": T, **labels}
 
 
 SIX = ["a", "b", "c", "d", "e", "f"]

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lake.errors import ModelMissing, TableMissing
+from lake.errors import HeadsDiffer, ModelMissing, TableMissing
+from lake.labels import NAMES, PROBABILITIES
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from lake.table import Table
@@ -47,14 +48,14 @@ def test_a_prediction_says_what_the_model_says_in_words_of_the_shop(tmp_path):
     row = alone(save(tmp_path / "artifact"), [state("u")])["u"]
     assert row.pop("category_probabilities") == pytest.approx([0.8, 0.2])
     assert row.pop("item_probabilities") == pytest.approx([6 / 13, 4 / 13, 3 / 13])
-    assert row.pop("migration_probability") == pytest.approx(0.2)
+    answers = {"migration_probability": 0.2, "purchase_probability": 2 / 3, "churn_probability": 1 / 3}
+    expected = dict.fromkeys(PROBABILITIES, 0.5) | answers
+    assert {name: row.pop(name) for name in PROBABILITIES} == pytest.approx(expected)
     assert row == {
         "user_id": "u",
         "model_version": 3,
         "category_ids": ["a", "b"],
         "current_category": "a",
-        "purchase_probability": 2 / 3,
-        "churn_probability": 1 / 3,
         # The model does not know i3, but the user had it, and it may come again.
         "item_ids": ["i3", "i1", "i2"],
         "surprise": 0.5,
@@ -242,4 +243,18 @@ def test_what_is_not_there_is_named_before_spark_starts(lake, mlflow_store):
         score(T, "r")
     with pytest.raises(ModelMissing, match=r"there is no version 5 of meander"):
         score(T, "r", "--model-version", "5")
+    assert not list(Path(lake).rglob("predictions"))
+
+
+def test_a_model_with_other_heads_is_refused_before_spark_starts(lake, mlflow_store):
+    stage_files("interests", "one day", [{"user_id": "u", "dt": T}], [T], 1)
+    publish("interests", "one day")
+    shutil.copy(mlflow_store, lake / "mlflow.db")
+    folder = Path(save(lake / "artifact"))
+    (folder / "finetuned.weights.h5").touch()
+    (folder / "network.json").write_text(json.dumps({"binary": [*NAMES, "subscribed"]}))
+    with registry.start_run("r", "evaluate") as tracked:
+        registry.promote(registry.register(str(folder), {}, tracked), T)
+    with pytest.raises(HeadsDiffer, match=r"has the heads .*, subscribed, and lake/labels.py lists "):
+        score(T, "r")
     assert not list(Path(lake).rglob("predictions"))

@@ -1,10 +1,15 @@
 """Scoring by a real network in Spark's workers: what one process predicts, however the rows are cut."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lake.errors import HeadsDiffer
+from lake.labels import NAMES
 from lake.schemas import INTERESTS
 from model import score
 from model.explain import explanation, in_words
@@ -87,3 +92,11 @@ def test_a_user_is_explained_by_the_real_network(address):
     assert weights[-1] is None, "the oldest of five is further back than the four that this network sees"
     assert sum(weights[:-1]) == pytest.approx(1, abs=1e-5)
     assert "Expected of the next 28 days:" in in_words(found)
+
+
+def test_a_model_is_saved_with_its_heads_and_loaded_only_by_code_that_asks_for_them(address, monkeypatch):
+    assert json.loads(Path(address, "network.json").read_text())["binary"] == list(NAMES)
+    score.load_artifact(address)
+    monkeypatch.setattr("model.versions.heads.NAMES", (*NAMES, "subscribed"))
+    with pytest.raises(HeadsDiffer, match=rf"has the heads {', '.join(NAMES)}, and .* lists .*, subscribed;"):
+        score.load_artifact(address)

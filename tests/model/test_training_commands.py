@@ -110,12 +110,13 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     # What was registered predicts as what was trained.
     kept = Artifact.load(registry.artifact_folder(version))
     trained = Artifact.load(storage.join(plan.folder, "finetuned"))
-    assert (kept.predict(test).churned == trained.predict(test).churned).all()
+    assert (kept.predict(test).answers["churned"] == trained.predict(test).answers["churned"]).all()
     # The card's numbers are of the validation date.
     said = kept.predict(read_frame(labelled, plan.valid))
     surprise = said.surprise[~np.isnan(said.surprise)]
     assert kept.card["surprise_quantiles"] == pytest.approx(np.quantile(surprise, np.arange(101) / 100), abs=2e-6)
-    assert kept.card["segment_thresholds"]["at_risk"] == pytest.approx(np.quantile(said.churned, 0.8), abs=2e-6)
+    at_risk = np.quantile(said.answers["churned"], 0.8)
+    assert kept.card["segment_thresholds"]["at_risk"] == pytest.approx(at_risk, abs=2e-6)
     # Of the phases, what was best on the validation date: the second may do harm.
     least = {
         phase: min(epoch["valid_next_category_loss"] for epoch in epochs)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.labels import NAMES
+
 
 def key_of(category: str) -> int:
     """Return a key for a category, as the table has one for each id."""
@@ -72,8 +74,8 @@ def example(
         "next_shares": then_counts / max(then_counts.sum(), 1),
         "next_category": then[0] if then else None,
         "next_item_keys": np.array(next_items, np.int64),
+        **dict.fromkeys(NAMES, bool(after)),  # every event is of every kind that a label may ask for
         "migrated": migrated,
-        "purchased": bool(after),
         "churned": not after,
     }
     return row | more

@@ -472,6 +472,34 @@ MUTANTS = [
         "registry.promote(version, plan.as_of.replace(day=1))",
         f"{REGISTRY}::test_a_candidate_that_passed_the_gate_becomes_champion_from_its_date_on",
     ),
+    Mutant(
+        "heads_in_any_order",
+        "model/versions/heads.py",
+        "if heads != list(NAMES):",
+        "if set(heads) != set(NAMES):",
+        "tests/model/versions/test_heads.py::test_a_model_with_other_heads_is_refused_and_both_are_named",
+    ),
+    Mutant(
+        "heads_unnoted_are_those_of_today",
+        "model/versions/heads.py",
+        '.get("binary", UNNOTED)',
+        '.get("binary", list(NAMES))',
+        "tests/model/versions/test_heads.py::test_a_model_from_before_heads_were_noted_has_the_first_three",
+    ),
+    Mutant(
+        "heads_differ_in_a_worker_alone",
+        "model/score.py",
+        "    require_heads(address)",
+        "    ",
+        "tests/model/test_score.py::test_a_model_with_other_heads_is_refused_before_spark_starts",
+    ),
+    Mutant(
+        "heads_not_compared_on_loading",
+        "model/versions/artifact.py",
+        "        require_heads(folder)\n",
+        "",
+        "tests/model/test_score_with_tensorflow.py",
+    ),
     # ---- in words, and drawn ----
     Mutant(
         "explain_by_the_champion",

@@ -19,7 +19,7 @@ from model.judging.comparison import SLICES, Scores
 from model.judging.metrics import LOWER_IS_BETTER
 from model.judging.report.content import Report
 
-HEADS = {label.name: (label.title, label.did, label.did_not) for label in labels.LABELS}
+LABELS = {label.name: label for label in labels.LABELS}
 OTHERS = "all others"
 
 # Told apart by most colour-blind people, on light and on dark ground (after Okabe and Ito).
@@ -141,7 +141,7 @@ def histogram_figure(report: Report, label: str) -> Figure:
     """Draw how the model's probabilities are spread among those who did and those who did not."""
     known, labels = known_labels(report, label)
     probabilities = report.methods[0].binary[label][known]
-    _, did, did_not = HEADS[label]
+    did, did_not = LABELS[label].did, LABELS[label].did_not
     edges = np.linspace(0, 1, 41)
     traces = []
     for name, part, colour in ((did, labels, MODEL_COLOUR), (did_not, ~labels, "#e8833a")):

@@ -16,12 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from model.judging.baselines import LABELS
+from lake.labels import LABELS
 from model.judging.comparison import METRIC_COLUMNS, SLICES
 from model.judging.gate import Decision
 from model.judging.report.content import Report
 from model.judging.report.figures import (
-    HEADS,
     Figure,
     calibration_figure,
     confusion_figure,
@@ -45,15 +44,13 @@ HEADLINES = (
     ("MRR, all", "next_category", "mrr", "all"),
     ("Next items: Recall@20", "next_items", "recall@20", "all"),
     ("Next items: NDCG@10", "next_items", "ndcg@10", "all"),
-    ("Churn AUC", "churned", "roc_auc", "all"),
-    ("Purchase AUC", "purchased", "roc_auc", "all"),
-    ("Migration AUC", "migrated", "roc_auc", "all"),
+    *((f"{label.title} AUC", label.name, "roc_auc", "all") for label in LABELS),
 )
 # The metrics that are drawn for each slice: task, metric, caption.
 BY_SLICE = (
     ("next_category", "recall@5", "Recall@5 of the next category"),
     ("next_items", "recall@20", "Recall@20 of the next items"),
-    ("churned", "roc_auc", "Area under the ROC curve, churn"),
+    *((label.name, "roc_auc", f"Area under the ROC curve, {label.score}") for label in LABELS),
 )
 
 # What a table shows for a number that is not defined.
@@ -201,19 +198,18 @@ def heads(report: Report, plots: Plots) -> list[Head]:
     """Draw the binary heads of the model, those whose label is true of some rows and false of others."""
     sections = []
     for label in LABELS:
-        if label not in report.methods[0].binary:
+        if label.name not in report.methods[0].binary:
             continue
-        _, labels = known_labels(report, label)
-        if len(np.unique(labels)) < 2:
+        _, answers = known_labels(report, label.name)
+        if len(np.unique(answers)) < 2:
             continue
-        title, did, _ = HEADS[label]
         drawn = [
-            plots.add(roc_figure(report, label), f"{title}: ROC curve"),
-            plots.add(precision_recall_figure(report, label), f"{title}: precision and recall"),
-            plots.add(calibration_figure(report, label), f"{title}: calibration"),
-            plots.add(histogram_figure(report, label), f"{title}: the model's scores by what happened"),
+            plots.add(roc_figure(report, label.name), f"{label.title}: ROC curve"),
+            plots.add(precision_recall_figure(report, label.name), f"{label.title}: precision and recall"),
+            plots.add(calibration_figure(report, label.name), f"{label.title}: calibration"),
+            plots.add(histogram_figure(report, label.name), f"{label.title}: the model's scores by what happened"),
         ]
-        sections.append(Head(title, labels.mean(), did, drawn))
+        sections.append(Head(label.title, answers.mean(), label.did, drawn))
     return sections
 
 

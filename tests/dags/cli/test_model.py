@@ -12,6 +12,7 @@ from dags.page import models
 from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.errors import MeanderError
+from lake.labels import NAMES
 from lake.places import run_folder
 from lake.publish import publish
 from tests.lake.stagings import audit, stage_files
@@ -57,8 +58,9 @@ def test_the_evaluation_of_a_training_is_shown_with_the_word_of_the_gate():
     storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)
     said = invoke("model", "--run-id", "model_weekly--r").stdout
     rows = {line.split("  ")[1].strip(): line.split() for line in said.splitlines() if "0." in line}
-    assert rows["meander"][1:] == ["0.619", "0.500", "-", "-", "-", "-", "-"]
-    assert rows["last category"][2:] == ["0.400", "-", "-", "-", "-", "-", "-"]
+    # Two numbers of the next category, two of items, and one of each label.
+    assert rows["meander"][1:] == ["0.619", "0.500", "-", "-", *("-" for _ in NAMES)]
+    assert rows["last category"][2:] == ["0.400", "-", "-", "-", *("-" for _ in NAMES)]
     assert "become champion" in said
     assert "better than [all] baselines" in said
     assert f"report: {evaluation.report}" in said

@@ -212,6 +212,16 @@ def watched_on(day, **changed):
     storage.write_json(monitor_file(day), content)
 
 
+def test_what_was_observed_of_each_answer_of_the_model_has_a_chart(reader, judged, monkeypatch):
+    monkeypatch.setattr("dags.page.models.champion", lambda: None)
+    watched_on(MAR_1, name="roc_auc migrated", value=0.61)
+    watched_on(MAR_2, name="roc_auc churned", value=0.72)
+    text = reader.get("/page/model").text
+    assert "Observed roc_auc migrated by prediction day" in text
+    assert "Observed roc_auc churned by prediction day" in text
+    assert "roc_auc purchased" not in text, "nothing was observed of it"
+
+
 def test_what_the_monitor_has_found_is_a_thing_to_look_at_until_it_is_well(reader):
     put_day(MAR_1)
     watched_on(MAR_1)

@@ -6,6 +6,7 @@ from math import log, sqrt
 import numpy as np
 import pandas as pd
 
+from lake.labels import NAMES
 from model.data.features import GAP_BUCKETS, Features, bucket, pad
 from model.data.vocabulary import Vocabulary
 
@@ -37,9 +38,7 @@ def row(**changes):
         "spend": 9.5,
         "next_category_key": 22,
         "next_item_keys": np.array([13, 99, 11]),
-        "migrated": None,
-        "purchased": True,
-        "churned": False,
+        **dict.fromkeys(NAMES),
     }
     return {**good, **changes}
 
@@ -93,10 +92,18 @@ def test_what_comes_again_is_said_by_its_place_among_the_last_events():
 
 
 def test_labels_that_are_not_known_are_minus_one():
-    found = labelled(row(), row(migrated=True), row(migrated=False))
-    assert found["migrated"].tolist() == [-1, 1, 0]
-    assert found["purchased"].tolist() == [1, 1, 1]
-    assert found["churned"].tolist() == [0, 0, 0]
+    all_known, none_known = row(migrated=True, purchased=False, churned=True), row()
+    arrays = labelled(row(migrated=False, purchased=True), all_known, none_known)
+    assert arrays["migrated"].tolist() == [0, 1, -1]
+    assert arrays["purchased"].tolist() == [1, 0, -1]
+    assert arrays["churned"].tolist() == [-1, 1, -1]
+
+
+def test_labels_of_which_every_one_is_known_are_read_as_the_table_types_them():
+    rows = pd.DataFrame([row(**dict.fromkeys(NAMES, True)), row(**dict.fromkeys(NAMES, False))])
+    for kind in ("bool", "boolean", "object"):
+        arrays = FEATURES.labelled(rows.astype(dict.fromkeys(NAMES, kind)))
+        assert {name: arrays[name].tolist() for name in NAMES} == {name: [1, 0] for name in NAMES}, kind
 
 
 def test_a_user_without_events_and_a_frame_without_users_have_shapes():

@@ -170,6 +170,14 @@ def test_the_best_of_each_column_is_marked(report, page):
         assert marked == {max(values.values())}
 
 
+def test_every_binary_head_is_compared_at_the_top_drawn_by_slice_and_has_its_own_section(page):
+    headlines = part_of(page, "<h2>Beside every baseline</h2>", "</table>")
+    for score in ("migration", "purchase", "churn"):
+        assert f">{score.capitalize()} AUC</th>" in headlines
+        assert f"Area under the ROC curve, {score}" in page
+        assert f"{score.capitalize()}: precision and recall" in page
+
+
 def test_all_numbers_are_in_tables_that_need_no_javascript(report, read):
     assert read.tags.count("tr") > len(report.evaluation.metrics) + len(report.evaluation.differences)
 

@@ -82,6 +82,7 @@ def labelled():
         "next_category": np.array([3, 5, 0, 2], np.int32),
         "next_items": np.array([[3, 9, 0], [1, 0, 0], [0, 0, 0], [4, 5, 6]], np.int32),
         "next_slots": np.array([[0, -1, 2], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1]], np.int32),
+        **dict.fromkeys(BINARY, np.full(4, -1, np.float32)),
         "migrated": np.array([1, 0, -1, -1], np.float32),
         "purchased": np.array([1, 0, 0, 1], np.float32),
         "churned": np.array([0, 0, 1, 0], np.float32),
@@ -127,8 +128,8 @@ def test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others():
 
     total, _, metrics = values(FinetuneTask(network, negatives=20_000).loss(now, training=False))
     assert {name: metrics[f"{name}_loss"][0] for name in expected} == pytest.approx(expected, rel=1e-3)
-    # Users' items are noise beside their category, and the binary answers are three.
-    weights = {"next_category": 1, "next_item": 0.1, "migrated": 0.5, "purchased": 0.5, "churned": 0.5}
+    # Users' items are noise beside their category, and the binary answers are several.
+    weights = {"next_category": 1, "next_item": 0.1, **dict.fromkeys(BINARY, 0.5)}
     assert total == pytest.approx(sum(weights[name] * expected[name] for name in expected), rel=1e-3)
     # Scoring offers the same weights: 5 is the first index of a known item here, and what is below comes again or not.
     offered = np.exp(np.asarray(network.item_logits(network(now), now, first=5), np.float64))
