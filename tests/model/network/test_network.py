@@ -168,8 +168,16 @@ def test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular():
 
 
 def test_a_user_unlike_any_in_training_is_answered_in_numbers():
-    # Money in a shop that had no purchases: its deviation was taken as a hundredth, and it is 460 of them now.
     network, now = awake(Finetuned), batch()
+    # From the state on, large is large whatever was drawn: half of the units rise with a number and half fall, and all
+    # that follows adds them up.
+    kernel = np.array(network.state.kernel)
+    kernel[-SCALAR_VALUES:] = np.where(np.arange(kernel.shape[1]) % 2, 0.3, -0.3)
+    network.state.kernel.assign(kernel)
+    scores = network.pair_score
+    for layer in (network.faithful, scores.of_user, scores.mix, scores.score):
+        layer.kernel.assign(np.full(layer.kernel.shape, 0.3))
+    # Money in a shop that had no purchases: its deviation was taken as a hundredth, and it is 400 of them now.
     for number, sign in ((4, 1), (5, -1)):
         unlike = {**now, "scalars": now["scalars"].copy()}
         unlike["scalars"][:, number] = sign * 4.6
