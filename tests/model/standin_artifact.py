@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lake.settings import settings
+from model.versions.registry import Registry
+
 # XXH64 with seed 42, as in published tables.
 KEY = {
     "i1": 7124899531359187511,
@@ -26,6 +29,11 @@ CARD = {
     "surprise_quantiles": np.linspace(0, 1, 101).tolist(),
     "segment_thresholds": {"at_risk": 0.4, "migrating": 0.5},
 }
+
+
+def registry() -> Registry:
+    """Return the registry of the settings in force, as a command makes it."""
+    return Registry.of(settings())
 
 
 class Words:
