@@ -14,7 +14,8 @@ stays and predictions go on with it. Nothing is broken. The tab *Model* of the r
 **If it fails**
 - `wait_for_events` (after two days): `behavior_daily` has not published day D. Mend it there, then clear the task.
 - `examples`: as in `behavior_daily`.
-- `prepare`: usually too few dates: the message says how many there are and how many it needs.
+- `prepare`: usually too few dates: the message says how many there are and how many it needs. After a change of the
+  horizon, *were made with MEANDER_HORIZON_DAYS*: the message has the commands that make the examples again.
 - `pretrain`, `finetune`, `scratch`: the log has the reason. Cleared, or tried again by Airflow, a training goes on
   from its last checkpoint. *was ended by SIGKILL*: the memory was used up; take a smaller preset or fewer workers.
 - `evaluate`: clear it. What was registered already keeps its version.
@@ -145,7 +146,7 @@ def model_weekly():
     prepare = SparkJob(
         task_id="prepare",
         module="model.prepare",
-        arguments=["--day", D, "{{ '--cold' if params.cold else '' }}"],
+        arguments=["--day", D, "--alike-from", f"{{{{ {DATES}[0] }}}}", "{{ '--cold' if params.cold else '' }}"],
         run=RUN_OF_DAG,
         inlets=[ASSETS["examples"]],
     )

@@ -21,6 +21,7 @@ import pandas as pd
 from lake import storage
 from lake.errors import HeadsDiffer, ModelMissing, run_main
 from lake.places import card_file, decision_file, differences_file, metrics_file, network_folder, report_file
+from lake.settings import settings
 from lake.table import Table
 from model.arrays import Array
 from model.data.frames import read_frame
@@ -31,7 +32,7 @@ from model.judging.comparison import Comparison, Scores, evaluate, scores_of, th
 from model.judging.gate import Criterion, Decision, Rule, decide
 from model.judging.report import Report, render
 from model.training.plan import TrainingPlan
-from model.versions import registry
+from model.versions.registry import Registry, TrackedRun
 
 if TYPE_CHECKING:
     from model.versions.artifact import Artifact, Prediction
@@ -55,51 +56,52 @@ def load_artifact(folder: str) -> "Artifact":
 
 def scores(name: str, artifact: "Artifact", test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
     """Return what a model says about the test rows, with its categories in the order of `categories`."""
-    said = artifact.predict(test)
+    prediction = artifact.predict(test)
     column = {category: place for place, category in enumerate(artifact.category_ids)}
     wide = np.zeros((len(test), len(categories)), np.float32)
     for place, category in enumerate(categories):
         if category in column:
-            wide[:, place] = said.categories[:, column[category]]
-    return Scores(name, wide, said.items, binary(said), thresholds(valid, binary(artifact.predict(valid))))
+            wide[:, place] = prediction.categories[:, column[category]]
+    return Scores(name, wide, prediction.items, binary(prediction), thresholds(valid, binary(artifact.predict(valid))))
 
 
-def binary(said: "Prediction") -> dict[str, Array]:
+def binary(prediction: "Prediction") -> dict[str, Array]:
     """Return the probabilities of the labels by name."""
-    return {label: said.answers[label].astype(np.float64) for label in LABELS}
+    return {label: prediction.answers[label].astype(np.float64) for label in LABELS}
 
 
-def models(plan: TrainingPlan, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
+def models(plan: TrainingPlan, registry: Registry, load: Callable[[str], "Artifact"]) -> dict[str, "Artifact"]:
     """Return the models to compare by name, the candidate first.
 
     Args:
         plan: of the run.
+        registry: that has the champion.
         load: makes an artifact of an address.
 
     Raises:
         ModelMissing: the run has no candidate.
     """
     folders = {MODEL: "finetuned", LORA: "lora", SCRATCH: "scratch"}
-    found = {
+    artifacts = {
         name: load(network_folder(plan.run_id, folder))
         for name, folder in folders.items()
         if storage.exists(card_file(network_folder(plan.run_id, folder)))
     }
-    if MODEL not in found:
-        if LORA not in found:
+    if MODEL not in artifacts:
+        if LORA not in artifacts:
             raise ModelMissing(f"run {plan.run_id!r} has no model at {plan.folder}/finetuned; run model.finetune first")
-        found = {MODEL: found.pop(LORA), **found}
-    if (version := comparable_champion(plan)) is not None:
+        artifacts = {MODEL: artifacts.pop(LORA), **artifacts}
+    if (version := comparable_champion(plan, registry)) is not None:
         try:
-            found[CHAMPION] = load(registry.artifact_folder(version))
+            artifacts[CHAMPION] = load(registry.artifact_folder(version))
         except HeadsDiffer as error:
             log.warning(
                 "the champion, version %d, is left out, and only the baselines have to be beaten: %s", version, error
             )
-    return found
+    return artifacts
 
 
-def comparable_champion(plan: TrainingPlan) -> int | None:
+def comparable_champion(plan: TrainingPlan, registry: Registry) -> int | None:
     """Return the champion when the training ended, or None when there is none that the same labels can judge."""
     version = registry.find_champion(plan.as_of)
     if version is None:
@@ -174,9 +176,10 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     parser.add_argument("--max-users", type=int, default=20_000, metavar="N", help="users at most in each split")
     parser.add_argument("--resamples", type=int, default=500, metavar="N", help="of the bootstrap over users")
     args = parser.parse_args(argv)
+    registry = Registry.of(settings())
     plan = TrainingPlan.load(args.run_id)
     rows = Rows.read(plan, args.max_users)
-    artifacts = models(plan, load)
+    artifacts = models(plan, registry, load)
     candidate = artifacts[MODEL]
     methods = answers(artifacts, rows, candidate.category_ids, plan.seed)
     comparison = evaluate(
@@ -212,7 +215,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
             0, {**headline(comparison), **{name.replace(" ", "_"): share for name, share in unseen.items()}}
         )
         run.log_text(page, "report.html")
-        version = register_candidate(plan, candidate, run)
+        version = register_candidate(plan, candidate, registry, run)
     log.info("version %d: %s", version, str(decision).replace("\n", " "))
     return decision
 
@@ -275,7 +278,7 @@ def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: 
     )
 
 
-def register_candidate(plan: TrainingPlan, candidate: "Artifact", run: registry.TrackedRun) -> int:
+def register_candidate(plan: TrainingPlan, candidate: "Artifact", registry: Registry, run: TrackedRun) -> int:
     """Make the files of the candidate a registered version with the alias `candidate`, and return its number."""
     folder = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
     version = registry.register(folder, candidate.card, run)

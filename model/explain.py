@@ -22,7 +22,7 @@ from lake.table import Table
 from model.arrays import Array
 from model.data.lineage import publishes, settings_of_state
 from model.score import load_artifact, predict_rows, published_interests, to_frame
-from model.versions import registry
+from model.versions.registry import Registry
 from model.versions.segments import DAY_SECONDS, SegmentRule
 
 if TYPE_CHECKING:
@@ -76,13 +76,18 @@ class Explanation:
 
 
 def explain(
-    user: str, day: date, version: int | None = None, load: Callable[[str], "Artifact"] = load_artifact
+    user: str,
+    day: date,
+    registry: Registry,
+    version: int | None = None,
+    load: Callable[[str], "Artifact"] = load_artifact,
 ) -> Explanation:
     """Explain one user at one date.
 
     Args:
         user: the shop's own id.
         day: T.
+        registry: of the model.
         version: of the model; by default the one that made the published predictions of that date, else its champion.
         load: makes an artifact of an address.
 

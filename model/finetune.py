@@ -22,6 +22,7 @@ import numpy as np
 
 from lake.errors import run_main
 from lake.places import checkpoints_folder, network_folder
+from lake.settings import settings
 from lake.table import Table
 from model.arrays import Array
 from model.data.features import STATE, Features
@@ -42,7 +43,7 @@ from model.training.common import Cost, Tracked, fit_config, is_chief, launched,
 from model.training.loop import FitConfig, FitResult, fit
 from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
-from model.versions.registry import provenance
+from model.versions.registry import Registry, provenance
 from model.versions.segments import segment_thresholds
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,14 @@ def main(argv: list[str] | None = None) -> None:
     plan = TrainingPlan.load(args.run_id)
     if launched("model.finetune", argv, args):
         return
+    registry = Registry.of(settings())
     strategy = launch.make_strategy()
     base = Artifact.load(network_folder(plan.run_id, "pretrained"))
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))
     phases = phases_of(name, base.card["preset"], args, plan, train.rows)
     params = {"preset": base.card["preset"], "network": base.config, "start": args.start, "adapter": args.adapter}
-    with tracked(plan, name, params) as run:
+    with tracked(registry, plan, name, params) as run:
         best, results = fit_phases(plan, base, name, args.start, phases, strategy, train, valid, run)
     log.info("%s: kept what phase %r ended with", name, best.phase)
     if is_chief():
@@ -206,32 +208,34 @@ def task_of(
 
 def plain(config: NetworkConfig, network: Finetuned) -> Finetuned:
     """Return a network of this process alone with the same weights; adapters are merged into what they adapt."""
-    made: Finetuned = build(Finetuned, config)
+    merged: Finetuned = build(Finetuned, config)
     with tempfile.TemporaryDirectory() as folder:
         # Saving merges adapters (keras.layers.Dense.save_own_variables), and leaves the strategy behind.
         file = Path(folder, "network.weights.h5")
         network.save_weights(file)
-        made.load_weights(file)
-    return made
+        merged.load_weights(file)
+    return merged
 
 
 def keep(plan: TrainingPlan, base: Artifact, name: str, best: Best, results: dict[str, FitResult]) -> None:
     """Write the network of the best phase with its card: what it was made from, and the numbers that its use needs."""
-    made = Artifact({}, base.config, base.items, base.categories, finetuned=best.network, pretrained=base.pretrained)
+    artifact = Artifact(
+        {}, base.config, base.items, base.categories, finetuned=best.network, pretrained=base.pretrained
+    )
     if name == "scratch":
-        made.pretrained = None
+        artifact.pretrained = None
     # Of the validation rows: the training rows would look safer and less surprising than new ones do.
     rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE, most_users=MOST_USERS)
-    said = made.predict(rows)
-    surprise = said.surprise[~np.isnan(said.surprise)]
+    prediction = artifact.predict(rows)
+    surprise = prediction.surprise[~np.isnan(prediction.surprise)]
     quantiles = np.quantile(surprise, np.linspace(0, 1, 101)) if len(surprise) else np.zeros(101)
-    made.card = {
+    artifact.card = {
         "name": name,
         **{key: value for key, value in asdict(plan).items() if key not in ("tables",)},
         "tables": plan.tables,
         "preset": base.card["preset"],
         "surprise_quantiles": [round(float(value), 6) for value in quantiles],
-        "segment_thresholds": segment_thresholds(said.answers["migrated"], said.answers["churned"]),
+        "segment_thresholds": segment_thresholds(prediction.answers["migrated"], prediction.answers["churned"]),
         "unseen": {
             "item_id": base.items.share_unseen(np.concatenate(list(rows["item_keys"]))),
             "category_id": base.categories.share_unseen(np.concatenate(list(rows["category_keys"]))),
@@ -241,7 +245,7 @@ def keep(plan: TrainingPlan, base: Artifact, name: str, best: Best, results: dic
         "history": {phase: result.history for phase, result in results.items()},
         **provenance(),
     }
-    made.save(network_folder(plan.run_id, name))
+    artifact.save(network_folder(plan.run_id, name))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """Watch a day D: what came true of the predictions, whether inputs and scores drift, whether as much landed as usual.
 
 Reads   predictions, examples, interests    published versions; the log of `events`
-Writes  <lake>/_monitor/<D>.json            what was found, one entry for each number
+Writes  <lake>/_monitor/<D>.json            the findings, one entry for each number
 
-Outcomes are judged at the newest date T that has predictions, and examples made with the settings of the model that
-predicted, and whose horizon, that of this model, is over by D; by model version, with the metrics of model.evaluate;
-what the evaluation had promised stands beside. Drift is the population stability index (Siddiqi, "Credit Risk
-Scorecards", 2006): sum of (p - q) ln(p / q) over the groups of a number; above 0.25 it is called a major shift there.
-Of small days, or many groups, chance alone exceeds that (arXiv:2307.11878): it gives about chi-squared of groups - 1,
-times 1/n + 1/m for n and m users. So a shift has to be above its 99th percentile as well. Nothing here runs Spark:
-tables are aggregated by delta-rs, and outcomes are those of a sample of users.
+Outcomes are judged at one date T: the newest one with predictions, and with examples made with the settings of the
+model that predicted, once the horizon of that model is over. The metrics are those of model.evaluate, by model version,
+beside their values in the evaluation of that version.
+
+Drift is the population stability index (Siddiqi, "Credit Risk Scorecards", 2006): the sum of (p - q) ln(p / q) over
+the groups of a number. Above 0.25, it is called a major shift there. With few users, or many groups, chance alone
+exceeds that (arXiv:2307.11878): it gives about chi-squared of groups - 1, times 1/n + 1/m for n and m users. So a shift
+has to be above the 99th percentile of this as well.
+
+Nothing here runs Spark: delta-rs aggregates the tables, and outcomes are those of a sample of users.
 """
 
 import argparse
@@ -31,24 +34,25 @@ from lake.days import utc_date
 from lake.errors import ModelMissing, run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
 from lake.places import metrics_file, monitor_file
+from lake.settings import Settings, settings
 from lake.table import Table
 from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
-from model.versions import registry
+from model.versions.registry import Registry
 
 log = logging.getLogger(__name__)
 
-# Newest dates that are looked at for one that can be judged: what is older says nothing of now.
-MOST_DATES = 60
+# Newest dates that are searched for one that can be judged: older outcomes are no news.
+MAX_DATES = 60
 
 # Enough for intervals of a percent; all users where there are fewer.
 SAMPLE = 20_000
 RESAMPLES = 300
 MAJOR_SHIFT = 0.25
 CHANCE = 0.99
-# Against the median of the same weekday in so many weeks before; a shop's days differ, but not by this factor.
+# The usual volume is the median of the same weekday in so many weeks before. A shop's days differ less than this.
 WEEKS, USUAL = 4, (0.5, 2.0)
-# So far back a reference is looked for: the same weekday, or the prediction before.
+# A day is compared with the predictions before it if they are not older.
 RECENT_DAYS = 14
 INPUTS = ("frequency", "recency_seconds", "history_events", "purchases")
 # The sections of docs/runbook.md, by kind.
@@ -62,7 +66,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One number that was looked at.
+    """One number of a day, and whether it is unusual.
 
     Attributes:
         kind: a key of SECTIONS.
@@ -70,11 +74,11 @@ class Finding:
         table: it comes from.
         day: it is about.
         model_version: that predicted; None where no model is behind it.
-        value: what was found.
+        value: the number.
         low, high: 95 % interval of `value`; None where it has none.
         reference: what it is compared with; None where there is nothing to compare.
         ok: whether nobody has to look at it.
-        why: in words.
+        why: the number and what was expected, in words.
     """
 
     kind: str
@@ -115,25 +119,31 @@ def tenths(counts: Mapping[int, int], before: Mapping[int, int]) -> dict[int, in
     >>> tenths({1: 5, 2: 1, 700: 4}, {1: 90, 2: 10})
     {4: 5, 9: 5}
     """
-    below, total, found = 0, sum(before.values()), dict[int, int]()
+    below, total, by_tenth = 0, sum(before.values()), dict[int, int]()
     for score in sorted({*counts, *before}):
         here = before.get(score, 0)
         # By the middle of its users: a score below or above all of the day before is apart from them.
-        group = min(9, 10 * (2 * below + here) // (2 * total))
-        found[group] = found.get(group, 0) + counts.get(score, 0)
+        tenth = min(9, 10 * (2 * below + here) // (2 * total))
+        by_tenth[tenth] = by_tenth.get(tenth, 0) + counts.get(score, 0)
         below += here
-    return found
+    return by_tenth
 
 
 # --- outcomes ---
 
 
-def outcomes(day: date) -> list[Finding]:
-    """Judge the newest predictions whose horizon is over by `day`; nothing while there are none."""
+def outcomes(day: date, config: Settings) -> list[Finding]:
+    """Judge the newest predictions whose horizon is over by `day`; nothing while there are none.
+
+    Args:
+        day: D.
+        config: names the registry, which a lake without predictions need not have.
+    """
     predictions, examples = Table.find("predictions"), Table.find("examples")
     if predictions is None or examples is None:
         return []
-    judged = judged_date(day, predictions, examples)
+    registry = Registry.of(config)
+    judged = judged_date(day, predictions, examples, registry)
     if judged is None:
         return []
     share = min(1.0, SAMPLE / max(1, predictions.rows_by()[judged]))
@@ -149,15 +159,15 @@ def outcomes(day: date) -> list[Finding]:
         """,
         examples,
     ).to_pandas()
-    found = []
+    findings = []
     for version in map(int, np.unique(rows["model_version"])):
-        promised = promise(version)
+        evaluation = evaluation_of(version, registry)
         for name, value, low, high in measured(rows[rows["model_version"] == version]):
-            found.append(outcome(name, judged, version, value, low, high, promised.get(name)))
-    return found
+            findings.append(outcome(name, judged, version, value, low, high, evaluation.get(name)))
+    return findings
 
 
-def settings_if_known(version: int) -> dict[str, int]:
+def settings_if_registered(version: int, registry: Registry) -> dict[str, int]:
     """Return the settings that a version was trained with; none when it was taken out of the registry."""
     try:
         return registry.settings_of(version)
@@ -165,20 +175,20 @@ def settings_if_known(version: int) -> dict[str, int]:
         return {}
 
 
-def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
+def judged_date(day: date, predictions: Table, examples: Table, registry: Registry) -> date | None:
     """Return the newest date whose predictions `day` can judge, or None when there is none.
 
     The horizon of the model that predicted has to be over, and the examples have to be made with the settings that the
-    model learnt with: what it said of 28 days is neither right nor wrong by labels of 7.
+    model learnt with: a prediction for 28 days is neither right nor wrong by labels of 7.
     """
     interests = Table.find("interests")
     labels, states = publishes(examples), publishes(interests) if interests else {}
     dates = sorted(set(predictions.rows_by()) & set(examples.rows_by()), reverse=True)
-    settings_of = functools.cache(settings_if_known)
-    for judged in [judged for judged in dates if judged < day][:MOST_DATES]:
+    settings_of = functools.cache(functools.partial(settings_if_registered, registry=registry))
+    for judged in [judged for judged in dates if judged < day][:MAX_DATES]:
         version = version_on(predictions, judged)
         learnt_with = settings_of(version) if version is not None else {}
-        # A version that was registered without its card, or has left the registry, says nothing of it.
+        # The horizon is not known of a version that was registered without its card, or has left the registry.
         horizon = learnt_with.get("horizon_days")
         if horizon is None or judged + timedelta(days=horizon) > day:
             continue
@@ -199,9 +209,9 @@ def judged_date(day: date, predictions: Table, examples: Table) -> date | None:
 def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
     """Return (metric, value, low, high) of each metric that these rows define."""
     bootstrap = UserBootstrap(rows["user_id"].to_numpy(), RESAMPLES)
-    found = []
+    metrics = []
     hits = np.array(
-        [true in list(said)[:5] for true, said in zip(rows["next_category"], rows["category_ids"], strict=True)]
+        [true in list(ranked)[:5] for true, ranked in zip(rows["next_category"], rows["category_ids"], strict=True)]
     )
     has = rows["next_category"].notna().to_numpy()
     moved = has & (rows["migrated"] == True).to_numpy()  # noqa: E712  null is no label
@@ -209,19 +219,19 @@ def measured(rows: pd.DataFrame) -> list[tuple[str, float, float, float]]:
         places = np.flatnonzero(chosen)
         if len(places):
             means = bootstrap.means(hits[places, None].astype(float), places)[:, 0]
-            found.append((name, float(hits[places].mean()), *between(means)))
+            metrics.append((name, float(hits[places].mean()), *between(means)))
     for label in LABELS:
         places = np.flatnonzero(rows[label.name].notna())
         labels, probabilities = rows[label.name].iloc[places], rows[label.probability].iloc[places]
-        true, said = checked_binary(labels.astype(bool).to_numpy(), probabilities.to_numpy())
+        true, scores = checked_binary(labels.astype(bool).to_numpy(), probabilities.to_numpy())
         if 0 < true.sum() < len(true):
-            values = binary_metrics(true, said)
-            areas, _ = bootstrap.areas(true, said, places)
-            found.append((f"roc_auc {label.name}", values["roc_auc"], *between(areas)))
-            found += [
+            values = binary_metrics(true, scores)
+            areas, _ = bootstrap.areas(true, scores, places)
+            metrics.append((f"roc_auc {label.name}", values["roc_auc"], *between(areas)))
+            metrics += [
                 (f"{metric} {label.name}", values[metric], math.nan, math.nan) for metric in ("log_loss", "brier")
             ]
-    return found
+    return metrics
 
 
 def between(resamples: Iterable[float]) -> tuple[float, float]:
@@ -230,12 +240,12 @@ def between(resamples: Iterable[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def promise(version: int) -> dict[str, tuple[float, float]]:
-    """Return {metric: (value, low end of its interval)} that the evaluation of a model version had found."""
+def evaluation_of(version: int, registry: Registry) -> dict[str, tuple[float, float]]:
+    """Return {metric: (value, low end of its interval)} from the evaluation of a model version."""
     run_id = registry.describe(version).get("run_id", "")
-    kept = storage.read_json(metrics_file(run_id)) if run_id else None
-    found = {}
-    for entry in (kept or {}).get("metrics", []):
+    content = storage.read_json(metrics_file(run_id)) if run_id else None
+    evaluation = {}
+    for entry in (content or {}).get("metrics", []):
         if entry["method"] != "model" or entry["value"] is None or entry.get("low") is None:
             continue
         if entry["task"] == "next_category" and entry["metric"] == "recall@5" and entry["slice"] in ("all", "migrated"):
@@ -244,20 +254,20 @@ def promise(version: int) -> dict[str, tuple[float, float]]:
             name = f"roc_auc {entry['task']}"
         else:
             continue
-        found[name] = (float(entry["value"]), float(entry["low"]))
-    return found
+        evaluation[name] = (float(entry["value"]), float(entry["low"]))
+    return evaluation
 
 
 def outcome(
-    name: str, day: date, version: int, value: float, low: float, high: float, promised: tuple[float, float] | None
+    name: str, day: date, version: int, value: float, low: float, high: float, evaluation: tuple[float, float] | None
 ) -> Finding:
-    """Return what became of one metric: worse only if even the best it may be is below the least that was promised."""
-    worse = promised is not None and not math.isnan(high) and high < promised[1]
+    """Return the finding on one metric: worse only if its whole interval lies below that of the evaluation."""
+    worse = evaluation is not None and not math.isnan(high) and high < evaluation[1]
     why = f"{name} of version {version} on {day}: {value:.3f}"
-    if promised:
-        why += f", of its evaluation {promised[0]:.3f}" + ("; worse by more than chance explains" if worse else "")
+    if evaluation:
+        why += f", of its evaluation {evaluation[0]:.3f}" + ("; worse by more than chance explains" if worse else "")
     lowest, highest = (None, None) if math.isnan(low) else (low, high)
-    reference = promised[0] if promised else None
+    reference = evaluation[0] if evaluation else None
     return Finding("outcome", name, "predictions", day, version, value, lowest, highest, reference, not worse, why)
 
 
@@ -270,41 +280,41 @@ def score_drift(day: date) -> list[Finding]:
     before = recent(table, day)
     if table is None or before is None:
         return []
-    found = []
+    findings = []
     for name in PROBABILITIES:
         fine = grouped(table, (day, before), f"cast(floor({name} * 1000) as int)")
         counts = {one: tenths(fine[one], fine[before]) for one in (day, before)}
-        found.append(drift("score drift", name, "predictions", day, before, counts, version_on(table, day)))
-    return found
+        findings.append(drift("score drift", name, "predictions", day, before, counts, version_on(table, day)))
+    return findings
 
 
 def input_drift(day: date) -> list[Finding]:
     """Compare the users of `day` with those of the same weekday before."""
     table = Table.find("interests")
     week = [day - timedelta(days=7), day - timedelta(days=14)]
-    known = table.rows_by() if table else {}
-    before = next((d for d in week if known.get(d)), None)
-    if table is None or before is None or not known.get(day):
+    users = table.rows_by() if table else {}
+    before = next((d for d in week if users.get(d)), None)
+    if table is None or before is None or not users.get(day):
         return []
     # Doublings: what a shop's users do is spread over orders of magnitude.
-    found = [
+    findings = [
         drift("input drift", name, "interests", day, before,
               grouped(table, (day, before), f"cast(floor(log2(1 + {name})) as int)"), None)
         for name in INPUTS
     ]  # fmt: skip
     counts = grouped(table, (day, before), "coalesce(dominant_category, '')")
-    found.append(drift("input drift", "dominant_category", "interests", day, before, counts, None))
-    return found
+    findings.append(drift("input drift", "dominant_category", "interests", day, before, counts, None))
+    return findings
 
 
 def grouped(table: Table, days: Sequence[date], group: str) -> dict[date, dict[Any, int]]:
     """Return how many rows of each day are in each group."""
     chosen = ", ".join(f"date '{day}'" for day in days)
     rows = table.query(f"select dt, {group} as g, count(*) as n from {table.name} where dt in ({chosen}) group by 1, 2")
-    found: dict[date, dict[Any, int]] = {day: {} for day in days}
+    by_day: dict[date, dict[Any, int]] = {day: {} for day in days}
     for row in rows.to_pylist():
-        found[row["dt"]][row["g"]] = row["n"]
-    return found
+        by_day[row["dt"]][row["g"]] = row["n"]
+    return by_day
 
 
 def drift(
@@ -316,7 +326,7 @@ def drift(
     counts: Mapping[date, Mapping[Any, int]],
     version: int | None,
 ) -> Finding:
-    """Return how far a column has moved from one day to another."""
+    """Return the finding on one column: how far its distribution has moved from one day to another."""
     value = psi(counts[day], counts[before])
     groups = len({*counts[day], *counts[before]})
     by_chance = sum(1 / max(1, sum(counts[one].values())) for one in (day, before))
@@ -327,10 +337,10 @@ def drift(
 
 def recent(table: Table | None, day: date) -> date | None:
     """Return the last of the recent days before `day` with rows, if `day` itself has some."""
-    known = table.rows_by() if table else {}
-    if not known.get(day):
+    rows_by_day = table.rows_by() if table else {}
+    if not rows_by_day.get(day):
         return None
-    return max((d for d in known if day - timedelta(days=RECENT_DAYS) <= d < day), default=None)
+    return max((d for d in rows_by_day if day - timedelta(days=RECENT_DAYS) <= d < day), default=None)
 
 
 def version_on(table: Table, day: date) -> int | None:
@@ -358,29 +368,29 @@ def volume(day: date) -> list[Finding]:
     return [Finding("volume", "events", "events", day, None, value, None, None, reference, ok, why)]
 
 
-def watch(day: date) -> list[Finding]:
-    """Return everything that can be said of a day now."""
-    return [*outcomes(day), *score_drift(day), *input_drift(day), *volume(day)]
+def watch(day: date, config: Settings) -> list[Finding]:
+    """Return the findings of all kinds on a day, from the tables as they are now."""
+    return [*outcomes(day, config), *score_drift(day), *input_drift(day), *volume(day)]
 
 
 def main(argv: list[str] | None = None) -> list[Finding]:
-    """Watch a day, keep what was found, and print it: one JSON line, for a machine to read."""
+    """Watch a day, keep the findings, and print them: one JSON line, for a machine to read."""
     parser = argparse.ArgumentParser(
         prog="model.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--day", type=utc_date, required=True, metavar="D", help="the day to watch")
     parser.add_argument("--run-id", required=True, metavar="R", help="names the run, for people")
     args = parser.parse_args(argv)
-    found = watch(args.day)
-    entries = [{**asdict(finding), "section": SECTIONS[finding.kind]} for finding in found]
+    findings = watch(args.day, settings())
+    entries = [{**asdict(finding), "section": SECTIONS[finding.kind]} for finding in findings]
     content = json.loads(json.dumps({"day": args.day, "run_id": args.run_id, "findings": entries}, default=str))
     storage.write_json(monitor_file(args.day), content)
-    for finding in found:
+    for finding in findings:
         (log.info if finding.ok else log.warning)("%s: %s", finding.kind, finding.why)
-    if not found:
+    if not findings:
         log.info("there is nothing to compare yet: no horizon is over, and no day before has the same tables")
     print(json.dumps(content))  # noqa: T201  the answer
-    return found
+    return findings
 
 
 if __name__ == "__main__":

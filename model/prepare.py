@@ -20,10 +20,19 @@ from lake.session import spark_session
 from lake.settings import Settings, settings
 from lake.table import Table
 from model.data.build_vocabulary import build
-from model.data.lineage import SETTINGS, differences, listed, publishes, settings_of_examples, span
+from model.data.lineage import (
+    SETTINGS,
+    Publishes,
+    as_arguments,
+    differences,
+    listed,
+    publishes,
+    settings_of_examples,
+    spans,
+)
 from model.data.vocabulary import Vocabulary
 from model.training.plan import TrainingPlan, split
-from model.versions import registry
+from model.versions.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +42,34 @@ BUCKETS = {"item_id": 16, "category_id": 2}
 MAX_SIZE = {"item_id": 1_000_000, "category_id": 50_000}
 
 
-def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: bool, seed: int) -> TrainingPlan:
+def plan(
+    run_id: str,
+    as_of: date,
+    valid_dates: int,
+    test_dates: int,
+    config: Settings,
+    *,
+    alike_from: date | None,
+    warm_start: int | None,
+    seed: int,
+) -> TrainingPlan:
     """Pin the newest tables and choose the dates.
+
+    Args:
+        run_id: names the training.
+        as_of: D, the last date whose data it may know.
+        valid_dates: as-of dates for validation.
+        test_dates: as-of dates for the test.
+        config: the settings in force.
+        alike_from: see `alike`.
+        warm_start: registered version to start from, or None.
+        seed: of all that is random.
 
     Raises:
         TableMissing: there are no examples up to `as_of`.
         SettingsInvalid: there are too few.
         InputInvalid: some were made with other settings than those in force.
     """
-    config = settings()
     tables = {name: Table(name) for name in ("examples", "interests", "events")}
     last = as_of - timedelta(days=config.horizon_days)
     days = [day for day, rows in tables["examples"].rows_by("dt").items() if rows and day <= last]
@@ -49,14 +77,14 @@ def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: b
         raise TableMissing(
             f"there are no examples whose horizon of {config.horizon_days} days ends by {as_of}; run jobs.examples"
         )
-    require_alike(tables["examples"], tables["interests"], days, config)
+    days = alike(tables["examples"], tables["interests"], days, config, alike_from)
     parts = split(days, config.horizon_days, valid_dates, test_dates)
-    known = tables["interests"].rows_by("dt")
+    users = tables["interests"].rows_by("dt")
     return TrainingPlan(
         run_id,
         as_of,
         {name: table.version for name, table in tables.items()},
-        pretrain=[day for day in days if day <= parts.valid[0] and known.get(day)],
+        pretrain=[day for day in days if day <= parts.valid[0] and users.get(day)],
         train=parts.train,
         valid=parts.valid,
         test=parts.test,
@@ -64,51 +92,90 @@ def plan(run_id: str, as_of: date, valid_dates: int, test_dates: int, *, cold: b
         lookback_days=config.lookback_days,
         min_events=config.min_events,
         sequence_length=config.sequence_length,
-        warm_start=None if cold else registry.find_champion(as_of),
+        warm_start=warm_start,
         seed=seed,
     )
 
 
-def require_alike(examples: Table, interests: Table, days: Sequence[date], config: Settings) -> None:
-    """Refuse examples that were made with other settings than those in force: their labels mean something else.
+def alike(
+    examples: Table, interests: Table, days: Sequence[date], config: Settings, alike_from: date | None = None
+) -> list[date]:
+    """Return the dates whose examples were made with the settings in force: labels of others mean something else.
+
+    model_weekly makes the examples of its weeks alone, and earlier ones may never be made again. So dates before
+    `alike_from` are left out, with a warning, where examples of other settings on later dates are an error: a training
+    that shrank by itself to the weeks since a setting was changed would be a bad model, and nobody would know why.
+
+    Args:
+        examples: the table.
+        interests: the table.
+        days: dates with examples, in their order.
+        config: the settings in force.
+        alike_from: first date from which on all examples have to be alike; None: all have to.
 
     Raises:
-        InputInvalid: the message names the dates, both values, and how to make the examples again.
+        InputInvalid: the message names the dates, both values, and the commands that make the examples again.
     """
     labels, states = publishes(examples), publishes(interests)
     in_force = {name: int(getattr(config, name)) for name in SETTINGS}
     made_with = {day: settings_of_examples(labels, states, day) for day in days}
+    left_out: set[date] = set()
     for name, variable in SETTINGS.items():
-        other = [day for day in days if name in differences(made_with[day], in_force)]
-        if other:
-            values = " or ".join(str(value) for value in sorted({made_with[day][name] for day in other}))
-            tables = ["interests", "examples"] if name == "lookback_days" else ["examples"]
-            late = " --include-late" if any(labels[day][0].counts.get("include_late") for day in other) else ""
-            commands = "; ".join(
-                f"python -m jobs.{table} {span(other)}{late} --run-id again, then expectations.audit and lake.publish "
-                f"with --table {table} --run-id again"
-                for table in tables
-            )
+        unlike = [day for day in days if name in differences(made_with[day], in_force)]
+        required = [day for day in unlike if alike_from is None or day >= alike_from]
+        values = " or ".join(str(value) for value in sorted({made_with[day][name] for day in required or unlike}))
+        wanted = f"{variable}={in_force[name]}"
+        if required:
             raise InputInvalid(
-                f"the examples at {listed(other)} were made with {variable}={values}, and this training has "
-                f"{variable}={in_force[name]}: one model cannot learn from both. Make them again with "
-                f"{variable}={in_force[name]}: {commands}. Or train with {variable} as they have it"
+                f"the examples at {listed(required)} were made with {variable}={values}, and this training has "
+                f"{wanted}: one model cannot learn from both. Make them again with {wanted}: "
+                f"{commands(labels, name, in_force[name], required)}. Or train with {variable} as they have it"
             )
+        if unlike:
+            log.warning(
+                "the examples at %s are left out: they were made with %s=%s, and this training has %s; to learn from "
+                "them too, make them again with %s: %s",
+                listed(unlike), variable, values, wanted, wanted, commands(labels, name, in_force[name], unlike),
+            )  # fmt: skip
+            left_out.update(unlike)
+    return [day for day in days if day not in left_out]
 
 
-def vocabularies(made: TrainingPlan) -> list[Vocabulary]:
+def commands(labels: Publishes, name: str, value: int, days: Sequence[date]) -> str:
+    """Return the commands that make the examples of some dates again, as they were made: with late events or without.
+
+    Args:
+        labels: publishes of `examples`.
+        name: of the setting that differs; the lookback is that of `interests`, which are made again first.
+        value: the setting in force, which becomes a part of the run ids.
+        days: the dates, in their order.
+    """
+    lines = []
+    for table in ("interests", "examples") if name == "lookback_days" else ("examples",):
+        for flag in ("", " --include-late"):
+            for span in spans([day for day in days if bool(labels[day][0].counts.get("include_late")) == bool(flag)]):
+                run = f"--run-id {name}-{value}-{span[-1]}"
+                lines.append(
+                    f"python -m jobs.{table} {as_arguments(span)}{flag} {run} && "
+                    f"python -m expectations.audit --table {table} {run} && "
+                    f"python -m lake.publish --table {table} {run}"
+                )
+    return "; ".join(lines)
+
+
+def vocabularies(plan: TrainingPlan, registry: Registry, config: Settings) -> list[Vocabulary]:
     """Return the vocabularies of items and categories, from the events that the training may know."""
-    spark = spark_session("prepare", settings())
-    until = made.train[-1] + timedelta(days=made.horizon_days)
-    events = Table("events", made.tables["events"]).read(spark, last=until, landed_by=until)
-    found = []
+    spark = spark_session("prepare", config)
+    until = plan.train[-1] + timedelta(days=plan.horizon_days)
+    events = Table("events", plan.tables["events"]).read(spark, last=until, landed_by=until)
+    of_fields = []
     for field in ("item_id", "category_id"):
-        fresh = build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
-        if made.warm_start is not None:
-            old = Vocabulary.load(storage.join(registry.artifact_folder(made.warm_start), "vocabulary"), field)
-            fresh = old.extend(fresh.keys, fresh.ids, fresh.counts)
-        found.append(fresh)
-    return found
+        vocabulary = build(events, field, BUCKETS[field], MIN_COUNT[field], MAX_SIZE[field])
+        if plan.warm_start is not None:
+            old = Vocabulary.load(storage.join(registry.artifact_folder(plan.warm_start), "vocabulary"), field)
+            vocabulary = old.extend(vocabulary.keys, vocabulary.ids, vocabulary.counts)
+        of_fields.append(vocabulary)
+    return of_fields
 
 
 def main(argv: list[str] | None = None) -> TrainingPlan:
@@ -120,25 +187,42 @@ def main(argv: list[str] | None = None) -> TrainingPlan:
     parser.add_argument("--run-id", required=True, metavar="R", help="names the training")
     parser.add_argument("--valid-dates", type=int, default=2, metavar="N", help="as-of dates for validation")
     parser.add_argument("--test-dates", type=int, default=3, metavar="N", help="as-of dates for the test, the newest")
+    parser.add_argument(
+        "--alike-from",
+        type=utc_date,
+        metavar="T",
+        help="examples of other settings are left out before this date, and an error from it on; default: an error",
+    )
     parser.add_argument("--cold", action="store_true", help="start from nothing, even if there is a champion")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random")
     args = parser.parse_args(argv)
-    made = plan(args.run_id, args.day, args.valid_dates, args.test_dates, cold=args.cold, seed=args.seed)
-    for found in vocabularies(made):
-        found.save(vocabulary_folder(args.run_id))
-    made.save()
+    config = settings()
+    registry = Registry.of(config)
+    training = plan(
+        args.run_id,
+        args.day,
+        args.valid_dates,
+        args.test_dates,
+        config,
+        alike_from=args.alike_from,
+        warm_start=None if args.cold else registry.find_champion(args.day),
+        seed=args.seed,
+    )
+    for vocabulary in vocabularies(training, registry, config):
+        vocabulary.save(vocabulary_folder(args.run_id))
+    training.save()
     log.info(
         "train %s to %s (%d dates), validate %s to %s, test %s to %s, start from %s",
-        made.train[0],
-        made.train[-1],
-        len(made.train),
-        made.valid[0],
-        made.valid[-1],
-        made.test[0],
-        made.test[-1],
-        f"version {made.warm_start}" if made.warm_start is not None else "nothing",
+        training.train[0],
+        training.train[-1],
+        len(training.train),
+        training.valid[0],
+        training.valid[-1],
+        training.test[0],
+        training.test[-1],
+        f"version {training.warm_start}" if training.warm_start is not None else "nothing",
     )
-    return made
+    return training
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from lake.errors import run_main
 from lake.places import checkpoints_folder, network_folder
+from lake.settings import settings
 from lake.table import Table
 from model.data.features import SEQUENCE, Features
 from model.data.input import Input
@@ -20,8 +21,8 @@ from model.training import launch
 from model.training.common import Cost, fit_config, is_chief, launched, report, tracked, training_parser, vocabularies
 from model.training.loop import FitResult, fit
 from model.training.plan import TrainingPlan
-from model.versions import registry
 from model.versions.artifact import Artifact
+from model.versions.registry import Registry
 
 LEAST_STEPS = 600
 
@@ -37,15 +38,16 @@ def main(argv: list[str] | None = None) -> None:
     plan = TrainingPlan.load(args.run_id)
     if launched("model.pretrain", argv, args):
         return
+    registry = Registry.of(settings())
     strategy = launch.make_strategy()
     items, categories = vocabularies(plan)
     config = network_config(args.preset, items.size, categories.size)
     source = sequences(plan, Features(items, categories, config.events, config.profile, config.next_items))
     how = fit_config(args.preset, args, plan, source.rows, args.epochs, LEAST_STEPS)
     params = {"preset": args.preset, "network": config, "fit": how, "warm_start": plan.warm_start}
-    with tracked(plan, "pretrain", params) as run:
+    with tracked(registry, plan, "pretrain", params) as run:
         result = fit(
-            task_of(plan, config, items, categories),
+            task_of(plan, config, items, categories, registry),
             strategy,
             source,
             None,
@@ -71,7 +73,7 @@ def sequences(plan: TrainingPlan, features: Features) -> Input:
 
 
 def task_of(
-    plan: TrainingPlan, config: NetworkConfig, items: Vocabulary, categories: Vocabulary
+    plan: TrainingPlan, config: NetworkConfig, items: Vocabulary, categories: Vocabulary, registry: Registry
 ) -> Callable[[], PretrainTask]:
     """Return what makes the task: a network that begins with what is popular, or as the champion where there is one."""
     old = None if plan.warm_start is None else Artifact.load(registry.artifact_folder(plan.warm_start)).pretrained
@@ -86,18 +88,18 @@ def task_of(
     return task
 
 
-def keep(plan: TrainingPlan, preset: str, made: Artifact, result: FitResult) -> None:
+def keep(plan: TrainingPlan, preset: str, artifact: Artifact, result: FitResult) -> None:
     """Write the network with its card."""
-    made.pretrained = build(Pretrained, made.config)
-    made.pretrained.set_weights(result.task.model.get_weights())
-    made.card = {
+    artifact.pretrained = build(Pretrained, artifact.config)
+    artifact.pretrained.set_weights(result.task.model.get_weights())
+    artifact.card = {
         "run_id": plan.run_id,
         "preset": preset,
         "tables": plan.tables,
         "cost": vars(Cost.of(result)),
         "history": result.history,
     }
-    made.save(network_folder(plan.run_id, "pretrained"))
+    artifact.save(network_folder(plan.run_id, "pretrained"))
 
 
 if __name__ == "__main__":

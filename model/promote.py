@@ -16,15 +16,16 @@ from lake import storage
 from lake.days import utc_date
 from lake.errors import ModelMissing, SettingsInvalid, run_main
 from lake.places import decision_file
+from lake.settings import settings
 from model.training.plan import TrainingPlan
-from model.versions import registry
+from model.versions.registry import Registry
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was done: whether the version was promoted, why, and which version is champion now (None: none yet)."""
+    """The outcome: whether the version was promoted, why, and which version is champion now (None: none yet)."""
 
     promoted: bool
     version: int
@@ -32,7 +33,7 @@ class Promotion:
     reasons: list[str]
 
 
-def promote_run(run_id: str) -> Promotion:
+def promote_run(run_id: str, registry: Registry) -> Promotion:
     """Do what the decision of a run says.
 
     Raises:
@@ -62,15 +63,16 @@ def main(argv: list[str] | None = None) -> Promotion:
     if (args.run_id is not None) == by_hand or (args.model_version is None) != (args.since is None):
         given = f"--run-id {args.run_id} --model-version {args.model_version} --since {args.since}"
         raise SettingsInvalid(f"give either --run-id, or both --model-version and --since; received {given}")
+    registry = Registry.of(settings())
     if by_hand:
-        now = registry.promote(args.model_version, args.since)
-        done = Promotion(True, args.model_version, now, ["promoted by hand"])
+        champion = registry.promote(args.model_version, args.since)
+        promotion = Promotion(True, args.model_version, champion, ["promoted by hand"])
     else:
-        done = promote_run(args.run_id)
-    for line in done.reasons:
-        log.info("%s: %s", "promoted" if done.promoted else "not promoted", line)
-    print(json.dumps(asdict(done)))  # noqa: T201  the answer, for a machine to read
-    return done
+        promotion = promote_run(args.run_id, registry)
+    for line in promotion.reasons:
+        log.info("%s: %s", "promoted" if promotion.promoted else "not promoted", line)
+    print(json.dumps(asdict(promotion)))  # noqa: T201  the answer, for a machine to read
+    return promotion
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,8 @@ from lake.staging import Run, Staged, stage
 from lake.table import Table
 from model.arrays import Array
 from model.data.lineage import differences, publishes, settings_of_state
-from model.versions import registry
 from model.versions.heads import require_heads
+from model.versions.registry import Registry
 from model.versions.segments import SegmentRule, segments
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def risk_percentiles(surprise: Array, quantiles: list[float]) -> Array:
     >>> risk_percentiles(np.array([0.0, 1.5, 9.0]), [1.0, 2.0, 3.0]).tolist()
     [0.0, 25.0, 100.0]
     """
-    found: Array = np.interp(surprise, quantiles, np.linspace(0, 100, len(quantiles)))
-    return np.where(np.isnan(surprise), np.nan, found)
+    percentiles: Array = np.interp(surprise, quantiles, np.linspace(0, 100, len(quantiles)))
+    return np.where(np.isnan(surprise), np.nan, percentiles)
 
 
 def best(probabilities: Array, k: int) -> tuple[Array, Array]:
@@ -140,14 +140,14 @@ def to_frame(states: pa.RecordBatch) -> pd.DataFrame:
 def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of `predictions` for some rows of `interests`, in the same order."""
     frame = to_frame(states)
-    said = artifact.predict(frame)
-    category, category_p = best(np.asarray(said.categories), TOP_CATEGORIES)
-    place, item_p = best(said.item_probabilities, TOP_ITEMS)
-    item = artifact.item_ids(np.take_along_axis(said.items, place, 1), frame)
-    surprise = np.asarray(said.surprise, np.float64)
+    prediction = artifact.predict(frame)
+    category, category_p = best(np.asarray(prediction.categories), TOP_CATEGORIES)
+    place, item_p = best(prediction.item_probabilities, TOP_ITEMS)
+    item = artifact.item_ids(np.take_along_axis(prediction.items, place, 1), frame)
+    surprise = np.asarray(prediction.surprise, np.float64)
     segment = segments(
-        frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), said.answers["churned"],
-        said.answers["migrated"], SegmentRule.of(artifact.card),
+        frame["history_events"].to_numpy(), frame["tenure_seconds"].to_numpy(), prediction.answers["churned"],
+        prediction.answers["migrated"], SegmentRule.of(artifact.card),
     )  # fmt: skip
     columns = {
         "user_id": states.column("user_id"),
@@ -155,7 +155,7 @@ def predict_rows(artifact: "Artifact", version: int, states: pa.RecordBatch) -> 
         "category_ids": _lists(np.asarray(artifact.category_ids, object)[category], category_p >= 0),
         "category_probabilities": _lists(category_p.astype(np.float64), category_p >= 0),
         "current_category": states.column("dominant_category"),
-        **{label.probability: np.asarray(said.answers[label.name], np.float64) for label in LABELS},
+        **{label.probability: np.asarray(prediction.answers[label.name], np.float64) for label in LABELS},
         # A user with few events has fewer items to come again than there are places.
         "item_ids": _lists(item, item_p > 0),
         "item_probabilities": _lists(item_p.astype(np.float64), item_p > 0),
@@ -214,9 +214,16 @@ def published_interests(day: date) -> Table:
     return table
 
 
-def warn_of_other_lookback(table: Table, day: date, version: int) -> None:
-    """Say when the interests at a date look back further, or less far, than those that a model version learnt from."""
-    made_with, learnt_with = settings_of_state(publishes(table), day), registry.settings_of(version)
+def warn_of_other_lookback(table: Table, day: date, version: int, learnt_with: Mapping[str, int]) -> None:
+    """Warn when the interests at a date look back further, or less far, than those that a model version learnt from.
+
+    Args:
+        table: `interests`.
+        day: the as-of date.
+        version: of the model.
+        learnt_with: its settings.
+    """
+    made_with = settings_of_state(publishes(table), day)
     if "lookback_days" in differences(made_with, learnt_with):
         now, then = made_with["lookback_days"], learnt_with["lookback_days"]
         log.warning(
@@ -239,10 +246,11 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     args = parser.parse_args(argv)
     run = Run(args.run_id, args.day, args.day)
     table = published_interests(args.day)
+    registry = Registry.of(settings())
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
     require_heads(address)  # here, since what a worker raises is an error of Spark's
-    warn_of_other_lookback(table, args.day, version)
+    warn_of_other_lookback(table, args.day, version, registry.settings_of(version))
     spark = spark_session("score", settings())
     states = table.read(spark, args.day, args.day)
     tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)

@@ -337,9 +337,11 @@ BROKEN_MODEL = """
 import numpy as np
 from datetime import date
 from lake.places import network_folder
-from model.versions import registry
+from lake.settings import settings
 from model.versions.artifact import Artifact
+from model.versions.registry import Registry
 
+registry = Registry.of(settings())
 good = Artifact.load(registry.artifact_folder(registry.champion()))
 weights = good.finetuned.get_weights()
 good.finetuned.set_weights([np.full_like(w, np.nan) if w.ndim == 1 else w for w in weights])

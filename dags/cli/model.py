@@ -24,8 +24,9 @@ def model(
     if run_id:
         _print_evaluation(run_id, as_json)
         return
-    from model.versions import registry
+    from model.versions.registry import SINCE, Registry
 
+    registry = Registry.of(settings())
     champion, candidate = registry.champion(), registry.candidate()
     versions = []
     for version in range(1, max(champion or 0, candidate or 0) + 1):
@@ -38,9 +39,7 @@ def model(
                 "version": version,
                 "alias": ", ".join(n for n, v in (("champion", champion), ("candidate", candidate)) if v == version),
                 # The day from which on it was champion; more than one when people went back to it.
-                "champion since": sorted(
-                    key.removeprefix(registry.SINCE) for key in tags if key.startswith(registry.SINCE)
-                ),
+                "champion since": sorted(key.removeprefix(SINCE) for key in tags if key.startswith(SINCE)),
                 "run": tags.get("run_id", ""),
                 "code": tags.get("code_version", ""),
             }
@@ -55,7 +54,7 @@ def model(
     for entry in versions:
         grid.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()))
     out.print(grid)
-    out.print(f"registry: {settings().tracking_place}", soft_wrap=True)
+    out.print(f"registry: {registry.place}", soft_wrap=True)
 
 
 def _print_evaluation(run_id: str, as_json: bool) -> None:
@@ -124,12 +123,13 @@ def explain(
     from lake.table import Table
     from model.explain import explain as explain_user
     from model.explain import in_words
+    from model.versions.registry import Registry
 
     wanted = as_date(day) or max(Table("interests" if user else "predictions").rows_by("dt"), default=None)
     if wanted is None:
         raise TableMissing("there are no published interests to explain; run `meander daily` first")
     with libraries_hushed():
-        explanation = explain_user(user or _likely_to_migrate(wanted), wanted, model_version)
+        explanation = explain_user(user or _likely_to_migrate(wanted), wanted, Registry.of(settings()), model_version)
     out.print(in_words(explanation), highlight=False, markup=False)
 
 
@@ -153,7 +153,7 @@ def monitor(day: Day = None, as_json: AsJson = False) -> None:
     wanted = as_date(day) or max(events.rows_by("landed") if events else {}, default=None)
     if wanted is None:
         raise TableMissing("events has no published day yet, so there is none to look at; run `meander daily` first")
-    findings = watch(wanted)
+    findings = watch(wanted, settings())
     if as_json:
         out.print_json(json.dumps([asdict(finding) for finding in findings], default=str))
         return

@@ -6,6 +6,7 @@ from datetime import date
 from dags.shared.evaluation import COLUMNS, Evaluation
 from lake import storage
 from lake.places import PLAN, models_folder, plan_file
+from lake.settings import settings
 
 # Enough weeks for a year; older evaluations stay in MLflow.
 NEWEST = 60
@@ -52,11 +53,12 @@ def judged() -> list[Judged]:
 def champion() -> Champion | None:
     """Ask the registry who is champion; None when nobody is yet."""
     # MLflow takes seconds to import, once in the life of a web server.
-    from model.versions import registry
+    from model.versions.registry import SINCE, Registry
 
+    registry = Registry.of(settings())
     version = registry.champion()
     if version is None:
         return None
     tags = registry.describe(version)
-    since = sorted(key.removeprefix(registry.SINCE) for key in tags if key.startswith(registry.SINCE))
+    since = sorted(key.removeprefix(SINCE) for key in tags if key.startswith(SINCE))
     return Champion(version, tuple(since), tags.get("run_id", ""))

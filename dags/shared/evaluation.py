@@ -91,10 +91,11 @@ def number(value: float | None) -> str:
 
 def mlflow_link(run_id: str) -> str:
     """Return where MLflow's UI shows the runs of a run of ours: pretraining, fine-tuning, evaluation."""
-    from model.versions.registry import experiment_id
+    from model.versions.registry import Registry
 
-    uri = settings().tracking_uri
+    registry = Registry.of(settings())
+    uri = registry.uri
     # A browser asks who is there; a link that says it would show a password.
     server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_MLFLOW
     only_ours = quote(f"tags.`meander.run_id` = '{run_id}'")
-    return f"{server}/#/experiments/{experiment_id()}/runs?searchFilter={only_ours}"
+    return f"{server}/#/experiments/{registry.experiment_id}/runs?searchFilter={only_ours}"

@@ -132,7 +132,7 @@ class Input:
             return [RowGroup(path, i, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)]
 
         with ThreadPoolExecutor(max_workers=16) as pool:
-            return [group for found in pool.map(groups, self.files) for group in found if group.rows]
+            return [group for of_file in pool.map(groups, self.files) for group in of_file if group.rows]
 
     @property
     def rows(self) -> int:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,19 +98,30 @@ def listed(days: Sequence[date]) -> str:
     return ", ".join(map(str, days[:10])) + more
 
 
-def span(days: Sequence[date]) -> str:
-    """Return the arguments by which a job makes just these dates, given in their order, in one run if that can be.
+def spans(days: Sequence[date]) -> list[list[date]]:
+    """Divide dates, given in their order, into parts of equal steps: a job makes each part in one run.
 
-    >>> span([date(2017, 1, 1), date(2017, 1, 8), date(2017, 1, 15)])
-    '--from 2017-01-01 --to 2017-01-15 --every 7'
-    >>> span([date(2017, 1, 1)])
-    '--day 2017-01-01'
-    >>> span([date(2017, 1, 1), date(2017, 1, 3), date(2017, 1, 8)])
-    '--day T for each of these T'
+    >>> weekly = [date(2017, 1, 1), date(2017, 1, 8), date(2017, 1, 15)]
+    >>> [[day.day for day in part] for part in spans([*weekly, date(2017, 1, 16), date(2017, 1, 18)])]
+    [[1, 8, 15], [16, 18]]
     """
-    if len(days) == 1:
-        return f"--day {days[0]}"
-    steps = {(later - earlier).days for earlier, later in pairwise(days)}
-    if len(steps) == 1:
-        return f"--from {days[0]} --to {days[-1]} --every {steps.pop()}"
-    return "--day T for each of these T"
+    parts: list[list[date]] = []
+    for day in days:
+        if parts and (len(parts[-1]) == 1 or day - parts[-1][-1] == parts[-1][1] - parts[-1][0]):
+            parts[-1].append(day)
+        else:
+            parts.append([day])
+    return parts
+
+
+def as_arguments(span: Sequence[date]) -> str:
+    """Return the arguments by which a job makes just the dates of one of `spans`.
+
+    >>> as_arguments([date(2017, 1, 1), date(2017, 1, 8), date(2017, 1, 15)])
+    '--from 2017-01-01 --to 2017-01-15 --every 7'
+    >>> as_arguments([date(2017, 1, 1)])
+    '--day 2017-01-01'
+    """
+    if len(span) == 1:
+        return f"--day {span[0]}"
+    return f"--from {span[0]} --to {span[-1]} --every {(span[1] - span[0]).days}"

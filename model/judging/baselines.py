@@ -64,9 +64,9 @@ def category_matrix(
     rows = np.repeat(np.arange(len(frame)), lengths(frame[ids]))
     columns = columns_of(categories, flat(frame[ids], object))
     numbers = np.ones(len(rows)) if values is None else flat(frame[values], np.float64)
-    known = columns >= 0
-    shape = (len(frame), len(categories))
-    return sparse.csr_matrix((numbers[known], (rows[known], columns[known])), shape=shape)
+    is_candidate = columns >= 0
+    places = (rows[is_candidate], columns[is_candidate])
+    return sparse.csr_matrix((numbers[is_candidate], places), shape=(len(frame), len(categories)))
 
 
 def shares_of(matrix: sparse.spmatrix) -> sparse.csr_matrix:
@@ -94,11 +94,11 @@ def sequence_categories(frame: pd.DataFrame, categories: "pd.Index[Any]") -> "pd
 
 
 def category_events(frame: pd.DataFrame, categories: "pd.Index[Any]") -> tuple[Array, Array, Array]:
-    """Return row, place (0 for the newest) and category column of all events of the sequences with a known category."""
+    """Return row, place (0 for the newest) and category column of all events of the sequences with a candidate."""
     rows, places, keys = events_of(frame, "category_keys")
     columns = sequence_categories(frame, categories).reindex(keys).fillna(-1).to_numpy(np.int64)
-    known = columns >= 0
-    return rows[known], places[known], columns[known]
+    is_candidate = columns >= 0
+    return rows[is_candidate], places[is_candidate], columns[is_candidate]
 
 
 def top_items(scores: sparse.csr_matrix, keys: Array, popular: Array, k: int) -> Array:
@@ -309,8 +309,8 @@ class MarkovChain(Baseline):
     def next_item(self, frame: pd.DataFrame, k: int) -> Array:
         rows, places, keys = events_of(frame, "item_keys")
         columns = np.searchsorted(self.items, keys).clip(max=max(len(self.items) - 1, 0))
-        known = self.items[columns] == keys if len(self.items) else np.zeros(len(keys), bool)
-        state = self.state(rows[known], places[known], columns[known], (len(frame), len(self.items)))
+        is_item = self.items[columns] == keys if len(self.items) else np.zeros(len(keys), bool)
+        state = self.state(rows[is_item], places[is_item], columns[is_item], (len(frame), len(self.items)))
         return top_items(state @ self.item_transitions, self.items, self.popular_items, k)
 
 
@@ -333,9 +333,9 @@ class SessionKNN(Baseline):
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
         alive = train[train["next_category"].notna()].sort_values("dt", kind="stable").tail(self.most_rows)
         seen = category_matrix(alive, "current_categories", "current_counts", self.categories)
-        found = np.asarray((seen > 0).sum(axis=0)).ravel()
-        self.weights = np.log((1 + len(alive)) / (1 + found))
-        self.known = self.vectors(alive)
+        rows_with_category = np.asarray((seen > 0).sum(axis=0)).ravel()
+        self.weights = np.log((1 + len(alive)) / (1 + rows_with_category))
+        self.trained = self.vectors(alive)
         self.outcomes = category_matrix(alive, "next_categories", "next_shares", self.categories)
         rows = np.repeat(np.arange(len(alive)), lengths(alive["next_item_keys"]))
         self.items, columns = np.unique(flat(alive["next_item_keys"], np.int64), return_inverse=True)
@@ -354,11 +354,11 @@ class SessionKNN(Baseline):
 
     def likeness(self, frame: pd.DataFrame) -> sparse.csr_matrix:
         """Return the cosine of each row with its nearest training rows, `(N, training rows)`."""
-        vectors, known = self.vectors(frame), sparse.csr_matrix(self.known.T)
-        k = min(self.neighbours, known.shape[1])
+        vectors, trained = self.vectors(frame), sparse.csr_matrix(self.trained.T)
+        k = min(self.neighbours, trained.shape[1])
         parts = []
         for start in range(0, len(frame), self._AT_ONCE):
-            cosine = (vectors[start : start + self._AT_ONCE] @ known).toarray()
+            cosine = (vectors[start : start + self._AT_ONCE] @ trained).toarray()
             nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
             rows = np.repeat(np.arange(len(cosine)), k)
             values = cosine[rows, nearest.ravel()]
@@ -404,12 +404,12 @@ class Blend(Baseline):
         for part in self.parts:
             part.fit(train, valid, list(self.categories))
         self.weights = np.full(len(self.parts), 1 / len(self.parts))
-        known = valid[columns_of(self.categories, valid["next_category"]) >= 0].head(self.most_rows)
-        if known.empty:
+        labelled = valid[columns_of(self.categories, valid["next_category"]) >= 0].head(self.most_rows)
+        if labelled.empty:
             return
-        truth = columns_of(self.categories, known["next_category"])
-        chances = np.stack([part.next_category(known) for part in self.parts])  # (parts, n, C)
-        of_truth = chances[:, np.arange(len(known)), truth].astype(np.float64)  # (parts, n)
+        truth = columns_of(self.categories, labelled["next_category"])
+        chances = np.stack([part.next_category(labelled) for part in self.parts])  # (parts, n, C)
+        of_truth = chances[:, np.arange(len(labelled)), truth].astype(np.float64)  # (parts, n)
         for _ in range(self.rounds):
             joint = self.weights[:, None] * of_truth
             self.weights = (joint / joint.sum(axis=0)).mean(axis=1)
@@ -424,8 +424,8 @@ class Blend(Baseline):
                 for step in self.steps:
                     tried = self.weights.copy()
                     tried[at] *= step
-                    if tried.sum() and (found := recall(tried / tried.sum())) > best:
-                        self.weights, best, rising = tried / tried.sum(), found, True
+                    if tried.sum() and (value := recall(tried / tried.sum())) > best:
+                        self.weights, best, rising = tried / tried.sum(), value, True
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         total = np.zeros((len(frame), len(self.categories)), np.float32)
@@ -441,8 +441,8 @@ class BaseRate(Baseline):
     tasks = ("binary",)
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
-        known = {label: train[label].dropna().astype(float) for label in LABELS}
-        self.rates = {label: float(values.mean()) if len(values) else 0.5 for label, values in known.items()}
+        labels = {label: train[label].dropna().astype(float) for label in LABELS}
+        self.rates = {label: float(values.mean()) if len(values) else 0.5 for label, values in labels.items()}
 
     def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
         return {label: np.full(len(frame), rate) for label, rate in self.rates.items()}
@@ -463,11 +463,11 @@ class RecencyFrequency(Baseline):
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
         self.models: dict[str, Pipeline | float] = {}
         for label in LABELS:
-            known = train[train[label].notna()]
-            truth = known[label].astype(bool).to_numpy()
+            labelled = train[train[label].notna()]
+            truth = labelled[label].astype(bool).to_numpy()
             if truth.any() and not truth.all():
                 model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-                self.models[label] = model.fit(self.features(known), truth)
+                self.models[label] = model.fit(self.features(labelled), truth)
             else:
                 self.models[label] = float(truth.mean()) if len(truth) else 0.5
 

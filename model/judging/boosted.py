@@ -161,8 +161,8 @@ class BoostedTrees(Baseline):
     def _learn_label(self, label: str, train: pd.DataFrame, valid: pd.DataFrame) -> lgb.Booster | float:
         sides = []
         for frame in (train, valid):
-            known = frame[frame[label].notna()]
-            sides.append((scalar_features(known), known[label].astype(bool).to_numpy().astype(np.float64)))
+            labelled = frame[frame[label].notna()]
+            sides.append((scalar_features(labelled), labelled[label].astype(bool).to_numpy().astype(np.float64)))
         size = max(len(sides[0][1]) // 400, 5)
         model = self._boost(sides[0], sides[1], learning_rate=0.03, min_data_in_leaf=size)
         if model is not None:
@@ -197,8 +197,8 @@ class BoostedTrees(Baseline):
         size = len(self.categories)
         own_rows = np.repeat(np.arange(len(frame)), lengths(frame["longterm_categories"]))
         own_columns = columns_of(self.categories, flat(frame["longterm_categories"], object))
-        known = own_columns >= 0
-        own = (own_rows * size + own_columns)[known]
+        is_candidate = own_columns >= 0
+        own = (own_rows * size + own_columns)[is_candidate]
         everyone = np.repeat(np.arange(len(frame)), len(self.common)) * size + np.tile(self.common, len(frame))
         codes = np.unique(np.concatenate([own, everyone]))
         rows, columns = codes // size, codes % size
@@ -206,7 +206,7 @@ class BoostedTrees(Baseline):
 
         def of_pair(name: str, missing: float = 0.0) -> Array:
             values = np.full(len(codes), missing)
-            values[at] = flat(frame[name], np.float64)[known]
+            values[at] = flat(frame[name], np.float64)[is_candidate]
             return values
 
         def of_user(name: str) -> Array:
@@ -250,12 +250,12 @@ class BoostedTrees(Baseline):
     def _learn_pairs(self, train: pd.DataFrame, valid: pd.DataFrame) -> lgb.Booster | None:
         sides = []
         for frame in (train, valid):
-            known = frame[frame["next_category"].notna()]
-            if len(known) > self.most_rows:
-                chosen = np.random.default_rng(self.seed).choice(len(known), self.most_rows, replace=False)
-                known = known.iloc[np.sort(chosen)]
-            truth = columns_of(self.categories, known["next_category"])
-            rows, columns, features = self.pairs(known)
+            labelled = frame[frame["next_category"].notna()]
+            if len(labelled) > self.most_rows:
+                chosen = np.random.default_rng(self.seed).choice(len(labelled), self.most_rows, replace=False)
+                labelled = labelled.iloc[np.sort(chosen)]
+            truth = columns_of(self.categories, labelled["next_category"])
+            rows, columns, features = self.pairs(labelled)
             sides.append((features, (columns == truth[rows]).astype(np.float64)))
         # One pair in some ninety is true: pointwise log loss ranks as well here as LambdaRank and XE-NDCG, and its
         # scores are probabilities. Small trees with large leaves did best on the validation rows of the demo log.
@@ -269,11 +269,11 @@ class BoostedTrees(Baseline):
             chances = np.tile(self.popularity, (len(part), 1))
             if self.ranker is not None:
                 rows, columns, features = self.pairs(part)
-                found = np.asarray(self.ranker.predict(features, num_threads=self.threads))
+                of_pairs = np.asarray(self.ranker.predict(features, num_threads=self.threads))
                 # The popularity of the others, scaled to lie below the least likely candidate of the row.
                 least = np.full(len(part), np.inf)
-                np.minimum.at(least, rows, found)
+                np.minimum.at(least, rows, of_pairs)
                 chances *= (0.5 * least / self.popularity.max())[:, None]
-                chances[rows, columns] = found
+                chances[rows, columns] = of_pairs
             scores[start : start + len(part)] = chances / chances.sum(axis=1, keepdims=True)
         return scores

@@ -69,23 +69,18 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A number of one method minus that of another, on the same rows and resamples; the rest is as in `Metric`."""
+class Difference(Metric):
+    """A number of one method minus that of another, on the same rows and resamples.
 
-    method: str
+    Attributes:
+        against: name of the other method.
+    """
+
     against: str
-    task: str
-    metric: str
-    slice: str
-    value: float
-    low: float
-    high: float
-    n: int
-    users: int
 
 
 METRIC_COLUMNS = tuple(field.name for field in fields(Metric))
-DIFFERENCE_COLUMNS = tuple(field.name for field in fields(Difference))
+DIFFERENCE_COLUMNS = ("method", "against", *METRIC_COLUMNS[1:])
 
 
 @dataclass
@@ -109,7 +104,7 @@ class Scores:
 
 @dataclass
 class Comparison:
-    """What came out.
+    """All methods on the same rows: their metrics, and the differences between them.
 
     Attributes:
         metrics: one row for each `Metric`.
@@ -144,19 +139,19 @@ def scores_of(baseline: Baseline, frame: pd.DataFrame, valid: pd.DataFrame | Non
 
 def thresholds(frame: pd.DataFrame, binary: dict[str, Array]) -> dict[str, float]:
     """Return for each label the threshold with the highest F1 on these rows (of validation, not of test)."""
-    found = {}
+    by_label = {}
     for label, probabilities in binary.items():
-        known = frame[label].notna().to_numpy()
-        found[label] = best_threshold(frame[label][known].astype(bool).to_numpy(), probabilities[known])
-    return found
+        labelled = frame[label].notna().to_numpy()
+        by_label[label] = best_threshold(frame[label][labelled].astype(bool).to_numpy(), probabilities[labelled])
+    return by_label
 
 
 def is_true(label: "pd.Series[Any]") -> Array:
-    """Return where a label is true, `(N,)` bool; one that is not known is not."""
-    known = label.notna().to_numpy()
-    found = np.zeros(len(label), bool)
-    found[known] = label[known].astype(bool)
-    return found
+    """Return where a label is true, `(N,)` bool; null is not."""
+    labelled = label.notna().to_numpy()
+    true = np.zeros(len(label), bool)
+    true[labelled] = label[labelled].astype(bool)
+    return true
 
 
 def slices(test: pd.DataFrame, train: pd.DataFrame, lookback_days: int) -> dict[str, Array]:
@@ -242,7 +237,7 @@ def measure(
     """
     measurements: list[Measurement] = []
     for ranking in _rankings(test, methods, truth):
-        for part in _parts(parts, ranking.known, bootstrap):
+        for part in _parts(parts, ranking.labelled, bootstrap):
             for method, values in ranking.values.items():
                 measurements += part.measurements(method, ranking.task, _means(bootstrap, values, part.rows))
     for label in LABELS:
@@ -274,7 +269,7 @@ def difference(one: Measurement, other: Measurement) -> Difference:
     """Return the difference of the same metric of two methods; paired, since they share the resamples."""
     low, high = interval(one.samples - other.samples)
     value = one.value - other.value
-    return Difference(one.method, other.method, one.task, one.metric, one.slice, value, low, high, one.n, one.users)
+    return Difference(one.method, one.task, one.metric, one.slice, value, low, high, one.n, one.users, other.method)
 
 
 def _check(test: pd.DataFrame, categories: Sequence[str], methods: Sequence[Scores], compare: Sequence[str]) -> None:
@@ -321,9 +316,9 @@ class _Part:
         ]
 
 
-def _parts(slices_of_rows: dict[str, Array], known: Array, bootstrap: UserBootstrap) -> list[_Part]:
-    """Return the rows of each slice that are among those of `known`, `(N,)` bool."""
-    positions = {name: np.flatnonzero(chosen & known) for name, chosen in slices_of_rows.items()}
+def _parts(slices_of_rows: dict[str, Array], labelled: Array, bootstrap: UserBootstrap) -> list[_Part]:
+    """Return the rows of each slice that are `labelled`, `(N,)` bool."""
+    positions = {name: np.flatnonzero(chosen & labelled) for name, chosen in slices_of_rows.items()}
     return [_Part(name, rows, len(np.unique(bootstrap.user[rows]))) for name, rows in positions.items()]
 
 
@@ -334,12 +329,12 @@ class _Ranking:
     Attributes:
         task: its name.
         values: by method, the metrics of each row, one column for each.
-        known: `(N,)` which rows have a truth.
+        labelled: `(N,)` which rows have a truth.
     """
 
     task: str
     values: dict[str, pd.DataFrame]
-    known: Array
+    labelled: Array
 
 
 def _rankings(test: pd.DataFrame, methods: Sequence[Scores], truth: Array) -> list[_Ranking]:

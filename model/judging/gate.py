@@ -59,7 +59,7 @@ class Decision:
 
     Attributes:
         promote: true when the candidate becomes champion.
-        reasons: in words with numbers; first what speaks against it, then what was found good.
+        reasons: in words with numbers; first what speaks against it, then what speaks for it.
         checks: one row for each comparison: `passed`, `against`, `criterion`, `gain` (positive: the candidate is
             better), `low`, `high`, `users`, `asked` (what was wanted).
     """
@@ -151,12 +151,12 @@ def _difference(
         "metric": criterion.metric,
         "slice": criterion.slice,
     }
-    found = differences
+    rows = differences
     for column, value in wanted.items():
-        found = found[found[column] == value]
-    if found.empty or found.iloc[0][["value", "low", "high"]].isna().any():
+        rows = rows[rows[column] == value]
+    if rows.empty or rows.iloc[0][["value", "low", "high"]].isna().any():
         return None
-    return found.iloc[0]
+    return rows.iloc[0]
 
 
 def _gain(row: "pd.Series[Any]", sign: int) -> tuple[float, float, float]:

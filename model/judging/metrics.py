@@ -50,8 +50,8 @@ def binary_metrics(labels: Array, probabilities: Array, threshold: float = 0.5) 
         the labels hold one class only; precision, recall and F1 are 0 where they would divide by 0; `calibration_error`
         is the expected calibration error over 15 equal bins (Guo et al., arXiv:1706.04599).
 
-    >>> found = binary_metrics(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
-    >>> found["roc_auc"], round(found["accuracy"], 3), found["precision"], found["recall"]
+    >>> metrics = binary_metrics(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
+    >>> metrics["roc_auc"], round(metrics["accuracy"], 3), metrics["precision"], metrics["recall"]
     (1.0, 0.667, 1.0, 0.5)
     """
     labels, probabilities = checked_binary(labels, probabilities)
@@ -88,7 +88,7 @@ def checked_binary(labels: Array, probabilities: Array) -> tuple[Array, Array]:
 def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array:
     """Return what each row adds to the metrics that are functions of sums over rows, `(N, M)`."""
     clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
-    said = probabilities >= threshold
+    predicted = probabilities >= threshold
     bins = np.zeros((len(labels), CALIBRATION_BINS))
     place = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins[np.arange(len(labels)), place] = labels - probabilities
@@ -96,9 +96,9 @@ def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array
         np.ones(len(labels)),
         -np.log(np.where(labels, clipped, 1 - clipped)),
         (labels - probabilities) ** 2,
-        said == labels,
-        said & labels,
-        said,
+        predicted == labels,
+        predicted & labels,
+        predicted,
         labels,
     )
     return np.column_stack([*columns, bins]).astype(np.float64)
@@ -106,13 +106,13 @@ def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array
 
 def from_binary_sums(sums: Array) -> dict[str, Array]:
     """Turn sums `(R, M)` of `binary_terms` into metrics, each `(R,)`."""
-    n, log_loss, brier, right, hits, said, true = sums[:, :7].T
+    n, log_loss, brier, right, hits, predicted, true = sums[:, :7].T
     with np.errstate(divide="ignore", invalid="ignore"):
         # Where a resample holds no row of a slice, nothing is defined.
         none = np.where(n > 0, 0.0, np.nan)
-        precision = np.where(said > 0, hits / said, none)
+        precision = np.where(predicted > 0, hits / predicted, none)
         recall = np.where(true > 0, hits / true, none)
-        f1 = np.where(said + true > 0, 2 * hits / (said + true), none)
+        f1 = np.where(predicted + true > 0, 2 * hits / (predicted + true), none)
         return {
             "log_loss": log_loss / n,
             "brier": brier / n,
@@ -181,8 +181,8 @@ def truth_ranks(scores: Array, truth: Array, chunk: int = 4096) -> Array:
 def ranking_values(ranks: Array, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Array]:
     """Return Recall@k, NDCG@k and the reciprocal rank of each row, each `(N,)`, for one true candidate a row.
 
-    >>> found = ranking_values(np.array([1.0, 3.0, np.inf]), ks=(1, 5))
-    >>> found["recall@5"].tolist(), found["ndcg@5"].tolist(), found["mrr"].round(3).tolist()
+    >>> values = ranking_values(np.array([1.0, 3.0, np.inf]), ks=(1, 5))
+    >>> values["recall@5"].tolist(), values["ndcg@5"].tolist(), values["mrr"].round(3).tolist()
     ([1.0, 1.0, 0.0], [1.0, 0.5, 0.0], [1.0, 0.333, 0.0])
     """
     ranks = np.asarray(ranks, np.float64)
@@ -230,8 +230,8 @@ def list_values(hits: Array, relevant: Array, ks: Sequence[int] = (10, 20)) -> d
         relevant: `(N,)` how many keys came true, at least 1.
         ks: none above K.
 
-    >>> found = list_values(np.array([[True, False, True], [False, False, False]]), np.array([4, 1]), ks=(1, 3))
-    >>> found["recall@3"].tolist(), found["hit_rate@3"].tolist(), found["mrr"].tolist()
+    >>> values = list_values(np.array([[True, False, True], [False, False, False]]), np.array([4, 1]), ks=(1, 3))
+    >>> values["recall@3"].tolist(), values["hit_rate@3"].tolist(), values["mrr"].tolist()
     ([0.5, 0.0], [1.0, 0.0], [1.0, 0.0])
     """
     if max(ks) > hits.shape[1]:
@@ -240,10 +240,10 @@ def list_values(hits: Array, relevant: Array, ks: Sequence[int] = (10, 20)) -> d
     ideal = np.concatenate([[0], np.cumsum(discounts)])
     values: dict[str, Array] = {}
     for k in ks:
-        found = hits[:, :k].sum(axis=1)
-        values[f"recall@{k}"] = found / relevant
+        hits_at_k = hits[:, :k].sum(axis=1)
+        values[f"recall@{k}"] = hits_at_k / relevant
         values[f"ndcg@{k}"] = hits[:, :k] @ discounts[:k] / ideal[np.minimum(relevant, k)]
-        values[f"hit_rate@{k}"] = (found > 0).astype(np.float64)
+        values[f"hit_rate@{k}"] = (hits_at_k > 0).astype(np.float64)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
     return values | {"mrr": 1 / first}
 

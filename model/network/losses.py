@@ -97,7 +97,7 @@ class PretrainTask:
 
 
 class FinetuneTask:
-    """All heads at once; a label that is not known takes no part.
+    """All heads at once; a label that is null takes no part.
 
     Args:
         model: the network.
@@ -121,22 +121,22 @@ class FinetuneTask:
         weight = batch["weight"]
         label = batch["next_category"]
         per_user = keras.losses.sparse_categorical_crossentropy(label, out["category"], from_logits=True)
-        known = weight * _positive(label)
-        total = ops.sum(per_user * known)
-        metrics = {"next_category_loss": (ops.sum(per_user * known), ops.sum(known))}
+        labelled = weight * _positive(label)
+        total = ops.sum(per_user * labelled)
+        metrics = {"next_category_loss": (ops.sum(per_user * labelled), ops.sum(labelled))}
         true_logit = ops.take_along_axis(out["category"], label[:, None], axis=1)
         ahead = ops.sum(ops.cast(out["category"][:, 1:] > true_logit, "float32"), axis=1)
-        metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead < 5, "float32")), ops.sum(known))
-        moved = known * ops.cast(batch["migrated"] > 0.5, "float32")
+        metrics["recall_at_5"] = (ops.sum(labelled * ops.cast(ahead < 5, "float32")), ops.sum(labelled))
+        moved = labelled * ops.cast(batch["migrated"] > 0.5, "float32")
         metrics["recall_at_5_migrated"] = (ops.sum(moved * ops.cast(ahead < 5, "float32")), ops.sum(moved))
         item_sum, item_count = self._next_items(batch, out, training)
         metrics["next_item_loss"] = (item_sum, item_count)
         total = total + self.item_weight * item_sum
         for name in BINARY:
-            known = weight * ops.cast(batch[name] >= 0, "float32")
+            labelled = weight * ops.cast(batch[name] >= 0, "float32")
             loss = keras.losses.binary_crossentropy(batch[name][:, None], out[name][:, None], from_logits=True)
-            metrics[f"{name}_loss"] = (ops.sum(loss * known), ops.sum(known))
-            total = total + self.binary_weight * ops.sum(loss * known)
+            metrics[f"{name}_loss"] = (ops.sum(loss * labelled), ops.sum(labelled))
+            total = total + self.binary_weight * ops.sum(loss * labelled)
         return total, ops.sum(weight), metrics
 
     def _next_items(self, batch: dict[str, Any], out: dict[str, Any], training: bool) -> tuple[Any, Any]:
@@ -157,9 +157,9 @@ class FinetuneTask:
         rest = ops.log(ops.maximum(ops.sum(out["again"], axis=1)[:, None] - again, 1e-30))
         total = ops.logsumexp(ops.concatenate([true[..., None], rest[..., None], others], axis=-1), axis=-1)
         loss = total - true
-        known = ops.cast((label > 0) | (slot >= 0), "float32")
-        per_user = ops.sum(loss * known, axis=1) / ops.maximum(ops.sum(known, axis=1), 1.0)
-        users = batch["weight"] * ops.cast(ops.sum(known, axis=1) > 0, "float32")
+        labelled = ops.cast((label > 0) | (slot >= 0), "float32")
+        per_user = ops.sum(loss * labelled, axis=1) / ops.maximum(ops.sum(labelled, axis=1), 1.0)
+        users = batch["weight"] * ops.cast(ops.sum(labelled, axis=1) > 0, "float32")
         return ops.sum(per_user * users), ops.sum(users)
 
 

@@ -274,10 +274,10 @@ class Finetuned(Network):
         """
         table = ops.cast(self.encoder.embed.fields["item"].embeddings, "float32")
         anew = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
-        known = mixture(anew, add_at(ops.zeros_like(anew), x["item"], out["again"]))[:, first:]
+        in_vocabulary = mixture(anew, add_at(ops.zeros_like(anew), x["item"], out["again"]))[:, first:]
         unknown = ops.where(x["item"] < first, out["again"], 0.0)
         unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), NEVER)
-        return ops.concatenate([known, unknown], axis=1)
+        return ops.concatenate([in_vocabulary, unknown], axis=1)
 
 
 def mixture(anew: Any, again: Any) -> Any:
@@ -313,8 +313,8 @@ def start_from(network: Finetuned, pretrained: Pretrained) -> None:
 
 def start_with_popularity(network: Pretrained | Finetuned, items: Vocabulary, categories: Vocabulary) -> None:
     """Let the output biases be the log frequencies, so that training need not find out what is popular."""
-    for bias, known in ((network.item_bias, items), (network.category_bias, categories)):
-        counts = np.concatenate([np.ones(1 + known.buckets), np.maximum(known.counts, 1)])
+    for bias, vocabulary in ((network.item_bias, items), (network.category_bias, categories)):
+        counts = np.concatenate([np.ones(1 + vocabulary.buckets), np.maximum(vocabulary.counts, 1)])
         bias.assign(np.log(counts / counts.sum()).astype(np.float32))
 
 
@@ -333,10 +333,10 @@ def start_with_scalars(network: Finetuned, scalars: Any, labels: Mapping[str, An
     network.scalar_scale.assign(scale)
     kernel, bias = (np.zeros(weights.shape, np.float32) for weights in network.wide.weights)
     for i, name in enumerate(BINARY):
-        known = labels[name] >= 0
-        truth = labels[name][known] > 0.5
+        labelled = labels[name] >= 0
+        truth = labels[name][labelled] > 0.5
         if truth.any() and not truth.all():
-            line = LogisticRegression(C=0.1, max_iter=500).fit(((scalars - mean) / scale)[known], truth)
+            line = LogisticRegression(C=0.1, max_iter=500).fit(((scalars - mean) / scale)[labelled], truth)
             # Rounded, so that all workers begin alike even where their processors add up in another order.
             kernel[:, i], bias[i] = line.coef_[0].round(3), line.intercept_[0].round(3)
         deep = network.heads[name].out.kernel
@@ -356,10 +356,10 @@ def grow(network: Pretrained, old: Pretrained) -> None:
             f"a warm start needs the champion's network, {old.config}; received {network.config}; choose its --preset, "
             "or run model.prepare with --cold"
         )
-    for new, known in zip(network.weights, old.weights, strict=True):
-        values, taken = np.array(new), np.array(known)
-        values[: len(taken)] = taken
-        new.assign(values)
+    for weight, old_weight in zip(network.weights, old.weights, strict=True):
+        values, old_values = np.array(weight), np.array(old_weight)
+        values[: len(old_values)] = old_values
+        weight.assign(values)
 
 
 def adapt(encoder: Encoder, rank: int = 8) -> None:

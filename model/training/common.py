@@ -17,7 +17,7 @@ from model.network.network import PRESETS
 from model.training import launch
 from model.training.loop import FitConfig, FitResult
 from model.training.plan import TrainingPlan
-from model.versions import registry
+from model.versions.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class _Silent:
 
 
 @contextmanager
-def tracked(plan: TrainingPlan, kind: str, params: Mapping[str, Any]) -> Iterator[Tracked]:
+def tracked(registry: Registry, plan: TrainingPlan, kind: str, params: Mapping[str, Any]) -> Iterator[Tracked]:
     """Open the MLflow run of this training on the chief; elsewhere something that keeps nothing."""
     if not is_chief():
         yield _Silent()

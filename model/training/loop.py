@@ -448,14 +448,14 @@ class _Loop:
         checkpoints.save(self.checkpoint, self.progress.total_steps, arrays, asdict(self.progress))
 
     def _resume(self) -> None:
-        found = checkpoints.load(self.checkpoint)
-        if found and found.state["fingerprint"] == self.progress.fingerprint:
-            self.progress = _Progress(**found.state)
-            _assign(self._state, [found.arrays[f"now/{i}"] for i in range(len(self._state))])
-            best = [value for name, value in found.arrays.items() if name.startswith("best/")]
+        checkpoint = checkpoints.load(self.checkpoint)
+        if checkpoint and checkpoint.state["fingerprint"] == self.progress.fingerprint:
+            self.progress = _Progress(**checkpoint.state)
+            _assign(self._state, [checkpoint.arrays[f"now/{i}"] for i in range(len(self._state))])
+            best = [value for name, value in checkpoint.arrays.items() if name.startswith("best/")]
             self.best = best or None
             log.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
-        elif found:
+        elif checkpoint:
             log.warning("%s holds a checkpoint of another training: starting anew", self.checkpoint)
         if self.workers > 1:
             self._require_same_start()

@@ -103,10 +103,10 @@ class TrainingPlan:
         Raises:
             ModelMissing: model.prepare has not made one.
         """
-        found = storage.read_json(plan_file(run_id))
-        if found is None:
+        content = storage.read_json(plan_file(run_id))
+        if content is None:
             raise ModelMissing(
                 f"run {run_id!r} has no plan at {model_folder(run_id)}; run model.prepare with this run id first"
             )
-        dates: dict[str, Any] = {name: [date.fromisoformat(day) for day in found[name]] for name in DATES}
-        return TrainingPlan(**{**found, **dates, "as_of": date.fromisoformat(found["as_of"])})
+        dates: dict[str, Any] = {name: [date.fromisoformat(day) for day in content[name]] for name in DATES}
+        return TrainingPlan(**{**content, **dates, "as_of": date.fromisoformat(content["as_of"])})

@@ -288,6 +288,8 @@ def test_what_the_form_says_reaches_the_commands():
 def test_examples_are_looked_at_up_to_the_last_date_whose_horizon_is_over(monkeypatch):
     monkeypatch.setenv("MEANDER_HORIZON_DAYS", "28")
     assert arguments("examples.stage", weeks=3)[:4] == ["--from", "2025-02-01", "--to", "2025-02-15"]
+    prepare = arguments("prepare", weeks=3)
+    assert prepare[prepare.index("--alike-from") + 1] == "2025-02-01", "older ones may be of another horizon"
     waits = render(BAG.dags["model_weekly"].get_task("wait_for_events"))
     assert (waits.table, waits.day) == ("events", "2025-03-15"), "the last day of the horizon of the last date"
 

@@ -17,7 +17,7 @@ import pytest
 from lake.settings import settings
 from lake.storage import list_files
 from lake.table import Table
-from model.versions import registry
+from model.versions.registry import Registry
 from tests.lake.published import rows
 from tests.s3_server import BUCKET, S3Server
 from tests.spark_cluster import SparkCluster
@@ -161,6 +161,7 @@ def test_a_model_learns_and_predicts_from_there(s3, expected):
     run("model.pretrain", *small, "--workers", "2", "--launcher", "spark")
     run("model.finetune", *small)
     run("model.evaluate", "--run-id", "r", "--resamples", "20")
+    registry = Registry.of(settings())
     version = registry.candidate()
     assert version is not None
     run("model.promote", "--model-version", version, "--since", FIRST)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lake.labels import NAMES
+from lake.settings import settings
+from model.versions.registry import Registry
 
 # XXH64 with seed 42, as in published tables.
 KEY = {
@@ -28,6 +30,11 @@ CARD = {
     "surprise_quantiles": np.linspace(0, 1, 101).tolist(),
     "segment_thresholds": {"at_risk": 0.4, "migrating": 0.5},
 }
+
+
+def registry() -> Registry:
+    """Return the registry of the settings in force, as a command makes it."""
+    return Registry.of(settings())
 
 
 class Words:

@@ -11,9 +11,8 @@ from lake.errors import ModelMissing, SettingsInvalid, TableMissing
 from lake.publish import publish
 from lake.schemas import INTERESTS
 from model.explain import Event, explain, explanation, in_words
-from model.versions import registry
 from tests.lake.stagings import stage_files
-from tests.model.standin_artifact import KEY, load, save
+from tests.model.standin_artifact import KEY, load, registry, save
 from tests.model.states import DAY, END, T, state
 
 
@@ -121,8 +120,8 @@ def shop(lake, mlflow_store):
     shutil.copy(mlflow_store, lake / "mlflow.db")
     for run_id, horizon in (("old", 28), ("new", 7)):
         folder = save(lake / run_id, horizon_days=horizon)
-        with registry.start_run(run_id, "evaluate") as tracked:
-            registry.promote(registry.register(folder, {}, tracked), T)
+        with registry().start_run(run_id, "evaluate") as tracked:
+            registry().promote(registry().register(folder, {}, tracked), T)
     tomorrow = T + timedelta(days=1)
     rows = [state("ann"), state("bob", frequency=1), state("ann", dt=tomorrow, frequency=1)]
     stage_files("interests", "r", rows, [T, tomorrow], 1)
@@ -131,34 +130,34 @@ def shop(lake, mlflow_store):
 
 
 def test_a_user_is_found_in_the_lake_and_explained_by_the_champion_of_the_day(shop):
-    found = explain("ann", T, load=load)
+    found = explain("ann", T, registry(), load=load)
     assert (found.user, found.day, found.version, found.horizon_days) == ("ann", T, 2, 7)
     assert found.prediction["segment"] == "stable"
-    assert explain("ann", T + timedelta(days=1), load=load).prediction["segment"] == "at_risk"
-    assert explain("bob", T, 1, load=load).horizon_days == 28
+    assert explain("ann", T + timedelta(days=1), registry(), load=load).prediction["segment"] == "at_risk"
+    assert explain("bob", T, registry(), 1, load=load).horizon_days == 28
 
 
 def test_what_was_published_is_explained_by_the_version_that_made_it(shop):
     stage_files("predictions", "p", [{"user_id": "bob", "model_version": 1, "dt": T}], [T], 1)
     publish("predictions", "p")
-    assert explain("ann", T, load=load).version == 1
-    assert explain("ann", T, 2, load=load).version == 2
-    assert explain("ann", T + timedelta(days=1), load=load).version == 2
+    assert explain("ann", T, registry(), load=load).version == 1
+    assert explain("ann", T, registry(), 2, load=load).version == 2
+    assert explain("ann", T + timedelta(days=1), registry(), load=load).version == 2
 
 
 def test_the_lookback_of_a_state_is_that_of_its_publish(shop):
-    assert explain("ann", T, load=load).lookback_days == 30, "where nobody noted it, that of the model"
+    assert explain("ann", T, registry(), load=load).lookback_days == 30, "where nobody noted it, that of the model"
     counts = {"as_of": [str(T)], "include_late": False, "lookback_days": 14}
     stage_files("interests", "again", [state("ann")], [T], 2, counts=counts)
     publish("interests", "again")
-    found = explain("ann", T, load=load)
+    found = explain("ann", T, registry(), load=load)
     assert (found.lookback_days, found.learnt_lookback_days) == (14, 30)
 
 
 def test_who_or_what_is_not_there_is_named(shop):
     with pytest.raises(SettingsInvalid, match=r"user 'eve' has no state at 2017-07-01: none of their events in"):
-        explain("eve", T, load=load)
+        explain("eve", T, registry(), load=load)
     with pytest.raises(TableMissing, match=r"the interests at 2017-06-01 are not published yet"):
-        explain("ann", date(2017, 6, 1), load=load)
+        explain("ann", date(2017, 6, 1), registry(), load=load)
     with pytest.raises(ModelMissing, match=r"there is no version 9 of meander"):
-        explain("ann", T, 9, load=load)
+        explain("ann", T, registry(), 9, load=load)

@@ -10,11 +10,13 @@ from scipy.stats import chi2
 
 import model.monitor as monitor
 from lake import storage
-from lake.errors import ModelMissing
+from lake.errors import ModelMissing, SettingsInvalid
 from lake.labels import NAMES, PROBABILITIES
 from lake.places import model_folder, monitor_file
 from lake.publish import publish
-from model.monitor import RESAMPLES, Finding, drift, main, psi, volume, watch
+from lake.settings import Settings, settings
+from model.monitor import RESAMPLES, Finding, drift, main, psi, volume
+from model.versions.registry import Registry
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
 
@@ -25,10 +27,14 @@ OVER = T + timedelta(days=H)
 
 @pytest.fixture(autouse=True)
 def _horizon(lake, monkeypatch):
-    monkeypatch.setattr(monitor, "promise", lambda _: {})
-    monkeypatch.setattr("model.versions.registry.describe", lambda _: {"horizon_days": str(H), "min_events": "5"})
+    monkeypatch.setattr(monitor, "evaluation_of", lambda *_: {})
+    monkeypatch.setattr(Registry, "describe", lambda *_: {"horizon_days": str(H), "min_events": "5"})
     # What is set today says nothing of models that were trained before.
     monkeypatch.setenv("MEANDER_HORIZON_DAYS", "1")
+
+
+def watch(day):
+    return monitor.watch(day, settings())
 
 
 def put(table, day, rows, basis=1, **counts):
@@ -71,6 +77,13 @@ def test_outcomes_are_those_of_users_with_both_once_the_horizon_is_over():
     assert found[1, "recall@5"].day == T
 
 
+def test_a_lake_in_a_bucket_with_nothing_to_judge_needs_no_registry():
+    in_a_bucket = Settings(lake="s3://bucket/lake")
+    with pytest.raises(SettingsInvalid, match="MEANDER_MLFLOW_URI"):
+        Registry.of(in_a_bucket)
+    assert monitor.watch(OVER, in_a_bucket) == []
+
+
 def test_the_newest_day_is_judged_whose_horizon_is_over_and_whose_examples_are_there():
     before = T - timedelta(days=1)
     for day, category in ((before, "z"), (T, "a"), (T + timedelta(days=1), "z")):
@@ -90,14 +103,14 @@ def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others
 ):
     learnt = {"horizon_days": 7, "min_events": 5, "lookback_days": 30}
     tags = {key: str(value) for key, value in learnt.items()}
-    monkeypatch.setattr("model.versions.registry.describe", lambda version: tags if version == 3 else {})
+    monkeypatch.setattr(Registry, "describe", lambda _, version: tags if version == 3 else {})
     before = T - timedelta(days=1)
     made = learnt | {name: other}
     of_labels = {key: value for key, value in made.items() if key != "lookback_days"}
     put("interests", T, [{"user_id": "ann"}], lookback_days=made["lookback_days"])
-    for day, settings in ((before, learnt), (T, of_labels)):
+    for day, noted in ((before, learnt), (T, of_labels)):
         put("predictions", day, [predicted("ann", SIX, version=3)])
-        put("examples", day, [came("ann", "a")], **settings)
+        put("examples", day, [came("ann", "a")], **noted)
     assert [f.day for f in watch(OVER) if f.name == "recall@5"] == [before]
     variable = f"MEANDER_{name.upper()}"
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.monitor"]
@@ -112,12 +125,12 @@ def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others
 
 
 def test_predictions_of_a_version_that_has_left_the_registry_are_passed_over(monkeypatch):
-    def describe(version: int) -> dict[str, str]:
+    def describe(_: Registry, version: int) -> dict[str, str]:
         if version == 4:
             raise ModelMissing("there is no version 4")
         return {"horizon_days": "7"}
 
-    monkeypatch.setattr("model.versions.registry.describe", describe)
+    monkeypatch.setattr(Registry, "describe", describe)
     before = T - timedelta(days=1)
     for day, version in ((before, 3), (T, 4)):
         put("predictions", day, [predicted("ann", SIX, version=version)])
@@ -156,7 +169,7 @@ def test_worse_than_promised_is_what_no_chance_explains(monkeypatch, above, ok):
     put("predictions", T, [predicted(user, SIX) for user in users])
     put("examples", T, [came(user, "a" if hit else "z") for user, hit in zip(users, right, strict=True)])
     # What was promised is worse only if the best of what was found lies below the least of it.
-    monkeypatch.setattr(monitor, "promise", lambda _: {"recall@5": (0.97, high + above)})
+    monkeypatch.setattr(monitor, "evaluation_of", lambda *_: {"recall@5": (0.97, high + above)})
     found = outcome()[1, "recall@5"]
     assert (found.value, found.low, found.high) == pytest.approx((0.8, low, high))
     assert (found.ok, found.reference) == (ok, 0.97)
@@ -166,7 +179,7 @@ def test_worse_than_promised_is_what_no_chance_explains(monkeypatch, above, ok):
 def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatch):
     monkeypatch.undo()
     run = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
-    monkeypatch.setattr("model.versions.registry.describe", lambda version: {"run_id": run} if version == 3 else {})
+    monkeypatch.setattr(Registry, "describe", lambda _, version: {"run_id": run} if version == 3 else {})
     entry = {"method": "model", "task": "next_category", "metric": "recall@5", "value": 0.6, "low": 0.5, "high": 0.7}
     kept = [
         {**entry, "slice": "all"},
@@ -175,12 +188,13 @@ def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatc
         {**entry, "slice": "all", "task": "churned", "metric": "roc_auc", "value": 0.8},
     ]
     storage.write_json(storage.join(model_folder(run), "evaluation", "metrics.json"), {"metrics": kept})
-    assert monitor.promise(3) == {
+    registry = Registry.of(settings())
+    assert monitor.evaluation_of(3, registry) == {
         "recall@5": (0.6, 0.5),
         "recall@5 migrated": (0.4, 0.5),
         "roc_auc churned": (0.8, 0.5),
     }
-    assert monitor.promise(4) == {}, "a version that was never evaluated promises nothing"
+    assert monitor.evaluation_of(4, registry) == {}, "a version that was never evaluated promises nothing"
 
 
 def test_the_same_scores_do_not_drift_and_others_do():

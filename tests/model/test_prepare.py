@@ -7,6 +7,7 @@ import pytest
 from lake import storage
 from lake.errors import InputInvalid, SettingsInvalid, TableMissing
 from lake.publish import publish
+from lake.settings import settings
 from lake.table import Table
 from model import prepare
 from model.data.vocabulary import Vocabulary
@@ -60,9 +61,12 @@ def tables(lake, monkeypatch):
     table("events", "e", log, sorted({row["landed"] for row in log}))
 
 
+def planned(as_of=AS_OF, alike_from=None):
+    return prepare.plan("r", as_of, 1, 1, settings(), alike_from=alike_from, warm_start=None, seed=5)
+
+
 def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole(tables):
-    made = prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
-    assert made == TrainingPlan(
+    assert planned() == TrainingPlan(
         run_id="r",
         as_of=AS_OF,
         tables={"examples": 1, "interests": 1, "events": 1},
@@ -83,14 +87,23 @@ def test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_
 
 
 def test_a_plan_on_an_earlier_day_knows_nothing_of_later_dates(tables):
-    made = prepare.plan("r", AS_OF - timedelta(days=7), valid_dates=1, test_dates=1, cold=True, seed=1)
+    plan = planned(AS_OF - timedelta(days=7))
     # On the 12th the labels of February 5th had just become whole.
-    assert (made.test, made.valid, made.train) == ([FEB_5], [date(2025, 1, 29)], JANUARY[:4])
-    assert made.pretrain == [date(2025, 1, 1), date(2025, 1, 8), date(2025, 1, 22), date(2025, 1, 29)]
+    assert (plan.test, plan.valid, plan.train) == ([FEB_5], [date(2025, 1, 29)], JANUARY[:4])
+    assert plan.pretrain == [date(2025, 1, 1), date(2025, 1, 8), date(2025, 1, 22), date(2025, 1, 29)]
     with pytest.raises(SettingsInvalid, match="of the 1 from 2025-01-01 to 2025-01-01"):
-        prepare.plan("r", date(2025, 1, 8), valid_dates=1, test_dates=1, cold=True, seed=1)
+        planned(date(2025, 1, 8))
     with pytest.raises(TableMissing, match="no examples whose horizon of 7 days ends by 2025-01-07"):
-        prepare.plan("r", date(2025, 1, 7), valid_dates=1, test_dates=1, cold=True, seed=1)
+        planned(date(2025, 1, 7))
+
+
+def restaged(table, arguments, run_id):
+    """Return the commands that make some dates of a table again."""
+    steps = f"--table {table} --run-id {run_id}"
+    return (
+        f"python -m jobs.{table} {arguments} --run-id {run_id} && "
+        f"python -m expectations.audit {steps} && python -m lake.publish {steps}"
+    )
 
 
 def made_again(table, run_id, days, basis, interests=None, **settings_made_with):
@@ -100,10 +113,6 @@ def made_again(table, run_id, days, basis, interests=None, **settings_made_with)
     rows = [{"user_id": "u", "dt": day} for day in days]
     stage_files(table, run_id, rows, days, basis, counts=counts, inputs=inputs)
     publish(table, run_id)
-
-
-def planned():
-    return prepare.plan("r", AS_OF, valid_dates=1, test_dates=1, cold=True, seed=5)
 
 
 @pytest.mark.parametrize(("name", "other"), [("horizon_days", 14), ("min_events", 3)])
@@ -118,8 +127,9 @@ def test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that
     assert str(refused.value).startswith(
         f"the examples at 2025-01-15, 2025-01-22, 2025-01-29 were made with {variable}={other}, and this training has "
         f"{variable}={in_force[name]}: one model cannot learn from both. Make them again with "
-        f"{variable}={in_force[name]}: python -m jobs.examples --from 2025-01-15 --to 2025-01-29 --every 7 "
-        "--run-id again, then expectations.audit and lake.publish with --table examples --run-id again. Or train with "
+        f"{variable}={in_force[name]}: "
+        + restaged("examples", "--from 2025-01-15 --to 2025-01-29 --every 7", f"{name}-{in_force[name]}-2025-01-29")
+        + ". Or train with "
     )
     # What the message says to do mends it; an older publish of a date does not count, nor does a date not yet known.
     made_again("examples", "again", JANUARY[2:], 4, **in_force)
@@ -127,10 +137,40 @@ def test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that
     planned()
 
 
-def test_examples_with_late_events_are_to_be_made_again_with_late_events(tables):
-    made_again("examples", "otherwise", [FEB_5], 2, horizon_days=28, include_late=True)
-    with pytest.raises(InputInvalid, match=r"python -m jobs.examples --day 2025-02-05 --include-late --run-id again"):
+def test_each_date_is_to_be_made_again_as_it_was_made_with_late_events_or_without(tables):
+    # Two weeks apart, and a date that is in no step with them.
+    made_again("examples", "otherwise", [JANUARY[0], JANUARY[2], LATE_JANUARY], 2, horizon_days=28)
+    made_again("examples", "late", [FEB_5], 3, horizon_days=28, include_late=True)
+    with pytest.raises(InputInvalid) as refused:
         planned()
+    runs = [
+        restaged("examples", "--from 2025-01-01 --to 2025-01-15 --every 14", "horizon_days-7-2025-01-15"),
+        restaged("examples", "--day 2025-01-30", "horizon_days-7-2025-01-30"),
+        restaged("examples", "--day 2025-02-05 --include-late", "horizon_days-7-2025-02-05"),
+    ]
+    assert f": {'; '.join(runs)}. Or train" in str(refused.value)
+
+
+def test_older_examples_of_other_settings_are_left_out_and_told_where_those_of_the_weeks_are_alike(tables, caplog):
+    made_again("examples", "of the horizon before", JANUARY[:2], 2, horizon_days=28)
+    made_again("examples", "alike", JANUARY[2:], 3, horizon_days=7)
+    plan = planned(alike_from=JANUARY[2])
+    assert (plan.train, plan.valid, plan.test) == (JANUARY[2:], [FEB_5], [FEB_12])
+    assert plan.pretrain == [JANUARY[3], JANUARY[4], LATE_JANUARY, FEB_5]
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.prepare"]
+    assert warning == (
+        "the examples at 2025-01-01, 2025-01-08 are left out: they were made with MEANDER_HORIZON_DAYS=28, and this "
+        "training has MEANDER_HORIZON_DAYS=7; to learn from them too, make them again with MEANDER_HORIZON_DAYS=7: "
+        + restaged("examples", "--from 2025-01-01 --to 2025-01-08 --every 7", "horizon_days-7-2025-01-08")
+    )
+    # One of the weeks themselves is an error, which names that one alone.
+    with pytest.raises(InputInvalid, match="the examples at 2025-01-08 were made with"):
+        planned(alike_from=JANUARY[1])
+
+
+def test_older_examples_of_the_same_settings_are_learnt_from(tables, caplog):
+    assert planned(alike_from=JANUARY[2]) == planned()
+    assert [record for record in caplog.records if record.name == "model.prepare"] == []
 
 
 def test_examples_of_interests_with_another_lookback_are_refused(tables):
@@ -143,20 +183,20 @@ def test_examples_of_interests_with_another_lookback_are_refused(tables):
     with pytest.raises(
         InputInvalid,
         match=r"the examples at 2025-02-05 were made with MEANDER_LOOKBACK_DAYS=60, and this training has "
-        r"MEANDER_LOOKBACK_DAYS=30: .* python -m jobs.interests --day 2025-02-05 --run-id again.* "
-        r"python -m jobs.examples --day 2025-02-05 --run-id again",
+        r"MEANDER_LOOKBACK_DAYS=30: .*: python -m jobs.interests --day 2025-02-05 --run-id lookback_days-30-2025-02-05 "
+        r"&& .*; python -m jobs.examples --day 2025-02-05 --run-id lookback_days-30-2025-02-05 && ",
     ):
         planned()
 
 
 @pytest.mark.spark
 def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended(spark, tables):
-    made = prepare.main(
+    plan = prepare.main(
         ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
     )
-    assert TrainingPlan.load("r") == made == prepare.plan("r", AS_OF, 1, 1, cold=True, seed=5)
+    assert TrainingPlan.load("r") == plan == planned()
     # The labels of January 29th are the events up to February 5th.
-    folder = storage.join(made.folder, "vocabulary")
+    folder = storage.join(plan.folder, "vocabulary")
     items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")
     assert (items.ids, items.counts.tolist()) == (["early", "on the last day"], [6, 5])
     assert categories.ids == ["c1", "c3", "c2"]

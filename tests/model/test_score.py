@@ -16,9 +16,8 @@ from lake.publish import publish
 from lake.schemas import INTERESTS
 from lake.table import Table
 from model.score import main, predict_rows, predictions
-from model.versions import registry
 from tests.lake.stagings import audit, stage_files
-from tests.model.standin_artifact import CARD, KEY, load, save
+from tests.model.standin_artifact import CARD, KEY, load, registry, save
 from tests.model.states import DAY, T, frame, state
 
 
@@ -166,8 +165,8 @@ def shop(lake, mlflow_store):
     publish("interests", "load")
     for days, (name, card) in enumerate({"old": {}, "new": {"horizon_days": 7}, "next": {"horizon_days": 9}}.items()):
         folder = save(lake / "trained" / name, **card)
-        with registry.start_run(name, "evaluate") as tracked:
-            registry.promote(registry.register(folder, {**CARD, **card}, tracked), T + timedelta(days=days))
+        with registry().start_run(name, "evaluate") as tracked:
+            registry().promote(registry().register(folder, {**CARD, **card}, tracked), T + timedelta(days=days))
     return lake
 
 

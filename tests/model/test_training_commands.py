@@ -10,6 +10,7 @@ from jobs import examples, ingest, interests, simulate
 from lake import storage
 from lake.errors import ModelMissing
 from lake.publish import publish
+from lake.settings import settings
 from lake.staging import read_staged
 from lake.table import Table
 from model import evaluate, finetune, prepare, pretrain, promote
@@ -17,8 +18,8 @@ from model.data.frames import read_frame
 from model.judging import comparison as evaluation
 from model.network import network
 from model.training.plan import TrainingPlan
-from model.versions import registry
 from model.versions.artifact import Artifact
+from model.versions.registry import Registry
 from tests.lake.stagings import audit
 from tests.model.hidden_files import hidden
 from tests.model.small_network import SMALL
@@ -105,6 +106,7 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
     for label, rows in count.items():
         assert {row["n"] for row in metrics if row["task"] == label and row["slice"] == "all"} == {rows}
     assert storage.read_json(f"{folder}/decision.json")["promote"] == decision.promote
+    registry = Registry.of(settings())
     version = registry.candidate()
     assert registry.version_of("r") == version
     # What was registered predicts as what was trained.

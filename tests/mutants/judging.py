@@ -46,8 +46,8 @@ MUTANTS = [
     Mutant(
         "metrics_recall_min_k",
         "model/judging/metrics.py",
-        "found / relevant",
-        "found / np.minimum(relevant, k)",
+        "hits_at_k / relevant",
+        "hits_at_k / np.minimum(relevant, k)",
         "model/judging/metrics.py",
     ),
     Mutant(
@@ -159,7 +159,7 @@ MUTANTS = [
         "evaluate_thresholds_of_test",
         "model/evaluate.py",
         "thresholds(valid, binary(artifact.predict(valid)))",
-        "thresholds(test, binary(said))",
+        "thresholds(test, binary(prediction))",
         EVALUATE,
     ),
     Mutant(
@@ -196,8 +196,8 @@ MUTANTS = [
     Mutant(
         "evaluate_columns_of_another",
         "model/evaluate.py",
-        "said.categories[:, column[category]]",
-        "said.categories[:, min(place, len(column) - 1)]",
+        "prediction.categories[:, column[category]]",
+        "prediction.categories[:, min(place, len(column) - 1)]",
         EVALUATE,
     ),
     Mutant("evaluate_seed_fixed", "model/evaluate.py", "        seed=plan.seed,\n", "", EVALUATE),
@@ -212,8 +212,8 @@ MUTANTS = [
     Mutant(
         "baselines_blend_on_train",
         "model/judging/baselines.py",
-        'known = valid[columns_of(self.categories, valid["next_category"]) >= 0]',
-        'known = train[columns_of(self.categories, train["next_category"]) >= 0]',
+        'labelled = valid[columns_of(self.categories, valid["next_category"]) >= 0]',
+        'labelled = train[columns_of(self.categories, train["next_category"]) >= 0]',
         BASELINES,
     ),
     Mutant(
@@ -278,8 +278,8 @@ MUTANTS = [
     Mutant(
         "boosted_first_rows",
         "model/judging/boosted.py",
-        "known = known.iloc[np.sort(chosen)]",
-        "known = known.head(len(chosen))",
+        "labelled = labelled.iloc[np.sort(chosen)]",
+        "labelled = labelled.head(len(chosen))",
         BOOSTED,
     ),
     Mutant("boosted_rows_repeat", "model/judging/boosted.py", "replace=False", "replace=True", BOOSTED),
@@ -400,9 +400,9 @@ MUTANTS = [
         "        return judged\n",
         f"{MONITOR}::test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others_are_told",
     ),
-    Mutant("monitor_recall_at_6", "model/monitor.py", "list(said)[:5]", "list(said)[:6]", MONITOR),
+    Mutant("monitor_recall_at_6", "model/monitor.py", "list(ranked)[:5]", "list(ranked)[:6]", MONITOR),
     Mutant("monitor_interval_90", "model/monitor.py", "[2.5, 97.5]", "[5, 95]", MONITOR),
-    Mutant("monitor_below_the_value", "model/monitor.py", "high < promised[1]", "high < promised[0]", MONITOR),
+    Mutant("monitor_below_the_value", "model/monitor.py", "high < evaluation[1]", "high < evaluation[0]", MONITOR),
     Mutant("monitor_promise_of_a_baseline", "model/monitor.py", 'entry["method"] != "model" or ', "", MONITOR),
     Mutant(
         "monitor_chance_is_drift", "model/monitor.py", "limit = max(MAJOR_SHIFT,", "limit = min(MAJOR_SHIFT,", MONITOR
@@ -440,7 +440,7 @@ MUTANTS = [
     Mutant(
         "registry_alias_to_the_last",
         "model/versions/registry.py",
-        "newest = max(_promotions())[2]",
+        "newest = max(self._promotions())[2]",
         "newest = version",
         f"{REGISTRY}::test_a_past_day_has_the_champion_of_that_day",
     ),
@@ -454,8 +454,8 @@ MUTANTS = [
     Mutant(
         "registry_version_of_another_run",
         "model/versions/registry.py",
-        'known.tags.get("artifact") == digest and known.tags.get("run_id") == tracked.run_id',
-        'known.tags.get("artifact") == digest',
+        'version.tags.get("artifact") == digest and version.tags.get("run_id") == tracked.run_id',
+        'version.tags.get("artifact") == digest',
         f"{REGISTRY}::test_registering_the_same_files_again_gives_the_same_version",
     ),
     Mutant(

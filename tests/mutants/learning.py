@@ -15,6 +15,7 @@ VOCABULARY_ENDS = (
     f"{PREPARE}::test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended"
 )
 ALIKE = f"{PREPARE}::test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that_makes_them_alike"
+LEFT_OUT = f"{PREPARE}::test_older_examples_of_other_settings_are_left_out_and_told_where_those_of_the_weeks_are_alike"
 LINEAGE = "tests/model/data/test_lineage.py"
 TOTAL = f"{LOSSES}::test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others"
 RECALL = f"{LOSSES}::test_recall_counts_a_label_with_at_most_four_categories_before_it"
@@ -160,9 +161,37 @@ MUTANTS = [
     Mutant(
         "prepare_labels_of_two_horizons",
         "model/prepare.py",
-        '    require_alike(tables["examples"], tables["interests"], days, config)\n',
+        '    days = alike(tables["examples"], tables["interests"], days, config, alike_from)\n',
         "",
         ALIKE,
+    ),
+    Mutant(
+        "prepare_older_labels_of_another_horizon",
+        "model/prepare.py",
+        "            left_out.update(unlike)\n",
+        "",
+        LEFT_OUT,
+    ),
+    Mutant(
+        "prepare_leaves_out_dates_of_its_weeks",
+        "model/prepare.py",
+        "alike_from is None or day >= alike_from",
+        "alike_from is None or day > alike_from",
+        LEFT_OUT,
+    ),
+    Mutant(
+        "prepare_older_labels_are_not_learnt_from",
+        "model/prepare.py",
+        "return [day for day in days if day not in left_out]",
+        "return [day for day in days if alike_from is None or day >= alike_from]",
+        f"{PREPARE}::test_older_examples_of_the_same_settings_are_learnt_from",
+    ),
+    Mutant(
+        "prepare_makes_all_again_with_late_events",
+        "model/prepare.py",
+        'bool(labels[day][0].counts.get("include_late")) == bool(flag)',
+        "bool(flag)",
+        f"{PREPARE}::test_each_date_is_to_be_made_again_as_it_was_made_with_late_events_or_without",
     ),
     Mutant(
         "lineage_migration_of_two_kinds",
@@ -195,22 +224,22 @@ MUTANTS = [
     Mutant(
         "leak_prepare_pretrains_on_every_date",
         "model/prepare.py",
-        "pretrain=[day for day in days if day <= parts.valid[0] and known.get(day)]",
-        "pretrain=[day for day in days if known.get(day)]",
+        "pretrain=[day for day in days if day <= parts.valid[0] and users.get(day)]",
+        "pretrain=[day for day in days if users.get(day)]",
         PLAN_OF_DATES,
     ),
     Mutant(
         "leak_prepare_vocabulary_until_as_of",
         "model/prepare.py",
-        "until = made.train[-1] + timedelta(days=made.horizon_days)",
-        "until = made.as_of",
+        "until = plan.train[-1] + timedelta(days=plan.horizon_days)",
+        "until = plan.as_of",
         VOCABULARY_ENDS,
     ),
     Mutant(
         "prepare_vocabulary_ends_with_the_last_training_date",
         "model/prepare.py",
-        "until = made.train[-1] + timedelta(days=made.horizon_days)",
-        "until = made.train[-1]",
+        "until = plan.train[-1] + timedelta(days=plan.horizon_days)",
+        "until = plan.train[-1]",
         VOCABULARY_ENDS,
     ),
     Mutant(
@@ -369,7 +398,7 @@ MUTANTS = [
     Mutant(
         "loss_no_binary_total",
         "model/network/losses.py",
-        "            total = total + self.binary_weight * ops.sum(loss * known)\n",
+        "            total = total + self.binary_weight * ops.sum(loss * labelled)\n",
         "",
         TOTAL,
     ),
@@ -383,8 +412,8 @@ MUTANTS = [
     Mutant(
         "loss_no_category_total",
         "model/network/losses.py",
-        "        total = ops.sum(per_user * known)\n",
-        "        total = 0.0 * ops.sum(per_user * known)\n",
+        "        total = ops.sum(per_user * labelled)\n",
+        "        total = 0.0 * ops.sum(per_user * labelled)\n",
         TOTAL,
     ),
     Mutant(
@@ -400,8 +429,8 @@ MUTANTS = [
     Mutant(
         "loss_recall_le",
         "model/network/losses.py",
-        'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead < 5, "float32")), ops.sum(known))',
-        'metrics["recall_at_5"] = (ops.sum(known * ops.cast(ahead <= 5, "float32")), ops.sum(known))',
+        'metrics["recall_at_5"] = (ops.sum(labelled * ops.cast(ahead < 5, "float32")), ops.sum(labelled))',
+        'metrics["recall_at_5"] = (ops.sum(labelled * ops.cast(ahead <= 5, "float32")), ops.sum(labelled))',
         RECALL,
     ),
     Mutant(
@@ -471,7 +500,7 @@ MUTANTS = [
     Mutant(
         "network_grown_forgets",
         "model/network/network.py",
-        "values[: len(taken)] = taken",
+        "values[: len(old_values)] = old_values",
         "pass",
         f"{NETWORK}::test_a_grown_network_says_the_same_of_what_it_knew",
     ),
@@ -494,6 +523,13 @@ MUTANTS = [
         "model/network/network.py",
         'ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))',
         'ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)',
+        f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
+    ),
+    Mutant(
+        "network_category_weights_without_end",
+        "model/network/network.py",
+        "again = share * ops.exp(ops.minimum(scores, AGAIN_MOST))",
+        "again = share * ops.exp(scores)",
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),
     # --- loop ---
@@ -521,8 +557,8 @@ MUTANTS = [
     Mutant(
         "loop_resumes_another",
         "model/training/loop.py",
-        'found.state["fingerprint"] == self.progress.fingerprint',
-        "found.state",
+        'checkpoint.state["fingerprint"] == self.progress.fingerprint',
+        "checkpoint.state",
         f"{LOOP}::test_the_checkpoint_of_another_training_is_not_resumed",
     ),
     Mutant(

@@ -16,7 +16,7 @@ from lake.labels import NAMES
 from lake.places import run_folder
 from lake.publish import publish
 from tests.lake.stagings import audit, stage_files
-from tests.model.standin_artifact import CARD, save
+from tests.model.standin_artifact import CARD, registry, save
 
 
 def invoke(*args):
@@ -26,14 +26,12 @@ def invoke(*args):
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow asks SQLAlchemy for it
 def test_the_versions_of_the_model_are_listed_with_when_they_were_champion(lake):
-    from model.versions import registry
-
     assert "no version of the model is registered yet" in invoke("model").stdout
     assert models.champion() is None
     for run in ("first", "second"):
-        with registry.start_run(run, "evaluate") as tracked:
-            registry.set_candidate(registry.register(save(lake / run, name=run), {**CARD, "name": run}, tracked))
-    registry.promote(1, date(2025, 1, 7))
+        with registry().start_run(run, "evaluate") as tracked:
+            registry().set_candidate(registry().register(save(lake / run, name=run), {**CARD, "name": run}, tracked))
+    registry().promote(1, date(2025, 1, 7))
     first, second = json.loads(invoke("model", "--json").stdout)
     assert (first["version"], first["alias"], first["champion since"], first["run"]) == (
         1, "champion", ["2025-01-07"], "first",

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import model.versions.registry
 from dags.shared.evaluation import Evaluation
 from dags.shared.links import EvaluationReport, MlflowRuns
 from lake import storage
+from model.versions.registry import Registry
 
 RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
 
@@ -25,7 +25,7 @@ def test_the_buttons_lead_to_the_report_and_the_runs_of_this_run_once_there_are_
     address = f"/meander/models/{evaluation.slug}/evaluation/report.html"
     assert EvaluationReport().get_link(task, ti_key=None) == address
 
-    monkeypatch.setattr(model.versions.registry, "experiment_id", lambda: "7")
+    monkeypatch.setattr(Registry, "experiment_id", "7")
     only_ours = "tags.%60meander.run_id%60%20%3D%20%27model_weekly--scheduled__2025-03-09T00%3A00%3A00%2B00%3A00%27"
     for uri, server in (
         ("", "http://127.0.0.1:5000"),

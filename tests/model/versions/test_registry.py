@@ -14,8 +14,8 @@ from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
 from model.promote import main
 from model.training.plan import TrainingPlan
-from model.versions import registry
-from tests.model.standin_artifact import CARD, save
+from model.versions.registry import code_version, content_hash
+from tests.model.standin_artifact import CARD, registry, save
 
 JUL_1, JUL_8, JUL_15, JUL_22 = (date(2017, 7, day) for day in (1, 8, 15, 22))
 
@@ -30,8 +30,8 @@ def store(lake, mlflow_store):
 def registered(lake, run_id="run", **card):
     """Register a stand-in as a version of a run, and return its number."""
     folder = save(lake / "trained" / run_id, **card)
-    with registry.start_run(run_id, "evaluate") as tracked:
-        return registry.register(folder, {**CARD, **card}, tracked)
+    with registry().start_run(run_id, "evaluate") as tracked:
+        return registry().register(folder, {**CARD, **card}, tracked)
 
 
 # ---- the store ----
@@ -47,8 +47,9 @@ def refuse(*arguments, **_):
 
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
-from model.versions import registry
-with registry.start_run("r", "pretrain") as run:
+from lake.settings import settings
+from model.versions.registry import Registry
+with Registry.of(settings()).start_run("r", "pretrain") as run:
     run.log_metrics(1, {"loss": 1.0})
 """
 
@@ -76,36 +77,36 @@ def test_many_processes_make_one_store_beside_the_lake_quietly_and_tell_nobody(l
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "mlflow.db", "mlflow.db.lock"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
     # The later one found the run of this command finished, or went on in it.
-    runs = registry.client().search_runs([registry.experiment_id()])
+    runs = registry().client.search_runs([registry().experiment_id])
     assert {run.data.metrics["loss"] for run in runs} == {1.0}
 
 
 def test_a_lake_elsewhere_needs_an_address_for_the_store(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_LAKE", "s3://bucket/lake")
     with pytest.raises(SettingsInvalid, match=r"MEANDER_LAKE=s3://bucket/lake is not a local path.*MEANDER_MLFLOW_URI"):
-        registry.champion()
+        registry().champion()
     monkeypatch.setenv("MEANDER_MLFLOW_URI", "https://mlflow.example")
-    assert registry.settings().tracking_uri == "https://mlflow.example"
+    assert registry().uri == "https://mlflow.example"
 
 
 # ---- runs ----
 
 
 def test_a_run_keeps_what_was_asked_and_where_it_came_from(store):
-    with registry.start_run("weekly 1", "pretrain", {"epochs": 3}, {"examples": 7}) as tracked:
+    with registry().start_run("weekly 1", "pretrain", {"epochs": 3}, {"examples": 7}) as tracked:
         tracked.log_metrics(1, {"loss": 2.0, "recall@5": 0.25})
         tracked.log_metrics(2, {"loss": 1.0})
         tracked.log_params({"epochs": 4, "more": True})
         tracked.log_text("<h1>hello</h1>", "report.html")
-    run = registry.client().get_run(tracked.id)
+    run = registry().client.get_run(tracked.id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"epochs": "3", "more": "True"}
     assert run.data.metrics == {"loss": 1.0, "recall_at_5": 0.25}
-    steps = registry.client().get_metric_history(tracked.id, "loss")
+    steps = registry().client.get_metric_history(tracked.id, "loss")
     assert [(metric.step, metric.value) for metric in steps] == [(1, 2.0), (2, 1.0)]
     tags = run.data.tags
     assert (tags["meander.run_id"], tags["meander.kind"], tags["table.examples"]) == ("weekly 1", "pretrain", "7")
-    assert tags["code"].startswith(registry.code_version()[:40])
+    assert tags["code"].startswith(code_version()[:40])
     lock = (Path(__file__).parents[3] / "requirements.lock").read_bytes()
     assert f"lock {hashlib.sha256(lock).hexdigest()[:12]}," in tags["environment"]
     assert "tensorflow 2." in tags["environment"]
@@ -114,26 +115,26 @@ def test_a_run_keeps_what_was_asked_and_where_it_came_from(store):
 
 def test_more_numbers_than_mlflow_takes_at_once_are_kept_too(store):
     numbers = {f"metric {n}": float(n) for n in range(250)}
-    with registry.start_run("r", "evaluate", {f"param {n}": n for n in range(250)}) as tracked:
+    with registry().start_run("r", "evaluate", {f"param {n}": n for n in range(250)}) as tracked:
         tracked.log_metrics(0, numbers)
-    kept = registry.client().get_run(tracked.id).data
+    kept = registry().client.get_run(tracked.id).data
     assert kept.metrics == numbers
     assert len(kept.params) == 250
 
 
 def test_a_command_that_failed_goes_on_in_its_run_and_one_that_ended_or_was_changed_starts_another(store):
     run_id = "it's scheduled__2017-12-23T00:00:00+00:00"
-    with pytest.raises(ZeroDivisionError), registry.start_run(run_id, "pretrain", {"epochs": 3}) as first:
+    with pytest.raises(ZeroDivisionError), registry().start_run(run_id, "pretrain", {"epochs": 3}) as first:
         raise ZeroDivisionError
-    assert registry.client().get_run(first.id).info.status == "FAILED"
-    with registry.start_run(run_id, "pretrain", {"epochs": 3}) as second:
-        assert registry.client().get_run(first.id).info.status == "RUNNING"
+    assert registry().client.get_run(first.id).info.status == "FAILED"
+    with registry().start_run(run_id, "pretrain", {"epochs": 3}) as second:
+        assert registry().client.get_run(first.id).info.status == "RUNNING"
     assert second.id == first.id
-    with pytest.raises(ZeroDivisionError), registry.start_run(run_id, "pretrain", {"epochs": 3}) as third:
+    with pytest.raises(ZeroDivisionError), registry().start_run(run_id, "pretrain", {"epochs": 3}) as third:
         raise ZeroDivisionError
-    with registry.start_run(run_id, "pretrain", {"epochs": 4}) as fourth:
+    with registry().start_run(run_id, "pretrain", {"epochs": 4}) as fourth:
         pass
-    with registry.start_run(run_id, "finetune", {"epochs": 3}) as other:
+    with registry().start_run(run_id, "finetune", {"epochs": 3}) as other:
         pass
     assert len({first.id, third.id, fourth.id, other.id}) == 4
 
@@ -143,30 +144,30 @@ def test_a_command_that_failed_goes_on_in_its_run_and_one_that_ended_or_was_chan
 
 def test_a_version_has_its_own_copy_of_the_files(store):
     version = registered(store)
-    folder = Path(registry.artifact_folder(version))
+    folder = Path(registry().artifact_folder(version))
     assert folder.is_absolute()
     before = (folder / "card.json").read_text()
     save(store / "trained" / "run", horizon_days=7)
     assert (folder / "card.json").read_text() == before
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == ["card.json", "weights/part.bin"]
-    assert registry.describe(version)["table.examples"] == "3"
-    assert registry.describe(version)["horizon_days"] == "28"
+    assert registry().describe(version)["table.examples"] == "3"
+    assert registry().describe(version)["horizon_days"] == "28"
 
 
 def test_registering_the_same_files_again_gives_the_same_version(store):
     assert registered(store, "first") == registered(store, "first") == 1
     assert registered(store, "first", horizon_days=7) == 2
     assert registered(store, "second", horizon_days=7) == 3, "another run has a version of its own, of the same files"
-    assert registry.artifact_folder(2) == registry.artifact_folder(3)
-    assert (registry.version_of("first"), registry.version_of("second")) == (2, 3)
+    assert registry().artifact_folder(2) == registry().artifact_folder(3)
+    assert (registry().version_of("first"), registry().version_of("second")) == (2, 3)
 
 
 def test_a_copy_that_was_cut_short_is_made_whole(store):
-    folder = Path(registry.artifact_folder(registered(store, "first")))
+    folder = Path(registry().artifact_folder(registered(store, "first")))
     (folder / "weights" / "part.bin").write_bytes(b"\0" * 10)
     (folder / "card.json").unlink()
     registered(store, "second")
-    assert registry.content_hash(str(folder)) == folder.name
+    assert content_hash(str(folder)) == folder.name
 
 
 def test_a_lake_may_be_moved(store, tmp_path, monkeypatch):
@@ -175,45 +176,45 @@ def test_a_lake_may_be_moved(store, tmp_path, monkeypatch):
     for name in ("lake", "mlflow.db"):
         shutil.move(store / name, tmp_path / "new" / name)
     monkeypatch.setenv("MEANDER_LAKE", str(tmp_path / "new" / "lake"))
-    assert registry.artifact_folder(version).startswith(str(tmp_path / "new" / "lake"))
+    assert registry().artifact_folder(version).startswith(str(tmp_path / "new" / "lake"))
 
 
 def test_files_that_are_gone_and_versions_that_never_were_are_named(store):
     with pytest.raises(ModelMissing, match=r"there is no version 9 of meander in sqlite:.*it holds none"):
-        registry.artifact_folder(9)
+        registry().artifact_folder(9)
     with pytest.raises(ModelMissing, match=r"run 'other' has registered no version of meander; run model.evaluate"):
-        registry.version_of("other")
+        registry().version_of("other")
     version = registered(store)
-    shutil.rmtree(registry.artifact_folder(version))
+    shutil.rmtree(registry().artifact_folder(version))
     with pytest.raises(ModelMissing, match=r"the files of version 1 of meander are gone.*#model-missing"):
-        registry.artifact_folder(version)
+        registry().artifact_folder(version)
     with pytest.raises(ModelMissing, match=r"there is no model at .*nothing: it holds no file"):
-        registry.content_hash(str(store / "nothing"))
+        content_hash(str(store / "nothing"))
 
 
 # ---- champions ----
 
 
 def test_there_is_no_champion_before_the_first_promotion(store):
-    assert (registry.champion(), registry.candidate()) == (None, None)
+    assert (registry().champion(), registry().candidate()) == (None, None)
     with pytest.raises(ModelMissing, match=r"champion on 2017-07-01: none has been promoted yet; versions are none"):
-        registry.champion_at(JUL_1)
+        registry().champion_at(JUL_1)
     version = registered(store)
-    registry.set_candidate(version)
-    assert (registry.champion(), registry.candidate()) == (None, version)
+    registry().set_candidate(version)
+    assert (registry().champion(), registry().candidate()) == (None, version)
     with pytest.raises(ModelMissing, match=r"none has been promoted yet; versions are 1; give --model-version"):
-        registry.champion_at(JUL_1)
+        registry().champion_at(JUL_1)
 
 
 def test_a_past_day_has_the_champion_of_that_day(store):
     one, two, three = (registered(store, name) for name in ("one", "two", "three"))
-    assert [registry.promote(one, JUL_8), registry.promote(two, JUL_22)] == [one, two]
-    assert registry.champion() == two
-    assert (registry.find_champion(JUL_1), registry.find_champion(JUL_8)) == (None, one)
+    assert [registry().promote(one, JUL_8), registry().promote(two, JUL_22)] == [one, two]
+    assert registry().champion() == two
+    assert (registry().find_champion(JUL_1), registry().find_champion(JUL_8)) == (None, one)
     days = [JUL_8, JUL_15, date(2017, 7, 21), JUL_22, date(2030, 1, 1)]
-    assert [registry.champion_at(day) for day in days] == [one, one, one, two, two]
+    assert [registry().champion_at(day) for day in days] == [one, one, one, two, two]
     with pytest.raises(ModelMissing) as missing:
-        registry.champion_at(JUL_1)
+        registry().champion_at(JUL_1)
     assert str(missing.value) == (
         "no version of meander was champion on 2017-07-01: champions are version 1 since 2017-07-08, version 2 since "
         "2017-07-22; give --model-version to score with another, or run the training for that day first "
@@ -221,27 +222,27 @@ def test_a_past_day_has_the_champion_of_that_day(store):
     )
 
     # A backfill promotes a model for a past week: it counts for that week, and the present champion stays.
-    assert registry.promote(three, JUL_15) == two
-    assert registry.champion() == two
-    assert [registry.champion_at(day) for day in days] == [one, three, three, two, two]
+    assert registry().promote(three, JUL_15) == two
+    assert registry().champion() == two
+    assert [registry().champion_at(day) for day in days] == [one, three, three, two, two]
 
 
 def test_of_two_that_count_from_one_day_the_last_promoted_is_champion_and_one_may_go_back(store):
     one, two = registered(store, "one"), registered(store, "two")
-    registry.promote(one, JUL_8)
-    registry.promote(two, JUL_8)
-    assert registry.champion_at(JUL_8) == registry.champion() == two
-    registry.promote(one, JUL_8)
-    assert registry.champion_at(JUL_8) == registry.champion() == one
-    registry.promote(two, JUL_15)
-    registry.promote(one, JUL_22)
-    assert [registry.champion_at(day) for day in (JUL_8, JUL_15, JUL_22)] == [one, two, one]
-    assert registry.describe(one)["champion_since"] == "2017-07-22"
+    registry().promote(one, JUL_8)
+    registry().promote(two, JUL_8)
+    assert registry().champion_at(JUL_8) == registry().champion() == two
+    registry().promote(one, JUL_8)
+    assert registry().champion_at(JUL_8) == registry().champion() == one
+    registry().promote(two, JUL_15)
+    registry().promote(one, JUL_22)
+    assert [registry().champion_at(day) for day in (JUL_8, JUL_15, JUL_22)] == [one, two, one]
+    assert registry().describe(one)["champion_since"] == "2017-07-22"
 
 
 def test_a_version_that_is_not_there_cannot_be_promoted(store):
     with pytest.raises(ModelMissing, match=r"there is no version 3 of meander"):
-        registry.promote(3, JUL_1)
+        registry().promote(3, JUL_1)
 
 
 # ---- the command ----
@@ -262,9 +263,9 @@ def test_a_candidate_that_passed_the_gate_becomes_champion_from_its_date_on(stor
         main(["--run-id", "run:1"])
         said = capsys.readouterr().out
         assert said == '{"promoted": true, "version": 1, "champion": 1, "reasons": ["better than all"]}\n'
-    assert registry.champion_at(date(2017, 12, 23)) == version
+    assert registry().champion_at(date(2017, 12, 23)) == version
     with pytest.raises(ModelMissing):
-        registry.champion_at(date(2017, 12, 22))
+        registry().champion_at(date(2017, 12, 22))
 
 
 def test_a_candidate_that_did_not_pass_leaves_the_champion(store, capsys):
@@ -276,7 +277,7 @@ def test_a_candidate_that_did_not_pass_leaves_the_champion(store, capsys):
     assert capsys.readouterr().out == (
         '{"promoted": false, "version": 2, "champion": 1, "reasons": ["worse on migrated"]}\n'
     )
-    assert registry.champion() == 1
+    assert registry().champion() == 1
 
 
 def test_a_person_may_go_back_to_an_older_version(store, capsys):
@@ -284,7 +285,7 @@ def test_a_person_may_go_back_to_an_older_version(store, capsys):
         evaluated(store, name, promote=True)
         main(["--run-id", name])
     main(["--model-version", "1", "--since", "2018-01-05"])
-    assert (registry.champion(), registry.champion_at(date(2018, 1, 4))) == (1, 2)
+    assert (registry().champion(), registry().champion_at(date(2018, 1, 4))) == (1, 2)
 
 
 def test_a_promotion_says_what_it_needs(store):
