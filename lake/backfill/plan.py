@@ -6,9 +6,9 @@ from datetime import date
 from lake.backfill.costs import Costs
 
 REASONS = ("late-data", "code", "bad-day")
-# Tables whose code may have changed; the job of events computes quarantine too.
+# What the code of a job makes; events bring quarantine with them.
 CODE = ("events", "sessions", "interests", "examples", "predictions")
-# The default of behavior_history.
+# As behavior_history cuts a range unless it is told otherwise.
 CHUNK_DAYS = 90
 
 
