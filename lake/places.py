@@ -72,12 +72,12 @@ def run_folder(run_id: str) -> str:
 
 
 def manifest_file(folder: str, table: str) -> str:
-    """Return the manifest of the files that a run has staged for a table, in the folder of the run."""
+    """Return the file that says what a run has staged for a table, in the folder of the run."""
     return join(folder, f"{table}.json")
 
 
 def verdict_file(folder: str, table: str) -> str:
-    """Return the verdict of the audit of these files."""
+    """Return the file that says what the audit found of it."""
     return join(folder, f"{table}.audit.json")
 
 

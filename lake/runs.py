@@ -1,4 +1,4 @@
-"""A summary of each run, from its manifests, verdicts and commits: the table at the end of `meander daily`."""
+"""What each run did, from the manifests, verdicts and commits that it left: the table at the end of `meander daily`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lake.table import Table
 from lake.tables import TABLES as FACTS
 
 ORDER = ("failed", "not audited", "not published", "warned", "passed")
-# Numbers of input rows by outcome, then the rows of each table that is computed from events.
+# What became of the input rows, then the rows of each table that is made from them.
 OUTCOMES = ("input", "events", "duplicates", "ignored", "quarantined")
 COUNTS = (*OUTCOMES, *(table for table in TABLES if FACTS[table].reads))
 
@@ -26,7 +26,7 @@ class RunSummary:
         counts: a number for each of COUNTS; None when that table has not been staged.
         verdict: the worst over its tables: failed, not audited, not published, warned or passed.
         seconds: from the start of its first stage to its last audit, waiting included.
-        postponed: session partitions that changed and are older than MEANDER_LATE_DAYS: they need a backfill.
+        postponed: session partitions older than the lookback for late events, left to a backfill.
     """
 
     first: date
@@ -48,10 +48,10 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
     root = runs_folder()
     folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
     with ThreadPoolExecutor(max_workers=16) as pool:
-        stagings = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
+        found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
     published = {name: Table.find(name) for name in TABLES}
     runs = []
-    for staged in stagings:
+    for staged in found:
         if not staged:  # a run that was killed before its first manifest
             continue
         days = [(s.first, s.last) for s, _ in staged.values()]
@@ -76,15 +76,15 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         return staged[table][0].rows if table in staged else None
 
     def state(table: str) -> str:
-        staging, verdict = staged[table]
-        if verdict is None or verdict.stage_id != staging.stage_id:
+        what, verdict = staged[table]
+        if verdict is None or verdict.stage_id != what.stage_id:
             return "not audited"
         if verdict.verdict == "failed":
             return "failed"
-        version = published[table].delta.transaction_version(f"run={staging.run_id}") if published[table] else None  # type: ignore[union-attr]
-        return verdict.verdict if (version or 0) >= staging.sequence else "not published"
+        version = published[table].delta.transaction_version(f"run={what.run_id}") if published[table] else None  # type: ignore[union-attr]
+        return verdict.verdict if (version or 0) >= what.sequence else "not published"
 
-    any_staging = next(iter(staged.values()))[0]
+    anyone = next(iter(staged.values()))[0]
     counts = staged["events"][0].counts if "events" in staged else {}
     outcomes = (
         counts.get("input"),
@@ -93,7 +93,7 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         counts.get("ignored"),
         rows("quarantine"),
     )
-    computed = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
+    made = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
     begins = min(datetime.fromisoformat(s.started).timestamp() for s, _ in staged.values())
     ends = max(
         datetime.fromisoformat(v.audited).timestamp()
@@ -102,10 +102,10 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         for s, v in staged.values()
     )
     return RunSummary(
-        first=any_staging.first,
-        last=any_staging.last,
-        run_id=any_staging.run_id,
-        counts=dict(zip(OUTCOMES, outcomes, strict=True)) | computed,
+        first=anyone.first,
+        last=anyone.last,
+        run_id=anyone.run_id,
+        counts=dict(zip(OUTCOMES, outcomes, strict=True)) | made,
         verdict=min((state(table) for table in staged), key=ORDER.index),
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],

@@ -36,8 +36,8 @@ S3_CONF = {
 def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING) -> SparkSession:
     """Return the session of this process, created by the first call.
 
-    `MEANDER_SPARK_MASTER=sc://host:port` connects to a Spark Connect server, which many clients share.
-    Otherwise the master is that of spark-submit, then `MEANDER_SPARK_MASTER`, then `local[*]`.
+    `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
+    Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
 
     Args:
         name: of the application, for people.

@@ -94,13 +94,13 @@ class Settings(BaseSettings):
     )
     serving_keep: int = Field(7, ge=1, description="generations kept in the serving store, the newest ones")
     serving_max_users: float = Field(
-        0.3, ge=0, description="share of users gone, or added, above which a switch is blocked"
+        0.3, ge=0, description="share of users gone, or added, above which a switch is refused"
     )
     serving_max_moved: float = Field(
-        0.5, ge=0, description="share of users with another top category above which a switch is blocked"
+        0.5, ge=0, description="share of users with another top category above which a switch is refused"
     )
     serving_max_drift: float = Field(
-        0.1, ge=0, description="change of the mean probability of a score above which a switch is blocked"
+        0.1, ge=0, description="change of the mean probability of a score above which a switch is refused"
     )
 
     @property

@@ -7,9 +7,9 @@ from lake.backfill.costs import Costs
 from lake.tables import GROUPS
 
 REASONS = ("late-data", "code", "bad-day")
-# What the code of a job writes; events bring quarantine with them.
+# What the code of a job makes; events bring quarantine with them.
 CODE = tuple(GROUPS)
-# The default of behavior_history.
+# As behavior_history cuts a range unless it is told otherwise.
 CHUNK_DAYS = 90
 
 

@@ -370,14 +370,14 @@ MUTANTS = [
     Mutant(
         "runs_verdict_on_any_staging",
         "lake/runs.py",
-        "if verdict is None or verdict.stage_id != staging.stage_id:",
+        "if verdict is None or verdict.stage_id != what.stage_id:",
         "if verdict is None:",
         "tests/lake/test_runs.py",
     ),
     Mutant(
         "runs_published_before",
         "lake/runs.py",
-        "(version or 0) >= staging.sequence",
+        "(version or 0) >= what.sequence",
         "(version or 0) > 0",
         "tests/lake/test_runs.py",
     ),
