@@ -229,12 +229,12 @@ def plan(
         **asked,
         **choices,
         refused="",
-        why={name: (lines[: planning.LINES], len(lines) - planning.LINES) for name, lines in why.items()},
+        why={name: (lines[: planning.MAX_LINES], len(lines) - planning.MAX_LINES) for name, lines in why.items()},
         todo=todo,
         optional=optional,
         whole=backfill.whole,
         history=planning.history(backfill) if backfill.whole else "",
-        everything=planning.minutes(total(step.seconds for step in todo)),
+        estimate=planning.minutes(total(step.seconds for step in todo)),
         untouched={entry.table: entry.partitions for entry in backfill.untouched if entry.partitions},
     )
 

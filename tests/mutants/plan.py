@@ -331,8 +331,8 @@ MUTANTS = [
     Mutant(
         "plan_job_alone_as_long",
         "dags/shared/backfill.py",
-        "alone.seconds < step.seconds",
-        "alone.seconds <= step.seconds",
+        "one_job.seconds < step.seconds",
+        "one_job.seconds <= step.seconds",
         COMMANDS,
     ),
     Mutant(

@@ -156,7 +156,7 @@ def test_the_planner_offers_to_put_late_events_into_interests(reader):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("", "Nothing to do for late-data"),
+        ("", "Nothing to reprocess for late-data"),
         ("?reason=code", "needs both from and to"),
         ("?reason=%3Cb%3E", "reason is one of late-data, code, bad-day; received &#39;&lt;b&gt;&#39;"),
         ("?reason=bad-day&from=soon&to=2025-03-01", "Invalid isoformat string"),
