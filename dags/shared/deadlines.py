@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import AsyncCallback, DeadlineAlert
 from airflow.sdk.definitions.deadline import BaseDeadlineReference, deadline_reference
 
-from dags.shared.alerts import tell_late
+from dags.shared.alerts import alert_missed_deadline
 from lake.settings import settings
 
 
@@ -30,7 +30,7 @@ class ScheduledDayEnd(BaseDeadlineReference):
 
 def expected(tables: str) -> DeadlineAlert:
     """Return the deadline of a daily DAG: `MEANDER_EXPECTED_HOURS` after the end of its day, as on the Meander page."""
-    callback: Callable[..., Any] = tell_late
+    callback: Callable[..., Any] = alert_missed_deadline
     return DeadlineAlert(
         reference=ScheduledDayEnd(),
         interval=timedelta(hours=settings().expected_hours),

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.alerts import Alert, day_of, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.endings import fail_for_good
 from dags.shared.links import DataDocs
@@ -47,4 +47,4 @@ class Publish(BaseOperator):
         verdict = read_verdict(table, self.run)
         for broken in verdict.failed if verdict else []:
             about = (self.dag_id, context["ti"].run_id, day_of(context), table, broken.rstrip("."))
-            tell(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)
+            send_alert(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined
 
-from dags.shared.alerts import TellFailure
+from dags.shared.alerts import FailureNotifier
 from dags.shared.assets import ASSETS
 from dags.shared.publish import Publish
 from dags.shared.run_ids import RUN
@@ -26,7 +26,7 @@ HOUSE = {
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
-        "on_failure_callback": TellFailure(),
+        "on_failure_callback": FailureNotifier(),
     },
 }
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jinja2 import Template, UndefinedError
 
 from dags.behavior_history import cut
-from dags.shared.alerts import TellFailure
+from dags.shared.alerts import FailureNotifier
 from dags.shared.links import DataDocs
 from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
@@ -109,7 +109,7 @@ def test_a_task_is_tried_three_times_within_minutes_and_told_when_it_fails_for_g
     assert task.retries == 2
     assert (task.retry_delay, task.max_retry_delay) == (timedelta(minutes=1), timedelta(minutes=30))
     assert task.retry_exponential_backoff
-    assert [type(told) for told in task.on_failure_callback] == [TellFailure]
+    assert [type(told) for told in task.on_failure_callback] == [FailureNotifier]
 
 
 def test_spark_and_training_are_rationed_by_their_pools_and_trainings_go_to_their_own_workers():

@@ -107,7 +107,7 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
-        "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS
+        "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": FailureNotifier(),', "", DAGS
     ),
     # --- what a run does
     Mutant(
@@ -255,12 +255,14 @@ MUTANTS = [
         "timedelta(days=settings().alert_quiet_hours)",
         ALERTS,
     ),
-    Mutant("alerts_each_day_a_cause", "dags/shared/alerts.py", 'CHANGES.sub("#", self.what)', "self.what", ALERTS),
+    Mutant(
+        "alerts_each_day_a_cause", "dags/shared/alerts.py", 'VARIABLE_PARTS.sub("#", self.what)', "self.what", ALERTS
+    ),
     Mutant(
         "alerts_lost_by_a_kill",
         "dags/shared/alerts.py",
-        "        obstacle = send(alert, text, context)\n        if obstacle:\n",
-        "        memory.remove_sent(cause)\n        obstacle = send(alert, text, context)\n        if obstacle:\n",
+        "        obstacle = deliver(alert, text, context)\n        if obstacle:\n",
+        "        memory.remove_sent(cause)\n        obstacle = deliver(alert, text, context)\n        if obstacle:\n",
         ALERTS,
     ),
     Mutant(
@@ -287,8 +289,8 @@ MUTANTS = [
     Mutant(
         "alerts_oldest_days_kept",
         "dags/shared/alert_memory.py",
-        "[*earlier.since, day][-DAYS:]",
-        "[*earlier.since, day][:DAYS]",
+        "[*earlier.suppressed, day][-MAX_DAYS:]",
+        "[*earlier.suppressed, day][:MAX_DAYS]",
         ALERT_MEMORY,
     ),
     Mutant(
