@@ -28,7 +28,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding
-from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
 
 GROUPS = ("events", "sessions", "interests")
 # Renders to True or False.
@@ -55,9 +55,9 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
             description="What to make; the others stay as they are. `meander plan` names those that need it",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def behavior_daily():
+def behavior_daily() -> None:
     landed = WaitForLanding(
         task_id="wait_for_landing", day=DAY, wanted=WANTED.format("events"), timeout=timedelta(days=2)
     )

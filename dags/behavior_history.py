@@ -15,13 +15,14 @@ schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
 """
 
 from datetime import date, timedelta
+from typing import Any
 
 import pendulum
 from airflow.sdk import Param, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.shared.run_ids import FIRST_DAY_OF_CHUNK, of_chunk
-from dags.shared.wiring import HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, stage_audit_publish
 
 
 def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, date]]:
@@ -39,12 +40,12 @@ def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, 
     return [(max(first, end - timedelta(days=days - 1)), end) for end in reversed(ends)]
 
 
-def per_chunk(table: str, chunks, flags: list[str]):
-    """Make the group of one table, mapped over the chunks."""
+def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
+    """Return the task group of one table, mapped over the chunks."""
 
-    # A chunk is known by its first day, in the UI and in what `make demo` prints.
+    # The UI and `make demo` name a chunk by its first day.
     @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
-    def group(first, last, run):
+    def group(first: Any, last: Any, run: Any) -> None:
         stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
 
     return group.expand_kwargs(chunks)
@@ -77,11 +78,11 @@ def per_chunk(table: str, chunks, flags: list[str]):
             description="1: interests at the end of every day. 7: every 7th day, the last one is To",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def behavior_history():
+def behavior_history() -> None:
     @task
-    def split(params: dict, run_id: str) -> list[dict[str, str]]:
+    def split(params: dict[str, Any], run_id: str) -> list[dict[str, str]]:
         first, last = date.fromisoformat(params["from"]), date.fromisoformat(params["to"])
         if first > last:
             raise AirflowFailException(f"from={first} is after to={last}; trigger again with from <= to")
@@ -91,7 +92,7 @@ def behavior_history():
             for a, b in cut(first, last, params["chunk_days"], params["interests_every"])
         ]
 
-    chunks = split()
+    chunks = split()  # type: ignore[call-arg,misc]  # Airflow fills both arguments from its context
     events, sessions, interests = (
         per_chunk(table, chunks, flags)
         for table, flags in (

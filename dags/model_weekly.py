@@ -37,7 +37,7 @@ from dags.shared.model import Approve, Promote, horizon_days
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.runs import ModelJob, SparkJob
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, stage_audit_publish
 
 WEEK = 7
 # D, the last day of the interval: a Saturday, since the interval ends as Sunday begins.
@@ -135,9 +135,9 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             description="Do not start from the champion's vocabulary and weights",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def model_weekly():
+def model_weekly() -> None:
     ready = WaitForPublished(task_id="wait_for_events", table="events", day=D, timeout=timedelta(days=2))
     with TaskGroup("examples") as examples:
         span = ["--from", f"{{{{ {DATES}[0] }}}}", "--to", f"{{{{ {DATES}[1] }}}}", "--every", str(WEEK)]

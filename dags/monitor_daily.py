@@ -26,7 +26,7 @@ from airflow.sdk import CronDataIntervalTimetable, dag
 from dags.shared.model import Monitor
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import DAY, HOUSE
+from dags.shared.wiring import DAG_DEFAULTS, DAY
 
 
 @dag(
@@ -35,9 +35,9 @@ from dags.shared.wiring import DAY, HOUSE
     max_active_runs=2,
     tags=["model", "tier_2"],
     doc_md=__doc__,
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def monitor_daily():
+def monitor_daily() -> None:
     ready = WaitForPublished(task_id="wait_for_interests", table="interests", day=DAY, timeout=timedelta(days=2))
     watch = Monitor(task_id="watch", arguments=["--day", DAY], run=RUN_OF_DAG)
     ready >> watch

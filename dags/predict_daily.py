@@ -28,7 +28,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 from dags.shared.deadlines import expected
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
 
 # Without a version, the job asks who was champion on that day.
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"
@@ -52,9 +52,9 @@ VERSION = "{{ '--model-version=%d' % params.model_version if params.model_versio
             description="A version of the registry; empty: the champion of the day",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def predict_daily():
+def predict_daily() -> None:
     ready = WaitForPublished(task_id="wait_for_interests", table="interests", day=DAY, timeout=timedelta(days=2))
     with TaskGroup("predictions") as predictions:
         stage_audit_publish("predictions", ["--day", DAY, VERSION], RUN_OF_DAG)

@@ -21,7 +21,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.runs import ModelJob
-from dags.shared.wiring import HOUSE
+from dags.shared.wiring import DAG_DEFAULTS
 
 
 @dag(
@@ -40,9 +40,9 @@ from dags.shared.wiring import HOUSE
             description="Say what would be merged and removed, and do nothing",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def upkeep_weekly():
+def upkeep_weekly() -> None:
     # It needs no Spark and no GPU, so it waits for none.
     ModelJob(
         task_id="upkeep",

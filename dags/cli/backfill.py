@@ -60,7 +60,10 @@ def show(plan: Plan, out: Console) -> None:
         counts = (f"{step.partitions:,}", f"{step.rows:,}", minutes(step.seconds))
         grid.add_row(f"{number} {step.what}", str(step.runs), days, ", ".join(step.tables), *counts)
     out.print(grid)
-    verbatim = {"highlight": False, "markup": False, "soft_wrap": True}
+
+    def print_verbatim(text: str) -> None:
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
+
     estimate = minutes(total(step.seconds for step in todo))
     out.print(
         f"Estimated total: {estimate} for staging and audit, from past runs. "
@@ -72,21 +75,19 @@ def show(plan: Plan, out: Console) -> None:
     )
     for step in todo:
         if step.note:
-            out.print(f"# {step.note}", **verbatim)
+            print_verbatim(f"# {step.note}")
         for command in step.commands:
-            out.print(command, **verbatim)
+            print_verbatim(command)
         if step.sooner:
-            out.print(
-                f"# or by one job, in {minutes(step.sooner.seconds)} instead of {minutes(step.seconds)}:", **verbatim
-            )
+            print_verbatim(f"# or by one job, in {minutes(step.sooner.seconds)} instead of {minutes(step.seconds)}:")
             for command in step.sooner.commands:
-                out.print(command, **verbatim)
+                print_verbatim(command)
     if plan.whole:
         out.print(
             f"\nFaster, in {minutes(plan.whole.seconds)}: instead of the steps with events, a few large jobs over "
             f"{plan.whole.first} to {plan.whole.last}:\n"
         )
-        out.print(history(plan), **verbatim)
+        print_verbatim(history(plan))
     for step in steps(plan.optional, plan.costs):
         dates = f"{span(step.first, step.last)} ({step.runs})"
         out.print(
@@ -94,13 +95,13 @@ def show(plan: Plan, out: Console) -> None:
             "their date. To include the late events anyway:\n"
         )
         for command in step.commands:
-            out.print(command, **verbatim)
+            print_verbatim(command)
     kept = ", ".join(f"{entry.table} {entry.partitions:,}" for entry in plan.untouched if entry.partitions)
     out.print(f"\nUntouched partitions: {kept or 'none'}. Models and their training data do not change.")
 
 
 def for_a_machine(plan: Plan) -> dict[str, Any]:
-    """Return a plan for a machine, dates as text."""
+    """Return a plan as plain values for JSON, dates as text."""
     content = asdict(plan)
     del content["costs"], content["runs"], content["optional"]
     todo = steps(plan.runs, plan.costs)
@@ -110,4 +111,5 @@ def for_a_machine(plan: Plan) -> dict[str, Any]:
         "instead": history(plan) if plan.whole else None,
         "optional": [asdict(step) for step in steps(plan.optional, plan.costs)],
     }
-    return json.loads(json.dumps(content, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain

@@ -1,4 +1,4 @@
-"""What every DAG here shares: the defaults, and stage >> audit >> publish for a table."""
+"""Shared by every DAG: the defaults, and stage >> audit >> publish for a table."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,12 +16,12 @@ from lake.tables import GROUPS, made_by, read_by
 DAY = "{{ data_interval_start | ds }}"
 
 # Arguments of every @dag; each DAG states only what differs.
-HOUSE = {
+DAG_DEFAULTS: dict[str, Any] = {
     "catchup": False,
     "template_undefined": StrictUndefined,  # a misspelt name in a template fails the task, not vanishes
     "default_args": {
         "owner": "meander",
-        # Two more tries outlast a restarted node. What needs a person is not tried again: `fail_for_good`.
+        # Two more tries outlast a restarted node. An error that needs a person is not retried: `raise_without_retry`.
         "retries": 2,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
@@ -42,9 +42,9 @@ def stage_audit_publish(
     """Make the three tasks that every table has, inside the task group that carries the table's name.
 
     Args:
-        table: names the group, a key of `lake.tables.GROUPS`; events bring quarantine with them.
+        table: the name of the group, a key of `lake.tables.GROUPS`; `events` includes `quarantine`.
         span: the days to run, as flags of the job.
-        run: unique for this span: what a run staged is kept under (run, table).
+        run: unique for this span: the files that a run staged are identified by (run, table).
         flags: more flags of the job.
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.

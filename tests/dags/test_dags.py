@@ -324,7 +324,7 @@ def test_a_run_that_makes_some_tables_skips_the_others(task_id):
     others = [table for table in MAKES["behavior_daily"] if table != wanted]
     assert render(task).wanted == render(task, tables=[wanted]).wanted == "True"
     left_out = render(task, tables=others)
-    with pytest.raises(AirflowSkipException, match="not among those that the run was asked to make"):
+    with pytest.raises(AirflowSkipException, match="not in the parameter `tables` of the run"):
         left_out.poke({}) if task_id == "wait_for_landing" else left_out.execute({})
 
 

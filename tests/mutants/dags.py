@@ -82,10 +82,10 @@ MUTANTS = [
     ),
     # --- what is tried again
     Mutant(
-        "endings_may_pass_busy",
+        "endings_busy_is_not_retried",
         "dags/shared/endings.py",
-        'MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
-        'MAY_PASS = {"commit-contended", "worker-failed", "serving-unavailable"}',
+        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
+        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-unavailable"}',
         ENDINGS,
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = [
     Mutant(
         "runs_killed_by_memory_for_good",
         "dags/shared/runs.py",
-        "if code > 0:  # who is",
-        "if code:  # who is",
+        "if code > 0:  # the last",
+        "if code:  # the last",
         RUNS,
     ),
     Mutant("wiring_one_retry", "dags/shared/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
@@ -327,7 +327,7 @@ MUTANTS = [
     Mutant(
         "process_group_ends_alone",
         "dags/shared/process.py",
-        "                guard.stdin.close()\n            follower.join()",
+        "                release()\n            follower.join()",
         "                leader.kill()\n            follower.join()",
         "tests/dags/shared/test_process.py",
     ),

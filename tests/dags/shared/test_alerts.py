@@ -310,7 +310,7 @@ def put(table: str) -> None:
 
 def timed_out(dag_id: str, sensor: Any) -> None:
     about = context(sensor.task_id, "")
-    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.lacks()}")}
+    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.timeout_message()}")}
     about["ti"].dag_id = dag_id
     FailureNotifier()(about)
 
