@@ -381,8 +381,8 @@ MUTANTS = [
     Mutant(
         "page_docs_oldest_first",
         "dags/page/app.py",
-        "reverse=True)[:NEWEST]",
-        ")[:NEWEST]",
+        "reverse=True)[:MAX_PAGES]",
+        ")[:MAX_PAGES]",
         "tests/dags/test_plugin.py",
     ),
     Mutant(
@@ -407,7 +407,7 @@ MUTANTS = [
         PROBLEMS,
     ),
     Mutant(
-        "page_mended_before_it_failed",
+        "page_repaired_before_it_failed",
         "dags/page/problems.py",
         "commit.published > run.ended",
         "commit.published < run.ended",
@@ -444,8 +444,8 @@ MUTANTS = [
     Mutant(
         "page_changed_files_not_read",
         "dags/page/cache.py",
-        "if path not in kept or kept[path][0] != stamp",
-        "if path not in kept",
+        "if path not in cached or cached[path][0] != stamp",
+        "if path not in cached",
         "tests/dags/page/test_cache.py",
     ),
     Mutant("page_late_for_ever", "dags/page/state.py", "            restated |= commit.days\n", "", STATE),
@@ -458,9 +458,9 @@ MUTANTS = [
     ),
     Mutant(
         "page_findings_for_ever",
-        "dags/page/watched.py",
-        "one.day > days[-1].day - RECENT",
-        "one.day >= days[-1].day - RECENT",
+        "dags/page/findings.py",
+        "monitored.day > days[-1].day - RECENT",
+        "monitored.day >= days[-1].day - RECENT",
         VIEWS,
     ),
     Mutant(
@@ -480,8 +480,8 @@ MUTANTS = [
     Mutant(
         "page_failed_runs_forgotten_in_a_day",
         "dags/page/airflow_state.py",
-        "REMEMBERED = timedelta(days=7)",
-        "REMEMBERED = timedelta(days=1)",
+        "FAILURE_WINDOW = timedelta(days=7)",
+        "FAILURE_WINDOW = timedelta(days=1)",
         DATABASE,
     ),
     Mutant(
