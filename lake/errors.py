@@ -1,4 +1,4 @@
-"""Every failure a person on call may meet: each has a code, and the code a section in docs/runbook.md."""
+"""The errors that a person on call may meet: each has a code, and each code a section in docs/runbook.md."""
 
 import logging
 import re
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # what it puts before a message
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # matches LOG_FORMAT up to the message
 
 
 class MeanderError(Exception):
-    """Base of our own failures; `code` names the section of docs/runbook.md that says what to do."""
+    """Base of Meander's errors; `code` names the section of docs/runbook.md with the repair."""
 
     code = "unexpected"
 
@@ -19,19 +19,19 @@ class MeanderError(Exception):
 
 
 class SettingsInvalid(MeanderError):
-    """A `MEANDER_*` variable or a command-line argument has a value we cannot take."""
+    """A `MEANDER_*` variable or a command-line argument has an invalid value."""
 
     code = "settings-invalid"
 
 
 class SourceInvalid(MeanderError):
-    """The YAML file of a source is missing, or says something we do not understand."""
+    """The YAML file of a source is missing or invalid."""
 
     code = "source-invalid"
 
 
 class SourceMismatch(MeanderError):
-    """Landing files do not have the columns that their source promises."""
+    """A landing file does not have the columns that its source declares."""
 
     code = "source-mismatch"
 
@@ -43,55 +43,55 @@ class LandingMissing(MeanderError):
 
 
 class LandingUnreadable(MeanderError):
-    """A landing file cannot be opened or decompressed."""
+    """A landing file cannot be opened, decompressed or read as Parquet."""
 
     code = "landing-unreadable"
 
 
 class SchemaMismatch(MeanderError):
-    """A job tried to stage rows whose columns are not those declared in lake/schemas.py."""
+    """A job computed rows whose columns are not those of lake/schemas.py."""
 
     code = "schema-mismatch"
 
 
 class TableMissing(MeanderError):
-    """A table, or the version or day asked for, has not been published yet."""
+    """A table, or the requested version or day of it, is not published yet."""
 
     code = "table-missing"
 
 
 class ModelMissing(MeanderError):
-    """No registered model version fits what was asked for, or its files are gone."""
+    """No version was champion on the day, the requested version does not exist, or its files are missing."""
 
     code = "model-missing"
 
 
 class HorizonIncomplete(MeanderError):
-    """Examples were asked for at a date whose labels cannot be known yet."""
+    """Examples were requested for a date whose labels are not available yet."""
 
     code = "horizon-incomplete"
 
 
 class NotStaged(MeanderError):
-    """There is nothing staged under this run id for this table."""
+    """The run has not staged the table."""
 
     code = "not-staged"
 
 
 class AuditFailed(MeanderError):
-    """Staged rows broke a critical expectation."""
+    """Staged rows did not meet a critical expectation."""
 
     code = "audit-failed"
 
 
 class PublishRefused(MeanderError):
-    """Staged rows may not be published: not audited, failed, or staged again since."""
+    """A staging may not be published: not audited, failed, replaced by a newer one, or without its files."""
 
     code = "publish-refused"
 
 
 class InputInvalid(MeanderError):
-    """Rows cannot be read as a training asks: a column, a shape or a size does not fit."""
+    """The training cannot use the published rows: a column, a shape, a size or a setting does not match."""
 
     code = "input-invalid"
 
@@ -103,19 +103,19 @@ class WorkerFailed(MeanderError):
 
 
 class TrainingDiverged(MeanderError):
-    """The loss is no longer a finite number."""
+    """The loss became infinite or not a number."""
 
     code = "training-diverged"
 
 
 class CommitContended(MeanderError):
-    """Other publishes kept winning the commit; nothing was published."""
+    """Other publishes to the table won the commit in each try; nothing was published."""
 
     code = "commit-contended"
 
 
 class ServingUnavailable(MeanderError):
-    """The serving store is not set, cannot be reached, or does not let us do what we have to."""
+    """The serving store is not set, cannot be reached, or does not grant the rights that Meander needs."""
 
     code = "serving-unavailable"
 
@@ -127,19 +127,19 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows may not be served: they broke a check, or differ too much from what is served now."""
+    """Predictions are not served: they failed a check, or a switch would change more than the settings allow."""
 
     code = "serving-refused"
 
 
 class GenerationMissing(MeanderError):
-    """The serving store has no generation such as was asked for."""
+    """The requested generation is not in the serving store."""
 
     code = "generation-missing"
 
 
 def run_main(main: Callable[[], object]) -> None:
-    """Run a job's `main` as a process: log to stderr, and end our own failures with one line and exit code 1."""
+    """Run a job's `main` as a process: log to stderr; an error of Meander ends with one line and exit code 1."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # The Delta and Spark Connect clients log each request at this level; a task log is for people.
     for chatty in ("pyspark", "py4j", "great_expectations", "urllib3", "fsspec"):
