@@ -1,16 +1,16 @@
 """
-## A range of days at once: load history, or load it again
+## A range of days: load history, or load it again
 
-Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the
-same stage, audit and publish as `behavior_daily`. All events come first, since the interests at the end of a
-day count everything that had landed by then. The result equals the days run one by one.
+Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the same stage,
+audit and publish as `behavior_daily`. `events` of all chunks come first, since the interests at the end of a day
+include all events that had arrived by then. The result equals that of the days run one by one.
 
 **If it fails**
 - `split`: *from* is after *to*. Trigger again.
-- anything else: as for `behavior_daily`. The chunk is named by its first day. Clear what failed, with
-  downstream; chunks that are published stay so.
+- another task: as for `behavior_daily`. A chunk is named by its first day. Clear the failed task with
+  downstream; published chunks stay published.
 
-**Run it again** at any time, also over days that are published: each chunk replaces what it owns. There is no
+**Run it again** at any time, also over published days: each chunk replaces the partitions that it owns. There is no
 schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
 """
 
@@ -54,7 +54,7 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
-    # Two histories at once would want the same partitions.
+    # Two histories in parallel could replace the same partitions.
     max_active_runs=1,
     tags=["behavior", "tier_2"],
     doc_md=__doc__,
@@ -67,7 +67,7 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
             minimum=1,
             maximum=3660,
             title="Days in a chunk",
-            description="More days are fewer Spark jobs and more memory; made a multiple of the next number",
+            description="More days: fewer Spark jobs, more memory; rounded up to a multiple of the next number",
         ),
         "interests_every": Param(
             1,
@@ -86,7 +86,7 @@ def behavior_history() -> None:
         first, last = date.fromisoformat(params["from"]), date.fromisoformat(params["to"])
         if first > last:
             raise AirflowFailException(f"from={first} is after to={last}; trigger again with from <= to")
-        # What a run staged is kept under (run, table): each chunk needs an id of its own.
+        # Staged files are identified by (run, table), so each chunk needs an id of its own.
         return [
             {"first": str(a), "last": str(b), "run": of_chunk(run_id, a)}
             for a, b in cut(first, last, params["chunk_days"], params["interests_every"])
