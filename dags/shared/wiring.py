@@ -39,7 +39,7 @@ def stage_audit_publish(
     wanted: str = "True",
     trigger_rule: str = "all_success",
 ) -> None:
-    """Make the three tasks that every table has, inside the task group that carries the table's name.
+    """Add the three tasks of a table to the present task group, which has the name of the table.
 
     Args:
         table: the name of the group, a key of `lake.tables.GROUPS`; `events` includes `quarantine`.

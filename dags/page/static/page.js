@@ -1,4 +1,4 @@
-// Fetches the parts that the page does not need at once, and does what a frame inside Airflow cannot do by itself.
+// Fetches the parts that the page does not need immediately, and handles links that leave the frame inside Airflow.
 "use strict";
 
 // Airflow's own choice of light or dark, which may differ from that of the system.
