@@ -31,7 +31,7 @@ from dags.shared.waits import WaitForEarlierDays, WaitForLanding
 from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
 
 GROUPS = ("events", "sessions", "interests")
-# A template that renders to True or False.
+# Renders to True or False.
 WANTED = "{{{{ '{}' in params.tables }}}}"
 
 
@@ -69,7 +69,7 @@ def behavior_daily() -> None:
             rule = "all_success" if table == "events" else "none_failed"
             stage_audit_publish(table, ["--day", DAY], wanted=WANTED.format(table), trigger_rule=rule)
 
-    # Sessions need no such wait: rows computed from older events never replace newer ones.
+    # Sessions need no such care: rows computed from older events never replace newer ones.
     earlier = WaitForEarlierDays(
         task_id="wait_for_earlier_days",
         day=DAY,

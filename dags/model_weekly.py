@@ -119,7 +119,7 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             minimum=1,
             maximum=64,
             title="Workers",
-            description="TensorFlow processes of a training; batches and result do not depend on their number",
+            description="TensorFlow processes that train together; batches and result do not depend on their number",
         ),
         "launcher": Param(
             "process",

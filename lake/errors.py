@@ -1,4 +1,4 @@
-"""The errors that a person on call may meet: each has a code, and each code a section in docs/runbook.md."""
+"""Every failure that the on-call engineer may see: each has a code, and each code a section in docs/runbook.md."""
 
 import logging
 import re
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # matches LOG_FORMAT up to the message
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # the part before a message
 
 
 class MeanderError(Exception):
-    """Base of Meander's errors; `code` names the section of docs/runbook.md with the repair."""
+    """Base of Meander's own failures; `code` names the section of docs/runbook.md that describes what to do."""
 
     code = "unexpected"
 
@@ -31,91 +31,91 @@ class SourceInvalid(MeanderError):
 
 
 class SourceMismatch(MeanderError):
-    """A landing file does not have the columns that its source declares."""
+    """Landing files do not have the columns that their source declares."""
 
     code = "source-mismatch"
 
 
 class LandingMissing(MeanderError):
-    """A day that is to be loaded has not landed."""
+    """A day to load has not landed."""
 
     code = "landing-missing"
 
 
 class LandingUnreadable(MeanderError):
-    """A landing file cannot be opened, decompressed or read as Parquet."""
+    """A landing file cannot be opened or decompressed."""
 
     code = "landing-unreadable"
 
 
 class SchemaMismatch(MeanderError):
-    """A job computed rows whose columns are not those of lake/schemas.py."""
+    """A job tried to stage rows whose columns are not those declared in lake/schemas.py."""
 
     code = "schema-mismatch"
 
 
 class TableMissing(MeanderError):
-    """A table, or the requested version or day of it, is not published yet."""
+    """A table, or the version or day asked for, has not been published yet."""
 
     code = "table-missing"
 
 
 class ModelMissing(MeanderError):
-    """No version was champion on the day, the requested version does not exist, or its files are missing."""
+    """The requested model version is not registered, or its files are gone."""
 
     code = "model-missing"
 
 
 class HorizonIncomplete(MeanderError):
-    """Examples were requested for a date whose labels are not available yet."""
+    """Examples were requested at a date whose labels are not available yet."""
 
     code = "horizon-incomplete"
 
 
 class NotStaged(MeanderError):
-    """The run has not staged the table."""
+    """Nothing is staged for this table under this run id."""
 
     code = "not-staged"
 
 
 class AuditFailed(MeanderError):
-    """Staged rows did not meet a critical expectation."""
+    """Staged rows broke a critical expectation."""
 
     code = "audit-failed"
 
 
 class PublishRefused(MeanderError):
-    """A staging may not be published: not audited, failed, replaced by a newer one, or without its files."""
+    """Staged rows may not be published: not audited, failed, or staged again since."""
 
     code = "publish-refused"
 
 
 class InputInvalid(MeanderError):
-    """The training cannot use the published rows: a column, a shape, a size or a setting does not match."""
+    """Rows cannot be read as a training requires: a column, a shape or a size does not fit."""
 
     code = "input-invalid"
 
 
 class WorkerFailed(MeanderError):
-    """A worker of a training ended with an error, was killed, or took too long; the others were ended."""
+    """A worker of a training exited with an error, was killed, or took too long; the other workers were stopped."""
 
     code = "worker-failed"
 
 
 class TrainingDiverged(MeanderError):
-    """The loss became infinite or not a number."""
+    """The loss is no longer a finite number."""
 
     code = "training-diverged"
 
 
 class CommitContended(MeanderError):
-    """Other publishes to the table won the commit in each try; nothing was published."""
+    """Other publishes kept winning the commit; nothing was published."""
 
     code = "commit-contended"
 
 
 class ServingUnavailable(MeanderError):
-    """The serving store is not set, cannot be reached, or does not grant the rights that Meander needs."""
+    """The serving store is not set, cannot be reached, or denies a permission."""
 
     code = "serving-unavailable"
 
@@ -127,7 +127,7 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Predictions are not served: they failed a check, or a switch would change more than the settings allow."""
+    """Rows may not be served: they violate a check, or differ too much from the current ones."""
 
     code = "serving-refused"
 
@@ -139,7 +139,7 @@ class GenerationMissing(MeanderError):
 
 
 def run_main(main: Callable[[], object]) -> None:
-    """Run a job's `main` as a process: log to stderr; an error of Meander ends with one line and exit code 1."""
+    """Run a job's `main` as a process: log to stderr; its own failures end in one line and exit code 1."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # The Delta and Spark Connect clients log each request at this level; a task log is for people.
     for chatty in ("pyspark", "py4j", "great_expectations", "urllib3", "fsspec"):

@@ -6,7 +6,7 @@
 <lake>/_models/<run>/         everything of a training, see model/training/plan.py
 <lake>/_mlflow/               the files of MLflow's runs and of registered versions, see model/versions/registry.py
 <lake>/_monitor/              what was found of each day that was watched
-<lake>/_alerts/               sent and queued alerts, see dags/shared/alert_memory.py
+<lake>/_alerts/               what has been told, see dags/shared/alerts.py
 <lake>/_doctor/               what `meander doctor` writes to see whether it can
 
 Data docs lie in `settings().docs_folder`, which may be elsewhere. A run may be given by its id or by its name in paths.

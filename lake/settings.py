@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         "", description="class of an Airflow notifier that alerts are handed to as `alert`; empty: none"
     )
     alert_notifier_options: str = Field("{}", description="its arguments as a JSON object, with Airflow's templates")
-    alert_quiet_hours: int = Field(6, ge=0, description="hours for which further alerts of a cause are suppressed")
+    alert_quiet_hours: int = Field(6, ge=0, description="hours in which a cause that has been told is not told again")
 
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")

@@ -118,7 +118,7 @@ def check_landing() -> str:
 
 def check_serving() -> str:
     if not settings().serving_url.get_secret_value():
-        return "no serving store is set (MEANDER_SERVING_URL), and none is needed unless applications read predictions"
+        return "no store for applications is set (MEANDER_SERVING_URL); nothing here needs one"
     from lake.serving.layout import found_columns
     from lake.serving.pointer import current
     from lake.serving.postgres import connect

@@ -189,7 +189,7 @@ def _unfinished(cells: list[Cell], lake: LakeSnapshot, airflow: AirflowState) ->
             for s in lake.stagings[table]
             if s.staged.run_id == run_id
         )
-        # The state of a run without Airflow is unknown: take it for running for a while.
+        # Without Airflow nobody can say whether a process lives: believe it for a while.
         if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
             continue
         group = TABLES[unfinished[0].table].group

@@ -7,7 +7,7 @@ file changes, and the commits of a table until its version does.
 import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -53,8 +53,8 @@ class Commit:
 
     Attributes:
         days: the partitions that it replaced.
-        counts: the counts of the stage step.
-        began: the time at which the staging began, in ISO 8601: a newer staging has a greater one.
+        counts: what the stage step counted.
+        began: when the staging began, in ISO 8601: a newer staging has a greater one.
     """
 
     run_id: str
@@ -244,17 +244,14 @@ class LakeSnapshot:
 
     def _cell(self, table: str, day: date) -> Cell:
         commit, newest = self.current[table].get(day), self._newest[table].get(day)
-        cell = Cell(
-            table,
-            day,
-            state="published",
-            rows=self.rows[table].get(day, 0) if commit or day in self.rows[table] else None,
-            published=commit.published if commit else None,
-            restated=max(0, self._times[table][day] - 1),
-        )
-        # The published rows of a newer staging have replaced those of an older one, whatever its result.
-        pending = newest and newest.staged.stage_id not in self._stage_ids
+        seen: dict[str, Any] = {
+            "rows": self.rows[table].get(day, 0) if commit or day in self.rows[table] else None,
+            "published": commit.published if commit else None,
+            "restated": max(0, self._times[table][day] - 1),
+        }
         reasons: tuple[str, ...]
+        # A staging that is older than what readers see has been overtaken, whatever became of it.
+        pending = newest and newest.staged.stage_id not in self._stage_ids
         if newest and pending and (commit is None or newest.staged.started > commit.began):
             verdict = newest.verdict
             if verdict is None:
@@ -264,14 +261,14 @@ class LakeSnapshot:
             else:
                 state, reasons = "unfinished", (NOT_PUBLISHED,)
             docs = verdict.docs if verdict else ""
-            return replace(cell, state=state, run_id=newest.staged.run_id, docs=docs, reasons=reasons)
+            return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, reasons=reasons, **seen)
         if commit:
             reasons = tuple(newest.verdict.failed) if newest and newest.verdict and not pending else ()
             state = "warned" if commit.verdict == "warned" else "published"
-            return replace(cell, state=state, run_id=commit.run_id, docs=commit.docs, reasons=reasons)
-        if cell.rows is not None:
-            return cell
-        return replace(cell, state="missing", reasons=(self._why_missing(table, day),))
+            return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, reasons=reasons, **seen)
+        if seen["rows"] is not None:
+            return Cell(table, day, "published", **seen)
+        return Cell(table, day, "missing", reasons=(self._why_missing(table, day),), **seen)
 
     def _why_missing(self, table: str, day: date) -> str:
         if table not in EACH_DAY:
@@ -292,15 +289,15 @@ def read_stagings(cache: Cache) -> dict[str, list[Staging]]:
     fs, root = storage.filesystem(runs_folder())
     files = fs.find(root, detail=True) if fs.exists(root) else {}
     manifests = [path for path in files if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN]
-    # Size and time, of the manifest and of the verdict next to it.
+    # What the storage says of size and time, of the manifest and of the verdict beside it.
     stamps = {path: f"{files[path]} {files.get(_verdict_of(path))}" for path in manifests}
     read = cache.of_files(stamps, lambda path: _staging(fs, path, has_verdict=_verdict_of(path) in files))
     stagings: dict[str, list[Staging]] = {name: [] for name in SHOWN}
     for staging in read.values():
         if staging:
             stagings[staging.staged.table].append(staging)
-    for of_table in stagings.values():
-        of_table.sort(key=lambda staging: staging.staged.started)
+    for some in stagings.values():
+        some.sort(key=lambda staging: staging.staged.started)
     return stagings
 
 
@@ -315,13 +312,13 @@ def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | None:
         verdict = json.loads(fs.cat_file(_verdict_of(path))) if has_verdict else None
     except FileNotFoundError:  # removed since it was listed
         return None
-    # A verdict on an earlier staging of the same run is not of this one.
+    # A verdict on an earlier staging of the same run says nothing of this one.
     return Staging(staged, Verdict(**verdict) if verdict and verdict["stage_id"] == staged.stage_id else None)
 
 
 def _landed_days() -> frozenset[date] | None:
     try:
-        # The web server may have no access to the landing; the page then shows gaps of `events` alone.
+        # The web server need not see the landing; the page then tells gaps of `events` alone.
         return frozenset(landing.days()) or None
     except OSError:
         return None
@@ -330,7 +327,7 @@ def _landed_days() -> frozenset[date] | None:
 def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:
     first, last = date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"])
     refused = {date.fromisoformat(day) for day in json.loads(entry["refused"])}
-    # A run that staged again has overwritten the manifest of this commit; its log still has the range of days.
+    # A run that staged again has overwritten the manifest of this commit; the days it was asked for are still known.
     days = owns.get((table, entry["stage_id"])) or days_between(first, last)
     return Commit(
         run_id=entry["run_id"],

@@ -93,9 +93,9 @@ def backfill(runs: list[DayRun], costs: Costs) -> Step:
     ]
     step = step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
     if len(runs) > 1 and run.tables in (("sessions",), ("interests",)):
-        one_job = by_hand(runs, costs)
-        if step.seconds is not None and one_job.seconds is not None and one_job.seconds < step.seconds:
-            return replace(step, sooner=one_job)
+        alone = by_hand(runs, costs)
+        if step.seconds is not None and alone.seconds is not None and alone.seconds < step.seconds:
+            return replace(step, sooner=alone)
     return step
 
 

@@ -16,18 +16,18 @@ for _ in $(seq 100); do kill -s 0 -- "-$0" || exit; sleep 0.1; done
 kill -s KILL -- "-$0"
 """
 
-# Airflow's variables for its own processes, such as addresses and passwords of its connections; and the one by which
-# TensorFlow would take the process for one of several workers.
-EXCLUDED_PREFIXES = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "TF_CONFIG")
+# What Airflow says to its own processes, addresses and passwords of its connections among it; and what would make the
+# process believe that it is one of several workers already.
+LEFT_OUT = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "TF_CONFIG")
 
 
 def without_airflow(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for a process of Meander: its own, and those of storage, drivers and libraries.
+    """Return the variables for a process that is not Airflow's: ours, and those of storage, drivers and libraries.
 
     >>> without_airflow({"MEANDER_LAKE": "/lake", "AIRFLOW_CONN_DB": "secret", "CUDA_VISIBLE_DEVICES": "0"})
     {'MEANDER_LAKE': '/lake', 'CUDA_VISIBLE_DEVICES': '0'}
     """
-    return {name: value for name, value in environment.items() if not name.startswith(EXCLUDED_PREFIXES)}
+    return {name: value for name, value in environment.items() if not name.startswith(LEFT_OUT)}
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class RunsModule(BaseOperator):
     leader: subprocess.Popen[str] | None = None
 
     def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
-        """Run `python -m module`, with these variables added to the environment, and return its last lines of output.
+        """Run `python -m module` with these variables besides our own, and return the last lines that it printed.
 
         Raises:
             AirflowFailException: it failed with an error that needs a person.
@@ -64,7 +64,7 @@ class RunsModule(BaseOperator):
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
         environment = without_airflow(os.environ) | {
-            # The log shows each line when it is printed.
+            # People watch the log grow.
             "PYTHONUNBUFFERED": "1",
             # Nothing is imported from the working directory: `lake/audits` there may be a table, not the module.
             "PYTHONSAFEPATH": "1",
@@ -154,7 +154,7 @@ class ModelJob(RunsModule):
         self.run = run
 
     def variables(self) -> dict[str, str]:
-        """Return the variables to add to the environment of the process."""
+        """Return what the process gets besides our own environment."""
         return {}
 
     def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature

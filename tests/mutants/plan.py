@@ -331,8 +331,8 @@ MUTANTS = [
     Mutant(
         "plan_job_alone_as_long",
         "dags/shared/backfill.py",
-        "one_job.seconds < step.seconds",
-        "one_job.seconds <= step.seconds",
+        "alone.seconds < step.seconds",
+        "alone.seconds <= step.seconds",
         COMMANDS,
     ),
     Mutant(
