@@ -19,6 +19,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
+from dags.shared.alert_memory import AlertMemory
 from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.model import Monitor, Promote
@@ -187,6 +188,20 @@ def test_what_cannot_be_taken_along_makes_no_second_message(received, lake, capl
     assert send_alert(alert())
     assert len(received) == 1
     assert "queued alerts could not be sent (" in caplog.text
+
+
+def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(received, lake, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Receiver, "status", 500)
+    send_alert(alert())  # not sent
+    age(lake)
+    send_alert(alert())  # suppressed; the queued one is not sent either
+    with AlertMemory(str(lake / "lake" / "_alerts")).claim(alert().cause):
+        send_alert(alert())
+    section = RUNBOOK.split("## No alert came")[1].split("\n## ")[0]
+    quotes = [quote for line in re.findall(r"^  - (\*.*?\*):", section, re.MULTILINE) for quote in line.split(", *")]
+    assert len(quotes) == 4
+    assert [quote for quote in quotes if quote.strip("*. ") not in caplog.text] == []
 
 
 def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(received, monkeypatch, tmp_path):
