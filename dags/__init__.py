@@ -1,4 +1,4 @@
-"""The DAGs: schedules and task order. Beside them what they share, the page, the command and the local Airflow."""
+"""The DAGs: schedules and task order; next to them their shared parts, the page, the command, the local Airflow."""
 
-# Where dags/page/app.py is found below Airflow's address.
+# The path of dags/page/app.py below Airflow's address.
 PREFIX = "/meander"

@@ -1,24 +1,24 @@
 """
 ## One day of behaviour: landing files become events, sessions and interests
 
-Waits until the day has landed, then for each table: *stage* new files that nobody sees, *audit* them against
-the table's expectations, *publish* them in one commit. `sessions` and `interests` both start from published
-`events`, side by side; `interests` also waits for earlier days that Airflow is still working on.
+Waits until the day has landed, then for each table: *stage* writes files that no reader sees, *audit* validates them
+against the table's expectations, *publish* makes them visible in one commit. `sessions` and `interests` are computed
+from published `events`, in parallel; `interests` also waits for runs of earlier days that are in progress.
 
 **If it fails**
 - `wait_for_landing` (after two days): the shop has not delivered. Ask for the files, then clear the task.
-- `stage`: the log names the file or setting at fault. Nothing is published; mend it, then clear the task.
-- `audit`: a critical expectation broke. The log names it, and the button *Data docs* shows examples. Readers
-  keep what was published before. Have the landing repaired, then clear `stage` **with downstream**.
+- `stage`: the log names the invalid file or setting. Nothing is published; repair it, then clear the task.
+- `audit`: a critical expectation failed. The log names it, and the button *Data docs* shows examples. Readers
+  see the rows published before. Have the landing repaired, then clear `stage` **with downstream**.
 - `publish`: clear it. Publishing twice changes nothing.
 
 Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
-**Clear or backfill** any day, in any order, also while other days run: a run replaces exactly what it owns,
-and rows computed from older events never replace newer ones. `meander plan` finds what has to run again, and
-*tables* in the form leaves the rest of a day as it is. One thing is left to a person: when a day is
-repaired after later days have run, their `interests` lack it (their audit has warned: *every landing day of
-the lookback is published*). Clear the group `interests` of those days.
+**Clear or backfill** any day, in any order, also while other days run: a run replaces exactly the partitions that it
+owns, and rows computed from older events never replace newer ones. `meander plan` lists the days to reprocess; the
+parameter *tables* limits a run to some tables. One case needs a person: when a day is repaired after later days have
+run, their `interests` do not include it (their audit has warned: *every landing day of the lookback is published*).
+Clear the group `interests` of those days.
 """
 
 from datetime import timedelta
@@ -28,7 +28,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding
-from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
 from lake.tables import comes_after, groups_of
 
 GROUPS = groups_of("behavior_daily")
@@ -37,11 +37,11 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
 
 
 @dag(
-    # Runs for a UTC day once it is over. `@daily` would have no interval, and so no day to speak of.
+    # Runs for a UTC day once it has ended. `@daily` would have no interval, and so no day.
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
     # Airflow backfills no day before this one, and logs may be old.
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
-    # One day may wait for its landing while another is worked on; more would only queue for the pool.
+    # One day may wait for its landing while another is processed; more would only queue for the pool.
     max_active_runs=2,
     deadline=expected(", ".join(GROUPS)),
     tags=["behavior", "tier_1"],
@@ -53,12 +53,12 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
             items={"type": "string", "enum": list(GROUPS)},
             minItems=1,
             title="Tables",
-            description="What to make; the others stay as they are. `meander plan` names those that need it",
+            description="The tables to compute; the others do not change. `meander plan` names those that need it",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def behavior_daily():
+def behavior_daily() -> None:
     landed = WaitForLanding(
         task_id="wait_for_landing", day=DAY, wanted=WANTED.format("events"), timeout=timedelta(days=2)
     )
@@ -66,7 +66,7 @@ def behavior_daily():
     groups = {}
     for table in GROUPS:
         with TaskGroup(table) as groups[table]:
-            # A group that is not wanted is skipped; that holds up none that comes after it.
+            # A group that is not wanted is skipped, which does not block the groups after it.
             rule = "all_success" if table == "events" else "none_failed"
             stage_audit_publish(table, ["--day", DAY], wanted=WANTED.format(table), trigger_rule=rule)
 

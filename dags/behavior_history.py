@@ -1,27 +1,28 @@
 """
-## A range of days at once: load history, or load it again
+## A range of days: load history, or load it again
 
-Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the
-same stage, audit and publish as `behavior_daily`. All events come first, since the interests at the end of a
-day count everything that had landed by then. The result equals the days run one by one.
+Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the same stage,
+audit and publish as `behavior_daily`. `events` of all chunks come first, since the interests at the end of a day
+include all events that had arrived by then. The result equals that of the days run one by one.
 
 **If it fails**
 - `split`: *from* is after *to*. Trigger again.
-- anything else: as for `behavior_daily`. The chunk is named by its first day. Clear what failed, with
-  downstream; chunks that are published stay so.
+- another task: as for `behavior_daily`. A chunk is named by its first day. Clear the failed task with
+  downstream; published chunks stay published.
 
-**Run it again** at any time, also over days that are published: each chunk replaces what it owns. There is no
+**Run it again** at any time, also over published days: each chunk replaces the partitions that it owns. There is no
 schedule, so no Airflow backfill: this DAG is the backfill of long ranges.
 """
 
 from datetime import date, timedelta
+from typing import Any
 
 import pendulum
 from airflow.sdk import Param, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.shared.run_ids import FIRST_DAY_OF_CHUNK, of_chunk
-from dags.shared.wiring import HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, stage_audit_publish
 from lake.tables import comes_after, groups_of
 
 
@@ -40,12 +41,12 @@ def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, 
     return [(max(first, end - timedelta(days=days - 1)), end) for end in reversed(ends)]
 
 
-def per_chunk(table: str, chunks, flags: list[str]):
-    """Make the group of one table, mapped over the chunks."""
+def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
+    """Return the task group of one table, mapped over the chunks."""
 
-    # A chunk is known by its first day, in the UI and in what `make demo` prints.
+    # The UI and `make demo` name a chunk by its first day.
     @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
-    def group(first, last, run):
+    def group(first: Any, last: Any, run: Any) -> None:
         stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
 
     return group.expand_kwargs(chunks)
@@ -54,7 +55,7 @@ def per_chunk(table: str, chunks, flags: list[str]):
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2000, 1, 1, tz="UTC"),
-    # Two histories at once would want the same partitions.
+    # Two histories in parallel could replace the same partitions.
     max_active_runs=1,
     tags=["behavior", "tier_2"],
     doc_md=__doc__,
@@ -67,7 +68,7 @@ def per_chunk(table: str, chunks, flags: list[str]):
             minimum=1,
             maximum=3660,
             title="Days in a chunk",
-            description="More days are fewer Spark jobs and more memory; made a multiple of the next number",
+            description="More days: fewer Spark jobs, more memory; rounded up to a multiple of the next number",
         ),
         "interests_every": Param(
             1,
@@ -78,21 +79,21 @@ def per_chunk(table: str, chunks, flags: list[str]):
             description="1: interests at the end of every day. 7: every 7th day, the last one is To",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def behavior_history():
+def behavior_history() -> None:
     @task
-    def split(params: dict, run_id: str) -> list[dict[str, str]]:
+    def split(params: dict[str, Any], run_id: str) -> list[dict[str, str]]:
         first, last = date.fromisoformat(params["from"]), date.fromisoformat(params["to"])
         if first > last:
             raise AirflowFailException(f"from={first} is after to={last}; trigger again with from <= to")
-        # What a run staged is kept under (run, table): each chunk needs an id of its own.
+        # Staged files are identified by (run, table), so each chunk needs an id of its own.
         return [
             {"first": str(a), "last": str(b), "run": of_chunk(run_id, a)}
             for a, b in cut(first, last, params["chunk_days"], params["interests_every"])
         ]
 
-    chunks = split()
+    chunks = split()  # type: ignore[call-arg,misc]  # Airflow fills both arguments from its context
     flags = {"interests": ["--every", "{{ params.interests_every }}"]}
     groups = {table: per_chunk(table, chunks, flags.get(table, [])) for table in groups_of("behavior_daily")}
     for table, group in groups.items():

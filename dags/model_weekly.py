@@ -1,25 +1,25 @@
 """
-## The model of one week: learn, judge, and promote only what is better
+## The model of one week: train, evaluate, and promote only a better one
 
-As of the last day D of the week. Looks at *weeks* weekly dates T whose horizon is over by then: stages, audits and
-publishes the `examples` of those that have none yet. `prepare` splits the dates by time and makes the vocabulary.
-The encoder is *pretrained* and *fine-tuned*; beside it the same network learns *from scratch*, as a comparison.
-`evaluate` judges on later dates than any used in training. `promote` makes the candidate champion if the gate lets
-it and, where the setting `MEANDER_PROMOTION_APPROVAL` is on, a person has agreed in `approve` (tab *Required Actions*).
+As of the last day D of the week. For *weeks* weekly dates T whose horizon has ended by then, it stages, audits and
+publishes the missing `examples`. `prepare` splits the dates by time and builds the vocabulary. The encoder is
+*pretrained* and *fine-tuned*; in parallel the same network is trained *from scratch*, for comparison. `evaluate` uses
+later dates than any used in training. `promote` makes the candidate champion if it passes the gate and, where the
+setting `MEANDER_PROMOTION_APPROVAL` is on, a person approves it in `approve` (tab *Required Actions*).
 
-**If `promote` is skipped**, the gate has refused, or the person asked, or nobody answered for six days: the champion
-stays and predictions go on with it. Nothing is broken. The tab *Model* of the run and the log say why; the button
-*Evaluation report* shows everything.
+**If `promote` is skipped**, the gate or the person rejected the candidate, or there was no answer for six days: the
+champion stays, and predictions use it. This is no failure. The tab *Model* of the run and the log have the reasons, the
+button *Evaluation report* all numbers.
 
 **If it fails**
-- `wait_for_events` (after two days): `behavior_daily` has not published day D. Mend it there, then clear the task.
+- `wait_for_events` (after two days): `behavior_daily` has not published day D. Repair that run, then clear the task.
 - `examples`: as in `behavior_daily`.
-- `prepare`: usually too few dates: the message says how many there are and how many it needs. After a change of the
-  horizon, *were made with MEANDER_HORIZON_DAYS*: the message has the commands that make the examples again.
-- `pretrain`, `finetune`, `scratch`: the log has the reason. Cleared, or tried again by Airflow, a training goes on
-  from its last checkpoint. *was ended by SIGKILL*: the memory was used up; take a smaller preset or fewer workers.
-- `evaluate`: clear it. What was registered already keeps its version.
-- `promote`: clear it. It does what the decision says that `evaluate` has left.
+- `prepare`: usually too few dates: the message has their number and the required one. After a change of the horizon,
+  *were made with MEANDER_HORIZON_DAYS*: the message has the commands that make the examples again.
+- `pretrain`, `finetune`, `scratch`: the log has the reason. Cleared, or retried by Airflow, a training resumes from its
+  last checkpoint. *was killed by SIGKILL*: usually out of memory; use a smaller preset or fewer workers.
+- `evaluate`: clear it. A registered version keeps its number.
+- `promote`: clear it. It follows the decision that `evaluate` has written.
 
 Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
@@ -38,7 +38,7 @@ from dags.shared.model import Approve, Promote, horizon_days
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.runs import ModelJob, SparkJob
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, stage_audit_publish
 
 WEEK = 7
 # D, the last day of the interval: a Saturday, since the interval ends as Sunday begins.
@@ -48,7 +48,7 @@ EPOCHS = "{{ '--epochs=%d' % params.epochs if params.epochs else '' }}"
 
 
 def as_of(end: pendulum.DateTime) -> date:
-    """Return the last whole day of an interval.
+    """Return the last complete day of an interval.
 
     >>> str(as_of(pendulum.datetime(2017, 12, 24)))
     '2017-12-23'
@@ -57,7 +57,7 @@ def as_of(end: pendulum.DateTime) -> date:
 
 
 def example_dates(day: date, weeks: int, horizon: int) -> tuple[date, date]:
-    """Return the first and the last of `weeks` weekly dates T, counted back from `day`, whose horizon is over then.
+    """Return the first and the last of `weeks` weekly dates T, counted back from `day`, whose horizon ends by then.
 
     >>> [str(t) for t in example_dates(date(2017, 12, 23), weeks=3, horizon=28)]
     ['2017-11-11', '2017-11-25']
@@ -69,9 +69,9 @@ def example_dates(day: date, weeks: int, horizon: int) -> tuple[date, date]:
 
 
 def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
-    """Make a task that uses a machine's whole strength, or its GPUs: the pool `train` lets one at a time.
+    """Return a task that uses all cores or the GPUs of a machine: the pool `train` has one slot.
 
-    Under Celery the queue `train` is for workers that have these; other executors have no queues.
+    Under Celery the queue `train` is for workers on such machines; other executors have no queues.
     """
     return ModelJob(task_id=task_id, module=module, arguments=arguments, run=RUN_OF_DAG, queue="train")
 
@@ -79,7 +79,7 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
 @dag(
     schedule=CronDataIntervalTimetable("0 0 * * 0", timezone="UTC"),
     start_date=pendulum.datetime(2000, 1, 2, tz="UTC"),
-    # A week starts from the champion that the week before may still make.
+    # A week starts from the champion, which the run of the week before may still replace.
     max_active_runs=1,
     tags=["model", "tier_2"],
     doc_md=__doc__,
@@ -98,7 +98,7 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             minimum=1,
             maximum=520,
             title="Weeks of examples",
-            description="How many weekly dates to look at; only those without examples are made",
+            description="Weekly dates to train and evaluate on; only missing examples are computed",
         ),
         "adapter": Param(
             "none",
@@ -112,7 +112,7 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             type=["null", "integer"],
             minimum=1,
             title="Epochs",
-            description="Of each training; empty: as many as the preset says",
+            description="Of each training; empty: the number of the preset",
         ),
         "workers": Param(
             1,
@@ -133,12 +133,12 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             False,
             type="boolean",
             title="Cold start",
-            description="Do not start from the champion's vocabulary and weights",
+            description="Start without the champion's vocabulary and weights",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def model_weekly():
+def model_weekly() -> None:
     ready = WaitForPublished(task_id="wait_for_events", table="events", day=D, timeout=timedelta(days=2))
     with TaskGroup("examples") as examples:
         span = ["--from", f"{{{{ {DATES}[0] }}}}", "--to", f"{{{{ {DATES}[1] }}}}", "--every", str(WEEK)]

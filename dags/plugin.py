@@ -1,7 +1,7 @@
-"""What Airflow loads of ours: pages in its web server, links to them, and our kind of deadline."""
+"""Meander's plugin for Airflow: pages in its web server, links to them, and the reference of the deadlines."""
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -11,12 +11,12 @@ from dags.shared.run_ids import of_dag
 
 
 class MeanderPlugin(AirflowPlugin):
-    """What Airflow finds under the entry point `airflow.plugins`."""
+    """The plugin of the entry point `airflow.plugins`."""
 
     name = "meander"
-    deadline_references: ClassVar[list[type]] = [ScheduledDayEnd]
+    deadline_references: list[type] = [ScheduledDayEnd]  # noqa: RUF012  Airflow's declaration
     # Without a slash in front, an address is relative to Airflow's own, whatever its base path.
-    external_views: ClassVar[list[dict[str, Any]]] = [
+    external_views: list[dict[str, Any]] = [  # noqa: RUF012
         {
             "name": "Meander",
             "href": f"{PREFIX.strip('/')}/page/",
@@ -40,7 +40,7 @@ class MeanderPlugin(AirflowPlugin):
     ]
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # Airflow only reads it
         """The pages, for the web server alone: every task loads this plugin, and with them would take 2 s more."""
         from dags.page.app import app
 

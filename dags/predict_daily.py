@@ -1,23 +1,23 @@
 """
-## Predictions of one day: which way each shopper's interest will move next
+## Predictions of one day: where each shopper's interest will move next
 
-Waits until the `interests` of the day are published, lets the champion of the day score every user (*stage*),
+Waits until the `interests` of the day are published, scores every user with the champion of the day (*stage*),
 *audits* the predictions against the table's expectations, and *publishes* them in one commit.
 
 **If it fails**
-- `wait_for_interests` (after two days): `behavior_daily` has not published that day. Mend it there, then clear
+- `wait_for_interests` (after two days): `behavior_daily` has not published that day. Repair that run, then clear
   the task.
 - `stage`, message *model-missing*: no model had become champion by that day. Let `model_weekly` promote one, or
-  name a version in the form.
-- `audit`: a critical expectation broke. The log names it, and the button *Data docs* shows examples. Readers keep
-  what was published before. If the model is at fault, run the day again with an older version.
+  choose a version in the form.
+- `audit`: a critical expectation failed. The log names it, and the button *Data docs* shows examples. Readers see the
+  rows published before. If the model is the cause, run the day again with an older version.
 - `publish`: clear it. Publishing twice changes nothing.
 
 Each message ends in its section of `docs/runbook.md`; an error that has one is not retried.
 
 **Clear or backfill** any day, in any order. A past day is scored by the model that was champion *then*, unless
-*model_version* names another one. The newest run of a day wins. When the `interests` of a day are made again,
-clear `stage` of that day here.
+*model_version* names another one. The newest run of a day replaces earlier ones. When the `interests` of a day are
+recomputed, clear `stage` of that day here.
 """
 
 from datetime import timedelta
@@ -28,9 +28,9 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 from dags.shared.deadlines import expected
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import DAY, HOUSE, stage_audit_publish
+from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
 
-# Without a version, the job asks who was champion on that day.
+# Without a version, the job takes the version that was champion on that day.
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"
 
 
@@ -52,9 +52,9 @@ VERSION = "{{ '--model-version=%d' % params.model_version if params.model_versio
             description="A version of the registry; empty: the champion of the day",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def predict_daily():
+def predict_daily() -> None:
     ready = WaitForPublished(task_id="wait_for_interests", table="interests", day=DAY, timeout=timedelta(days=2))
     with TaskGroup("predictions") as predictions:
         stage_audit_publish("predictions", ["--day", DAY, VERSION], RUN_OF_DAG)

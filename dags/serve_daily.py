@@ -30,7 +30,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.serve import RequireStore, ServeJob
 from dags.shared.waits import WaitForPublished
-from dags.shared.wiring import DAY, HOUSE
+from dags.shared.wiring import DAG_DEFAULTS, DAY
 
 FORCE = "{{ '--force' if params.force else '' }}"
 IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"
@@ -58,9 +58,9 @@ IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"
             description="Also if a later day has been served, or this load has been replaced",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def serve_daily():
+def serve_daily() -> None:
     store = RequireStore(task_id="store")
     ready = WaitForPublished(task_id="wait_for_predictions", table="predictions", day=DAY, timeout=timedelta(days=2))
     load = ServeJob(task_id="load", arguments=["load", "--day", DAY], run=RUN_OF_DAG)

@@ -21,7 +21,7 @@ from airflow.sdk import Param, dag
 
 from dags.shared.run_ids import RUN_OF_DAG
 from dags.shared.serve import RequireStore, ServeJob
-from dags.shared.wiring import HOUSE
+from dags.shared.wiring import DAG_DEFAULTS
 
 DAY = "{{ '--day=%s' % params.day if params.day else '' }}"
 VERSION = "{{ '--model-version=%d' % params.model_version if params.model_version else '' }}"
@@ -57,9 +57,9 @@ GENERATION = "{{ '--generation=%d' % params.generation if params.generation else
             description="Back to this load",
         ),
     },
-    **HOUSE,
+    **DAG_DEFAULTS,
 )
-def serve_rollback():
+def serve_rollback() -> None:
     rollback = ServeJob(task_id="rollback", arguments=["rollback", DAY, VERSION, GENERATION], run=RUN_OF_DAG)
     RequireStore(task_id="store") >> rollback
 

@@ -133,7 +133,7 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows may not be served: they broke a check, or differ too much from what is served now."""
+    """Rows may not be served: they violate a check, or differ too much from the current ones."""
 
     code = "serving-refused"
 

@@ -287,7 +287,7 @@ def late_data(drill: Drill) -> None:
     # The log is in the order of the shop's clock, and names the day in each event's time.
     drill.deliver(day, lambda lines: [*lines, *(line.replace(str(day), str(old)) for line in lines[:3])])
     drill.ended(drill.run(day), "success")
-    drill.tell_page(rf"sessions of .*{old}.* lack events that landed too late")
+    drill.tell_page(rf"sessions of .*{old}.* do not include late events")
     drill.tell_no_alert("late-data", "it can wait until the morning")
     tell_runbook("late-data")
     plan = plan_backfill(settings(), "late-data")
@@ -296,7 +296,7 @@ def late_data(drill: Drill) -> None:
         for command in step.commands:
             drill.repair(command)
             until("the planned runs to end", lambda: idle(drill.airflow), every=1)
-    until("the page to be well again", lambda: not found("landed too late", drill.page()), every=1)
+    until("the page to be well again", lambda: not found("do not include late events", drill.page()), every=1)
 
 
 def worker_killed(drill: Drill) -> None:
@@ -307,7 +307,7 @@ def worker_killed(drill: Drill) -> None:
     process = until("a job of the day to run", lambda: process_of("jobs/sessionize.py", run_id))
     os.kill(process, signal.SIGKILL)
     until("Airflow to notice", lambda: drill.tasks(run_id)["sessions.stage"] == "up_for_retry", every=1)
-    drill.tell_page("at work or queued")
+    drill.tell_page("in progress or queued")
     drill.tell_no_alert("FAILED", "it is tried again, twice; only what stays failed is told")
     tell_runbook("Spark runs out of memory")
     say("  repair   none: Airflow tries again by itself, after a minute")

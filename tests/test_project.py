@@ -21,7 +21,8 @@ DESIGN = (REPO / "docs" / "design.md").read_text(encoding="utf-8")
 RUNBOOK = (REPO / "docs" / "runbook.md").read_text(encoding="utf-8")
 LOCK = (REPO / "requirements.lock").read_text(encoding="utf-8")
 MAKEFILE = (REPO / "Makefile").read_text(encoding="utf-8")
-PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DOCUMENTS = [
     *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docker/README.md")),
@@ -92,6 +93,12 @@ def test_what_is_installed_from_outside_is_found():
 
 
 # --- the documents ---------------------------------------------------------------------------------------
+
+
+def test_types_are_checked_strictly_in_all_code():
+    mypy = PYPROJECT["tool"]["mypy"]
+    assert (sorted(mypy["files"]), mypy["strict"]) == (sorted(CODE), True)
+    assert [entry["module"] for entry in mypy["overrides"] if entry.get("ignore_errors")] == []
 
 
 def test_the_readme_stays_short():

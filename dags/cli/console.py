@@ -1,4 +1,4 @@
-"""What the parts of the `meander` command share: where they print, and options that many of them have."""
+"""Shared parts of the `meander` command: the consoles that it prints to, and common options."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-# Written to a file or a pipe, a table keeps its width: nobody resizes a log.
+# In a file or a pipe, a table has a fixed width.
 out = Console(width=None if sys.stdout.isatty() else 150)
 err = Console(stderr=True)
 
@@ -22,27 +22,27 @@ Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], hel
 
 
 def as_date(value: datetime | None) -> date | None:
-    """Return the date that was given on the command line."""
+    """Return the date of an option."""
     return value.date() if value else None
 
 
 @contextlib.contextmanager
 def libraries_hushed() -> Iterator[None]:
-    """Hold back what is written to stderr, also by libraries in C++, and show it only if the block fails.
+    """Buffer the output to stderr, also that of libraries in C++, and print it only if the block fails.
 
-    TensorFlow says which instructions and devices it found, before any setting can silence it.
+    TensorFlow logs instructions and devices of the machine before any setting can silence it.
     """
     sys.stderr.flush()
-    mine = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(mine, held.read())
+            buffer.seek(0)
+            os.write(stderr, buffer.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(mine, 2)
-            os.close(mine)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,4 +1,4 @@
-"""`meander doctor`: is everything here that Meander needs, and how to mend what is not?"""
+"""`meander doctor`: checks of everything that Meander needs on this machine, each with its repair."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from lake.settings import settings
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check Python, Java, Spark, the lake and the landing: what is wrong, and how to mend it."""
+    """Check settings, Python, Java, Spark, lake, source, landing and serving store; name the repair of each failure."""
     checks = [
         ("settings", check_settings),
         ("python", check_python),
@@ -34,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
     for name, check in checks:
         try:
             results.append({"check": name, "ok": True, "found": check()})
-        except Exception as error:  # noqa: BLE001  a doctor reports whatever is wrong and goes on
+        except Exception as error:  # noqa: BLE001  whatever fails is reported, and the next check follows
             results.append({"check": name, "ok": False, "found": str(error)})
     if as_json:
         out.print_json(json.dumps(results))
@@ -51,21 +51,21 @@ def check_settings() -> str:
 
 def check_python() -> str:
     if sys.version_info[:2] != (3, 11):
-        raise RuntimeError(f"found Python {sys.version.split()[0]}, need 3.11; run `make setup`")
+        raise RuntimeError(f"expected Python 3.11, found {sys.version.split()[0]}; run `make setup`")
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
 def check_java() -> str:
-    # As spark-submit looks for it: JAVA_HOME first, then the PATH.
+    # In the order of spark-submit: JAVA_HOME first, then the PATH.
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(f"{home}/bin/java" if home else "java")
     if java is None:
         where = f"JAVA_HOME={home}" if home else "the PATH"
-        raise RuntimeError(f"found no java at {where}; install a Java 17 runtime, such as openjdk-17-jre-headless")
+        raise RuntimeError(f"there is no java at {where}; install a Java 17 runtime, such as openjdk-17-jre-headless")
     printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
     version = printed.split('"')[1]
     if not 17 <= int(version.split(".")[0]) <= 22:
-        raise RuntimeError(f"found Java {version}, Spark 4.1 needs 17 to 22; install openjdk-17-jre-headless")
+        raise RuntimeError(f"Spark 4.1 needs Java 17 to 22, found {version}; install openjdk-17-jre-headless")
     return f"{version} at {java}"
 
 
@@ -86,7 +86,7 @@ def check_lake() -> str:
     probe = places.probe_file()
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
-        raise RuntimeError(f"{settings().lake}: what was written could not be read back; check rights and free space")
+        raise RuntimeError(f"{settings().lake}: a file was written, but not read back; check rights and free space")
     fs, inner = storage.filesystem(probe)
     fs.rm(inner.rsplit("/", 1)[0], recursive=True)
     published = [name for name in TABLES if Table.find(name)]
@@ -108,8 +108,8 @@ def check_landing() -> str:
     days = sorted({name.split("/")[0].removeprefix("dt=") for name in names if name.startswith("dt=")})
     if not days:
         raise RuntimeError(
-            f"{settings().landing} holds no dt=YYYY-MM-DD/ folder; put the log's files there, "
-            "under the day on which they arrived"
+            f"{settings().landing} has no folder dt=YYYY-MM-DD/; put the log's files there, "
+            "into the folder of the day on which they arrived"
         )
     newest = date.fromisoformat(days[-1])
     check_files(load_source(settings().source), Landing.of(settings()).files(newest))

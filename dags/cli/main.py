@@ -61,7 +61,7 @@ def daily(
 
 
 def days(first: First = None, last: Last = None, as_json: AsJson = False) -> None:
-    """Show what each run did: rows in and out, verdict, seconds."""
+    """Show each run: rows in and out, verdict, seconds."""
     _print_days(as_date(first), as_date(last), as_json)
 
 
@@ -134,11 +134,11 @@ def show(
     partitions = pinned.rows_by("dt")
     wanted = as_date(day) or max(partitions, default=None)
     if not partitions and day is None:
-        out.print(f"{table} is published and has no rows, version {pinned.version}")
+        out.print(f"{table} is published, but has no rows, version {pinned.version}")
         return
     if wanted not in partitions:
-        holds = f"{min(partitions)} to {max(partitions)}" if partitions else "no partition"
-        raise TableMissing(f"{table} has no rows of {wanted}; it holds {holds}")
+        available = f"{min(partitions)} to {max(partitions)}" if partitions else "no rows"
+        raise TableMissing(f"{table} has no rows of {wanted}; it has {available}")
     rows = pinned.head(wanted, limit)
     if as_json:
         out.print_json(json.dumps(rows, default=str))
@@ -146,7 +146,9 @@ def show(
     for row in rows:
         grid = Grid(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in row.items():
-            text = f"{value[:5]} ... {len(value)} in all" if isinstance(value, list) and len(value) > 5 else str(value)
+            text = (
+                f"{value[:5]} ... ({len(value)} in total)" if isinstance(value, list) and len(value) > 5 else str(value)
+            )
             grid.add_row(f"[bold]{name}[/]", text)
         out.print(grid, "")
     out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
@@ -191,7 +193,7 @@ app.add_typer(serve, name="serve")
 
 
 def main() -> None:
-    """Run the command; our own failures end in one line and exit code 1."""
+    """Run the command; an error of Meander ends with one line and exit code 1."""
     try:
         app()
     except MeanderError as error:

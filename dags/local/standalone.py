@@ -57,7 +57,7 @@ class LocalAirflow(AirflowClient):
     spark_slots: int = 2
     spark_options: str = f"-XX:+UseParallelGC {FROM_ARCHIVE}"
     tell: Callable[[str], None] | None = field(default=None, repr=False)
-    children: list[subprocess.Popen] = field(default_factory=list, repr=False)
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     # --- what is remembered between `up` and `down` ------------------------------------------------
 
@@ -85,7 +85,7 @@ class LocalAirflow(AirflowClient):
 
     @property
     def password(self) -> str:
-        return self.state["password"]
+        return str(self.state["password"])
 
     @property
     def url(self) -> str:
@@ -337,7 +337,7 @@ class LocalAirflow(AirflowClient):
         return {run["dag_run_id"] for run in queued if str(first) <= run["data_interval_start"][:10] <= str(last)}
 
     def dags_parsed(self) -> bool:
-        return self.api("GET", "dags")["total_entries"] >= 8
+        return bool(self.api("GET", "dags")["total_entries"] >= 8)
 
     def log_lines(self, task: dict[str, Any]) -> Iterator[str]:
         """Return the log of a task's last try as readable lines."""

@@ -1,1 +1,1 @@
-"""The Meander page in Airflow: what is wrong now, what readers see, what is safe to do, and the state behind it."""
+"""The Meander page in Airflow: problems, the rows that readers see, safe repairs, and the state of each table."""

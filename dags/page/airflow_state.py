@@ -1,4 +1,4 @@
-"""What Airflow itself knows of our runs: is the schedule on, which runs are at work, which have failed."""
+"""The state of Meander's DAGs in Airflow: whether the schedule is on, the runs in progress, the failed runs."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -15,13 +15,13 @@ from dags.shared.run_ids import DAILY, HISTORY
 
 PREDICT = "predict_daily"
 DAGS = (DAILY, PREDICT, "model_weekly", HISTORY)
-# A run that failed longer ago and that nobody has cleared is history: the calendar still shows its day.
-REMEMBERED = timedelta(days=7)
+# A run that failed longer ago and was not cleared is no longer a problem: the calendar still shows its day.
+FAILURE_WINDOW = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A DAG run that has failed lately, and the tasks at fault as (task id, map index)."""
+    """A DAG run that failed within FAILURE_WINDOW, and its failed tasks as (task id, map index)."""
 
     dag_id: str
     run_id: str
@@ -32,12 +32,12 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class AirflowState:
-    """What the page needs to know of Airflow.
+    """The state of Airflow that the page needs.
 
     Attributes:
-        scheduled: whether days are run by themselves: the scheduler makes runs and `behavior_daily` is not paused.
-        busy: the runs at work or queued, as (DAG, run id), with the day that each is for.
-        failed: the runs that failed lately and whose DAG has not succeeded for the same day since.
+        scheduled: whether days run by schedule: the scheduler creates runs and `behavior_daily` is not paused.
+        busy: the runs in progress or queued, as (DAG, run id), with the day that each is for.
+        failed: the runs that failed within FAILURE_WINDOW and whose DAG has not succeeded for the same day since.
     """
 
     scheduled: bool = False
@@ -45,8 +45,8 @@ class AirflowState:
     failed: tuple[FailedRun, ...] = ()
 
 
-def look(session: Session, now: datetime) -> AirflowState:
-    """Ask Airflow's database, in four small queries."""
+def load_airflow_state(session: Session, now: datetime) -> AirflowState:
+    """Read Airflow's database, by four small queries."""
     paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == DAILY))
     busy = session.execute(
         select(DagRun.dag_id, DagRun.run_id, DagRun.data_interval_start).where(
@@ -55,7 +55,7 @@ def look(session: Session, now: datetime) -> AirflowState:
     )
     ended = session.execute(
         select(DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.data_interval_start, DagRun.end_date)
-        .where(DagRun.dag_id.in_(DAGS), DagRun.state.in_(("failed", "success")), DagRun.end_date > now - REMEMBERED)
+        .where(DagRun.dag_id.in_(DAGS), DagRun.state.in_(("failed", "success")), DagRun.end_date > now - FAILURE_WINDOW)
         .order_by(DagRun.end_date)
     ).all()
     last = {(run.dag_id, run.data_interval_start): run for run in ended}
@@ -85,7 +85,7 @@ def look(session: Session, now: datetime) -> AirflowState:
 
 
 def _day(dag_id: str, start: datetime | None) -> date | None:
-    # The interval of a run by hand says nothing of the days that history works on.
+    # The interval of a run by hand is not that of the days that `behavior_history` loads.
     return start.date() if start and dag_id != HISTORY else None
 
 

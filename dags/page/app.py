@@ -1,4 +1,7 @@
-"""Our part of Airflow's web server, for who may see our runs: the page, data docs, evaluations, gate decisions."""
+"""Meander's part of Airflow's web server: the page, data docs, evaluations, gate decisions.
+
+It is for users who may see the runs of `behavior_daily`.
+"""
 
 from typing import Annotated, Any
 
@@ -12,16 +15,17 @@ from lake import storage
 from lake.errors import MeanderError
 from lake.settings import settings
 
-NEWEST = 200
+# Pages of data docs that are listed, the newest.
+MAX_PAGES = 200
 
 # Pages quote rows of the log, which anyone may have written. In a sandbox without `allow-same-origin`, a
-# script that hides in one has no access to Airflow. No page needs a second file of ours.
+# script that hides in one has no access to Airflow. No page loads a second file.
 HEADERS = {
     "Content-Security-Policy": "sandbox allow-scripts allow-popups",
     "X-Content-Type-Options": "nosniff",
 }
-# Pages that are made here hold no script, and nothing that is not escaped. Airflow shows them in a frame, and from
-# a page without an origin, the browser would follow their links without the login.
+# Pages that this module writes contain no script, and nothing that is not escaped. Airflow shows them in a frame, and
+# from a page without an origin, the browser would follow their links without the login.
 OWN_HEADERS = {
     **HEADERS,
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin allow-popups",
@@ -47,7 +51,7 @@ def index() -> HTMLResponse:
     """List the newest pages."""
     fs, folder = storage.filesystem(settings().docs_folder)
     files = fs.find(folder, detail=True) if fs.exists(folder) else {}
-    newest = sorted(files.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:NEWEST]
+    newest = sorted(files.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:MAX_PAGES]
     return own_page("data_docs.html", pages=["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest])
 
 
@@ -71,7 +75,7 @@ def report(run: Name) -> HTMLResponse:
 
 @app.get("/model/", response_class=HTMLResponse)
 def model(run: str) -> HTMLResponse:
-    """Say what the gate decided about the model of a DAG run, and why: the tab *Model* of the run."""
+    """Show the gate's decision on the model of a DAG run, and its reasons: the tab *Model* of the run."""
     evaluation = Evaluation.of(run)
     decision = evaluation.decision
     return own_page(

@@ -62,9 +62,8 @@ def stacked(days: Sequence[date], series: Mapping[str, Mapping[date, float]], he
 def lines(
     days: Sequence[date], series: Mapping[str, Mapping[date, float]], height: int = 180, top: float | None = None
 ) -> Markup:
-    """Draw a line through the known days of each series, and a legend with the newest values."""
-    values_known = [value for values in series.values() for value in values.values()]
-    top = top or nice(max(values_known, default=0))
+    """Draw a line through the days of each series, and a legend with the newest values."""
+    top = top or nice(max((value for values in series.values() for value in values.values()), default=0))
     first, span = days[0], max(1, (days[-1] - days[0]).days)
     shapes = []
     for i, (name, values) in enumerate(series.items()):

@@ -1,7 +1,7 @@
-"""How interest flows between categories on a day, predicted and actual; and how predictions drift.
+"""The flow of interest between categories on a day, predicted and actual; and the drift of predictions.
 
 Small aggregates of one partition or a few columns, computed by delta-rs: it opens only the files that the log names
-for them. A `Cache` keeps an answer for the version of the table that it was asked of.
+for them. A `Cache` keeps an answer for the version of the table that it was computed from.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from dags.page.cache import Cache
 from lake.labels import LABELS
 from lake.table import Table
 
-ROUNDING = 1e-6  # what sums of probabilities may be off
+ROUNDING = 1e-6  # tolerance of sums of probabilities
 NO_CATEGORY, NOTHING, REST = "(no category)", "(did nothing)", "(any other)"
 
 # Both give (source, target, users); the number of users of a prediction is expected, so it is a sum of probabilities.
@@ -24,7 +24,7 @@ select source, target, sum(users) as users from (
     from predictions where dt = date '{day}'
 ) group by 1, 2
 """
-# What the ten most likely categories leave over.
+# The probability of all but the ten most likely categories.
 REMAINDER = """
 select coalesce(current_category, '{none}') as source, '{rest}' as target,
        sum(1 - coalesce(array_sum(category_probabilities), 0)) as users
@@ -52,7 +52,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Mover:
-    """A category that gains or loses users: how many have it as their main interest, and how many will."""
+    """A category that gains or loses users: the users with it as their main interest, now and then."""
 
     category: str
     now: float
@@ -63,8 +63,8 @@ class Mover:
         return self.then - self.now
 
 
-def days_known() -> list[date]:
-    """Return the days of which a flow is known, predicted or actual, the newest first."""
+def available_days() -> list[date]:
+    """Return the days with a flow, predicted or actual, the newest first."""
     days: set[date] = set()
     for name in ("predictions", "examples"):
         table = Table.find(name)
@@ -73,7 +73,7 @@ def days_known() -> list[date]:
 
 
 def predicted(cache: Cache, day: date) -> list[Flow]:
-    """Return the flows that the published predictions of a day expect, the greatest first; none without them."""
+    """Return the expected flows of the published predictions of a day, the greatest first; none without them."""
     table = Table.find("predictions")
     if table is None:
         return []
@@ -82,7 +82,7 @@ def predicted(cache: Cache, day: date) -> list[Flow]:
 
 
 def actual(cache: Cache, day: date) -> list[Flow]:
-    """Return what users did in the horizon after a day, the greatest first; none before `examples` hold the day."""
+    """Return the flows in the horizon after a day, the greatest first; none before its `examples` are published."""
     table = Table.find("examples")
     return _flows(cache, table, day, ACTUAL) if table else []
 
@@ -106,7 +106,7 @@ def drift(cache: Cache) -> list[dict[str, Any]]:
 
 
 def _flows(cache: Cache, table: Table, day: date, sql: str) -> list[Flow]:
-    # Only a date and our own constants go into the text: nothing that anybody has typed.
+    # The text contains a date and constants of this module, and nothing that a person has typed.
     text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST)
     flows = [Flow(**row) for row in _answer(cache, table, text)]
     return sorted(flows, key=lambda flow: (-flow.users, flow.source, flow.target))

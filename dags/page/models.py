@@ -1,4 +1,4 @@
-"""What models were found to be worth, week by week, and which one is champion."""
+"""The evaluations of models week by week, and the champion."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,13 +9,13 @@ from lake.places import PLAN, models_folder, plan_file
 from lake.settings import settings
 
 # Enough weeks for a year; older evaluations stay in MLflow.
-NEWEST = 60
-# The number that the gate decides by.
+MAX_EVALUATIONS = 60
+# The metric by which the gate decides.
 METRIC = COLUMNS[0]
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedModel:
     """One evaluation: the day as of which the model was trained, and each method's value of METRIC."""
 
     day: date
@@ -36,7 +36,7 @@ class Champion:
     run_id: str
 
 
-def judged() -> list[Judged]:
+def load_evaluations() -> list[EvaluatedModel]:
     """Return the newest evaluations, the oldest first."""
     fs, root = storage.filesystem(models_folder())
     plans = fs.glob(f"{root}/*/{PLAN}") if fs.exists(root) else []
@@ -46,12 +46,12 @@ def judged() -> list[Judged]:
         plan = storage.read_json(plan_file(evaluation.slug))
         if plan and evaluation.decision is not None:
             values = {method: row[0] for method, row in evaluation.rows() if row[0] is not None}
-            evaluations.append(Judged(date.fromisoformat(plan["as_of"]), evaluation, values))
-    return sorted(evaluations, key=lambda one: one.day)[-NEWEST:]
+            evaluations.append(EvaluatedModel(date.fromisoformat(plan["as_of"]), evaluation, values))
+    return sorted(evaluations, key=lambda model: model.day)[-MAX_EVALUATIONS:]
 
 
 def champion() -> Champion | None:
-    """Ask the registry who is champion; None when nobody is yet."""
+    """Return the champion of the registry; None when there is none yet."""
     # MLflow takes seconds to import, once in the life of a web server.
     from model.versions.registry import SINCE, Registry
 

@@ -1,7 +1,6 @@
-"""The state of the lake in words: what is wrong now, what readers see meanwhile, and what is safe to do.
+"""The state of the lake in words: the problems now, the rows that readers see meanwhile, and the safe repairs.
 
-For somebody who was woken at night: the worst first, one entry for one cause, each with the section of
-docs/runbook.md that says more.
+For an on-call engineer at night: the worst first, one entry for one cause, each with its section of docs/runbook.md.
 """
 
 from collections import defaultdict
@@ -11,13 +10,13 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
-from dags.page.state import FOR_READERS, NOT_LANDED, SHOWN, Cell, Lake
+from dags.page.state import FOR_READERS, NOT_AUDITED, NOT_LANDED, SHOWN, Cell, LakeSnapshot
 from dags.page.words import counted, days_in_words, how_to_repair, tables_in_words, what_readers_see
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.settings import settings
 from lake.tables import TABLES, made_in
 
-# Longer ago than any stage or audit takes: who has gone on by then will not.
+# Longer than any stage or audit takes: a run without Airflow that began earlier has stopped.
 STOPPED_AFTER = timedelta(hours=6)
 
 SECTION_OF_TASK = (
@@ -30,10 +29,10 @@ SECTION_OF_TASK = (
 
 @dataclass(frozen=True)
 class Link:
-    """Where a person goes on: a run or task in Airflow, data docs, or a section of the runbook.
+    """A link of a problem: to a run or task in Airflow, data docs, or a section of the runbook.
 
     Attributes:
-        kind: `run`, `docs` or `runbook`: what `target` is.
+        kind: `run`, `docs` or `runbook`: the kind of `target`.
         target: (DAG, run id, task or None) of a run; the address of data docs; the name of a section.
     """
 
@@ -44,13 +43,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
-        what: what happened, to which days.
-        why: what the audit or Airflow said, a line each.
-        readers: what readers see meanwhile.
-        safe: what may be done without harm.
+        what: the event, and its days.
+        why: the reasons that the audit gave, a line each.
+        readers: the rows that readers see meanwhile.
+        safe: the safe repair.
     """
 
     what: str
@@ -62,12 +61,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Freshness:
-    """How far a table has come.
+    """The freshness of a table.
 
     Attributes:
         day: its newest published day; None when it has none.
-        published: when that was published.
-        days_late: days behind what is expected by now; None where nothing is expected.
+        published: the time of that publish.
+        days_late: days behind the expected day; None where no day is expected.
     """
 
     table: str
@@ -77,7 +76,7 @@ class Freshness:
 
 
 def expected_day(now: datetime, scheduled: bool) -> date | None:
-    """Return the newest day whose tables should be published by now; None when nothing runs by itself.
+    """Return the newest day whose tables should be published by now; None when no schedule runs.
 
     >>> from datetime import UTC
     >>> str(expected_day(datetime(2025, 3, 2, 7, tzinfo=UTC), scheduled=True))
@@ -90,21 +89,21 @@ def expected_day(now: datetime, scheduled: bool) -> date | None:
     return (now - timedelta(hours=settings().expected_hours)).date() - timedelta(days=1)
 
 
-def freshness(lake: Lake) -> list[Freshness]:
+def freshness(lake: LakeSnapshot) -> list[Freshness]:
     """Return one entry for each table that belongs to every day."""
     tables = []
     for table in SHOWN:
-        if table == "examples":  # made weekly, and only when the horizon is over
+        if table == "examples":  # computed weekly, once the horizon has ended
             continue
         newest = max(lake.current[table], default=None)
-        # A table that nobody has ever made is not late: there may be no model yet.
+        # A table that was never published is not late: there may be no model yet.
         late = max(0, (lake.expected - newest).days) if lake.expected and newest else None
         tables.append(Freshness(table, newest, lake.current[table][newest].published if newest else None, late))
     return tables
 
 
-def readers_see(lake: Lake) -> str:
-    """Say in one sentence up to when the tables reach."""
+def readers_see(lake: LakeSnapshot) -> str:
+    """Return a sentence with the newest day of each table."""
     parts = []
     for fresh in freshness(lake):
         if fresh.day and fresh.table in FOR_READERS:
@@ -113,16 +112,16 @@ def readers_see(lake: Lake) -> str:
             parts.append(f"{fresh.table} up to {fresh.day}{by}")
     if not parts:
         return "Readers see nothing yet: no table has been published."
-    return f"Readers see {', '.join(parts)}: whole, audited days only."
+    return f"Readers see {', '.join(parts)}: complete, audited days only."
 
 
-def problems(lake: Lake, airflow: AirflowState, findings: Sequence[Mapping[str, Any]] = ()) -> list[Problem]:
-    """Return what is wrong, the worst first; nothing when all is well.
+def problems(lake: LakeSnapshot, airflow: AirflowState, findings: Sequence[Mapping[str, Any]] = ()) -> list[Problem]:
+    """Return the problems, the worst first.
 
     Args:
         lake: the tables.
         airflow: the runs.
-        findings: of monitor_daily, those that somebody has to look at.
+        findings: the findings of monitor_daily that need attention.
     """
     cells = [cell for days in lake.cells.values() for cell in days.values()]
     entries = _failed(cells)
@@ -135,29 +134,29 @@ def problems(lake: Lake, airflow: AirflowState, findings: Sequence[Mapping[str, 
     return entries + [_finding(finding) for finding in findings]
 
 
-def notes(lake: Lake, airflow: AirflowState) -> list[str]:
-    """Return what is not wrong and good to know."""
+def notes(lake: LakeSnapshot, airflow: AirflowState) -> list[str]:
+    """Return sentences about the state of the lake and Airflow that are no problems."""
     lines = []
     if not airflow.scheduled:
-        lines.append("No day is run by itself here: the schedule is off or behavior_daily is paused.")
+        lines.append("No day runs by schedule: the schedule is off or behavior_daily is paused.")
     if airflow.busy:
-        lines.append(f"{counted(len(airflow.busy), 'run')} at work or queued.")
+        lines.append(f"{counted(len(airflow.busy), 'run')} in progress or queued.")
     waiting = _waiting(lake)
     if waiting and not airflow.scheduled:
         days = days_in_words(waiting)
-        lines.append(f"Landed and not loaded yet: {days}. Backfill behavior_daily when you want them.")
+        lines.append(f"Landed, but not loaded yet: {days}. To load them, backfill behavior_daily.")
     if lake.landed is None:
-        lines.append("The landing cannot be read from here: which days have landed is not known.")
+        lines.append("The landing cannot be read from here, so the page cannot tell whether a missing day has landed.")
     return lines
 
 
-def worth_a_look(lake: Lake, limit: int) -> list[list[Cell]]:
+def cells_needing_attention(lake: LakeSnapshot, limit: int) -> list[list[Cell]]:
     """Return the cells that need attention, those of one run, table and state together, the newest first."""
     alike: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
     for table, days in lake.cells.items():
         for cell in days.values():
             if cell.state != "published":
-                alike[(table, cell.state, cell.run_id, *cell.said)].append(cell)
+                alike[(table, cell.state, cell.run_id, *cell.reasons)].append(cell)
     groups = [sorted(cells, key=lambda cell: cell.day, reverse=True) for cells in alike.values()]
     return sorted(groups, key=lambda cells: (-cells[0].day.toordinal(), SHOWN.index(cells[0].table)))[:limit]
 
@@ -171,7 +170,7 @@ def _failed(cells: list[Cell]) -> list[Problem]:
         entries.append(
             Problem(
                 what=f"{tables_in_words(broken)} of {days_in_words(cell.day for cell in broken)} failed the audit",
-                why=tuple(dict.fromkeys(said for cell in broken for said in cell.said)),
+                why=tuple(dict.fromkeys(reason for cell in broken for reason in cell.reasons)),
                 readers=what_readers_see(broken),
                 safe=how_to_repair(broken),
                 links=(*_run_link(run_id), *_docs_links(broken), Link("runbook", "audit-failed", "audit-failed")),
@@ -180,28 +179,27 @@ def _failed(cells: list[Cell]) -> list[Problem]:
     return entries
 
 
-def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
+def _unfinished(cells: list[Cell], lake: LakeSnapshot, airflow: AirflowState) -> list[Problem]:
     entries = []
-    for run_id, left in _by_run(cells, "unfinished"):
+    for run_id, unfinished in _by_run(cells, "unfinished"):
         run = airflow_run(run_id)
         began = max(
             datetime.fromisoformat(s.staged.started)
-            for table in {cell.table for cell in left}
+            for table in {cell.table for cell in unfinished}
             for s in lake.stagings[table]
             if s.staged.run_id == run_id
         )
         # Without Airflow nobody can say whether a process lives: believe it for a while.
         if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
             continue
-        audit = left[0].said == ("staged and not audited",)
-        group = TABLES[left[0].table].group
-        task = f"{group}.{'audit' if audit else 'publish'}"
-        what = left[0].said[0] + ", and the run is not at work"
+        group = TABLES[unfinished[0].table].group
+        task = f"{group}.{'audit' if unfinished[0].reasons == (NOT_AUDITED,) else 'publish'}"
+        what = f"{unfinished[0].reasons[0]}, and the run is not in progress"
         entries.append(
             Problem(
-                what=f"{tables_in_words(left)} of {days_in_words(cell.day for cell in left)}: {what}",
+                what=f"{tables_in_words(unfinished)} of {days_in_words(cell.day for cell in unfinished)}: {what}",
                 why=(),
-                readers=what_readers_see(left),
+                readers=what_readers_see(unfinished),
                 safe=f"Clear {task} of that run with downstream. Publishing twice changes nothing.",
                 links=(*_run_link(run_id), Link("runbook", "publish-refused", "publish-refused")),
             )
@@ -209,19 +207,19 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     return entries
 
 
-def _failed_runs(lake: Lake, airflow: AirflowState) -> list[Problem]:
+def _failed_runs(lake: LakeSnapshot, airflow: AirflowState) -> list[Problem]:
     reported = {
         airflow_run(cell.run_id) for days in lake.cells.values() for cell in days.values() if cell.state == "failed"
     }
     return [
         _failed_run(run)
         for run in sorted(airflow.failed, key=lambda run: run.ended, reverse=True)
-        if (run.dag_id, run.run_id) not in reported and not _mended(run, lake)
+        if (run.dag_id, run.run_id) not in reported and not _repaired(run, lake)
     ]
 
 
-def _mended(run: FailedRun, lake: Lake) -> bool:
-    """Tell whether another run has published the day since."""
+def _repaired(run: FailedRun, lake: LakeSnapshot) -> bool:
+    """Return whether another run has published the day since."""
     tables = made_in(run.dag_id) if run.dag_id in (DAILY, PREDICT) else ()
     publishes = [lake.current[table].get(run.day) for table in tables] if run.day else []
     return bool(publishes) and all(commit and commit.published > run.ended for commit in publishes)
@@ -233,12 +231,12 @@ def _failed_run(run: FailedRun) -> Problem:
     links.append(Link("run", "the run", (run.dag_id, run.run_id, None)))
     links.append(Link("runbook", section or "where to begin", section))
     day = f" of {run.day}" if run.day else ""
-    # A person can end a run while none of its tasks has failed.
+    # A person can mark a run as failed while none of its tasks has failed.
     tasks = f" in {', '.join(task for task, _ in run.tasks)}" if run.tasks else ""
     return Problem(
         what=f"{run.dag_id}{day} failed{tasks}",
         why=(),
-        readers="What was published before: a task that fails publishes nothing.",
+        readers="The rows published before: a task that fails publishes nothing.",
         safe="Read the end of the task's log: its last line names a section of the runbook. Then clear the task "
         "with downstream.",
         links=tuple(links),
@@ -246,23 +244,23 @@ def _failed_run(run: FailedRun) -> Problem:
 
 
 def _not_landed(cells: list[Cell]) -> list[Problem]:
-    days = [cell.day for cell in cells if cell.table == "events" and cell.said == (NOT_LANDED,)]
+    days = [cell.day for cell in cells if cell.table == "events" and cell.reasons == (NOT_LANDED,)]
     if not days:
         return []
     return [
         Problem(
             what=f"not landed: {days_in_words(days)}",
             why=(),
-            readers="No rows of such a day; other days are not touched.",
-            safe="Ask the shop for the files; once they land, the waiting run goes on by itself, or clear "
+            readers="No rows for these days; other days are not affected.",
+            safe="Ask the shop for the files; once they land, the waiting run continues by itself, or clear "
             "wait_for_landing with downstream. If there was nothing that day, make an empty folder for it.",
             links=(Link("runbook", "landing-missing", "landing-missing"),),
         )
     ]
 
 
-def _waiting(lake: Lake) -> set[date]:
-    """Return landed days, newer than all that was loaded, that no run has touched."""
+def _waiting(lake: LakeSnapshot) -> set[date]:
+    """Return the landed days without a run that are newer than all loaded days."""
     events = lake.cells["events"]
     touched = [day for day, cell in events.items() if cell.state != "missing"]
     return {day for day, cell in events.items() if cell.state == "missing" and day > max(touched)} & (
@@ -270,27 +268,27 @@ def _waiting(lake: Lake) -> set[date]:
     )
 
 
-def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Problem]:
+def _not_loaded(cells: list[Cell], lake: LakeSnapshot, airflow: AirflowState) -> list[Problem]:
     if any(dag_id == HISTORY for dag_id, _ in airflow.busy):
-        return []  # it publishes whole ranges; what it leaves out is told when it has ended
-    # Newer days wait for a person where no schedule runs, and others are being worked on: nothing is wrong with these.
-    apart = {day for (dag_id, _), day in airflow.busy.items() if dag_id in (DAILY, PREDICT)}
+        return []  # it publishes ranges; the days that it does not load are reported when it has ended
+    # No problem: days whose run is in progress, and, where no schedule runs, newer days that wait for a person.
+    excluded = {day for (dag_id, _), day in airflow.busy.items() if dag_id in (DAILY, PREDICT)}
     if not airflow.scheduled:
-        apart |= _waiting(lake)
+        excluded |= _waiting(lake)
     loaded = set(lake.current["events"])
     entries = []
     for group in FOR_READERS:
-        days = {c.day for c in cells if c.table == group and c.state == "missing" and c.said != (NOT_LANDED,)} - apart
-        days = {day for day in days if lake.expected is None or day <= lake.expected}
+        missing = {c.day for c in cells if c.table == group and c.state == "missing" and c.reasons != (NOT_LANDED,)}
+        days = {day for day in missing - excluded if lake.expected is None or day <= lake.expected}
         if group != "events":
-            days &= loaded  # a day that lacks its input lacks nothing else
+            days &= loaded  # for a day without events, only `events` are reported
         if days:
             entries.append(
                 Problem(
                     what=f"{group} for {days_in_words(days)} are missing: their input "
                     f"{'has landed' if group == 'events' else 'is published'}, but no run has produced them",
                     why=(),
-                    readers=f"No rows of {group} on such a day; other days are not touched.",
+                    readers=f"No rows of {group} for these days; other days are not affected.",
                     safe=f"Run {TABLES[group].made_in} for the day (Airflow's backfill), or clear its run. "
                     "Days may run in any order.",
                     links=(Link("runbook", "a daily run waits", "a-daily-run-waits-and-waits"),),
@@ -299,9 +297,9 @@ def _not_loaded(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
     return entries
 
 
-def _late(lake: Lake) -> Problem:
+def _late(lake: LakeSnapshot) -> Problem:
     return Problem(
-        what=f"sessions of {days_in_words(late.day for late in lake.late)} lack events that landed too late",
+        what=f"sessions of {days_in_words(late.day for late in lake.late)} do not include late events",
         why=(),
         readers="`events` includes the late events; `sessions` of those days does not yet.",
         safe="Run the `late-data` commands from the plan below. It can wait until the morning.",
@@ -313,8 +311,8 @@ def _finding(finding: Mapping[str, Any]) -> Problem:
     return Problem(
         what=f"{finding['kind']}: {finding['why']}",
         why=(),
-        readers="What was published; nothing was taken back.",
-        safe="It can wait until the morning. The runbook says what it may mean.",
+        readers="The published rows; nothing was taken back.",
+        safe="It can wait until the morning. The runbook lists possible causes.",
         links=(Link("runbook", finding["section"], finding["section"]),),
     )
 

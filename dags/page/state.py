@@ -1,7 +1,7 @@
-"""What the lake says of each table and day: from manifests, verdicts, commits and the names of landing folders alone.
+"""The state of each table on each day, from manifests, verdicts, commits and the names of landing folders alone.
 
-No data file is opened here, so that a year of days is told in well under a second. What cannot change is kept in a
-`Cache` between two looks: a manifest until its file changes, the commits of a table until its version does.
+No data file is opened here, so that a year of days takes well under a second. A `Cache` keeps a manifest until its
+file changes, and the commits of a table until its version does.
 """
 
 import json
@@ -22,25 +22,28 @@ from lake.staging import Staged, Verdict, parse_staged
 from lake.table import Table
 from lake.tables import TABLES, made_in
 
-# In the order in which a day goes through them.
+# In the order in which a day is processed.
 SHOWN = tuple(TABLES)
-# Tables of which every landed day has a partition, also when it is empty.
+# Tables with a partition for every landed day, even an empty one.
 EACH_DAY = tuple(name for name, facts in TABLES.items() if facts.every_day)
-# What each day brings to readers; and what of it is computed from other tables.
+# The tables that each day brings to readers; and those of them that are computed from other tables.
 FOR_READERS = tuple(
     name for dag in ("behavior_daily", "predict_daily") for name in made_in(dag) if name != "quarantine"
 )
 COMPUTED = tuple(name for name in FOR_READERS if TABLES[name].reads)
-# The worst first, as people should look at them.
+# The worst first.
 STATES = ("failed", "unfinished", "missing", "warned", "published")
+# Reasons of a cell; dags/page/problems.py distinguishes problems by them.
+NOT_AUDITED = "staged, but not audited"
+NOT_PUBLISHED = "audited, but not published"
 NOT_LANDED = "has not landed"
-# A calendar shows as many whole weeks: a year and the week in which it ends.
+# The complete weeks of a calendar: a year and the week in which it ends.
 WEEKS = 53
 
 
 @dataclass(frozen=True)
 class Staging:
-    """What a run staged for a table, and what the audit said of this very staging; None when it said nothing yet."""
+    """A staging of a table by a run, and its verdict; None before its audit."""
 
     staged: Staged
     verdict: Verdict | None
@@ -73,12 +76,12 @@ class Cell:
 
     Attributes:
         state: one of STATES.
-        rows: what readers see; None when nothing is published.
-        published: when that was published.
-        restated: how often the day was published again after the first time.
-        run_id: the newest run that touched the day; empty when none has.
+        rows: the number of rows that readers see; None when nothing is published.
+        published: the time of that publish.
+        restated: how often the day was published after the first time.
+        run_id: the newest run of the day; empty when there is none.
         docs: address of the data docs of that run.
-        said: the expectations that broke, or what is missing.
+        reasons: the failed expectations, or the step or input that is missing.
     """
 
     table: str
@@ -89,34 +92,35 @@ class Cell:
     restated: int = 0
     run_id: str = ""
     docs: str = ""
-    said: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Late:
-    """A day whose sessions lack events that landed later than MEANDER_LATE_DAYS allows.
+class LateSessions:
+    """A day whose sessions do not include events that landed later than MEANDER_LATE_DAYS allows.
 
     Attributes:
         day: the day of the sessions.
-        landed: the first and last landing day of the run that found the events.
+        landed: the first and last landing day of the run that read the events.
+        detected: the time at which that run published.
     """
 
     day: date
     landed: tuple[date, date]
     run_id: str
-    noticed: datetime
+    detected: datetime
 
 
 @dataclass
-class Lake:
-    """One look at the lake.
+class LakeSnapshot:
+    """The state of the lake at one time.
 
     Attributes:
-        now: the time of the look, UTC.
+        now: that time, UTC.
         expected: the newest day that should be published by now; None where no schedule runs.
         tables: the newest version of each table; None where nothing is published.
         commits: the publishes of each table, newest first.
-        stagings: what runs have staged for each table, oldest first.
+        stagings: the stagings of each table, oldest first.
         landed: the days that have landed; None where the landing cannot be read or is empty.
     """
 
@@ -128,12 +132,12 @@ class Lake:
     landed: frozenset[date] | None
 
     @classmethod
-    def look(cls, cache: Cache, now: datetime, expected: date | None = None) -> "Lake":
-        """Read the state of the lake, except for what the cache holds of it."""
+    def load(cls, cache: Cache, now: datetime, expected: date | None = None) -> "LakeSnapshot":
+        """Read the state of the lake, except for the parts in the cache."""
         stagings = read_stagings(cache)
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
             tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
-        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for some in stagings.values() for s in some}
+        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for of_table in stagings.values() for s in of_table}
         commits = {
             name: [_commit(name, entry, owns) for entry in cache.of_version(table, "commits", table.commits)]
             if table
@@ -144,7 +148,7 @@ class Lake:
 
     @cached_property
     def cells(self) -> dict[str, dict[date, Cell]]:
-        """Every day of every table of which there is something to say, by table and day."""
+        """Every day on which a table has rows, was staged or is due, by table and day."""
         return {
             table: {day: self._cell(table, day) for day in sorted(self._touched(table) | self._due(table))}
             for table in SHOWN
@@ -152,20 +156,20 @@ class Lake:
 
     @cached_property
     def last(self) -> date | None:
-        """The newest day of which there is something to say."""
+        """The newest day of all cells."""
         return max((max(days) for days in self.cells.values() if days), default=None)
 
     @cached_property
-    def late(self) -> list[Late]:
-        """Days whose sessions wait for a restatement, oldest first."""
-        late: dict[date, Late] = {}
+    def late(self) -> list[LateSessions]:
+        """Days whose sessions have to be restated, oldest first."""
+        late: dict[date, LateSessions] = {}
         restated: set[date] = set()
-        for commit in self.commits["sessions"]:  # newest first: what a newer one replaced no longer waits
+        for commit in self.commits["sessions"]:  # newest first: a day that a newer one replaced is restated
             for text in commit.counts.get("postponed", []):
                 day = date.fromisoformat(text)
                 if day not in restated and day not in commit.days:
                     first, last = self._span("sessions", commit)
-                    late[day] = Late(day, (first, last), commit.run_id, commit.published)
+                    late[day] = LateSessions(day, (first, last), commit.run_id, commit.published)
             restated |= commit.days
         return [late[day] for day in sorted(late)]
 
@@ -220,19 +224,19 @@ class Lake:
     def _due(self, table: str) -> set[date]:
         """Return the days on which a table should have a partition."""
         if table in EACH_DAY:
-            known = self._touched("events")
-            if not known:
+            loaded = self._touched("events")
+            if not loaded:
                 return set()
-            last = max(known)
+            last = max(loaded)
             if self.expected:
                 # A newer day may have begun to land; it is not due before its time.
                 last = max(last, self.expected)
             elif self.landed:
-                # A folder with a date in the future is a slip of somebody's pen.
+                # A folder with a date in the future is a typing error.
                 last = max([last, *(day for day in self.landed if day <= self.now.date())])
-            return set(days_between(min(known), last))
+            return set(days_between(min(loaded), last))
         if table == "interests":
-            # History may ask for them on some days only; the run of a single day always goes on to them.
+            # `behavior_history` may compute them for some days only; the run of a single day always computes them.
             return {day for day, commit in self.current["events"].items() if commit.one_day}
         if table == "predictions":
             first = min(self._touched(table), default=None)
@@ -242,37 +246,38 @@ class Lake:
 
     def _cell(self, table: str, day: date) -> Cell:
         commit, newest = self.current[table].get(day), self._newest[table].get(day)
-        seen = {
+        seen: dict[str, Any] = {
             "rows": self.rows[table].get(day, 0) if commit or day in self.rows[table] else None,
             "published": commit.published if commit else None,
             "restated": max(0, self._times[table][day] - 1),
         }
+        reasons: tuple[str, ...]
         # A staging that is older than what readers see has been overtaken, whatever became of it.
         pending = newest and newest.staged.stage_id not in self._stage_ids
         if newest and pending and (commit is None or newest.staged.started > commit.began):
             verdict = newest.verdict
             if verdict is None:
-                state, said = "unfinished", ("staged and not audited",)
+                state, reasons = "unfinished", (NOT_AUDITED,)
             elif verdict.verdict == "failed":
-                state, said = "failed", tuple(verdict.failed)
+                state, reasons = "failed", tuple(verdict.failed)
             else:
-                state, said = "unfinished", ("audited and not published",)
+                state, reasons = "unfinished", (NOT_PUBLISHED,)
             docs = verdict.docs if verdict else ""
-            return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, said=said, **seen)
+            return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, reasons=reasons, **seen)
         if commit:
-            said = tuple(newest.verdict.failed) if newest and newest.verdict and not pending else ()
+            reasons = tuple(newest.verdict.failed) if newest and newest.verdict and not pending else ()
             state = "warned" if commit.verdict == "warned" else "published"
-            return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, said=said, **seen)
+            return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, reasons=reasons, **seen)
         if seen["rows"] is not None:
             return Cell(table, day, "published", **seen)
-        return Cell(table, day, "missing", said=(self._why_missing(table, day),), **seen)
+        return Cell(table, day, "missing", reasons=(self._why_missing(table, day),), **seen)
 
     def _why_missing(self, table: str, day: date) -> str:
         if table not in EACH_DAY:
-            return "no run has made it"
+            return "no run has produced it"
         if self.landed is None:
             return "no run has loaded it"
-        return "landed, and no run has loaded it" if day in self.landed else NOT_LANDED
+        return "landed, but no run has loaded it" if day in self.landed else NOT_LANDED
 
     def _span(self, table: str, commit: Commit) -> tuple[date, date]:
         for staging in self.stagings[table]:
@@ -282,7 +287,7 @@ class Lake:
 
 
 def read_stagings(cache: Cache) -> dict[str, list[Staging]]:
-    """Return every staging that left a manifest, by table, oldest first."""
+    """Return every staging that has a manifest, by table, oldest first."""
     fs, root = storage.filesystem(runs_folder())
     files = fs.find(root, detail=True) if fs.exists(root) else {}
     manifests = [path for path in files if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN]

@@ -1,7 +1,7 @@
-"""The routes of the page, below /meander/page: one that answers at once, and parts that the page fetches after it.
+"""The routes of the page, below /meander/page: one that answers quickly, and parts that the page fetches after it.
 
-Everything here may be seen by whoever may see the runs of `behavior_daily`: dags/page/app.py sees to that. All
-addresses are relative, so that they hold under any base path that Airflow has.
+dags/page/app.py admits users who may see the runs of `behavior_daily`. All addresses are relative, so that they hold
+under any base path that Airflow has.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,19 @@ from markupsafe import Markup
 
 from dags import PREFIX
 from dags.page import drawing, flows, models
-from dags.page.airflow_state import AirflowState, link, look
+from dags.page.airflow_state import AirflowState, link, load_airflow_state
 from dags.page.cache import Cache
-from dags.page.problems import Link, expected_day, freshness, notes, problems, readers_see, worth_a_look
-from dags.page.state import COMPUTED, SHOWN, STATES, Cell, Lake, Staging
-from dags.page.watched import newest_findings, outcomes, watched
+from dags.page.findings import load_findings, newest_findings, outcomes
+from dags.page.problems import (
+    Link,
+    cells_needing_attention,
+    expected_day,
+    freshness,
+    notes,
+    problems,
+    readers_see,
+)
+from dags.page.state import COMPUTED, SHOWN, STATES, Cell, LakeSnapshot, Staging
 from dags.shared import backfill as planning
 from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
@@ -41,9 +49,9 @@ from lake.settings import settings
 HERE = Path(__file__).parent
 RUNBOOK = HERE.parents[1] / "docs" / "runbook.md"
 # Days of the charts of rows, and rows of the list under the calendar.
-DAYS, LISTED = 120, 12
+CHART_DAYS, MAX_LISTED = 120, 12
 
-# Its own script, style and parts, and nothing else: what a log has brought in cannot run even if it were not escaped.
+# Its own script, style and parts, and nothing else: text from a log could not run even if it were not escaped.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'self'",
@@ -68,13 +76,14 @@ templates.filters["minutes"] = planning.minutes
 
 
 def airflow_state(session: SessionDep) -> AirflowState:
-    """Return what Airflow knows; a dependency, so that the page can be tried without Airflow's database."""
-    return look(session, datetime.now(UTC))
+    """Return the state of Airflow; a dependency, so that tests need no database of Airflow."""
+    return load_airflow_state(session, datetime.now(UTC))
 
 
 def cache_of_app(request: Request) -> Cache:
-    """Return the one cache of the web server, which dags/page/app.py makes."""
-    return request.app.state.cache
+    """Return the one cache of the web server, which dags/page/app.py creates."""
+    cache: Cache = request.app.state.cache
+    return cache
 
 
 AirflowDep = Annotated[AirflowState, Depends(airflow_state)]
@@ -84,10 +93,10 @@ Until = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(9000, 1, 1))]
 
 
 class Paths:
-    """Addresses as seen from one of our pages.
+    """Addresses relative to a page.
 
     Args:
-        depth: how many folders the page lies below Airflow's address.
+        depth: the number of folders between Airflow's address and the page.
     """
 
     def __init__(self, depth: int):
@@ -95,19 +104,19 @@ class Paths:
 
     def link(self, to: Link) -> str:
         """Return the address of a run, of data docs, or of a section of the runbook."""
-        if to.kind == "run":
+        if not isinstance(to.target, str):
             return self.root + link(*to.target)
         return self.docs(to.target) if to.kind == "docs" else f"{self.root}meander/page/runbook#{to.target}"
 
     def run(self, run_id: str) -> str:
-        """Return the address of a run of ours; empty when Airflow does not know it."""
+        """Return the address of a run; empty for a run without Airflow."""
         run = airflow_run(run_id)
         return self.root + link(*run) if run else ""
 
     def docs(self, address: str) -> str:
         """Return the address of data docs: below Airflow's own address when they are served here; empty for any other.
 
-        A lake without a web server for its docs notes a path or a storage address, which no browser opens.
+        A lake without a web server for its docs records a path or a storage address, which no browser opens.
         """
         if address.startswith(f"{PREFIX}/"):
             return self.root + address.removeprefix("/")
@@ -120,21 +129,21 @@ def page(template: str, depth: int = 2, **values: Any) -> HTMLResponse:
 
 
 def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001  FastAPI's signature
-    """Show one of our own failures to whoever is allowed to see the page, and has to mend it."""
+    """Show an error of Meander, with its section of the runbook."""
     text = templates.get_template("empty.html").render(text=f"The lake could not be read. {error}")
     return HTMLResponse(text, 503, headers=HEADERS)
 
 
-def look_at_lake(cache: Cache, airflow: AirflowState) -> Lake:
-    """Look at the lake now."""
+def load_lake_snapshot(cache: Cache, airflow: AirflowState) -> LakeSnapshot:
+    """Return the state of the lake now."""
     now = datetime.now(UTC)
-    return Lake.look(cache, now, expected_day(now, airflow.scheduled))
+    return LakeSnapshot.load(cache, now, expected_day(now, airflow.scheduled))
 
 
 @router.get("/")
 def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
-    """Say what is wrong, what readers see and what is safe; then freshness, late data and the calendar."""
-    lake = look_at_lake(cache, airflow)
+    """Show problems, the rows that readers see and safe repairs; then freshness, late data and the calendar."""
+    lake = load_lake_snapshot(cache, airflow)
     last = until or lake.last or lake.now.date()
     weeks = lake.weeks(last)
     return page(
@@ -145,7 +154,7 @@ def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLR
         notes=notes(lake, airflow),
         readers=readers_see(lake),
         freshness=freshness(lake),
-        look=worth_a_look(lake, LISTED),
+        attention=cells_needing_attention(lake, MAX_LISTED),
         weeks=weeks,
         last=last,
         earlier=weeks[0][0] - timedelta(days=1),
@@ -158,7 +167,7 @@ def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLR
 @router.get("/days/{day}")
 def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
     """Show every table on one day: state, counts, the run and the data docs."""
-    lake = look_at_lake(cache, airflow)
+    lake = load_lake_snapshot(cache, airflow)
     counts = landed_counts(lake).get(day)
     return page(
         "day.html",
@@ -172,25 +181,25 @@ def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
 
 @router.get("/run")
 def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
-    """Show what a DAG run staged, what the audit said and what readers see of it: the tab *Lake* of the run."""
-    lake = Lake.look(cache, datetime.now(UTC))
+    """Show the stagings of a DAG run, their verdicts and the state of their days: the tab *Lake* of the run."""
+    lake = LakeSnapshot.load(cache, datetime.now(UTC))
     return page("run.html", dag=dag, stagings=staged_by(lake, dag, run))
 
 
 @router.get("/rows")
 def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
-    """Draw what became of the input rows, and the rows of each table, day by day."""
-    lake = look_at_lake(cache, airflow)
+    """Draw the input rows by outcome, and the rows of each table, day by day."""
+    lake = load_lake_snapshot(cache, airflow)
     last = until or lake.last
     if last is None:
         return page("empty.html", text="No day has been loaded yet.")
-    days = days_between(last - timedelta(days=DAYS - 1), last)
+    days = days_between(last - timedelta(days=CHART_DAYS - 1), last)
     counts = landed_counts(lake)
     outcomes = ("events", "duplicates", "ignored", "quarantined")
     reasons = sorted({reason for day in days for reason in counts.get(day, {}).get("rejected", {})})
     charts = [
         (
-            "Input rows of each landing day, by what became of them",
+            "Input rows of each landing day, by outcome",
             drawing.stacked(days, {name: {d: counts[d][name] for d in days if d in counts} for name in outcomes}),
         ),
     ]
@@ -214,40 +223,39 @@ def plan(
     first: Annotated[str, Query(alias="from")] = "",
     last: Annotated[str, Query(alias="to")] = "",
 ) -> HTMLResponse:
-    """Say what has to be reprocessed for a reason, why, what it costs, and the commands; as `meander plan` does."""
-    asked = {"reason": reason, "table": table, "first": first, "last": last}
-    choices = {"reasons": REASONS, "tables": CODE}
+    """Show the reprocessing plan, as `meander plan` prints it."""
+    form: dict[str, Any] = {"reason": reason, "table": table, "first": first, "last": last}
+    form |= {"reasons": REASONS, "tables": CODE}
     try:
         begins, ends = (date.fromisoformat(day) if day else None for day in (first, last))
         backfill = plan_backfill(settings(), reason, begins, ends, table)
     except (MeanderError, ValueError) as error:
-        return page("plan.html", **asked, **choices, refused=str(error).split(" [docs/")[0])
+        return page("plan.html", **form, invalid=str(error).split(" [docs/")[0])
     todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))
     why = {
         name: list(planning.merged(list(group))) for name, group in groupby(backfill.redo, lambda entry: entry.table)
     }
     return page(
         "plan.html",
-        **asked,
-        **choices,
-        refused="",
-        why={name: (lines[: planning.LINES], len(lines) - planning.LINES) for name, lines in why.items()},
+        **form,
+        invalid="",
+        why={name: (lines[: planning.MAX_LINES], len(lines) - planning.MAX_LINES) for name, lines in why.items()},
         todo=todo,
         optional=optional,
         whole=backfill.whole,
         history=planning.history(backfill) if backfill.whole else "",
-        everything=planning.minutes(total(step.seconds for step in todo)),
+        estimate=planning.minutes(total(step.seconds for step in todo)),
         untouched={entry.table: entry.partitions for entry in backfill.untouched if entry.partitions},
     )
 
 
 @router.get("/interest")
 def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HTMLResponse:
-    """Draw how interest flows between categories: as predicted on a day, and as it came."""
-    known = flows.days_known()
-    if not known:
+    """Draw the flow of interest between categories: predicted on a day, and actual."""
+    days = flows.available_days()
+    if not days:
         return page("empty.html", text="There are no predictions and no examples yet.")
-    day = day or known[0]
+    day = day or days[0]
     predicted, actual = flows.predicted(cache, day), flows.actual(cache, day)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([*predicted, *actual])
@@ -260,52 +268,53 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
         )
         if moves
     ]
-    return page("interest.html", day=day, known=known, charts=charts)
+    return page("interest.html", day=day, days=days, charts=charts)
 
 
 @router.get("/model")
 def model(cache: CacheDep) -> HTMLResponse:
-    """Show the champion, its worth against the baselines over time, and how its predictions drift."""
-    judged = models.judged()
-    if not judged:
-        return page("empty.html", text="No model has been judged yet: model_weekly does that.")
-    days = days_between(judged[0].day - timedelta(days=3), judged[-1].day + timedelta(days=3))
-    methods = sorted(judged[-1].values, key=lambda name: (name != "model", -judged[-1].values[name]))
-    # As many as there are colours; the best baselines are those that matter.
+    """Show the champion, the evaluations compared with the baselines over time, and the drift of its predictions."""
+    evaluations = models.load_evaluations()
+    if not evaluations:
+        return page("empty.html", text="No model has been evaluated yet; model_weekly evaluates one each week.")
+    newest = evaluations[-1]
+    days = days_between(evaluations[0].day - timedelta(days=3), newest.day + timedelta(days=3))
+    methods = sorted(newest.values, key=lambda name: (name != "model", -newest.values[name]))
+    # One for each colour: the model and the best baselines.
     best = methods[: drawing.COLOURS]
-    series = {name: {one.day: one.values[name] for one in judged if name in one.values} for name in best}
+    series = {name: {one.day: one.values[name] for one in evaluations if name in one.values} for name in best}
     drift = flows.drift(cache)
     charts = []
-    looked_at = watched()
+    monitored = load_findings()
     for metric in ("recall@5", *(f"roc_auc {one.name}" for one in LABELS)):
-        came_true = outcomes(looked_at, metric)
-        if came_true:
-            known = sorted(day for values in came_true.values() for day in values)
-            span = days_between(known[0] - timedelta(days=3), known[-1] + timedelta(days=3))
+        observed = outcomes(monitored, metric)
+        if observed:
+            dates = sorted(day for values in observed.values() for day in values)
+            span = days_between(dates[0] - timedelta(days=3), dates[-1] + timedelta(days=3))
             title = f"Observed {metric} by prediction day, compared with the offline evaluation"
-            charts.append((title, drawing.lines(span, came_true, top=1.0)))
+            charts.append((title, drawing.lines(span, observed, top=1.0)))
     if drift:
         span = days_between(drift[0]["dt"], drift[-1]["dt"])
         means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
         unseen = unseen_share(cache)
         charts.append(
-            ("Share of events whose item the model does not know", drawing.lines(span, {"unseen events": unseen}))
+            ("Share of events with an item outside the vocabulary", drawing.lines(span, {"unseen events": unseen}))
         )
     return page(
         "model.html",
         champion=models.champion(),
-        judged=list(reversed(judged))[:10],
+        evaluations=list(reversed(evaluations))[:10],
         metric=models.METRIC[0],
         chart=drawing.lines(days, series, top=1.0)
-        if len(judged) > 1
-        else drawing.legend({name: f"{judged[0].values[name]:.3f}" for name in best}),
+        if len(evaluations) > 1
+        else drawing.legend({name: f"{newest.values[name]:.3f}" for name in best}),
         drift=charts,
     )
 
 
-def staged_by(lake: Lake, dag: str, run: str) -> list[tuple[Staging, list[Cell]]]:
-    """Return what a DAG run staged, with what the page says now of each of its days."""
+def staged_by(lake: LakeSnapshot, dag: str, run: str) -> list[tuple[Staging, list[Cell]]]:
+    """Return the stagings of a DAG run, with the present state of each of their days."""
     return [
         (staging, [lake.cells[table][day] for day in staging.staged.owns])
         for table, stagings in lake.stagings.items()
@@ -315,8 +324,8 @@ def staged_by(lake: Lake, dag: str, run: str) -> list[tuple[Staging, list[Cell]]
 
 
 def unseen_share(cache: Cache) -> dict[date, float]:
-    """Return for each predicted day the share of events whose item the model did not know, from the commits."""
-    lake = Lake.look(cache, datetime.now(UTC))
+    """Return for each predicted day the share of events with an item outside the vocabulary, from the commits."""
+    lake = LakeSnapshot.load(cache, datetime.now(UTC))
     shares = {}
     for day, commit in lake.current["predictions"].items():
         if commit.counts.get("events"):
@@ -324,8 +333,8 @@ def unseen_share(cache: Cache) -> dict[date, float]:
     return shares
 
 
-def landed_counts(lake: Lake) -> dict[date, dict[str, Any]]:
-    """Return for each published landing day what became of its input rows."""
+def landed_counts(lake: LakeSnapshot) -> dict[date, dict[str, Any]]:
+    """Return for each published landing day the counts of its input rows by outcome."""
     published = lake.rows["events"]
     by_day: dict[date, dict[str, Any]] = {}
     for day, commit in lake.current["events"].items():
@@ -359,11 +368,11 @@ def rendered_runbook() -> Markup:
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", anchor(tokens[at + 1].content))
-    return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # made by an escaping renderer
+    return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # the renderer escapes
 
 
 def anchor(heading: str) -> str:
-    """Return the name of a heading as GitHub makes it.
+    """Return the name by which GitHub links a heading.
 
     >>> anchor("A task stays *scheduled*"), anchor("`promote` was skipped")
     ('a-task-stays-scheduled', 'promote-was-skipped')
@@ -374,7 +383,7 @@ def anchor(heading: str) -> str:
 
 @router.get("/static/{name}")
 def static(name: str) -> FileResponse:
-    """Return our style or script."""
+    """Return the style or script of the page."""
     kinds = {"page.css": "text/css", "page.js": "text/javascript"}
     if name not in kinds:
         raise HTTPException(404, f"there is no {name}")

@@ -1,4 +1,4 @@
-"""Phrases of which the page's sentences are made: days, tables, numbers, and what they mean for readers."""
+"""The parts of the page's sentences: days, tables, numbers, the rows that readers see, and repairs."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def days_in_words(days: Iterable[date]) -> str:
-    """Name days, those in a row as a range, and of many the first three.
+    """Name days: consecutive ones as a range, and at most three days or ranges.
 
     >>> days_in_words(date(2025, 1, n) for n in (1, 2, 3, 5))
     '2025-01-01 to 2025-01-03 and 2025-01-05'
@@ -30,7 +30,7 @@ def days_in_words(days: Iterable[date]) -> str:
             ranges[-1].append(day)
         else:
             ranges.append([day])
-    words = [str(some[0]) if len(some) == 1 else f"{some[0]} to {some[-1]}" for some in ranges]
+    words = [str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}" for days in ranges]
     more = sum(map(len, ranges[3:]))
     if more:
         words = [*words[:3], f"{counted(more, 'day')} more"]
@@ -43,24 +43,25 @@ def tables_in_words(cells: list[Cell]) -> str:
 
 
 def what_readers_see(cells: list[Cell]) -> str:
-    """Say what readers see of tables and days whose newest rows they do not see."""
-    old = [cell for cell in cells if cell.rows is not None]
-    none = [cell for cell in cells if cell.rows is None]
+    """Describe the rows that readers see of tables and days whose newest rows are not published."""
+    published = [cell for cell in cells if cell.rows is not None]
+    unpublished = [cell for cell in cells if cell.rows is None]
     parts = []
-    if old:
-        parts.append(f"what was published before of {days_in_words(cell.day for cell in old)}")
-    if none:
-        parts.append(f"no rows of {tables_in_words(none)} of {days_in_words(cell.day for cell in none)}")
-    return " and ".join(parts).capitalize() + "; other days are not touched."
+    if published:
+        parts.append(f"the rows published before for {days_in_words(cell.day for cell in published)}")
+    if unpublished:
+        days = days_in_words(cell.day for cell in unpublished)
+        parts.append(f"no rows of {tables_in_words(unpublished)} for {days}")
+    return " and ".join(parts).capitalize() + "; other days are not affected."
 
 
 def how_to_repair(broken: list[Cell]) -> str:
-    """Say what is safe to do about tables and days that failed the audit."""
+    """Describe the safe repair of tables and days that failed the audit."""
     first = broken[0]
     stage = f"{TABLES[first.table].group}.stage"
     if first.table in EACH_DAY:
         return (
-            f"Look at the data docs. Have the landing repaired, then clear {stage} of that run with downstream. "
-            "Not safe: raising a limit to get through."
+            f"Check the data docs. Have the landing repaired, then clear {stage} of that run with downstream. "
+            "Not safe: raising a limit so that the audit passes."
         )
-    return f"Look at the data docs, mend the cause, then clear {stage} of that run with downstream."
+    return f"Check the data docs, repair the cause, then clear {stage} of that run with downstream."

@@ -1,1 +1,1 @@
-"""What the DAGs are made of: tables, waits, runs, publishing, links, alerts."""
+"""The parts of the DAGs: operators, sensors, run ids, publishing, deadlines, links, alerts."""

@@ -1,51 +1,51 @@
-"""Which causes have been told, and which messages could not be sent: files in one folder, which all tasks share."""
+"""The causes of which an alert was sent, and the alerts that could not be sent: files in one folder for all tasks."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lake import storage
 
-# Sending takes no longer than this; whoever claimed a cause and has not sent it by then was killed.
+# Sending takes less time than this; a task that claimed a cause and has not sent its alert by then was killed.
 CLAIM = timedelta(minutes=1)
-# Of the days on which a cause came again, the newest are kept.
-DAYS = 100
+# Days of suppressed alerts that are kept of a cause, the newest.
+MAX_DAYS = 100
 
 
 @dataclass(frozen=True)
-class ToldCause:
-    """What is known of a cause that has been told.
+class SentAlert:
+    """The last alert of a cause.
 
     Attributes:
-        cause: in the words of `Alert.cause`.
-        told: when it was told last, in ISO 8601.
-        text: of that message.
-        since: the days on which it came again since then, and was not told.
+        cause: as `Alert.cause` gives it.
+        sent: the time at which it was sent, in ISO 8601.
+        text: the text of the message.
+        suppressed: the days for which the cause occurred again since then, without an alert.
     """
 
     cause: str
-    told: str
+    sent: str
     text: str
-    since: list[str]
+    suppressed: list[str]
 
-    def within(self, quiet: timedelta) -> bool:
-        """Tell whether it was told so lately that it is not told again."""
-        return datetime.now(UTC) < datetime.fromisoformat(self.told) + quiet
+    def within(self, period: timedelta) -> bool:
+        """Return whether it was sent so recently that the next alert of its cause is suppressed."""
+        return datetime.now(UTC) < datetime.fromisoformat(self.sent) + period
 
 
 class AlertMemory:
-    """The files of one folder; <name> is made from a cause.
+    """The files of one folder; <name> is the hash of a cause.
 
-        <name>.json          `ToldCause`: when a cause was told, and how often it came since
-        unsent/<name>.json   a message that is being sent, or could not be sent
-        claims/<name>.json   there while a task tells the cause; one that is killed leaves it behind
-        claims/unsent        there while a task sends what could not be sent before
+        <name>.json          the last alert of a cause: `cause`, `told` (when), `text`, `since` (suppressed days)
+        unsent/<name>.json   an alert that is being sent, or could not be sent
+        claims/<name>.json   exists while a task sends the alert of a cause; a killed task does not remove it
+        claims/unsent        exists while a task sends the queued alerts
 
-    Whoever tells a cause claims it, looks whether it was told, keeps the message as unsent, notes it as told, sends it,
-    and removes it from what is unsent: a message is not lost when its task is killed while it sends it.
+    A task that sends an alert claims its cause, checks that none was sent recently, queues the alert in `unsent`,
+    records it as sent, sends it, and removes it from `unsent`. So no alert is lost when its task is killed meanwhile.
     """
 
     def __init__(self, folder: str):
@@ -53,13 +53,13 @@ class AlertMemory:
 
     @contextmanager
     def claim(self, cause: str) -> Iterator[bool]:
-        """Keep other tasks from telling a cause during a `with` block, which gets whether none of them tells it now."""
+        """Keep other tasks from sending a cause during a `with` block, which gets whether none of them sends it now."""
         with self._claim(name_of(cause)) as is_ours:
             yield is_ours
 
     @contextmanager
     def claim_unsent(self) -> Iterator[bool]:
-        """Keep other tasks from sending what is unsent during a `with` block, which gets whether none does so now."""
+        """Keep other tasks from sending queued alerts during a `with` block, which gets whether none does so now."""
         with self._claim("unsent") as is_ours:
             yield is_ours
 
@@ -73,41 +73,45 @@ class AlertMemory:
             if is_ours:
                 storage.remove(place)
 
-    def told(self, cause: str) -> ToldCause | None:
-        """Return what is known of a cause, or None when it has never been told."""
-        content = storage.read_json(self._told(cause))
-        return ToldCause(**content) if content else None
+    def last_sent(self, cause: str) -> SentAlert | None:
+        """Return the last alert of a cause, or None when none was ever sent."""
+        content = storage.read_json(self._sent(cause))
+        return SentAlert(content["cause"], content["told"], content["text"], content["since"]) if content else None
 
-    def note_told(self, cause: str, text: str) -> None:
-        """Note that a cause is told now."""
-        entry = ToldCause(cause, datetime.now(UTC).isoformat(), text, since=[])
-        storage.write_json(self._told(cause), asdict(entry))
+    def record_sent(self, cause: str, text: str) -> None:
+        """Record that an alert of a cause is sent now."""
+        self._record(SentAlert(cause, datetime.now(UTC).isoformat(), text, suppressed=[]))
 
-    def note_again(self, earlier: ToldCause, day: str) -> None:
-        """Note that a cause which is not told again has come for a day."""
-        storage.write_json(self._told(earlier.cause), {**asdict(earlier), "since": [*earlier.since, day][-DAYS:]})
+    def record_suppressed(self, earlier: SentAlert, day: str) -> None:
+        """Record that a cause occurred again for a day, and that its alert was suppressed."""
+        self._record(replace(earlier, suppressed=[*earlier.suppressed, day][-MAX_DAYS:]))
 
     def keep_unsent(self, cause: str, message: dict[str, Any]) -> None:
-        """Keep a message until it is sent."""
+        """Queue an alert until it is sent."""
         storage.write_json(self._unsent(name_of(cause)), message)
 
     def unsent(self) -> list[str]:
-        """Return the names of the messages that could not be sent, without those that may be on their way just now."""
+        """Return the names of the queued alerts, without those that another task may be sending now."""
         return storage.list_older(self._unsent(), datetime.now(UTC) - CLAIM)
 
     def read_unsent(self, name: str) -> dict[str, Any] | None:
-        """Return a message that could not be sent, or None when it has been sent meanwhile."""
+        """Return a queued alert, or None when it has been sent meanwhile."""
         return storage.read_json(self._unsent(name))
 
     def remove_unsent(self, name: str) -> None:
-        """Remove a message that could not be sent before, and was sent now."""
+        """Remove a queued alert that was sent."""
         storage.remove(self._unsent(name))
 
     def remove_sent(self, cause: str) -> None:
-        """Remove the message of a cause from what is unsent, since it was sent."""
+        """Remove the queued alert of a cause, since it was sent."""
         self.remove_unsent(name_of(cause))
 
-    def _told(self, cause: str) -> str:
+    def _record(self, alert: SentAlert) -> None:
+        # The keys of the files stay as they are: a running Airflow may have tasks of an older version.
+        content = {"cause": alert.cause, "told": alert.sent, "text": alert.text, "since": alert.suppressed}
+        storage.write_json(self._sent(alert.cause), content)
+
+    def _sent(self, cause: str) -> str:
         return storage.join(self.folder, name_of(cause))
 
     def _unsent(self, *name: str) -> str:

@@ -1,9 +1,9 @@
-"""What people are told: one message for one cause, by a webhook, or by any of Airflow's notifiers.
+"""Alerts: one for each cause, by a webhook, or by any of Airflow's notifiers.
 
-A cause is what failed, where, and how, without its day and numbers: thirty days of a backfill that fail alike are one
-message, and so is a day that is tried again. What waits for a day is no cause: the first table that lacks it is. What
-stays failed is told again after `MEANDER_ALERT_QUIET_HOURS`, with how often it came meanwhile. What has been told is
-remembered below `<lake>/_alerts/`, and so is what could not be sent, until the next message gets through.
+A cause is the failed step, its place and its error, without days and numbers. So thirty days of a backfill that fail
+alike send one alert, and so does a day that is run again and fails again. A task that only waits for a day is no cause:
+the first table without that day is. A cause that persists sends another alert after `MEANDER_ALERT_QUIET_HOURS`, with
+the number of suppressed ones. `<lake>/_alerts/` records the sent alerts, and queues those that could not be sent.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WORDS = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
-SECONDS = 10
-STILL_UNSENT = "what could not be sent before still cannot (%s): it lies in %s/unsent"
-# Numbers, and names that are made of them: run ids, the ids of stagings.
-CHANGES = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
+PREFIXES = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
+TIMEOUT_SECONDS = 10
+STILL_UNSENT = "queued alerts could not be sent (%s); they stay in %s/unsent"
+# Differs between alerts of one cause: numbers, and names that consist of them, such as run ids and the ids of stagings.
+VARIABLE_PARTS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Alert:
 
     Attributes:
         level: `failure`, `warning` or `info`.
-        dag_id, run_id, day, table: what it is about; empty where it is about none.
-        what: what happened, in one line: an expectation with the value observed, an error, a finding.
-        readers: what readers see meanwhile.
-        section: of docs/runbook.md.
+        dag_id, run_id, day, table: the subject; empty where there is none.
+        what: the event in one line: an expectation with the observed value, an error, a finding.
+        readers: the rows that readers see meanwhile.
+        section: the section of docs/runbook.md.
     """
 
     level: str
@@ -59,12 +59,12 @@ class Alert:
 
     @property
     def cause(self) -> str:
-        """What two messages have in common when one of them is enough."""
-        return "|".join((self.level, self.dag_id, self.table, self.section, CHANGES.sub("#", self.what)))
+        """The key of which one alert is sent: equal for messages that differ in days and numbers alone."""
+        return "|".join((self.level, self.dag_id, self.table, self.section, VARIABLE_PARTS.sub("#", self.what)))
 
     @property
     def runbook(self) -> str:
-        """Where the section is: on the Meander page, if Airflow knows its own address."""
+        """The address of the section on the Meander page, if `[api] base_url` is set; otherwise its place in docs."""
         base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
         return f"{base}{PREFIX}/page/runbook#{self.section}" if base else f"docs/runbook.md#{self.section}"
 
@@ -72,31 +72,30 @@ class Alert:
     def text(self) -> str:
         """The message as a person reads it."""
         about = " ".join(part for part in (self.dag_id, self.day, self.table) if part)
-        return f"{WORDS[self.level]}: {about}: {self.what}. {self.readers} Runbook: {self.runbook}"
+        return f"{PREFIXES[self.level]}: {about}: {self.what}. {self.readers} Runbook: {self.runbook}"
 
 
-def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = False) -> bool:
-    """Send a message unless its cause has been told lately; return whether it was sent.
+def send_alert(alert: Alert, context: Any = None, cause: str = "", *, once: bool = False) -> bool:
+    """Send an alert unless one of its cause was sent recently; return whether it was sent.
 
-    Nothing here fails a run. What cannot be sent is logged and kept, and the next message, of whatever cause, takes it
-    along.
+    Nothing here fails a run. An alert that cannot be sent is logged, queued, and sent after the next one of any cause.
 
     Args:
         alert: the message.
         context: Airflow's, for the templates of a notifier.
-        cause: where it is not what the message says.
-        once: never tell this cause again; for what is about a day that is over.
+        cause: the cause, where it differs from that of the message.
+        once: never send this cause again; for findings about a day that do not change any more.
     """
     from dags.shared.alert_memory import AlertMemory
     from lake.places import alerts_folder
 
-    # Where the lake cannot be reached, that is what has to be told: this machine remembers it.
+    # The alert may be about a lake that cannot be reached; then this machine records it.
     for folder in (settings().lake, tempfile.gettempdir() + "/meander"):
         memory = AlertMemory(alerts_folder(folder))
         try:
-            outcome = tell_if_new(memory, alert, context, cause or alert.cause, once=once)
+            outcome = send_unless_suppressed(memory, alert, context, cause or alert.cause, once=once)
         except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
-            log.error("%s cannot remember alerts: %s", folder, error)
+            log.error("%s cannot record alerts: %s", folder, error)
             continue
         if outcome != "unsent":
             resend(memory, context)
@@ -104,43 +103,44 @@ def tell(alert: Alert, context: Any = None, cause: str = "", *, once: bool = Fal
     return False
 
 
-def tell_if_new(memory: "AlertMemory", alert: Alert, context: Any, cause: str, *, once: bool) -> str:
-    """Send a message if its cause is new, or was told long ago; keep it if it cannot be sent.
+def send_unless_suppressed(memory: "AlertMemory", alert: Alert, context: Any, cause: str, *, once: bool) -> str:
+    """Send an alert unless one of its cause was sent recently; queue it if it cannot be sent.
 
     Returns:
-        `sent`, `told` when another message has told it, or `unsent`.
+        `sent`, `suppressed` or `unsent`.
     """
-    # Days of a backfill that run at once fail at once.
+    # Days of a backfill that run in parallel fail at the same time.
     with memory.claim(cause) as is_ours:
         if not is_ours:
-            log.info("another task tells it at this instant: %s", alert.text)
-            return "told"
-        earlier = memory.told(cause)
-        if earlier and (once or earlier.within(quiet())):
-            log.info("told at %s already: %s", earlier.told, alert.text)
-            memory.note_again(earlier, alert.day)
-            return "told"
-        again = f" (and {len(earlier.since)} times since {earlier.told[:16]})" if earlier and earlier.since else ""
-        text = alert.text + again
+            log.info("another task is sending this alert: %s", alert.text)
+            return "suppressed"
+        earlier = memory.last_sent(cause)
+        if earlier and (once or earlier.within(suppression_period())):
+            log.info("alert suppressed, already sent at %s: %s", earlier.sent, alert.text)
+            memory.record_suppressed(earlier, alert.day)
+            return "suppressed"
+        text = alert.text
+        if earlier and earlier.suppressed:
+            text += f" (suppressed {len(earlier.suppressed)} times since {earlier.sent[:16]})"
         log.warning("%s", text)
         # Before it is sent, so that it is not lost when this process is killed meanwhile.
         memory.keep_unsent(cause, {**asdict(alert), "text": text})
-        memory.note_told(cause, text)
-        obstacle = send(alert, text, context)
+        memory.record_sent(cause, text)
+        obstacle = deliver(alert, text, context)
         if obstacle:
-            log.error("the alert could not be sent (%s); the next one takes it along: %s", obstacle, alert.text)
+            log.error("alert not sent (%s); queued, and sent after the next one: %s", obstacle, alert.text)
             return "unsent"
         memory.remove_sent(cause)
         return "sent"
 
 
-def quiet() -> timedelta:
-    """Return how long a cause that has been told is not told again."""
+def suppression_period() -> timedelta:
+    """Return how long after an alert further ones of its cause are suppressed."""
     return timedelta(hours=settings().alert_quiet_hours)
 
 
 def resend(memory: "AlertMemory", context: Any) -> None:
-    """Send what could not be sent before; the first that fails again is the last that is tried."""
+    """Send the queued alerts, up to the first that fails again."""
     try:
         names = memory.unsent()
         if not names:
@@ -149,20 +149,20 @@ def resend(memory: "AlertMemory", context: Any) -> None:
             for name in names if is_ours else []:
                 if message := memory.read_unsent(name):
                     text = message.pop("text")
-                    obstacle = send(Alert(**message), text, context)
+                    obstacle = deliver(Alert(**message), text, context)
                     if obstacle:
                         log.error(STILL_UNSENT, obstacle, memory.folder)
                         return
                 memory.remove_unsent(name)
-    except Exception as error:  # noqa: BLE001  this message is told; what waits, waits for the next one
+    except Exception as error:  # noqa: BLE001  this alert was sent; the queued ones are tried again after the next
         log.error(STILL_UNSENT, error, memory.folder)
 
 
-def send(alert: Alert, text: str, context: Any) -> str:
-    """Hand a message to the notifier that is set, and post it to the webhook that is set; the log has it anyway.
+def deliver(alert: Alert, text: str, context: Any) -> str:
+    """Hand an alert to the configured notifier, and post it to the configured webhook; the log has it anyway.
 
     Returns:
-        The kind of error that kept one of them from taking it, empty when both have it: not its words, which hold an
+        The class of the error of one of them, empty when both took it. Not the text of the error, which may contain the
         address, a secret.
     """
     config = settings()
@@ -174,7 +174,7 @@ def send(alert: Alert, text: str, context: Any) -> str:
 
             # `text` is what Slack, Mattermost and Teams show; the rest is for programs.
             content = {**asdict(alert), "runbook": alert.runbook, "text": text}
-            requests.post(address, json=content, timeout=SECONDS).raise_for_status()
+            requests.post(address, json=content, timeout=TIMEOUT_SECONDS).raise_for_status()
     except Exception as error:  # noqa: BLE001  a notifier may raise anything
         return type(error).__name__
     return ""
@@ -185,7 +185,7 @@ def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context:
     from airflow.sdk.module_loading import import_string
 
     notifier = import_string(path)(**options)
-    # Its templates, such as `{{ text }}`, find the message beside Airflow's own names.
+    # Its templates, such as `{{ text }}`, may use the alert and Airflow's own names.
     names = {**(context or {}), "alert": alert, "text": text}
     # Not by calling it: that only logs an error of `notify`, and the message would count as sent.
     notifier._update_context(names)
@@ -193,18 +193,18 @@ def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context:
     notifier.notify(names)
 
 
-class TellFailure(BaseNotifier):
-    """Tell that a task has failed for good; not each of its tries, and not what only waited for it."""
+class FailureNotifier(BaseNotifier):
+    """Send an alert when a task has failed after its last retry; none for each try, nor for tasks that wait for it."""
 
     def notify(self, context: Any) -> None:
-        alert = failure(context)
+        alert = failure_alert(context)
         awaited = getattr(context.get("task"), "awaits", "")
-        waited = awaited and alert.day and isinstance(context.get("exception"), AirflowSensorTimeout)
-        tell(alert, context, missing(awaited, alert.day) if waited else "")
+        timed_out = awaited and alert.day and isinstance(context.get("exception"), AirflowSensorTimeout)
+        send_alert(alert, context, missing_table_cause(awaited, alert.day) if timed_out else "")
 
 
 def first_missing(table: str, day: str) -> str:
-    """Return which table holds up another one on a day: the first on the way to it that lacks the day; empty if none.
+    """Return the first table on the way to a table that is not published for a day; empty if all are.
 
     >>> first_missing("serving", "2025-03-01")
     ''
@@ -218,19 +218,19 @@ def first_missing(table: str, day: str) -> str:
     return ""
 
 
-def missing(table: str, day: str) -> str:
-    """Return the cause of all that waits for a day of a table: whoever waits, and whatever for, it is told once."""
+def missing_table_cause(table: str, day: str) -> str:
+    """Return the cause that all tasks share which wait for a day of a table, or of one computed from it."""
     return f"missing|{first_missing(table, day) or table}"
 
 
-def failure(context: Any) -> Alert:
-    """Return the message of a failed task."""
-    ti, error = context["ti"], str(context.get("exception") or "it was ended from outside")
+def failure_alert(context: Any) -> Alert:
+    """Return the alert of a failed task."""
+    ti, error = context["ti"], str(context.get("exception") or "the task was killed")
     sections = re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", error)
     lines = [line.strip() for line in error.splitlines() if line.strip()] or [error]
-    # The line that names a section is ours; without one, the last line is what went wrong.
-    ours = [line for line in lines if "[docs/runbook.md#" in line] or lines
-    what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", ours[-1]))
+    # A line that names a section is a message of Meander; without one, the last line is the error.
+    messages = [line for line in lines if "[docs/runbook.md#" in line] or lines
+    what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", messages[-1]))
     return Alert(
         "failure",
         ti.dag_id,
@@ -244,7 +244,7 @@ def failure(context: Any) -> Alert:
 
 
 def day_of(context: Any) -> str:
-    """Return the last whole day that a run is about; empty for one by hand."""
+    """Return the last complete day of a run's interval; empty for a run by hand."""
     end = context.get("data_interval_end") or getattr(context.get("dag_run"), "data_interval_end", None)
     start = context.get("data_interval_start") or getattr(context.get("dag_run"), "data_interval_start", None)
     if end is None or start == end:
@@ -252,35 +252,36 @@ def day_of(context: Any) -> str:
     return str(end.date() - timedelta(days=1))
 
 
-async def tell_late(context: Any, tables: str) -> None:
-    """Tell that a scheduled day is not done by its deadline; Airflow's triggerer calls this.
+async def alert_missed_deadline(context: Any, tables: str) -> None:
+    """Send an alert if a scheduled day is not published by its deadline; Airflow's triggerer calls this.
 
     Args:
-        context: what Airflow knows of the run, as text.
-        tables: which tables the run publishes.
+        context: Airflow's data of the run and its deadline, as text.
+        tables: the tables that the run publishes, with commas between them.
     """
-    # The triggerer runs everything in one loop, which a webhook that does not answer would hold up.
-    await asyncio.to_thread(late, context, tables.split(", "))
+    # The triggerer runs everything in one loop, which a webhook that does not answer would block.
+    await asyncio.to_thread(check_deadline, context, tables.split(", "))
 
 
-def late(context: Any, tables: list[str]) -> None:
-    """Tell which tables are late, or that the table is which they wait for; nothing if readers have the day by now."""
+def check_deadline(context: Any, tables: list[str]) -> None:
+    """Send an alert that names the unpublished tables, or the table they wait for; none if all are published by now."""
     run = context["dag_run"]
     end = datetime.fromisoformat(str(run["data_interval_end"]).replace("Z", "+00:00"))
     day = str(end.date() - timedelta(days=1))
-    lacking = {table: first for table in tables if (first := first_missing(table, day))}
-    if not lacking:
+    unpublished = {table: first for table in tables if (first := first_missing(table, day))}
+    if not unpublished:
         log.info("%s of %s are published, by another run or just now", ", ".join(tables), day)
         return
     if run.get("state") == "failed":
-        log.info("%s of %s has failed before its deadline, and that was told", run["dag_id"], day)
+        log.info("%s of %s failed before its deadline, which has sent an alert", run["dag_id"], day)
         return
-    last = [*lacking][-1]
+    last = [*unpublished][-1]
     by = str(context["deadline"]["deadline_time"])[:16].replace("T", " ")
-    if lacking[last] in tables:
-        what = f"{', '.join(lacking)} of the day are not published by {by} UTC"
+    names = ", ".join(unpublished)
+    if unpublished[last] in tables:
+        what = f"{names} of the day are not published by {by} UTC"
     else:
-        what = f"{lacking[last]} of the day are not published by {by} UTC, and {', '.join(lacking)} wait for them"
-    about = (run["dag_id"], run["dag_run_id"], day, ", ".join(lacking), what)
+        what = f"{unpublished[last]} of the day are not published by {by} UTC, and {names} wait for them"
+    about = (run["dag_id"], run["dag_run_id"], day, names, what)
     alert = Alert("failure", *about, "Readers see the days before.", section="tables-late")
-    tell(alert, cause=missing(last, day))
+    send_alert(alert, cause=missing_table_cause(last, day))

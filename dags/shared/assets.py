@@ -4,6 +4,6 @@ from airflow.sdk import Asset
 
 from lake.tables import TABLES
 
-# `x-` is Airflow's mark of a scheme of one's own. For another, each task would load all providers that know one.
+# `x-` is Airflow's mark of a user-defined scheme. For another, each task would load all providers that define one.
 ASSETS = {table: Asset(name=table, uri=f"x-meander://lake/{table}") for table in TABLES}
 CHAMPION = Asset(name="champion", uri="x-meander://model/champion")

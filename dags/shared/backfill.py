@@ -1,4 +1,4 @@
-"""A plan as commands: which DAG or job makes which part of it; for `meander plan` and the page."""
+"""The commands of a reprocessing plan: the DAG or job for each part of it; for `meander plan` and the page."""
 
 import json
 import shlex
@@ -14,23 +14,23 @@ from lake.backfill.plan import CHUNK_DAYS, BackfillPlan, DayRun, Redo
 from lake.days import ONE_DAY
 from lake.tables import TABLES, made_by
 
-# As many runs at once as these DAGs let themselves.
-AT_ONCE = 2
-# Of a table; the rest is counted, and --json lists all.
-LINES = 20
+# `max_active_runs` of these DAGs.
+MAX_ACTIVE_RUNS = 2
+# Printed for each table; the others are counted, and --json lists all.
+MAX_LINES = 20
 
 
 @dataclass(frozen=True)
 class Step:
-    """Runs of one kind over a range of days, and the commands that make them.
+    """Runs of one kind over a range of days, and the commands that start them.
 
     Attributes:
         what: the DAG or job.
         first, last: the days, both included.
-        tables: what is made, by the names of the DAG's groups.
-        runs, partitions, rows, seconds: of all of them; seconds are None when no past run tells.
-        commands: to be typed in this order.
-        note: what a person has to see to first.
+        tables: the tables to compute, by the names of the DAG's groups.
+        runs, partitions, rows, seconds: totals of the runs; seconds are None without a past run to estimate from.
+        commands: in the order in which a person types them.
+        note: a precondition that a person has to check first.
         sooner: one job over the same days, where that takes less time.
     """
 
@@ -48,16 +48,16 @@ class Step:
 
 
 def steps(runs: list[DayRun], costs: Costs) -> list[Step]:
-    """Return what to start, in order: a step may begin when the one before has ended.
+    """Return the steps in order: each begins after the previous one has ended.
 
-    Days of a DAG that lie side by side and make the same tables are one backfill.
+    Consecutive days of a DAG with the same tables are one backfill.
     """
     todo: list[Step] = []
     for (job, *_), group in groupby(runs, lambda run: (run.job, run.tables, run.model_version, run.include_late)):
         if job in ("behavior", "predictions"):
             todo += [backfill(part, costs) for part in split(list(group), lambda a, b, _: b - a == ONE_DAY)]
         else:
-            # At the same distance from each other, so that --every names them.
+            # Equally spaced dates, which --every can name.
             parts = split(list(group), lambda a, b, step: step in (None, b - a))
             todo += [by_hand(part, costs) for part in parts]
     return todo
@@ -77,18 +77,18 @@ def split(runs: list[DayRun], fits: Callable[[date, date, timedelta | None], boo
 
 
 def backfill(runs: list[DayRun], costs: Costs) -> Step:
-    """Let Airflow run a DAG for these days again."""
+    """Return the step that reprocesses these days by an Airflow backfill."""
     run = runs[0]
     if run.job == "behavior":
         dag_id, tables = "behavior_daily", list(dict.fromkeys(TABLES[name].group for name in run.tables))
         conf: dict[str, Any] = {"tables": tables}
     else:
         dag_id, tables, conf = "predict_daily", list(run.tables), {"model_version": run.model_version}
-    # What the runs are told is always said: one that is run again keeps what it was told before.
+    # Always pass the conf explicitly: a reprocessed run otherwise keeps its earlier conf.
     command = [
         *("airflow", "backfill", "create", "--dag-id", dag_id),
         *("--from-date", str(run.day), "--to-date", str(runs[-1].day)),
-        *("--max-active-runs", str(AT_ONCE), "--reprocess-behavior", "completed"),
+        *("--max-active-runs", str(MAX_ACTIVE_RUNS), "--reprocess-behavior", "completed"),
         *("--dag-run-conf", json.dumps(conf)),
     ]
     step = step_of(dag_id, runs, tables, total(run.seconds for run in runs), [command])
@@ -100,10 +100,10 @@ def backfill(runs: list[DayRun], costs: Costs) -> Step:
 
 
 def by_hand(runs: list[DayRun], costs: Costs) -> Step:
-    """Make these dates by one job, its audit and its publish."""
+    """Return the step that computes these dates by one job, its audit and its publish."""
     first, last, table = runs[0].day, runs[-1].day, runs[0].tables[0]
-    apart = (runs[1].day - first).days if len(runs) > 1 else 1
-    every = ["--every", str(apart)] if apart > 1 else []
+    distance = (runs[1].day - first).days if len(runs) > 1 else 1
+    every = ["--every", str(distance)] if distance > 1 else []
     late = ["--include-late"] if runs[0].include_late else []
     named = ["--run-id", of_plan(table, first, last)]
     commands = [
@@ -116,7 +116,7 @@ def by_hand(runs: list[DayRun], costs: Costs) -> Step:
 
 
 def step_of(what: str, runs: list[DayRun], tables: list[str], seconds: float | None, commands: list[list[str]]) -> Step:
-    """Sum runs up."""
+    """Return the step with the totals of its runs."""
     return Step(
         what,
         runs[0].day,
@@ -132,7 +132,7 @@ def step_of(what: str, runs: list[DayRun], tables: list[str], seconds: float | N
 
 
 def history(plan: BackfillPlan) -> str:
-    """Return the command that makes `plan.whole`."""
+    """Return the command that starts `plan.whole`."""
     assert plan.whole is not None
     conf = {
         "from": str(plan.whole.first),
@@ -144,18 +144,18 @@ def history(plan: BackfillPlan) -> str:
 
 
 def minutes(seconds: float | None) -> str:
-    """Say an estimate.
+    """Format an estimate.
 
     >>> minutes(None), minutes(42), minutes(1380)
-    ('not known', '42 s', '23 min')
+    ('unknown', '42 s', '23 min')
     """
     if seconds is None:
-        return "not known"
+        return "unknown"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def merged(entries: list[Redo]) -> Iterator[tuple[str, int, str]]:
-    """Put days side by side that are planned for one reason into one line: (days, rows, reason)."""
+    """Merge consecutive days with the same reason into one line each: (days, rows, reason)."""
     part: list[Redo] = []
     for entry in entries:
         if part and (entry.why != part[0].why or entry.day - part[-1].day != ONE_DAY):
@@ -166,7 +166,7 @@ def merged(entries: list[Redo]) -> Iterator[tuple[str, int, str]]:
 
 
 def span(first: date, last: date) -> str:
-    """Name days.
+    """Format a range of days.
 
     >>> span(date(2017, 1, 1), date(2017, 1, 1)), span(date(2017, 1, 1), date(2017, 1, 2))
     ('2017-01-01', '2017-01-01 to 2017-01-02')

@@ -1,21 +1,20 @@
-"""By when a scheduled day has to be done; runs of a backfill, or by hand, have no deadline."""
+"""The deadline of a scheduled day; runs of a backfill, or by hand, have none."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import AsyncCallback, DeadlineAlert
-from airflow.sdk.definitions.deadline import BaseDeadlineReference, deadline_reference
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert, deadline_reference
 
-from dags.shared.alerts import tell_late
+from dags.shared.alerts import alert_missed_deadline
 from lake.settings import settings
 
 
 @deadline_reference
 class ScheduledDayEnd(BaseDeadlineReference):
-    """The end of the day that a run is about, if the schedule has made the run; for others there is none.
+    """The end of the run's day if the schedule created the run; None for other runs.
 
-    By Airflow's own reference, the logical date, each day of a backfill would be late before it has begun.
+    By Airflow's own reference, the logical date, each day of a backfill would be late before it begins.
     """
 
     required_kwargs = {"dag_id", "run_id"}  # noqa: RUF012  Airflow's name and type
@@ -30,10 +29,9 @@ class ScheduledDayEnd(BaseDeadlineReference):
 
 def expected(tables: str) -> DeadlineAlert:
     """Return the deadline of a daily DAG: `MEANDER_EXPECTED_HOURS` after the end of its day, as on the Meander page."""
-    callback: Callable[..., Any] = tell_late
     return DeadlineAlert(
         reference=ScheduledDayEnd(),
         interval=timedelta(hours=settings().expected_hours),
-        callback=AsyncCallback(callback, kwargs={"tables": tables}),
+        callback=AsyncCallback(alert_missed_deadline, kwargs={"tables": tables}),
         name=f"{tables} are expected",
     )

@@ -1,43 +1,46 @@
-"""How a task ends that does not succeed: failed, to be tried again or for good, or skipped."""
+"""How a task ends that does not succeed: failed, with or without another try, or skipped."""
 
 import re
 import signal
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-# Others were first, or a machine was lost: the next try may well succeed.
-MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}
+# Codes of errors that another try may resolve: a conflict with other runs, or a machine or connection that was lost.
+RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}
 
 
-def fail_for_good(error: Exception) -> None:
-    """Raise what Airflow does not retry when `error` names a section of the runbook: that needs a person."""
+def raise_without_retry(error: Exception) -> None:
+    """Raise an exception that Airflow does not retry if `error` names a section of the runbook, unless it is retryable.
+
+    Such an error needs a person. Returns if `error` names none.
+    """
     actionable = [
         line
         for line in str(error).splitlines()
         for section in re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", line)
-        if section not in MAY_PASS
+        if section not in RETRYABLE_CODES
     ]
     if actionable:
         raise AirflowFailException(actionable[-1].strip()) from error
 
 
 def skip_unless(wanted: str) -> None:
-    """Skip this task, and with it what needs its work, when a rendered condition says so.
+    """Skip this task, and with it the tasks that need its result, unless a rendered condition is true.
 
     Raises:
         AirflowSkipException: `wanted` is anything but `True`.
     """
     if wanted != "True":
-        raise AirflowSkipException("this table is not among those that the run was asked to make")
+        raise AirflowSkipException("this table is not in the parameter `tables` of the run")
 
 
-def how_it_ended(code: int) -> str:
-    """Say in words how a process ended.
+def describe_exit(code: int) -> str:
+    """Describe the end of a process that failed.
 
-    >>> how_it_ended(2), how_it_ended(-9)
-    ('ended with exit code 2', 'was ended by SIGKILL (often: the memory was used up)')
+    >>> describe_exit(2), describe_exit(-9)
+    ('ended with exit code 2', 'was killed by SIGKILL (often out of memory)')
     """
     if code > 0:
         return f"ended with exit code {code}"
-    often = " (often: the memory was used up)" if code == -signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{often}"
+    often = " (often out of memory)" if code == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-code).name}{often}"

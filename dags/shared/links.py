@@ -1,14 +1,14 @@
-"""The buttons on a task that lead to what its run has made: data docs, the report of an evaluation, runs in MLflow."""
+"""The buttons on a task that open the results of its run: data docs, the report of an evaluation, runs in MLflow."""
 
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
 
 def below_base(address: str) -> str:
-    """Return where a page of ours is found in a browser: Airflow may itself live below a path of its server.
+    """Return the address of a page of Meander for a browser: Airflow may itself be below a path of its server.
 
     >>> below_base("https://docs.example.org/x.html"), below_base("")
     ('https://docs.example.org/x.html', '')
@@ -18,7 +18,7 @@ def below_base(address: str) -> str:
 
 
 class DataDocs(BaseOperatorLink):
-    """The button on a task that opens the data docs of what its run staged for one table."""
+    """The button on a task that opens the data docs of one table that its run staged."""
 
     def __init__(self, table: str):
         self.table = table
@@ -31,8 +31,8 @@ class DataDocs(BaseOperatorLink):
     def xcom_key(self) -> str:
         return f"data_docs_{self.table}"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
-        """Return the address that the audit noted; Airflow asks on the worker, when the task has ended."""
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address that the audit recorded; Airflow calls this on the worker, when the task has ended."""
         from lake.staging import read_verdict
 
         verdict = read_verdict(self.table, operator.run)
@@ -40,13 +40,13 @@ class DataDocs(BaseOperatorLink):
 
 
 class EvaluationReport(BaseOperatorLink):
-    """The button on a task that opens what its run's model was found to be worth."""
+    """The button on a task that opens the evaluation report of its run's model."""
 
     name = "Evaluation report"
     xcom_key = "evaluation_report"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
-        """Return the address under which dags/page/app.py shows the report, once there is one."""
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address at which dags/page/app.py shows the report, once there is one."""
         from dags.shared.evaluation import Evaluation
 
         return below_base(Evaluation.of(operator.run).report_link)
@@ -58,8 +58,8 @@ class MlflowRuns(BaseOperatorLink):
     name = "MLflow"
     xcom_key = "mlflow"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
-        """Return the address in MLflow's UI, once there is an evaluation; asking MLflow takes seconds."""
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address in MLflow's UI, once there is an evaluation; a request to MLflow takes seconds."""
         from dags.shared.evaluation import Evaluation, mlflow_link
 
         return mlflow_link(operator.run) if Evaluation.of(operator.run).decision else ""

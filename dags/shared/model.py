@@ -6,7 +6,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.alerts import Alert, day_of, send_alert
 from dags.shared.assets import CHAMPION
 from dags.shared.links import EvaluationReport, MlflowRuns, below_base
 from dags.shared.runs import ModelJob
@@ -91,7 +91,7 @@ class Promote(ModelJob):
             refusal = f"the gate has refused version {decision['version']}: {why}"
             readers = "Predictions go on with the champion." if champion else "Nothing predicts."
             about = (self.dag_id, context["ti"].run_id, day_of(context), "")
-            tell(Alert("info", *about, refusal, readers, section="promote-was-skipped"), context)
+            send_alert(Alert("info", *about, refusal, readers, section="promote-was-skipped"), context)
             raise AirflowSkipException(f"the gate has refused version {decision['version']}, {stays}: {why}")
         self.log.info("version %s passed the gate, champion is version %s: %s", decision["version"], champion, why)
         context["outlet_events"][CHAMPION].extra = {"run_id": self.run, **decision}
@@ -120,5 +120,5 @@ class Monitor(ModelJob):
             readers = "Readers see what was published; nothing was taken back."
             final = kind == "outcome"
             cause = "|".join((self.dag_id, kind, str(version), day if final else ""))
-            tell(Alert("warning", *about, what, readers, findings[0]["section"]), context, cause, once=final)
+            send_alert(Alert("warning", *about, what, readers, findings[0]["section"]), context, cause, once=final)
         return report

@@ -1,17 +1,17 @@
-"""The operator that makes visible what a run has staged."""
+"""The operator that publishes the staged files of a run."""
 
 from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from dags.shared.alerts import Alert, day_of, tell
+from dags.shared.alerts import Alert, day_of, send_alert
 from dags.shared.assets import ASSETS
-from dags.shared.endings import fail_for_good
+from dags.shared.endings import raise_without_retry
 from dags.shared.links import DataDocs
 
 
 class Publish(BaseOperator):
-    """Commit what a run staged, and say in the assets' events what readers now see."""
+    """Commit the staged files of a run; the assets' events have the rows and version that readers now see."""
 
     template_fields = ("run",)
 
@@ -30,7 +30,7 @@ class Publish(BaseOperator):
             try:
                 reports[table] = report = publish(table, self.run)
             except MeanderError as error:
-                fail_for_good(error)
+                raise_without_retry(error)
                 raise
             self.log.info("%s: %d rows are version %d", table, report["rows"], report["version"])
             context["outlet_events"][ASSETS[table]].extra = {
@@ -41,10 +41,10 @@ class Publish(BaseOperator):
         return reports
 
     def warn(self, table: str, context: Any) -> None:
-        """Tell what the audit has warned of: published all the same, and worth a look in the morning."""
+        """Send an alert for each warning of the audit; the table is published nevertheless."""
         from lake.staging import read_verdict
 
         verdict = read_verdict(table, self.run)
         for broken in verdict.failed if verdict else []:
             about = (self.dag_id, context["ti"].run_id, day_of(context), table, broken.rstrip("."))
-            tell(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)
+            send_alert(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)

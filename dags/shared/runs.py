@@ -1,4 +1,4 @@
-"""The operators that run one of our modules, as a plain process or on Spark."""
+"""The operators that run a module of Meander, as a plain process or on Spark."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from dags.shared.endings import fail_for_good, how_it_ended, skip_unless
+from dags.shared.endings import describe_exit, raise_without_retry, skip_unless
 from dags.shared.links import DataDocs
 from dags.shared.process import end_politely, process_group, without_airflow
 from lake.settings import settings
@@ -29,11 +29,14 @@ CONF = {
 def source_file(module: str) -> str:
     """Return the file of a module, without importing anything: the DAG processor must not load an engine."""
     package, *rest = module.split(".")
-    return str(Path(find_spec(package).submodule_search_locations[0], *rest).with_suffix(".py"))
+    spec = find_spec(package)
+    assert spec is not None, module
+    assert spec.submodule_search_locations, module
+    return str(Path(spec.submodule_search_locations[0], *rest).with_suffix(".py"))
 
 
 def without_blanks(arguments: Iterable[str]) -> list[str]:
-    """Return the arguments that say something: a flag that a run does not use renders to nothing.
+    """Return the arguments that are not empty: a flag that a run does not use renders to an empty text.
 
     >>> without_blanks(["--run-id", "r", ""])
     ['--run-id', 'r']
@@ -41,43 +44,44 @@ def without_blanks(arguments: Iterable[str]) -> list[str]:
     return [part for part in arguments if part]
 
 
-class RunsModule:
-    """For operators that run one of our modules as a plain process: it gets our settings and nothing of Airflow's.
+class RunsModule(BaseOperator):
+    """For operators that run a module of Meander as a plain process: with Meander's settings, without Airflow's.
 
     Its output is the task's log, and it ends with the task.
     """
 
-    # An error and what led to it; a training may log for hours.
-    REMEMBERED = 500
+    # Enough for an error and the lines before it; a training may log for hours.
+    TAIL_LINES = 500
     leader: subprocess.Popen[str] | None = None
 
     def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
         """Run `python -m module` with these variables besides our own, and return the last lines that it printed.
 
         Raises:
-            AirflowFailException: it has failed, and the last line says what a person has to do.
-            AirflowException: it has failed otherwise, or was killed.
+            AirflowFailException: it failed with an error that needs a person.
+            AirflowException: it failed with another error, or was killed.
         """
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
         environment = without_airflow(os.environ) | {
             # People watch the log grow.
             "PYTHONUNBUFFERED": "1",
-            # Of the folder we are in, nothing is imported: `lake/audits` there is a table, and no module of ours.
+            # Nothing is imported from the working directory: `lake/audits` there may be a table, not the module.
             "PYTHONSAFEPATH": "1",
             **variables,
         }
-        lines: deque[str] = deque(maxlen=self.REMEMBERED)
+        lines: deque[str] = deque(maxlen=self.TAIL_LINES)
         with process_group(command, environment) as self.leader:
+            assert self.leader.stdout is not None, "it is a pipe"
             for line in self.leader.stdout:
                 lines.append(line.rstrip())
                 self.log.info("%s", lines[-1])
         code = self.leader.returncode
-        if code > 0:  # who is killed has said nothing about it
-            fail_for_good(AirflowException("\n".join(lines)))
+        if code > 0:  # the last lines of a killed process do not name the cause
+            raise_without_retry(AirflowException("\n".join(lines)))
         if code:
-            last = lines[-1] if lines else "nothing"
-            raise AirflowException(f"{module} {how_it_ended(code)}; it said last: {last}")
+            last = lines[-1] if lines else "none"
+            raise AirflowException(f"{module} {describe_exit(code)}. Last output: {last}")
         return lines
 
     def on_kill(self) -> None:
@@ -88,7 +92,7 @@ class RunsModule:
 
 
 class SparkJob(RunsModule, SparkSubmitOperator):
-    """Run one of our modules on Spark, with `--run-id` and the other arguments; skipped unless `wanted`.
+    """Run a module of Meander on Spark, with `--run-id` and the other arguments; skipped unless `wanted`.
 
     Under spark-submit, except where Spark is a Connect server: its client is Python alone, and starts without a JVM.
     """
@@ -106,7 +110,7 @@ class SparkJob(RunsModule, SparkSubmitOperator):
         **kwargs: Any,
     ):
         super().__init__(
-            # The installed file: spark-submit wants a path. On a cluster, the same image holds the same path.
+            # The installed file: spark-submit needs a path. On a cluster, the same image has the same path.
             application=source_file(module),
             application_args=[*arguments, "--run-id", run],
             conn_id="spark_default",
@@ -124,21 +128,21 @@ class SparkJob(RunsModule, SparkSubmitOperator):
 
     def execute(self, context: Any) -> None:
         skip_unless(self.wanted)
-        self.application_args = without_blanks(self.application_args)
+        arguments = self.application_args = without_blanks(self.application_args or [])
         if settings().spark_master.startswith("sc://"):
-            self.run_module(self.module, self.application_args)
+            self.run_module(self.module, arguments)
             return
         try:
             super().execute(context)
         except AirflowException as error:
-            fail_for_good(error)
+            raise_without_retry(error)
             raise
 
 
-class ModelJob(RunsModule, BaseOperator):
-    """Run one of our modules as a plain process: what trains or judges a model brings its own workers, if any.
+class ModelJob(RunsModule):
+    """Run a module of Meander as a plain process; a module that trains or evaluates starts its own workers, if any.
 
-    If the last thing it prints is a JSON object, that is the task's result.
+    The last JSON object that it prints is the task's result.
     """
 
     template_fields = ("arguments", "run")
@@ -158,7 +162,7 @@ class ModelJob(RunsModule, BaseOperator):
 
 
 def result(lines: Iterable[str]) -> dict[str, Any] | None:
-    """Return the last JSON object among the lines, if there is one; libraries may say something after it.
+    """Return the last JSON object among the lines, if there is one; libraries may print lines after it.
 
     >>> result(["loading", '{"promoted": true}', "bye"]), result(["bye"])
     ({'promoted': True}, None)
@@ -166,7 +170,8 @@ def result(lines: Iterable[str]) -> dict[str, Any] | None:
     for line in reversed(list(lines)):
         if line.startswith("{"):
             try:
-                return json.loads(line)
+                content: dict[str, Any] = json.loads(line)
             except ValueError:
                 continue
+            return content
     return None

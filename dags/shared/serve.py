@@ -19,7 +19,7 @@ def store_url() -> str:
     except AirflowNotFoundException:
         return settings().serving_url.get_secret_value()
     # Whatever type the connection has: without its provider, Airflow's form does not offer `postgres`.
-    return "postgresql://" + uri.split("://", 1)[1]
+    return f"postgresql://{uri.split('://', 1)[1]}"
 
 
 class RequireStore(BaseOperator):

@@ -1,4 +1,4 @@
-"""The sensors: wait until a day has landed, a table of it is published, or earlier days have published theirs."""
+"""The sensors: wait until a day has landed, a table is published for it, or earlier days have published theirs."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -10,9 +10,9 @@ from dags.shared.endings import skip_unless
 
 
 class Wait(BaseSensorOperator):
-    """A sensor that says what it has waited for, and where to read on, when its time is over."""
+    """A sensor whose timeout names the missing input and its section of the runbook."""
 
-    # The table that has to hold the day first; dags.shared.alerts tells once what several tasks have waited for.
+    # The table that is needed for the day; by it, dags.shared.alerts sends one alert for all tasks that wait for it.
     awaits = ""
 
     def execute(self, context: Any) -> Any:
@@ -20,21 +20,21 @@ class Wait(BaseSensorOperator):
             return super().execute(context)
         except AirflowSensorTimeout as error:
             hours = timedelta(seconds=self.timeout) // timedelta(hours=1)
-            raise AirflowSensorTimeout(f"waited for {hours} hours: {self.lacks()}") from error
+            raise AirflowSensorTimeout(f"waited for {hours} hours: {self.timeout_message()}") from error
 
-    def lacks(self) -> str:
-        """Return what did not come, with its section of the runbook."""
+    def timeout_message(self) -> str:
+        """Return the missing input, with its section of the runbook."""
         raise NotImplementedError
 
 
 class WaitForLanding(Wait):
-    """Wait until the shop has delivered a day; skipped when the run is not to read it."""
+    """Wait until the shop has delivered a day; skipped unless `wanted`."""
 
     template_fields = ("day", "wanted")
     awaits = "events"
 
     def __init__(self, *, day: str, wanted: str, **kwargs: Any):
-        # `reschedule` gives the worker back between two looks.
+        # `reschedule` frees the worker between two polls.
         super().__init__(mode="reschedule", poke_interval=timedelta(minutes=5), **kwargs)
         self.day = day
         self.wanted = wanted
@@ -46,12 +46,12 @@ class WaitForLanding(Wait):
         skip_unless(self.wanted)
         return Landing.of(settings()).has_landed(date.fromisoformat(self.day))
 
-    def lacks(self) -> str:
-        return f"{self.day} has not landed, or not wholly [docs/runbook.md#landing-missing]"
+    def timeout_message(self) -> str:
+        return f"{self.day} has not landed, or is incomplete [docs/runbook.md#landing-missing]"
 
 
 class WaitForPublished(Wait):
-    """Wait until a table's partition of a day is published: by time and not by asset, so that it can be backfilled."""
+    """Wait until a table's partition of a day is published: by date and not by asset, so that it can be backfilled."""
 
     template_fields = ("day",)
 
@@ -60,33 +60,33 @@ class WaitForPublished(Wait):
         self.table = self.awaits = table
         self.day = day
 
-    def lacks(self) -> str:
+    def timeout_message(self) -> str:
         return f"{self.table} of {self.day} are not published [docs/runbook.md#tables-late]"
 
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
         from lake.table import Table
 
         published = Table.find(self.table)
-        # Not the rows: a day without any counts as well, once a run has published that.
+        # Not the rows: a day without rows counts too, once a run has published it.
         return published is not None and published.basis(date.fromisoformat(self.day)) is not None
 
 
 class WaitForEarlierDays(Wait):
-    """Wait until no earlier day, of those that Airflow is working on, can still publish events.
+    """Wait until no run in progress of an earlier day can still publish events.
 
-    The state at the end of a day counts everything that had landed by then. A day whose run has failed, has
-    not begun or still lacks its landing is not waited for: that could take for ever, and the audit of `interests` warns
-    of missing days.
+    Interests at the end of a day include all events that arrived by then. It does not wait for a day whose run has
+    failed, has not begun, or waits for its landing: that could take for ever, and the audit of `interests` warns of
+    missing days.
     """
 
-    # Airflow works on a few days at once; none of them is further apart than this.
+    # Airflow runs a few days in parallel; none of them is further apart than this.
     HORIZON = 31
     ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
 
     template_fields = ("day",)
 
     def __init__(self, *, day: str, begins_with: str, publishes: str, **kwargs: Any):
-        # Mostly there is nothing to wait for, or seconds.
+        # Mostly it waits for nothing, or for seconds.
         super().__init__(mode="reschedule", poke_interval=timedelta(seconds=15), **kwargs)
         self.day = day
         self.begins_with = begins_with
@@ -102,13 +102,13 @@ class WaitForEarlierDays(Wait):
         busy = [
             run_id
             for run_id, states in runs.items()
-            # A day that has not landed yet keeps nobody waiting: it may never come, and the audit warns of it.
+            # A day that has not landed blocks no other day: it may never land, and the audit warns of it.
             if states.get(self.begins_with) not in (None, "up_for_reschedule")
             and states.get(self.publishes) not in self.ENDED
         ]
         if busy:
-            self.log.info("waiting for %s", ", ".join(sorted(busy)))
+            self.log.info("waiting for runs of earlier days: %s", ", ".join(sorted(busy)))
         return not busy
 
-    def lacks(self) -> str:
-        return "earlier days are still at work, the log says which [docs/runbook.md#tables-late]"
+    def timeout_message(self) -> str:
+        return "runs of earlier days are still in progress, the log names them [docs/runbook.md#tables-late]"

@@ -1,4 +1,4 @@
-"""What every DAG here shares: the defaults, and stage >> audit >> publish for a table."""
+"""Shared by every DAG: the defaults, and stage >> audit >> publish for a table."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined
 
-from dags.shared.alerts import TellFailure
+from dags.shared.alerts import FailureNotifier
 from dags.shared.assets import ASSETS
 from dags.shared.publish import Publish
 from dags.shared.run_ids import RUN
@@ -16,17 +16,17 @@ from lake.tables import GROUPS, made_by, read_by
 DAY = "{{ data_interval_start | ds }}"
 
 # Arguments of every @dag; each DAG states only what differs.
-HOUSE = {
+DAG_DEFAULTS: dict[str, Any] = {
     "catchup": False,
     "template_undefined": StrictUndefined,  # a misspelt name in a template fails the task, not vanishes
     "default_args": {
         "owner": "meander",
-        # Two more tries outlast a restarted node. What needs a person is not tried again: `fail_for_good`.
+        # Two more tries outlast a restarted node. An error that needs a person is not retried: `raise_without_retry`.
         "retries": 2,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
-        "on_failure_callback": TellFailure(),
+        "on_failure_callback": FailureNotifier(),
     },
 }
 
@@ -39,12 +39,12 @@ def stage_audit_publish(
     wanted: str = "True",
     trigger_rule: str = "all_success",
 ) -> None:
-    """Make the three tasks that every table has, inside the task group that carries the table's name.
+    """Add the three tasks of a table to the present task group, which has the name of the table.
 
     Args:
-        table: names the group, a key of `lake.tables.GROUPS`; events bring quarantine with them.
+        table: the name of the group, a key of `lake.tables.GROUPS`; `events` includes `quarantine`.
         span: the days to run, as flags of the job.
-        run: unique for this span: what a run staged is kept under (run, table).
+        run: unique for this span: the files that a run staged are identified by (run, table).
         flags: more flags of the job.
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jinja2 import Template, UndefinedError
 
 from dags.behavior_history import cut
-from dags.shared.alerts import TellFailure
+from dags.shared.alerts import FailureNotifier
 from dags.shared.links import DataDocs
 from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
@@ -104,7 +104,7 @@ def test_a_task_is_tried_three_times_within_minutes_and_told_when_it_fails_for_g
     assert task.retries == 2
     assert (task.retry_delay, task.max_retry_delay) == (timedelta(minutes=1), timedelta(minutes=30))
     assert task.retry_exponential_backoff
-    assert [type(told) for told in task.on_failure_callback] == [TellFailure]
+    assert [type(told) for told in task.on_failure_callback] == [FailureNotifier]
 
 
 def test_spark_and_training_are_rationed_by_their_pools_and_trainings_go_to_their_own_workers():
@@ -321,7 +321,7 @@ def test_a_run_that_makes_some_tables_skips_the_others(task_id):
     others = [table for table in MAKES["behavior_daily"] if table != wanted]
     assert render(task).wanted == render(task, tables=[wanted]).wanted == "True"
     left_out = render(task, tables=others)
-    with pytest.raises(AirflowSkipException, match="not among those that the run was asked to make"):
+    with pytest.raises(AirflowSkipException, match="not in the parameter `tables` of the run"):
         left_out.poke({}) if task_id == "wait_for_landing" else left_out.execute({})
 
 

@@ -14,7 +14,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 
-from dags.page.airflow_state import AirflowState, FailedRun, look
+from dags.page.airflow_state import AirflowState, FailedRun, load_airflow_state
 from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.table import Table
@@ -211,16 +211,16 @@ def test_a_run_that_is_done_in_time_loses_its_deadline(airflow):
 NOW = datetime(2025, 3, 12, 8, tzinfo=UTC)
 
 
-def looked() -> AirflowState:
+def airflow_state() -> AirflowState:
     with create_session() as session:
-        return look(session, NOW)
+        return load_airflow_state(session, NOW)
 
 
 @pytest.mark.parametrize("paused", [False, True])
 def test_days_run_by_themselves_unless_their_dag_is_paused(airflow, paused):
     with create_session() as session:
         session.execute(update(DagModel).where(DagModel.dag_id == "behavior_daily").values(is_paused=paused))
-    assert looked().scheduled is not paused
+    assert airflow_state().scheduled is not paused
 
 
 def test_runs_at_work_or_queued_are_busy_with_their_day(airflow):
@@ -231,7 +231,7 @@ def test_runs_at_work_or_queued_are_busy_with_their_day(airflow):
     airflow.add("behavior_daily", MAR_9 - timedelta(days=1), state="success", end_date=NOW)
     airflow.add("upkeep_weekly", MAR_9)
     day = date(2025, 3, 9)
-    assert looked().busy == {
+    assert airflow_state().busy == {
         ("behavior_daily", running): day,
         ("predict_daily", queued): day,
         ("behavior_history", history): None,
@@ -257,7 +257,7 @@ def test_a_failed_run_is_told_with_its_tasks_until_its_day_has_succeeded_or_a_we
     # A little more and a little less than a week ago.
     ended(3, "scheduled", "failed", 7 * 24 + 1)
     old, long_ago = ended(4, "scheduled", "failed", 7 * 24 - 1)
-    assert set(looked().failed) == {
+    assert set(airflow_state().failed) == {
         FailedRun("behavior_daily", told, date(2025, 3, 9), when, (("events.audit", -1), ("sessions.stage", -1))),
         FailedRun("behavior_daily", again, date(2025, 3, 7), later, ()),
         FailedRun("behavior_daily", old, date(2025, 3, 5), long_ago, ()),

@@ -159,7 +159,7 @@ def test_the_menu_leads_to_what_is_wrong_and_from_there_to_the_run(airflow: Loca
     expect(inside.get_by_text(f"not landed: {GAP}")).to_be_visible()
     # What the lake cannot know: a run that failed before it staged anything, and one at work.
     expect(inside.get_by_text("behavior_daily of 2001-01-02 failed")).to_be_visible()
-    expect(inside.get_by_text("1 run at work or queued")).to_be_visible()
+    expect(inside.get_by_text("1 run in progress or queued")).to_be_visible()
     inside.get_by_role("link", name="Runbook: audit-failed").first.click()
     expect(inside.locator("h2#audit-failed")).to_be_visible()
     inside.get_by_role("link", name="Back").click()
@@ -192,7 +192,7 @@ def test_the_parts_come_after_it_without_a_complaint_and_run_nothing_from_the_lo
     window.goto(f"{airflow.url}/meander/page/")
     expect(window.locator("svg.sankey")).to_have_count(1)
     expect(window.locator("svg.sankey")).to_contain_text(SCRIPT[:20])
-    expect(window.get_by_text("No model has been judged yet")).to_be_visible()
+    expect(window.get_by_text("No model has been evaluated yet")).to_be_visible()
     expect(window.locator("svg.chart").first).to_be_visible()
     expect(window.locator("[data-part=plan] form")).to_be_visible()
     assert window.evaluate("window.hacked") is None

@@ -82,10 +82,10 @@ MUTANTS = [
     ),
     # --- what is tried again
     Mutant(
-        "endings_may_pass_busy",
+        "endings_busy_is_not_retried",
         "dags/shared/endings.py",
-        'MAY_PASS = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
-        'MAY_PASS = {"commit-contended", "worker-failed", "serving-unavailable"}',
+        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
+        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-unavailable"}',
         ENDINGS,
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = [
     Mutant(
         "runs_killed_by_memory_for_good",
         "dags/shared/runs.py",
-        "if code > 0:  # who is",
-        "if code:  # who is",
+        "if code > 0:  # the last",
+        "if code:  # the last",
         RUNS,
     ),
     Mutant("wiring_one_retry", "dags/shared/wiring.py", '"retries": 2,', '"retries": 1,', DAGS),
@@ -107,7 +107,7 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
-        "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": TellFailure(),', "", DAGS
+        "wiring_failures_told_to_nobody", "dags/shared/wiring.py", '"on_failure_callback": FailureNotifier(),', "", DAGS
     ),
     # --- what a run does
     Mutant(
@@ -269,12 +269,14 @@ MUTANTS = [
         "timedelta(days=settings().alert_quiet_hours)",
         ALERTS,
     ),
-    Mutant("alerts_each_day_a_cause", "dags/shared/alerts.py", 'CHANGES.sub("#", self.what)', "self.what", ALERTS),
+    Mutant(
+        "alerts_each_day_a_cause", "dags/shared/alerts.py", 'VARIABLE_PARTS.sub("#", self.what)', "self.what", ALERTS
+    ),
     Mutant(
         "alerts_lost_by_a_kill",
         "dags/shared/alerts.py",
-        "        obstacle = send(alert, text, context)\n        if obstacle:\n",
-        "        memory.remove_sent(cause)\n        obstacle = send(alert, text, context)\n        if obstacle:\n",
+        "        obstacle = deliver(alert, text, context)\n        if obstacle:\n",
+        "        memory.remove_sent(cause)\n        obstacle = deliver(alert, text, context)\n        if obstacle:\n",
         ALERTS,
     ),
     Mutant(
@@ -301,8 +303,8 @@ MUTANTS = [
     Mutant(
         "alerts_oldest_days_kept",
         "dags/shared/alert_memory.py",
-        "[*earlier.since, day][-DAYS:]",
-        "[*earlier.since, day][:DAYS]",
+        "[*earlier.suppressed, day][-MAX_DAYS:]",
+        "[*earlier.suppressed, day][:MAX_DAYS]",
         ALERT_MEMORY,
     ),
     Mutant(
@@ -339,7 +341,7 @@ MUTANTS = [
     Mutant(
         "process_group_ends_alone",
         "dags/shared/process.py",
-        "                guard.stdin.close()\n            follower.join()",
+        "                release()\n            follower.join()",
         "                leader.kill()\n            follower.join()",
         "tests/dags/shared/test_process.py",
     ),
@@ -393,8 +395,8 @@ MUTANTS = [
     Mutant(
         "page_docs_oldest_first",
         "dags/page/app.py",
-        "reverse=True)[:NEWEST]",
-        ")[:NEWEST]",
+        "reverse=True)[:MAX_PAGES]",
+        ")[:MAX_PAGES]",
         "tests/dags/test_plugin.py",
     ),
     Mutant(
@@ -419,7 +421,7 @@ MUTANTS = [
         PROBLEMS,
     ),
     Mutant(
-        "page_mended_before_it_failed",
+        "page_repaired_before_it_failed",
         "dags/page/problems.py",
         "commit.published > run.ended",
         "commit.published < run.ended",
@@ -456,8 +458,8 @@ MUTANTS = [
     Mutant(
         "page_changed_files_not_read",
         "dags/page/cache.py",
-        "if path not in kept or kept[path][0] != stamp",
-        "if path not in kept",
+        "if path not in cached or cached[path][0] != stamp",
+        "if path not in cached",
         "tests/dags/page/test_cache.py",
     ),
     Mutant("page_late_for_ever", "dags/page/state.py", "            restated |= commit.days\n", "", STATE),
@@ -470,9 +472,9 @@ MUTANTS = [
     ),
     Mutant(
         "page_findings_for_ever",
-        "dags/page/watched.py",
-        "one.day > days[-1].day - RECENT",
-        "one.day >= days[-1].day - RECENT",
+        "dags/page/findings.py",
+        "monitored.day > days[-1].day - RECENT",
+        "monitored.day >= days[-1].day - RECENT",
         VIEWS,
     ),
     Mutant(
@@ -492,8 +494,8 @@ MUTANTS = [
     Mutant(
         "page_failed_runs_forgotten_in_a_day",
         "dags/page/airflow_state.py",
-        "REMEMBERED = timedelta(days=7)",
-        "REMEMBERED = timedelta(days=1)",
+        "FAILURE_WINDOW = timedelta(days=7)",
+        "FAILURE_WINDOW = timedelta(days=1)",
         DATABASE,
     ),
     Mutant(

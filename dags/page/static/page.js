@@ -1,4 +1,4 @@
-// Fetches the parts that the page does not need at once, and does what a frame inside Airflow cannot do by itself.
+// Fetches the parts that the page does not need immediately, and handles links that leave the frame inside Airflow.
 "use strict";
 
 // Airflow's own choice of light or dark, which may differ from that of the system.
@@ -18,10 +18,10 @@ async function fetchInto(place, address, part) {
     if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
     const text = await answer.text();
     // Everything in it was escaped by the server, and the content policy lets no script in it run.
-    const found = part ? new DOMParser().parseFromString(text, "text/html").querySelector(part).outerHTML : text;
-    place.innerHTML = found;
+    const content = part ? new DOMParser().parseFromString(text, "text/html").querySelector(part).outerHTML : text;
+    place.innerHTML = content;
   } catch (error) {
-    place.textContent = `This part could not be loaded (${error.message}). Reload the page, or look into the log of Airflow's API server.`;
+    place.textContent = `This part could not be loaded (${error.message}). Reload the page, or check the log of Airflow's API server.`;
   }
 }
 
@@ -31,7 +31,7 @@ document.addEventListener("click", (event) => {
   const panel = document.getElementById("day");
   if (link.dataset.day !== undefined && panel) {
     event.preventDefault();
-    // The panel stands below the calendar, and its links are relative to the page of the day.
+    // The panel is below the calendar, and its links are relative to the page of the day.
     fetchInto(panel, link.href, "[data-fragment]").then(() => {
       for (const inner of panel.querySelectorAll("a")) inner.href = new URL(inner.getAttribute("href"), link.href);
       panel.scrollIntoView({ block: "nearest" });

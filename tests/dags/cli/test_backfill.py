@@ -51,9 +51,9 @@ def test_a_person_is_told_what_why_how_long_and_what_to_type(published):
     said = invoke("--reason", "late-data")
     why = "events of 2025-01-01 landed 2025-01-04, older than MEANDER_LATE_DAYS=1"
     assert f"sessions 2025-01-01 to 2025-01-02 2 {why}" in " ".join(said.split())
-    assert "In all 10 s of staging and audit" in said
+    assert "Estimated total: 10 s for staging and audit, from past runs." in said
     assert "airflow backfill create --dag-id behavior_daily --from-date 2025-01-01 --to-date 2025-01-01 " in said
-    assert "Optional: interests of 2025-01-01 to 2025-01-03 (3) do not know these late events" in said
+    assert "interests of 2025-01-01 to 2025-01-03 (3) exclude events that arrived after their date" in said
     assert "Untouched partitions: events 4, sessions 2, interests 4." in said
 
 
@@ -78,9 +78,11 @@ def test_a_machine_is_told_the_same(published):
 
 def test_nothing_to_do_is_said_in_words(published):
     assert invoke("--reason", "late-data", "--to", "2025-01-03") == (
-        "Nothing to do for late-data from - to 2025-01-03: every table knows all events that have landed.\n"
+        "Nothing to reprocess for late-data from - to 2025-01-03: every table already includes all arrived events.\n"
     )
-    assert "none is published" in invoke("--reason", "bad-day", "--from", "2025-03-01", "--to", "2025-03-01")
+    assert "no affected partition is published" in invoke(
+        "--reason", "bad-day", "--from", "2025-03-01", "--to", "2025-03-01"
+    )
 
 
 def said_of(plan: BackfillPlan) -> str:
@@ -97,7 +99,10 @@ def test_a_long_plan_is_shown_in_part_and_says_so():
     assert ("reason 19" in said, "reason 20" in said) == (True, False)
     assert "Untouched partitions: none." in said
     assert len(for_a_machine(plan)["redo"]) == 30
-    assert "more" not in said_of(BackfillPlan("late-data", None, None, "events", redo=redo[:20])).split("In all")[0]
+    assert (
+        "more"
+        not in said_of(BackfillPlan("late-data", None, None, "events", redo=redo[:20])).split("Estimated total")[0]
+    )
 
 
 def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken():
@@ -127,7 +132,7 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
         "events 2025-01-01 to 2025-01-02 1,234 again",
         "events 2025-01-03 5 b",
     ]
-    rows, _, rest = steps_and_more.partition("In all")
+    rows, _, rest = steps_and_more.partition("Estimated total: ")
     assert [" ".join(line.split()) for line in rows.splitlines() if "2025" in line] == [
         "1 behavior_daily 2 2025-01-01 to 2025-01-02 events, sessions, interests 8 20 3 min",
         "2 behavior_daily 2 2025-01-04 to 2025-01-05 sessions 2 20 6 s",
@@ -137,8 +142,9 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
     alone = "plan--sessions--2025-01-04--2025-01-05"
     restated = "plan--interests--2025-01-06--2025-01-06"
     assert rest.splitlines() == [
-        " 3 min of staging and audit, as past runs took; Airflow's own waiting comes on top.",
-        "In this order, each when the one before has ended (Airflow has one backfill of a DAG at a time):",
+        "3 min for staging and audit, from past runs. Airflow's scheduling delay is not included.",
+        "Run the steps in order, each after the previous one has finished: Airflow runs one backfill of a DAG at a "
+        "time.",
         "",
         f"""{backfill.format(JAN[0], JAN[1])} {again} '{{"tables": ["events", "sessions", "interests"]}}'""",
         "# nothing has landed",
@@ -148,19 +154,19 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
         f"python -m expectations.audit --table sessions --run-id {alone}",
         f"python -m lake.publish --table sessions --run-id {alone}",
         "",
-        "Sooner, in 2 min, by few large jobs over 2025-01-01 to 2025-01-02; instead of the steps that make events:",
+        "Faster, in 2 min: instead of the steps with events, a few large jobs over 2025-01-01 to 2025-01-02:",
         "",
         "airflow dags trigger behavior_history --conf "
         """'{"from": "2025-01-01", "to": "2025-01-02", "chunk_days": 90, "interests_every": 1}'""",
         "",
-        "Optional: interests of 2025-01-06 (1) do not know these late events, which is right: a state is what was "
-        "known at its date. To restate them all the same (5 s):",
+        "Optional (5 s): by design, interests of 2025-01-06 (1) exclude events that arrived after their date. "
+        "To include the late events anyway:",
         "",
         f"python -m jobs.interests --from 2025-01-06 --to 2025-01-06 --include-late --run-id {restated}",
         f"python -m expectations.audit --table interests --run-id {restated}",
         f"python -m lake.publish --table interests --run-id {restated}",
         "",
-        "Untouched partitions: events 1,000, sessions 2. Models and what they were trained on stay as they are.",
+        "Untouched partitions: events 1,000, sessions 2. Models and their training data do not change.",
     ]
     content = for_a_machine(plan)
     assert content["seconds"] == 206.0
@@ -169,7 +175,7 @@ def test_all_ways_to_make_a_plan_are_said_in_the_order_in_which_they_are_taken()
 
 
 def test_of_what_is_not_known_nothing_is_said_in_numbers():
-    # All of it is not known either.
+    # The total is unknown too.
     redo, run = Redo("sessions", JAN[0], 1, "code"), DayRun("behavior", JAN[0], ("sessions",), 1, 1, None)
     plan = BackfillPlan("code", JAN[0], JAN[0], "sessions", redo=[redo], runs=[run])
-    assert "In all not known of staging and audit" in said_of(plan)
+    assert "Estimated total: unknown for staging and audit" in said_of(plan)

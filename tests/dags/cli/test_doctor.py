@@ -55,5 +55,5 @@ def test_the_doctor_knows_which_java_spark_starts_on(tmp_path, monkeypatch, vers
     if fits:
         assert check_java() == f"{version} at {java}"
         return
-    with pytest.raises(RuntimeError, match=f"found Java {re.escape(version)}, Spark 4.1 needs 17 to 22"):
+    with pytest.raises(RuntimeError, match=f"Spark 4.1 needs Java 17 to 22, found {re.escape(version)}"):
         check_java()

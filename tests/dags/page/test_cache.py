@@ -57,7 +57,7 @@ def test_another_table_at_the_same_place_is_asked_again(lake, read):
 
 
 def test_of_many_answers_those_that_were_used_last_are_kept(lake, read):
-    cache = Cache(most=2)
+    cache = Cache(max_answers=2)
     put("sessions", MAR_1, [])
     for question in ("first", "second", "first", "third"):
         cache.of_version(table(), question, read)

@@ -20,7 +20,7 @@ def as_dict(found: list[Flow]) -> dict[tuple[str, str], float]:
 
 
 def test_without_predictions_and_examples_there_is_no_flow(lake):
-    assert (flows.days_known(), flows.predicted(CACHE, MAR_1), flows.actual(CACHE, MAR_1), flows.drift(CACHE)) == (
+    assert (flows.available_days(), flows.predicted(CACHE, MAR_1), flows.actual(CACHE, MAR_1), flows.drift(CACHE)) == (
         [],
         [],
         [],
@@ -45,7 +45,7 @@ def test_a_predicted_flow_is_the_sum_of_probabilities(lake):
         (NO_CATEGORY, "hats"): 0.25,
         (NO_CATEGORY, REST): 0.75,
     }
-    assert flows.days_known() == [MAR_2, MAR_1]
+    assert flows.available_days() == [MAR_2, MAR_1]
 
 
 def test_the_actual_flow_counts_what_each_user_did(lake):

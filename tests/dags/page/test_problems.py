@@ -1,4 +1,4 @@
-"""What the page tells somebody who was woken: what is wrong, what readers see, what is safe."""
+"""The sentences of the page for an on-call engineer: problems, the rows that readers see, safe repairs."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -6,8 +6,8 @@ import pytest
 
 from dags.page.airflow_state import AirflowState, FailedRun
 from dags.page.cache import Cache
-from dags.page.problems import freshness, notes, problems, readers_see, worth_a_look
-from dags.page.state import Lake
+from dags.page.problems import cells_needing_attention, freshness, notes, problems, readers_see
+from dags.page.state import LakeSnapshot
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
 from tests.tables import of_dag
 from tests.test_project import RUNBOOK
@@ -26,12 +26,12 @@ def landed(lake):
     return land
 
 
-def look(expected: date | None = None) -> Lake:
-    return Lake.look(CACHE, datetime.now(UTC), expected)
+def snapshot(expected: date | None = None) -> LakeSnapshot:
+    return LakeSnapshot.load(CACHE, datetime.now(UTC), expected)
 
 
 def only(airflow: AirflowState = SCHEDULED, expected: date | None = None):
-    found = problems(look(expected), airflow)
+    found = problems(snapshot(expected), airflow)
     assert len(found) == 1, [problem.what for problem in found]
     assert_the_runbook_has(found[0])
     return found[0]
@@ -49,18 +49,18 @@ def test_nothing_is_wrong_when_every_expected_day_is_published(lake, landed):
     put_day(MAR_1)
     put_day(MAR_2)
     put_predictions(MAR_1, [])
-    assert problems(look(MAR_1), SCHEDULED) == []
+    assert problems(snapshot(MAR_1), SCHEDULED) == []
     daily = ", ".join(f"{table} up to 2025-03-02" for table in of_dag("behavior_daily") if table != "quarantine")
-    assert readers_see(look()) == (
-        f"Readers see {daily}, predictions up to 2025-03-01 by version 1 of the model: whole, audited days only."
+    assert readers_see(snapshot()) == (
+        f"Readers see {daily}, predictions up to 2025-03-01 by version 1 of the model: complete, audited days only."
     )
 
 
-def test_a_warning_is_no_problem_and_is_worth_a_look(lake, landed):
+def test_a_warning_is_no_problem_and_is_cells_needing_attention(lake, landed):
     landed(MAR_1)
     put_day(MAR_1, audited="warned")
-    assert problems(look(), SCHEDULED) == []
-    assert [(c.table, c.state) for some in worth_a_look(look(), 9) for c in some] == [
+    assert problems(snapshot(), SCHEDULED) == []
+    assert [(c.table, c.state) for some in cells_needing_attention(snapshot(), 9) for c in some] == [
         ("quarantine", "warned"),
         ("events", "warned"),
     ]
@@ -70,7 +70,7 @@ def test_a_warning_on_a_whole_range_is_one_line(lake, landed):
     landed(MAR_1, MAR_2)
     rows = [event(MAR_1, 1), event(MAR_2, 1)]
     put("events", MAR_1, rows, owns=[MAR_1, MAR_2], run="manual__h--2025-03-01", audited="warned")
-    lines = [cells for cells in worth_a_look(look(), 9) if cells[0].table == "events"]
+    lines = [cells for cells in cells_needing_attention(snapshot(), 9) if cells[0].table == "events"]
     assert [[cell.day for cell in cells] for cells in lines] == [[MAR_2, MAR_1]]
 
 
@@ -81,7 +81,7 @@ def test_a_failed_audit_says_what_broke_what_readers_see_and_what_to_clear(lake,
     problem = only()
     assert problem.what == "quarantine and events of 2025-03-02 failed the audit"
     assert problem.why == ("prices are prices",)
-    assert problem.readers == "No rows of quarantine and events of 2025-03-02; other days are not touched."
+    assert problem.readers == "No rows of quarantine and events for 2025-03-02; other days are not affected."
     assert "clear events.stage of that run with downstream" in problem.safe
     kinds = {link.kind: link.target for link in problem.links}
     assert kinds["run"] == ("behavior_daily", run_of(MAR_2), None)
@@ -93,25 +93,25 @@ def test_a_failed_restatement_says_that_readers_keep_the_old_rows(lake, landed):
     landed(MAR_1)
     put_day(MAR_1)
     put("sessions", MAR_1, [], run="manual__again", audited="failed")
-    assert only().readers == "What was published before of 2025-03-01; other days are not touched."
+    assert only().readers == "The rows published before for 2025-03-01; other days are not affected."
 
 
 def test_a_run_at_work_is_no_problem_and_one_that_stopped_is(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="", visible=False)
     run = ("behavior_daily", run_of(MAR_1))
-    assert problems(look(), AirflowState(scheduled=True, busy={run: MAR_1})) == []
+    assert problems(snapshot(), AirflowState(scheduled=True, busy={run: MAR_1})) == []
     problem = only()
-    assert "staged and not audited, and the run is not at work" in problem.what
+    assert "staged, but not audited, and the run is not in progress" in problem.what
     assert "Clear events.audit" in problem.safe
 
 
 def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="", visible=False, run="cli-2025-03-01")
-    assert problems(look(), SCHEDULED) == []
+    assert problems(snapshot(), SCHEDULED) == []
     for hours, told in ((5, 0), (7, 1)):
-        later = Lake.look(CACHE, datetime.now(UTC) + timedelta(hours=hours))
+        later = LakeSnapshot.load(CACHE, datetime.now(UTC) + timedelta(hours=hours))
         assert len(problems(later, SCHEDULED)) == told, hours
 
 
@@ -128,8 +128,8 @@ def test_a_landed_day_waits_for_a_person_where_no_schedule_runs(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
     by_hand = AirflowState(scheduled=False)
-    assert problems(look(), by_hand) == []
-    assert any("Landed and not loaded yet: 2025-03-02" in note for note in notes(look(), by_hand))
+    assert problems(snapshot(), by_hand) == []
+    assert any("Landed, but not loaded yet: 2025-03-02" in note for note in notes(snapshot(), by_hand))
     assert only(SCHEDULED, MAR_2).what.startswith("events for 2025-03-02 are missing")
 
 
@@ -139,15 +139,15 @@ def test_what_is_not_due_yet_is_no_problem(lake, landed):
     put_predictions(MAR_1, [])
     # The night's run has brought events; interests and predictions follow within the hour.
     put_events(MAR_2)
-    assert problems(look(MAR_1), SCHEDULED) == []
-    assert [problem.what.split()[0] for problem in problems(look(MAR_2), SCHEDULED)] == ["sessions", "interests"]
+    assert problems(snapshot(MAR_1), SCHEDULED) == []
+    assert [problem.what.split()[0] for problem in problems(snapshot(MAR_2), SCHEDULED)] == ["sessions", "interests"]
 
 
 def test_a_landed_day_that_is_being_loaded_is_no_problem(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
     for busy in ({("behavior_daily", run_of(MAR_2)): MAR_2}, {("behavior_history", "manual__x"): None}):
-        assert problems(look(), AirflowState(scheduled=True, busy=busy)) == []
+        assert problems(snapshot(), AirflowState(scheduled=True, busy=busy)) == []
 
 
 def test_what_lacks_its_input_is_told_once(lake, landed):
@@ -202,8 +202,8 @@ def test_a_failed_audit_is_not_told_again_as_a_failed_run(lake, landed):
 def test_a_failed_run_is_over_once_another_has_published_the_day(lake, landed):
     landed(MAR_1)
     put_day(MAR_1)
-    assert problems(look(), failed(MAR_1, datetime.now(UTC) - timedelta(hours=1), "events.stage")) == []
-    assert len(problems(look(), failed(MAR_1, datetime.now(UTC) + timedelta(hours=1), "events.stage"))) == 1
+    assert problems(snapshot(), failed(MAR_1, datetime.now(UTC) - timedelta(hours=1), "events.stage")) == []
+    assert len(problems(snapshot(), failed(MAR_1, datetime.now(UTC) + timedelta(hours=1), "events.stage"))) == 1
 
 
 def test_late_data_is_named_by_the_days_of_the_sessions_that_lack_it(lake, landed):
@@ -212,7 +212,7 @@ def test_late_data_is_named_by_the_days_of_the_sessions_that_lack_it(lake, lande
     put_day(MAR_2)
     put("sessions", MAR_2, [], run="manual__late", basis=2, counts={"postponed": [str(MAR_1)]})
     problem = only()
-    assert problem.what == "sessions of 2025-03-01 lack events that landed too late"
+    assert problem.what == "sessions of 2025-03-01 do not include late events"
     assert problem.readers == "`events` includes the late events; `sessions` of those days does not yet."
     assert problem.safe.startswith("Run the `late-data` commands from the plan below.")
 
@@ -228,28 +228,30 @@ def test_the_worst_is_told_first(lake, landed):
     put_day(days[5])
     put("sessions", days[5], [], run="manual__late", basis=9, counts={"postponed": [str(days[0])]})
     found = problems(
-        look(days[5]),
+        snapshot(days[5]),
         failed(days[6], datetime.now(UTC), "wait_for_landing"),
         [{"kind": "volume", "why": "half as many events as usual", "section": "volume-unusual"}],
     )
     assert [problem.what for problem in found] == [
         "quarantine and events of 2025-03-02 failed the audit",
-        "quarantine and events of 2025-03-03: audited and not published, and the run is not at work",
+        "quarantine and events of 2025-03-03: audited, but not published, and the run is not in progress",
         "behavior_daily of 2025-03-07 failed in wait_for_landing",
         "not landed: 2025-03-04",
         "events for 2025-03-05 are missing: their input has landed, but no run has produced them",
-        "sessions of 2025-03-01 lack events that landed too late",
+        "sessions of 2025-03-01 do not include late events",
         "volume: half as many events as usual",
     ]
+    # Its audit has passed, so it is the publish that has to run.
+    assert found[1].safe.startswith("Clear events.publish of that run with downstream.")
     for problem in found:
         assert_the_runbook_has(problem)
 
 
-def test_what_is_worth_a_look_begins_with_the_newest_day_and_ends_at_the_limit(lake, landed):
+def test_what_is_cells_needing_attention_begins_with_the_newest_day_and_ends_at_the_limit(lake, landed):
     landed(MAR_1, MAR_2, MAR_3)
     for day in (MAR_1, MAR_2, MAR_3):
         put_events(day, audited="warned")
-    found = [(cells[0].day, cells[0].table) for cells in worth_a_look(look(), 3)]
+    found = [(cells[0].day, cells[0].table) for cells in cells_needing_attention(snapshot(), 3)]
     assert found == [(MAR_3, "quarantine"), (MAR_3, "events"), (MAR_3, "sessions")]
 
 
@@ -257,12 +259,12 @@ def test_freshness_counts_the_days_behind_what_is_expected(lake, landed):
     landed(MAR_1)
     put_day(MAR_1)
     put_predictions(MAR_1, [])
-    fresh = {f.table: (f.day, f.days_late) for f in freshness(look(MAR_3))}
+    fresh = {f.table: (f.day, f.days_late) for f in freshness(snapshot(MAR_3))}
     assert fresh["events"] == fresh["predictions"] == (MAR_1, 2)
-    assert {f.days_late for f in freshness(look(MAR_1))} == {0}
-    assert {f.days_late for f in freshness(look(None))} == {None}
+    assert {f.days_late for f in freshness(snapshot(MAR_1))} == {0}
+    assert {f.days_late for f in freshness(snapshot(None))} == {None}
 
 
 def test_readers_of_an_empty_lake_see_nothing(lake):
-    assert readers_see(look()) == "Readers see nothing yet: no table has been published."
-    assert problems(look(MAR_1), SCHEDULED) == []
+    assert readers_see(snapshot()) == "Readers see nothing yet: no table has been published."
+    assert problems(snapshot(MAR_1), SCHEDULED) == []

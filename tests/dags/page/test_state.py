@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from dags.page.cache import Cache
-from dags.page.state import Lake
+from dags.page.state import LakeSnapshot
 from tests.dags.page_lake import ONE_DAY, event, put, put_day, put_events, put_predictions, run_of
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
@@ -17,12 +17,12 @@ NOW = datetime(2025, 3, 5, 8, tzinfo=UTC)
 CACHE = Cache()
 
 
-def look(expected: date | None = None) -> Lake:
-    return Lake.look(CACHE, NOW, expected)
+def snapshot(expected: date | None = None) -> LakeSnapshot:
+    return LakeSnapshot.load(CACHE, NOW, expected)
 
 
 def states(table: str, expected: date | None = None) -> dict[date, str]:
-    return {day: cell.state for day, cell in look(expected).cells[table].items()}
+    return {day: cell.state for day, cell in snapshot(expected).cells[table].items()}
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def landed(lake):
 
 
 def test_an_empty_lake_has_nothing_to_say(lake):
-    looked = look()
-    assert looked.last is None
-    assert all(not days for days in looked.cells.values())
+    lake_now = snapshot()
+    assert lake_now.last is None
+    assert all(not days for days in lake_now.cells.values())
 
 
 def test_a_published_day_says_rows_run_and_data_docs(lake, landed):
     landed(MAR_1)
     put_day(MAR_1, events=3)
-    cell = look().cells["events"][MAR_1]
+    cell = snapshot().cells["events"][MAR_1]
     assert (cell.state, cell.rows, cell.restated, cell.run_id) == ("published", 3, 0, run_of(MAR_1))
     assert cell.docs == "/docs/page.html"
     assert cell.published is not None
@@ -54,7 +54,7 @@ def test_a_published_day_says_rows_run_and_data_docs(lake, landed):
 def test_an_empty_day_is_published_with_no_rows(lake, landed):
     landed(MAR_1)
     put_day(MAR_1, events=0)
-    cell = look().cells["events"][MAR_1]
+    cell = snapshot().cells["events"][MAR_1]
     assert (cell.state, cell.rows) == ("published", 0)
 
 
@@ -63,28 +63,28 @@ def test_events_stand_under_the_day_on_which_they_landed(lake, landed):
     put_day(MAR_1)
     # Two events of March 1st arrive on the 2nd.
     put("events", MAR_2, [event(MAR_1, 8, MAR_2), event(MAR_1, 9, MAR_2)])
-    assert {day: cell.rows for day, cell in look().cells["events"].items()} == {MAR_1: 3, MAR_2: 2}
+    assert {day: cell.rows for day, cell in snapshot().cells["events"].items()} == {MAR_1: 3, MAR_2: 2}
 
 
 def test_a_warning_is_shown_with_what_it_said(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="warned")
-    cell = look().cells["events"][MAR_1]
-    assert (cell.state, cell.rows, cell.said) == ("warned", 3, ("prices are prices",))
+    cell = snapshot().cells["events"][MAR_1]
+    assert (cell.state, cell.rows, cell.reasons) == ("warned", 3, ("prices are prices",))
 
 
 def test_a_day_that_failed_its_first_audit_has_no_rows_for_readers(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="failed")
-    cell = look().cells["events"][MAR_1]
-    assert (cell.state, cell.rows, cell.said) == ("failed", None, ("prices are prices",))
+    cell = snapshot().cells["events"][MAR_1]
+    assert (cell.state, cell.rows, cell.reasons) == ("failed", None, ("prices are prices",))
 
 
 def test_a_day_that_failed_when_it_was_run_again_keeps_its_rows(lake, landed):
     landed(MAR_1)
     put_day(MAR_1, events=3)
     put("events", MAR_1, [event(MAR_1, 1)], run="manual__again", audited="failed")
-    cell = look().cells["events"][MAR_1]
+    cell = snapshot().cells["events"][MAR_1]
     assert (cell.state, cell.rows, cell.run_id) == ("failed", 3, "manual__again")
 
 
@@ -102,27 +102,29 @@ def test_a_failure_of_another_run_is_over_once_the_day_is_published_later(lake, 
     assert states("events") == {MAR_1: "published"}
 
 
-@pytest.mark.parametrize(("audited", "said"), [("", "staged and not audited"), ("passed", "audited and not published")])
-def test_a_run_that_did_not_go_on_is_unfinished(lake, landed, audited, said):
+@pytest.mark.parametrize(
+    ("audited", "reason"), [("", "staged, but not audited"), ("passed", "audited, but not published")]
+)
+def test_a_run_that_did_not_go_on_is_unfinished(lake, landed, audited, reason):
     landed(MAR_1)
     put_events(MAR_1, audited=audited, visible=False)
-    cell = look().cells["events"][MAR_1]
-    assert (cell.state, cell.said) == ("unfinished", (said,))
+    cell = snapshot().cells["events"][MAR_1]
+    assert (cell.state, cell.reasons) == ("unfinished", (reason,))
 
 
 def test_a_restated_day_counts_how_often(lake, landed):
     landed(MAR_1)
     put_day(MAR_1)
     put("sessions", MAR_1, [], run="manual__again", basis=2)
-    assert look().cells["sessions"][MAR_1].restated == 1
-    assert look().cells["events"][MAR_1].restated == 0
+    assert snapshot().cells["sessions"][MAR_1].restated == 1
+    assert snapshot().cells["events"][MAR_1].restated == 0
 
 
 def test_a_refused_day_is_not_taken_for_published_by_that_run(lake, landed):
     landed(MAR_1)
     put("sessions", MAR_1, [{"session_id": "new", "dt": MAR_1}], run="manual__newer", basis=9)
     put("sessions", MAR_1, [], run="manual__older", basis=2)
-    cell = look().cells["sessions"][MAR_1]
+    cell = snapshot().cells["sessions"][MAR_1]
     assert (cell.state, cell.rows, cell.run_id, cell.restated) == ("published", 1, "manual__newer", 0)
 
 
@@ -130,15 +132,15 @@ def test_a_gap_in_the_landing_is_missing_and_says_so(lake, landed):
     landed(MAR_1, MAR_3)
     put_day(MAR_1)
     put_day(MAR_3)
-    cell = look().cells["events"][MAR_2]
-    assert (cell.state, cell.said, cell.rows) == ("missing", ("has not landed",), None)
+    cell = snapshot().cells["events"][MAR_2]
+    assert (cell.state, cell.reasons, cell.rows) == ("missing", ("has not landed",), None)
 
 
 def test_a_landed_day_that_no_run_has_loaded_is_missing(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
-    cell = look().cells["events"][MAR_2]
-    assert (cell.state, cell.said) == ("missing", ("landed, and no run has loaded it",))
+    cell = snapshot().cells["events"][MAR_2]
+    assert (cell.state, cell.reasons) == ("missing", ("landed, but no run has loaded it",))
 
 
 def test_days_up_to_the_expected_one_are_missing_and_not_one_more(lake, landed):
@@ -187,18 +189,18 @@ def test_late_data_waits_until_the_day_is_restated(lake, landed):
     landed(MAR_1, MAR_4)
     put_day(MAR_1)
     put("sessions", MAR_4, [], basis=2, counts={"postponed": [str(MAR_1)]})
-    late = look().late
+    late = snapshot().late
     assert [(one.day, one.landed, one.run_id) for one in late] == [(MAR_1, (MAR_4, MAR_4), run_of(MAR_4))]
     put("sessions", MAR_1, [], run="manual__restated", basis=3)
-    assert look().late == []
+    assert snapshot().late == []
 
 
 def test_a_landing_that_cannot_be_seen_does_not_hide_the_lake(lake):
     put_day(MAR_1)
     put_day(MAR_3)
-    looked = look()
-    assert looked.landed is None
-    assert looked.cells["events"][MAR_2].said == ("no run has loaded it",)
+    lake_now = snapshot()
+    assert lake_now.landed is None
+    assert lake_now.cells["events"][MAR_2].reasons == ("no run has loaded it",)
 
 
 def test_a_manifest_that_changed_is_read_again(lake, landed):
@@ -215,15 +217,15 @@ def test_a_manifest_that_changed_is_read_again(lake, landed):
 def test_another_lake_at_the_same_place_does_not_show_the_publishes_of_the_one_before(lake, landed):
     landed(MAR_1, MAR_2)
     put("sessions", MAR_1, [{"session_id": "a", "dt": MAR_1}], run="manual__one")
-    assert set(look().current["sessions"]) == {MAR_1}
+    assert set(snapshot().current["sessions"]) == {MAR_1}
     shutil.rmtree(lake / "lake")
     put("sessions", MAR_2, [{"session_id": "b", "dt": MAR_2}], run="manual__two")
-    assert {day: commit.run_id for day, commit in look().current["sessions"].items()} == {MAR_2: "manual__two"}
-    assert [staging.staged.run_id for staging in look().stagings["sessions"]] == ["manual__two"]
+    assert {day: commit.run_id for day, commit in snapshot().current["sessions"].items()} == {MAR_2: "manual__two"}
+    assert [staging.staged.run_id for staging in snapshot().stagings["sessions"]] == ["manual__two"]
 
 
 def test_a_calendar_is_of_whole_weeks_and_ends_with_the_day_asked_for(lake):
-    weeks = look().weeks(MAR_4)
+    weeks = snapshot().weeks(MAR_4)
     assert (len(weeks), {len(week) for week in weeks}) == (53, {7})
     assert MAR_4 in weeks[-1]
     assert all(week[0].weekday() == 0 for week in weeks)

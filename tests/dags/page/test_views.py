@@ -67,7 +67,7 @@ def test_the_page_begins_with_what_is_wrong(reader):
     put_day(MAR_1)
     put_events(MAR_2, audited="failed")
     text = reader.get("/page/").text
-    assert re.search(r"<body>\s*<header class=\"bad\">\s*<h1>1 thing to look at</h1>", text)
+    assert re.search(r"<body>\s*<header class=\"bad\">\s*<h1>1 problem</h1>", text)
     assert text.index("failed the audit") < text.index("Readers see</b>") < text.index("Safe to do</b>")
     run = "../../dags/behavior_daily/runs/scheduled__2025-03-03T00%3A00%3A00%2B00%3A00"
     assert f'href="{run}" target="_top"' in text
@@ -114,7 +114,7 @@ def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
     assert "belts → hats: 1" in reader.get("/page/interest").text
     chosen = reader.get("/page/interest?day=2025-03-01").text
     assert "shoes → hats: 1" in chosen
-    assert "known once" in chosen, "what users did is not known yet"
+    assert "The actual flow is available once" in chosen
     assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
 
 
@@ -156,7 +156,7 @@ def test_the_planner_offers_to_put_late_events_into_interests(reader):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("", "Nothing to do for late-data"),
+        ("", "Nothing to reprocess for late-data"),
         ("?reason=code", "needs both from and to"),
         ("?reason=%3Cb%3E", "reason is one of late-data, code, bad-day; received &#39;&lt;b&gt;&#39;"),
         ("?reason=bad-day&from=soon&to=2025-03-01", "Invalid isoformat string"),
@@ -191,7 +191,7 @@ def test_a_model_stands_beside_its_baselines_over_time(reader, judged, monkeypat
     assert "model, 2025-03-01: 0.40" in text
     assert "model, 2025-03-02: 0.50" in text
     assert "unseen events, 2025-03-01: 0.07" in text
-    assert text.count("<td>refused</td>") == 2
+    assert text.count("<td>rejected</td>") == 2
     assert "<script" not in text
 
 
@@ -237,7 +237,7 @@ def test_a_finding_is_history_once_a_week_of_days_has_been_looked_at_without_it(
     watched_on(MAR_1)
     # Other things are well; nobody has looked at the outcome again.
     watched_on(date(2025, 3, 7), kind="volume", name="events", ok=True)
-    assert "1 thing to look at" in reader.get("/page/").text
+    assert "1 problem" in reader.get("/page/").text
     watched_on(date(2025, 3, 8), kind="volume", name="events", ok=True)
     assert "All is well" in reader.get("/page/").text
 

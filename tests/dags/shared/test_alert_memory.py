@@ -1,4 +1,4 @@
-"""What tasks remember together of alerts: who tells a cause now, when it was told, what could not be sent."""
+"""The alerts that tasks share: claims of a cause, the last alert that was sent, alerts that could not be sent."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dags.shared.alert_memory import AlertMemory, ToldCause
+from dags.shared.alert_memory import AlertMemory, SentAlert
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def files(memory: AlertMemory, *folder: str) -> list[str]:
     return sorted(file.name for file in Path(memory.folder, *folder).glob("*") if file.is_file())
 
 
-def test_one_task_at_a_time_tells_a_cause(memory):
+def test_one_task_at_a_time_sends_a_cause(memory):
     with memory.claim("a") as first, memory.claim("a") as second, memory.claim("b") as other:
         assert (first, second, other) == (True, False, True)
     with memory.claim("a") as again:
@@ -42,31 +42,39 @@ def test_a_claim_ends_with_an_error_and_is_not_that_of_what_is_unsent(memory):
     assert files(memory, "claims") == []
 
 
-def test_a_cause_is_known_once_it_was_told(memory):
-    assert memory.told("a") is None
-    memory.note_told("a", "text")
-    told = memory.told("a")
-    assert (told.cause, told.text, told.since) == ("a", "text", [])
-    assert datetime.now(UTC) - datetime.fromisoformat(told.told) < timedelta(hours=1)
-    assert memory.told("b") is None
+def test_a_cause_is_recorded_once_its_alert_was_sent(memory):
+    assert memory.last_sent("a") is None
+    memory.record_sent("a", "text")
+    last = memory.last_sent("a")
+    assert (last.cause, last.text, last.suppressed) == ("a", "text", [])
+    assert datetime.now(UTC) - datetime.fromisoformat(last.sent) < timedelta(hours=1)
+    assert memory.last_sent("b") is None
 
 
-def test_a_cause_that_was_told_is_told_again_when_it_was_quiet_for_long_enough():
+def test_an_alert_is_suppressed_until_the_period_after_the_last_one_has_passed():
     nine_hours_ago = (datetime.now(UTC) - timedelta(hours=9)).isoformat()
-    told = ToldCause("a", nine_hours_ago, "text", [])
-    assert (told.within(timedelta(hours=10)), told.within(timedelta(hours=8))) == (True, False)
+    last = SentAlert("a", nine_hours_ago, "text", [])
+    assert (last.within(timedelta(hours=10)), last.within(timedelta(hours=8))) == (True, False)
 
 
-def test_the_newest_hundred_days_on_which_a_cause_came_again_are_kept_until_it_is_told_again(memory):
-    memory.note_told("a", "text")
-    began = memory.told("a").told
+def test_the_newest_hundred_days_with_a_suppressed_alert_are_kept_until_the_next_alert(memory):
+    memory.record_sent("a", "text")
+    began = memory.last_sent("a").sent
     for day in range(1, 103):
-        memory.note_again(memory.told("a"), f"day {day}")
-    told = memory.told("a")
-    assert (told.told, told.text) == (began, "text")
-    assert (len(told.since), told.since[0], told.since[-1]) == (100, "day 3", "day 102")
-    memory.note_told("a", "other")
-    assert memory.told("a").since == []
+        memory.record_suppressed(memory.last_sent("a"), f"day {day}")
+    last = memory.last_sent("a")
+    assert (last.sent, last.text) == (began, "text")
+    assert (len(last.suppressed), last.suppressed[0], last.suppressed[-1]) == (100, "day 3", "day 102")
+    memory.record_sent("a", "other")
+    assert memory.last_sent("a").suppressed == []
+
+
+def test_the_file_of_a_cause_has_the_keys_that_older_versions_wrote(memory):
+    memory.record_sent("a", "text")
+    memory.record_suppressed(memory.last_sent("a"), "2025-03-02")
+    (name,) = files(memory)
+    content = json.loads(Path(memory.folder, name).read_text())
+    assert content == {"cause": "a", "told": memory.last_sent("a").sent, "text": "text", "since": ["2025-03-02"]}
 
 
 def test_what_is_unsent_is_there_until_it_is_removed_and_not_listed_while_it_may_be_on_its_way(memory):
@@ -86,9 +94,9 @@ def test_what_is_unsent_is_there_until_it_is_removed_and_not_listed_while_it_may
     assert memory.read_unsent(left) is None
 
 
-def test_a_message_that_is_kept_is_not_taken_for_a_cause_that_was_told(memory):
+def test_a_queued_alert_is_not_taken_for_one_that_was_sent(memory):
     memory.keep_unsent("a", {"text": "a"})
-    assert memory.told("a") is None
-    memory.note_told("a", "text")
+    assert memory.last_sent("a") is None
+    memory.record_sent("a", "text")
     (file,) = files(memory)
     assert json.loads(Path(memory.folder, file).read_text())["cause"] == "a"

@@ -19,7 +19,8 @@ import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
-from dags.shared.alerts import Alert, TellFailure, failure, tell, tell_late
+from dags.shared.alert_memory import AlertMemory
+from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.model import Monitor, Promote
 from dags.shared.publish import Publish
@@ -77,7 +78,7 @@ def received(lake, monkeypatch) -> Iterator[list[dict[str, Any]]]:
 
 
 def test_a_message_names_all_that_a_person_needs(received):
-    assert tell(alert())
+    assert send_alert(alert())
     assert received == [
         {
             "level": "failure",
@@ -96,54 +97,54 @@ def test_a_message_names_all_that_a_person_needs(received):
 
 
 def test_days_and_numbers_make_no_other_cause_and_everything_else_does(received):
-    assert tell(alert())
-    assert not tell(alert(day="2025-03-02", what="at most 5.00% of the input is rejected: 40.0%"))
+    assert send_alert(alert())
+    assert not send_alert(alert(day="2025-03-02", what="at most 5.00% of the input is rejected: 40.0%"))
     for other in (
         {"dag_id": "predict_daily"},
         {"table": "sessions"},
         {"what": "prices are prices"},
         {"level": "warning"},
     ):
-        assert tell(alert(**other)), other
+        assert send_alert(alert(**other)), other
     assert len(received) == 5
 
 
-def told_before(lake, **ago):
-    """Let the one message that was told be told longer ago."""
+def sent_before(lake, **ago):
+    """Let the one alert have been sent longer ago."""
     (file,) = (lake / "lake" / "_alerts").glob("*.json")
     known = json.loads(file.read_text())
     file.write_text(json.dumps({**known, "told": (datetime.now(UTC) - timedelta(**ago)).isoformat()}))
 
 
-def test_what_stays_wrong_is_told_again_after_the_hours_that_are_set_with_how_often_it_came(
+def test_a_cause_that_persists_sends_another_alert_after_the_hours_that_are_set_with_the_number_of_suppressed_ones(
     received, lake, monkeypatch
 ):
     monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "10")
-    tell(alert())
-    told_before(lake, hours=9)
+    send_alert(alert())
+    sent_before(lake, hours=9)
     for day in ("2025-03-02", "2025-03-03"):
-        assert not tell(alert(day=day))
-    told_before(lake, hours=11)
-    assert tell(alert(day="2025-03-04"))
+        assert not send_alert(alert(day=day))
+    sent_before(lake, hours=11)
+    assert send_alert(alert(day="2025-03-04"))
     assert len(received) == 2
-    assert "(and 2 times since " in received[1]["text"]
-    assert not tell(alert(day="2025-03-05")), "the hours begin again"
+    assert "(suppressed 2 times since " in received[1]["text"]
+    assert not send_alert(alert(day="2025-03-05")), "the hours begin again"
 
 
 def test_ids_make_no_other_cause(received):
     for staging in ("20250302T010203-0badcafe", "20250303T010203-12345678"):
-        tell(alert(what=f"the first is stage={staging}/dt=2025-03-01 of 7a6b5c4d-1111-4222-8333-1234567890ab"))
+        send_alert(alert(what=f"the first is stage={staging}/dt=2025-03-01 of 7a6b5c4d-1111-4222-8333-1234567890ab"))
     assert len(received) == 1
 
 
 def test_days_that_fail_at_the_same_instant_are_one_message(received):
     with ThreadPoolExecutor(8) as at_once:
-        told = list(at_once.map(lambda n: tell(alert(day=f"2025-03-{n:02}")), range(1, 31)))
+        told = list(at_once.map(lambda n: send_alert(alert(day=f"2025-03-{n:02}")), range(1, 31)))
     assert (sum(told), len(received)) == (1, 1)
 
 
-def test_who_was_killed_while_telling_keeps_nobody_quiet_for_long(received, lake):
-    tell(alert())
+def test_a_task_that_was_killed_while_it_sent_keeps_others_from_sending_for_a_minute_alone(received, lake):
+    send_alert(alert())
     (file,) = (lake / "lake" / "_alerts").glob("*.json")
     file.unlink()
     claim = file.parent / "claims" / file.name
@@ -151,7 +152,7 @@ def test_who_was_killed_while_telling_keeps_nobody_quiet_for_long(received, lake
     # Sending takes up to ten seconds; who has not sent it two minutes later was killed.
     for ago, told in ((15, False), (120, True)):
         os.utime(claim, (time.time() - ago,) * 2)
-        assert tell(alert()) is told, ago
+        assert send_alert(alert()) is told, ago
 
 
 def age(lake):
@@ -164,18 +165,18 @@ def test_a_webhook_that_is_down_fails_nothing_and_the_next_message_takes_the_uns
     received, monkeypatch, caplog, lake
 ):
     monkeypatch.setattr(Receiver, "status", 500)
-    assert not tell(alert())
-    assert "could not be sent (HTTPError)" in caplog.text
+    assert not send_alert(alert())
+    assert "alert not sent (HTTPError)" in caplog.text
     assert "secret" not in caplog.text, "the address is one"
-    assert not tell(alert(day="2025-03-02"))
+    assert not send_alert(alert(day="2025-03-02"))
     monkeypatch.setattr(Receiver, "status", 204)
     age(lake)
-    assert tell(alert(table="sessions"))
+    assert send_alert(alert(table="sessions"))
     assert [(message["table"], message["day"]) for message in received] == [
         ("sessions", "2025-03-01"),
         ("events", "2025-03-01"),
     ]
-    assert tell(alert(table="interests"))
+    assert send_alert(alert(table="interests"))
     assert len(received) == 3, "what was taken along is not sent again"
 
 
@@ -184,21 +185,35 @@ def test_what_cannot_be_taken_along_makes_no_second_message(received, lake, capl
     unsent.mkdir(parents=True)
     (unsent / "half.json").write_text("{")
     age(lake)
-    assert tell(alert())
+    assert send_alert(alert())
     assert len(received) == 1
-    assert "lies in" in caplog.text
+    assert "queued alerts could not be sent (" in caplog.text
+
+
+def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(received, lake, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Receiver, "status", 500)
+    send_alert(alert())  # not sent
+    age(lake)
+    send_alert(alert())  # suppressed; the queued one is not sent either
+    with AlertMemory(str(lake / "lake" / "_alerts")).claim(alert().cause):
+        send_alert(alert())
+    section = RUNBOOK.split("## No alert came")[1].split("\n## ")[0]
+    quotes = [quote for line in re.findall(r"^  - (\*.*?\*):", section, re.MULTILINE) for quote in line.split(", *")]
+    assert len(quotes) == 4
+    assert [quote for quote in quotes if quote.strip("*. ") not in caplog.text] == []
 
 
 def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(received, monkeypatch, tmp_path):
     monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert [tell(alert()), tell(alert())] == [True, False]
+    assert [send_alert(alert()), send_alert(alert())] == [True, False]
     assert len(received) == 1
 
 
 def test_what_is_over_is_never_told_again(received, monkeypatch):
     monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
-    assert [tell(alert(), once=True), tell(alert(), once=True), tell(alert())] == [True, False, True]
+    assert [send_alert(alert(), once=True), send_alert(alert(), once=True), send_alert(alert())] == [True, False, True]
 
 
 def test_the_runbook_is_linked_where_airflow_has_an_address(monkeypatch):
@@ -227,7 +242,7 @@ class Notes(BaseNotifier):
 def test_any_notifier_of_airflow_will_do(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_ALERT_NOTIFIER", f"{__name__}.Notes")
     monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ alert.dag_id }} of {{ alert.day }}"}')
-    assert tell(alert())
+    assert send_alert(alert())
     assert Notes.sent == ["behavior_daily of 2025-03-01"]
 
 
@@ -236,15 +251,15 @@ def test_what_a_notifier_did_not_send_goes_along_with_the_next_message(lake, mon
     monkeypatch.setenv("MEANDER_ALERT_NOTIFIER_OPTIONS", '{"message": "{{ text }}"}')
     monkeypatch.setattr(Notes, "sent", [])
     monkeypatch.setattr(Notes, "fails", ConnectionError)
-    assert not tell(alert())
-    assert "could not be sent (ConnectionError)" in caplog.text
+    assert not send_alert(alert())
+    assert "alert not sent (ConnectionError)" in caplog.text
     # A process that is killed while it sends, which no `except` of ours may catch, has sent nothing either.
     monkeypatch.setattr(Notes, "fails", KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        tell(alert(table="interests"))
+        send_alert(alert(table="interests"))
     monkeypatch.setattr(Notes, "fails", None)
     age(lake)
-    tell(alert(table="sessions"))
+    send_alert(alert(table="sessions"))
     tables = [message.split(":")[1].split()[-1] for message in Notes.sent]
     assert (tables[0], sorted(tables[1:])) == ("sessions", ["events", "interests"])
 
@@ -263,7 +278,7 @@ def test_a_failed_task_is_told_with_the_line_that_names_a_section():
     error = (
         "Cannot execute: spark-submit\nlake.errors.AuditFailed: 12.3% is rejected [docs/runbook.md#audit-failed]\nbye"
     )
-    told = failure(context("events.audit", error))
+    told = failure_alert(context("events.audit", error))
     assert (told.table, told.day, told.section) == ("events", "2025-03-01", "audit-failed")
     assert told.what == "events.audit: lake.errors.AuditFailed: 12.3% is rejected"
     assert told.text.endswith("docs/runbook.md#audit-failed")
@@ -272,29 +287,29 @@ def test_a_failed_task_is_told_with_the_line_that_names_a_section():
 def test_what_a_job_has_logged_is_told_without_the_time_and_level_of_its_log():
     logged = logging.LogRecord("meander", logging.ERROR, "", 0, "AuditFailed: 12.3% is rejected", (), None)
     line = logging.Formatter(LOG_FORMAT).format(logged)
-    told = failure(context("events.audit", f"Cannot execute\n{line} [docs/runbook.md#audit-failed]"))
+    told = failure_alert(context("events.audit", f"Cannot execute\n{line} [docs/runbook.md#audit-failed]"))
     assert told.what == "events.audit: AuditFailed: 12.3% is rejected"
 
 
 def test_of_two_sections_the_last_is_what_went_wrong_in_the_end():
     error = f"{WorkerFailed('worker 1 ended')}\n{PublishRefused('not audited')}\nbye"
-    assert failure(context("examples.publish", error)).section == "publish-refused"
+    assert failure_alert(context("examples.publish", error)).section == "publish-refused"
 
 
 def test_a_run_by_hand_is_about_no_day():
     by_hand = context("split", "from=2017-02-01 is after to=2017-01-01")
     by_hand["data_interval_end"] = by_hand["data_interval_start"]
-    assert failure(by_hand).text.startswith("FAILED: behavior_daily: split: from=2017-02-01 is after")
+    assert failure_alert(by_hand).text.startswith("FAILED: behavior_daily: split: from=2017-02-01 is after")
 
 
 def test_a_failure_that_nobody_has_foreseen_is_told_by_its_last_line():
-    told = failure(context("pretrain", "Traceback\nKeyError: 'x'"))
+    told = failure_alert(context("pretrain", "Traceback\nKeyError: 'x'"))
     assert (told.table, told.what, told.section) == ("", "pretrain: KeyError: 'x'", "unexpected")
 
 
 def test_a_task_that_fails_for_good_sends_one_message(received):
     for _ in range(3):
-        TellFailure()(context("events.audit", "12.3% is rejected [docs/runbook.md#audit-failed]"))
+        FailureNotifier()(context("events.audit", "12.3% is rejected [docs/runbook.md#audit-failed]"))
     assert len(received) == 1
 
 
@@ -310,9 +325,9 @@ def put(table: str) -> None:
 
 def timed_out(dag_id: str, sensor: Any) -> None:
     about = context(sensor.task_id, "")
-    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.lacks()}")}
+    about |= {"task": sensor, "exception": AirflowSensorTimeout(f"waited for 48 hours: {sensor.timeout_message()}")}
     about["ti"].dag_id = dag_id
-    TellFailure()(about)
+    FailureNotifier()(about)
 
 
 def test_all_that_waits_for_a_day_that_has_not_landed_is_one_message(received):
@@ -338,7 +353,7 @@ def test_a_day_that_is_there_is_not_what_is_waited_for(received):
 def be_late(dag_id: str, tables: str, state: str = "running") -> None:
     run = {"dag_id": dag_id, "dag_run_id": RUN, "data_interval_end": "2025-03-02T00:00:00Z", "state": state}
     deadline = {"deadline_time": datetime(2025, 3, 2, 6, tzinfo=UTC)}
-    asyncio.run(tell_late({"dag_run": run, "deadline": deadline}, tables=tables))
+    asyncio.run(alert_missed_deadline({"dag_run": run, "deadline": deadline}, tables=tables))
 
 
 def test_predictions_that_only_wait_are_not_told_beside_what_they_wait_for(received):
@@ -429,7 +444,7 @@ def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, 
         WaitForEarlierDays(task_id="earlier", day=str(DAY), begins_with="w", publishes="p"),
     ):
         timed_out(sensor.task_id, sensor)
-    TellFailure()(context("pretrain", "KeyError: 'x'"))
+    FailureNotifier()(context("pretrain", "KeyError: 'x'"))
     watch(*(found(kind, kind, "2025-03-01") for kind in SECTIONS))
 
     stage_files("sessions", "warned", [], [DAY], 1, audited="warned")

@@ -3,7 +3,7 @@
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from dags.shared.endings import fail_for_good
+from dags.shared.endings import raise_without_retry
 from lake import errors
 from lake.errors import (
     AuditFailed,
@@ -20,26 +20,26 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 # Others were at work, or a machine, the database or a worker was lost: the next try may well succeed.
-MAY_PASS = {CommitContended, WorkerFailed, ServingBusy, ServingUnavailable}
+RETRYABLE = {CommitContended, WorkerFailed, ServingBusy, ServingUnavailable}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_what_may_pass_is_tried_again_and_what_needs_a_person_is_not(kind):
     said = AirflowException(f"Cannot execute.\n12:00 INFO hello\n12:01 ERROR meander: {kind('why')}\nbye")
-    if kind in MAY_PASS:
-        fail_for_good(kind("why"))
-        fail_for_good(said)
+    if kind in RETRYABLE:
+        raise_without_retry(kind("why"))
+        raise_without_retry(said)
         return
     for error in (kind("why"), said):
         with pytest.raises(AirflowFailException, match=rf"why \[docs/runbook.md#{kind.code}\]$"):
-            fail_for_good(error)
+            raise_without_retry(error)
 
 
 def test_the_cause_decides_whether_there_is_another_try_and_the_last_one_named_is_told():
     # A worker that ended because of what needs a person: another try ends as this one.
     lost = WorkerFailed(f"worker 1 ended with exit code 1; its last lines:\n    {InputInvalid('no column')}\n")
     with pytest.raises(AirflowFailException, match=r"^no column \[docs/runbook.md#input-invalid\]$"):
-        fail_for_good(lost)
+        raise_without_retry(lost)
     with pytest.raises(AirflowFailException, match="publish-refused"):
-        fail_for_good(AirflowException(f"{AuditFailed('first')}\nand so\n{PublishRefused('then')}"))
-    fail_for_good(AirflowException("Error code is: 137"))
+        raise_without_retry(AirflowException(f"{AuditFailed('first')}\nand so\n{PublishRefused('then')}"))
+    raise_without_retry(AirflowException("Error code is: 137"))

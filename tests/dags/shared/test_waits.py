@@ -34,7 +34,7 @@ def test_published_means_that_a_run_has_published_that_day_even_if_it_is_empty()
         ),
         (
             WaitForLanding(task_id="w", day="2025-03-09", wanted="True", timeout=timedelta(days=2)),
-            "waited for 48 hours: 2025-03-09 has not landed, or not wholly [docs/runbook.md#landing-missing]",
+            "waited for 48 hours: 2025-03-09 has not landed, or is incomplete [docs/runbook.md#landing-missing]",
         ),
     ],
     ids=["published", "landed"],
