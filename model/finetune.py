@@ -48,11 +48,11 @@ from model.versions.segments import segment_thresholds
 
 log = logging.getLogger(__name__)
 
-LEAST_STEPS = 200  # of each phase
-MOST_USERS = 20_000  # of those whose numbers are looked at beside the training
+MIN_STEPS = 200  # of each phase
+MAX_USERS = 20_000  # whose rows give the numbers of the card, and the start of the binary answers
 START_DATES = 4  # whose rows say where the binary answers begin: users at neighbouring dates are nearly the same
-# What the second phase learns with, against the first: the pretrained weights are to be bent, not broken.
-LOWER = 0.5
+# Learning rate of the second phase, as a share of the first: it adjusts pretrained weights and should not destroy them.
+SECOND_RATE = 0.5
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--adapter", default="none", choices=["none", "lora"], help="what of the encoder is trained")
     parser.add_argument(
-        "--epochs", type=int, metavar="N", help=f"passes of each of the two phases; default: for {LEAST_STEPS} steps"
+        "--epochs", type=int, metavar="N", help=f"passes of each of the two phases; default: for {MIN_STEPS} steps"
     )
     args = parser.parse_args(argv)
     plan = TrainingPlan.load(args.run_id)
@@ -156,18 +156,18 @@ def after(steps: int, run: Tracked) -> Callable[[int, Mapping[str, float]], None
 def first_answers(plan: TrainingPlan, features: Features) -> dict[str, Array]:
     """Return the arrays of the newest training rows, which say where the binary answers begin."""
     table = Table("examples", plan.tables["examples"])
-    recent = read_frame(table, plan.train[-START_DATES:], features.columns(labels=True), most_users=MOST_USERS)
+    recent = read_frame(table, plan.train[-START_DATES:], features.columns(labels=True), most_users=MAX_USERS)
     return features.labelled(recent)
 
 
 def phases_of(name: str, preset: str, args: argparse.Namespace, plan: TrainingPlan, rows: int) -> dict[str, FitConfig]:
     """Return how each phase trains: heads, then the encoder too at a lower rate; from scratch, as many steps in one."""
-    heads = fit_config(preset, args, plan, rows, args.epochs, LEAST_STEPS)
+    heads = fit_config(preset, args, plan, rows, args.epochs, MIN_STEPS)
     # Of many passes over a small log the later ones may do harm.
     heads = replace(heads, metric="next_category_loss", patience=3)
     if name == "scratch":
         return {"all": replace(heads, epochs=2 * heads.epochs)}
-    return {"heads": heads, name: replace(heads, learning_rate=LOWER * heads.learning_rate)}
+    return {"heads": heads, name: replace(heads, learning_rate=SECOND_RATE * heads.learning_rate)}
 
 
 def examples(plan: TrainingPlan, features: Features, days: list[date]) -> Input:
@@ -225,7 +225,7 @@ def keep(plan: TrainingPlan, base: Artifact, name: str, best: Best, results: dic
     if name == "scratch":
         artifact.pretrained = None
     # Of the validation rows: the training rows would look safer and less surprising than new ones do.
-    rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE, most_users=MOST_USERS)
+    rows = read_frame(Table("examples", plan.tables["examples"]), plan.valid, STATE, most_users=MAX_USERS)
     prediction = artifact.predict(rows)
     surprise = prediction.surprise[~np.isnan(prediction.surprise)]
     quantiles = np.quantile(surprise, np.linspace(0, 1, 101)) if len(surprise) else np.zeros(101)

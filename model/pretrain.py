@@ -24,7 +24,7 @@ from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
 from model.versions.registry import Registry
 
-LEAST_STEPS = 600
+MIN_STEPS = 600
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = training_parser("model.pretrain", __doc__)
     parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS), help="size of the network")
     parser.add_argument(
-        "--epochs", type=int, metavar="N", help=f"passes over the sequences; default: for {LEAST_STEPS} steps"
+        "--epochs", type=int, metavar="N", help=f"passes over the sequences; default: for {MIN_STEPS} steps"
     )
     args = parser.parse_args(argv)
     plan = TrainingPlan.load(args.run_id)
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     items, categories = vocabularies(plan)
     config = network_config(args.preset, items.size, categories.size)
     source = sequences(plan, Features(items, categories, config.events, config.profile, config.next_items))
-    how = fit_config(args.preset, args, plan, source.rows, args.epochs, LEAST_STEPS)
+    how = fit_config(args.preset, args, plan, source.rows, args.epochs, MIN_STEPS)
     params = {"preset": args.preset, "network": config, "fit": how, "warm_start": plan.warm_start}
     with tracked(registry, plan, "pretrain", params) as run:
         result = fit(

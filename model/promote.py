@@ -1,7 +1,7 @@
 """Make the candidate of a run the champion, if the gate of model.evaluate let it through; say why, or why not.
 
     python -m model.promote --run-id R
-    python -m model.promote --model-version N --since D      by hand: go back to an older version, or pass the gate by
+    python -m model.promote --model-version N --since D      by hand: an older version, or one that the gate has refused
 
 A champion counts from the date as of which it was trained: predictions of earlier days keep the model of their day.
 Without the gate's consent nothing changes, and that is no failure. Promoting twice is as promoting once.

@@ -30,7 +30,7 @@ def read_frame(
     names = table.spec.schema.fieldNames() if columns is None else ["user_id", *columns]
     stored = [name for name in dict.fromkeys(names) if name not in table.spec.partition_by]
     files = [file for file in table.files if file.partition["dt"] in wanted]
-    users = None if most_users is None else lowest_users(table, files, most_users)
+    users = None if most_users is None else users_of_lowest_hashes(table, files, most_users)
     parts = []
     for file in files:
         rows = storage.read_file(storage.join(table.path, file.path), stored)
@@ -49,7 +49,7 @@ def read_frame(
     return ordered
 
 
-def lowest_users(table: Table, files: list[DataFile], most: int) -> list[str]:
+def users_of_lowest_hashes(table: Table, files: list[DataFile], most: int) -> list[str]:
     """Return the users of some files, `most` at most, with the lowest hashes of their ids."""
     lowest = np.array([], object)
     for file in files:

@@ -89,11 +89,11 @@ class Vocabulary:
         return np.where(ordered[place] == keys, indices[place], other)
 
     def known(self, index: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Tell of each index whether it is that of a known key: neither none nor a bucket."""
+        """Return True for each index of a known key; an index of none or of a bucket is not."""
         return np.asarray(np.greater(index, self.buckets), np.bool_)
 
     def unseen(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell of each key whether it names something that is not known here; none is nothing to know."""
+        """Return True for each key that is out of the vocabulary; key 0, no id, is not."""
         return np.asarray((np.asarray(keys) != 0) & ~self.known(self.index(keys)), np.bool_)
 
     def share_unseen(self, keys: NDArray[np.int64]) -> float:

@@ -30,7 +30,7 @@ BINARY_METRICS = (
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error"})
 
 # A probability of exactly 0 or 1 that turns out wrong would cost an infinite log loss.
-SMALLEST = 1e-7
+MIN_PROBABILITY = 1e-7
 CALIBRATION_BINS = 15
 
 
@@ -87,7 +87,7 @@ def checked_binary(labels: Array, probabilities: Array) -> tuple[Array, Array]:
 
 def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array:
     """Return what each row adds to the metrics that are functions of sums over rows, `(N, M)`."""
-    clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    clipped = np.clip(probabilities, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     predicted = probabilities >= threshold
     bins = np.zeros((len(labels), CALIBRATION_BINS))
     place = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)

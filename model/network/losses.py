@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from model.network.layers import is_real
-from model.network.network import BINARY, NEVER, Finetuned, Pretrained, mixture
+from model.network.network import BINARY, MASK_LOGIT, Finetuned, Pretrained, mixture
 
 Sums = tuple[Any, Any, dict[str, tuple[Any, Any]]]
 
@@ -146,14 +146,14 @@ class FinetuneTask:
         items, bias = self.model.encoder.embed.fields["item"].embeddings, self.model.item_bias
         again = ops.take_along_axis(out["again"], ops.maximum(slot, 0), axis=1) * ops.cast(slot >= 0, "float32")
         anew = ops.einsum("bd,bkd->bk", out["item"], ops.take(items, label, axis=0)) + ops.take(bias, label)
-        anew = ops.where(label > 0, anew, NEVER)
+        anew = ops.where(label > 0, anew, MASK_LOGIT)
         sampled = ops.matmul(out["item"], ops.transpose(ops.take(items, drawn, axis=0))) + ops.take(bias, drawn)
         sampled = sampled - log_inclusion(drawn, self.negatives, size)
         # Candidates are the label, what was drawn, and all that may come again; those are certain, not drawn: nothing
         # has to be corrected for them.
         true = ops.where(slot >= 0, mixture(anew, again), anew - log_inclusion(label, self.negatives, size))
-        # Index 0 is no item.
-        others = ops.where(first & (drawn > 0) & (label[..., None] != drawn), sampled[:, None, :], NEVER)  # (B, K, N)
+        # (B, K, N); index 0 is no item.
+        others = ops.where(first & (drawn > 0) & (label[..., None] != drawn), sampled[:, None, :], MASK_LOGIT)
         rest = ops.log(ops.maximum(ops.sum(out["again"], axis=1)[:, None] - again, 1e-30))
         total = ops.logsumexp(ops.concatenate([true[..., None], rest[..., None], others], axis=-1), axis=-1)
         loss = total - true

@@ -31,15 +31,15 @@ from model.network.layers import (
 
 BINARY = NAMES
 
-# Items again: at first the events of a user have together about the weight of all items anew, and the few numbers that
-# say how weight falls with age have to move faster than an optimizer moves one of many weights.
-AGAIN_START = -4.0
-AGAIN_SPEED = 10.0
-# A number that was the same for all training rows, such as money in a shop without purchases, may be a thousand
-# deviations from it later. Weights then stay finite also when all events of a user add up (32 bits end at e^88); those
-# of usual users are far below.
-AGAIN_MOST = 60.0
-NEVER = -1e9
+# Repeated items: at first, all events of a user together have about the weight of all other items. The few weights by
+# age and behavior are scaled up, so that they change faster than an optimizer changes each of many weights.
+REPEAT_LOGIT_START = -4.0
+REPEAT_RATE_SCALE = 10.0
+# A scalar that was the same for all training rows, such as money in a shop without purchases, may later be a thousand
+# deviations away. This bound keeps the sum over a user's events finite (32 bits end at e^88); those of usual users are
+# far below it.
+REPEAT_LOGIT_MAX = 60.0
+MASK_LOGIT = -1e9
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class Finetuned(Network):
         # The last number of the profile is the root of the long-term share, with which a category comes back at first.
         share = ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile
         scores = self.pair_score(vectors, user, in_profile, training=training)
-        again = share * ops.exp(ops.minimum(scores, AGAIN_MOST))
+        again = share * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))
         return {
             "category": mixture(logits, add_at(ops.zeros_like(logits), x["profile"], again)),
             "item": out["item"],
@@ -256,8 +256,8 @@ class Finetuned(Network):
     def _again(self, x: dict[str, Any], user: Any) -> Any:
         by_event = self.age(x["age"]) + self.behavior(x["behavior"])  # (B, L, 1)
         by_item = self.repeatable(self.encoder.embed.fields["item"](x["item"]))
-        weight = AGAIN_SPEED * by_event + by_item + self.faithful(user)[:, None, :]
-        weight = ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))
+        weight = REPEAT_RATE_SCALE * by_event + by_item + self.faithful(user)[:, None, :]
+        weight = ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + REPEAT_LOGIT_START, REPEAT_LOGIT_MAX))
         weight = weight * is_real(x["behavior"]) * is_real(x["item"])  # a search has no item
         return add_at(ops.zeros_like(weight), x["slot"], weight)
 
@@ -276,7 +276,7 @@ class Finetuned(Network):
         anew = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
         in_vocabulary = mixture(anew, add_at(ops.zeros_like(anew), x["item"], out["again"]))[:, first:]
         unknown = ops.where(x["item"] < first, out["again"], 0.0)
-        unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), NEVER)
+        unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), MASK_LOGIT)
         return ops.concatenate([in_vocabulary, unknown], axis=1)
 
 

@@ -30,7 +30,7 @@ FIT: dict[str, FitConfig] = {
 
 # Steps that a pass over the rows should at least have, and the smallest batch that is chosen for it.
 STEPS_OF_A_PASS = 64
-SMALLEST_BATCH = 32
+MIN_BATCH = 32
 
 
 def training_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def fit_config(
         raise SettingsInvalid(f"--preset must be one of {', '.join(PRESETS)}; received {preset!r}")
     config = FIT[preset]
     shards = max(config.shards, args.workers)
-    batch = args.batch or max(SMALLEST_BATCH, min(config.global_batch, power_of_two(rows // STEPS_OF_A_PASS)))
+    batch = args.batch or max(MIN_BATCH, min(config.global_batch, power_of_two(rows // STEPS_OF_A_PASS)))
     batch = min(batch, power_of_two(rows))
     if batch % shards or shards % args.workers:
         raise SettingsInvalid(

@@ -49,10 +49,10 @@ def split(days: Sequence[date], horizon_days: int, valid_dates: int, test_dates:
     train = [day for day in left if valid and day + horizon <= valid[0]]
     if min(valid_dates, test_dates) < 1 or not train:
         raise SettingsInvalid(
-            f"there are not enough dates with examples to train on: {valid_dates} for validation and {test_dates} for "
-            f"the test, with gaps of {horizon_days} days, leave none for training of the {len(days)} from "
-            f"{min(days, default='-')} to {max(days, default='-')}; load more history, or lower --valid-dates, "
-            "--test-dates or MEANDER_HORIZON_DAYS"
+            f"the dates with examples are too few to train on: {len(days)} from {min(days, default='-')} to "
+            f"{max(days, default='-')}. {valid_dates} for validation and {test_dates} for the test, with gaps of "
+            f"{horizon_days} days, leave none for training; load more history, or lower --valid-dates, --test-dates or "
+            "MEANDER_HORIZON_DAYS"
         )
     return Split(train, valid, test)
 

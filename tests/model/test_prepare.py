@@ -91,7 +91,7 @@ def test_a_plan_on_an_earlier_day_knows_nothing_of_later_dates(tables):
     # On the 12th the labels of February 5th had just become whole.
     assert (plan.test, plan.valid, plan.train) == ([FEB_5], [date(2025, 1, 29)], JANUARY[:4])
     assert plan.pretrain == [date(2025, 1, 1), date(2025, 1, 8), date(2025, 1, 22), date(2025, 1, 29)]
-    with pytest.raises(SettingsInvalid, match="of the 1 from 2025-01-01 to 2025-01-01"):
+    with pytest.raises(SettingsInvalid, match="too few to train on: 1 from 2025-01-01 to 2025-01-01"):
         planned(date(2025, 1, 8))
     with pytest.raises(TableMissing, match="no examples whose horizon of 7 days ends by 2025-01-07"):
         planned(date(2025, 1, 7))

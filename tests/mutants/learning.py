@@ -323,15 +323,15 @@ MUTANTS = [
     Mutant(
         "leak_finetune_card_of_test",
         "model/finetune.py",
-        "plan.valid, STATE, most_users=MOST_USERS)",
-        "plan.test, STATE, most_users=MOST_USERS)",
+        "plan.valid, STATE, most_users=MAX_USERS)",
+        "plan.test, STATE, most_users=MAX_USERS)",
         CARD,
     ),
     Mutant(
         "finetune_card_of_training",
         "model/finetune.py",
-        "plan.valid, STATE, most_users=MOST_USERS)",
-        "plan.train, STATE, most_users=MOST_USERS)",
+        "plan.valid, STATE, most_users=MAX_USERS)",
+        "plan.train, STATE, most_users=MAX_USERS)",
         CARD,
     ),
     Mutant(
@@ -507,7 +507,7 @@ MUTANTS = [
     Mutant(
         "network_age_as_slow_as_any_weight",
         "model/network/network.py",
-        "weight = AGAIN_SPEED * by_event + by_item",
+        "weight = REPEAT_RATE_SCALE * by_event + by_item",
         "weight = by_event + by_item",
         f"{NETWORK}::test_an_item_comes_again_by_the_age_and_the_behavior_of_its_events",
     ),
@@ -521,14 +521,14 @@ MUTANTS = [
     Mutant(
         "network_item_weights_without_end",
         "model/network/network.py",
-        'ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + AGAIN_START, AGAIN_MOST))',
-        'ops.exp(ops.cast(weight, "float32")[..., 0] + AGAIN_START)',
+        'ops.exp(ops.minimum(ops.cast(weight, "float32")[..., 0] + REPEAT_LOGIT_START, REPEAT_LOGIT_MAX))',
+        'ops.exp(ops.cast(weight, "float32")[..., 0] + REPEAT_LOGIT_START)',
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),
     Mutant(
         "network_category_weights_without_end",
         "model/network/network.py",
-        "again = share * ops.exp(ops.minimum(scores, AGAIN_MOST))",
+        "again = share * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))",
         "again = share * ops.exp(scores)",
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),

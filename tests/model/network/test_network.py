@@ -18,9 +18,9 @@ from lake.errors import SettingsInvalid
 from model.data.features import PROFILE_VALUES, SCALAR_VALUES
 from model.network.layers import Block, EventEmbedding, Head, PairScore, ProfileReader, add_at, last_real
 from model.network.network import (
-    AGAIN_SPEED,
     BINARY,
     PRESETS,
+    REPEAT_RATE_SCALE,
     Encoder,
     Finetuned,
     NetworkConfig,
@@ -70,7 +70,8 @@ def awake(kind, config=CONFIG):
     """Return a network whose weights are all random: fresh ones hold zeros, in which a mistake could hide.
 
     They are as large as training makes them. Scalars are measured against a real mean and deviation: divided by a scale
-    that is about 0, they would be thousands. Steps of ten (`AGAIN_SPEED`) in an exponent would make weights of 1e22.
+    that is about 0, they would be thousands. Weights of 1e22 would come of steps of ten, `REPEAT_RATE_SCALE`, in an
+    exponent.
     """
     network = build(kind, config)
     for variable in network.trainable_variables:
@@ -78,7 +79,7 @@ def awake(kind, config=CONFIG):
         random = np.random.default_rng(crc32(variable.path.partition("/")[2].encode()))
         slow = variable.path.endswith(("/age/embeddings", "/behavior/embeddings")) and "embed/" not in variable.path
         centre = 1.0 if variable.path.endswith("/gamma") else 0.0
-        variable.assign(random.normal(centre, 0.3 / AGAIN_SPEED if slow else 0.3, variable.shape))
+        variable.assign(random.normal(centre, 0.3 / REPEAT_RATE_SCALE if slow else 0.3, variable.shape))
     if kind is Finetuned:
         random = np.random.default_rng(1)
         network.scalar_mean.assign(random.normal(0.5, 0.1, SCALAR_VALUES))
