@@ -1,4 +1,4 @@
-"""PostgreSQL: a connection that the settings describe, and Arrow rows into a table by COPY, over several at once."""
+"""PostgreSQL: connections, and COPY of Arrow rows into a table over several connections concurrently."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
 from lake.errors import ServingBusy, ServingUnavailable, SettingsInvalid
-from lake.settings import settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -21,7 +21,7 @@ OLDEST_SERVER = 14  # the first that detaches a partition without keeping reader
 DEFAULTS = {
     "application_name": "meander",
     "connect_timeout": 10,
-    # A host that vanishes without a word must not hold its locks for the two hours that TCP allows.
+    # A host that vanishes without closing its connections must not hold its locks for the two hours that TCP allows.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -31,27 +31,27 @@ DEFAULTS = {
 # ---- the connection ----
 
 
-def parameters() -> dict[str, Any]:
-    """Return what to connect with; anything that the address says, such as `sslmode`, wins over our defaults.
+def parameters(url: SecretStr) -> dict[str, Any]:
+    """Return the parameters of a connection; those in the address, such as `sslmode`, override the defaults.
 
     Raises:
-        ServingUnavailable: no serving store is set.
-        SettingsInvalid: the address cannot be read. Nothing of it is told: it holds a password.
+        ServingUnavailable: the address is empty.
+        SettingsInvalid: the address cannot be parsed. The message shows nothing of it: it holds a password.
     """
-    url = settings().serving_url.get_secret_value()
-    if not url:
+    address = url.get_secret_value()
+    if not address:
         raise ServingUnavailable(
             "no serving store is set; give its address as MEANDER_SERVING_URL, or as the Airflow connection "
             "`meander_serving`"
         )
     try:
-        if not url.startswith(("postgresql://", "postgres://")):
+        if not address.startswith(("postgresql://", "postgres://")):
             raise ValueError
-        found = conninfo_to_dict(url)
-        # A password with an unescaped / or @ is taken for a port, a host or a database, and would be told as such.
-        if not all(port.isdigit() for port in str(found.get("port", "5432")).split(",")):
+        given = conninfo_to_dict(address)
+        # A password with an unescaped / or @ is taken for a port, a host or a database, and errors would show it.
+        if not all(port.isdigit() for port in str(given.get("port", "5432")).split(",")):
             raise ValueError
-        if "@" in f"{found.get('host', '')}{found.get('dbname', '')}":
+        if "@" in f"{given.get('host', '')}{given.get('dbname', '')}":
             raise ValueError
     except (ValueError, psycopg.ProgrammingError):
         raise SettingsInvalid(
@@ -59,21 +59,21 @@ def parameters() -> dict[str, Any]:
             "verify-full (received something else, which is not shown because it may hold a password); in user and "
             "password, write / @ : ? # % as %2F %40 %3A %3F %23 %25"
         ) from None
-    return {**DEFAULTS, **found}
+    return {**DEFAULTS, **given}
 
 
 @contextmanager
-def connect() -> Iterator[Connection]:
+def connect(url: SecretStr) -> Iterator[Connection]:
     """Open a connection to the serving store, in autocommit mode.
 
     Raises:
-        ServingUnavailable: it cannot be reached, is too old, was lost, or does not allow what is done in the block.
-        ServingBusy: the block waited too long for a lock.
-        SettingsInvalid: the address cannot be read.
+        ServingUnavailable: the server cannot be reached, is too old, was lost, or does not allow a statement.
+        ServingBusy: a statement waited too long for a lock.
+        SettingsInvalid: the address cannot be parsed.
     """
-    wanted = parameters()
+    given = parameters(url)
     try:
-        with psycopg.connect(**wanted, autocommit=True) as connection:
+        with psycopg.connect(**given, autocommit=True) as connection:
             version = connection.info.server_version // 10_000
             if version < OLDEST_SERVER:
                 raise ServingUnavailable(
@@ -95,20 +95,20 @@ def connect() -> Iterator[Connection]:
 
 
 def in_short(error: psycopg.Error) -> str:
-    """Return what went wrong on one line: of what a server says its first line, since the others may quote rows."""
+    """Return an error on one line: of a server's message only the first line, since the others may quote rows."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
 
 
 # ---- rows as the text format of COPY ----
 
-# Of COPY itself, and, inside an array, of the array first and then of COPY. The backslash comes first.
+# Escapes of COPY itself; inside an array, those of the array first and then those of COPY. The backslash comes first.
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 ARRAY_ESCAPES = {**ESCAPES, "\\": "\\\\\\\\", '"': '\\\\"'}
 
 
 def escaped(values: pa.Array, escapes: dict[str, str]) -> pa.Array:
     """Return strings with special characters escaped."""
-    # Hardly any id needs it, and one look costs less than a replacement of each character.
+    # Hardly any id needs escapes, and one search costs less than a replacement of each character.
     if pc.any(pc.match_substring_regex(values, r'[\\\t\n\r"]')).as_py():
         for character, escape in escapes.items():
             values = pc.replace_substring(values, character, escape)
@@ -146,7 +146,7 @@ def copy_text(batch: pa.RecordBatch) -> bytes:
             text = column.cast(pa.string())
         texts.append(pc.if_else(pc.is_valid(column), text, "\\N"))
     lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*texts, "\t"), "", "\n")
-    # One after the other, they are what has to be sent.
+    # The lines are consecutive in the buffer of their text.
     return bytes(lines.buffers()[2]) if len(lines) else b""
 
 
@@ -154,7 +154,7 @@ def copy_text(batch: pa.RecordBatch) -> bytes:
 
 
 class Shared:
-    """An iterator that threads take from, each item once; `stop` ends it for all of them."""
+    """An iterator shared by threads, which yields each item to one of them; `stop` ends it for all of them."""
 
     def __init__(self, items: Iterable[Any]):
         self._items = iter(items)
@@ -174,10 +174,12 @@ class Shared:
         self._stopped = True
 
 
-def copy_rows(table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns: list[str], workers: int) -> int:
-    """Fill a table from batches over `workers` connections at once, and return how many rows it got.
+def copy_rows(
+    url: SecretStr, table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns: list[str], workers: int
+) -> int:
+    """Fill a table from batches over `workers` concurrent connections, and return the number of copied rows.
 
-    Each connection is one COPY, so when this raises, some of them may have committed: drop the table then.
+    Each connection runs one COPY. If this raises, some of them may have committed: drop the table then.
 
     Raises:
         ServingUnavailable: as `connect`.
@@ -188,7 +190,7 @@ def copy_rows(table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns:
 
     def copy_some() -> int:
         try:
-            with connect() as connection, connection.cursor() as cursor:
+            with connect(url) as connection, connection.cursor() as cursor:
                 with cursor.copy(statement) as copy:
                     for batch in shared:
                         copy.write(copy_text(batch.select(columns)))

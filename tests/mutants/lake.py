@@ -399,8 +399,8 @@ MUTANTS = [
     Mutant(
         "serving_moved_by_users_limit",
         "lake/serving/pointer.py",
-        '            "serving_max_moved",\n            limits.serving_max_moved',
-        '            "serving_max_moved",\n            limits.serving_max_users',
+        '"serving_max_moved", limits.moved',
+        '"serving_max_moved", limits.users',
         "tests/lake/serving/test_pointer.py::test_a_switch_that_changes_little_is_not_held_up",
     ),
     Mutant(
@@ -448,7 +448,7 @@ MUTANTS = [
     Mutant(
         "serving_switches_side_by_side",
         "lake/serving/pointer.py",
-        'connection.execute("select pg_advisory_xact_lock(hashtext(%s), 2)", [settings().serving_schema])',
+        'store.execute("select pg_advisory_xact_lock(hashtext(%s), 2)", [store.schema])',
         "pass",
         "tests/lake/serving/test_pointer.py::test_a_switch_waits_for_another_one_and_says_when_it_waited_too_long",
     ),
@@ -462,8 +462,8 @@ MUTANTS = [
     Mutant(
         "serving_keep_plus_1",
         "lake/serving/load.py",
-        "[: settings().serving_keep]",
-        "[: settings().serving_keep + 1]",
+        "[:keep]",
+        "[: keep + 1]",
         "tests/lake/serving/test_pointer.py::test_old_generations_are_dropped_but_never_the_current_one_nor_the_one_before",
     ),
     Mutant(
@@ -518,8 +518,8 @@ MUTANTS = [
     Mutant(
         "postgres_ours_win",
         "lake/serving/postgres.py",
-        "{**DEFAULTS, **found}",
-        "{**found, **DEFAULTS}",
+        "{**DEFAULTS, **given}",
+        "{**given, **DEFAULTS}",
         "tests/lake/serving/test_postgres.py::test_what_the_address_says_wins_over_what_we_would_ask_for",
     ),
     Mutant(
@@ -547,7 +547,7 @@ MUTANTS = [
     Mutant(
         "serving_load_as_long_as_readers",
         "lake/serving/load.py",
-        'connection.execute("reset statement_timeout")',
+        'store.execute("reset statement_timeout")',
         "pass",
         "tests/lake/serving/test_pointer.py::"
         "test_what_a_killed_load_has_left_is_dropped_by_the_next_one_and_counts_for_nothing",

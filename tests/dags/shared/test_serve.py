@@ -7,10 +7,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.shared.serve import RequireStore, ServeJob, store_url
-from lake.serving.load import load
-from lake.serving.pointer import switch
-from lake.serving.postgres import connect
 from tests.lake.predicted import DAY_1, DAY_2, publish_users
+from tests.lake.served import load, opened, switch
 from tests.postgres import PASSWORD
 
 RUN = "serve_daily--scheduled__2025-01-01"
@@ -25,7 +23,7 @@ def connection(serving, monkeypatch):
     """Serve a first day, then give the address of the store to Airflow alone, as its connection."""
     publish_users(DAY_1, "ann")
     load(DAY_1, "first")
-    with connect() as store:
+    with opened() as store:
         switch(store, DAY_1, "first")
     monkeypatch.delenv("MEANDER_SERVING_URL")
     info = serving.info
