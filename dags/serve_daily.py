@@ -8,8 +8,8 @@ Waits until the `predictions` of the day are published, *loads* them beside what
 - `store` is *skipped*, and all the rest: no serving store is set. Nothing is wrong if nobody needs one.
 - `wait_for_predictions` (after two days): `predict_daily` has not published that day. Mend it there, then clear the
   task.
-- `load`, message *serving-unavailable*: the database cannot be reached; clear it when it can. *serving-refused*: the
-  rows broke a check.
+- `load`, message *serving-unavailable*: the database cannot be reached; clear it when it can. *serving-refused*: too
+  many rows cannot be served, or the database rejects a statement.
 - `switch`, message *serving-refused*: more would change than the limits allow; the log says what. Applications see the
   day before. If the change is right, backfill the day again with *force*, or say `meander serve switch --day D
   --force`; if not, mend the predictions.

@@ -24,7 +24,14 @@ from lake.settings import Settings, settings
 def load(values: Settings, day: date, run_id: str, workers: int = serving_load.WORKERS) -> dict[str, Any]:
     """Load a day; applications see no change; see `serving_load.load`."""
     with open_store(values) as store:
-        return serving_load.load(store, day, run_id, keep=values.serving_keep, workers=workers)
+        return serving_load.load(
+            store,
+            day,
+            run_id,
+            keep=values.serving_keep,
+            max_set_aside=values.serving_max_set_aside,
+            workers=workers,
+        )
 
 
 def switch(values: Settings, day: date, run_id: str, *, force: bool = False, if_newer: bool = False) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows may not be served: they broke a check, or differ too much from what is served now."""
+    """Rows are not served: too many break a check, they differ too much from what is served, or PostgreSQL objects."""
 
     code = "serving-refused"
 

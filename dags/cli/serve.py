@@ -26,22 +26,31 @@ def status(as_json: AsJson = False) -> None:
     """Show the generations in the store, which of them applications see, and the last switches."""
     from lake.serving import pointer as serving
     from lake.serving.layout import require_layout
+    from lake.serving.load import in_words
     from lake.serving.store import open_store
 
     with open_store(settings()) as store:
         require_layout(store)
         current, generations = serving.current(store), serving.generations(store)
+        set_aside = serving.rows_set_aside(store)
         switches = serving.switches(store, limit=10)
-    shown = [{**asdict(each), "current": each == current} for each in generations]
+    shown = [
+        {**asdict(each), "set_aside": set_aside.get(each.generation, {}), "current": each == current}
+        for each in generations
+    ]
     if as_json:
         out.print_json(json.dumps({"generations": shown, "switches": switches}, default=str))
         return
-    grid = Grid("generation", "state", "day", "model version", "users", "version of the lake", "", box=box.SIMPLE)
+    heads = ["generation", "state", "day", "model version", "users", "version of the lake", "set aside", ""]
+    grid = Grid(*heads, box=box.SIMPLE)
     for entry in shown:
-        *values, is_current = entry.values()
+        *attributes, reasons, is_current = entry.values()
+        values = [*attributes, sum(reasons.values())]
         texts = ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]
         grid.add_row(*texts, "<- applications" if is_current else "")
     out.print(grid)
+    for generation, reasons in set_aside.items():
+        out.print(f"set aside from generation {generation}: {in_words(reasons)}", highlight=False, soft_wrap=True)
     for entry in switches:
         exceeded = "; ".join(entry["exceeded"])
         out.print(
@@ -57,13 +66,14 @@ def load(
 ) -> None:
     """Load the published predictions of a day; applications see no change."""
     from jobs import serve as job
-    from lake.serving.load import WORKERS
+    from lake.serving.load import WORKERS, in_words
 
     date = as_date(day)
     if date is None:
         raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the days that there are")
     result = job.load(settings(), date, of_person(), workers or WORKERS)
     how = "was loaded before" if result["already"] else f"took {result['seconds']:.1f} s"
+    how += f"; set aside: {in_words(result['set_aside'])}" if result["set_aside"] else ""
     out.print(
         f"generation {result['generation']}: {result['users']:,} users of {result['day']} by model version "
         f"{result['model_version']}; {how}. Next: meander serve switch --day {result['day']}",

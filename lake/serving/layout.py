@@ -1,5 +1,7 @@
 """Tables and views of the serving store in PostgreSQL, and the rights of its writer and its readers."""
 
+from typing import LiteralString
+
 from psycopg import sql
 
 from lake.errors import GenerationMissing, ServingUnavailable
@@ -15,6 +17,14 @@ TYPES = {
     "array<string>": "text[]",
     "array<double>": "double precision[]",
 }
+# Stores of earlier versions get this table at their next load.
+SET_ASIDE: LiteralString = """create table if not exists {s}.set_aside (
+    generation integer not null references {s}.generations on delete cascade,
+    reason text not null,
+    rows bigint not null,
+    primary key (generation, reason)
+);
+"""
 COLUMNS = {field.name: TYPES[field.dataType.simpleString()] for field in PREDICTIONS}
 
 
@@ -70,7 +80,7 @@ create view {s}.served as
         )
         for field in PREDICTIONS
     ]
-    return sql.Composed([tables, *comments])
+    return sql.Composed([tables, query(schema, SET_ASIDE), *comments])
 
 
 def columns_in_store(store: Store) -> dict[str, str]:
@@ -101,6 +111,8 @@ def ensure_layout(store: Store) -> None:
             f"the schema {store.schema} of the serving store was made for other columns of predictions "
             f"(it has {', '.join(columns)}); set MEANDER_SERVING_SCHEMA to a new one and load it"
         )
+    else:
+        store.execute(SET_ASIDE)
 
 
 def require_layout(store: Store) -> None:

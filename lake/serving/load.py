@@ -1,24 +1,39 @@
 """Load one day of `predictions` into the serving store as a generation of its own, and drop old generations.
 
-Applications see no change: lake/serving/pointer.py moves the pointer.
+Single rows that cannot be served are *set aside*: counted by reason, and left out. Too many of them, or a fault of the
+whole day, stop the load. Applications see no change: lake/serving/pointer.py moves the pointer.
 """
 
 import hashlib
 import logging
 import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any, LiteralString
 
 import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import sql
 
 from lake.errors import GenerationMissing, MeanderError, ServingBusy, ServingRefused, SettingsInvalid, TableMissing
 from lake.labels import PROBABILITIES
 from lake.rules import SEGMENTS
 from lake.serving.layout import COLUMNS, ensure_layout
-from lake.serving.pointer import DROPPING, READY, before, current, generations, switching, try_to_load, wait_to_load
-from lake.serving.postgres import copy_rows, in_short
+from lake.serving.pointer import (
+    DROPPING,
+    READY,
+    before,
+    current,
+    generations,
+    rows_set_aside,
+    switching,
+    try_to_load,
+    wait_to_load,
+)
+from lake.serving.postgres import copy_rows, in_short, rows_not_storable
 from lake.serving.store import Store
 from lake.table import Table
 
@@ -29,8 +44,16 @@ ROWS_AT_ONCE = 5_000  # some 7 MB as text
 WAIT_SECONDS = 600  # for another load
 READERS_SECONDS = 60  # for readers of a generation that is dropped
 
-# Conditions of broken rows. A comparison with NaN or null is not true, so each condition negates the valid case.
+# Reasons to set a row aside before it is copied.
+NO_USER = "the user id is missing"
+NO_TEXT = "a text is not UTF-8, or has a NUL"
+
+MAX_ID_BYTES = 2688  # A row of a B-tree has 2,704 bytes, of which the index of users and generations needs 16 itself.
+
+# Reasons to set a copied row aside, each with its condition. A comparison with NaN or null is not true, so most
+# conditions negate the valid case.
 BREAKS: dict[str, LiteralString] = {
+    "the user id is too long for an index": f"octet_length(user_id) > {MAX_ID_BYTES}",
     "a probability is missing, or not from 0 to 1": (
         "not coalesce(" + " and ".join(f"{name} between 0 and 1" for name in PROBABILITIES) + ", false)"
     ),
@@ -43,13 +66,13 @@ BREAKS: dict[str, LiteralString] = {
         "or cardinality(item_ids) is distinct from cardinality(item_probabilities)"
     ),
     "the risk percentile is not from 0 to 100": "not coalesce(risk_percentile between 0 and 100, true)",
-    "the segment is none that there is": (
-        "not coalesce(segment in (" + ", ".join(f"'{name}'" for name in SEGMENTS) + "), false)"
-    ),
+    "the segment is unknown": ("not coalesce(segment in (" + ", ".join(f"'{name}'" for name in SEGMENTS) + "), false)"),
 }
 
 
-def load(store: Store, day: date, run_id: str, *, keep: int, workers: int = WORKERS) -> dict[str, Any]:
+def load(
+    store: Store, day: date, run_id: str, *, keep: int, max_set_aside: float, workers: int = WORKERS
+) -> dict[str, Any]:
     """Load the predictions of a day, from one version of the Delta table; applications see no change.
 
     Rows that are already in the store are not loaded again. May be killed at any instant and called again.
@@ -59,15 +82,17 @@ def load(store: Store, day: date, run_id: str, *, keep: int, workers: int = WORK
         day: the date T.
         run_id: recorded with the generation.
         keep: number of newest generations that are not dropped.
+        max_set_aside: share of the day's rows that may be set aside.
         workers: number of concurrent connections that copy.
 
     Returns:
-        generation, day, model_version, users, seconds, and already (true when an earlier call had loaded it).
+        generation, day, model_version, users, set_aside (rows by reason), seconds, and already (true when an earlier
+        call had loaded it). Users and rows set aside add up to the rows of the day.
 
     Raises:
         SettingsInvalid: no workers.
         TableMissing: the predictions of the day are not published.
-        ServingRefused: the rows broke a check.
+        ServingRefused: too many rows cannot be served, or the day as a whole cannot.
         ServingBusy: another load takes more than ten minutes.
         ServingUnavailable: as `lake.serving.postgres.connect`.
     """
@@ -91,27 +116,43 @@ def load(store: Store, day: date, run_id: str, *, keep: int, workers: int = WORK
         [day, fingerprint],
     ).fetchone()
     if loaded:
-        return report(day, time.monotonic() - began, *loaded, already=True)
+        generation, version, users = loaded
+        left_out = rows_set_aside(store).get(generation, {})
+        return report(day, time.monotonic() - began, generation, version, users, left_out, already=True)
     generation = begin(store, day, table.version, fingerprint, run_id)
     try:
-        copy(store, generation, table, day, workers)
-        version, users = check(store, generation, day, sum(file.rows for file in files))
-        admit(store, generation, version, users, time.monotonic() - began)
+        set_aside = copy(store, generation, table, day, workers) + remove_broken(store, generation)
+        version, users = check(store, generation, day, sum(file.rows for file in files), set_aside, max_set_aside)
+        admit(store, generation, version, users, set_aside, time.monotonic() - began)
     except (MeanderError, psycopg.Error):
         # The next load would drop it too, but a failed load should not fill the disk.
         if not store.connection.broken:
             drop(store, generation)
         raise
-    return report(day, time.monotonic() - began, generation, version, users, already=False)
+    if set_aside:
+        log.warning("rows of the predictions of %s are set aside, and not served: %s", day, in_words(set_aside))
+    return report(day, time.monotonic() - began, generation, version, users, set_aside, already=False)
 
 
-def report(day: date, seconds: float, generation: int, version: int, users: int, *, already: bool) -> dict[str, Any]:
+def in_words(set_aside: Mapping[str, int]) -> str:
+    """Return for people how many rows are set aside by reason.
+
+    >>> in_words({"the user id is missing": 2, "the segment is unknown": 1})
+    'the segment is unknown: 1 rows; the user id is missing: 2 rows'
+    """
+    return "; ".join(f"{reason}: {rows:,} rows" for reason, rows in sorted(set_aside.items()))
+
+
+def report(
+    day: date, seconds: float, generation: int, version: int, users: int, set_aside: Mapping[str, int], *, already: bool
+) -> dict[str, Any]:
     """Return the result of a load, for the log and for Airflow."""
     return {
         "generation": generation,
         "day": str(day),
         "model_version": version,
         "users": users,
+        "set_aside": dict(set_aside),
         "seconds": round(seconds, 3),
         "already": already,
     }
@@ -156,32 +197,65 @@ def begin(store: Store, day: date, lake_version: int, fingerprint: str, run_id: 
     return number
 
 
-def copy(store: Store, generation: int, table: Table, day: date, workers: int) -> None:
-    """Copy the rows of a day into the table of a generation.
+def copy(store: Store, generation: int, table: Table, day: date, workers: int) -> Counter[str]:
+    """Copy the rows of a day into the table of a generation, and return how many are set aside, by reason.
 
-    Raises:
-        ServingRefused: PostgreSQL cannot store a value.
+    A value that PostgreSQL rejects would end the COPY of all rows, so rows with such a value are not sent.
     """
     columns = [name for name in COLUMNS if name not in table.spec.partition_by]
-    batches = (batch for _, batch in table.batches(day, ROWS_AT_ONCE))
-    try:
-        copy_rows(store.url, store.rows_table(generation), batches, columns, workers)
-    except psycopg.errors.NotNullViolation as error:
-        raise ServingRefused(f"the predictions of {day} have a row without a user: {in_short(error)}") from None
-    except psycopg.DataError as error:
-        raise ServingRefused(
-            f"PostgreSQL cannot store a value of the predictions of {day}: {in_short(error)}; applications see what "
-            "they saw before"
-        ) from None
+    set_aside: Counter[str] = Counter()
+
+    def storable() -> Iterator[pa.RecordBatch]:
+        for _, batch in table.batches(day, ROWS_AT_ONCE):
+            reasons = dict.fromkeys(rows_not_storable(batch.select(columns)), NO_TEXT)
+            reasons |= dict.fromkeys(pc.indices_nonzero(pc.is_null(batch["user_id"])).to_pylist(), NO_USER)
+            set_aside.update(reasons.values())
+            yield batch.filter(pa.array([row not in reasons for row in range(len(batch))])) if reasons else batch
+
+    copy_rows(store.url, store.rows_table(generation), storable(), columns, workers)
+    return set_aside
 
 
-def check(store: Store, generation: int, day: date, rows: int) -> tuple[int, int]:
-    """Check keys, counts and ranges of the copied rows, and return the model version and the number of users.
+def remove_broken(store: Store, generation: int) -> Counter[str]:
+    """Delete the copied rows that break a rule, and return how many, each by the first rule that it breaks."""
+    rules = [(sql.Literal(reason), sql.SQL(condition)) for reason, condition in BREAKS.items()]
+    removed = store.execute(
+        "with removed as (delete from {table} where {broken} returning case {reasons} end as reason) "
+        "select reason, count(*) from removed group by reason order by reason",
+        table=store.rows_table(generation),
+        broken=sql.SQL(" or ").join(sql.SQL("({})").format(condition) for _, condition in rules),
+        reasons=sql.SQL(" ").join(sql.SQL("when {} then {}").format(condition, reason) for reason, condition in rules),
+    )
+    return Counter(dict(removed.fetchall()))
+
+
+def check(
+    store: Store, generation: int, day: date, rows: int, set_aside: Counter[str], max_set_aside: float
+) -> tuple[int, int]:
+    """Check keys and counts of the copied rows, and return the model version and the number of users.
 
     Raises:
-        ServingRefused: the rows break a rule; the message names all broken rules.
+        ServingRefused: the day breaks a rule; the message names all broken rules.
     """
     table = store.rows_table(generation)
+    counts = store.execute(
+        "select count(*), min(model_version), max(model_version), count(model_version) from {table}", table=table
+    ).fetchone()
+    count, lowest, highest, with_version = counts or (0, None, None, 0)
+    problems = []
+    if set_aside.total() / max(rows, 1) > max_set_aside:
+        problems.append(
+            f"{set_aside.total():,} of {rows:,} rows cannot be served, MEANDER_SERVING_MAX_SET_ASIDE is "
+            f"{max_set_aside:g} ({in_words(set_aside)})"
+        )
+    if count + set_aside.total() != rows:
+        problems.append(f"the lake has {rows} rows, and {count + set_aside.total()} arrived")
+    if not count:
+        problems.append("there is no user")
+    if lowest != highest or with_version != count:
+        problems.append(f"rows of one day must be of one model version, found {lowest} to {highest}")
+    if problems:
+        raise ServingRefused(f"the predictions of {day} may not be served: {'; '.join(problems)}")
     try:
         with store.connection.transaction():
             store.execute("set local maintenance_work_mem = '256MB'")
@@ -189,26 +263,12 @@ def check(store: Store, generation: int, day: date, rows: int) -> tuple[int, int
     except psycopg.errors.UniqueViolation as error:
         raise ServingRefused(f"the predictions of {day} have a user twice: {in_short(error)}") from None
     store.execute("analyze {table}", table=table)
-    counted = [sql.SQL("count(*) filter (where " + broken + ")") for broken in BREAKS.values()]
-    counts = store.execute(
-        "select count(*), min(model_version), max(model_version), count(model_version), {counted} from {table}",
-        counted=sql.SQL(", ").join(counted),
-        table=table,
-    ).fetchone()
-    count, lowest, highest, with_version, *broken = counts or (0, None, None, 0)
-    problems = [f"{name}: {n} rows" for name, n in zip(BREAKS, broken, strict=False) if n]
-    if count != rows:
-        problems.append(f"the lake has {rows} rows, and {count} arrived")
-    if not count:
-        problems.append("there is no user")
-    if lowest != highest or with_version != count:
-        problems.append(f"rows of one day must be of one model version, found {lowest} to {highest}")
-    if problems:
-        raise ServingRefused(f"the predictions of {day} may not be served: {'; '.join(problems)}")
     return lowest, count
 
 
-def admit(store: Store, generation: int, version: int, users: int, seconds: float) -> None:
+def admit(
+    store: Store, generation: int, version: int, users: int, set_aside: Mapping[str, int], seconds: float
+) -> None:
     """Make a checked generation one that the pointer can point to."""
     with store.connection.transaction():
         # Takes no lock that a reader's select would wait for.
@@ -222,6 +282,10 @@ def admit(store: Store, generation: int, version: int, users: int, seconds: floa
             "where generation = %s",
             [version, users, seconds, generation],
         )
+        for reason, rows in set_aside.items():
+            store.execute(
+                "insert into {s}.set_aside (generation, reason, rows) values (%s, %s, %s)", [generation, reason, rows]
+            )
 
 
 # ---- retention ----

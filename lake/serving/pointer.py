@@ -124,6 +124,15 @@ def current(store: Store) -> Generation | None:
         return cursor.execute(store.query(text)).fetchone()
 
 
+def rows_set_aside(store: Store) -> dict[int, dict[str, int]]:
+    """Return by generation how many rows its load has set aside, by reason; only for generations with such rows."""
+    table = store.query("{s}.set_aside").as_string(store.connection)
+    if store.execute("select to_regclass(%s)", [table]).fetchone() == (None,):
+        return {}  # a store of an earlier version, before its next load
+    rows = store.execute("select generation, jsonb_object_agg(reason, rows) from {s}.set_aside group by generation")
+    return dict(rows.fetchall())
+
+
 def switches(store: Store, limit: int) -> list[dict[str, Any]]:
     """Return the last moves of the pointer, newest first; `exceeded` names the limits that a forced one exceeded."""
     with store.connection.cursor(row_factory=dict_row) as cursor:

@@ -13,11 +13,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from lake.errors import ServingBusy, ServingUnavailable, SettingsInvalid
+from lake.errors import ServingBusy, ServingRefused, ServingUnavailable, SettingsInvalid
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 OLDEST_SERVER = 14  # the first that detaches a partition without keeping readers out
+# SQLSTATE of lost connections, of a server that stops or starts, and of too many connections.
+UNREACHABLE = ("08", "57P0", "53300")
 DEFAULTS = {
     "application_name": "meander",
     "connect_timeout": 10,
@@ -67,8 +69,10 @@ def connect(url: SecretStr) -> Iterator[Connection]:
     """Open a connection to the serving store, in autocommit mode.
 
     Raises:
-        ServingUnavailable: the server cannot be reached, is too old, was lost, or does not allow a statement.
+        ServingUnavailable: the server cannot be reached, is too old, was lost, or does not allow a statement; or the
+            database is not in UTF-8.
         ServingBusy: a statement waited too long for a lock.
+        ServingRefused: the server rejects a statement, and would reject it again.
         SettingsInvalid: the address cannot be parsed.
     """
     given = parameters(url)
@@ -79,24 +83,77 @@ def connect(url: SecretStr) -> Iterator[Connection]:
                 raise ServingUnavailable(
                     f"the serving store is PostgreSQL {version}; it must be {OLDEST_SERVER} or newer"
                 )
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise ServingUnavailable(f"the database of the serving store is encoded in {encoding}; it must be UTF8")
             yield connection
-    except psycopg.errors.LockNotAvailable as error:
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise ServingBusy(f"another load or switch holds the serving store ({in_short(error)}); try again") from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServingUnavailable(
             f"the serving store does not allow this ({in_short(error)}); `meander serve grants` prints what the "
             "writer needs"
         ) from None
-    except psycopg.OperationalError as error:
-        raise ServingUnavailable(
-            f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
-            "name the right host, port, database, user and sslmode?"
+    except psycopg.Error as error:
+        # Errors of the client have no state: those of the connection are operational, others are faults of this code.
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            raise
+        if error.sqlstate is None or error.sqlstate.startswith(UNREACHABLE):
+            raise ServingUnavailable(
+                f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
+                "name the right host, port, database, user and sslmode?"
+            ) from None
+        raise ServingRefused(
+            f"the serving store rejected a statement ({in_short(error)}, SQLSTATE {error.sqlstate}); applications see "
+            "what they saw before"
         ) from None
 
 
 def in_short(error: psycopg.Error) -> str:
     """Return an error on one line: of a server's message only the first line, since the others may quote rows."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- texts that PostgreSQL cannot store ----
+
+
+def rows_not_storable(batch: pa.RecordBatch) -> set[int]:
+    r"""Return the numbers of the rows with a text that PostgreSQL cannot store: it is not UTF-8, or has a NUL.
+
+    >>> rows_not_storable(pa.RecordBatch.from_pydict({"user": ["a", "b", None], "items": [None, ["c", "d\0"], []]}))
+    {1}
+    """
+    numbers = set()
+    for column in batch.columns:
+        in_lists = pa.types.is_list(column.type)
+        values = pc.list_flatten(column) if in_lists else column
+        # Hardly any batch has such a text, and Arrow searches all values in the time of a few Python objects.
+        if pa.types.is_string(values.type) and not all_storable(values):
+            rows = pc.list_parent_indices(column).to_pylist() if in_lists else range(len(values))
+            texts = zip(rows, values.view(pa.binary()).to_pylist(), strict=True)
+            numbers |= {row for row, text in texts if text is not None and not is_storable(text)}
+    return numbers
+
+
+def all_storable(values: pa.Array) -> bool:
+    """Return whether PostgreSQL can store each of some strings."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return not pc.any(pc.match_substring(values, "\0")).as_py()
+
+
+def is_storable(text: bytes) -> bool:
+    r"""Return whether PostgreSQL can store a text.
+
+    >>> is_storable("漢".encode()), is_storable(b"a\0"), is_storable(b"\xed\xa0\x80")
+    (True, False, False)
+    """
+    try:
+        return "\0" not in text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 # ---- rows as the text format of COPY ----
@@ -182,8 +239,7 @@ def copy_rows(
     Each connection runs one COPY. If this raises, some of them may have committed: drop the table then.
 
     Raises:
-        ServingUnavailable: as `connect`.
-        psycopg.DataError: the server cannot store a value.
+        ServingUnavailable, ServingBusy, ServingRefused: as `connect`.
     """
     statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
     shared = Shared(batches)

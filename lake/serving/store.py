@@ -52,7 +52,7 @@ def open_store(settings: Settings) -> Iterator[Store]:
     """Open the serving store that the settings name.
 
     Raises:
-        ServingUnavailable, ServingBusy, SettingsInvalid: as `lake.serving.postgres.connect`.
+        ServingUnavailable, ServingBusy, ServingRefused, SettingsInvalid: as `lake.serving.postgres.connect`.
     """
     with connect(settings.serving_url) as connection:
         yield Store(connection, settings.serving_url, settings.serving_schema)

@@ -560,6 +560,66 @@ MUTANTS = [
         "tests/lake/serving/test_pointer.py::"
         "test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
     ),
+    Mutant(
+        "serving_share_by_product",
+        "lake/serving/load.py",
+        "if set_aside.total() / max(rows, 1) > max_set_aside:",
+        "if set_aside.total() > max_set_aside * rows:",
+        "tests/lake/serving/test_set_aside.py::test_rows_are_set_aside_up_to_a_share_and_above_it_the_load_is_refused",
+    ),
+    Mutant(
+        "serving_share_of_copied_rows_only",
+        "lake/serving/load.py",
+        "set_aside = copy(store, generation, table, day, workers) + remove_broken(store, generation)",
+        "set_aside = copy(store, generation, table, day, workers); remove_broken(store, generation)",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_id_one_byte_longer",
+        "lake/serving/load.py",
+        "MAX_ID_BYTES = 2688",
+        "MAX_ID_BYTES = 2689",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_id_in_characters",
+        "lake/serving/load.py",
+        "octet_length(user_id)",
+        "char_length(user_id)",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_nul_only_in_plain_columns",
+        "lake/serving/postgres.py",
+        "values = pc.list_flatten(column) if in_lists else column",
+        "values = column",
+        "tests/lake/serving/test_postgres.py::test_texts_that_postgresql_cannot_store_are_found_wherever_they_are",
+    ),
+    Mutant(
+        "serving_utf_8_not_checked",
+        "lake/serving/postgres.py",
+        "        values.validate(full=True)\n",
+        "        values.validate()\n",
+        "tests/lake/serving/test_postgres.py::test_texts_that_postgresql_cannot_store_are_found_wherever_they_are",
+    ),
+    Mutant(
+        "serving_counts_are_not_kept",
+        "lake/serving/load.py",
+        "for reason, rows in set_aside.items():\n            store.execute(",
+        "for reason, rows in {}.items():\n            store.execute(",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_rows_that_are_set_aside_are_told_by_their_kind_and_nothing_of_their_content",
+    ),
+    Mutant(
+        "postgres_refused_is_unreachable",
+        "lake/serving/postgres.py",
+        'UNREACHABLE = ("08", "57P0", "53300")',
+        'UNREACHABLE = ("08", "57", "53")',
+        "tests/lake/serving/test_postgres.py::test_the_state_of_an_error_decides_whether_it_is_tried_again",
+    ),
     # ---- upkeep ----
     Mutant(
         "upkeep_all_partitions_at_once",

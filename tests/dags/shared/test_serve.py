@@ -75,3 +75,17 @@ def test_a_store_that_cannot_be_reached_is_tried_again(lake, monkeypatch, postgr
     with pytest.raises(Exception, match=r"jobs\.serve ended with exit code 1") as failed:
         serve("load", "--day", str(DAY_1))
     assert not isinstance(failed.value, AirflowFailException)
+
+
+def test_a_day_with_too_many_rows_that_cannot_be_served_is_not_tried_again(serving):
+    publish_users(DAY_1, "a\0b", "ann")
+    with pytest.raises(AirflowFailException, match=r"1 of 2 rows cannot be served.*#serving-refused\]"):
+        serve("load", "--day", str(DAY_1))
+
+
+def test_what_the_server_rejects_is_not_tried_again(serving):
+    publish_users(DAY_1, "ann")
+    # As on a standby that has become the address of the store.
+    serving.execute(f"alter database {serving.info.dbname} set default_transaction_read_only = on")
+    with pytest.raises(AirflowFailException, match=r"read-only transaction, SQLSTATE 25006\).*#serving-refused\]"):
+        serve("load", "--day", str(DAY_1))

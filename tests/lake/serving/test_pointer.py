@@ -120,16 +120,17 @@ def test_a_day_that_is_not_published_cannot_be_loaded(serving):
         load(DAY_1, "r", workers=0)
 
 
-BAD_SCORE = "may not be served: a probability is missing, or not from 0 to 1: 1 rows [docs/"
-BAD_LIST = "may not be served: a probability in a list is missing, or not from 0 to 1: 1 rows [docs/"
-BAD_LENGTH = "may not be served: a list of ids is not as long as that of its probabilities: 1 rows [docs/"
-BAD_PERCENTILE = "may not be served: the risk percentile is not from 0 to 100: 1 rows [docs/"
+ONE = "may not be served: 1 of 1 rows cannot be served, MEANDER_SERVING_MAX_SET_ASIDE is 0.001"
+BAD_SCORE = f"{ONE} (a probability is missing, or not from 0 to 1: 1 rows)"
+BAD_LIST = f"{ONE} (a probability in a list is missing, or not from 0 to 1: 1 rows)"
+BAD_LENGTH = f"{ONE} (a list of ids is not as long as that of its probabilities: 1 rows)"
+BAD_PERCENTILE = f"{ONE} (the risk percentile is not from 0 to 100: 1 rows)"
 BAD_MODEL = "may not be served: rows of one day must be of one model version, found"
 
 # Rows of a day, as far as they differ from one that may be served, and what is said of them.
 BROKEN = {
     "a user twice": ([{}, {}], "have a user twice"),
-    "a row of nobody": ([{"user_id": None}], "have a row without a user"),
+    "a row of nobody": ([{"user_id": None}], f"{ONE} (the user id is missing: 1 rows)"),
     "an empty day": ([], "may not be served: there is no user [docs/"),
     "less than impossible": ([{"migration_probability": -0.01}], BAD_SCORE),
     "more than certain": ([{"churn_probability": 1.01}], BAD_SCORE),
@@ -144,10 +145,10 @@ BROKEN = {
     "a category without its probability": ([{"category_ids": ["a", "b", "c"]}], BAD_LENGTH),
     "below the percentiles": ([{"risk_percentile": -0.1}], BAD_PERCENTILE),
     "above the percentiles": ([{"risk_percentile": 100.1}], BAD_PERCENTILE),
-    "an unknown segment": ([{"segment": "vip"}], "may not be served: the segment is none that there is: 1 rows [docs/"),
+    "an unknown segment": ([{"segment": "vip"}], f"{ONE} (the segment is unknown: 1 rows)"),
     "two models": ([{}, {"user_id": "b", "model_version": 2}], f"{BAD_MODEL} 1 to 2 [docs/"),
     "a user of no model": ([{}, {"user_id": "b", "model_version": None}], f"{BAD_MODEL} 1 to 1 [docs/"),
-    "what PostgreSQL has not": ([{"user_id": "a\x00"}], "PostgreSQL cannot store a value of the predictions of 2025"),
+    "what PostgreSQL has not": ([{"user_id": "a\x00"}], f"{ONE} (a text is not UTF-8, or has a NUL: 1 rows)"),
 }
 
 
@@ -165,8 +166,12 @@ def test_rows_that_break_a_check_are_refused_and_leave_nothing_behind(serving):
 
 
 def test_all_that_is_wrong_with_a_day_is_told_at_once_and_of_how_many_rows(serving):
-    publish_users(DAY_1, "ann", "bob", segment="vip", risk_percentile=-1.0)
-    with pytest.raises(ServingRefused, match=r"the risk percentile is .*: 2 rows; the segment is .*: 2 rows"):
+    faults = [{"segment": "vip"}, {"segment": "vip"}, {"risk_percentile": -1.0}, {"model_version": 2}, {}]
+    publish_rows([prediction(f"u{n}", DAY_1) | fault for n, fault in enumerate(faults)], DAY_1)
+    all_faults = (
+        r"3 of 5 rows .*the risk percentile is .*: 1 rows; the segment is .*: 2 rows\); .* version, found 1 to 2"
+    )
+    with pytest.raises(ServingRefused, match=all_faults):
         load(DAY_1, "r")
 
 

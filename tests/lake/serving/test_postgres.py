@@ -12,9 +12,9 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
-from lake.errors import MeanderError, ServingUnavailable, SettingsInvalid
+from lake.errors import MeanderError, ServingBusy, ServingRefused, ServingUnavailable, SettingsInvalid
 from lake.serving import postgres as ours
-from lake.serving.postgres import connect, copy_rows, parameters
+from lake.serving.postgres import connect, copy_rows, parameters, rows_not_storable
 from lake.settings import settings
 from tests.postgres import PASSWORD
 
@@ -117,8 +117,93 @@ def test_when_one_connection_fails_the_others_do_not_go_on_to_the_end(serving, t
 
 def test_a_value_that_postgresql_cannot_store_is_refused(serving, table):
     batch = pa.RecordBatch.from_pylist([{"n": 1, "t": "a\x00b"}], SCHEMA)
-    with pytest.raises(psycopg.DataError, match="invalid byte sequence"):
+    with pytest.raises(ServingRefused, match=r"rejected a statement \(invalid byte sequence .*, SQLSTATE 22021\)"):
         copy_rows(url(), table, [batch], SCHEMA.names, 1)
+
+
+def strings(*texts: bytes | None) -> pa.Array:
+    """Make strings of any bytes, as a Parquet file may have them."""
+    return pa.array(texts, pa.binary()).view(TEXT)
+
+
+def test_texts_that_postgresql_cannot_store_are_found_wherever_they_are():
+    def texts(first: bytes, second: bytes) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array([0, 2, 2, 3, 5], pa.int32()), strings(b"a", first, b"b", b"c", second))
+
+    none = texts(b"d", "é漢🙂\t\\".encode())
+    columns = {
+        "plain": (strings(b"a", None, b"", "é漢🙂\x7f\ufffe".encode()), none, set()),
+        "NUL": (strings(b"a", None, b"a\0b", b"\0"), none, {2, 3}),
+        "a lone surrogate": (strings(b"\xed\xa0\x80", None, b"a", b"b"), none, {0}),
+        "cut in the middle": (strings(b"a", None, b"b", b"\xe6\xbc"), none, {3}),
+        "NUL in a list": (strings(b"a", None, b"b", b"c"), texts(b"\0", b"a"), {0}),
+        "Latin-1 in a list": (strings(b"a", None, b"b", b"c"), texts(b"a", b"\xe9"), {3}),
+        "in both": (strings(b"a", None, b"\0", b"c"), texts(b"a", b"\0"), {2, 3}),
+    }
+    numbers = pa.array([1, 2, 3, None])
+    for what, (text, many, expected) in columns.items():
+        batch = pa.RecordBatch.from_arrays([numbers, text, many], ["n", "text", "many"])
+        assert rows_not_storable(batch) == expected, what
+        # A batch need not begin where its buffers do.
+        assert rows_not_storable(batch.slice(1)) == {row - 1 for row in expected if row}, what
+
+
+# --- errors of the server -------------------------------------------------------------------------------
+
+# What the server says, by SQLSTATE, and what becomes of it: tried again (unavailable, busy), or not (refused).
+STATES = {
+    "08006": (ServingUnavailable, "a connection that failed"),
+    "08P01": (ServingUnavailable, "a protocol that was broken, as by a proxy that ends"),
+    "57P01": (ServingUnavailable, "an administrator ends the connection"),
+    "57P03": (ServingUnavailable, "the server is starting"),
+    "53300": (ServingUnavailable, "too many connections"),
+    "55P03": (ServingBusy, "a lock is not available"),
+    "40P01": (ServingBusy, "a deadlock"),
+    "53100": (ServingRefused, "the disk is full"),
+    "53200": (ServingRefused, "the memory is used up"),
+    "54000": (ServingRefused, "an id too long for the index"),
+    "22021": (ServingRefused, "a text that is not UTF-8"),
+    "57014": (ServingRefused, "a statement timeout of the role"),
+    "25006": (ServingRefused, "a standby, which is read only"),
+    "42703": (ServingRefused, "a column is missing"),
+    "XX001": (ServingRefused, "corrupted data"),
+}
+
+
+@pytest.mark.parametrize(("state", "expected"), [(state, kind) for state, (kind, _) in STATES.items()])
+def test_the_state_of_an_error_decides_whether_it_is_tried_again(serving, state, expected):
+    raises = f"do $$ begin raise exception 'the words of the server' using errcode = '{state}'; end $$"
+    with pytest.raises(expected, match="the words of the server") as error, connect(url()) as connection:
+        connection.execute(raises)
+    assert type(error.value) is expected
+    if expected is ServingRefused:
+        assert f"SQLSTATE {state}" in str(error.value)
+        assert "cannot be reached" not in str(error.value)
+
+
+def test_a_fault_of_this_code_is_not_blamed_on_the_store(serving):
+    with pytest.raises(psycopg.ProgrammingError, match="0 placeholders but 1 parameters"), connect(url()) as connection:
+        connection.execute("select 1", [1])
+
+
+def test_too_many_connections_are_a_store_that_cannot_be_reached(serving, monkeypatch, postgres):
+    serving.execute("create role crowd login password 'secret' connection limit 0")
+    monkeypatch.setenv("MEANDER_SERVING_URL", postgres.url("crowd", "secret"))
+    try:
+        with pytest.raises(ServingUnavailable, match="too many connections for role"):
+            connect(url()).__enter__()
+    finally:
+        serving.execute("drop role crowd")
+
+
+def test_a_database_that_is_not_in_utf_8_is_refused(lake, monkeypatch, postgres):
+    with postgres.connect() as admin:
+        admin.execute("create database latin encoding 'LATIN1' locale 'C' template template0")
+    monkeypatch.setenv("MEANDER_SERVING_URL", postgres.url(database="latin"))
+    with pytest.raises(ServingUnavailable, match="is encoded in LATIN1; it must be UTF8"):
+        connect(url()).__enter__()
+    with postgres.connect() as admin:
+        admin.execute("drop database latin")
 
 
 # --- the address ----------------------------------------------------------------------------------------
