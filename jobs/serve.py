@@ -67,14 +67,14 @@ def parser() -> argparse.ArgumentParser:
     )
     switch = commands.add_parser("switch", help="let applications see a loaded day")
     switch.add_argument("--day", type=utc_date, required=True, metavar="T", help="date of the predictions, YYYY-MM-DD")
-    switch.add_argument("--force", action="store_true", help="also if more would change than the limits allow")
+    switch.add_argument("--force", action="store_true", help="even if more would change than the limits allow")
     switch.add_argument(
         "--if-newer",
         action="store_true",
         help="only if no later day has been served yet, and this load was not replaced before",
     )
     back = commands.add_parser("rollback", help="let applications see an older day or model again")
-    back.add_argument("--day", type=utc_date, metavar="T", help="back to this day; default: what was served before")
+    back.add_argument("--day", type=utc_date, metavar="T", help="back to this day; default: the generation before")
     back.add_argument(
         "--model-version", type=int, metavar="N", help="back to the newest day that this version predicted"
     )

@@ -23,7 +23,7 @@ Number = Annotated[int | None, typer.Option("--generation", min=1, help="this ge
 
 @serve.command()
 def status(as_json: AsJson = False) -> None:
-    """Show the generations in the store, which of them applications see, and the last switches."""
+    """Show the generations in the store, the one that applications see, and the last switches."""
     from lake.serving import pointer as serving
     from lake.serving.layout import require_layout
     from lake.serving.load import in_words
@@ -70,7 +70,7 @@ def load(
 
     date = as_date(day)
     if date is None:
-        raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the days that there are")
+        raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the predicted days")
     result = job.load(settings(), date, of_person(), workers or WORKERS)
     how = "was loaded before" if result["already"] else f"took {result['seconds']:.1f} s"
     how += f"; set aside: {in_words(result['set_aside'])}" if result["set_aside"] else ""
@@ -117,7 +117,7 @@ def _print_report(report: dict[str, Any]) -> None:
 @serve.command()
 def switch(
     day: Day = None,
-    force: Annotated[bool, typer.Option("--force", help="also if more would change than the limits allow")] = False,
+    force: Annotated[bool, typer.Option("--force", help="even if more would change than the limits allow")] = False,
 ) -> None:
     """Let applications see a loaded day."""
     from jobs import serve as job
@@ -133,7 +133,7 @@ def switch(
 
 @serve.command()
 def rollback(day: Day = None, model_version: Version = None, generation: Number = None) -> None:
-    """Let applications see what they saw before, or an older day, model version or generation."""
+    """Let applications see the previous generation, or an older day, model version or generation."""
     from jobs import serve as job
 
     result = job.rollback(settings(), of_person(), as_date(day), model_version, generation)

@@ -173,7 +173,7 @@ def wait_for_turn(store: Store) -> None:
             continue
         except psycopg.errors.LockNotAvailable:
             raise ServingBusy(
-                f"another load has held the serving store for {WAIT_SECONDS} s; look at it, then try again"
+                f"another load has held the serving store for {WAIT_SECONDS} s; wait until it has ended, then try again"
             ) from None
 
 
@@ -310,7 +310,9 @@ def prune(store: Store, keep: int) -> list[int]:
         psycopg.errors.LockNotAvailable,
         psycopg.errors.DeadlockDetected,
     ) as error:
-        log.warning("an old generation is left to the next run, a reader still uses it: %s", in_short(error))
+        log.warning(
+            "an old generation was not dropped, a reader still uses it; the next run tries again: %s", in_short(error)
+        )
     return dropped
 
 

@@ -192,8 +192,8 @@ def before(store: Store) -> Generation:
         previous = cursor.execute(store.query(text)).fetchone()
     if previous is None:
         raise GenerationMissing(
-            "there is nothing to go back to: the serving store has no older generation that applications have seen; "
-            "`meander serve status` lists what it has, and `meander serve load --day D` loads a day again"
+            "there is nothing to go back to: the serving store has no older generation that applications have seen. "
+            "`meander serve status` lists its generations, and `meander serve load --day D` loads a day again"
         )
     return previous
 
@@ -288,8 +288,9 @@ def switch(
         report = compare(store, old, new, limits)
         if report["exceeded"] and not force:
             raise ServingRefused(
-                f"{new} would change more than is allowed: {'; '.join(report['exceeded'])}. {old} stays current; look "
-                f"at `meander serve diff --day {day}`, then `meander serve switch --day {day} --force` if it is right"
+                f"{new} would change more than is allowed: {'; '.join(report['exceeded'])}. {old} stays current. "
+                f"Check `meander serve diff --day {day}`, then run `meander serve switch --day {day} --force` if the "
+                "change is right"
             )
         point_to(store, new, run_id, report)
     return {"outcome": "switched", "why": f"{new} is current, in the place of {old or 'nothing'}", "report": report}
