@@ -1,24 +1,24 @@
 """
 ## Predictions of one day for applications: from the lake into PostgreSQL
 
-Waits until the `predictions` of the day are published, *loads* them beside what applications see, checked, and
-*switches*: from one instant on, applications see the new day, whole. A load changes nothing that anybody sees.
+Waits until the `predictions` of the day are published, *loads* and checks them, and *switches*: from one instant on,
+applications see the complete new day. Until the switch they see the previous day, unchanged.
 
 **If it fails**
-- `store` is *skipped*, and all the rest: no serving store is set. Nothing is wrong if nobody needs one.
-- `wait_for_predictions` (after two days): `predict_daily` has not published that day. Mend it there, then clear the
+- `store` and all later tasks are *skipped*: no serving store is set. This is no fault if no application needs one.
+- `wait_for_predictions` (after two days): `predict_daily` has not published that day. Repair that run, then clear the
   task.
-- `load`, message *serving-unavailable*: the database cannot be reached; clear it when it can. *serving-refused*: the
-  rows broke a check.
-- `switch`, message *serving-refused*: more would change than the limits allow; the log says what. Applications see the
-  day before. If the change is right, backfill the day again with *force*, or say `meander serve switch --day D
-  --force`; if not, mend the predictions.
+- `load`, message *serving-unavailable*: the database cannot be reached; clear the task when it can. *serving-refused*:
+  too many rows cannot be served, or the database rejects a statement.
+- `switch`, message *serving-refused*: more would change than the limits allow; the log has the numbers. Applications
+  see the day before. If the change is right, backfill the day again with *force*, or run `meander serve switch --day D
+  --force`; if not, repair the predictions.
 - `switch` is *skipped*: a later day has been served already, or a person went back from this load.
 
-Each message ends in its section of `docs/runbook.md`; an error that has one is not retried, unless it may pass.
+Each message ends in its section of `docs/runbook.md`; an error with a section is not retried unless it is temporary.
 
-**Clear or backfill** any day, in any order: an old day is loaded, and can be gone back to, but becomes current only
-if *even_if_older* says so. A repeated load changes nothing. When a day is predicted again, clear `load` of that day
+**Clear or backfill** any day, in any order: an old day is loaded and available to `serve_rollback`, but becomes current
+only with *even_if_older*. A repeated load changes nothing. When a day is predicted again, clear `load` of that day
 here. To go back, see `serve_rollback`.
 """
 
@@ -49,13 +49,13 @@ IF_NEWER = "{{ '' if params.even_if_older else '--if-newer' }}"
             False,
             type="boolean",
             title="Force the switch",
-            description="Also if more would change for applications than the limits allow",
+            description="Even if more would change for applications than the limits allow",
         ),
         "even_if_older": Param(
             False,
             type="boolean",
             title="Even if older",
-            description="Also if a later day has been served, or this load has been replaced",
+            description="Even if a later day has been served, or this load has been replaced",
         ),
     },
     **DAG_DEFAULTS,

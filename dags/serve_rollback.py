@@ -1,19 +1,20 @@
 """
 ## Back to what applications saw before
 
-One task, by hand, for when the predictions that applications see are wrong. From one instant on they see an older
-load, whole: without parameters the one that was served before, or the newest of a day, of a model version, or the
-generation with a number. `meander serve status` lists what there is. It takes seconds, and nothing is computed but
-a comparison for the record.
+One task, started by hand when the predictions that applications see are wrong. From one instant on they see a complete
+older load: without parameters the one that was served before, or the newest load of a day or of a model version, or the
+generation with a number. `meander serve status` lists them. It takes seconds, and computes only a comparison for the
+record.
 
-What was gone back from does not come back by itself; the next *day* does, when `serve_daily` has loaded it. So mend
-its predictions too (let another model version be champion), or pause `serve_daily`.
+The load that was rolled back does not become current again by itself. The next *day* does, when `serve_daily` has
+loaded it: repair its predictions too (make another model version champion), or pause `serve_daily`.
 
 **If it fails**
-- `rollback`, message *generation-missing*: nothing in the store fits. Load the day again: `meander serve load --day D`.
+- `rollback`, message *generation-missing*: the store has no such generation. Load the day again:
+  `meander serve load --day D`.
 - `rollback`, message *serving-unavailable*: the database cannot be reached. Applications cannot reach it either.
 
-Clearing the task goes back once, and not one further each time. To go forward again: `meander serve switch --day D`.
+A cleared task does not go back one generation further. To go forward again: `meander serve switch --day D`.
 """
 
 import pendulum
@@ -40,7 +41,7 @@ GENERATION = "{{ '--generation=%d' % params.generation if params.generation else
             type=["null", "string"],
             format="date",
             title="Day",
-            description="Back to the newest load of this day; empty: what was served before",
+            description="Back to the newest load of this day; empty: the load that was served before",
         ),
         "model_version": Param(
             None,

@@ -133,7 +133,7 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows may not be served: they violate a check, or differ too much from the current ones."""
+    """Rows are not served: too many violate a check, they differ too much from the current ones, or PostgreSQL objects."""
 
     code = "serving-refused"
 

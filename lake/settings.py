@@ -93,6 +93,13 @@ class Settings(BaseSettings):
         "meander", pattern="^[a-z_][a-z0-9_]{0,39}$", description="schema of the serving store in that database"
     )
     serving_keep: int = Field(7, ge=1, description="generations kept in the serving store, the newest ones")
+    serving_max_set_aside: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        description="share of a day's rows that cannot be served, such as those with a NUL in an id, above which a "
+        "load is refused; fewer are left out and counted",
+    )
     serving_max_users: float = Field(
         0.3, ge=0, description="share of users gone, or added, above which a switch is refused"
     )

@@ -121,11 +121,11 @@ def check_landing() -> str:
 def check_serving() -> str:
     if not settings().serving_url.get_secret_value():
         return "no store for applications is set (MEANDER_SERVING_URL); nothing here needs one"
-    from lake.serving.layout import found_columns
+    from lake.serving.layout import columns_in_store
     from lake.serving.pointer import current
-    from lake.serving.postgres import connect
+    from lake.serving.store import open_store
 
-    with connect() as connection:
-        served = current(connection) if found_columns(connection) else None
-        server = connection.info.parameter_status("server_version")
+    with open_store(settings()) as store:
+        served = current(store) if columns_in_store(store) else None
+        server = store.connection.info.parameter_status("server_version")
     return f"PostgreSQL {server}, applications see {served or 'nothing yet; run `meander serve load`'}"

@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 from dags.cli.console import AsJson, Day, as_date, out
 from dags.shared.run_ids import of_person
 from lake.errors import SettingsInvalid
+from lake.settings import settings
 
 serve = typer.Typer(no_args_is_help=True, help="Serve predictions to applications: the store in PostgreSQL.")
 
@@ -22,25 +23,34 @@ Number = Annotated[int | None, typer.Option("--generation", min=1, help="this ge
 
 @serve.command()
 def status(as_json: AsJson = False) -> None:
-    """Show the generations in the store, which of them applications see, and the last switches."""
+    """Show the generations in the store, the one that applications see, and the last switches."""
     from lake.serving import pointer as serving
     from lake.serving.layout import require_layout
-    from lake.serving.postgres import connect
+    from lake.serving.load import in_words
+    from lake.serving.store import open_store
 
-    with connect() as connection:
-        require_layout(connection)
-        current, generations = serving.current(connection), serving.generations(connection)
-        switches = serving.switches(connection, limit=10)
-    shown = [{**asdict(each), "current": each == current} for each in generations]
+    with open_store(settings()) as store:
+        require_layout(store)
+        current, generations = serving.current(store), serving.generations(store)
+        set_aside = serving.rows_set_aside(store)
+        switches = serving.switches(store, limit=10)
+    shown = [
+        {**asdict(each), "set_aside": set_aside.get(each.generation, {}), "current": each == current}
+        for each in generations
+    ]
     if as_json:
         out.print_json(json.dumps({"generations": shown, "switches": switches}, default=str))
         return
-    grid = Grid("generation", "state", "day", "model version", "users", "version of the lake", "", box=box.SIMPLE)
+    heads = ["generation", "state", "day", "model version", "users", "version of the lake", "set aside", ""]
+    grid = Grid(*heads, box=box.SIMPLE)
     for entry in shown:
-        *values, is_current = entry.values()
+        *attributes, reasons, is_current = entry.values()
+        values = [*attributes, sum(reasons.values())]
         texts = ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]
         grid.add_row(*texts, "<- applications" if is_current else "")
     out.print(grid)
+    for generation, reasons in set_aside.items():
+        out.print(f"set aside from generation {generation}: {in_words(reasons)}", highlight=False, soft_wrap=True)
     for entry in switches:
         exceeded = "; ".join(entry["exceeded"])
         out.print(
@@ -55,16 +65,18 @@ def load(
     day: Day = None, workers: Annotated[int | None, typer.Option(min=1, help="connections that copy at once")] = None
 ) -> None:
     """Load the published predictions of a day; applications see no change."""
-    from lake.serving import load as serving_load
+    from jobs import serve as job
+    from lake.serving.load import WORKERS, in_words
 
-    wanted = as_date(day)
-    if wanted is None:
-        raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the days that there are")
-    done = serving_load.load(wanted, of_person(), workers or serving_load.WORKERS)
-    how = "was loaded before" if done["already"] else f"took {done['seconds']:.1f} s"
+    date = as_date(day)
+    if date is None:
+        raise SettingsInvalid("meander serve load needs --day T; `meander predictions` lists the predicted days")
+    result = job.load(settings(), date, of_person(), workers or WORKERS)
+    how = "was loaded before" if result["already"] else f"took {result['seconds']:.1f} s"
+    how += f"; set aside: {in_words(result['set_aside'])}" if result["set_aside"] else ""
     out.print(
-        f"generation {done['generation']}: {done['users']:,} users of {done['day']} by model version "
-        f"{done['model_version']}; {how}. Next: meander serve switch --day {done['day']}",
+        f"generation {result['generation']}: {result['users']:,} users of {result['day']} by model version "
+        f"{result['model_version']}; {how}. Next: meander serve switch --day {result['day']}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -74,11 +86,12 @@ def diff(day: Day = None, as_json: AsJson = False) -> None:
     """Show what a switch to a loaded day (the newest by default) would change for applications."""
     from lake.serving import pointer as serving
     from lake.serving.layout import require_layout
-    from lake.serving.postgres import connect
+    from lake.serving.store import open_store
 
-    with connect() as connection:
-        require_layout(connection)
-        report = serving.compare(connection, serving.current(connection), serving.find(connection, as_date(day)))
+    with open_store(settings()) as store:
+        require_layout(store)
+        old, new = serving.current(store), serving.find(store, as_date(day))
+        report = serving.compare(store, old, new, serving.Limits.of(settings()))
     if as_json:
         out.print_json(json.dumps(report))
         return
@@ -86,7 +99,7 @@ def diff(day: Day = None, as_json: AsJson = False) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    """Print a report of `lake.serving.compare`."""
+    """Print a report of `lake.serving.pointer.compare`."""
     drift = report.get("drift", {})
     grid = Grid("what", "value", box=box.SIMPLE)
     for name, value in {**report, **{f"change of mean {score}": change for score, change in drift.items()}}.items():
@@ -104,27 +117,27 @@ def _print_report(report: dict[str, Any]) -> None:
 @serve.command()
 def switch(
     day: Day = None,
-    force: Annotated[bool, typer.Option("--force", help="also if more would change than the limits allow")] = False,
+    force: Annotated[bool, typer.Option("--force", help="even if more would change than the limits allow")] = False,
 ) -> None:
     """Let applications see a loaded day."""
     from jobs import serve as job
 
-    wanted = as_date(day)
-    if wanted is None:
+    date = as_date(day)
+    if date is None:
         raise SettingsInvalid(
             "meander serve switch needs --day T; `meander serve status` lists the days that are loaded"
         )
-    done = job.switch(wanted, of_person(), force=force)
-    out.print(done["why"], highlight=False, soft_wrap=True)
+    result = job.switch(settings(), date, of_person(), force=force)
+    out.print(result["why"], highlight=False, soft_wrap=True)
 
 
 @serve.command()
 def rollback(day: Day = None, model_version: Version = None, generation: Number = None) -> None:
-    """Let applications see what they saw before, or an older day, model version or generation."""
+    """Let applications see the previous generation, or an older day, model version or generation."""
     from jobs import serve as job
 
-    done = job.rollback(of_person(), as_date(day), model_version, generation)
-    out.print(done["why"], highlight=False, soft_wrap=True)
+    result = job.rollback(settings(), of_person(), as_date(day), model_version, generation)
+    out.print(result["why"], highlight=False, soft_wrap=True)
 
 
 @serve.command()
@@ -135,4 +148,4 @@ def grants(
     """Print the SQL that makes the store and both roles, for an administrator of the database to run."""
     from lake.serving.layout import grants as grants_sql
 
-    out.print(grants_sql(writer, reader), highlight=False, markup=False, soft_wrap=True)
+    out.print(grants_sql(settings().serving_schema, writer, reader), highlight=False, markup=False, soft_wrap=True)

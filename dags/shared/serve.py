@@ -1,4 +1,4 @@
-"""The operators of the serving store: whether there is one, and a step of jobs.serve with its address."""
+"""The operators of the serving store: a check that a store is set, and a step of jobs.serve with its address."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def store_url() -> str:
 
 
 class RequireStore(BaseOperator):
-    """Skip what follows, and say so, where there is no serving store: not everybody has applications to serve."""
+    """Skip the later tasks, with a reason, if no serving store is set: not every shop has applications to serve."""
 
     def execute(self, context: Any) -> None:  # noqa: ARG002  Airflow's signature
         if not store_url():
@@ -34,17 +34,17 @@ class RequireStore(BaseOperator):
 
 
 class ServeJob(ModelJob):
-    """Run a step of jobs.serve; a switch that is left out on purpose makes the task *skipped*, with the reason."""
+    """Run a step of jobs.serve; if the switch is not meant to happen, the task is *skipped*, with the reason."""
 
     def __init__(self, *, arguments: list[str], run: str, **kwargs: Any):
         super().__init__(module="jobs.serve", arguments=arguments, run=run, pool="default_pool", **kwargs)
 
     def variables(self) -> dict[str, str]:
-        """Return the address of the store: in the environment, which no other user can read, and not in the command."""
+        """Return the address of the store as a variable: other users can read a command line, but no environment."""
         return {"MEANDER_SERVING_URL": store_url()}
 
     def execute(self, context: Any) -> dict[str, Any] | None:
-        done = super().execute(context) or {}
-        if done.get("outcome") == "kept":
-            raise AirflowSkipException(done["why"])
-        return done
+        result = super().execute(context) or {}
+        if result.get("outcome") == "kept":
+            raise AirflowSkipException(result["why"])
+        return result

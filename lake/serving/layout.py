@@ -1,4 +1,4 @@
-"""What the serving store is made of in PostgreSQL: tables, views, and the rights of who writes and who reads."""
+"""Tables and views of the serving store in PostgreSQL, and the rights of its writer and its readers."""
 
 from typing import LiteralString
 
@@ -6,8 +6,7 @@ from psycopg import sql
 
 from lake.errors import GenerationMissing, ServingUnavailable
 from lake.schemas import PREDICTIONS
-from lake.serving.postgres import Connection
-from lake.settings import settings
+from lake.serving.store import Store, query
 
 TYPES = {
     "string": "text",
@@ -18,23 +17,22 @@ TYPES = {
     "array<string>": "text[]",
     "array<double>": "double precision[]",
 }
+# Stores of earlier versions get this table at their next load.
+SET_ASIDE: LiteralString = """create table if not exists {s}.set_aside (
+    generation integer not null references {s}.generations on delete cascade,
+    reason text not null,
+    rows bigint not null,
+    primary key (generation, reason)
+);
+"""
 COLUMNS = {field.name: TYPES[field.dataType.simpleString()] for field in PREDICTIONS}
 
 
-def query(text: LiteralString, /, **names: sql.Composable) -> sql.Composed:
-    """Return SQL with our schema in the place of {s}, quoted, and other names as given."""
-    return sql.SQL(text).format(s=sql.Identifier(settings().serving_schema), **names)
-
-
-def rows_table(generation: int) -> sql.Identifier:
-    """Return the name of the table that holds one generation."""
-    return sql.Identifier(settings().serving_schema, f"prediction_rows_{generation}")
-
-
-def layout() -> sql.Composed:
-    """Return the statements that make tables and views in a schema that is there; run them in one transaction."""
+def layout(schema: str) -> sql.Composed:
+    """Return the statements that create tables and views in an existing schema; run them in one transaction."""
     columns = sql.SQL(", ").join(sql.SQL("{} " + kind).format(sql.Identifier(name)) for name, kind in COLUMNS.items())
-    made = query(
+    tables = query(
+        schema,
         """
 create table {s}.generations (
     generation integer generated always as identity primary key,
@@ -74,57 +72,65 @@ create view {s}.served as
         names=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
     )
     comments = [
-        query("comment on column {s}.predictions.{name} is {text};\n", name=sql.Identifier(field.name), text=said)
-        for field, said in ((field, sql.Literal(field.metadata["comment"])) for field in PREDICTIONS)
+        query(
+            schema,
+            "comment on column {s}.predictions.{name} is {text};\n",
+            name=sql.Identifier(field.name),
+            text=sql.Literal(field.metadata["comment"]),
+        )
+        for field in PREDICTIONS
     ]
-    return sql.Composed([made, *comments])
+    return sql.Composed([tables, query(schema, SET_ASIDE), *comments])
 
 
-def found_columns(connection: Connection) -> dict[str, str]:
-    """Return name and type of each column of the view `predictions`; none when the store has not been made."""
-    found = connection.execute(
+def columns_in_store(store: Store) -> dict[str, str]:
+    """Return name and type of each column of the view `predictions`; none before the first load."""
+    columns = store.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute "
         "where attrelid = to_regclass(%s) and attnum > 0 order by attnum",
-        [query("{s}.predictions").as_string(connection)],
+        [store.query("{s}.predictions").as_string(store.connection)],
     )
-    return dict(found.fetchall())
+    return dict(columns.fetchall())
 
 
-def ensure_layout(connection: Connection) -> None:
-    """Make schema, tables and views unless they are there; the caller holds the lock of loads.
+def ensure_layout(store: Store) -> None:
+    """Create schema, tables and views unless they exist; the caller holds the lock of loads.
 
     Raises:
-        ServingUnavailable: they are there, but were made for other columns.
+        ServingUnavailable: they exist, but were made for other columns.
     """
-    found = found_columns(connection)
-    if not found:
-        with connection.transaction():
-            there = connection.execute("select to_regnamespace(%s)", [query("{s}").as_string(connection)]).fetchone()
-            if there == (None,):
-                connection.execute(query("create schema {s}"))
-            connection.execute(layout())
-    elif found != COLUMNS:
+    columns = columns_in_store(store)
+    if not columns:
+        with store.connection.transaction():
+            schema = [store.query("{s}").as_string(store.connection)]
+            if store.execute("select to_regnamespace(%s)", schema).fetchone() == (None,):
+                store.execute("create schema {s}")
+            store.connection.execute(layout(store.schema))
+    elif columns != COLUMNS:
         raise ServingUnavailable(
-            f"the schema {settings().serving_schema} of the serving store was made for other columns of predictions "
-            f"(it has {', '.join(found)}); set MEANDER_SERVING_SCHEMA to a new one and load it"
+            f"the schema {store.schema} of the serving store was made for other columns of predictions "
+            f"(it has {', '.join(columns)}); set MEANDER_SERVING_SCHEMA to a new one and load it"
         )
+    else:
+        store.execute(SET_ASIDE)
 
 
-def require_layout(connection: Connection) -> None:
-    """Check that there is a store to ask.
+def require_layout(store: Store) -> None:
+    """Check that something has been loaded.
 
     Raises:
         GenerationMissing: nothing has been loaded yet.
     """
-    if not found_columns(connection):
+    if not columns_in_store(store):
         raise GenerationMissing(
-            f"the serving store holds nothing in its schema {settings().serving_schema}; run `meander serve load` first"
+            f"the serving store holds nothing in its schema {store.schema}; run `meander serve load` first"
         )
 
 
-def grants(writer: str, reader: str) -> str:
-    """Return the SQL by which an administrator makes the schema for two roles, each of which may do what it must."""
+def grants(schema: str, writer: str, reader: str) -> str:
+    """Return the SQL by which an administrator creates the schema, a role that loads and a role that reads."""
     return query(
+        schema,
         """-- Run once by an administrator, in the database of the serving store. Then
 -- give both roles a password or another login.
 begin;
@@ -139,5 +145,5 @@ commit;
 """,
         writer=sql.Identifier(writer),
         reader=sql.Identifier(reader),
-        layout=layout(),
+        layout=layout(schema),
     ).as_string(None)

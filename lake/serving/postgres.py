@@ -1,4 +1,4 @@
-"""PostgreSQL: a connection that the settings describe, and Arrow rows into a table by COPY, over several at once."""
+"""PostgreSQL: connections, and COPY of Arrow rows into a table over several connections concurrently."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,17 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
-from lake.errors import ServingBusy, ServingUnavailable, SettingsInvalid
-from lake.settings import settings
+from lake.errors import ServingBusy, ServingRefused, ServingUnavailable, SettingsInvalid
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 OLDEST_SERVER = 14  # the first that detaches a partition without keeping readers out
+# SQLSTATE of lost connections, of a server that stops or starts, and of too many connections.
+UNREACHABLE = ("08", "57P0", "53300")
 DEFAULTS = {
     "application_name": "meander",
     "connect_timeout": 10,
-    # A host that vanishes without a word must not hold its locks for the two hours that TCP allows.
+    # A host that vanishes without closing its connections must not hold its locks for the two hours that TCP allows.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -31,27 +33,27 @@ DEFAULTS = {
 # ---- the connection ----
 
 
-def parameters() -> dict[str, Any]:
-    """Return what to connect with; anything that the address says, such as `sslmode`, wins over our defaults.
+def parameters(url: SecretStr) -> dict[str, Any]:
+    """Return the parameters of a connection; those in the address, such as `sslmode`, override the defaults.
 
     Raises:
-        ServingUnavailable: no serving store is set.
-        SettingsInvalid: the address cannot be read. Nothing of it is told: it holds a password.
+        ServingUnavailable: the address is empty.
+        SettingsInvalid: the address cannot be parsed. The message shows nothing of it: it holds a password.
     """
-    url = settings().serving_url.get_secret_value()
-    if not url:
+    address = url.get_secret_value()
+    if not address:
         raise ServingUnavailable(
             "no serving store is set; give its address as MEANDER_SERVING_URL, or as the Airflow connection "
             "`meander_serving`"
         )
     try:
-        if not url.startswith(("postgresql://", "postgres://")):
+        if not address.startswith(("postgresql://", "postgres://")):
             raise ValueError
-        found = conninfo_to_dict(url)
-        # A password with an unescaped / or @ is taken for a port, a host or a database, and would be told as such.
-        if not all(port.isdigit() for port in str(found.get("port", "5432")).split(",")):
+        given = conninfo_to_dict(address)
+        # A password with an unescaped / or @ is taken for a port, a host or a database, and errors would show it.
+        if not all(port.isdigit() for port in str(given.get("port", "5432")).split(",")):
             raise ValueError
-        if "@" in f"{found.get('host', '')}{found.get('dbname', '')}":
+        if "@" in f"{given.get('host', '')}{given.get('dbname', '')}":
             raise ValueError
     except (ValueError, psycopg.ProgrammingError):
         raise SettingsInvalid(
@@ -59,56 +61,111 @@ def parameters() -> dict[str, Any]:
             "verify-full (received something else, which is not shown because it may hold a password); in user and "
             "password, write / @ : ? # % as %2F %40 %3A %3F %23 %25"
         ) from None
-    return {**DEFAULTS, **found}
+    return {**DEFAULTS, **given}
 
 
 @contextmanager
-def connect() -> Iterator[Connection]:
+def connect(url: SecretStr) -> Iterator[Connection]:
     """Open a connection to the serving store, in autocommit mode.
 
     Raises:
-        ServingUnavailable: it cannot be reached, is too old, was lost, or does not allow what is done in the block.
-        ServingBusy: the block waited too long for a lock.
-        SettingsInvalid: the address cannot be read.
+        ServingUnavailable: the server cannot be reached, is too old, was lost, or does not allow a statement; or the
+            database is not in UTF-8.
+        ServingBusy: a statement waited too long for a lock.
+        ServingRefused: the server rejects a statement, and would reject it again.
+        SettingsInvalid: the address cannot be parsed.
     """
-    wanted = parameters()
+    given = parameters(url)
     try:
-        with psycopg.connect(**wanted, autocommit=True) as connection:
+        with psycopg.connect(**given, autocommit=True) as connection:
             version = connection.info.server_version // 10_000
             if version < OLDEST_SERVER:
                 raise ServingUnavailable(
                     f"the serving store is PostgreSQL {version}; it must be {OLDEST_SERVER} or newer"
                 )
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise ServingUnavailable(f"the database of the serving store is encoded in {encoding}; it must be UTF8")
             yield connection
-    except psycopg.errors.LockNotAvailable as error:
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise ServingBusy(f"another load or switch holds the serving store ({in_short(error)}); try again") from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServingUnavailable(
             f"the serving store does not allow this ({in_short(error)}); `meander serve grants` prints what the "
             "writer needs"
         ) from None
-    except psycopg.OperationalError as error:
-        raise ServingUnavailable(
-            f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
-            "name the right host, port, database, user and sslmode?"
+    except psycopg.Error as error:
+        # Errors of the client have no state: those of the connection are operational, others are faults of this code.
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            raise
+        if error.sqlstate is None or error.sqlstate.startswith(UNREACHABLE):
+            raise ServingUnavailable(
+                f"the serving store cannot be reached, or was lost ({in_short(error)}); is it up, and does the address "
+                "name the right host, port, database, user and sslmode?"
+            ) from None
+        raise ServingRefused(
+            f"the serving store rejected a statement ({in_short(error)}, SQLSTATE {error.sqlstate}); applications see "
+            "what they saw before"
         ) from None
 
 
 def in_short(error: psycopg.Error) -> str:
-    """Return what went wrong on one line: of what a server says its first line, since the others may quote rows."""
+    """Return an error on one line: of a server's message only the first line, since the others may quote rows."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- texts that PostgreSQL cannot store ----
+
+
+def rows_not_storable(batch: pa.RecordBatch) -> set[int]:
+    r"""Return the numbers of the rows with a text that PostgreSQL cannot store: it is not UTF-8, or has a NUL.
+
+    >>> rows_not_storable(pa.RecordBatch.from_pydict({"user": ["a", "b", None], "items": [None, ["c", "d\0"], []]}))
+    {1}
+    """
+    numbers = set()
+    for column in batch.columns:
+        in_lists = pa.types.is_list(column.type)
+        values = pc.list_flatten(column) if in_lists else column
+        # Hardly any batch has such a text, and Arrow searches all values in the time of a few Python objects.
+        if pa.types.is_string(values.type) and not all_storable(values):
+            rows = pc.list_parent_indices(column).to_pylist() if in_lists else range(len(values))
+            texts = zip(rows, values.view(pa.binary()).to_pylist(), strict=True)
+            numbers |= {row for row, text in texts if text is not None and not is_storable(text)}
+    return numbers
+
+
+def all_storable(values: pa.Array) -> bool:
+    """Return whether PostgreSQL can store each of some strings."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return not pc.any(pc.match_substring(values, "\0")).as_py()
+
+
+def is_storable(text: bytes) -> bool:
+    r"""Return whether PostgreSQL can store a text.
+
+    >>> is_storable("漢".encode()), is_storable(b"a\0"), is_storable(b"\xed\xa0\x80")
+    (True, False, False)
+    """
+    try:
+        return "\0" not in text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 # ---- rows as the text format of COPY ----
 
-# Of COPY itself, and, inside an array, of the array first and then of COPY. The backslash comes first.
+# Escapes of COPY itself; inside an array, those of the array first and then those of COPY. The backslash comes first.
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 ARRAY_ESCAPES = {**ESCAPES, "\\": "\\\\\\\\", '"': '\\\\"'}
 
 
 def escaped(values: pa.Array, escapes: dict[str, str]) -> pa.Array:
     """Return strings with special characters escaped."""
-    # Hardly any id needs it, and one look costs less than a replacement of each character.
+    # Hardly any id needs escapes, and one search costs less than a replacement of each character.
     if pc.any(pc.match_substring_regex(values, r'[\\\t\n\r"]')).as_py():
         for character, escape in escapes.items():
             values = pc.replace_substring(values, character, escape)
@@ -146,7 +203,7 @@ def copy_text(batch: pa.RecordBatch) -> bytes:
             text = column.cast(pa.string())
         texts.append(pc.if_else(pc.is_valid(column), text, "\\N"))
     lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*texts, "\t"), "", "\n")
-    # One after the other, they are what has to be sent.
+    # The lines are consecutive in the buffer of their text.
     return bytes(lines.buffers()[2]) if len(lines) else b""
 
 
@@ -154,7 +211,7 @@ def copy_text(batch: pa.RecordBatch) -> bytes:
 
 
 class Shared:
-    """An iterator that threads take from, each item once; `stop` ends it for all of them."""
+    """An iterator shared by threads, which yields each item to one of them; `stop` ends it for all of them."""
 
     def __init__(self, items: Iterable[Any]):
         self._items = iter(items)
@@ -174,21 +231,22 @@ class Shared:
         self._stopped = True
 
 
-def copy_rows(table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns: list[str], workers: int) -> int:
-    """Fill a table from batches over `workers` connections at once, and return how many rows it got.
+def copy_rows(
+    url: SecretStr, table: sql.Identifier, batches: Iterable[pa.RecordBatch], columns: list[str], workers: int
+) -> int:
+    """Fill a table from batches over `workers` concurrent connections, and return the number of copied rows.
 
-    Each connection is one COPY, so when this raises, some of them may have committed: drop the table then.
+    Each connection runs one COPY. If this raises, some of them may have committed: drop the table then.
 
     Raises:
-        ServingUnavailable: as `connect`.
-        psycopg.DataError: the server cannot store a value.
+        ServingUnavailable, ServingBusy, ServingRefused: as `connect`.
     """
     statement = sql.SQL("copy {} ({}) from stdin").format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
     shared = Shared(batches)
 
     def copy_some() -> int:
         try:
-            with connect() as connection, connection.cursor() as cursor:
+            with connect(url) as connection, connection.cursor() as cursor:
                 with cursor.copy(statement) as copy:
                     for batch in shared:
                         copy.write(copy_text(batch.select(columns)))

@@ -31,11 +31,12 @@ from lake.labels import PROBABILITIES
 from lake.places import table_path
 from lake.publish import commit, ensure_table
 from lake.schemas import PREDICTIONS
-from lake.serving import pointer as serving
-from lake.serving.load import ROWS_AT_ONCE, WORKERS, load
+from lake.serving.load import ROWS_AT_ONCE, WORKERS
 from lake.serving.postgres import connect, copy_rows
+from lake.settings import settings
 from lake.staging import Staged, StagedFile, Verdict
 from lake.table import Table
+from tests.lake.served import load, opened, rollback, switch
 from tests.postgres import Server
 
 DAYS = (date(2025, 1, 1), date(2025, 1, 2))
@@ -121,7 +122,7 @@ def compare_ways(users: int, slow_rows: int) -> dict[str, tuple[float, int]]:
                 break
         return rows[:slow_rows]
 
-    with connect() as connection, connection.cursor() as cursor:
+    with connect(settings().serving_url) as connection, connection.cursor() as cursor:
         rows = some()
         empty(connection)
         insert = sql.SQL("insert into bench ({}) values ({})").format(
@@ -139,7 +140,7 @@ def compare_ways(users: int, slow_rows: int) -> dict[str, tuple[float, int]]:
             empty(connection)
             batches = (batch for _, batch in table.batches(DAYS[0], ROWS_AT_ONCE))
             with timed(seconds, f"COPY of Arrow batches, {workers} connection{'s' * (workers > 1)}", users):
-                copy_rows(sql.Identifier("bench"), batches, columns, workers)
+                copy_rows(settings().serving_url, sql.Identifier("bench"), batches, columns, workers)
         connection.execute("drop table bench")
     return seconds
 
@@ -148,7 +149,7 @@ def lookups(users: int) -> list[float]:
     """Return how many milliseconds each of some lookups takes, the first hundred left out."""
     chosen = random.Random(1)
     found = []
-    with connect() as connection:
+    with connect(settings().serving_url) as connection:
         for _ in range(LOOKUPS + 100):
             user = f"user-{chosen.randrange(users):09}"
             began = time.perf_counter()
@@ -179,10 +180,10 @@ def main() -> None:
                 for day in DAYS:
                     with timed(seconds, f"load of day {day.day}: COPY by {WORKERS}, index, checks", args.users):
                         load(day, "bench")
-                    with timed(seconds, f"switch to day {day.day}"), connect() as connection:
-                        serving.switch(connection, day, "bench")
-                with timed(seconds, "rollback, with its comparison"), connect() as connection:
-                    serving.rollback(connection, "back")
+                    with timed(seconds, f"switch to day {day.day}"), opened() as store:
+                        switch(store, day, "bench")
+                with timed(seconds, "rollback, with its comparison"), opened() as store:
+                    rollback(store, "back")
                 seconds |= compare_ways(args.users, args.slow_rows)
                 found = lookups(args.users)
     finally:

@@ -425,8 +425,8 @@ MUTANTS = [
     Mutant(
         "serve_version_for_generation",
         "jobs/serve.py",
-        "rollback(args.run_id, args.day, args.model_version, args.generation)",
-        "rollback(args.run_id, args.day, args.generation, args.model_version)",
+        "rollback(settings(), args.run_id, args.day, args.model_version, args.generation)",
+        "rollback(settings(), args.run_id, args.day, args.generation, args.model_version)",
         SERVE,
     ),
     Mutant("serve_always_by_force", "jobs/serve.py", "force=args.force, if", "force=True, if", SERVE),
@@ -440,7 +440,7 @@ MUTANTS = [
     Mutant(
         "serve_nothing_is_dropped",
         "jobs/serve.py",
-        "dropped = serving_load.prune_unless_busy(connection)",
+        "dropped = serving_load.prune_unless_busy(store, values.serving_keep)",
         "dropped: list[int] = []",
         SERVE,
     ),

@@ -420,8 +420,8 @@ MUTANTS = [
     Mutant(
         "serving_moved_by_users_limit",
         "lake/serving/pointer.py",
-        '            "serving_max_moved",\n            limits.serving_max_moved',
-        '            "serving_max_moved",\n            limits.serving_max_users',
+        '"serving_max_moved", limits.moved',
+        '"serving_max_moved", limits.users',
         "tests/lake/serving/test_pointer.py::test_a_switch_that_changes_little_is_not_held_up",
     ),
     Mutant(
@@ -469,7 +469,7 @@ MUTANTS = [
     Mutant(
         "serving_switches_side_by_side",
         "lake/serving/pointer.py",
-        'connection.execute("select pg_advisory_xact_lock(hashtext(%s), 2)", [settings().serving_schema])',
+        'store.execute("select pg_advisory_xact_lock(hashtext(%s), 2)", [store.schema])',
         "pass",
         "tests/lake/serving/test_pointer.py::test_a_switch_waits_for_another_one_and_says_when_it_waited_too_long",
     ),
@@ -483,8 +483,8 @@ MUTANTS = [
     Mutant(
         "serving_keep_plus_1",
         "lake/serving/load.py",
-        "[: settings().serving_keep]",
-        "[: settings().serving_keep + 1]",
+        "[:keep]",
+        "[: keep + 1]",
         "tests/lake/serving/test_pointer.py::test_old_generations_are_dropped_but_never_the_current_one_nor_the_one_before",
     ),
     Mutant(
@@ -539,8 +539,8 @@ MUTANTS = [
     Mutant(
         "postgres_ours_win",
         "lake/serving/postgres.py",
-        "{**DEFAULTS, **found}",
-        "{**found, **DEFAULTS}",
+        "{**DEFAULTS, **given}",
+        "{**given, **DEFAULTS}",
         "tests/lake/serving/test_postgres.py::test_what_the_address_says_wins_over_what_we_would_ask_for",
     ),
     Mutant(
@@ -568,7 +568,7 @@ MUTANTS = [
     Mutant(
         "serving_load_as_long_as_readers",
         "lake/serving/load.py",
-        'connection.execute("reset statement_timeout")',
+        'store.execute("reset statement_timeout")',
         "pass",
         "tests/lake/serving/test_pointer.py::"
         "test_what_a_killed_load_has_left_is_dropped_by_the_next_one_and_counts_for_nothing",
@@ -580,6 +580,66 @@ MUTANTS = [
         '[f"{READERS_SECONDS}min"]',
         "tests/lake/serving/test_pointer.py::"
         "test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped_later",
+    ),
+    Mutant(
+        "serving_share_by_product",
+        "lake/serving/load.py",
+        "if set_aside.total() / max(rows, 1) > max_set_aside:",
+        "if set_aside.total() > max_set_aside * rows:",
+        "tests/lake/serving/test_set_aside.py::test_rows_are_set_aside_up_to_a_share_and_above_it_the_load_is_refused",
+    ),
+    Mutant(
+        "serving_share_of_copied_rows_only",
+        "lake/serving/load.py",
+        "set_aside = copy(store, generation, table, day, workers) + remove_broken(store, generation)",
+        "set_aside = copy(store, generation, table, day, workers); remove_broken(store, generation)",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_id_one_byte_longer",
+        "lake/serving/load.py",
+        "MAX_ID_BYTES = 2688",
+        "MAX_ID_BYTES = 2689",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_id_in_characters",
+        "lake/serving/load.py",
+        "octet_length(user_id)",
+        "char_length(user_id)",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_a_single_row_that_cannot_be_served_is_set_aside_and_the_others_are_served",
+    ),
+    Mutant(
+        "serving_nul_only_in_plain_columns",
+        "lake/serving/postgres.py",
+        "values = pc.list_flatten(column) if in_lists else column",
+        "values = column",
+        "tests/lake/serving/test_postgres.py::test_texts_that_postgresql_cannot_store_are_found_wherever_they_are",
+    ),
+    Mutant(
+        "serving_utf_8_not_checked",
+        "lake/serving/postgres.py",
+        "        values.validate(full=True)\n",
+        "        values.validate()\n",
+        "tests/lake/serving/test_postgres.py::test_texts_that_postgresql_cannot_store_are_found_wherever_they_are",
+    ),
+    Mutant(
+        "serving_counts_are_not_kept",
+        "lake/serving/load.py",
+        "for reason, rows in set_aside.items():\n            store.execute(",
+        "for reason, rows in {}.items():\n            store.execute(",
+        "tests/lake/serving/test_set_aside.py::"
+        "test_rows_that_are_set_aside_are_told_by_their_kind_and_nothing_of_their_content",
+    ),
+    Mutant(
+        "postgres_refused_is_unreachable",
+        "lake/serving/postgres.py",
+        'UNREACHABLE = ("08", "57P0", "53300")',
+        'UNREACHABLE = ("08", "57", "53")',
+        "tests/lake/serving/test_postgres.py::test_the_state_of_an_error_decides_whether_it_is_tried_again",
     ),
     # ---- upkeep ----
     Mutant(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from dags.cli.doctor import check_serving
 from dags.cli.main import app
 from lake.errors import MeanderError, ServingRefused
-from tests.lake.predicted import DAY_1, DAY_2, publish_users
+from tests.lake.predicted import DAY_1, DAY_2, prediction, publish_rows, publish_users
 from tests.postgres import PASSWORD
 
 TEN = [f"u{n}" for n in range(10)]
@@ -41,6 +41,24 @@ def test_a_day_is_loaded_looked_at_served_and_gone_back_from(serving):
     status = json.loads(serve("status", "--json"))
     assert [each["current"] for each in status["generations"]] == [False, True]
     assert [each["generation"] for each in status["switches"]] == [1, 2, 1]
+
+
+def test_rows_that_are_set_aside_are_shown_with_their_generation(serving, monkeypatch):
+    monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "0.2")
+    faults = [{"user_id": "a\0"}, {"segment": "[bold]vip[/]"}]
+    publish_rows([prediction(f"u{n}", DAY_1) | fault for n, fault in enumerate([*faults, *[{}] * 8])], DAY_1)
+    publish_users(DAY_2, *TEN)
+    counts = "a text is not UTF-8, or has a NUL: 1 rows; the segment is unknown: 1 rows"
+    assert "8 users of 2025-01-01 by model version 1; took" in (printed := serve("load", "--day", "2025-01-01"))
+    assert f"; set aside: {counts}. Next: meander serve switch" in printed
+    assert "set aside" not in serve("load", "--day", "2025-01-02")
+    printed = serve("status")
+    rows = [line.split() for line in printed.splitlines() if "ready" in line]
+    assert [(row[0], row[4], row[6]) for row in rows] == [("2", "10", "0"), ("1", "8", "2")]
+    assert f"set aside from generation 1: {counts}" in printed
+    status = json.loads(serve("status", "--json"))
+    expected = dict(part.split(": ") for part in counts.replace(" rows", "").split("; "))
+    assert [each["set_aside"] for each in status["generations"]] == [{}, {why: int(n) for why, n in expected.items()}]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.shared.serve import RequireStore, ServeJob, store_url
-from lake.serving.load import load
-from lake.serving.pointer import switch
-from lake.serving.postgres import connect
 from tests.lake.predicted import DAY_1, DAY_2, publish_users
+from tests.lake.served import load, opened, switch
 from tests.postgres import PASSWORD
 
 RUN = "serve_daily--scheduled__2025-01-01"
@@ -25,7 +23,7 @@ def connection(serving, monkeypatch):
     """Serve a first day, then give the address of the store to Airflow alone, as its connection."""
     publish_users(DAY_1, "ann")
     load(DAY_1, "first")
-    with connect() as store:
+    with opened() as store:
         switch(store, DAY_1, "first")
     monkeypatch.delenv("MEANDER_SERVING_URL")
     info = serving.info
@@ -77,3 +75,17 @@ def test_a_store_that_cannot_be_reached_is_tried_again(lake, monkeypatch, postgr
     with pytest.raises(Exception, match=r"jobs\.serve ended with exit code 1") as failed:
         serve("load", "--day", str(DAY_1))
     assert not isinstance(failed.value, AirflowFailException)
+
+
+def test_a_day_with_too_many_rows_that_cannot_be_served_is_not_tried_again(serving):
+    publish_users(DAY_1, "a\0b", "ann")
+    with pytest.raises(AirflowFailException, match=r"1 of 2 rows cannot be served.*#serving-refused\]"):
+        serve("load", "--day", str(DAY_1))
+
+
+def test_what_the_server_rejects_is_not_tried_again(serving):
+    publish_users(DAY_1, "ann")
+    # As on a standby that has become the address of the store.
+    serving.execute(f"alter database {serving.info.dbname} set default_transaction_read_only = on")
+    with pytest.raises(AirflowFailException, match=r"read-only transaction, SQLSTATE 25006\).*#serving-refused\]"):
+        serve("load", "--day", str(DAY_1))

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from lake.serving.load import load
-from lake.serving.pointer import READY, current, generations, rollback, switch
-from lake.serving.postgres import connect
+from lake.serving.pointer import READY, current, generations
 from tests.lake.commands import kill, start
 from tests.lake.predicted import DAY_1, DAY_2, prediction, publish_rows
+from tests.lake.served import load, opened, rollback, switch
 
 # Enough that a load takes long enough to be killed inside, and that each day has other users.
 USERS = {DAY_1: 2000, DAY_2: 3000}
@@ -52,8 +51,8 @@ def readers(serving) -> Iterator[Readers]:
     publish_day(DAY_1, 1)
     publish_day(DAY_2, 2)
     load(DAY_1, "first")
-    with connect() as connection:
-        switch(connection, DAY_1, "first")
+    with opened() as store:
+        switch(store, DAY_1, "first")
     found = Readers(os.environ["MEANDER_SERVING_URL"], 2)
     for thread in found.threads:
         thread.start()
@@ -68,13 +67,13 @@ WHOLE = {(USERS[day], USERS[day], day, day, version, version) for day, version i
 
 def test_readers_see_one_generation_whole_while_the_pointer_moves(readers):
     load(DAY_2, "second")
-    with connect() as connection:
+    with opened() as store:
         for n in range(30):
             looks = readers.looks
             if n % 2:
-                rollback(connection, f"back {n}", day=DAY_1)
+                rollback(store, f"back {n}", day=DAY_1)
             else:
-                switch(connection, DAY_2, f"forth {n}", force=True)
+                switch(store, DAY_2, f"forth {n}", force=True)
             while readers.looks == looks and any(thread.is_alive() for thread in readers.threads):
                 time.sleep(0.001)  # however slow they are, they look between any two moves
     readers.done.set()
@@ -90,8 +89,8 @@ def test_two_statements_of_one_transaction_see_one_generation_if_it_asks_for_tha
         ask = "select distinct dt from meander.predictions"
         assert reader.execute(ask).fetchall() == [(DAY_1,)]
         load(DAY_2, "second")  # and neither a load nor a switch waits for it
-        with connect() as connection:
-            switch(connection, DAY_2, "forth", force=True)
+        with opened() as store:
+            switch(store, DAY_2, "forth", force=True)
         assert reader.execute(ask).fetchall() == [(DAY_1,)]
         reader.commit()
         assert reader.execute(ask).fetchall() == [(DAY_2,)]
@@ -102,8 +101,8 @@ def test_a_load_that_is_killed_anywhere_and_run_again_ends_as_an_undisturbed_one
     killed = [kill(n / 10, "jobs.serve", "load", "--day", str(DAY_2), "--run-id", "r") for n in range(1, 7)]
     done = load(DAY_2, "r")
     assert done["users"] == USERS[DAY_2], killed
-    with connect() as connection:
-        assert [(each.day, each.state) for each in generations(connection)] == [(DAY_2, READY), (DAY_1, READY)], killed
+    with opened() as store:
+        assert [(each.day, each.state) for each in generations(store)] == [(DAY_2, READY), (DAY_1, READY)], killed
     tables = serving.execute("select count(*) from pg_class where relname ~ '^prediction_rows_[0-9]+$'").fetchone()
     assert tables == (2,), f"nothing is left of {killed}"
     assert readers.failed == []
@@ -119,10 +118,10 @@ def test_a_switch_that_is_killed_anywhere_has_happened_or_not(readers, serving):
         day, command = (DAY_2, ["switch", "--force"]) if forth else (DAY_1, ["rollback"])
         killed.append(kill(0.1, "jobs.serve", *command, "--day", str(day), "--run-id", f"r{n}"))
         assert serving.execute("select count(distinct dt) from meander.predictions").fetchall() == [(1,)], killed
-        with connect() as connection:
-            again = switch(connection, day, f"r{n}", force=True) if forth else rollback(connection, f"r{n}", day=day)
+        with opened() as store:
+            again = switch(store, day, f"r{n}", force=True) if forth else rollback(store, f"r{n}", day=day)
             assert again["outcome"] in ("switched", "already"), killed
-            assert current(connection).day == day, killed
+            assert current(store).day == day, killed
     assert readers.failed == []
     assert readers.seen <= WHOLE, killed
 
@@ -132,5 +131,5 @@ def test_two_loads_of_one_day_at_once_make_one_generation(readers):
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    with connect() as connection:
-        assert [each.day for each in generations(connection)] == [DAY_2, DAY_1]
+    with opened() as store:
+        assert [each.day for each in generations(store)] == [DAY_2, DAY_1]

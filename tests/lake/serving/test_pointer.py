@@ -20,21 +20,12 @@ from lake.errors import (
 from lake.serving import load as serving_load
 from lake.serving import pointer as serving_store
 from lake.serving.layout import COLUMNS
-from lake.serving.load import begin, load, prune
-from lake.serving.pointer import (
-    compare,
-    current,
-    find,
-    generations,
-    rollback,
-    switch,
-    switches,
-    switching,
-    try_to_load,
-)
-from lake.serving.postgres import connect
+from lake.serving.load import begin, prune
+from lake.serving.pointer import Limits, compare, current, find, generations, switches, switching, try_to_load
+from lake.settings import settings
 from lake.table import Table
 from tests.lake.predicted import DAY_1, DAY_2, DAY_3, prediction, publish_rows, publish_users
+from tests.lake.served import load, opened, rollback, switch
 from tests.postgres import PASSWORD
 from tests.waiting import until
 
@@ -49,14 +40,14 @@ def seen(reader: psycopg.Connection) -> list[tuple]:
 def serve(day: date, run_id: str = "r", **more) -> str:
     """Load a day, switch to it, and return how that ended."""
     load(day, run_id)
-    with connect() as connection:
-        return str(switch(connection, day, run_id, **more)["outcome"])
+    with opened() as store:
+        return str(switch(store, day, run_id, **more)["outcome"])
 
 
 def go_back(run_id: str, **to) -> tuple[str, date]:
     """Go back, and return how that ended and which day applications see."""
-    with connect() as connection:
-        return rollback(connection, run_id, **to)["outcome"], current(connection).day
+    with opened() as store:
+        return rollback(store, run_id, **to)["outcome"], current(store).day
 
 
 # --- a load ---------------------------------------------------------------------------------------------
@@ -94,8 +85,8 @@ def test_a_repeated_load_changes_nothing(serving):
     first = load(DAY_1, "r")
     assert load(DAY_1, "r") | {"seconds": 0} == first | {"seconds": 0, "already": True}
     assert load(DAY_1, "another run")["already"]
-    with connect() as connection:
-        assert len(generations(connection)) == 1
+    with opened() as store:
+        assert len(generations(store)) == 1
 
 
 def test_a_day_that_was_predicted_again_is_a_new_generation(serving):
@@ -129,16 +120,17 @@ def test_a_day_that_is_not_published_cannot_be_loaded(serving):
         load(DAY_1, "r", workers=0)
 
 
-BAD_SCORE = "may not be served: a probability is missing, or not from 0 to 1: 1 rows [docs/"
-BAD_LIST = "may not be served: a probability in a list is missing, or not from 0 to 1: 1 rows [docs/"
-BAD_LENGTH = "may not be served: a list of ids is not as long as that of its probabilities: 1 rows [docs/"
-BAD_PERCENTILE = "may not be served: the risk percentile is not from 0 to 100: 1 rows [docs/"
+ONE = "may not be served: 1 of 1 rows cannot be served, MEANDER_SERVING_MAX_SET_ASIDE is 0.001"
+BAD_SCORE = f"{ONE} (a probability is missing, or not from 0 to 1: 1 rows)"
+BAD_LIST = f"{ONE} (a probability in a list is missing, or not from 0 to 1: 1 rows)"
+BAD_LENGTH = f"{ONE} (a list of ids is not as long as that of its probabilities: 1 rows)"
+BAD_PERCENTILE = f"{ONE} (the risk percentile is not from 0 to 100: 1 rows)"
 BAD_MODEL = "may not be served: rows of one day must be of one model version, found"
 
 # Rows of a day, as far as they differ from one that may be served, and what is said of them.
 BROKEN = {
     "a user twice": ([{}, {}], "have a user twice"),
-    "a row of nobody": ([{"user_id": None}], "have a row without a user"),
+    "a row of nobody": ([{"user_id": None}], f"{ONE} (the user id is missing: 1 rows)"),
     "an empty day": ([], "may not be served: there is no user [docs/"),
     "less than impossible": ([{"migration_probability": -0.01}], BAD_SCORE),
     "more than certain": ([{"churn_probability": 1.01}], BAD_SCORE),
@@ -153,10 +145,10 @@ BROKEN = {
     "a category without its probability": ([{"category_ids": ["a", "b", "c"]}], BAD_LENGTH),
     "below the percentiles": ([{"risk_percentile": -0.1}], BAD_PERCENTILE),
     "above the percentiles": ([{"risk_percentile": 100.1}], BAD_PERCENTILE),
-    "an unknown segment": ([{"segment": "vip"}], "may not be served: the segment is none that there is: 1 rows [docs/"),
+    "an unknown segment": ([{"segment": "vip"}], f"{ONE} (the segment is unknown: 1 rows)"),
     "two models": ([{}, {"user_id": "b", "model_version": 2}], f"{BAD_MODEL} 1 to 2 [docs/"),
     "a user of no model": ([{}, {"user_id": "b", "model_version": None}], f"{BAD_MODEL} 1 to 1 [docs/"),
-    "what PostgreSQL has not": ([{"user_id": "a\x00"}], "PostgreSQL cannot store a value of the predictions of 2025"),
+    "what PostgreSQL has not": ([{"user_id": "a\x00"}], f"{ONE} (a text is not UTF-8, or has a NUL: 1 rows)"),
 }
 
 
@@ -168,14 +160,18 @@ def test_rows_that_break_a_check_are_refused_and_leave_nothing_behind(serving):
             load(DAY_1, "r")
         said[what] = str(refused.value)
     assert {what: text for what, text in said.items() if BROKEN[what][1] not in text} == {}
-    with connect() as connection:
-        assert generations(connection) == []
+    with opened() as store:
+        assert generations(store) == []
     assert tables(serving) == []
 
 
 def test_all_that_is_wrong_with_a_day_is_told_at_once_and_of_how_many_rows(serving):
-    publish_users(DAY_1, "ann", "bob", segment="vip", risk_percentile=-1.0)
-    with pytest.raises(ServingRefused, match=r"the risk percentile is .*: 2 rows; the segment is .*: 2 rows"):
+    faults = [{"segment": "vip"}, {"segment": "vip"}, {"risk_percentile": -1.0}, {"model_version": 2}, {}]
+    publish_rows([prediction(f"u{n}", DAY_1) | fault for n, fault in enumerate(faults)], DAY_1)
+    all_faults = (
+        r"3 of 5 rows .*the risk percentile is .*: 1 rows; the segment is .*: 2 rows\); .* version, found 1 to 2"
+    )
+    with pytest.raises(ServingRefused, match=all_faults):
         load(DAY_1, "r")
 
 
@@ -196,7 +192,7 @@ def test_rows_that_do_not_arrive_are_missed(serving, monkeypatch):
 def test_a_second_load_waits_for_its_turn_and_says_when_it_waited_too_long(serving, monkeypatch):
     publish_users(DAY_1, "ann")
     monkeypatch.setattr(serving_load, "WAIT_SECONDS", 0.2)
-    with connect() as other:
+    with opened() as other:
         assert try_to_load(other)
         with pytest.raises(ServingBusy, match="another load has held the serving store"):
             load(DAY_1, "r")
@@ -208,17 +204,17 @@ def test_a_load_that_has_waited_goes_on_and_is_then_waited_for(serving, monkeypa
     free = []
 
     def begins(*arguments) -> int:
-        with connect() as third:
+        with opened() as third:
             free.append(try_to_load(third))
         return begin(*arguments)
 
     monkeypatch.setattr(serving_load, "begin", begins)
     waiters = "select 1 from pg_locks where locktype = 'advisory' and not granted"
     with ThreadPoolExecutor(1) as pool:
-        with connect() as first:
+        with opened() as first:
             assert try_to_load(first)
             second = pool.submit(load, DAY_1, "r")
-            until("the second load to wait", lambda: first.execute(waiters).fetchone())
+            until("the second load to wait", lambda: first.connection.execute(waiters).fetchone())
         assert second.result()["users"] == 1
     assert free == [False]
 
@@ -229,8 +225,8 @@ def test_a_load_that_has_waited_goes_on_and_is_then_waited_for(serving, monkeypa
 def test_a_switch_is_repeated_without_effect(serving):
     publish_users(DAY_1, "ann")
     assert [serve(DAY_1), serve(DAY_1)] == ["switched", "already"]
-    with connect() as connection:
-        assert len(switches(connection, 10)) == 1
+    with opened() as store:
+        assert len(switches(store, 10)) == 1
     served = serving.execute("select day, model_version, users, generation, since is not null from meander.served")
     assert served.fetchall() == [(DAY_1, 1, 1, 1, True)]
 
@@ -272,8 +268,8 @@ def test_a_switch_waits_for_another_one_and_says_when_it_waited_too_long(serving
     load(DAY_1, "r")
     monkeypatch.setattr(serving_store, "LOCK_SECONDS", 0.1)
     said = pytest.raises(ServingBusy, match="another load or switch holds the serving store")
-    with connect() as other, switching(other), said, connect() as connection:
-        switch(connection, DAY_1, "r")
+    with opened() as other, switching(other), said, opened() as store:
+        switch(store, DAY_1, "r")
     assert seen(serving) == []
     assert serve(DAY_1) == "switched"
 
@@ -312,8 +308,8 @@ def test_a_switch_that_would_change_too_much_is_refused_unless_forced(serving):
 
     assert serve(DAY_2, force=True) == "switched"
     assert {day for _, day, _ in seen(serving)} == {DAY_2}
-    with connect() as connection:
-        forced = switches(connection, 1)[0]["exceeded"]
+    with opened() as store:
+        forced = switches(store, 1)[0]["exceeded"]
     assert [limit.split(",")[0] for limit in forced] == [
         "share_gone 0.400", "mean migration_probability changes by 0.700",
     ], "what was forced is kept"  # fmt: skip
@@ -343,8 +339,8 @@ def test_the_difference_is_told_in_numbers(serving):
     moved = [prediction(user, DAY_2, category_ids=["milk", "tea"], churn_probability=0.3) for user in ("u0", "new")]
     publish_rows([*moved, *(prediction(user, DAY_2) for user in TEN[1:8])], DAY_2)
     load(DAY_2, "r")
-    with connect() as connection:
-        report = compare(connection, current(connection), find(connection, DAY_2))
+    with opened() as store:
+        report = compare(store, current(store), find(store, DAY_2), Limits.of(settings()))
     assert json.loads(json.dumps(report)) == report
     assert (report["from"]["day"], report["to"]["day"]) == ("2025-01-01", "2025-01-02")
     assert (report["users_added"], report["users_gone"]) == (1, 2)
@@ -356,11 +352,11 @@ def test_the_difference_is_told_in_numbers(serving):
 
 def test_a_day_that_is_not_loaded_cannot_be_switched_to(serving):
     publish_users(DAY_1, "ann")
-    with connect() as connection, pytest.raises(GenerationMissing, match="holds nothing in its schema meander"):
-        switch(connection, DAY_1, "r")
+    with opened() as store, pytest.raises(GenerationMissing, match="holds nothing in its schema meander"):
+        switch(store, DAY_1, "r")
     load(DAY_1, "r")
-    with connect() as connection, pytest.raises(GenerationMissing, match="no generation of day 2025-01-02; it has gen"):
-        switch(connection, DAY_2, "r")
+    with opened() as store, pytest.raises(GenerationMissing, match="no generation of day 2025-01-02; it has gen"):
+        switch(store, DAY_2, "r")
 
 
 # --- back -----------------------------------------------------------------------------------------------
@@ -411,8 +407,8 @@ def test_since_when_a_day_is_served_is_the_last_time_that_it_became_current(serv
         publish_users(day, "ann")
         serve(day)
     go_back("a")
-    with connect() as connection:
-        moved = [move["switched"] for move in switches(connection, 10)]
+    with opened() as store:
+        moved = [move["switched"] for move in switches(store, 10)]
     assert moved == sorted(moved, reverse=True)
     assert serving.execute("select day, since from meander.served").fetchall() == [(DAY_1, moved[0])]
 
@@ -437,10 +433,10 @@ def test_old_generations_are_dropped_but_never_the_current_one_nor_the_one_befor
         serve(day)
     for day in days[2:]:
         load(day, "r")
-    with connect() as connection:
-        assert try_to_load(connection)
-        prune(connection)
-        left = [each.day for each in generations(connection)]
+    with opened() as store:
+        assert try_to_load(store)
+        prune(store, settings().serving_keep)
+        left = [each.day for each in generations(store)]
     assert left == [days[6], days[5], days[1], days[0]]
     assert tables(serving) == ["prediction_rows_1", "prediction_rows_2", "prediction_rows_6", "prediction_rows_7"]
     assert seen(serving) == [("ann", days[1], 1)]
@@ -451,16 +447,16 @@ def test_what_a_killed_load_has_left_is_dropped_by_the_next_one_and_counts_for_n
     monkeypatch.setenv("MEANDER_SERVING_KEEP", "1")
     publish_users(DAY_1, "ann")
     serve(DAY_1)
-    with connect() as connection:
+    with opened() as store:
         # As far as a load comes that is killed while it copies.
-        left = begin(connection, DAY_2, 1, "fingerprint", "killed")
+        left = begin(store, DAY_2, 1, "fingerprint", "killed")
         with pytest.raises(GenerationMissing):
-            find(connection, DAY_2)
-        assert try_to_load(connection)
-        assert prune(connection) == [left]
+            find(store, DAY_2)
+        assert try_to_load(store)
+        assert prune(store, settings().serving_keep) == [left]
         # It is the load's own connection: what comes next may take longer than readers are waited for.
-        assert connection.execute("show statement_timeout").fetchone() == ("0",)
-        assert [each.day for each in generations(connection)] == [DAY_1]
+        assert store.execute("show statement_timeout").fetchone() == ("0",)
+        assert [each.day for each in generations(store)] == [DAY_1]
     assert tables(serving) == ["prediction_rows_1"]
 
 
@@ -472,9 +468,9 @@ def test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped
     dropped = []
 
     def clean_up() -> None:
-        with connect() as connection:
-            assert try_to_load(connection)
-            dropped.append(prune(connection))
+        with opened() as store:
+            assert try_to_load(store)
+            dropped.append(prune(store, settings().serving_keep))
 
     with (
         psycopg.connect(serving.info.dsn, password=PASSWORD) as slow,
@@ -492,8 +488,8 @@ def test_a_reader_is_never_kept_out_by_retention_and_what_it_holds_up_is_dropped
         pruning.join(45)
         assert dropped == [[]], "it gave up after a second"
         assert seen(quick) == seen(slow) == [("ann", DAY_3, 1)]
-        with connect() as connection, pytest.raises(GenerationMissing, match="no generation of day 2025-01-01"):
-            find(connection, DAY_1)
+        with opened() as store, pytest.raises(GenerationMissing, match="no generation of day 2025-01-01"):
+            find(store, DAY_1)
         assert go_back("a") == ("switched", DAY_2)
         with pytest.raises(GenerationMissing, match="there is nothing to go back to"):
             go_back("b")

@@ -8,17 +8,17 @@ from psycopg import sql
 
 from lake.errors import ServingUnavailable
 from lake.serving.layout import grants
-from lake.serving.load import load, prune
-from lake.serving.pointer import rollback, switch, try_to_load
-from lake.serving.postgres import connect
+from lake.serving.load import prune
+from lake.serving.pointer import try_to_load
 from tests.lake.predicted import DAY_1, DAY_2, publish_users
+from tests.lake.served import load, opened, rollback, switch
 
 
 @pytest.fixture
 def roles(serving, postgres, monkeypatch):
     """Run the printed SQL as the administrator, give passwords, and let ours be the writer; return the reader."""
     writer, reader = (f"{kind} of {serving.info.dbname}" for kind in ("writer", "reader"))
-    serving.execute(grants(writer, reader))
+    serving.execute(grants("meander", writer, reader))
     for role in (writer, reader):
         serving.execute(sql.SQL("alter role {} password 'secret'").format(sql.Identifier(role)))
     address = postgres.url(writer.replace(" ", "%20"), "secret", serving.info.dbname)
@@ -37,12 +37,12 @@ def test_the_writer_may_do_all_that_serving_needs(roles, monkeypatch):
     for day in (DAY_1, DAY_2):
         publish_users(day, "ann")
         load(day, "r")
-        with connect() as connection:
-            assert switch(connection, day, "r")["outcome"] == "switched"
-    with connect() as connection:
-        assert rollback(connection, "back")["outcome"] == "switched"
-        assert try_to_load(connection)
-        assert prune(connection) == []
+        with opened() as store:
+            assert switch(store, day, "r")["outcome"] == "switched"
+    with opened() as store:
+        assert rollback(store, "back")["outcome"] == "switched"
+        assert try_to_load(store)
+        assert prune(store, keep=1) == []
     assert roles.execute("select user_id, dt from meander.predictions").fetchall() == [("ann", DAY_1)]
     assert roles.execute("select day, users from meander.served").fetchall() == [(DAY_1, 1)]
 
