@@ -133,7 +133,7 @@ class ServingBusy(MeanderError):
 
 
 class ServingRefused(MeanderError):
-    """Rows are not served: too many violate a check, they differ too much from the current ones, or PostgreSQL objects."""
+    """Rows are not served: too many violate a check, they differ too much from those served, or PostgreSQL objects."""
 
     code = "serving-refused"
 
