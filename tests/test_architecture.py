@@ -156,15 +156,6 @@ def test_paths_below_the_lake_are_spelled_in_one_place():
 # These may read settings: the address of the lake is the one fact that a process has around it, as it has a working
 # directory. `launch` starts the processes of a training, before any of them has read its own.
 READ_SETTINGS = {"lake.places", "lake.settings", "model.training.launch"}
-# These still do. Delete each one as soon as its settings are passed to it.
-STILL_READ_SETTINGS = {
-    "lake.serving.layout",
-    "lake.serving.load",
-    "lake.serving.pointer",
-    "lake.serving.postgres",
-    "model.prepare",
-    "model.versions.registry",
-}
 
 
 def readers_of_settings(tree: ast.Module) -> set[str]:
@@ -184,7 +175,7 @@ def test_settings_are_read_at_the_edge_and_passed():
         for name, path in modules()
         if not name.startswith("dags.") and not name.endswith(".__main__")
         for reader in readers_of_settings(ast.parse(path.read_text(encoding="utf-8")))
-        if reader != "main" and name not in READ_SETTINGS | STILL_READ_SETTINGS
+        if reader != "main" and name not in READ_SETTINGS
     }
     assert inside == set(), "read them in `main` or in dags, and pass the values"
 

@@ -344,11 +344,11 @@ def test_a_champion_that_answers_another_question_is_left_out_and_told(measured,
 
 def test_a_champion_with_other_heads_is_left_out_and_told(measured, caplog):
     def load_checked(folder):
-        if folder == registry.artifact_folder(measured.champion):
+        if folder == registry().artifact_folder(measured.champion):
             raise HeadsDiffer("it has other heads")
         return load(folder)
 
-    assert list(evaluate.models(measured.plan, load_checked)) == ["model", "from scratch"]
+    assert list(evaluate.models(measured.plan, registry(), load_checked)) == ["model", "from scratch"]
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
     assert warning == (
         f"the champion, version {measured.champion}, is left out, and only the baselines have to be beaten: "

@@ -252,8 +252,8 @@ def test_a_model_with_other_heads_is_refused_before_spark_starts(lake, mlflow_st
     folder = Path(save(lake / "artifact"))
     (folder / "finetuned.weights.h5").touch()
     (folder / "network.json").write_text(json.dumps({"binary": [*NAMES, "subscribed"]}))
-    with registry.start_run("r", "evaluate") as tracked:
-        registry.promote(registry.register(str(folder), {}, tracked), T)
+    with registry().start_run("r", "evaluate") as tracked:
+        registry().promote(registry().register(str(folder), {}, tracked), T)
     with pytest.raises(HeadsDiffer, match=r"has the heads .*, subscribed, and lake/labels.py lists "):
         score(T, "r")
     assert not list(Path(lake).rglob("predictions"))

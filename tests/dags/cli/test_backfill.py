@@ -54,7 +54,8 @@ def test_a_person_is_told_what_why_how_long_and_what_to_type(published):
     assert "Estimated total: 10 s for staging and audit, from past runs." in said
     assert "airflow backfill create --dag-id behavior_daily --from-date 2025-01-01 --to-date 2025-01-01 " in said
     assert "interests of 2025-01-01 to 2025-01-03 (3) exclude events that arrived after their date" in said
-    assert "Untouched partitions: events 4, sessions 2, interests 4." in said
+    untouched = said.partition("Untouched partitions: ")[2].partition(".")[0].split(", ")
+    assert {"events 4", "sessions 2", "interests 4"} <= set(untouched)
 
 
 def test_a_machine_is_told_the_same(published):

@@ -9,7 +9,7 @@ from dags.page.cache import Cache
 from dags.page.problems import cells_needing_attention, freshness, notes, problems, readers_see
 from dags.page.state import LakeSnapshot
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
-from tests.tables import of_dag
+from tests.tables import groups_of, of_dag
 from tests.test_project import RUNBOOK
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
@@ -137,10 +137,11 @@ def test_what_is_not_due_yet_is_no_problem(lake, landed):
     landed(MAR_1, MAR_2)
     put_day(MAR_1)
     put_predictions(MAR_1, [])
-    # The night's run has brought events; interests and predictions follow within the hour.
+    # The night's run has brought events; what is made from them follows within the hour.
     put_events(MAR_2)
     assert problems(snapshot(MAR_1), SCHEDULED) == []
-    assert [problem.what.split()[0] for problem in problems(snapshot(MAR_2), SCHEDULED)] == ["sessions", "interests"]
+    after_events = [group for group in groups_of("behavior_daily") if group != "events"]
+    assert [problem.what.split()[0] for problem in problems(snapshot(MAR_2), SCHEDULED)] == after_events
 
 
 def test_a_landed_day_that_is_being_loaded_is_no_problem(lake, landed):
