@@ -7,17 +7,20 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from dags.shared.endings import fail_for_good, how_it_ended, skip_unless
 from dags.shared.links import DataDocs
-from dags.shared.process import end_politely, process_group, without_airflow
+from dags.shared.process import end_politely, process_group
+from lake.environment import environment_of
 from lake.settings import settings
 
 CONF = {
@@ -42,7 +45,7 @@ def without_blanks(arguments: Iterable[str]) -> list[str]:
 
 
 class RunsModule:
-    """For operators that run one of our modules as a plain process: it gets our settings and nothing of Airflow's.
+    """For operators that run one of our modules as a plain process: it gets the variables it needs, none of Airflow's.
 
     Its output is the task's log, and it ends with the task.
     """
@@ -52,7 +55,7 @@ class RunsModule:
     leader: subprocess.Popen[str] | None = None
 
     def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
-        """Run `python -m module` with these variables besides our own, and return the last lines that it printed.
+        """Run `python -m module` with these variables besides those it needs, and return the last lines it printed.
 
         Raises:
             AirflowFailException: it has failed, and the last line says what a person has to do.
@@ -60,7 +63,7 @@ class RunsModule:
         """
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
-        environment = without_airflow(os.environ) | {
+        environment = environment_of(module, os.environ) | {
             # People watch the log grow.
             "PYTHONUNBUFFERED": "1",
             # Of the folder we are in, nothing is imported: `lake/audits` there is a table, and no module of ours.
@@ -134,6 +137,12 @@ class SparkJob(RunsModule, SparkSubmitOperator):
             fail_for_good(error)
             raise
 
+    def _get_hook(self) -> SparkSubmitHook:
+        hook = super()._get_hook()
+        # spark-submit is the driver, which needs no more than the module; by default it gets all that Airflow has.
+        hook.submit = partial(hook.submit, env=environment_of(self.module, os.environ))
+        return hook
+
 
 class ModelJob(RunsModule, BaseOperator):
     """Run one of our modules as a plain process: what trains or judges a model brings its own workers, if any.
@@ -150,7 +159,7 @@ class ModelJob(RunsModule, BaseOperator):
         self.run = run
 
     def variables(self) -> dict[str, str]:
-        """Return what the process gets besides our own environment."""
+        """Return what the process gets besides the variables that its module needs."""
         return {}
 
     def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature
