@@ -17,7 +17,21 @@ from lake.settings import Settings
 Names = tuple[str, ...]
 
 EVERYBODY: Names = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_*", "TERM"),
+    *(
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "HOSTNAME",
+        "TMPDIR",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TERM",
+        "XDG_*",
+    ),
     *("PYTHON*", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "MALLOC_*", "OMP_*", "COLUMNS", "NO_COLOR"),
     # How to reach servers, and whom to believe.
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),

@@ -29,7 +29,7 @@ class AirflowClient:
         login = {"username": USER, "password": self.password}
         answer = requests.post(f"{self.url}/auth/token", json=login, timeout=ANSWER_SECONDS)
         answer.raise_for_status()
-        return answer.json()["access_token"]
+        return str(answer.json()["access_token"])
 
     def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **request: Any) -> dict[str, Any]:
         """Call Airflow's REST API as the admin and return the answer.
@@ -43,7 +43,8 @@ class AirflowClient:
         )
         if answer.status_code not in expect:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer.json()
+        content: dict[str, Any] = answer.json()
+        return content
 
     def healthy(self) -> bool:
         """Tell whether the web server answers, and says that all parts are well."""
@@ -55,7 +56,7 @@ class AirflowClient:
 
     def backfills(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the backfills of a DAG, open and closed ones."""
-        return self.api("GET", "backfills", params={"dag_id": dag_id, "limit": 1000})["backfills"]
+        return list(self.api("GET", "backfills", params={"dag_id": dag_id, "limit": 1000})["backfills"])
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the DAG's runs, by the day they process."""
@@ -65,7 +66,7 @@ class AirflowClient:
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
-        return self.api("GET", path, params={"limit": 1000})["task_instances"]
+        return list(self.api("GET", path, params={"limit": 1000})["task_instances"])
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Return what a task of a run has returned."""

@@ -61,7 +61,8 @@ class ProcessGroup:
 
 def seconds_after_boot(process: psutil.Process) -> float:
     """Return when a process began, counted from the start of the machine: its clock may be set meanwhile."""
-    return process.create_time() - psutil.boot_time()
+    born: float = process.create_time() - psutil.boot_time()
+    return born
 
 
 def runs_in(process: psutil.Process, group: int) -> bool:

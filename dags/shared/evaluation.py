@@ -64,7 +64,8 @@ class Evaluation:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """One entry for each method, task, metric and slice, with value, low and high."""
-        return (storage.read_json(metrics_file(self.slug)) or {}).get("metrics", [])
+        found: dict[str, list[dict[str, Any]]] = storage.read_json(metrics_file(self.slug)) or {}
+        return found.get("metrics", [])
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
         """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""

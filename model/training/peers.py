@@ -9,8 +9,8 @@ filter on its own socket (SO_ATTACH_FILTER, socket(7)), which drops packets befo
 looks for the socket from before TensorFlow opens it, and within milliseconds gives it a filter that accepts packets of
 the workers' machines alone. A stranger whose connection was quicker ends the training.
 
-Some kernels ask for CAP_NET_ADMIN (seen: one of 6.18). Without it a warning says that the port is open. Other users of
-these machines are never kept off. docs/production.md says what else has to guard such trainings.
+Some kernels ask for CAP_NET_ADMIN (seen: one of 6.18), and other systems have no such filter. A warning then says that
+the port is open. Other users of these machines are never kept off. docs/production.md says what else has to guard it.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ log = logging.getLogger("meander")
 LOOK_SECONDS = 0.005
 OPEN = (
     "TensorFlow's server on port %d is open to every machine that reaches this one, which may read and write files "
-    "through it: the kernel lets this process put no filter on it (%s). Let a firewall or a NetworkPolicy admit the "
+    "through it: the system lets this process put no filter on it (%s). Let a firewall or a NetworkPolicy admit the "
     "machines of the training alone, see docs/production.md"
 )
 
@@ -130,7 +130,9 @@ def _sockets(port: int) -> Iterator[tuple[str, Address, str]]:
     """Yield state, address of the other end and inode of each TCP socket of a port of this machine: proc_pid_net(5)."""
     for table in ("tcp", "tcp6"):
         file = Path("/proc/self/net", table)
-        for line in file.read_text().splitlines()[1:] if file.exists() else ():
+        if table == "tcp6" and not file.exists():
+            continue  # a kernel without IPv6
+        for line in file.read_text().splitlines()[1:]:
             fields = line.split()
             if int(fields[1].rsplit(":", 1)[1], 16) == port:
                 yield fields[3], _address(fields[2].rsplit(":", 1)[0]), fields[9]
