@@ -2,9 +2,15 @@
 
 import ipaddress
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
+
+LISTENS = "0A"
 
 
 def family(pid: int | None = None) -> Iterator[psutil.Process]:
@@ -21,14 +27,28 @@ def doors(processes: Iterable[psutil.Process]) -> set[tuple[str, int, str]]:
     """
     found = set()
     for process in processes:
-        try:
-            command = " ".join(process.cmdline())[:100]
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found.add((connection.laddr.ip, connection.laddr.port, command))
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
+        # It may have ended meanwhile.
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError, ProcessLookupError):
+            command = " ".join(process.cmdline())
+            found |= {(address, port, command) for address, port in listening(process.pid)}
     return found
+
+
+def listening(pid: int) -> Iterator[tuple[str, int]]:
+    """Yield where a process listens, in its own network: psutil would look into ours."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if socket := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
+                inodes.add(socket[1])
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == LISTENS and inode in inodes:
+                address, port = local.split(":")
+                words = (bytes.fromhex(address[i : i + 8]) for i in range(0, len(address), 8))
+                raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+                yield str(ipaddress.ip_address(raw)), int(port, 16)
 
 
 def open_to_others(processes: Iterable[psutil.Process]) -> set[tuple[str, int, str]]:
