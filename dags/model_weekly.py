@@ -120,14 +120,14 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             minimum=1,
             maximum=64,
             title="Workers",
-            description="TensorFlow processes that train together; batches and result do not depend on their number",
+            description="Replicas that share each batch; batches and result do not depend on their number",
         ),
         "launcher": Param(
             "process",
             type="string",
             enum=["process", "spark"],
             title="Launcher",
-            description="process: all workers on this machine. spark: a barrier stage of the Spark cluster",
+            description="process: all in one process. spark: each in a task of a barrier stage of Spark",
         ),
         "cold": Param(
             False,

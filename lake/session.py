@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -36,7 +37,8 @@ S3_CONF = {
 def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING) -> SparkSession:
     """Return the session of this process, created by the first call.
 
-    `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share.
+    `MEANDER_SPARK_MASTER=sc://host:port` joins a Spark Connect server, whose start-up all its clients share; its token,
+    if it has one, is in SPARK_CONNECT_AUTHENTICATE_TOKEN.
     Otherwise the master given to spark-submit counts, then `MEANDER_SPARK_MASTER`, then `local[*]`.
 
     Args:
@@ -47,6 +49,7 @@ def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING
     # Workers must run the interpreter of this environment, whichever `python3` is first on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if config.spark_master.startswith("sc://"):
+        _log_in_on_this_machine(config.spark_master)
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
     else:
         builder = SparkSession.builder.appName(f"meander {name}")
@@ -73,6 +76,27 @@ def spark_session(name: str, config: Settings, conf: Mapping[str, str] = NOTHING
     for key, value in {**SQL_CONF, **s3_conf(config)}.items():
         spark.conf.set(key, value)
     return spark
+
+
+def _log_in_on_this_machine(address: str) -> None:
+    """Join a Connect server at 127.0.0.1 with its token; PySpark then takes the session that is made here.
+
+    PySpark sends a token by TLS, or to a server whose address is the name `localhost`. That name has an IPv6 address
+    too, and whoever listens there, on the same port, would be told the token.
+    """
+    import grpc
+    from pyspark.sql.connect.client import DefaultChannelBuilder
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    class Here(DefaultChannelBuilder):
+        def toChannel(self) -> Any:  # noqa: N802  PySpark's name
+            token = grpc.access_token_call_credentials(self.token)
+            credentials = grpc.composite_channel_credentials(grpc.local_channel_credentials(), token)
+            return self._secure_channel(self.endpoint, credentials)
+
+    server = Here(address)
+    if server.host == "127.0.0.1" and server.token and not server.use_ssl:
+        ConnectSession.builder.channelBuilder(server).getOrCreate()
 
 
 def s3_conf(config: Settings) -> Mapping[str, str]:

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     if launched("model.finetune", argv, args):
         return
     registry = Registry.of(settings())
-    strategy = launch.make_strategy()
+    strategy = launch.make_strategy(args.workers)
     base = Artifact.load(network_folder(plan.run_id, "pretrained"))
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     train, valid = (examples(plan, base.features, days) for days in (plan.train, plan.valid))

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if launched("model.pretrain", argv, args):
         return
     registry = Registry.of(settings())
-    strategy = launch.make_strategy()
+    strategy = launch.make_strategy(args.workers)
     items, categories = vocabularies(plan)
     config = network_config(args.preset, items.size, categories.size)
     source = sequences(plan, Features(items, categories, config.events, config.profile, config.next_items))

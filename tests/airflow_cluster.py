@@ -113,6 +113,9 @@ class AirflowCluster(LocalAirflow):
             "AIRFLOW__CORE__FERNET_KEY": FERNET_KEY,
             "AIRFLOW__API__SECRET_KEY": SESSION_KEY,
             "AIRFLOW__API_AUTH__JWT_SECRET": TOKEN_KEY,
+            # Two Airflows on one machine must not share the ports on which logs are served.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self.state["worker_log_port"]),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.state["trigger_log_port"]),
             "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
             "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{BUCKET}/logs",
             "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "aws_default",
@@ -137,7 +140,8 @@ class AirflowCluster(LocalAirflow):
                 admin.execute(f"create database {name}")
         self.store = S3Server(self.home / "store.log")
         self.spark = SparkCluster(self.home / "spark", cores=2, memory="3g")
-        self.remember(broker=free_port(), nobody=free_port())
+        ports = ("broker", "nobody", "worker_log_port", "trigger_log_port")
+        self.remember(**{name: free_port() for name in ports})
         options = ["--port", str(self.state["broker"]), "--bind", HOST, "--save", "", "--requirepass", BROKER_PASSWORD]
         self.spawn("broker", [broker, *options])
         person = ["--firstname", "A", "--lastname", "Person", "--password", self.state["password"]]

@@ -1,9 +1,11 @@
 """The `meander` command: the steps of the DAGs for a person, without Airflow and in one Spark session."""
 
 import json
+import os
 import sys
 from datetime import date
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -194,6 +196,9 @@ app.add_typer(serve, name="serve")
 
 def main() -> None:
     """Run the command; an error of Meander ends with one line and exit code 1."""
+    # By default all is in the folder of one person. A lake elsewhere may be shared: the shell's umask says with whom.
+    if ".meander" in Path(os.environ.get("MEANDER_LAKE") or ".meander").parts:
+        os.umask(0o077)
     try:
         app()
     except MeanderError as error:

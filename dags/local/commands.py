@@ -6,6 +6,7 @@ Everything lies below `.meander/` (or MEANDER_HOME); MEANDER_LAKE and MEANDER_LA
 import argparse
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from typing import Any
 
 from dags import PREFIX
 from dags.local.client import USER
-from dags.local.standalone import BIN, HANGS_SECONDS, LocalAirflow, LocalError
+from dags.local.standalone import BIN, HANGS_SECONDS, PRIVATE, LocalAirflow, LocalError
 from dags.shared.evaluation import LOCAL_MLFLOW
 from dags.shared.run_ids import of_dag
+from lake.environment import environment_of
 from lake.settings import settings
 
 HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
@@ -71,14 +73,14 @@ def down(local: LocalAirflow) -> None:
 
 
 def status(local: LocalAirflow) -> None:
-    """Say whether it runs, and how to get in.
+    """Say whether it runs, and how to get in: where the password is, and not what, since logs keep what is printed.
 
     Raises:
         SystemExit: it does not run.
     """
     if not local.running:
         sys.exit("Airflow is not running. Start it: make up")
-    say(f"Airflow:    {local.url}   user {USER}   password {local.password}")
+    say(f"Airflow:    {local.url}   user {USER}   password in {local.password_file}")
     say(f"Data docs:  {local.url}{PREFIX}/data-docs/   (after logging in)")
     say(f"Lake:       {local.environment['MEANDER_LAKE']}")
     source = local.environment.get("MEANDER_SOURCE", "canonical")
@@ -155,14 +157,20 @@ def mlflow(local: LocalAirflow) -> None:
         say(f"MLflow:     {settings().tracking_place}")
         return
     host, port = LOCAL_MLFLOW.removeprefix("http://").split(":")
-    say(f"MLflow:     {LOCAL_MLFLOW}   store {settings().tracking_place}\nStop it:    Ctrl-C")
-    command = ["mlflow", "server", "--host", host, "--port", port, "--workers", "1"]
-    # Not as an argument: a password in it would be seen in the list of processes.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    local.make_private_home()
+    password = local.make_password()
+    say(f"MLflow:     {LOCAL_MLFLOW}   user {USER}   password in {local.password_file}")
+    say(f"Store:      {settings().tracking_place}\nStop it:    Ctrl-C")
+    command = ["mlflow", "server", "--host", host, "--port", port, "--workers", "1", "--app-name", "basic-auth"]
+    # Not as arguments: a password in them would be seen in the list of processes.
+    environment = environment_of("mlflow-server", os.environ)
+    environment |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_AUTH_ADMIN_USERNAME": USER}
+    environment |= {"MLFLOW_AUTH_ADMIN_PASSWORD": password, "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    local.home.mkdir(parents=True, exist_ok=True)
+    # Made anew each time, with the password of today: it holds nobody but the admin.
+    (local.home / "basic_auth.db").unlink(missing_ok=True)
     # What it leaves beside the store belongs to the other things of this folder.
-    subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, cwd=local.home, check=True)
+    subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, cwd=local.home, check=True, umask=PRIVATE)
 
 
 def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
@@ -227,7 +235,8 @@ def module(local: LocalAirflow, name: str, *arguments: object) -> None:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    subprocess.run([sys.executable, "-m", name, *map(str, arguments)], env=local.environment, check=True)
+    command = [sys.executable, "-m", name, *map(str, arguments)]
+    subprocess.run(command, env=local.environment, check=True, umask=PRIVATE)
 
 
 def main(argv: list[str] | None = None) -> None:

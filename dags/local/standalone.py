@@ -23,6 +23,7 @@ from dags.local.client import USER, AirflowClient
 from dags.local.jvm import FROM_ARCHIVE
 from dags.local.ports import HOST, free_port, port_open
 from dags.local.processes import ProcessGroup
+from lake.environment import environment_of
 from lake.settings import settings
 
 LOCKED_TRIES = 4
@@ -31,6 +32,17 @@ HANGS_SECONDS = 900
 TELL_SECONDS = 30  # until a person hears what is still waited for
 UNHEALTHY_SECONDS = 45  # after so long without a heartbeat Airflow calls its scheduler unhealthy (30), and some more
 BIN = Path(sys.executable).parent
+PRIVATE = 0o077  # umask: what is written is for its owner alone
+# The parts of Airflow, as one process group. Not by `airflow standalone`: its scheduler and triggerer serve logs on all
+# interfaces, and no setting names another address (3.3). The web server reads the logs of this machine from the disk.
+AIRFLOW = """
+"$0" db migrate || exit
+"$0" api-server &
+"$0" scheduler --skip-serve-logs &
+"$0" dag-processor &
+"$0" triggerer --skip-serve-logs &
+wait
+"""
 
 
 class LocalError(Exception):
@@ -88,6 +100,23 @@ class LocalAirflow(AirflowClient):
         return str(self.state["password"])
 
     @property
+    def password_file(self) -> Path:
+        """Where the admin reads the password, and Airflow too."""
+        return self.home / "password.json"
+
+    def make_password(self) -> str:
+        """Return the admin's password, made at the first call."""
+        # Letters and digits: one that began with a dash would be taken for an option by Airflow's commands.
+        self.remember(password=self.state.get("password") or secrets.token_hex(16))
+        write_private(self.password_file, {USER: self.password})
+        return self.password
+
+    def make_private_home(self) -> None:
+        """Make the folder that holds databases, logs and the lake, or take from others what they may do in it."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+
+    @property
     def url(self) -> str:
         return f"http://{HOST}:{self.state['port']}"
 
@@ -106,10 +135,13 @@ class LocalAirflow(AirflowClient):
             "NO_PROXY": f"{HOST},localhost",
             "no_proxy": f"{HOST},localhost",
             "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
+            # Whoever may use Spark runs code as its owner, and every user of this machine reaches the port.
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN": self.state["spark_token"],
             # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYSPARK_PYTHON": sys.executable,
-            # Nothing here listens to the outside; unset, Spark warns in every task log that it had to guess.
+            # Nothing here listens to the outside (tests/e2e/test_backfill.py). Unset, Spark warns in each task's log
+            # that it had to guess.
             "SPARK_LOCAL_IP": HOST,
             "AIRFLOW_HOME": str(airflow),
             # Seconds that a writer waits for another one; the default of 5 is too short for a busy machine.
@@ -132,15 +164,12 @@ class LocalAirflow(AirflowClient):
             # Old logs are loaded by hand. Yesterday will not land here, and its run would wait for two days.
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": os.environ.get("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "password.json"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.password_file),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__API__HOST": HOST,
             "AIRFLOW__API__PORT": str(self.state["port"]),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__WORKERS": "1",
-            # Two Airflows on one machine must not share the ports on which logs are served.
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self.state["worker_log_port"]),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.state["trigger_log_port"]),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 
@@ -152,19 +181,17 @@ class LocalAirflow(AirflowClient):
         Raises:
             LocalError: one of them did not come up.
         """
+        self.make_private_home()
         wanted = (self.port, self.state.get("port"), 8080)
         self.remember(
             port=next((port for port in wanted if port and not port_open(port)), None) or free_port(),
             settings={**self.state.get("settings", {}), **self.settings},
             spark_port=free_port(),
-            worker_log_port=free_port(),
-            trigger_log_port=free_port(),
-            # Letters and digits: one that began with a dash would be taken for an option by Airflow's commands.
-            password=self.state.get("password") or secrets.token_hex(8),
+            spark_token=secrets.token_hex(32),
         )
         for old in ("environment", "token"):
             self.__dict__.pop(old, None)
-        write_private(self.home / "password.json", {USER: self.state["password"]})
+        self.make_password()
         try:
             self.spawn_all()
             self.wait("airflow", self.healthy)
@@ -178,9 +205,13 @@ class LocalAirflow(AirflowClient):
 
     def spawn_all(self) -> None:
         """Start the processes that are waited for, Airflow as the last one."""
-        self.spawn("spark", self.spark_command())
-        self.spawn("airflow", [str(BIN / "airflow"), "standalone"])
+        self.spawn_spark()
+        self.spawn("airflow", ["/bin/sh", "-c", AIRFLOW, str(BIN / "airflow")])
         self.wait("spark", lambda: port_open(self.state["spark_port"]))
+
+    def spawn_spark(self) -> None:
+        """Start Spark's server. Its Python workers run code of jobs and trainings, which needs no secret of Airflow."""
+        self.spawn("spark", self.spark_command(), environment_of("spark-connect-server", self.environment))
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool, or bring one that is there already up to date."""
@@ -204,6 +235,8 @@ class LocalAirflow(AirflowClient):
             "spark.connect.session.manager.defaultSessionTimeout": "10m",
             "spark.local.dir": str(self.home / "tmp"),
             "spark.sql.warehouse.dir": str(self.home / "tmp" / "warehouse"),
+            # Hadoop gives a new file the rights that this says, whatever those of the process are.
+            "spark.hadoop.fs.permissions.umask-mode": f"{PRIVATE:03o}",
         }
         options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
         return [
@@ -216,12 +249,12 @@ class LocalAirflow(AirflowClient):
             "spark-internal",
         ]
 
-    def spawn(self, name: str, command: list[str]) -> None:
-        """Start a process group of its own, its output in `<home>/<name>.log`."""
+    def spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+        """Start a process group of its own, its output in `<home>/<name>.log`; nobody else reads what it writes."""
         with (self.home / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                command, env=environment or self.environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True, umask=PRIVATE,
             )  # fmt: skip
         self.children.append(process)
         group = ProcessGroup.led_by(process.pid)
@@ -274,7 +307,7 @@ class LocalAirflow(AirflowClient):
         command = [str(BIN / "airflow"), *arguments]
         for _ in range(LOCKED_TRIES):
             done = subprocess.run(
-                command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
+                command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False, umask=PRIVATE
             )
             if done.returncode == 0:
                 return done.stdout
@@ -365,9 +398,10 @@ def inherited() -> dict[str, str]:
 
 
 def write_private(file: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that only its owner may read: ours hold the password."""
+    """Write a JSON file that only its owner may read, whoever might read it before: ours hold passwords."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
+    file.chmod(0o600)
     file.write_text(json.dumps(content, indent=2))
 
 

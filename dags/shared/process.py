@@ -16,19 +16,6 @@ for _ in $(seq 100); do kill -s 0 -- "-$0" || exit; sleep 0.1; done
 kill -s KILL -- "-$0"
 """
 
-# What Airflow says to its own processes, addresses and passwords of its connections among it; and what would make the
-# process believe that it is one of several workers already.
-LEFT_OUT = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "TF_CONFIG")
-
-
-def without_airflow(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for a process that is not Airflow's: ours, and those of storage, drivers and libraries.
-
-    >>> without_airflow({"MEANDER_LAKE": "/lake", "AIRFLOW_CONN_DB": "secret", "CUDA_VISIBLE_DEVICES": "0"})
-    {'MEANDER_LAKE': '/lake', 'CUDA_VISIBLE_DEVICES': '0'}
-    """
-    return {name: value for name, value in environment.items() if not name.startswith(LEFT_OUT)}
-
 
 @contextmanager
 def process_group(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:

@@ -7,17 +7,20 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from dags.shared.endings import describe_exit, raise_without_retry, skip_unless
 from dags.shared.links import DataDocs
-from dags.shared.process import end_politely, process_group, without_airflow
+from dags.shared.process import end_politely, process_group
+from lake.environment import environment_of
 from lake.settings import settings
 
 CONF = {
@@ -45,7 +48,7 @@ def without_blanks(arguments: Iterable[str]) -> list[str]:
 
 
 class RunsModule(BaseOperator):
-    """For operators that run a module of Meander as a plain process: with Meander's settings, without Airflow's.
+    """For operators that run a module of Meander as a plain process: it gets the variables it needs, none of Airflow's.
 
     Its output is the task's log, and it ends with the task.
     """
@@ -55,7 +58,7 @@ class RunsModule(BaseOperator):
     leader: subprocess.Popen[str] | None = None
 
     def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
-        """Run `python -m module` with these variables besides our own, and return the last lines that it printed.
+        """Run `python -m module` with these variables besides those it needs, and return the last lines it printed.
 
         Raises:
             AirflowFailException: it failed with an error that needs a person.
@@ -63,7 +66,7 @@ class RunsModule(BaseOperator):
         """
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
-        environment = without_airflow(os.environ) | {
+        environment = environment_of(module, os.environ) | {
             # People watch the log grow.
             "PYTHONUNBUFFERED": "1",
             # Nothing is imported from the working directory: `lake/audits` there may be a table, not the module.
@@ -138,6 +141,12 @@ class SparkJob(RunsModule, SparkSubmitOperator):
             raise_without_retry(error)
             raise
 
+    def _get_hook(self) -> SparkSubmitHook:
+        hook = super()._get_hook()
+        # spark-submit is the driver, which needs no more than the module; by default it gets all that Airflow has.
+        hook.submit = partial(hook.submit, env=environment_of(self.module, os.environ))  # type: ignore[method-assign]
+        return hook
+
 
 class ModelJob(RunsModule):
     """Run a module of Meander as a plain process; a module that trains or evaluates starts its own workers, if any.
@@ -154,7 +163,7 @@ class ModelJob(RunsModule):
         self.run = run
 
     def variables(self) -> dict[str, str]:
-        """Return what the process gets besides our own environment."""
+        """Return what the process gets besides the variables that its module needs."""
         return {}
 
     def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002  Airflow's signature

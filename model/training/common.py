@@ -39,16 +39,19 @@ def training_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--run-id", required=True, metavar="R", help="the run that model.prepare has planned")
     parser.add_argument("--batch", type=int, metavar="N", help="rows of a step over all workers; default: the preset's")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="the highest; default: the preset's")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="TensorFlow processes")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="replicas that share each batch")
     parser.add_argument(
-        "--launcher", default="process", choices=["process", "spark"], help="here, or in Spark barrier tasks"
+        "--launcher",
+        default="process",
+        choices=["process", "spark"],
+        help="all in this process, or each on a machine of its own, in Spark barrier tasks",
     )
     parser.add_argument("--jit", action="store_true", help="compile the step by XLA")
     return parser
 
 
 def launched(module: str, argv: list[str] | None, args: argparse.Namespace) -> bool:
-    """Start the workers of a training and wait for them, where there are to be several and this process is none yet.
+    """Start the workers of a training on Spark and wait for them, unless this process is one, or is to train alone.
 
     Args:
         module: of the command.
@@ -58,9 +61,9 @@ def launched(module: str, argv: list[str] | None, args: argparse.Namespace) -> b
     Returns:
         whether all is done; if not, it is for this process to train.
     """
-    if args.workers <= 1 or launch.in_worker():
+    if args.launcher == "process" or args.workers <= 1 or launch.in_worker():
         return False
-    launch.launch(module, sys.argv[1:] if argv is None else argv, args.workers, args.launcher)
+    launch.launch(module, sys.argv[1:] if argv is None else argv, args.workers)
     return True
 
 

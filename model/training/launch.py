@@ -1,7 +1,12 @@
-"""Start one TensorFlow process for each worker of a training, and end them as a whole.
+"""Train on several machines: one TensorFlow process for each worker, started together and ended together.
 
-    python -m model.pretrain ... --workers 2 --launcher process     # all on this machine
-    python -m model.pretrain ... --workers 2 --launcher spark       # one in each task of a Spark barrier stage
+    python -m model.pretrain ... --workers 2 --launcher process     # as 2 replicas of this process, see make_strategy
+    python -m model.pretrain ... --workers 2 --launcher spark       # one process in each task of a Spark barrier stage
+
+TensorFlow opens a server in each of several processes, on all interfaces and without a password. Whoever reaches it
+reads and writes files as its owner. So on one machine there is no second process: the replicas of one process train the
+same. Where Spark puts all tasks on one machine, the first task trains alone, with all replicas. Where it uses several
+machines, each server takes calls of these machines only (peers.py). Decision 0019 has the reasons.
 
 The module that is launched is the module that launches: `main` calls `launch("model.pretrain", argv, ...)` unless
 `in_worker()`, and inside the workers the same `main` gets its strategy from `make_strategy()`.
@@ -14,11 +19,13 @@ Barrier tasks run plain DataFrame code (`mapInArrow`), so a Spark Connect sessio
 Spark's own Python workers, which are forks of a daemon, but in a process of its own below each.
 """
 
+import hmac
 import importlib.util
 import json
 import logging
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
@@ -29,11 +36,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lake.environment import environment_of, handed_to_tasks
 from lake.errors import WorkerFailed
+from model.training.peers import only_peers
 
 log = logging.getLogger("meander")
 
@@ -41,10 +51,9 @@ POLL_SECONDS = 0.2
 CONNECT_SECONDS = 60.0  # for the tasks of a barrier stage to find each other
 GRACE_SECONDS = 5.0  # between asking a worker to end and ending it
 TAIL_LINES = 200
+KEY_LENGTH = 32  # characters by which the tasks of a stage know each other
 # Spark would wait, perhaps for ever, until it has as many machines as before. Whoever called the launcher tries again.
 ONE_ATTEMPT = {"spark.stage.maxConsecutiveAttempts": "1"}
-# What the driver hands to workers on other machines; all else is theirs.
-PASSED_ON = ("MEANDER_", "TF_", "XLA_", "KERAS_", "MLFLOW_")
 
 
 @dataclass(frozen=True)
@@ -69,32 +78,37 @@ def in_worker() -> bool:
     return "TF_CONFIG" in os.environ
 
 
-def make_strategy() -> Any:
+def make_strategy(workers: int = 1) -> Any:
     """Return the strategy for where this process runs; call it before anything else of TensorFlow.
 
-    Several workers in TF_CONFIG: MultiWorkerMirroredStrategy. Otherwise several GPUs: MirroredStrategy. Otherwise the
-    default strategy, which has one replica.
+    Several workers in TF_CONFIG: MultiWorkerMirroredStrategy. Otherwise several GPUs: MirroredStrategy over all.
+    Otherwise, without a GPU, MirroredStrategy over as many parts of the CPU as `workers` says. Otherwise the default
+    strategy, which has one replica.
     """
     import tensorflow as tf
 
-    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    if sum(map(len, cluster.values())) > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if len(tf.config.list_physical_devices("GPU")) > 1:
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    addresses = config.get("cluster", {}).get("worker", [])
+    if len(addresses) > 1:
+        with only_peers(addresses, config["task"]["index"]):
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) > 1:
         return tf.distribute.MirroredStrategy()
+    if workers > 1 and not gpus:
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(workers)]
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+        return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(workers)])
     return tf.distribute.get_strategy()
 
 
-def launch(
-    module: str, argv: Sequence[str], workers: int, launcher: str = "process", timeout: float | None = None
-) -> list[Outcome]:
-    """Run `python -m module *argv` as `workers` workers and wait for all.
+def launch(module: str, argv: Sequence[str], workers: int, timeout: float | None = None) -> list[Outcome]:
+    """Run `python -m module *argv` as `workers` workers in tasks of Spark, and wait for all.
 
     Args:
-        module: has a `main` under `if __name__ == "__main__"`.
+        module: has a `main` under `if __name__ == "__main__"`, and takes `--launcher`.
         argv: its arguments, the same for every worker.
         workers: how many.
-        launcher: `process` or `spark`.
         timeout: seconds after which the whole run fails; None for no limit.
 
     Returns:
@@ -106,12 +120,10 @@ def launch(
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
-    if launcher not in LAUNCHERS:
-        raise ValueError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {launcher!r}")
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"module must be one that Python can import, got {module!r}")
-    log.info("launch: %s on %d workers, launcher=%s", module, workers, launcher)
-    outcomes = LAUNCHERS[launcher](module, list(argv), workers, timeout)
+    log.info("launch: %s on %d workers of Spark", module, workers)
+    outcomes = _launch_on_spark(module, list(argv), workers, timeout)
     first = root_failure(outcomes)
     if first:
         tail = "\n".join(f"    {line}" for line in first.lines[-20:])
@@ -127,6 +139,7 @@ def launch(
 
 ENDED = "another worker failed"
 LOST = "another worker could not be reached any more: its machine or the network is gone"
+LACKS = "{} holds a password, which is not sent to tasks of Spark: set it in the environment of Spark's executors"
 
 
 def root_failure(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -153,20 +166,19 @@ def _code_name(code: int) -> str:
 
 
 class _Worker:
-    """A worker process, its output passed on line by line."""
+    """A worker process, its output passed on line by line. It gets what a worker needs of ours, and `env`."""
 
-    def __init__(self, index: int, module: str, argv: list[str], addresses: list[str], env: Mapping[str, str]):
+    def __init__(self, index: int, module: str, argv: list[str], env: Mapping[str, str]):
         self.index = index
         self.reason = ""
         self.lines: deque[str] = deque(maxlen=TAIL_LINES)
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "model.training.launch", module, *argv],
             # A pipe that nobody writes to: it closes when this process dies, and the worker then ends itself.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env, "TF_CONFIG": json.dumps(config), "PYTHONUNBUFFERED": "1"},
+            env={**environment_of("worker", os.environ), **env, "PYTHONUNBUFFERED": "1"},
         )
         self.pump = threading.Thread(target=self._pump, daemon=True)
         self.pump.start()
@@ -207,46 +219,6 @@ class _Worker:
         return Outcome(self.index, code, self.reason, list(self.lines))
 
 
-def _free_port() -> socket.socket:
-    """Return a socket bound to a free port; close it just before somebody else takes the port."""
-    bound = socket.socket()
-    bound.bind(("", 0))
-    return bound
-
-
-# --- processes on this machine ---
-
-
-def _launch_processes(module: str, argv: list[str], workers: int, timeout: float | None) -> list[Outcome]:
-    ports = [_free_port() for _ in range(workers)]
-    addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
-    for port in ports:
-        port.close()
-    deadline = time.monotonic() + timeout if timeout else None
-    running: list[_Worker] = []
-    try:
-        running += [_Worker(i, module, argv, addresses, _own_gpus(i, workers)) for i in range(workers)]
-        while any(worker.code is None for worker in running):
-            if any(worker.code for worker in running):
-                break
-            if deadline and time.monotonic() > deadline:
-                for worker in running:
-                    worker.end(f"it was not done after {timeout:g} s")
-            time.sleep(POLL_SECONDS)
-    finally:
-        for worker in running:
-            worker.end(ENDED)
-    return [worker.outcome() for worker in running]
-
-
-def _own_gpus(worker: int, workers: int) -> dict[str, str]:
-    """Give each worker of one machine its share of the GPUs that CUDA_VISIBLE_DEVICES names."""
-    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    if len(visible) < workers:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[worker::workers])}
-
-
 # --- Spark barrier tasks ---
 
 
@@ -255,8 +227,7 @@ def _launch_on_spark(module: str, argv: list[str], workers: int, timeout: float 
     from lake.settings import settings
 
     spark = spark_session(f"launch {module}", settings(), ONE_ATTEMPT)
-    env = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) and name != "TF_CONFIG"}
-    task = _barrier_task(module, argv, workers, timeout, env, str(Path.cwd()))
+    task = _barrier_task(module, argv, workers, timeout, *handed_to_tasks(os.environ), str(Path.cwd()))
     stage = spark.range(0, workers, 1, numPartitions=workers).mapInArrow(
         task, "worker int, code int, reason string, lines array<string>", barrier=True
     )
@@ -279,7 +250,13 @@ def _launch_on_spark(module: str, argv: list[str], workers: int, timeout: float 
 
 
 def _barrier_task(
-    module: str, argv: list[str], workers: int, timeout: float | None, env: dict[str, str], folder: str
+    module: str,
+    argv: list[str],
+    workers: int,
+    timeout: float | None,
+    env: dict[str, str],
+    theirs: list[str],
+    folder: str,
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
     def task(batches: Iterable[Any]) -> Iterator[Any]:
         import pyarrow as pa
@@ -287,7 +264,7 @@ def _barrier_task(
 
         for _ in batches:
             pass
-        outcome = run_in_barrier(BarrierTaskContext.get(), module, argv, workers, timeout, env, folder)
+        outcome = run_in_barrier(BarrierTaskContext.get(), module, argv, workers, timeout, env, theirs, folder)
         yield pa.RecordBatch.from_arrays(
             [
                 pa.array([outcome.worker], pa.int32()),
@@ -302,33 +279,69 @@ def _barrier_task(
 
 
 def run_in_barrier(
-    context: Any, module: str, argv: list[str], workers: int, timeout: float | None, env: dict[str, str], folder: str
+    context: Any,
+    module: str,
+    argv: list[str],
+    workers: int,
+    timeout: float | None,
+    env: dict[str, str],
+    theirs: list[str],
+    folder: str,
 ) -> Outcome:
     """Run the worker of one barrier task, and end it when another one fails.
 
     A failure is returned, not raised: Spark would run a stage with a failed task up to four times.
+
+    Args:
+        context: Spark's, of the task.
+        module: as for `launch`.
+        argv: as for `launch`.
+        workers: as for `launch`.
+        timeout: as for `launch`.
+        env: variables of the driver.
+        theirs: variables that the executor itself has to have.
+        folder: where the driver runs.
     """
     rank = context.partitionId()
     host = context.getTaskInfos()[rank].address.rsplit(":", 1)[0]
-    port, lifeline = _free_port(), _free_port()
+    gpus = context.resources().get("gpu")
+    # TensorFlow will listen on all interfaces: the port has to be free on each. Nobody listens on it until then.
+    port = _bound("")
+    lifeline = _bound(host)
     lifeline.listen(workers)
     lifeline.settimeout(CONNECT_SECONDS)
-    mine = [f"{host}:{port.getsockname()[1]}", f"{host}:{lifeline.getsockname()[1]}"]
+    mine = {
+        "host": host,
+        "server": f"{host}:{port.getsockname()[1]}",
+        "lifeline": lifeline.getsockname()[1],
+        "key": secrets.token_hex(KEY_LENGTH // 2),
+        "gpus": list(gpus.addresses) if gpus else [],
+        "lacks": [name for name in theirs if not os.environ.get(name)],
+    }
     everyone = [json.loads(message) for message in context.allGather(json.dumps(mine))]
     port.close()
+    first = everyone[0]
+    if first["lacks"]:
+        lifeline.close()
+        # Only the first worker writes to the registry.
+        return Outcome(rank, 1, ENDED if rank else LACKS.format(" and ".join(first["lacks"])), [])
     if Path(folder).is_dir():
         os.chdir(folder)  # relative paths then mean what they mean to the driver
-    gpus = context.resources().get("gpu")
-    env = {**env, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus.addresses)} if gpus else {})}
+    if len({one["host"] for one in everyone}) == 1:
+        lifeline.close()
+        gpus_of_all = [gpu for one in everyone for gpu in one["gpus"]]
+        return _run_on_one_machine(context, module, argv, timeout, {**env, **_seen(gpus_of_all)})
     if rank == 0:
-        peers = [lifeline.accept()[0] for _ in range(workers - 1)]
+        peers = _admitted(lifeline, first["key"], workers - 1)
     else:
-        where, number = everyone[0][1].rsplit(":", 1)
-        peers = [socket.create_connection((where, int(number)), timeout=CONNECT_SECONDS)]
+        peers = [socket.create_connection((first["host"], first["lifeline"]), timeout=CONNECT_SECONDS)]
+        peers[0].sendall(first["key"].encode())
     lifeline.close()
     for peer in peers:
         _notice_loss(peer)
-    worker = _Worker(rank, module, argv, [addresses[0] for addresses in everyone], env)
+    cluster = {"worker": [one["server"] for one in everyone]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
+    worker = _Worker(rank, module, argv, {**env, **_seen(mine["gpus"]), "TF_CONFIG": json.dumps(config)})
     try:
         _watch(worker, peers, timeout)
     finally:
@@ -336,6 +349,49 @@ def run_in_barrier(
         for peer in peers:
             peer.close()
     return worker.outcome()
+
+
+def _run_on_one_machine(
+    context: Any, module: str, argv: list[str], timeout: float | None, env: Mapping[str, str]
+) -> Outcome:
+    """Train by the first task alone, as replicas of one process; the others keep their cores and GPUs for it."""
+    rank = context.partitionId()
+    outcome = Outcome(rank, 0, "", [])
+    if rank == 0:
+        worker = _Worker(rank, module, [*argv, "--launcher", "process"], env)
+        try:
+            _watch(worker, [], timeout)
+        finally:
+            worker.end(ENDED)
+        outcome = worker.outcome()
+    context.barrier()
+    return outcome
+
+
+def _seen(gpus: list[str]) -> dict[str, str]:
+    """Let a worker see the GPUs that Spark has given to its task; all of its machine where Spark gives none."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+
+
+def _bound(host: str) -> socket.socket:
+    """Return a socket bound to a free port; close it just before somebody else takes the port."""
+    bound = socket.socket()
+    bound.bind((host, 0))
+    return bound
+
+
+def _admitted(lifeline: socket.socket, key: str, number: int) -> list[socket.socket]:
+    """Return the connections of the other tasks, which know the key; whoever else calls is sent away."""
+    peers: list[socket.socket] = []
+    while len(peers) < number:
+        caller = lifeline.accept()[0]
+        caller.settimeout(CONNECT_SECONDS)
+        with suppress(OSError):
+            if hmac.compare_digest(caller.recv(KEY_LENGTH, socket.MSG_WAITALL), key.encode()):
+                peers.append(caller)
+                continue
+        caller.close()
+    return peers
 
 
 def _notice_loss(connection: socket.socket) -> None:
@@ -374,9 +430,6 @@ def _watch(worker: _Worker, peers: list[socket.socket], timeout: float | None) -
     if worker.index and not worker.code:
         for peer in peers:
             peer.sendall(b"1")
-
-
-LAUNCHERS = {"process": _launch_processes, "spark": _launch_on_spark}
 
 
 # --- inside a worker ---

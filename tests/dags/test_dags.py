@@ -22,6 +22,7 @@ from dags.shared.alerts import FailureNotifier
 from dags.shared.links import DataDocs
 from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
+from lake.environment import COMMANDS
 from lake.staging import Verdict, write_verdict
 from tests.tables import KNOWN, groups_of, of_group
 
@@ -234,6 +235,11 @@ def render(task, **params):
         }
     )
     return ready
+
+
+@pytest.mark.parametrize("module", sorted({t.module for t in TASKS if isinstance(t, SparkJob | ModelJob)}))
+def test_what_a_module_gets_of_the_environment_is_written_down(module):
+    assert module in COMMANDS
 
 
 def command_of(task):

@@ -1,20 +1,50 @@
 """One Airflow on this machine for all tests that need one: to start it, and to keep it up, is most of their work."""
 
+import contextlib
 import shutil
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from dags.local.jvm import SHORT_LIVED_JVM
 from dags.local.ports import free_port
 from dags.local.standalone import LocalAirflow
+from tests.listening import doors
 from tests.waiting import until
+
+LOOK_SECONDS = 2.0  # between two looks at what runs: a task lives longer
 
 
 class UnderBasePath(LocalAirflow):
-    """Airflow as it stands behind a proxy: below a path."""
+    """Airflow as it stands behind a proxy: below a path. As long as it runs, it is looked at what listens.
+
+    Attributes:
+        commands: of all its processes that were seen.
+        doors: the addresses, ports and commands of those that listened.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any):
+        super().__init__(*arguments, **more)
+        self.commands: set[str] = set()
+        self.doors: set[tuple[str, int, str]] = set()
+        self.ended = threading.Event()
+
+    def look(self) -> None:
+        """Remember what runs, and what listens: its process groups, and what has a group of its own below them."""
+        while not self.ended.wait(LOOK_SECONDS):
+            processes = {process for group in self.groups.values() for process in group.members()}
+            for process in list(processes):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    processes.update(process.children(recursive=True))
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    self.commands.add(" ".join(process.cmdline()))
+            self.doors |= doors(processes)
 
     @property
     def url(self) -> str:
@@ -38,7 +68,11 @@ def running_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalA
     # A port of its own: two Airflows that start at once would both find 8080 free.
     local = UnderBasePath(folder / "home", settings, port=free_port(), spark_options=SHORT_LIVED_JVM)
     local.start()
+    looks = threading.Thread(target=local.look, daemon=True)
+    looks.start()
     yield local
+    local.ended.set()
+    looks.join()
     local.stop()
     assert not local.running
 

@@ -8,7 +8,7 @@ import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import pytest
 import requests
@@ -22,6 +22,7 @@ from lake.staging import read_verdict
 from lake.table import Table
 from tests.airflow_runs import ended, states
 from tests.lake.published import rows
+from tests.listening import on_loopback
 from tests.tables import groups_of, of_dag
 from tests.waiting import until
 
@@ -191,3 +192,18 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert {part["what"] for part in said["parts"]} == {*TABLES, "audits", "data docs"}
     assert said["removed"] == 0, "everything is younger than the retention"
     assert {table: rows(table) for table in TABLES} == by_day
+
+    # --- who else may see all this ---
+    # The web server shows the logs of tasks without the servers that Airflow opens on all interfaces for them.
+    log = f"dags/upkeep_weekly/dagRuns/{quote(run['dag_run_id'])}/taskInstances/upkeep/logs/1"
+    assert "running" in json.dumps(airflow.api("GET", log)["content"])
+    # The lake is not in the folder that is closed to others: its files are.
+    assert [path for path in lake.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+def test_nothing_of_all_that_runs_on_this_machine_listens_to_the_outside(airflow: LocalAirflow):
+    # As long as the session's Airflow ran: its parts, Spark, and the tasks of the days above.
+    for part in ("airflow scheduler", "SparkConnectServer", "jobs.ingest", "expectations.audit", "lake.upkeep"):
+        assert any(part in command for command in airflow.commands), part
+    assert {airflow.state["port"], airflow.state["spark_port"]} <= {port for _, port, _ in airflow.doors}
+    assert {door for door in airflow.doors if not on_loopback(door[0])} == set()

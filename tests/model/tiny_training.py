@@ -31,12 +31,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dies", default="", help="WORKER:BATCH, where a worker kills itself")
     parser.add_argument("--tells", default="", help="WORKER:BATCH, where a worker makes a file `told` and stays")
     args = parser.parse_args(argv)
-    if args.workers > 1 and not in_worker():
-        launch(MODULE, argv, args.workers, args.launcher, timeout=HANGS_SECONDS)
+    if args.launcher == "spark" and not in_worker():
+        launch(MODULE, argv, args.workers, timeout=HANGS_SECONDS)
         return
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    strategies = {args.checkpoint: make_strategy}
+    strategies = {args.checkpoint: lambda: make_strategy(args.workers)}
     if args.replicas > 1:
         import tensorflow as tf
 

@@ -8,6 +8,7 @@ LOSSES = "tests/model/network/test_losses.py"
 NETWORK = "tests/model/network/test_network.py"
 LOOP = "tests/model/training/test_loop.py"
 LAUNCH = "tests/model/training/test_launch.py"
+PEERS = "tests/model/training/test_peers.py"
 PREPARE = "tests/model/test_prepare.py"
 FINETUNE = "tests/model/test_finetune.py"
 PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole"
@@ -383,8 +384,8 @@ MUTANTS = [
     Mutant(
         "training_workers_start_workers",
         "model/training/common.py",
-        "args.workers <= 1 or launch.in_worker()",
-        "args.workers <= 1",
+        'args.launcher == "process" or args.workers <= 1 or launch.in_worker()',
+        'args.launcher == "process" or args.workers <= 1',
         "tests/model/training/test_common.py",
     ),
     Mutant(
@@ -594,8 +595,8 @@ MUTANTS = [
     Mutant(
         "launch_others_run_on",
         "model/training/launch.py",
-        "            if any(worker.code for worker in running):\n                break",
-        "            if all(worker.code is not None for worker in running):\n                break",
+        '                failed = "" if peer.recv(1) else ENDED\n',
+        '                failed = "" if peer.recv(1) else ""\n',
         f"{LAUNCH}::test_when_one_worker_fails_the_others_end_and_it_is_named",
     ),
     Mutant(
@@ -611,5 +612,54 @@ MUTANTS = [
         "    os.read(0, 1)\n    os._exit(1)\n",
         "    os.read(0, 1)\n",
         f"{LAUNCH}::test_workers_end_when_the_launcher_is_killed",
+    ),
+    Mutant(
+        "launch_tasks_listen_everywhere",
+        "model/training/launch.py",
+        "    lifeline = _bound(host)\n",
+        '    lifeline = _bound("")\n',
+        f"{LAUNCH}::test_the_tasks_listen_only_on_the_addresses_of_their_machines",
+    ),
+    Mutant(
+        "launch_whoever_calls_is_a_task",
+        "model/training/launch.py",
+        "hmac.compare_digest(caller.recv(KEY_LENGTH, socket.MSG_WAITALL), key.encode())",
+        "len(caller.recv(KEY_LENGTH, socket.MSG_WAITALL)) == len(key)",
+        f"{LAUNCH}::test_who_does_not_know_the_key_is_no_task_of_the_stage",
+    ),
+    Mutant(
+        "launch_worker_gets_the_whole_environment",
+        "model/training/launch.py",
+        '**environment_of("worker", os.environ), **env',
+        "**os.environ, **env",
+        f"{LAUNCH}::test_a_worker_gets_what_trains_and_no_other_password",
+    ),
+    Mutant(
+        "launch_pickles_the_registrys_password",
+        "lake/environment.py",
+        'is_secret = "@" in registry.netloc or bool(registry.query)',
+        "is_secret = False",
+        f"{LAUNCH}::test_a_pickled_task_has_our_settings_and_no_password",
+    ),
+    Mutant(
+        "peers_neighbours_are_admitted",
+        "model/training/peers.py",
+        "(EQUAL, 0, 7 - 2 * word,",
+        "(EQUAL, 0, 6 - 2 * word,",
+        PEERS,
+    ),
+    Mutant(
+        "peers_guard_after_the_server_is_ready",
+        "model/training/peers.py",
+        "    guard.start()\n    try:\n        yield\n    finally:\n",
+        "    try:\n        yield\n    finally:\n        guard.start()\n",
+        f"{PEERS}::test_the_door_closes_while_the_server_still_waits_for_the_others",
+    ),
+    Mutant(
+        "peers_quick_stranger_stays",
+        "model/training/peers.py",
+        "    if strangers:\n",
+        "    if len(strangers) > 1:\n",
+        f"{PEERS}::test_a_stranger_who_was_quicker_ends_the_training",
     ),
 ]

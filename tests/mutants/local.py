@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 TESTS = "tests/dags/local/test_commands.py"
 PROCESSES = "tests/dags/local/test_processes.py"
+DOORS = "tests/dags/local/test_doors.py"
 
 MUTANTS = [
     Mutant(
@@ -37,9 +38,58 @@ MUTANTS = [
     Mutant(
         "local_password_for_all",
         "dags/local/standalone.py",
-        "file.touch(mode=0o600)",
-        "file.touch(mode=0o644)",
+        "    file.chmod(0o600)\n",
+        "",
         f"{TESTS}::test_only_the_owner_reads_the_password",
+    ),
+    Mutant(
+        "local_home_for_all",
+        "dags/local/standalone.py",
+        "self.home.chmod(0o700)",
+        "self.home.chmod(0o755)",
+        f"{DOORS}::test_no_other_user_reads_what_is_kept_of_a_start",
+    ),
+    Mutant(
+        "local_files_for_all",
+        "dags/local/standalone.py",
+        "start_new_session=True, umask=PRIVATE,",
+        "start_new_session=True,",
+        f"{DOORS}::test_no_other_user_reads_what_is_kept_of_a_start",
+    ),
+    Mutant(
+        "local_password_is_printed",
+        "dags/local/commands.py",
+        "{local.url}   user {USER}   password in {local.password_file}",
+        "{local.url}   user {USER}   password in {local.password_file}: {local.password}",
+        f"{DOORS}::test_people_are_told_where_the_password_is_and_not_what",
+    ),
+    Mutant(
+        "local_mlflow_for_all",
+        "dags/local/commands.py",
+        ', "--app-name", "basic-auth"',
+        "",
+        f"{DOORS}::test_mlflows_page_asks_for_the_password_and_listens_on_loopback",
+    ),
+    Mutant(
+        "local_spark_for_all",
+        "dags/local/standalone.py",
+        '            "SPARK_CONNECT_AUTHENTICATE_TOKEN": self.state["spark_token"],\n',
+        "",
+        f"{DOORS}::test_who_has_the_token_may_use_spark_and_nobody_else",
+    ),
+    Mutant(
+        "local_spark_knows_what_airflow_knows",
+        "dags/local/standalone.py",
+        'environment_of("spark-connect-server", self.environment)',
+        "self.environment",
+        f"{DOORS}::test_spark_listens_on_loopback_alone_and_gets_no_secret_that_it_has_no_use_for",
+    ),
+    Mutant(
+        "local_logs_served_to_all",
+        "dags/local/standalone.py",
+        '"$0" scheduler --skip-serve-logs &',
+        '"$0" scheduler &',
+        "tests/e2e/test_backfill.py",
     ),
     Mutant(
         "local_ends_somebody_elses_group",

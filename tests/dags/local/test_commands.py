@@ -20,13 +20,17 @@ def local(tmp_path, monkeypatch):
     for name in ("MEANDER_LAKE", "MEANDER_LANDING", "MEANDER_SOURCE"):
         monkeypatch.delenv(name, raising=False)
     airflow = LocalAirflow(tmp_path, {})
-    airflow.remember(port=1, spark_port=2, worker_log_port=3, trigger_log_port=4, password="p", settings={})
+    airflow.remember(port=1, spark_port=2, spark_token="t", password="p", settings={})
     return airflow
 
 
 def test_only_the_owner_reads_the_password(tmp_path):
     write_private(tmp_path / "new" / "password.json", {"admin": "p"})
     assert stat.S_IMODE((tmp_path / "new" / "password.json").stat().st_mode) == 0o600
+    old = tmp_path / "old.json"
+    old.touch(mode=0o644)
+    write_private(old, {"admin": "p"})
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
 
 
 def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both(local, monkeypatch):

@@ -11,18 +11,36 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dags.shared.runs import ModelJob, SparkJob
 from lake import audits
+from tests.planted import REGISTRY, SECRETS, SPARK, STORE, planted
 
 RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
 
 
-def test_a_training_gets_our_settings_and_nothing_of_airflows(job, monkeypatch):
-    monkeypatch.setenv("MEANDER_LAKE", "/lake")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    for noise in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_DB", "_AIRFLOW_X", "__AIRFLOW_SUPERVISOR_FD", "TF_CONFIG"):
-        monkeypatch.setenv(noise, "noise")
+def test_a_training_gets_what_it_needs_and_nothing_of_airflows(job, monkeypatch):
+    for name, value in {**SECRETS, "MEANDER_LAKE": "/lake", "CUDA_VISIBLE_DEVICES": "1", "TF_CONFIG": "{}"}.items():
+        monkeypatch.setenv(name, value)
     found = job("import json, os; print(json.dumps(dict(os.environ)))").execute({})
     assert (found["MEANDER_LAKE"], found["CUDA_VISIBLE_DEVICES"]) == ("/lake", "1")
-    assert [name for name, value in found.items() if "AIRFLOW" in name or value == "noise"] == []
+    assert planted(found) == STORE | SPARK | REGISTRY
+    assert [name for name in found if "AIRFLOW" in name or name == "TF_CONFIG"] == []
+
+
+def test_spark_submit_gets_what_its_module_needs_and_nothing_of_airflows(job, monkeypatch, tmp_path):
+    submit = tmp_path / "bin" / "spark-submit"
+    submit.parent.mkdir()
+    submit.write_text(f"#!/bin/sh\nenv -0 >{tmp_path}/environment\n")
+    submit.chmod(0o755)
+    monkeypatch.setenv("PATH", str(submit.parent), prepend=os.pathsep)
+    for name, value in {**SECRETS, "MEANDER_LAKE": "/lake", "AIRFLOW_CONN_SPARK_DEFAULT": "spark://local"}.items():
+        monkeypatch.setenv(name, value)
+    task = job("", SparkJob)
+    task.module = "jobs.ingest"
+    task.execute({})
+    task._hook._submit_sp.stdout.close()  # which the provider leaves open
+    found = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().split("\0") if line)
+    assert found["MEANDER_LAKE"] == "/lake"
+    assert planted(found) == STORE | SPARK
+    assert [name for name in found if "AIRFLOW" in name] == []
 
 
 @pytest.mark.parametrize("kind", [ModelJob, SparkJob])

@@ -42,15 +42,21 @@ def test_what_is_asked_for_wins():
 
 
 @pytest.mark.parametrize(
-    ("workers", "inside", "started"),
-    [(1, False, []), (2, True, []), (2, False, [("model.pretrain", ["--workers", "2"], 2, "spark")])],
+    ("workers", "launcher", "inside", "started"),
+    [
+        (1, "spark", False, []),
+        (2, "spark", True, []),
+        (2, "spark", False, [("model.pretrain", ["--workers", "2"], 2)]),
+        # On one machine no process needs another one.
+        (2, "process", False, []),
+    ],
 )
-def test_workers_are_started_once_by_the_process_that_is_none_of_them(monkeypatch, workers, inside, started):
+def test_workers_are_started_once_by_the_process_that_is_none_of_them(monkeypatch, workers, launcher, inside, started):
     launches = []
     monkeypatch.setattr("model.training.launch.launch", lambda *call: launches.append(call))
     if inside:
         monkeypatch.setenv("TF_CONFIG", "{}")
-    args = argparse.Namespace(workers=workers, launcher="spark")
+    args = argparse.Namespace(workers=workers, launcher=launcher)
     assert launched("model.pretrain", ["--workers", "2"], args) == bool(started)
     assert launches == started
 
