@@ -191,7 +191,8 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
             if s.staged.run_id == run_id
         )
         # Without Airflow nobody can say whether a process lives: believe it for a while.
-        if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
+        # A clock that was ahead says nothing about it.
+        if run in airflow.busy or (run is None and began <= lake.now < began + STOPPED_AFTER):
             continue
         audit = left[0].said == ("staged and not audited",)
         group = TABLES[left[0].table].group

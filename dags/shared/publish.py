@@ -8,6 +8,7 @@ from dags.shared.alerts import Alert, day_of, tell
 from dags.shared.assets import ASSETS
 from dags.shared.endings import fail_for_good
 from dags.shared.links import DataDocs
+from lake.tables import TABLES
 
 
 class Publish(BaseOperator):
@@ -38,7 +39,19 @@ class Publish(BaseOperator):
             }
             if report["verdict"] == "warned":
                 self.warn(table, context)
+            if report["refused"]:
+                self.tell_refused(table, report["refused"], context)
         return reports
+
+    def tell_refused(self, table: str, days: list[str], context: Any) -> None:
+        """Tell of which days readers see newer rows than those of this run."""
+        # What is made from other tables is overtaken whenever days run at once; that two runs load the same landing day
+        # at once is no everyday thing.
+        level = "info" if TABLES[table].reads else "warning"
+        what = f"{', '.join(days)} of this run were not published, since a newer staging is"
+        about = (self.dag_id, context["ti"].run_id, day_of(context), table, what)
+        section = "a-run-succeeded-but-its-day-did-not-change"
+        tell(Alert(level, *about, "Readers see the newer rows.", section=section), context)
 
     def warn(self, table: str, context: Any) -> None:
         """Tell what the audit has warned of: published all the same, and worth a look in the morning."""
