@@ -146,6 +146,10 @@ def notes(lake: Lake, airflow: AirflowState) -> list[str]:
     if waiting and not airflow.scheduled:
         days = days_in_words(waiting)
         lines.append(f"Landed and not loaded yet: {days}. Backfill behavior_daily when you want them.")
+    # What is made from other tables is overtaken whenever days run at once: that is said with the day alone.
+    for table in (name for name in SHOWN if lake.refused[name] and not TABLES[name].reads):
+        days = days_in_words(lake.refused[table])
+        lines.append(f"Rows of {table} for {days} were refused: readers see those of a run that began later.")
     if lake.landed is None:
         lines.append("The landing cannot be read from here: which days have landed is not known.")
     return lines
@@ -191,8 +195,8 @@ def _unfinished(cells: list[Cell], lake: Lake, airflow: AirflowState) -> list[Pr
             if s.staged.run_id == run_id
         )
         # Without Airflow nobody can say whether a process lives: believe it for a while.
-        # A clock that was ahead says nothing about it.
-        if run in airflow.busy or (run is None and began <= lake.now < began + STOPPED_AFTER):
+        # A clock that was far ahead says nothing about it.
+        if run in airflow.busy or (run is None and abs(lake.now - began) < STOPPED_AFTER):
             continue
         audit = left[0].said == ("staged and not audited",)
         group = TABLES[left[0].table].group

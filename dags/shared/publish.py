@@ -48,10 +48,13 @@ class Publish(BaseOperator):
         # What is made from other tables is overtaken whenever days run at once; that two runs load the same landing day
         # at once is no everyday thing.
         level = "info" if TABLES[table].reads else "warning"
-        what = f"{', '.join(days)} of this run were not published, since a newer staging is"
+        named = ", ".join(days[:3]) + (f" and {len(days) - 3} more" if len(days) > 3 else "")
+        what = f"rows of this run for {named} were not published: those of a newer staging are"
         about = (self.dag_id, context["ti"].run_id, day_of(context), table, what)
         section = "a-run-succeeded-but-its-day-did-not-change"
-        tell(Alert(level, *about, "Readers see the newer rows.", section=section), context)
+        alert = Alert(level, *about, "Readers see the newer rows.", section=section)
+        # However many days it is: one message for all runs of a backfill.
+        tell(alert, context, cause=f"refused|{self.dag_id}|{table}")
 
     def warn(self, table: str, context: Any) -> None:
         """Tell what the audit has warned of: published all the same, and worth a look in the morning."""

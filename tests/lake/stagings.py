@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
-from lake.places import table_path
+from lake.places import run_folder, table_path
 from lake.schemas import TABLES
 from lake.staging import Run, Staged, StagedFile, Verdict, new_stage_id, write_staged, write_verdict
 from lake.table import DataFile, Table
@@ -70,6 +71,24 @@ def stage_files(
     write_staged(staged)
     if audited:
         audit(staged, audited)
+    return staged
+
+
+def staged_before(run_id: str, raw: str, clock: datetime, audited: str = "passed") -> Staged:
+    """Stage a row of `quarantine` on JAN_1 as it was done before stagings had numbers.
+
+    The clock ordered them, and a run had one manifest and one verdict for each table.
+    """
+    folder = run_folder(run_id)
+    storage.remove_files(folder, list(storage.list_files(folder)))
+    run = Run(run_id, JAN_1, JAN_1, order=int(clock.timestamp() * 1_000_000), began=clock.timestamp())
+    staged = stage_files("quarantine", run_id, rejected(JAN_1, raw), [JAN_1], None, run=run, audited="")
+    storage.remove_files(folder, list(storage.list_files(folder)))
+    manifest = {name: value for name, value in asdict(staged).items() if name != "order"}
+    storage.write_json(storage.join(folder, "quarantine.json"), manifest)
+    if audited:
+        verdict = Verdict("quarantine", run_id, staged.stage_id, audited, [], "/docs/page.html", 0.0)
+        storage.write_json(storage.join(folder, "quarantine.audit.json"), asdict(verdict))
     return staged
 
 

@@ -6,7 +6,6 @@ A clock here is what a host believes when a try of a task begins: ahead, behind,
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,15 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lake import publish as publishing
-from lake import storage
 from lake.errors import CommitContended, NotStaged, PublishRefused
 from lake.order import take_number
-from lake.places import order_path, run_folder
+from lake.places import order_path
 from lake.publish import publish
 from lake.runs import summarize
 from lake.staging import Run, Staged, Verdict, read_staged, verdict_on, write_verdict
 from lake.table import Table
-from tests.lake.stagings import JAN_1, JAN_2, audit, read_files, rejected, stage_files
+from tests.lake.stagings import JAN_1, JAN_2, audit, read_files, rejected, stage_files, staged_before
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 KEYS = {"quarantine": "raw", "sessions": "session_id"}
@@ -221,22 +219,6 @@ def test_the_days_of_a_run_are_told_as_its_commit_has_them(lake):
 # ---- a lake that has no numbers yet ----
 
 
-def staged_before(run_id: str, raw: str, clock: datetime, audited: str = "passed") -> Staged:
-    """Stage a row as it was done before: ordered by the clock, one manifest and one verdict for each run and table."""
-    number = int(clock.timestamp() * 1_000_000)
-    run = Run(run_id, JAN_1, JAN_1, order=number, began=clock.timestamp())
-    folder = run_folder(run_id)
-    storage.remove_files(folder, list(storage.list_files(folder)))
-    staged = stage_files("quarantine", run_id, rejected(JAN_1, raw), [JAN_1], None, run=run, audited="")
-    storage.remove_files(folder, list(storage.list_files(folder)))
-    manifest = {name: value for name, value in asdict(staged).items() if name != "order"}
-    storage.write_json(storage.join(folder, "quarantine.json"), manifest)
-    if audited:
-        verdict = Verdict("quarantine", run_id, staged.stage_id, audited, [], "/docs/page.html", 0.0)
-        storage.write_json(storage.join(folder, "quarantine.audit.json"), asdict(verdict))
-    return staged
-
-
 def test_what_was_staged_before_is_published_once(lake):
     staged = staged_before("r", "a", NOON)
     assert read_staged("quarantine", "r") == staged
@@ -251,6 +233,11 @@ def test_what_was_staged_before_can_be_audited_now(lake):
     audit(staged)
     publish("quarantine", "r")
     assert seen() == [(JAN_1, "a")]
+    # The verdict that lies where all verdicts of the run lay says nothing of what is staged now.
+    staged_before("s", "b", NOON)
+    stage_files("quarantine", "s", rejected(JAN_1, "c"), [JAN_1], None, audited="")
+    with pytest.raises(PublishRefused, match="has not been audited since it was staged"):
+        publish("quarantine", "s")
 
 
 @pytest.mark.parametrize("clock", [NOON, NOON + timedelta(days=27_000), NOON + timedelta(days=365 * 7000)])
