@@ -1,6 +1,7 @@
 """What each run did, from the manifests, verdicts and commits that it left: the table at the end of `meander daily`."""
 
 import json
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -51,9 +52,12 @@ class RunSummary:
 def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
     """Return the runs whose days touch `first` to `last`, by day, then by start."""
     root = runs_folder()
-    folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in storage.list_files(root):
+        run, _, name = path.partition("/")
+        files[run].append(name)
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
+        found = list(pool.map(lambda run: _read(storage.join(root, run), files[run]), files))
     commits = _commits()
     runs = []
     for staged in found:
@@ -68,10 +72,9 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
     return [run for _, run in sorted(runs, key=lambda pair: (pair[1].first, pair[1].last, pair[0]))]
 
 
-def _read(folder: str) -> dict[str, tuple[Staged, Verdict | None]]:
-    return {
-        table: (staged, verdict_on(staged)) for table in TABLES if (staged := read_newest(folder, table)) is not None
-    }
+def _read(folder: str, files: list[str]) -> dict[str, tuple[Staged, Verdict | None]]:
+    newest = {table: read_newest(folder, files, table) for table in TABLES}
+    return {table: (staged, verdict_on(staged)) for table, staged in newest.items() if staged}
 
 
 def _commits() -> dict[tuple[str, str], dict[str, Any]]:

@@ -8,7 +8,7 @@ tries of a task overlap, that of the newer one counts, whichever is written last
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -201,13 +201,14 @@ def write_staged(staged: Staged) -> None:
     Raises:
         PublishRefused: the run has a newer one, of another try that was quicker.
     """
-    newest = read_newest(run_folder(staged.run_id), staged.table)
+    folder = run_folder(staged.run_id)
+    newest = read_newest(folder, storage.list_files(folder), staged.table)
     if newest and newest.order >= staged.order and newest.stage_id != staged.stage_id:
         raise PublishRefused(
             f"{staged.table} of run {staged.run_id!r} was staged meanwhile by a newer try, number {newest.order}; "
             f"this one, number {staged.order}, is given up"
         )
-    storage.write_json(manifest_file(run_folder(staged.run_id), staged.table, staged.stage_id), asdict(staged))
+    storage.write_json(manifest_file(folder, staged.table, staged.stage_id), asdict(staged))
 
 
 def read_staged(table: str, run_id: str) -> Staged:
@@ -216,18 +217,18 @@ def read_staged(table: str, run_id: str) -> Staged:
     Raises:
         NotStaged: there is none, or another lake or run id was meant.
     """
-    staged = read_newest(run_folder(run_id), table)
+    folder = run_folder(run_id)
+    staged = read_newest(folder, storage.list_files(folder), table)
     if staged is None:
-        place = run_folder(run_id)
         raise NotStaged(
-            f"run {run_id!r} has staged nothing for {table}: {place} has no manifest of it; run its stage step first"
+            f"run {run_id!r} has staged nothing for {table}: {folder} has no manifest of it; run its stage step first"
         )
     return staged
 
 
-def read_newest(folder: str, table: str) -> Staged | None:
-    """Return the newest staging for a table in the folder of a run, or None when there is none."""
-    contents = [storage.read_json(storage.join(folder, n)) for n in storage.list_files(folder) if is_manifest(n, table)]
+def read_newest(folder: str, files: Iterable[str], table: str) -> Staged | None:
+    """Return the newest staging for a table among the files in the folder of a run, or None when there is none."""
+    contents = [storage.read_json(storage.join(folder, name)) for name in files if is_manifest(name, table)]
     return max((parse_staged(content) for content in contents if content), key=lambda s: s.order, default=None)
 
 
@@ -296,5 +297,6 @@ def verdict_on(staged: Staged) -> Verdict | None:
 
 def read_verdict(table: str, run_id: str) -> Verdict | None:
     """Return the verdict on the newest staging of a run for a table, or None when it was not audited."""
-    staged = read_newest(run_folder(run_id), table)
+    folder = run_folder(run_id)
+    staged = read_newest(folder, storage.list_files(folder), table)
     return verdict_on(staged) if staged else None

@@ -7,11 +7,15 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dags.page.cache import Cache
+from dags.page.state import Lake
 from lake import publish as publishing
 from lake.errors import CommitContended, NotStaged, PublishRefused
 from lake.order import take_number
@@ -75,6 +79,16 @@ def test_who_never_gets_a_number_stages_nothing_and_says_so(lake, monkeypatch):
     monkeypatch.setattr(order, "ATTEMPTS", 3)
     with pytest.raises(CommitContended, match="took their number first, 3 times; nothing was staged"):
         take_number()
+
+
+def test_numbers_go_on_when_delta_has_cleaned_their_log(lake):
+    last = [take_number() for _ in range(3)][-1]
+    numbers = DeltaTable(order_path())
+    numbers.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    numbers.create_checkpoint()
+    numbers.cleanup_metadata()
+    assert not (Path(order_path()) / "_delta_log" / f"{1:020}.json").exists()
+    assert take_number() == last + 1
 
 
 def test_numbers_that_were_lost_begin_anew_above_all_that_was_published_or_staged(lake):
@@ -192,6 +206,23 @@ def test_the_audit_of_an_older_staging_that_ends_last_says_nothing_of_the_newer_
     assert seen() == [(JAN_1, "newer")]
 
 
+@pytest.mark.parametrize("when", ["require_passed", "commit"])
+def test_a_publish_during_which_a_newer_try_is_published_says_that_readers_see_that_one(lake, monkeypatch, when):
+    stage_files("quarantine", "r", rejected(JAN_1, "older"), [JAN_1], None)
+    step = getattr(publishing, when)
+
+    def after_a_newer_try(*args):
+        monkeypatch.setattr(publishing, when, step)
+        deliver("r", "newer")
+        return step(*args)
+
+    monkeypatch.setattr(publishing, when, after_a_newer_try)
+    done = publish("quarantine", "r")
+    assert (done["already"], done["refused"], done["rows"]) == (True, ["2025-01-01"], 0)
+    assert seen() == [(JAN_1, "newer")]
+    assert len(Table("quarantine").commits()) == 1
+
+
 # ---- publishing again ----
 
 
@@ -306,7 +337,9 @@ class World:
         self.at_work: list[Try] = []
         self.staged: dict[str, Try] = {}
         self.audits: list[tuple[Try, Staged]] = []
+        self.manifests: list[Try] = []
         self.published: dict[str, Try] = {}
+        self.ever_published: list[Try] = []
         self.visible: dict = {}
 
     # ---- what can happen ----
@@ -339,6 +372,7 @@ class World:
             assert not overtaken
             assert read_staged(self.table, run_id) == staged
             self.staged[run_id] = one
+            self.manifests.append(one)
 
     def audit_begins(self, run_id: str, _: None) -> None:
         if run_id in self.staged:
@@ -418,6 +452,7 @@ class World:
         kept = [d for d in OWNS[one.run.run_id] if d in self.visible and age(self.visible[d]) > age(one)]
         if self.published.get(one.run.run_id) is not one:
             self.published[one.run.run_id] = one
+            self.ever_published.append(one)
             self.visible |= {day: one for day in OWNS[one.run.run_id] if day not in kept}
         return kept
 
@@ -432,6 +467,13 @@ class World:
             else:
                 assert runs[run_id].verdict in ("passed", "refused")
                 assert (runs[run_id].verdict == "refused") == bool(runs[run_id].refused)
+        cells = Lake.look(Cache(), NOON).cells[self.table]
+        for day in {day for one in self.manifests for day in OWNS[one.run.run_id]}:
+            newest = max((o for o in self.manifests if day in OWNS[o.run.run_id]), key=lambda one: one.number)
+            now = self.visible.get(day)
+            pending = newest not in self.ever_published and (now is None or newest.number > now.number)
+            state = ("failed" if newest.verdict == "failed" else "unfinished") if pending else "published"
+            assert (cells[day].state, cells[day].rows) == (state, 1 if now else None)
 
 
 @pytest.mark.parametrize("table", KEYS)
@@ -447,7 +489,7 @@ def test_readers_see_the_newest_that_was_published_whatever_clocks_say_and_whoev
             world.do(what, whom, how)
         world.told()
         # Whatever has happened, a day is repaired by running it again.
-        for run_id in OWNS:
+        for run_id in ("two days", "one day"):
             world.do("run", run_id, -90)
         world.told()
 
