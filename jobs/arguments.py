@@ -31,7 +31,7 @@ def as_of_parser(prog: str, doc: str | None, late: str) -> argparse.ArgumentPars
 def as_of_days(run: Run, every: int) -> list[date]:
     """Return every `every`-th date of the run's range, counted back from its last.
 
-    >>> [day.day for day in as_of_days(Run("r", date(2017, 1, 1), date(2017, 1, 15)), 7)]
+    >>> [day.day for day in as_of_days(Run("r", date(2017, 1, 1), date(2017, 1, 15), order=1), 7)]
     [1, 8, 15]
     """
     if every < 1:

@@ -2,6 +2,7 @@
 
 <lake>/<table>/stage=<id>/    staged files of a table, see lake/staging.py
 <lake>/audits/                the history of audits, see lake/audits.py
+<lake>/_order/                the numbers of stagings, see lake/order.py
 <lake>/_runs/<run>/           manifests and verdicts of a run
 <lake>/_models/<run>/         all files of a training, see model/training/plan.py
 <lake>/_mlflow/               the files of MLflow's runs and of registered versions, see model/versions/registry.py
@@ -48,6 +49,11 @@ def audits_path() -> str:
     return below_lake("audits")
 
 
+def order_path() -> str:
+    """Return the folder or address of the table in whose log the numbers of stagings are counted."""
+    return below_lake("_order")
+
+
 # ---- runs ----
 
 
@@ -71,14 +77,24 @@ def run_folder(run_id: str) -> str:
     return join(runs_folder(), run_name(run_id))
 
 
-def manifest_file(folder: str, table: str) -> str:
-    """Return the file that says what a run has staged for a table, in the folder of the run."""
-    return join(folder, f"{table}.json")
+def manifest_file(folder: str, table: str, stage_id: str) -> str:
+    """Return the file that describes one staging for a table, in the folder of its run."""
+    return join(folder, f"{table}.{stage_id}.json")
 
 
-def verdict_file(folder: str, table: str) -> str:
-    """Return the file that says what the audit found of it."""
-    return join(folder, f"{table}.audit.json")
+def is_manifest(name: str, table: str) -> bool:
+    """Tell whether a file in the folder of a run describes a staging for a table.
+
+    >>> [is_manifest(name, "events") for name in ("events.7-ab.json", "events.7-ab.audit.json", "sessions.7-ab.json")]
+    [True, False, False]
+    """
+    # Before stagings were numbered, a run had one manifest for each table, events.json.
+    return name.startswith(f"{table}.") and name.endswith(".json") and not name.endswith(".audit.json")
+
+
+def verdict_beside(manifest: str) -> str:
+    """Return the file that says what the audit found of the staging that a manifest describes."""
+    return manifest.removesuffix(".json") + ".audit.json"
 
 
 def docs_page(run_id: str, table: str) -> str:

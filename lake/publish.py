@@ -3,10 +3,10 @@
     python -m lake.publish --table quarantine --table events --run-id R
 
 A commit replaces exactly the partitions that the run owns. Every owned partition carries a *basis*, a number that says
-what it was computed from: the version of `events` that was read, or, for what comes from landing files, when the
-staging began. A partition is never replaced by one of an older basis: the newer one already contains what the older
-knew, so it is kept and the older is refused. Hence runs may publish in any order, or at once, and all orders end in
-the same tables; docs/decisions/0003 has the argument.
+what it was computed from: the version of `events` that was read, or, for what comes from landing files, the number of
+the staging (lake/order.py). A partition is never replaced by one of an older basis, nor, of the same basis, by that of
+an older staging: the newer one already contains what the older knew, so it is kept and the older is refused. Hence runs
+may publish in any order, or at once, and all orders end in the same tables; docs/decisions/0003 has the argument.
 """
 
 import argparse
@@ -24,9 +24,10 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
 from lake.errors import CommitContended, PublishRefused, run_main
+from lake.order import FIRST
 from lake.places import staged_folder, table_path
 from lake.schemas import TABLES
-from lake.staging import Staged, Verdict, partition_of, read_staged, read_verdict
+from lake.staging import Staged, Verdict, partition_of, read_staged, verdict_on
 from lake.table import Table, create_missing
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,15 @@ ATTEMPTS = 20
 def publish(table: str, run_id: str) -> dict[str, Any]:
     """Make what run `run_id` staged for `table` the rows that readers see.
 
-    Publishing the same staging again changes nothing.
+    Of several stagings of the run, the newest counts. Publishing the same one again changes nothing.
 
     Returns:
-        what was done: table, run_id, version, rows, partitions, refused (days kept because they were newer), verdict,
-        docs, and already (true when an earlier call had published it).
+        what readers see of it: table, run_id, version, rows, partitions, refused (days of which they see newer rows),
+        verdict, docs, and already (true when an earlier call had published it).
 
     Raises:
         NotStaged: the run has staged nothing for this table.
-        PublishRefused: it was not audited, failed its audit, or was staged again after the audit.
+        PublishRefused: it was not audited since it was last staged, failed its audit, or its files are gone.
         CommitContended: other publishes won the commit 20 times in a row.
     """
     staged = read_staged(table, run_id)
@@ -53,10 +54,10 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
     ensure_table(table)
     for attempt in range(ATTEMPTS):
         current = Table(table)
-        if (current.delta.transaction_version(f"run={run_id}") or 0) >= staged.sequence:
-            return report(staged, verdict, current.version, [], already=True)
+        refused = [day for day in staged.owns if is_newer(current, day, staged)]
+        if is_published(current, staged):
+            return report(staged, verdict, current.version, refused, already=True)
         require_files(staged)
-        refused = [day for day in staged.owns if (current.basis(day) or 0) > staged.basis]
         replaced = [day for day in staged.owns if day not in refused]
         try:
             commit(current.delta, staged, verdict, replaced, refused)
@@ -65,7 +66,8 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
             time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
             continue
         if refused:
-            log.warning("%s: kept %s, published meanwhile from newer events", table, ", ".join(map(str, refused)))
+            days = ", ".join(map(str, refused))
+            log.warning("%s: kept %s, of which readers see newer rows than those of run %r", table, days, run_id)
         # Without retries inside delta-rs, a commit that succeeds is the one after the version that was looked at.
         return report(staged, verdict, current.version + 1, refused, already=False)
     raise CommitContended(
@@ -79,14 +81,38 @@ def require_passed(staged: Staged) -> Verdict:
     Raises:
         PublishRefused: there is none, or it is not good enough.
     """
-    verdict = read_verdict(staged.table, staged.run_id)
+    verdict = verdict_on(staged)
     name = f"{staged.table} of run {staged.run_id!r}"
-    if verdict is None or verdict.stage_id != staged.stage_id:
-        when = "has not been audited" if verdict is None else "was staged again after its audit"
-        raise PublishRefused(f"{name} {when}; run expectations.audit, then publish")
+    if verdict is None:
+        raise PublishRefused(f"{name} has not been audited since it was staged; run expectations.audit, then publish")
     if verdict.verdict == "failed":
         raise PublishRefused(f"{name} failed its audit: {'; '.join(verdict.failed)}; readers keep what they had")
     return verdict
+
+
+def is_newer(current: Table, day: date, staged: Staged) -> bool:
+    """Tell whether what readers see of a day is newer than what was staged for it."""
+    basis = current.basis(day) or 0
+    if basis != staged.basis:
+        return basis > staged.basis
+    return (current.delta.transaction_version(f"staged={day}") or 0) > staged.order
+
+
+def is_published(current: Table, staged: Staged) -> bool:
+    """Tell whether a run has published this staging, or a newer one of its own.
+
+    Raises:
+        PublishRefused: clocks alone say so, by which stagings were ordered before they had numbers.
+    """
+    published = current.delta.transaction_version(f"run={staged.run_id}") or 0
+    if published < staged.order:
+        return False
+    if published >= FIRST or any(said["stage_id"] == staged.stage_id for said in current.commits()):
+        return True
+    raise PublishRefused(
+        f"{staged.table} of run {staged.run_id!r} was staged by a clock that was behind the one of what the run has "
+        "published; nobody can say which is newer: run the stage step again"
+    )
 
 
 def require_files(staged: Staged) -> None:
@@ -136,9 +162,11 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
     said = {
         "run_id": staged.run_id,
         "stage_id": staged.stage_id,
+        "order": staged.order,
         "first": str(staged.first),
         "last": str(staged.last),
         "rows": staged.rows,
+        "published_rows": rows_without(staged, refused),
         "counts": staged.counts,
         "inputs": staged.inputs,
         "verdict": verdict.verdict,
@@ -162,8 +190,10 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
             # delta-rs may not retry for us: what we are allowed to replace has to be looked at again each time.
             max_commit_retries=0,
             app_transactions=[
-                Transaction(f"run={staged.run_id}", staged.sequence),
+                Transaction(f"run={staged.run_id}", staged.order),
                 *(Transaction(f"{spec.owned_by}={day}", staged.basis) for day in replaced),
+                # Of stagings that a number is the basis of, no two have the same.
+                *(Transaction(f"staged={day}", staged.order) for day in replaced if staged.basis != staged.order),
             ],
         ),
     )
@@ -171,19 +201,23 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
 
 def report(staged: Staged, verdict: Verdict, version: int, refused: list[date], *, already: bool) -> dict[str, Any]:
     """Say what a publish did, for the log, for Airflow's asset events and for people; refused days are not counted."""
-    owned_by, kept = TABLES[staged.table].owned_by, {str(day) for day in refused}
-    rows = sum(file.rows for file in staged.files if partition_of(file.path)[owned_by] not in kept)
     return {
         "table": staged.table,
         "run_id": staged.run_id,
         "version": version,
-        "rows": rows,
+        "rows": rows_without(staged, refused),
         "partitions": len(staged.owns) - len(refused),
         "refused": [str(day) for day in refused],
         "verdict": verdict.verdict,
         "docs": verdict.docs,
         "already": already,
     }
+
+
+def rows_without(staged: Staged, refused: list[date]) -> int:
+    """Count the staged rows that lie on other days than the refused ones."""
+    owned_by, kept = TABLES[staged.table].owned_by, {str(day) for day in refused}
+    return sum(file.rows for file in staged.files if partition_of(file.path)[owned_by] not in kept)
 
 
 def main(argv: list[str] | None = None) -> None:

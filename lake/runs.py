@@ -1,5 +1,7 @@
 """What each run did, from the manifests, verdicts and commits that it left: the table at the end of `meander daily`."""
 
+import json
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -8,11 +10,11 @@ from typing import Any
 from lake import storage
 from lake.places import runs_folder
 from lake.schemas import TABLES
-from lake.staging import Staged, Verdict, read_staged_in, read_verdict_in
+from lake.staging import Staged, Verdict, read_newest, verdict_on
 from lake.table import Table
 from lake.tables import TABLES as FACTS
 
-ORDER = ("failed", "not audited", "not published", "warned", "passed")
+ORDER = ("failed", "not audited", "not published", "refused", "warned", "passed")
 # What became of the input rows, then the rows of each table that is made from them.
 OUTCOMES = ("input", "events", "duplicates", "ignored", "quarantined")
 COUNTS = (*OUTCOMES, *(table for table in TABLES if FACTS[table].reads))
@@ -23,10 +25,12 @@ class RunSummary:
     """One run, a day or a chunk of days, in numbers.
 
     Attributes:
-        counts: a number for each of COUNTS; None when that table has not been staged.
-        verdict: the worst over its tables: failed, not audited, not published, warned or passed.
+        counts: a number for each of COUNTS: what the run has published, as its newest commit says; of a table that it
+            has not published, what it has staged; None when that table has not been staged.
+        verdict: the worst over its tables: failed, not audited, not published, refused (some days), warned or passed.
         seconds: from the start of its first stage to its last audit, waiting included.
         postponed: session partitions older than the lookback for late events, left to a backfill.
+        refused: by table, the days that were not published, since readers see rows of a newer staging.
     """
 
     first: date
@@ -36,20 +40,25 @@ class RunSummary:
     verdict: str
     seconds: float
     postponed: list[str]
+    refused: dict[str, list[str]]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `meander days --json` prints it: each number under its own name."""
         days = {"first": str(self.first), "last": str(self.last), "run_id": self.run_id}
-        return {**days, **self.counts, "verdict": self.verdict, "seconds": self.seconds, "postponed": self.postponed}
+        said = {"verdict": self.verdict, "seconds": self.seconds, "postponed": self.postponed, "refused": self.refused}
+        return {**days, **self.counts, **said}
 
 
 def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
     """Return the runs whose days touch `first` to `last`, by day, then by start."""
     root = runs_folder()
-    folders = sorted({name.split("/", 1)[0] for name in storage.list_files(root)})
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in storage.list_files(root):
+        run, _, name = path.partition("/")
+        files[run].append(name)
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(lambda name: _read(storage.join(root, name)), folders))
-    published = {name: Table.find(name) for name in TABLES}
+        found = list(pool.map(lambda run: _read(storage.join(root, run), files[run]), files))
+    commits = _commits()
     runs = []
     for staged in found:
         if not staged:  # a run that was killed before its first manifest
@@ -59,37 +68,53 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
             last is None or min(d[0] for d in days) <= last
         )
         if touches:
-            runs.append((min(s.started for s, _ in staged.values()), _summary(staged, published)))
+            runs.append((min(s.started for s, _ in staged.values()), _summary(staged, commits)))
     return [run for _, run in sorted(runs, key=lambda pair: (pair[1].first, pair[1].last, pair[0]))]
 
 
-def _read(folder: str) -> dict[str, tuple[Staged, Verdict | None]]:
-    return {
-        table: (staged, read_verdict_in(folder, table))
-        for table in TABLES
-        if (staged := read_staged_in(folder, table)) is not None
-    }
+def _read(folder: str, files: list[str]) -> dict[str, tuple[Staged, Verdict | None]]:
+    newest = {table: read_newest(folder, files, table) for table in TABLES}
+    return {table: (staged, verdict_on(staged)) for table, staged in newest.items() if staged}
 
 
-def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[str, Table | None]) -> RunSummary:
+def _commits() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the newest publish of each table and run."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for table in filter(None, map(Table.find, TABLES)):
+        for said in table.commits():
+            newest.setdefault((table.name, said["run_id"]), said)
+    return newest
+
+
+def _summary(
+    staged: dict[str, tuple[Staged, Verdict | None]], commits: dict[tuple[str, str], dict[str, Any]]
+) -> RunSummary:
+    anyone = next(iter(staged.values()))[0]
+    published = {table: said for table in staged if (said := commits.get((table, anyone.run_id)))}
+    refused = {table: days for table, said in published.items() if (days := json.loads(said["refused"]))}
+
     def rows(table: str) -> int | None:
+        if said := published.get(table):
+            # Commits of earlier versions of this code say how much was staged alone.
+            return int(said.get("published_rows", said["rows"]))
         return staged[table][0].rows if table in staged else None
 
     def state(table: str) -> str:
         what, verdict = staged[table]
-        if verdict is None or verdict.stage_id != what.stage_id:
+        said = published.get(table)
+        if said and said["stage_id"] == what.stage_id:
+            return "refused" if table in refused else str(said["verdict"])
+        if verdict is None:
             return "not audited"
-        if verdict.verdict == "failed":
-            return "failed"
-        version = published[table].delta.transaction_version(f"run={what.run_id}") if published[table] else None  # type: ignore[union-attr]
-        return verdict.verdict if (version or 0) >= what.sequence else "not published"
+        return "failed" if verdict.verdict == "failed" else "not published"
 
-    anyone = next(iter(staged.values()))[0]
-    counts = staged["events"][0].counts if "events" in staged else {}
+    events = published.get("events")
+    counts = json.loads(events["counts"]) if events else staged["events"][0].counts if "events" in staged else {}
+    once = int(events["rows"]) if events else rows("events") or 0
     outcomes = (
         counts.get("input"),
         rows("events"),
-        counts["accepted"] - (rows("events") or 0) if counts else None,
+        counts["accepted"] - once if counts else None,
         counts.get("ignored"),
         rows("quarantine"),
     )
@@ -109,4 +134,5 @@ def _summary(staged: dict[str, tuple[Staged, Verdict | None]], published: dict[s
         verdict=min((state(table) for table in staged), key=ORDER.index),
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],
+        refused=refused,
     )

@@ -2,9 +2,13 @@
 
 What a run staged for a table is described by one small file, its manifest, which the audit and the publish read.
 Until a publish names the files in a Delta commit nobody sees them, so a job may be killed, repeated or run twice.
+
+Each staging has a number of the lake (lake/order.py), which says what is newer, and a manifest of its own: where two
+tries of a task overlap, that of the newer one counts, whichever is written last. Times are there for people alone.
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -15,8 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import TimestampType
 
 from lake import storage
-from lake.errors import NotStaged, SchemaMismatch
-from lake.places import manifest_file, run_folder, staged_folder, table_path, verdict_file
+from lake.errors import NotStaged, PublishRefused, SchemaMismatch
+from lake.order import take_number
+from lake.places import is_manifest, manifest_file, run_folder, staged_folder, table_path, verdict_beside
 from lake.schemas import TABLES, require_schema
 from lake.table import read_parquet
 
@@ -68,6 +73,7 @@ class Staged:
         first, last: the days that the run was asked for.
         owns: partition values that the publish replaces as a whole, also those that got no row.
         basis: what the rows were computed from, see lake/publish.py.
+        order: its number: a newer staging has a higher one.
         files: the staged files.
         counts: numbers about the staging that the audit and the reports use, such as input rows.
         inputs: {table: version} that was read.
@@ -81,16 +87,12 @@ class Staged:
     last: date
     owns: list[date]
     basis: int
+    order: int
     files: list[StagedFile]
     counts: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, int] = field(default_factory=dict)
     started: str = ""
     seconds: float = 0.0
-
-    @property
-    def sequence(self) -> int:
-        """When the staging began, in microseconds: a later staging of the same run has a higher one."""
-        return int(datetime.fromisoformat(self.started).timestamp() * 1_000_000)
 
     @property
     def rows(self) -> int:
@@ -104,17 +106,21 @@ class Staged:
 
 @dataclass(frozen=True)
 class Run:
-    """One staging run: its id, the days asked for, and when it began."""
+    """One staging run: its id, the days asked for, its number, and when it began.
+
+    It is made before its input is looked at: what has come by then is known to each staging that has a higher number.
+    """
 
     run_id: str
     first: date
     last: date
+    order: int = field(default_factory=take_number)
     began: float = field(default_factory=time.time)
 
     @property
     def basis(self) -> int:
-        """The time of the run in microseconds: the basis of what is computed from landing files."""
-        return int(self.began * 1_000_000)
+        """The number of the run: the basis of what is computed from landing files."""
+        return self.order
 
 
 def partition_of(path: str) -> dict[str, str]:
@@ -139,10 +145,11 @@ def stage(
 
     Raises:
         SchemaMismatch: the columns are not those of lake/schemas.py, or a row lies in a partition that is not owned.
+        PublishRefused: a newer try of the run has staged meanwhile.
     """
     require_schema(table, rows.schema)
     spec = TABLES[table]
-    stage_id = f"{datetime.fromtimestamp(run.began, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+    stage_id = new_stage_id(run)
     folder = staged_folder(table, stage_id)
     # `rebalance` lets Spark choose the number of files by size: one for a small day, many for a big one.
     (
@@ -172,35 +179,65 @@ def stage(
         run.last,
         sorted(owns),
         basis,
+        run.order,
         files,
         counts or {},
         inputs or {},
         started,
     )
     staged = replace(staged, seconds=round(time.time() - run.began, 3))
-    storage.write_json(manifest_file(run_folder(run.run_id), table), asdict(staged))
+    write_staged(staged)
     return staged
 
 
-def read_staged(table: str, run_id: str) -> Staged:
-    """Return what a run last staged for a table.
+def new_stage_id(run: Run) -> str:
+    """Return a name for a staging of a run that no other staging has."""
+    return f"{run.order}-{uuid4().hex[:8]}"
+
+
+def write_staged(staged: Staged) -> None:
+    """Keep the manifest of a staging, beside those of earlier stagings of its run.
 
     Raises:
-        NotStaged: nothing, or another lake or run id was meant.
+        PublishRefused: the run has a newer one, of another try that was quicker.
     """
-    staged = read_staged_in(run_folder(run_id), table)
+    folder = run_folder(staged.run_id)
+    newest = read_newest(folder, storage.list_files(folder), staged.table)
+    if newest and newest.order >= staged.order and newest.stage_id != staged.stage_id:
+        raise PublishRefused(
+            f"{staged.table} of run {staged.run_id!r} was staged meanwhile by a newer try, number {newest.order}; "
+            f"this one, number {staged.order}, is given up"
+        )
+    storage.write_json(manifest_file(folder, staged.table, staged.stage_id), asdict(staged))
+
+
+def read_staged(table: str, run_id: str) -> Staged:
+    """Return the newest staging of a run for a table.
+
+    Raises:
+        NotStaged: there is none, or another lake or run id was meant.
+    """
+    folder = run_folder(run_id)
+    staged = read_newest(folder, storage.list_files(folder), table)
     if staged is None:
-        place = run_folder(run_id)
         raise NotStaged(
-            f"run {run_id!r} has staged nothing for {table}: {place} has no {table}.json; run its stage step first"
+            f"run {run_id!r} has staged nothing for {table}: {folder} has no manifest of it; run its stage step first"
         )
     return staged
 
 
-def read_staged_in(folder: str, table: str) -> Staged | None:
-    """Return the manifest of a table in the folder of a run, or None when there is none."""
-    content = storage.read_json(manifest_file(folder, table))
-    return parse_staged(content) if content else None
+def read_newest(folder: str, files: Iterable[str], table: str) -> Staged | None:
+    """Return the newest staging for a table among the files in the folder of a run, or None when there is none."""
+    contents = [storage.read_json(storage.join(folder, name)) for name in files if is_manifest(name, table)]
+    return max((parse_staged(content) for content in contents if content), key=lambda s: s.order, default=None)
+
+
+def order_of(content: Mapping[str, Any]) -> int:
+    """Return the number of the staging that a manifest or a commit tells of.
+
+    Before there were numbers, the time of its start ordered them, in microseconds.
+    """
+    return int(content.get("order") or datetime.fromisoformat(content["started"]).timestamp() * 1_000_000)
 
 
 def parse_staged(content: dict[str, Any]) -> Staged:
@@ -208,6 +245,7 @@ def parse_staged(content: dict[str, Any]) -> Staged:
     return Staged(
         **{
             **content,
+            "order": order_of(content),
             "first": date.fromisoformat(content["first"]),
             "last": date.fromisoformat(content["last"]),
             "owns": [date.fromisoformat(day) for day in content["owns"]],
@@ -240,16 +278,25 @@ class Verdict:
 
 
 def write_verdict(verdict: Verdict) -> None:
-    """Keep an audit's verdict beside the manifest it judged."""
-    storage.write_json(verdict_file(run_folder(verdict.run_id), verdict.table), asdict(verdict))
+    """Keep an audit's verdict beside the manifest that it judged."""
+    manifest = manifest_file(run_folder(verdict.run_id), verdict.table, verdict.stage_id)
+    storage.write_json(verdict_beside(manifest), asdict(verdict))
+
+
+def verdict_on(staged: Staged) -> Verdict | None:
+    """Return the verdict on this very staging, or None when it was not audited."""
+    folder = run_folder(staged.run_id)
+    manifest = manifest_file(folder, staged.table, staged.stage_id)
+    # The second is where verdicts lay before stagings were numbered, on whatever was staged last.
+    for path in (manifest, storage.join(folder, f"{staged.table}.json")):
+        content = storage.read_json(verdict_beside(path))
+        if content and content["stage_id"] == staged.stage_id:
+            return Verdict(**content)
+    return None
 
 
 def read_verdict(table: str, run_id: str) -> Verdict | None:
-    """Return the verdict on what a run staged for a table, or None when it was not audited."""
-    return read_verdict_in(run_folder(run_id), table)
-
-
-def read_verdict_in(folder: str, table: str) -> Verdict | None:
-    """Return the verdict on a table in the folder of a run, or None when there is none."""
-    content = storage.read_json(verdict_file(folder, table))
-    return Verdict(**content) if content else None
+    """Return the verdict on the newest staging of a run for a table, or None when it was not audited."""
+    folder = run_folder(run_id)
+    staged = read_newest(folder, storage.list_files(folder), table)
+    return verdict_on(staged) if staged else None

@@ -77,7 +77,7 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
     grid = Grid("day", *COUNTS, "verdict", "seconds", box=box.SIMPLE)
     for column in grid.columns[1:]:
         column.justify = "right"
-    colors = {"passed": "green", "warned": "yellow", "failed": "red"}
+    colors = {"passed": "green", "warned": "yellow", "refused": "yellow", "failed": "red"}
     for run in runs:
         numbers = ["-" if (n := run.counts[name]) is None else f"{n:,}" for name in COUNTS]
         period = str(run.first) if run.first == run.last else f"{run.first} to {run.last}"
@@ -88,6 +88,9 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
         if run.postponed:
             days = ", ".join(run.postponed)
             out.print(f"{run.first}: late events changed sessions of {days}; see docs/runbook.md#late-data")
+        for table, kept in run.refused.items():
+            days = ", ".join(kept)
+            out.print(f"{run.first}: refused {table} of {days}, of which readers see newer rows; see docs/runbook.md")
 
 
 def tables(as_json: AsJson = False) -> None:

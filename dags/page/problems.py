@@ -145,6 +145,10 @@ def notes(lake: LakeSnapshot, airflow: AirflowState) -> list[str]:
     if waiting and not airflow.scheduled:
         days = days_in_words(waiting)
         lines.append(f"Landed, but not loaded yet: {days}. To load them, backfill behavior_daily.")
+    # What is made from other tables is overtaken whenever days run at once: that is said with the day alone.
+    for table in (name for name in SHOWN if lake.refused[name] and not TABLES[name].reads):
+        days = days_in_words(lake.refused[table])
+        lines.append(f"Rows of {table} for {days} were refused: readers see those of a run that began later.")
     if lake.landed is None:
         lines.append("The landing cannot be read from here, so the page cannot tell whether a missing day has landed.")
     return lines
@@ -190,7 +194,8 @@ def _unfinished(cells: list[Cell], lake: LakeSnapshot, airflow: AirflowState) ->
             if s.staged.run_id == run_id
         )
         # Without Airflow nobody can say whether a process lives: believe it for a while.
-        if run in airflow.busy or (run is None and lake.now - began < STOPPED_AFTER):
+        # A clock that was far ahead says nothing about it.
+        if run in airflow.busy or (run is None and abs(lake.now - began) < STOPPED_AFTER):
             continue
         group = TABLES[unfinished[0].table].group
         task = f"{group}.{'audit' if unfinished[0].reasons == (NOT_AUDITED,) else 'publish'}"

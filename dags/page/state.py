@@ -16,9 +16,9 @@ from dags.page.cache import Cache
 from lake import storage
 from lake.days import days_between
 from lake.landing import Landing
-from lake.places import runs_folder, verdict_file
+from lake.places import is_manifest, runs_folder, verdict_beside
 from lake.settings import settings
-from lake.staging import Staged, Verdict, parse_staged
+from lake.staging import Staged, Verdict, order_of, parse_staged
 from lake.table import Table
 from lake.tables import TABLES, made_in
 
@@ -54,18 +54,20 @@ class Commit:
     """One publish of a table.
 
     Attributes:
+        order: the number of the staging: a newer one has a higher number.
         days: the partitions that it replaced.
+        refused: those of which readers had rows of a newer staging.
         counts: what the stage step counted.
-        began: when the staging began, in ISO 8601: a newer staging has a greater one.
     """
 
     run_id: str
     stage_id: str
+    order: int
     days: frozenset[date]
+    refused: frozenset[date]
     counts: dict[str, Any]
     verdict: str
     docs: str
-    began: str
     published: datetime
     one_day: bool
 
@@ -81,7 +83,7 @@ class Cell:
         restated: how often the day was published after the first time.
         run_id: the newest run of the day; empty when there is none.
         docs: address of the data docs of that run.
-        reasons: the failed expectations, or the step or input that is missing.
+        reasons: the failed expectations, the step or input that is missing, or the run whose rows were refused.
     """
 
     table: str
@@ -189,6 +191,18 @@ class LakeSnapshot:
         return current
 
     @cached_property
+    def refused(self) -> dict[str, dict[date, tuple[str, ...]]]:
+        """The runs whose rows were refused since a day was published, by table and day: its rows are newer."""
+        refused: dict[str, dict[date, tuple[str, ...]]] = {name: {} for name in SHOWN}
+        for name, commits in self.commits.items():
+            for commit in reversed(commits):  # oldest first
+                for day in commit.refused:
+                    refused[name][day] = (*refused[name].get(day, ()), commit.run_id)
+                for day in commit.days:
+                    refused[name].pop(day, None)
+        return refused
+
+    @cached_property
     def rows(self) -> dict[str, dict[date, int]]:
         """The rows that readers see, by table and by the partition that a run owns."""
         return {name: table.rows_by(table.spec.owned_by) if table else {} for name, table in self.tables.items()}
@@ -254,7 +268,7 @@ class LakeSnapshot:
         reasons: tuple[str, ...]
         # A staging that is older than what readers see has been overtaken, whatever became of it.
         pending = newest and newest.staged.stage_id not in self._stage_ids
-        if newest and pending and (commit is None or newest.staged.started > commit.began):
+        if newest and pending and (commit is None or newest.staged.order > commit.order):
             verdict = newest.verdict
             if verdict is None:
                 state, reasons = "unfinished", (NOT_AUDITED,)
@@ -265,7 +279,9 @@ class LakeSnapshot:
             docs = verdict.docs if verdict else ""
             return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, reasons=reasons, **seen)
         if commit:
-            reasons = tuple(newest.verdict.failed) if newest and newest.verdict and not pending else ()
+            current = newest and newest.staged.stage_id == commit.stage_id and newest.verdict
+            reasons = tuple(current.failed) if current else ()
+            reasons += tuple(f"refused, since this is newer: {run}" for run in self.refused[table].get(day, ()))
             state = "warned" if commit.verdict == "warned" else "published"
             return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, reasons=reasons, **seen)
         if seen["rows"] is not None:
@@ -290,31 +306,26 @@ def read_stagings(cache: Cache) -> dict[str, list[Staging]]:
     """Return every staging that has a manifest, by table, oldest first."""
     fs, root = storage.filesystem(runs_folder())
     files = fs.find(root, detail=True) if fs.exists(root) else {}
-    manifests = [path for path in files if path.rsplit("/", 1)[1].removesuffix(".json") in SHOWN]
+    manifests = [path for path in files if any(is_manifest(path.rsplit("/", 1)[1], table) for table in SHOWN)]
     # What the storage says of size and time, of the manifest and of the verdict beside it.
-    stamps = {path: f"{files[path]} {files.get(_verdict_of(path))}" for path in manifests}
-    read = cache.of_files(stamps, lambda path: _staging(fs, path, has_verdict=_verdict_of(path) in files))
+    stamps = {path: f"{files[path]} {files.get(verdict_beside(path))}" for path in manifests}
+    read = cache.of_files(stamps, lambda path: _staging(fs, path, has_verdict=verdict_beside(path) in files))
     stagings: dict[str, list[Staging]] = {name: [] for name in SHOWN}
     for staging in read.values():
         if staging:
             stagings[staging.staged.table].append(staging)
     for some in stagings.values():
-        some.sort(key=lambda staging: staging.staged.started)
+        some.sort(key=lambda staging: staging.staged.order)
     return stagings
-
-
-def _verdict_of(manifest: str) -> str:
-    folder, name = manifest.rsplit("/", 1)
-    return verdict_file(folder, name.removesuffix(".json"))
 
 
 def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | None:
     try:
         staged = parse_staged(json.loads(fs.cat_file(path)))
-        verdict = json.loads(fs.cat_file(_verdict_of(path))) if has_verdict else None
+        verdict = json.loads(fs.cat_file(verdict_beside(path))) if has_verdict else None
     except FileNotFoundError:  # removed since it was listed
         return None
-    # A verdict on an earlier staging of the same run says nothing of this one.
+    # Where stagings have no numbers yet, it may be a verdict on an earlier one of the same run.
     return Staging(staged, Verdict(**verdict) if verdict and verdict["stage_id"] == staged.stage_id else None)
 
 
@@ -329,16 +340,17 @@ def _landed_days() -> frozenset[date] | None:
 def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:
     first, last = date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"])
     refused = {date.fromisoformat(day) for day in json.loads(entry["refused"])}
-    # A run that staged again has overwritten the manifest of this commit; the days it was asked for are still known.
+    # Before stagings had numbers, a run that staged again overwrote the manifest of this commit.
     days = owns.get((table, entry["stage_id"])) or days_between(first, last)
     return Commit(
         run_id=entry["run_id"],
         stage_id=entry["stage_id"],
+        order=order_of(entry),
         days=frozenset(days) - refused,
+        refused=frozenset(refused),
         counts=json.loads(entry["counts"]),
         verdict=entry["verdict"],
         docs=entry["docs"],
-        began=entry["started"],
         published=datetime.fromisoformat(entry["published"]),
         one_day=first == last,
     )

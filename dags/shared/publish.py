@@ -8,6 +8,7 @@ from dags.shared.alerts import Alert, day_of, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.endings import raise_without_retry
 from dags.shared.links import DataDocs
+from lake.tables import TABLES
 
 
 class Publish(BaseOperator):
@@ -38,7 +39,22 @@ class Publish(BaseOperator):
             }
             if report["verdict"] == "warned":
                 self.warn(table, context)
+            if report["refused"]:
+                self.alert_refused(table, report["refused"], context)
         return reports
+
+    def alert_refused(self, table: str, days: list[str], context: Any) -> None:
+        """Send an alert that names the days of which readers see newer rows than those of this run."""
+        # What is made from other tables is overtaken whenever days run at once; that two runs load the same landing day
+        # at once is no everyday thing.
+        level = "info" if TABLES[table].reads else "warning"
+        named = ", ".join(days[:3]) + (f" and {len(days) - 3} more" if len(days) > 3 else "")
+        what = f"rows of this run for {named} were not published: those of a newer staging are"
+        about = (self.dag_id, context["ti"].run_id, day_of(context), table, what)
+        section = "a-run-succeeded-but-its-day-did-not-change"
+        alert = Alert(level, *about, "Readers see the newer rows.", section=section)
+        # However many days it is: one message for all runs of a backfill.
+        send_alert(alert, context, cause=f"refused|{self.dag_id}|{table}")
 
     def warn(self, table: str, context: Any) -> None:
         """Send an alert for each warning of the audit; the table is published nevertheless."""

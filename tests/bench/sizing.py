@@ -148,7 +148,7 @@ def measure(events: int, days: int, folder: Path) -> Measured:
         )
         for table in tables:
             run("publish", "lake.publish", "--table", table, *named, environment=environment)
-    manifest = json.loads(next((folder / "lake" / "_runs").rglob("events.json")).read_text())
+    manifest = json.loads(next((folder / "lake" / "_runs").rglob("events.*-????????.json")).read_text())
     rows = sum(int(of_day["input"]) for of_day in manifest["counts"]["by_day"].values())
     users = DeltaTable(str(folder / "lake" / "interests")).count()
     return Measured(rows, landed, users, costs)

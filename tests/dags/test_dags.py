@@ -24,6 +24,7 @@ from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
 from lake.environment import COMMANDS
 from lake.staging import Verdict, write_verdict
+from tests.lake.stagings import stage_files
 from tests.tables import KNOWN, groups_of, of_group
 
 REPO = Path(__file__).resolve().parents[2]
@@ -468,10 +469,15 @@ def test_the_serialized_dags_keep_their_buttons(dag):
     assert buttons == docs | judged
 
 
+def audited(run_id: str, docs: str) -> None:
+    """Leave what a run and its audit leave of events."""
+    staged = stage_files("events", run_id, [], [date(2025, 1, 1)], 1, audited="")
+    write_verdict(Verdict("events", run_id, staged.stage_id, "passed", [], docs, 1.0))
+
+
 @pytest.mark.usefixtures("lake")
 def test_a_button_leads_to_the_page_of_this_run():
-    verdict = Verdict("events", "run 1", "stage", "passed", [], "/meander/data-docs/run-1/events.html", 1.0)
-    write_verdict(verdict)
+    audited("run 1", "/meander/data-docs/run-1/events.html")
     link = DataDocs("events").get_link
     assert link(SimpleNamespace(run="run 1"), ti_key=None) == "/meander/data-docs/run-1/events.html"
     assert link(SimpleNamespace(run="run 2"), ti_key=None) == "", "a run that was not audited has no page"
@@ -481,7 +487,7 @@ def test_a_button_leads_to_the_page_of_this_run():
 def test_a_button_leads_below_the_path_that_airflow_has_on_its_server(monkeypatch):
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://shop.example/tools/airflow/")
     for run, docs in (("here", "/meander/data-docs/run/events.html"), ("elsewhere", "https://docs.example/x.html")):
-        write_verdict(Verdict("events", run, "stage", "passed", [], docs, 1.0))
+        audited(run, docs)
     link = DataDocs("events").get_link
     assert link(SimpleNamespace(run="here"), ti_key=None) == "/tools/airflow/meander/data-docs/run/events.html"
     assert link(SimpleNamespace(run="elsewhere"), ti_key=None) == "https://docs.example/x.html"

@@ -9,6 +9,9 @@ from jobs.inputs import listed
 from lake.errors import SettingsInvalid
 from lake.staging import Run
 
+# A run takes its number from the lake.
+pytestmark = pytest.mark.usefixtures("lake")
+
 
 def march(day):
     return date(2025, 3, day)

@@ -204,7 +204,7 @@ class DailyRuns(Shop):
         return read_files(Table(table), NAMED_IN[table]) if Table.find(table) else []
 
     def landed_files(self, day: date) -> Iterable[DataFile]:
-        return landed_files(Table("events"), Run("any", day, day))
+        return landed_files(Table("events"), Run("any", day, day, order=1))
 
     def populated_and_published(self) -> tuple[set[date], set[date]]:
         return populated_and_published(Table("events"))

@@ -1,12 +1,10 @@
 """Stagings made without Spark: real Parquet files and a real manifest, as `lake.staging.stage` leaves them."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lake import storage
 from lake.places import run_folder, table_path
 from lake.schemas import TABLES
-from lake.staging import Staged, StagedFile, Verdict, write_verdict
+from lake.staging import Run, Staged, StagedFile, Verdict, new_stage_id, write_staged, write_verdict
 from lake.table import DataFile, Table
 
 JAN_1, JAN_2, JAN_3 = (date(2025, 1, n) for n in (1, 2, 3))
@@ -31,8 +29,9 @@ def stage_files(
     run_id: str,
     rows: list[dict[str, Any]],
     owns: list[date],
-    basis: int,
+    basis: int | None,
     *,
+    run: Run | None = None,
     audited: str = "passed",
     rows_in_group: int | None = None,
     **more: Any,
@@ -44,18 +43,19 @@ def stage_files(
         run_id: names the run.
         rows: dicts of the table's columns.
         owns: as in `lake.staging.stage`.
-        basis: as in `lake.staging.stage`.
+        basis: as in `lake.staging.stage`; the number of the staging when None.
+        run: the run, where it has begun before; it begins now when None.
         audited: verdict to leave beside it; none when empty.
         rows_in_group: how many rows each row group of a file has; all of them when None.
         more: other fields of the manifest, such as `counts` and `inputs`.
     """
-    spec, began = TABLES[table], time.time()
+    spec, run = TABLES[table], run or Run(run_id, min(owns), max(owns))
     schema = to_arrow_schema(spec.schema)
     inside = pa.schema([field for field in schema if field.name not in spec.partition_by])
     by_partition: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_partition["/".join(f"{name}={row[name]}" for name in spec.partition_by)].append(row)
-    stage_id, files = uuid4().hex, []
+    stage_id, files = new_stage_id(run), []
     for partition, part in by_partition.items():
         path = f"stage={stage_id}/{partition}/part-0.parquet"
         fs, place = storage.filesystem(storage.join(table_path(table), path))
@@ -64,11 +64,31 @@ def stage_files(
             pq.write_table(pa.Table.from_pylist(part, inside), stream, row_group_size=rows_in_group)
         with fs.open(place, "rb") as stream:
             files.append(StagedFile.of(table, path, fs.size(place), pq.read_metadata(stream)))
-    started = datetime.fromtimestamp(began, UTC).isoformat(timespec="microseconds")
-    staged = Staged(table, run_id, stage_id, min(owns), max(owns), sorted(owns), basis, files, started=started, **more)
-    storage.write_json(storage.join(run_folder(run_id), f"{table}.json"), asdict(staged))
+    started = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="microseconds")
+    known = run.basis if basis is None else basis
+    days = run.first, run.last, sorted(owns)
+    staged = Staged(table, run_id, stage_id, *days, known, run.order, files, started=started, **more)
+    write_staged(staged)
     if audited:
         audit(staged, audited)
+    return staged
+
+
+def staged_before(run_id: str, raw: str, clock: datetime, audited: str = "passed") -> Staged:
+    """Stage a row of `quarantine` on JAN_1 as it was done before stagings had numbers.
+
+    The clock ordered them, and a run had one manifest and one verdict for each table.
+    """
+    folder = run_folder(run_id)
+    storage.remove_files(folder, list(storage.list_files(folder)))
+    run = Run(run_id, JAN_1, JAN_1, order=int(clock.timestamp() * 1_000_000), began=clock.timestamp())
+    staged = stage_files("quarantine", run_id, rejected(JAN_1, raw), [JAN_1], None, run=run, audited="")
+    storage.remove_files(folder, list(storage.list_files(folder)))
+    manifest = {name: value for name, value in asdict(staged).items() if name != "order"}
+    storage.write_json(storage.join(folder, "quarantine.json"), manifest)
+    if audited:
+        verdict = Verdict("quarantine", run_id, staged.stage_id, audited, [], "/docs/page.html", 0.0)
+        storage.write_json(storage.join(folder, "quarantine.audit.json"), asdict(verdict))
     return staged
 
 

@@ -143,7 +143,7 @@ def staged_again() -> None:
         pytest.param(
             staged_again,
             PublishRefused,
-            "was staged again after its audit",
+            "has not been audited since it was staged",
             id="staged again after the audit",
         ),
     ],

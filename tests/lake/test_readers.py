@@ -32,12 +32,12 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lake import audits, storage
+from lake import audits
 from lake.errors import TableMissing
-from lake.places import run_folder, table_path
+from lake.places import table_path
 from lake.publish import publish
 from lake.schemas import TABLES
-from lake.staging import Run, StagedFile, stage
+from lake.staging import Run, StagedFile, stage, write_staged
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 
@@ -318,7 +318,7 @@ def test_a_table_that_another_tool_has_compacted_in_part_keeps_its_rows(spark, l
         files.append(StagedFile(path, 1, first.with_name(f"part-{n}.parquet").stat().st_size))
     assert files[0].bytes > files[2].bytes + files[3].bytes
     staged = replace(staged, files=files)
-    storage.write_json(storage.join(run_folder("1"), "quarantine.json"), asdict(staged))
+    write_staged(staged)
     audit(staged)
     publish("quarantine", "1")
     expected = [(JAN_1, BIG), (JAN_1, "small 1"), (JAN_1, "small 2"), (JAN_2, "b")]

@@ -1,13 +1,13 @@
 """What is told of each run, from what it left: its rows, how far it came, how long it took."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lake import storage
 from lake.places import run_folder
 from lake.publish import publish
 from lake.runs import RunSummary, summarize
-from lake.staging import Staged, Verdict, write_verdict
+from lake.staging import Staged, Verdict, write_staged, write_verdict
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, rejected, stage_files
 from tests.tables import KNOWN
 
@@ -41,11 +41,11 @@ def test_a_run_is_told_in_numbers(lake):
     outcomes = {"input": 10, "events": 4, "duplicates": 2, "ignored": 3, "quarantined": 1}
     made = dict.fromkeys(name for name, table in KNOWN.items() if table.reads) | {"sessions": 2}
     (run,) = summarize()
-    assert run == RunSummary(JAN_1, JAN_1, "r", outcomes | made, "passed", 90.0, ["2024-12-30"])
+    assert run == RunSummary(JAN_1, JAN_1, "r", outcomes | made, "passed", 90.0, ["2024-12-30"], {})
     assert list(run.counts) == [*outcomes, *made], "in this order they are shown"
     assert run.as_json() == {
         "first": "2025-01-01", "last": "2025-01-01", "run_id": "r", **outcomes, **made,
-        "verdict": "passed", "seconds": 90.0, "postponed": ["2024-12-30"],
+        "verdict": "passed", "seconds": 90.0, "postponed": ["2024-12-30"], "refused": {},
     }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_what_is_staged_again_has_yet_to_be_audited_and_published_again(lake):
 def started(staged: Staged, moment: str) -> None:
     """Let a run have begun at another time."""
     changed = replace(staged, started=f"2025-02-01T{moment}:00.000000+00:00")
-    storage.write_json(storage.join(run_folder(staged.run_id), f"{staged.table}.json"), asdict(changed))
+    write_staged(changed)
 
 
 def test_runs_are_told_by_their_days_then_by_their_start_and_those_that_touch_a_range(lake):

@@ -36,6 +36,7 @@ def test_what_is_staged_is_described_by_its_manifest_and_published_as_it_was_sta
 
     assert read_staged("events", run.run_id) == staged
     assert (staged.rows, staged.counts, staged.inputs) == (3, {"input": 3}, {"events": 7})
+    assert (staged.order, staged.basis) == (run.order, run.order)
     assert {file.path.split("/", 1)[1].rsplit("/", 1)[0]: file.rows for file in staged.files} == {
         "dt=2025-01-01/landed=2025-01-02": 1,
         "dt=2025-01-02/landed=2025-01-02": 2,
@@ -45,9 +46,11 @@ def test_what_is_staged_is_described_by_its_manifest_and_published_as_it_was_sta
     assert sorted(staged.read(spark).collect()) == sorted(rows.collect())
 
     # Staged again under the same id, it stands beside what was staged before, which may be on its way to readers.
+    run = Run(run.run_id, JAN_2, JAN_2)
     again = stage(rows, "events", run, [JAN_2], run.basis)
     paths = [{file.path for file in each.files} for each in (staged, again)]
     assert paths[0].isdisjoint(paths[1])
+    assert read_staged("events", run.run_id) == again
     assert paths[0] | paths[1] <= storage.list_files(str(lake / "lake" / "events")).keys()
 
     audit(again)
@@ -104,7 +107,7 @@ def test_rows_that_do_not_fit_the_schema_leave_nothing_behind(spark, lake):
     rows = spark.createDataFrame([], QUARANTINE).drop("raw").withColumnRenamed("line", "line_number")
     with pytest.raises(SchemaMismatch, match=r"missing raw string; missing line bigint; unexpected line_number bigint"):
         stage(rows, "quarantine", Run("r", JAN_1, JAN_1), [JAN_1], 1)
-    assert not storage.exists(str(lake / "lake"))
+    assert not storage.exists(str(lake / "lake" / "quarantine"))
     # Nor do rows of a day that the run does not own: a publish would leave them behind without a word.
     strays = events(spark, ("e1", JAN_1, JAN_1), ("e2", JAN_2, JAN_2), ("e3", JAN_3, JAN_3))
     with pytest.raises(SchemaMismatch, match=r"lie in landed 2025-01-01, 2025-01-03, which run 'r' does not own"):
@@ -145,7 +148,7 @@ def test_readers_do_not_see_what_is_staged(lake):
 
 def test_a_run_that_was_killed_before_its_manifest_has_staged_nothing(lake):
     staged = stage_files("quarantine", "r", rejected(JAN_1, "a"), [JAN_1], 1)
-    (lake / "lake" / "_runs" / "r" / "quarantine.json").unlink()
+    (lake / "lake" / "_runs" / "r" / f"quarantine.{staged.stage_id}.json").unlink()
     assert storage.list_files(str(lake / "lake" / "quarantine")).keys() == {staged.files[0].path}
     with pytest.raises(NotStaged, match="run 'r' has staged nothing for quarantine"):
         read_staged("quarantine", "r")

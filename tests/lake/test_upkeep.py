@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from lake import audits, storage
 from lake import upkeep as upkeeping
 from lake.backfill.planner import plan_backfill
 from lake.errors import PublishRefused
-from lake.places import audits_path, model_folder, run_folder, table_path
+from lake.places import audits_path, model_folder, table_path
 from lake.publish import publish
 from lake.runs import summarize
 from lake.settings import Settings, settings
-from lake.staging import Staged, StagedFile
+from lake.staging import Staged, StagedFile, write_staged
 from lake.table import Table
 from lake.upkeep import MaintenanceResult, compact, main, maintain_table, prune_docs, upkeep
 from tests.lake.daily_runs import DailyRuns
@@ -41,7 +41,7 @@ def published(run_id: str, rows: list, owns: list, basis: int, copies: int = 0) 
             shutil.copy(place(file.path), place(copy))
             more.append(StagedFile(copy, file.rows, file.bytes))
     staged = replace(staged, files=[*staged.files, *more])
-    storage.write_json(storage.join(run_folder(run_id), "quarantine.json"), asdict(staged))
+    write_staged(staged)
     audit(staged)
     publish("quarantine", run_id)
     return staged

@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Mutant
 
+ORDER = "tests/lake/test_order.py"
+
 MUTANTS = [
     # ---- what is said of every table ----
     Mutant(
@@ -56,11 +58,53 @@ MUTANTS = [
     ),
     # ---- publishing ----
     Mutant(
-        "publish_basis_ge",
+        "publish_basis_lt",
         "lake/publish.py",
-        "(current.basis(day) or 0) > staged.basis",
-        "(current.basis(day) or 0) >= staged.basis",
-        "tests/lake/test_publish.py::test_of_two_runs_of_the_same_basis_the_later_publish_counts",
+        "return basis > staged.basis",
+        "return basis < staged.basis",
+        "tests/lake/test_publish.py::test_a_day_is_not_replaced_by_one_of_an_older_basis_while_the_other_days_of_the_run_go_through",
+    ),
+    Mutant(
+        "publish_last_one_counts_for_one_basis",
+        "lake/publish.py",
+        'return (current.delta.transaction_version(f"staged={day}") or 0) > staged.order',
+        "return False",
+        f"{ORDER}::test_of_two_runs_that_read_the_same_version_the_one_that_began_later_stays",
+    ),
+    Mutant(
+        "publish_refuses_what_it_has_published",
+        "lake/publish.py",
+        "or 0) > staged.order",
+        "or 0) >= staged.order",
+        "tests/lake/test_publish.py::test_publishing_twice_is_a_no_op",
+    ),
+    Mutant(
+        "publish_again_and_again",
+        "lake/publish.py",
+        "if published < staged.order:",
+        "if published <= staged.order:",
+        "tests/lake/test_publish.py::test_publishing_twice_is_a_no_op",
+    ),
+    Mutant(
+        "publish_clocks_are_believed",
+        "lake/publish.py",
+        "if published >= FIRST or any(",
+        "if published >= 0 or any(",
+        f"{ORDER}::test_what_a_clock_alone_calls_older_is_not_called_published",
+    ),
+    Mutant(
+        "publish_numbers_are_not_believed",
+        "lake/publish.py",
+        "if published >= FIRST or any(",
+        "if any(",
+        "tests/lake/test_publish.py::test_a_basis_outlives_the_clean_up_of_the_log",
+    ),
+    Mutant(
+        "publish_already_says_all_is_seen",
+        "lake/publish.py",
+        "return report(staged, verdict, current.version, refused, already=True)",
+        "return report(staged, verdict, current.version, [], already=True)",
+        f"{ORDER}::test_a_publish_that_is_repeated_says_what_readers_see_of_it_now",
     ),
     Mutant(
         "publish_rows_with_refused",
@@ -106,10 +150,66 @@ MUTANTS = [
     ),
     Mutant(
         "publish_verdict_on_any_staging",
-        "lake/publish.py",
-        "if verdict is None or verdict.stage_id != staged.stage_id:",
-        "if verdict is None:",
-        "tests/lake/test_publish.py::test_what_has_not_passed_its_audit_is_refused_and_readers_keep_what_they_had",
+        "lake/staging.py",
+        'if content and content["stage_id"] == staged.stage_id:',
+        "if content:",
+        f"{ORDER}::test_what_was_staged_before_can_be_audited_now",
+    ),
+    Mutant(
+        "staging_last_manifest_counts",
+        "lake/staging.py",
+        "key=lambda s: s.order",
+        "key=lambda s: s.started",
+        f"{ORDER}::test_a_task_that_is_cleared_publishes_what_was_repaired",
+    ),
+    Mutant(
+        "staging_of_an_older_try_is_kept",
+        "lake/staging.py",
+        "if newest and newest.order >= staged.order and",
+        "if newest and newest.order == staged.order and",
+        f"{ORDER}::test_a_try_that_ends_after_a_newer_one_is_not_looked_at",
+    ),
+    Mutant(
+        "staging_of_the_same_number_is_kept",
+        "lake/staging.py",
+        "if newest and newest.order >= staged.order and",
+        "if newest and newest.order > staged.order and",
+        f"{ORDER}::test_a_staging_whose_number_a_restored_order_has_given_before_is_refused_until_the_order_is_removed",
+    ),
+    Mutant(
+        "order_of_clocks",
+        "lake/staging.py",
+        "return self.order",
+        "return int(self.began * 1_000_000)",
+        f"{ORDER}::test_a_clock_that_was_ahead_once_pins_no_day",
+    ),
+    Mutant(
+        "order_begins_below_old_clocks",
+        "lake/order.py",
+        "max(FIRST, published())",
+        "published()",
+        f"{ORDER}::test_what_has_a_number_is_newer_than_all_that_was_published_before",
+    ),
+    Mutant(
+        "order_forgets_what_was_published",
+        "lake/order.py",
+        "max(FIRST, published())",
+        "FIRST",
+        f"{ORDER}::test_numbers_that_were_lost_begin_anew_above_all_that_was_published_or_staged",
+    ),
+    Mutant(
+        "order_forgets_what_was_only_staged",
+        "lake/order.py",
+        'int(said["order"]) + ROOM',
+        'int(said["order"])',
+        f"{ORDER}::test_numbers_that_were_lost_begin_anew_above_all_that_was_published_or_staged",
+    ),
+    Mutant(
+        "order_one_number_for_two",
+        "lake/order.py",
+        "            time.sleep(random.uniform(0, 0.05 * (attempt + 1)))\n            continue\n",
+        "            pass\n",
+        f"{ORDER}::test_a_number_is_given_once_and_grows",
     ),
     Mutant(
         "publish_inputs_as_counts",
@@ -370,22 +470,36 @@ MUTANTS = [
     Mutant(
         "runs_verdict_on_any_staging",
         "lake/runs.py",
-        "if verdict is None or verdict.stage_id != what.stage_id:",
-        "if verdict is None:",
+        'if said and said["stage_id"] == what.stage_id:',
+        "if said:",
         "tests/lake/test_runs.py",
     ),
     Mutant(
-        "runs_published_before",
+        "runs_rows_with_refused",
         "lake/runs.py",
-        "(version or 0) >= what.sequence",
-        "(version or 0) > 0",
-        "tests/lake/test_runs.py",
+        'said.get("published_rows", said["rows"])',
+        'said["rows"]',
+        f"{ORDER}::test_of_two_runs_of_a_day_the_one_that_began_later_stays_whichever_publishes_last",
+    ),
+    Mutant(
+        "runs_rows_of_the_newest_manifest",
+        "lake/runs.py",
+        "if said := published.get(table):",
+        "if False:",
+        f"{ORDER}::test_the_days_of_a_run_are_told_as_its_commit_has_them",
+    ),
+    Mutant(
+        "runs_refused_called_passed",
+        "lake/runs.py",
+        'return "refused" if table in refused else str(said["verdict"])',
+        'return str(said["verdict"])',
+        f"{ORDER}::test_of_two_runs_of_a_day_the_one_that_began_later_stays_whichever_publishes_last",
     ),
     Mutant(
         "runs_duplicates_of_input",
         "lake/runs.py",
-        'counts["accepted"] - (rows',
-        'counts["input"] - (rows',
+        'counts["accepted"] - once',
+        'counts["input"] - once',
         "tests/lake/test_runs.py",
     ),
     Mutant(

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from dags.cli.main import app, main
 from lake.errors import MeanderError
+from lake.publish import publish
+from tests.lake.stagings import JAN_1, rejected, stage_files
 
 DAYS = ["--from", "2025-01-01", "--to", "2025-01-03"]
 
@@ -62,6 +64,20 @@ def test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered(s
     listed = invoke("days").stdout
     assert "2025-01-01 to 2025-01-02" in listed
     assert "2025-01-01" not in invoke("days", "--from", "2025-01-03").stdout
+
+
+@pytest.mark.usefixtures("lake")
+def test_days_that_were_refused_are_listed_with_their_run(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for run in ("older", "newer"):
+        stage_files("quarantine", run, rejected(JAN_1, run), [JAN_1], None)
+    for run in ("newer", "older"):
+        publish("quarantine", run)
+    found = {run["run_id"]: run for run in json.loads(invoke("days", "--json").stdout)}
+    told = [(found[run]["verdict"], found[run]["quarantined"], found[run]["refused"]) for run in ("older", "newer")]
+    assert told == [("refused", 0, {"quarantine": ["2025-01-01"]}), ("passed", 1, {})]
+    said = " ".join(invoke("days").stdout.split())
+    assert "2025-01-01: refused quarantine of 2025-01-01, of which readers see newer rows; see docs/runbook.md" in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the command says of models, evaluations, predictions and what came true of them."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -13,8 +13,8 @@ from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.errors import MeanderError
 from lake.labels import NAMES
-from lake.places import run_folder
 from lake.publish import publish
+from lake.staging import write_staged
 from tests.lake.stagings import audit, stage_files
 from tests.model.standin_artifact import CARD, registry, save
 
@@ -73,7 +73,7 @@ def predicted(day, run_id, version, *users):
     ]
     staged = stage_files("predictions", run_id, rows, owns=[day], basis=version, audited="")
     staged = replace(staged, counts={"model_version": version, "events": 10, "unseen_events": 1})
-    storage.write_json(storage.join(run_folder(run_id), "predictions.json"), asdict(staged))
+    write_staged(staged)
     audit(staged, "warned")
     publish("predictions", run_id)
 

@@ -8,7 +8,9 @@ from dags.page.airflow_state import AirflowState, FailedRun
 from dags.page.cache import Cache
 from dags.page.problems import cells_needing_attention, freshness, notes, problems, readers_see
 from dags.page.state import LakeSnapshot
+from lake.staging import Run
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
+from tests.lake.stagings import stage_files
 from tests.tables import groups_of, of_dag
 from tests.test_project import RUNBOOK
 
@@ -113,6 +115,32 @@ def test_a_staging_by_hand_is_believed_to_be_at_work_for_a_while(lake, landed):
     for hours, told in ((5, 0), (7, 1)):
         later = LakeSnapshot.load(CACHE, datetime.now(UTC) + timedelta(hours=hours))
         assert len(problems(later, SCHEDULED)) == told, hours
+
+
+def test_a_staging_of_a_host_whose_clock_was_ahead_is_not_believed_to_be_at_work_for_years(lake, landed):
+    landed(MAR_1)
+    ahead = datetime.now(UTC) + timedelta(days=27_000)
+    run = Run("cli", MAR_1, MAR_1, began=ahead.timestamp())
+    stage_files("quarantine", "cli", [], [MAR_1], None, run=run, audited="")
+    (problem,) = [one for one in problems(snapshot(), SCHEDULED) if "quarantine" in one.what]
+    assert "staged, but not audited, and the run is not in progress" in problem.what
+
+
+def test_a_landing_day_whose_rows_were_refused_is_noted_until_it_is_published_again(lake, landed):
+    landed(MAR_1)
+    put_events(MAR_1, run="newer", basis=9)
+    put_events(MAR_1, run="older", basis=2)
+    noted = [line for line in notes(snapshot(), SCHEDULED) if "refused" in line]
+    assert noted == [
+        f"Rows of {table} for 2025-03-01 were refused: readers see those of a run that began later."
+        for table in ("quarantine", "events")
+    ]
+    # Sessions are refused in any backfill: who asks for the day is told.
+    put("sessions", MAR_1, [], run="newer", basis=9)
+    put("sessions", MAR_1, [], run="older", basis=2)
+    assert len([line for line in notes(snapshot(), SCHEDULED) if "refused" in line]) == 2
+    put_events(MAR_1, run="newest", basis=9)
+    assert not any("refused" in line for line in notes(snapshot(), SCHEDULED))
 
 
 def test_days_that_did_not_land_are_told_together(lake, landed):

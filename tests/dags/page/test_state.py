@@ -1,13 +1,19 @@
 """What the page says of each table and day, from what runs left in the lake."""
 
 import shutil
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from dags.page.cache import Cache
 from dags.page.state import LakeSnapshot
+from lake import storage
+from lake.places import run_folder
+from lake.publish import publish
+from lake.staging import Run, Verdict
 from tests.dags.page_lake import ONE_DAY, event, put, put_day, put_events, put_predictions, run_of
+from tests.lake.stagings import stage_files, staged_before
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
 NOW = datetime(2025, 3, 5, 8, tzinfo=UTC)
@@ -126,6 +132,54 @@ def test_a_refused_day_is_not_taken_for_published_by_that_run(lake, landed):
     put("sessions", MAR_1, [], run="manual__older", basis=2)
     cell = snapshot().cells["sessions"][MAR_1]
     assert (cell.state, cell.rows, cell.run_id, cell.restated) == ("published", 1, "manual__newer", 0)
+
+
+def test_rows_that_were_refused_are_named_until_the_day_is_published_again(lake, landed):
+    landed(MAR_1)
+    put("sessions", MAR_1, [{"session_id": "new", "dt": MAR_1}], run="newer", basis=9)
+    put("sessions", MAR_1, [], run="older", basis=2, owns=[MAR_1, MAR_2])
+    put("sessions", MAR_1, [], run="older too", basis=3)
+    cells = snapshot().cells["sessions"]
+    said = ("refused, since this is newer: older", "refused, since this is newer: older too")
+    assert (cells[MAR_1].rows, cells[MAR_1].reasons) == (1, said)
+    assert (cells[MAR_2].run_id, cells[MAR_2].reasons) == ("older", ())
+    put("sessions", MAR_1, [], run="newest", basis=9)
+    assert snapshot().cells["sessions"][MAR_1].reasons == ()
+
+
+def test_what_an_audit_warned_of_is_not_said_of_rows_that_another_run_published(lake, landed):
+    landed(MAR_1)
+    put("sessions", MAR_1, [{"session_id": "new", "dt": MAR_1}], run="newer", basis=9)
+    put("sessions", MAR_1, [], run="older", basis=2, audited="warned")
+    cell = snapshot().cells["sessions"][MAR_1]
+    assert (cell.state, cell.reasons) == ("published", ("refused, since this is newer: older",))
+
+
+def test_a_lake_without_numbers_is_told_as_before(lake):
+    moment = datetime(2025, 1, 2, 12, tzinfo=UTC)
+    staged = staged_before("r", "a", moment)
+    publish("quarantine", "r")
+    (cell,) = snapshot().cells["quarantine"].values()
+    assert (cell.state, cell.rows, cell.run_id) == ("published", 1, "r")
+    # Staged again, and not audited: the verdict that lies there is on what was staged before.
+    staged_before("r", "b", moment + timedelta(hours=1), audited="")
+    verdict = Verdict("quarantine", "r", staged.stage_id, "passed", [], "", 0.0)
+    storage.write_json(f"{run_folder('r')}/quarantine.audit.json", asdict(verdict))
+    (cell,) = snapshot().cells["quarantine"].values()
+    assert (cell.state, cell.rows, cell.reasons) == ("unfinished", 1, ("staged, but not audited",))
+
+
+@pytest.mark.parametrize("hours", [-2, 0, 2])
+def test_what_is_newest_is_not_a_matter_of_clocks(lake, landed, hours):
+    landed(MAR_1)
+    noon = NOW.timestamp()
+    for audited, clock, raws in (("passed", noon, 1), ("failed", noon + hours * 3600, 3)):
+        rows = [event(MAR_1, n) for n in range(raws)]
+        stage_files("events", "r", rows, [MAR_1], None, run=Run("r", MAR_1, MAR_1, began=clock), audited=audited)
+        if audited == "passed":
+            publish("events", "r")
+    cell = snapshot().cells["events"][MAR_1]
+    assert (cell.state, cell.rows, cell.reasons) == ("failed", 1, ("prices are prices",))
 
 
 def test_a_gap_in_the_landing_is_missing_and_says_so(lake, landed):

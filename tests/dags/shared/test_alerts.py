@@ -433,6 +433,31 @@ def test_an_outcome_is_told_once_though_it_is_looked_at_on_each_day(received, wa
     assert [message["day"] for message in received] == ["2025-03-02", "2025-03-09", "2025-03-09"]
 
 
+# --- what is not published ---------------------------------------------------------------------------------
+
+
+def publish_overtaken(table: str, days: list[date], name: str) -> None:
+    """Publish what a run has staged for some days, of which readers have rows of a newer staging by then."""
+    for run in (name, f"newer than {name}"):
+        stage_files(table, run, [], days, 1)
+    publish(table, f"newer than {name}")
+    outlets = {"outlet_events": {ASSETS[table]: SimpleNamespace(extra={})}}
+    Publish(task_id="publish", tables=(table,), run=name).execute(context(f"{table}.publish", "") | outlets)
+
+
+def test_days_that_are_refused_are_told_once_for_each_table_however_many_they_are(received):
+    days = [DAY + timedelta(days=n) for n in range(5)]
+    publish_overtaken("events", days, "all five")
+    publish_overtaken("events", days[:1], "the first")
+    publish_overtaken("sessions", days[:1], "sessions")
+    what = "rows of this run for 2025-03-01, 2025-03-02, 2025-03-03 and 2 more were not published: "
+    assert [(message["level"], message["table"], message["what"]) for message in received] == [
+        # Nobody loads a landing day twice at once without knowing it. Sessions are overtaken in any backfill.
+        ("warning", "events", f"{what}those of a newer staging are"),
+        ("info", "sessions", "rows of this run for 2025-03-01 were not published: those of a newer staging are"),
+    ]
+
+
 # --- where a message sends people ------------------------------------------------------------------------
 
 
@@ -451,6 +476,8 @@ def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, 
     outlets = {"outlet_events": {ASSETS["sessions"]: SimpleNamespace(extra={})}}
     Publish(task_id="publish", tables=("sessions",), run="warned").execute(context("sessions.publish", "") | outlets)
 
+    publish_overtaken("sessions", [DAY], "overtaken")
+
     decision = {"promoted": False, "version": 2, "champion": 1, "reasons": ["worse"]}
     refused = context("promote", "")
     refused["ti"].xcom_push = lambda *_: None
@@ -460,6 +487,7 @@ def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, 
     sections = {message["section"] for message in received}
     assert sections == {
         "landing-missing", "tables-late", "unexpected", "the-audit-warned", "promote-was-skipped",
+        "a-run-succeeded-but-its-day-did-not-change",
         "outcomes-worse", "scores-drift", "inputs-drift", "volume-unusual",
     }  # fmt: skip
     headings = re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)

@@ -92,6 +92,7 @@ def test_the_range_that_is_sooner_is_a_run_of_history():
     require_form_takes("behavior_history", conf)
 
 
+@pytest.mark.usefixtures("lake")
 def test_dates_at_one_distance_are_one_job_and_its_audit_and_publish():
     days = [*(JAN[n] for n in (0, 7, 14)), JAN[16], JAN[20]]
     runs = [DayRun("examples", day, ("examples",), 1, 10, 7.0) for day in days]
