@@ -139,7 +139,9 @@ class AirflowCluster(LocalAirflow):
             for name in ("airflow", "mlflow", "shop"):
                 admin.execute(f"create database {name}")
         self.store = S3Server(self.home / "store.log")
-        self.spark = SparkCluster(self.home / "spark", cores=2, memory="3g")
+        # A training writes to the registry from there, and no task is sent the password.
+        registry = {"MEANDER_MLFLOW_URI": self.mlflow_uri}
+        self.spark = SparkCluster(self.home / "spark", cores=2, memory="3g", environment=registry)
         ports = ("broker", "nobody", "worker_log_port", "trigger_log_port")
         self.remember(**{name: free_port() for name in ports})
         options = ["--port", str(self.state["broker"]), "--bind", HOST, "--save", "", "--requirepass", BROKER_PASSWORD]

@@ -5,13 +5,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyspark
 
 from dags.local.jvm import SHORT_LIVED_JVM
+from lake.session import NOTHING
 from tests.waiting import until
 
 HOME = Path(pyspark.__file__).parent
@@ -39,6 +40,7 @@ class SparkCluster:
         workers: where each worker runs.
         cores: of each worker.
         memory: of each worker, in Spark's words.
+        environment: variables of the executors besides ours.
 
     Attributes:
         address: of the master, `spark://host:port`.
@@ -51,8 +53,9 @@ class SparkCluster:
         workers: Sequence[Host] = (Host(), Host()),
         cores: int = 1,
         memory: str = "1g",
+        environment: Mapping[str, str] = NOTHING,
     ):
-        self.folder, self.workers = folder, workers
+        self.folder, self.workers, self.environment = folder, workers, environment
         self.options = ["--cores", str(cores), "--memory", memory, "--webui-port", "0"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +72,7 @@ class SparkCluster:
         """Start one of Spark's own daemons; its output is `<name>.log`."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("SPARK_")},
+            **self.environment,
             "SPARK_HOME": str(HOME),
             "SPARK_LOCAL_IP": host.address,
             "SPARK_NO_DAEMONIZE": "1",

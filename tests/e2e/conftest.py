@@ -17,7 +17,7 @@ from dags.local.standalone import LocalAirflow
 from tests.listening import doors
 from tests.waiting import until
 
-LOOK_SECONDS = 2.0  # between two looks at what runs: a task lives longer
+LOOK_SECONDS = 1.0  # between two looks at what runs: most tasks live longer
 
 
 class UnderBasePath(LocalAirflow):

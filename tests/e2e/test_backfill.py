@@ -203,7 +203,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
 
 def test_nothing_of_all_that_runs_on_this_machine_listens_to_the_outside(airflow: LocalAirflow):
     # As long as the session's Airflow ran: its parts, Spark, and the tasks of the days above.
-    for part in ("airflow scheduler", "SparkConnectServer", "jobs.ingest", "expectations.audit", "lake.upkeep"):
+    for part in ("airflow scheduler", "SparkConnectServer", "jobs.ingest", "expectations.audit"):
         assert any(part in command for command in airflow.commands), part
     assert {airflow.state["port"], airflow.state["spark_port"]} <= {port for _, port, _ in airflow.doors}
     assert {door for door in airflow.doors if not on_loopback(door[0])} == set()
