@@ -94,6 +94,8 @@ def make_strategy(workers: int = 1) -> Any:
             return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
+        # By what NCCL's threads find each other; by default they listen on the first interface to the outside.
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         return tf.distribute.MirroredStrategy()
     if workers > 1 and not gpus:
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(workers)]

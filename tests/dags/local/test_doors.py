@@ -116,6 +116,7 @@ def test_the_command_keeps_the_default_folder_to_its_owner_and_no_other(tmp_path
     assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == rights
 
 
+@pytest.mark.e2e
 def test_mlflows_page_asks_for_the_password_and_listens_on_loopback(tmp_path):
     port = int(LOCAL_MLFLOW.rsplit(":", 1)[1])
     if port_open(port):
