@@ -207,7 +207,7 @@ def test_a_file_that_breaks_in_its_middle_is_named_and_nothing_is_staged(lake, l
         ingest.main(["--day", "2025-03-02", "--run-id", "r"])
 
     assert "whole.jsonl" not in str(raised.value)
-    assert not (lake / "lake").exists()
+    assert [path.name for path in (lake / "lake").iterdir()] == ["_order"], "the run has its number, and no more"
 
 
 @pytest.mark.spark
@@ -216,7 +216,7 @@ def test_a_file_of_another_kind_stops_the_run_before_anything_is_staged(lake, la
     land("2025-03-02", ["who,when,what", "u,now,view"], "b.jsonl")
     with pytest.raises(SourceMismatch, match=r"b\.jsonl: source canonical expects JSON lines"):
         ingest.main(["--day", "2025-03-02", "--run-id", "r"])
-    assert not (lake / "lake").exists()
+    assert [path.name for path in (lake / "lake").iterdir()] == ["_order"], "the run has its number, and no more"
 
 
 @pytest.mark.spark

@@ -49,6 +49,20 @@ def test_a_run_is_told_in_numbers(lake):
     }  # fmt: skip
 
 
+def test_rows_of_days_that_were_refused_are_not_counted_and_are_no_duplicates(lake):
+    # Six accepted rows are four events: three of the first day, one of the second, which a newer run publishes first.
+    rows = [{"event_id": f"e{n}", "dt": day, "landed": day} for n, day in enumerate((JAN_1, JAN_1, JAN_1, JAN_2))]
+    counts = {"input": 7, "accepted": 6, "ignored": 1}
+    stage_files("events", "r", rows, [JAN_1, JAN_2], None, counts=counts)
+    stage_files("events", "newer", rows[3:], [JAN_2], None, counts={"input": 1, "accepted": 1, "ignored": 0})
+    for run_id in ("newer", "r"):
+        publish("events", run_id)
+    (run, newer) = summarize()
+    assert [run.counts[name] for name in ("input", "events", "duplicates", "ignored")] == [7, 3, 2, 1]
+    assert (run.verdict, run.refused) == ("refused", {"events": ["2025-01-02"]})
+    assert (newer.counts["events"], newer.verdict, newer.refused) == (1, "passed", {})
+
+
 def test_a_run_is_as_far_as_the_worst_of_its_tables(lake):
     def staged(run_id: str, *audited: str) -> None:
         for table, verdict in zip(("quarantine", "sessions", "interests"), audited, strict=False):

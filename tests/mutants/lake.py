@@ -496,6 +496,13 @@ MUTANTS = [
         f"{ORDER}::test_of_two_runs_of_a_day_the_one_that_began_later_stays_whichever_publishes_last",
     ),
     Mutant(
+        "runs_refused_rows_are_duplicates",
+        "lake/runs.py",
+        'once = int(events["rows"]) if events else rows("events") or 0',
+        'once = rows("events") or 0',
+        "tests/lake/test_runs.py::test_rows_of_days_that_were_refused_are_not_counted_and_are_no_duplicates",
+    ),
+    Mutant(
         "runs_duplicates_of_input",
         "lake/runs.py",
         'counts["accepted"] - once',
