@@ -57,5 +57,5 @@ def take_number() -> int:
 def published() -> int:
     """Return a number that is well above those of all that was published."""
     # What was staged before there were numbers, and published since, has the time as its number.
-    commits = (said for table in filter(None, map(Table.find, TABLES)) for said in table.commits())
-    return max((int(said["order"]) + ROOM for said in commits if "order" in said), default=0)
+    commits = (commit for table in filter(None, map(Table.find, TABLES)) for commit in table.commits())
+    return max((int(commit["order"]) + ROOM for commit in commits if "order" in commit), default=0)

@@ -45,8 +45,13 @@ class RunSummary:
     def as_json(self) -> dict[str, Any]:
         """Return it as `meander days --json` prints it: each number under its own name."""
         days = {"first": str(self.first), "last": str(self.last), "run_id": self.run_id}
-        said = {"verdict": self.verdict, "seconds": self.seconds, "postponed": self.postponed, "refused": self.refused}
-        return {**days, **self.counts, **said}
+        outcome = {
+            "verdict": self.verdict,
+            "seconds": self.seconds,
+            "postponed": self.postponed,
+            "refused": self.refused,
+        }
+        return {**days, **self.counts, **outcome}
 
 
 def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
@@ -57,10 +62,10 @@ def summarize(first: date | None = None, last: date | None = None) -> list[RunSu
         run, _, name = path.partition("/")
         files[run].append(name)
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(lambda run: _read(storage.join(root, run), files[run]), files))
+        stagings = list(pool.map(lambda run: _read(storage.join(root, run), files[run]), files))
     commits = _commits()
     runs = []
-    for staged in found:
+    for staged in stagings:
         if not staged:  # a run that was killed before its first manifest
             continue
         days = [(s.first, s.last) for s, _ in staged.values()]
@@ -81,8 +86,8 @@ def _commits() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the newest publish of each table and run."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for table in filter(None, map(Table.find, TABLES)):
-        for said in table.commits():
-            newest.setdefault((table.name, said["run_id"]), said)
+        for commit in table.commits():
+            newest.setdefault((table.name, commit["run_id"]), commit)
     return newest
 
 
@@ -90,20 +95,20 @@ def _summary(
     staged: dict[str, tuple[Staged, Verdict | None]], commits: dict[tuple[str, str], dict[str, Any]]
 ) -> RunSummary:
     anyone = next(iter(staged.values()))[0]
-    published = {table: said for table in staged if (said := commits.get((table, anyone.run_id)))}
-    refused = {table: days for table, said in published.items() if (days := json.loads(said["refused"]))}
+    published = {table: commit for table in staged if (commit := commits.get((table, anyone.run_id)))}
+    refused = {table: days for table, commit in published.items() if (days := json.loads(commit["refused"]))}
 
     def rows(table: str) -> int | None:
-        if said := published.get(table):
+        if commit := published.get(table):
             # Commits of earlier versions of this code say how much was staged alone.
-            return int(said.get("published_rows", said["rows"]))
+            return int(commit.get("published_rows", commit["rows"]))
         return staged[table][0].rows if table in staged else None
 
     def state(table: str) -> str:
         what, verdict = staged[table]
-        said = published.get(table)
-        if said and said["stage_id"] == what.stage_id:
-            return "refused" if table in refused else str(said["verdict"])
+        commit = published.get(table)
+        if commit and commit["stage_id"] == what.stage_id:
+            return "refused" if table in refused else str(commit["verdict"])
         if verdict is None:
             return "not audited"
         return "failed" if verdict.verdict == "failed" else "not published"
@@ -118,7 +123,7 @@ def _summary(
         counts.get("ignored"),
         rows("quarantine"),
     )
-    made = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
+    further = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
     begins = min(datetime.fromisoformat(s.started).timestamp() for s, _ in staged.values())
     ends = max(
         datetime.fromisoformat(v.audited).timestamp()
@@ -130,7 +135,7 @@ def _summary(
         first=anyone.first,
         last=anyone.last,
         run_id=anyone.run_id,
-        counts=dict(zip(OUTCOMES, outcomes, strict=True)) | made,
+        counts=dict(zip(OUTCOMES, outcomes, strict=True)) | further,
         verdict=min((state(table) for table in staged), key=ORDER.index),
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],

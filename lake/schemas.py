@@ -245,14 +245,14 @@ TABLES = {
 }
 
 
-def require_schema(table: str, found: StructType) -> None:
+def require_schema(table: str, schema: StructType) -> None:
     """Check that rows to be staged have exactly the declared columns.
 
     Raises:
         SchemaMismatch: names every missing, unexpected and differently typed column at once.
     """
     wanted = {f.name: f.dataType.simpleString() for f in TABLES[table].schema}
-    got = {f.name: f.dataType.simpleString() for f in found}
+    got = {f.name: f.dataType.simpleString() for f in schema}
     problems = [f"missing {name} {kind}" for name, kind in wanted.items() if name not in got]
     problems += [f"unexpected {name} {kind}" for name, kind in got.items() if name not in wanted]
     problems += [f"{name} is {got[name]}, not {kind}" for name, kind in wanted.items() if got.get(name, kind) != kind]

@@ -58,14 +58,14 @@ class Evaluation:
 
     @cached_property
     def decision(self) -> dict[str, Any] | None:
-        """What the gate said: `promote`, `reasons`, and more."""
+        """The decision of the gate: `promote`, `reasons`, and more."""
         return storage.read_json(decision_file(self.slug))
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """One entry for each method, task, metric and slice, with value, low and high."""
-        found: dict[str, list[dict[str, Any]]] = storage.read_json(metrics_file(self.slug)) or {}
-        return found.get("metrics", [])
+        content: dict[str, list[dict[str, Any]]] = storage.read_json(metrics_file(self.slug)) or {}
+        return content.get("metrics", [])
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
         """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""

@@ -56,7 +56,7 @@ def only_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
         RuntimeError: there is no such socket, or somebody else was connected before it was closed to others.
     """
     hosts = {address.rsplit(":", 1)[0] for address in addresses}
-    allowed = {ipaddress.ip_address(found[4][0]) for host in hosts for found in socket.getaddrinfo(host, None)}
+    allowed = {ipaddress.ip_address(info[4][0]) for host in hosts for info in socket.getaddrinfo(host, None)}
     port = int(addresses[index].rsplit(":", 1)[1])
     opened = threading.Event()
     guard = threading.Thread(target=_guard, args=(port, allowed, opened), daemon=True)
@@ -86,7 +86,7 @@ def _guard(port: int, allowed: set[Address], opened: threading.Event) -> None:
 def _close_to_others(port: int, allowed: set[Address]) -> bool:
     """Put a filter on each socket of this process that listens on a port, and tell whether there is one."""
     wanted = {f"socket:[{inode}]" for state, _, inode in _sockets(port) if state == LISTENS}
-    found = False
+    attached = False
     for link in Path("/proc/self/fd").iterdir() if wanted else ():
         try:
             mine = str(link.readlink()) in wanted
@@ -95,8 +95,8 @@ def _close_to_others(port: int, allowed: set[Address]) -> bool:
         if mine:
             with socket.socket(fileno=os.dup(int(link.name))) as server:
                 _attach(server, allowed)
-            found = True
-    return found
+            attached = True
+    return attached
 
 
 def _attach(server: socket.socket, allowed: set[Address]) -> None:

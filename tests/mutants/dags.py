@@ -473,8 +473,8 @@ MUTANTS = [
     Mutant(
         "page_warning_of_a_refused_run",
         "dags/page/state.py",
-        "seen_now = newest and newest.staged.stage_id == commit.stage_id",
-        "seen_now = newest and not pending",
+        "newest and newest.staged.stage_id == commit.stage_id and newest.verdict",
+        "newest and not pending and newest.verdict",
         STATE,
     ),
     Mutant(

@@ -200,8 +200,8 @@ MUTANTS = [
     Mutant(
         "order_forgets_what_was_only_staged",
         "lake/order.py",
-        'int(said["order"]) + ROOM',
-        'int(said["order"])',
+        'int(commit["order"]) + ROOM',
+        'int(commit["order"])',
         f"{ORDER}::test_numbers_that_were_lost_begin_anew_above_all_that_was_published_or_staged",
     ),
     Mutant(
@@ -470,29 +470,29 @@ MUTANTS = [
     Mutant(
         "runs_verdict_on_any_staging",
         "lake/runs.py",
-        'if said and said["stage_id"] == what.stage_id:',
-        "if said:",
+        'if commit and commit["stage_id"] == what.stage_id:',
+        "if commit:",
         "tests/lake/test_runs.py",
     ),
     Mutant(
         "runs_rows_with_refused",
         "lake/runs.py",
-        'said.get("published_rows", said["rows"])',
-        'said["rows"]',
+        'commit.get("published_rows", commit["rows"])',
+        'commit["rows"]',
         f"{ORDER}::test_of_two_runs_of_a_day_the_one_that_began_later_stays_whichever_publishes_last",
     ),
     Mutant(
         "runs_rows_of_the_newest_manifest",
         "lake/runs.py",
-        "if said := published.get(table):",
+        "if commit := published.get(table):",
         "if False:",
         f"{ORDER}::test_the_days_of_a_run_are_told_as_its_commit_has_them",
     ),
     Mutant(
         "runs_refused_called_passed",
         "lake/runs.py",
-        'return "refused" if table in refused else str(said["verdict"])',
-        'return str(said["verdict"])',
+        'return "refused" if table in refused else str(commit["verdict"])',
+        'return str(commit["verdict"])',
         f"{ORDER}::test_of_two_runs_of_a_day_the_one_that_began_later_stays_whichever_publishes_last",
     ),
     Mutant(
