@@ -17,6 +17,7 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+CONSOLE = "tests/dags/cli/test_console.py"
 DOCTORS = "tests/dags/cli/test_doctor.py"
 DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
@@ -361,6 +362,9 @@ MUTANTS = [
         "tests/dags/shared/test_serve.py",
     ),
     # --- the command
+    Mutant("cli_markup_of_values", "dags/cli/console.py", "markup=False, emoji", "markup=True, emoji", CONSOLE),
+    Mutant("cli_escape_sequences", "dags/cli/console.py", "render_str(visible(text), ", "render_str(text, ", CONSOLE),
+    Mutant("cli_json_as_it_is", "dags/cli/console.py", ", ensure_ascii=True", "", CONSOLE),
     Mutant(
         "cli_every_day_of_interests",
         "dags/cli/main.py",
