@@ -404,6 +404,13 @@ MUTANTS = [
         "tests/dags/test_plugin.py",
     ),
     Mutant(
+        "page_docs_may_run_scripts",
+        "dags/page/app.py",
+        'headers("sandbox")',
+        'headers("sandbox allow-scripts")',
+        "tests/dags/test_plugin.py",
+    ),
+    Mutant(
         "page_not_escaped",
         "dags/page/views.py",
         "autoescape=True",
