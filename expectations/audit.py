@@ -115,13 +115,28 @@ def arguments(result: ExpectationValidationResult) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in ("batch_id", "severity") and value is not None}
 
 
+def masked(value: Any) -> str:
+    """Return a value for a message: of a text only its length, since messages go to logs, alerts and chats.
+
+    The data docs show what it says, to those who may see runs.
+
+    >>> masked("ann@example.org"), masked(-2.5), masked((1, None))
+    ('text of 15 characters', '-2.5', '(1, None)')
+    """
+    if isinstance(value, str):
+        return f"text of {len(value):,} characters"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(masked, value))})"
+    return str(value)
+
+
 def describe(result: ExpectationValidationResult) -> str:
     """Return one line with the expectation and the unexpected values."""
     config, expected = expectation_of(result), arguments(result)
     expectation = config.description or f"{config.type} {json.dumps(expected, default=str)}"
     examples = result.result.get("partial_unexpected_list") or []
     count = result.result.get("unexpected_count", "?")
-    observed = f"{count} unexpected, such as {examples[:3]}" if examples else "not met"
+    observed = f"{count} unexpected, such as [{', '.join(map(masked, examples[:3]))}]" if examples else "not met"
     columns = ", ".join(str(expected[k]) for k in COLUMN_ARGUMENTS if k in expected)
     return f"{expectation} [{columns}: {observed}]"
 

@@ -53,6 +53,9 @@ MUTANTS = [
         "return [r for r in results if r.success]",
         FAILED_AUDIT,
     ),
+    Mutant(
+        "exp_message_quotes_texts", "expectations/audit.py", "if isinstance(value, str):", "if not value:", FAILED_AUDIT
+    ),
     Mutant("exp_docs_not_escaped", "expectations/docs.py", "autoescape=True", "autoescape=False", DOCS),
     Mutant(
         "exp_docs_controls_as_they_are",
