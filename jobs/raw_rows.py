@@ -24,6 +24,8 @@ from lake.errors import LandingUnreadable, SourceMismatch
 
 # The lines by which a file without a header is checked against its source: a few of them may be broken.
 SAMPLE_LINES = 100
+# Characters of a line that a message shows.
+SHOWN = 300
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BROKEN = "_broken"
 
@@ -190,26 +192,47 @@ def check_text(source: Source, file: str) -> None:
         )
     lines = first_lines(source, file)
     if source.format == "csv" and source.header:
-        expected, header = source.delimiter.join(source.columns), lines[0] if lines else "an empty file"
-        if header != expected:
-            raise SourceMismatch(
-                f"{file}: source {source.name} expects the header line {expected!r}, found {header[:300]!r}"
-            )
+        expected = source.delimiter.join(source.columns)
+        if not lines or lines[0] != expected:
+            found = names_or_shape(lines[0].split(source.delimiter), lines[0]) if lines else "an empty file"
+            raise SourceMismatch(f"{file}: source {source.name} expects the header line {expected!r}, found {found}")
     elif source.format == "csv" and lines:
         # An approximate count is enough here: a quoted delimiter can only make it larger.
         counts = [line.count(source.delimiter) + 1 for line in lines]
         if max(counts) < len(source.columns) or min(counts) > len(source.columns):
             raise SourceMismatch(
                 f"{file}: source {source.name} expects {len(source.columns)} columns ({', '.join(source.columns)}), "
-                f"found {counts[0]} in {lines[0][:300]!r}"
+                f"found {counts[0]} in {shape(lines[0])}"
             )
     elif lines:
         required = set(source.required_columns)
         if not any(required <= json_keys(line) for line in lines):
             raise SourceMismatch(
                 f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
-                f"found {lines[0][:300]!r}"
+                f"found {names_or_shape(sorted(json_keys(lines[0])), lines[0])}"
             )
+
+
+def names_or_shape(names: list[str], line: str) -> str:
+    """Return for a message what a line names as columns; only its shape, if it may be a row of the log."""
+    # Each row has a time, and no time is a name: it begins with a digit, or has colons.
+    is_head = bool(names) and all(re.sub(r"[ .-]", "_", name.strip(" \"'")).isidentifier() for name in names)
+    return f"the names {', '.join(names)[:SHOWN]!r}" if is_head else shape(line)
+
+
+def shape(line: str) -> str:
+    """Return for a message how a line is built, without what it says: messages go to logs, alerts and chats.
+
+    >>> print(shape("ann@example.org;2017-11-24;b7 x"))
+    a line of 31 characters like 'a@a.a;9-9-9;x a' (9: digits, a: letters, x: both)
+    """
+
+    def kind(word: re.Match[str]) -> str:
+        return "9" if word[0].isdigit() else "a" if word[0].isalpha() else "x"
+
+    # All that is not ASCII counts as a part of words.
+    like = re.sub(r"(?:\w|[^\x00-\x7f])+", kind, line)[:SHOWN]
+    return f"a line of {len(line):,} characters like {like!r} (9: digits, a: letters, x: both)"
 
 
 def json_keys(line: str) -> set[str]:

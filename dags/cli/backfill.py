@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dags.cli.console import AsJson, First, Last, as_date, out
+from dags.cli.console import AsJson, First, Last, as_date, out, print_json
 from dags.shared.backfill import MAX_LINES, history, merged, minutes, span, steps
 from lake.backfill.costs import total
 from lake.backfill.plan import BackfillPlan
@@ -29,7 +29,7 @@ def plan(
 
     backfill = plan_backfill(settings(), reason, as_date(first), as_date(last), table)
     if as_json:
-        out.print_json(json.dumps(for_a_machine(backfill)))
+        print_json(for_a_machine(backfill))
     else:
         show(backfill, out)
 
@@ -63,7 +63,7 @@ def show(plan: BackfillPlan, out: Console) -> None:
     out.print(grid)
 
     def print_verbatim(text: str) -> None:
-        out.print(text, highlight=False, markup=False, soft_wrap=True)
+        out.print(text, soft_wrap=True)
 
     estimate = minutes(total(step.seconds for step in todo))
     out.print(

@@ -1,19 +1,54 @@
-"""Shared parts of the `meander` command: the consoles that it prints to, and common options."""
+"""Shared parts of the `meander` command: the consoles that it prints to, and common options.
+
+A log may contain any text. What is printed is shown as it is: square brackets are no markup, and characters that would
+control the terminal are escaped.
+"""
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+
+def visible(text: str) -> str:
+    r"""Return a text with an escape for each character that has no picture of its own.
+
+    Such characters move the cursor, clear the screen, turn the direction of reading, or cannot be encoded.
+
+    >>> print(visible("a\x1b[2Jb\ud800"))
+    a\x1b[2Jb\ud800
+    """
+    return "".join(c if has_picture(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def has_picture(char: str) -> bool:
+    """Return whether a character is shown as it is: also a space of any width, and the end of a line."""
+    return char.isprintable() or char == "\n" or unicodedata.category(char) == "Zs"
+
+
+class PlainConsole(Console):
+    """A console that shows every text as it is, alone or in a table; colours are given by `rich.text.Text`."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed comes through here, also the cells of tables."""
+        return super().render_str(visible(text), **options)
+
 
 # In a file or a pipe, a table has a fixed width.
-out = Console(width=None if sys.stdout.isatty() else 150)
-err = Console(stderr=True)
+out = PlainConsole(width=None if sys.stdout.isatty() else 150)
+err = PlainConsole(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for a machine to read")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="a UTC date")]
@@ -24,6 +59,12 @@ Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], hel
 def as_date(value: datetime | None) -> date | None:
     """Return the date of an option."""
     return value.date() if value else None
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, with dates as text."""
+    # JSON has escapes of its own, which mean the same text to the machine that reads it.
+    out.print_json(json.dumps(value, default=str), ensure_ascii=True)
 
 
 @contextlib.contextmanager

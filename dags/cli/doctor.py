@@ -1,6 +1,5 @@
 """`meander doctor`: checks of everything that Meander needs on this machine, each with its repair."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,8 +8,9 @@ from datetime import date, datetime
 from importlib.metadata import version as installed_version
 
 import typer
+from rich.text import Text
 
-from dags.cli.console import AsJson, out
+from dags.cli.console import AsJson, out, print_json
 from lake import places, storage
 from lake.days import days_between
 from lake.landing import Landing
@@ -37,11 +37,11 @@ def doctor(as_json: AsJson = False) -> None:
         except Exception as error:  # noqa: BLE001  whatever fails is reported, and the next check follows
             results.append({"check": name, "ok": False, "found": str(error)})
     if as_json:
-        out.print_json(json.dumps(results))
+        print_json(results)
     else:
         for result in results:
-            mark = "[green]ok   [/]" if result["ok"] else "[bold red]wrong[/]"
-            out.print(f"{mark} {result['check']:<9}{result['found']}", highlight=False, soft_wrap=True)
+            mark = Text("ok   ", style="green") if result["ok"] else Text("wrong", style="bold red")
+            out.print(mark, f"{result['check']:<9}{result['found']}", soft_wrap=True)
     raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
 
 

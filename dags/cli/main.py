@@ -1,6 +1,5 @@
 """The `meander` command: the steps of the DAGs for a person, without Airflow and in one Spark session."""
 
-import json
 import os
 import sys
 from datetime import date
@@ -12,9 +11,10 @@ import typer
 from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
+from rich.text import Text
 
 from dags.cli.backfill import plan
-from dags.cli.console import AsJson, Day, First, Last, as_date, err, out
+from dags.cli.console import AsJson, Day, First, Last, as_date, err, out, print_json, visible
 from dags.cli.doctor import doctor
 from dags.cli.model import explain, model, monitor, predictions
 from dags.cli.serve import serve
@@ -72,7 +72,7 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
 
     runs = summarize(first, last)
     if as_json:
-        out.print_json(json.dumps([run.as_json() for run in runs]))
+        print_json([run.as_json() for run in runs])
         return
     grid = Grid("day", *COUNTS, "verdict", "seconds", box=box.SIMPLE)
     for column in grid.columns[1:]:
@@ -81,7 +81,7 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
     for run in runs:
         numbers = ["-" if (n := run.counts[name]) is None else f"{n:,}" for name in COUNTS]
         period = str(run.first) if run.first == run.last else f"{run.first} to {run.last}"
-        verdict = f"[{colors.get(run.verdict, 'red')}]{run.verdict}[/]"
+        verdict = Text(visible(run.verdict), style=colors.get(run.verdict, "red"))
         grid.add_row(period, *numbers, verdict, f"{run.seconds:,.0f}")
     out.print(grid)
     for run in runs:
@@ -115,7 +115,7 @@ def tables(as_json: AsJson = False) -> None:
             }
         )
     if as_json:
-        out.print_json(json.dumps(entries, default=str))
+        print_json(entries)
         return
     grid = Grid(*entries[0], box=box.SIMPLE)
     for entry in entries:
@@ -146,7 +146,7 @@ def show(
         raise TableMissing(f"{table} has no rows of {wanted}; it has {available}")
     rows = pinned.head(wanted, limit)
     if as_json:
-        out.print_json(json.dumps(rows, default=str))
+        print_json(rows)
         return
     for row in rows:
         grid = Grid(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -154,7 +154,7 @@ def show(
             text = (
                 f"{value[:5]} ... ({len(value)} in total)" if isinstance(value, list) and len(value) > 5 else str(value)
             )
-            grid.add_row(f"[bold]{name}[/]", text)
+            grid.add_row(Text(visible(name), style="bold"), text)
         out.print(grid, "")
     out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
 
@@ -163,7 +163,7 @@ def show_settings(as_json: AsJson = False) -> None:
     """Show every setting: its variable, value and meaning."""
     values = settings().model_dump(mode="json")
     if as_json:
-        out.print_json(json.dumps({f"MEANDER_{name.upper()}": value for name, value in values.items()}))
+        print_json({f"MEANDER_{name.upper()}": value for name, value in values.items()})
         return
     grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
     for name, field in Settings.model_fields.items():
@@ -205,5 +205,5 @@ def main() -> None:
     try:
         app()
     except MeanderError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
+        err.print(Text(type(error).__name__, style="bold red"), f": {error}", sep="", soft_wrap=True)
         sys.exit(1)

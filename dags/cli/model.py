@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.table import Table as Grid
+from rich.text import Text
 
-from dags.cli.console import AsJson, Day, First, Last, as_date, libraries_hushed, out
+from dags.cli.console import AsJson, Day, First, Last, as_date, libraries_hushed, out, print_json
 from lake.errors import ModelMissing, TableMissing
 from lake.settings import settings
 
@@ -45,7 +46,7 @@ def model(
             }
         )
     if as_json:
-        out.print_json(json.dumps(versions))
+        print_json(versions)
         return
     if not versions:
         out.print("no version of the model is registered yet; model_weekly, or its commands, make one")
@@ -65,7 +66,7 @@ def _print_evaluation(run_id: str, as_json: bool) -> None:
     if decision is None:
         raise ModelMissing(f"run {run_id!r} has no evaluation: {evaluation.folder} has no decision.json")
     if as_json:
-        out.print_json(json.dumps({"decision": decision, "metrics": evaluation.metrics}))
+        print_json({"decision": decision, "metrics": evaluation.metrics})
         return
     grid = Grid("method", *(heading for heading, *_ in COLUMNS), box=box.SIMPLE)
     for column in grid.columns[1:]:
@@ -75,7 +76,7 @@ def _print_evaluation(run_id: str, as_json: bool) -> None:
     out.print(grid)
     out.print(verdict(decision))
     for reason in decision["reasons"]:
-        out.print(f"  - {reason}", highlight=False, markup=False)
+        out.print(f"  - {reason}")
     out.print(f"report: {evaluation.report}", soft_wrap=True)
 
 
@@ -102,7 +103,7 @@ def predictions(first: First = None, last: Last = None, as_json: AsJson = False)
         if (begins is None or day >= str(begins)) and (ends is None or day <= str(ends))
     ]
     if as_json:
-        out.print_json(json.dumps(days))
+        print_json(days)
         return
     grid = Grid("day", "users", "model version", "events", "of unseen items", "verdict", box=box.SIMPLE)
     for column in grid.columns[1:]:
@@ -130,7 +131,7 @@ def explain(
         raise TableMissing("there are no published interests to explain; run `meander daily` first")
     with libraries_hushed():
         explanation = explain_user(user or _likely_to_migrate(wanted), wanted, Registry.of(settings()), model_version)
-    out.print(in_words(explanation), highlight=False, markup=False)
+    out.print(in_words(explanation))
 
 
 def _likely_to_migrate(day: date) -> str:
@@ -155,7 +156,7 @@ def monitor(day: Day = None, as_json: AsJson = False) -> None:
         raise TableMissing("events has no published day yet, so there is none to look at; run `meander daily` first")
     findings = watch(wanted, settings())
     if as_json:
-        out.print_json(json.dumps([asdict(finding) for finding in findings], default=str))
+        print_json([asdict(finding) for finding in findings])
         return
     if not findings:
         out.print(
@@ -166,7 +167,7 @@ def monitor(day: Day = None, as_json: AsJson = False) -> None:
     for finding in findings:
         reference = "-" if finding.reference is None else f"{finding.reference:,.3f}"
         version = "-" if finding.model_version is None else str(finding.model_version)
-        verdict = "" if finding.ok else "[yellow]look[/]"
+        verdict = "" if finding.ok else Text("look", style="yellow")
         about = (finding.kind, finding.name, str(finding.day), version)
         grid.add_row(*about, f"{finding.value:,.3f}", reference, verdict)
     out.print(grid)

@@ -1,6 +1,5 @@
 """`meander serve`: the serving store from a shell."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 from rich import box
 from rich.table import Table as Grid
 
-from dags.cli.console import AsJson, Day, as_date, out
+from dags.cli.console import AsJson, Day, as_date, out, print_json
 from dags.shared.run_ids import of_person
 from lake.errors import SettingsInvalid
 from lake.settings import settings
@@ -39,7 +38,7 @@ def status(as_json: AsJson = False) -> None:
         for each in generations
     ]
     if as_json:
-        out.print_json(json.dumps({"generations": shown, "switches": switches}, default=str))
+        print_json({"generations": shown, "switches": switches})
         return
     heads = ["generation", "state", "day", "model version", "users", "version of the lake", "set aside", ""]
     grid = Grid(*heads, box=box.SIMPLE)
@@ -50,13 +49,13 @@ def status(as_json: AsJson = False) -> None:
         grid.add_row(*texts, "<- applications" if is_current else "")
     out.print(grid)
     for generation, reasons in set_aside.items():
-        out.print(f"set aside from generation {generation}: {in_words(reasons)}", highlight=False, soft_wrap=True)
+        out.print(f"set aside from generation {generation}: {in_words(reasons)}", soft_wrap=True)
     for entry in switches:
         exceeded = "; ".join(entry["exceeded"])
         out.print(
             f"{entry['switched']:%Y-%m-%d %H:%M:%S}  to generation {entry['generation']} (day {entry['day']}) by "
             f"{entry['run_id']}{f', forced: {exceeded}' if exceeded else ''}",
-            highlight=False, markup=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
 
 
@@ -77,7 +76,7 @@ def load(
     out.print(
         f"generation {result['generation']}: {result['users']:,} users of {result['day']} by model version "
         f"{result['model_version']}; {how}. Next: meander serve switch --day {result['day']}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
 
 
@@ -93,7 +92,7 @@ def diff(day: Day = None, as_json: AsJson = False) -> None:
         old, new = serving.current(store), serving.find(store, as_date(day))
         report = serving.compare(store, old, new, serving.Limits.of(settings()))
     if as_json:
-        out.print_json(json.dumps(report))
+        print_json(report)
         return
     _print_report(report)
 
@@ -111,7 +110,7 @@ def _print_report(report: dict[str, Any]) -> None:
     out.print(grid)
     refused = "; ".join(report["exceeded"])
     verdict = f"A switch would be refused: {refused}" if refused else "Within the limits."
-    out.print(verdict, highlight=False, soft_wrap=True)
+    out.print(verdict, soft_wrap=True)
 
 
 @serve.command()
@@ -128,7 +127,7 @@ def switch(
             "meander serve switch needs --day T; `meander serve status` lists the days that are loaded"
         )
     result = job.switch(settings(), date, of_person(), force=force)
-    out.print(result["why"], highlight=False, soft_wrap=True)
+    out.print(result["why"], soft_wrap=True)
 
 
 @serve.command()
@@ -137,7 +136,7 @@ def rollback(day: Day = None, model_version: Version = None, generation: Number 
     from jobs import serve as job
 
     result = job.rollback(settings(), of_person(), as_date(day), model_version, generation)
-    out.print(result["why"], highlight=False, soft_wrap=True)
+    out.print(result["why"], soft_wrap=True)
 
 
 @serve.command()
@@ -148,4 +147,4 @@ def grants(
     """Print the SQL that makes the store and both roles, for an administrator of the database to run."""
     from lake.serving.layout import grants as grants_sql
 
-    out.print(grants_sql(settings().serving_schema, writer, reader), highlight=False, markup=False, soft_wrap=True)
+    out.print(grants_sql(settings().serving_schema, writer, reader), soft_wrap=True)

@@ -18,18 +18,23 @@ from lake.settings import settings
 # Pages of data docs that are listed, the newest.
 MAX_PAGES = 200
 
-# Pages quote rows of the log, which anyone may have written. In a sandbox without `allow-same-origin`, a
-# script that hides in one has no access to Airflow. No page loads a second file.
-HEADERS = {
-    "Content-Security-Policy": "sandbox allow-scripts allow-popups",
-    "X-Content-Type-Options": "nosniff",
-}
+
+def headers(policy: str) -> dict[str, str]:
+    """Return the headers of a page that loads no second file, from here or from anywhere else."""
+    return {
+        "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; {policy}",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+# These pages quote rows of the log, which anyone may have written, and earlier versions of Meander have written some of
+# them. In a sandbox without `allow-same-origin`, a script that hides in one has no access to Airflow. Data docs have no
+# script; the report of an evaluation draws its plots.
+DOCS_HEADERS = headers("sandbox")
+REPORT_HEADERS = headers("script-src 'unsafe-inline'; img-src data: blob:; sandbox allow-scripts allow-popups")
 # Pages that this module writes contain no script, and nothing that is not escaped. Airflow shows them in a frame, and
 # from a page without an origin, the browser would follow their links without the login.
-OWN_HEADERS = {
-    **HEADERS,
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin allow-popups",
-}
+OWN_HEADERS = headers("sandbox allow-same-origin allow-popups")
 
 # One path segment that is no way out of the folder: no slash, no leading dot.
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
@@ -61,7 +66,7 @@ def data_docs(run: Name, page: Name) -> HTMLResponse:
     fs, path = storage.filesystem(storage.join(settings().docs_folder, run, page))
     if not page.endswith(".html") or not fs.isfile(path):
         raise HTTPException(404, f"there are no data docs {run}/{page}; they may have been removed with their run")
-    return HTMLResponse(fs.cat_file(path), headers=HEADERS)
+    return HTMLResponse(fs.cat_file(path), headers=DOCS_HEADERS)
 
 
 @app.get("/models/{run}/evaluation/report.html", response_class=HTMLResponse)
@@ -70,7 +75,7 @@ def report(run: Name) -> HTMLResponse:
     fs, path = storage.filesystem(Evaluation(run).report)
     if not fs.isfile(path):
         raise HTTPException(404, f"there is no evaluation of {run}; it may have been removed with its run")
-    return HTMLResponse(fs.cat_file(path), headers=HEADERS)
+    return HTMLResponse(fs.cat_file(path), headers=REPORT_HEADERS)
 
 
 @app.get("/model/", response_class=HTMLResponse)

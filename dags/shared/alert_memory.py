@@ -35,6 +35,10 @@ class SentAlert:
         """Return whether it was sent so recently that the next alert of its cause is suppressed."""
         return datetime.now(UTC) < datetime.fromisoformat(self.sent) + period
 
+    def after(self, time: str) -> bool:
+        """Return whether it was sent after a time in ISO 8601."""
+        return datetime.fromisoformat(self.sent) > datetime.fromisoformat(time)
+
 
 class AlertMemory:
     """The files of one folder; <name> is the hash of a cause.
@@ -76,7 +80,11 @@ class AlertMemory:
     def last_sent(self, cause: str) -> SentAlert | None:
         """Return the last alert of a cause, or None when none was ever sent."""
         content = storage.read_json(self._sent(cause))
-        return SentAlert(content["cause"], content["told"], content["text"], content["since"]) if content else None
+        if content is None:
+            return None
+        # A clock that was ahead would silence the cause until then; so the time counts from now on.
+        sent = min(datetime.fromisoformat(content["told"]), datetime.now(UTC))
+        return SentAlert(content["cause"], sent.isoformat(), content["text"], content["since"])
 
     def record_sent(self, cause: str, text: str) -> None:
         """Record that an alert of a cause is sent now."""

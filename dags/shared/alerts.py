@@ -3,16 +3,21 @@
 A cause is the failed step, its place and its error, without days and numbers. So thirty days of a backfill that fail
 alike send one alert, and so does a day that is run again and fails again. A task that only waits for a day is no cause:
 the first table without that day is. A cause that persists sends another alert after `MEANDER_ALERT_QUIET_HOURS`, with
-the number of suppressed ones. `<lake>/_alerts/` records the sent alerts, and queues those that could not be sent.
+the number of suppressed ones. `<lake>/_alerts/` records the sent alerts, and queues those that could not be sent; where
+it cannot be written, alerts are sent all the same.
 """
 
 import asyncio
 import json
 import logging
+import os
 import re
+import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
@@ -75,50 +80,85 @@ class Alert:
         return f"{PREFIXES[self.level]}: {about}: {self.what}. {self.readers} Runbook: {self.runbook}"
 
 
-def send_alert(alert: Alert, context: Any = None, cause: str = "", *, once: bool = False) -> bool:
+def send_alert(alert: Alert, context: Any = None, cause: str = "", *, once: bool = False, since: str = "") -> bool:
     """Send an alert unless one of its cause was sent recently; return whether it was sent.
 
     Nothing here fails a run. An alert that cannot be sent is logged, queued, and sent after the next one of any cause.
+    Where nothing can be recorded, an alert is sent all the same: rather twice than never.
 
     Args:
         alert: the message.
         context: Airflow's, for the templates of a notifier.
         cause: the cause, where it differs from that of the message.
         once: never send this cause again; for findings about a day that do not change any more.
+        since: do not send this cause again if it was sent after this time, in ISO 8601.
     """
+    cause = cause or alert.cause
+    for memory in memories():
+        try:
+            text = record(memory, alert, cause, once=once, since=since)
+        except Exception as error:  # noqa: BLE001  whatever it is: the alert must be sent
+            log.error("%s cannot record alerts: %s", memory.folder, error)
+            continue
+        if not text:
+            resend(memory, context)
+            return False
+        obstacle = deliver(alert, text, context)
+        if obstacle:
+            log.error("alert not sent (%s); queued, and sent after the next one: %s", obstacle, alert.text)
+            return False
+        try:
+            memory.remove_sent(cause)
+        except Exception as error:  # noqa: BLE001  it was sent
+            log.error("%s keeps an alert that was sent, and will be sent again: %s", memory.folder, error)
+        else:
+            resend(memory, context)
+        return True
+    log.warning("%s", alert.text)
+    obstacle = deliver(alert, alert.text, context)
+    if obstacle:
+        log.error("alert not sent (%s), and nowhere to queue it: %s", obstacle, alert.text)
+    return not obstacle
+
+
+def memories() -> Iterator["AlertMemory"]:
+    """Yield the memories of alerts: in the lake, then on this machine, since an alert may be about the lake."""
     from dags.shared.alert_memory import AlertMemory
     from lake.places import alerts_folder
 
-    # The alert may be about a lake that cannot be reached; then this machine records it.
-    for folder in (settings().lake, tempfile.gettempdir() + "/meander"):
-        memory = AlertMemory(alerts_folder(folder))
-        try:
-            outcome = send_unless_suppressed(memory, alert, context, cause or alert.cause, once=once)
-        except Exception as error:  # noqa: BLE001  whatever it is: the run must go on
-            log.error("%s cannot record alerts: %s", folder, error)
-            continue
-        if outcome != "unsent":
-            resend(memory, context)
-        return outcome == "sent"
-    return False
+    yield AlertMemory(alerts_folder(settings().lake))
+    if folder := private_folder():
+        yield AlertMemory(alerts_folder(folder))
 
 
-def send_unless_suppressed(memory: "AlertMemory", alert: Alert, context: Any, cause: str, *, once: bool) -> str:
-    """Send an alert unless one of its cause was sent recently; queue it if it cannot be sent.
+def private_folder() -> str:
+    """Return a folder of this machine that other users can neither read nor write; empty if there is none."""
+    folder = Path(tempfile.gettempdir(), f"meander-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        log.error("%s cannot record alerts: %s", folder, error)
+        return ""
+    # Anybody may have made it before us, or a link: then alerts could be read, kept back or forged there.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        log.error("%s cannot record alerts: it is not a folder of this user alone; remove it", folder)
+        return ""
+    return str(folder)
 
-    Returns:
-        `sent`, `suppressed` or `unsent`.
-    """
+
+def record(memory: "AlertMemory", alert: Alert, cause: str, *, once: bool, since: str) -> str:
+    """Record that an alert is sent now, and queue it; return its text, empty if it is suppressed."""
     # Days of a backfill that run in parallel fail at the same time.
     with memory.claim(cause) as is_ours:
         if not is_ours:
             log.info("another task is sending this alert: %s", alert.text)
-            return "suppressed"
+            return ""
         earlier = memory.last_sent(cause)
-        if earlier and (once or earlier.within(suppression_period())):
+        if earlier and (once or earlier.within(suppression_period()) or (since and earlier.after(since))):
             log.info("alert suppressed, already sent at %s: %s", earlier.sent, alert.text)
             memory.record_suppressed(earlier, alert.day)
-            return "suppressed"
+            return ""
         text = alert.text
         if earlier and earlier.suppressed:
             text += f" (suppressed {len(earlier.suppressed)} times since {earlier.sent[:16]})"
@@ -126,12 +166,13 @@ def send_unless_suppressed(memory: "AlertMemory", alert: Alert, context: Any, ca
         # Before it is sent, so that it is not lost when this process is killed meanwhile.
         memory.keep_unsent(cause, {**asdict(alert), "text": text})
         memory.record_sent(cause, text)
-        obstacle = deliver(alert, text, context)
-        if obstacle:
-            log.error("alert not sent (%s); queued, and sent after the next one: %s", obstacle, alert.text)
-            return "unsent"
-        memory.remove_sent(cause)
-        return "sent"
+        return text
+
+
+def resend_queued(context: Any) -> None:
+    """Send the alerts that could not be sent, so that they need not wait for the next alert."""
+    for memory in memories():
+        resend(memory, context)
 
 
 def suppression_period() -> timedelta:

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from dags.shared.alerts import Alert, day_of, send_alert
+from dags.shared.alerts import Alert, day_of, resend_queued, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.endings import raise_without_retry
 from dags.shared.links import DataDocs
@@ -38,9 +38,10 @@ class Publish(BaseOperator):
                 key: report[key] for key in ("rows", "version", "verdict", "docs", "run_id", "refused")
             }
             if report["verdict"] == "warned":
-                self.warn(table, context)
+                self.warn(table, context, already=report["already"])
             if report["refused"]:
                 self.alert_refused(table, report["refused"], context)
+        resend_queued(context)
         return reports
 
     def alert_refused(self, table: str, days: list[str], context: Any) -> None:
@@ -56,11 +57,17 @@ class Publish(BaseOperator):
         # However many days it is: one message for all runs of a backfill.
         send_alert(alert, context, cause=f"refused|{self.dag_id}|{table}")
 
-    def warn(self, table: str, context: Any) -> None:
-        """Send an alert for each warning of the audit; the table is published nevertheless."""
+    def warn(self, table: str, context: Any, *, already: bool) -> None:
+        """Send an alert for each warning of the audit; the table is published nevertheless.
+
+        A task that is cleared has published `already`, and has sent the alerts if it was not killed in between.
+        """
         from lake.staging import read_verdict
 
         verdict = read_verdict(table, self.run)
+        since = verdict.audited if verdict and already else ""
         for broken in verdict.failed if verdict else []:
             about = (self.dag_id, context["ti"].run_id, day_of(context), table, broken.rstrip("."))
-            send_alert(Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context)
+            send_alert(
+                Alert("warning", *about, "Readers see the day.", section="the-audit-warned"), context, since=since
+            )

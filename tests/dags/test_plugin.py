@@ -13,6 +13,7 @@ from dags.page.views import may_see
 from dags.plugin import MeanderPlugin
 from dags.shared.evaluation import Evaluation
 from lake import storage
+from tests.foreign import foreign
 
 
 @pytest.fixture
@@ -63,6 +64,12 @@ def evaluated(docs):
     return evaluation
 
 
+def policy(answer) -> dict[str, str]:
+    """Return the content policy of a page by its directives."""
+    parts = (part.strip().partition(" ") for part in answer.headers["content-security-policy"].split(";"))
+    return {name: value for name, _, value in parts}
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -78,14 +85,16 @@ def test_who_is_not_logged_in_sees_nothing(visitor, path):
     assert visitor.get(path, headers={"Authorization": "Bearer forged"}).status_code in (401, 403, 500)
 
 
-def test_a_page_is_shown_in_a_sandbox(reader):
+def test_a_page_is_shown_in_a_sandbox_where_nothing_runs_and_nothing_is_loaded(reader):
     answer = reader.get("/data-docs/run-1/events.html")
     assert (answer.status_code, answer.text) == (200, "<h1>events</h1>")
-    assert "allow-same-origin" not in answer.headers["content-security-policy"]
+    assert policy(answer) == {"default-src": "'none'", "style-src": "'unsafe-inline'", "sandbox": ""}
 
 
 def test_the_index_links_the_pages(reader):
-    assert '<a href="run-1/events.html">run-1/events</a>' in reader.get("/data-docs/").text
+    text = reader.get("/data-docs/").text
+    assert '<a href="run-1/events.html">run-1/events</a>' in text
+    assert foreign(text) == []
 
 
 def test_the_index_begins_with_the_newest_page(reader, docs):
@@ -132,10 +141,16 @@ def test_no_path_leads_out_of_the_docs(reader, path):
     assert "secret" not in answer.text.replace("secret.html", "")
 
 
-def test_a_report_is_shown_in_a_sandbox(reader, evaluated):
+def test_a_report_is_shown_in_a_sandbox_that_loads_nothing(reader, evaluated):
     answer = reader.get(f"/models/{evaluated.slug}/evaluation/report.html")
     assert (answer.status_code, answer.text) == (200, "<h1>report</h1>")
-    assert "allow-same-origin" not in answer.headers["content-security-policy"]
+    assert policy(answer) == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "script-src": "'unsafe-inline'",
+        "img-src": "data: blob:",
+        "sandbox": "allow-scripts allow-popups",
+    }
 
 
 def test_the_tab_of_a_run_says_what_the_gate_decided_and_why(reader, evaluated):
@@ -148,6 +163,7 @@ def test_the_tab_of_a_run_says_what_the_gate_decided_and_why(reader, evaluated):
     # Its links carry the login, so nothing in it may run.
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "allow-scripts" not in answer.headers["content-security-policy"]
+    assert foreign(answer.text) == []
     link = answer.text.split('href="..')[1].split('"')[0]
     assert reader.get(link).text == "<h1>report</h1>"
 

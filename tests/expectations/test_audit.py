@@ -107,11 +107,12 @@ def test_a_failed_audit_says_what_was_found_where_people_look_and_readers_keep_w
     assert verdict.stage_id == read_staged("quarantine", RUN).stage_id
     for said in (
         "lines are counted from 1 [line: 1 unexpected, such as [0]]",
-        "such as ['bad luck']",
+        "such as [text of 8 characters]",
         verdict.docs,
     ):
         assert said in str(caught.value)
     assert "docs/runbook.md#audit-failed" in str(caught.value)
+    assert "bad luck" not in str(caught.value), "what a log holds is in the data docs alone"
 
     # The address of the page, and the page itself, which names what failed and shows examples.
     assert verdict.docs.startswith("https://docs.example/meander/scheduled__2025-01-01T00-00-00-00-00-")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 
 import pandas as pd
 import pyarrow as pa
@@ -69,7 +70,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.csv",
             b"timestamp,visitorid,event,itemid\n1,2,view,3\n",
             "the header line 'timestamp,visitorid,event,itemid,transactionid'",
-            "'timestamp,visitorid,event,itemid'",
+            "the names 'timestamp, visitorid, event, itemid'",
             id="another header",
         ),
         pytest.param(
@@ -77,7 +78,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.csv",
             b"1433221332117,2,view,3,\n",
             "the header line",
-            "'1433221332117,2,view,3,'",
+            "a line of 23 characters like '9,9,a,9,'",
             id="no header",
         ),
         pytest.param(
@@ -85,7 +86,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.csv",
             b"",
             "the header line",
-            "'an empty file'",
+            "an empty file",
             id="an empty file in place of a header",
         ),
         pytest.param(
@@ -93,7 +94,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.csv",
             b"1,2,pv,1511544070\n" * 3,
             "5 columns (user, item, category, type, time)",
-            "4 in '1,2,pv,",
+            "4 in a line of 17 characters like '9,9,a,9'",
             id="a column too few on every line",
         ),
         pytest.param(
@@ -101,7 +102,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.csv.gz",
             gzip.compress(b"1,2,3,pv,1511544070,x\n"),
             "5 columns",
-            "6 in",
+            "6 in a line of 21 characters like '9,9,9,a,9,a'",
             id="a column too many",
         ),
         pytest.param(
@@ -109,7 +110,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.jsonl",
             json.dumps({**RECORD, "behavior": None, "user": 1}).replace("behavior", "action").encode(),
             "JSON lines with user_id, event_time, behavior",
-            '"action"',
+            "the names 'action, event_time, item_id, user, user_id'",
             id="JSON lines with other keys",
         ),
         pytest.param(
@@ -117,7 +118,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             "a.jsonl",
             HEADER,
             "JSON lines with",
-            "'timestamp,visitorid",
+            "a line of 46 characters like 'a,a,a,a,a'",
             id="CSV in place of JSON lines",
         ),
     ],
@@ -128,7 +129,39 @@ def test_a_file_of_another_kind_is_named_with_what_was_expected_and_found(file, 
         check_files(source, [path])
     told = str(raised.value)
     assert told.startswith(f"{path}: source {source.name} expects {expected}")
-    assert f"found {found}" in told or found in told.split("found", 1)[1]
+    assert f"found {found}" in told
+
+
+PERSONAL = (
+    "Ann Meier",
+    "ann.meier@example.org",
+    "4111111111111111",
+    "何か",
+    "2017-11-24T18:01:10Z",
+    "Nov 24 18:01",
+    "1511544070",
+)
+ROWS = {
+    "a column too few": (TAOBAO, ",".join(PERSONAL[:3])),
+    "another delimiter": (TAOBAO, ";".join(PERSONAL)),
+    "no header": (RETAILROCKET, ",".join(PERSONAL)),
+    "no header, and one column": (RETAILROCKET, PERSONAL[4]),
+    "no JSON": (CANONICAL, " ".join(PERSONAL)),
+    "JSON with other keys": (CANONICAL, json.dumps(dict(enumerate(PERSONAL)))),
+    "JSON with keys of people": (CANONICAL, json.dumps(dict.fromkeys(PERSONAL, 1))),
+    "a JSON list": (CANONICAL, json.dumps(PERSONAL)),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_no_message_says_what_a_row_says(file, case):
+    source, row = ROWS[case]
+    with pytest.raises(SourceMismatch) as raised:
+        check_files(source, [file("a.jsonl" if source is CANONICAL else "a.csv", f"{row}\n".encode())])
+    found = str(raised.value).split(", found ")[1].split(" [docs/")[0]
+    assert f"a line of {len(row)} characters like " in found
+    told = found.split("like ")[1].split(" (9:")[0]
+    assert re.search(r"[^\W_]{2}", told.replace(r"\u", "")) is None, "no two letters or digits beside each other"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+CONSOLE = "tests/dags/cli/test_console.py"
 DOCTORS = "tests/dags/cli/test_doctor.py"
 DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
 WAITING = f"{DATABASE}::test_interests_wait_for_every_earlier_day_that_can_still_publish"
@@ -280,6 +281,42 @@ MUTANTS = [
         ALERTS,
     ),
     Mutant(
+        "alerts_lost_without_a_memory",
+        "dags/shared/alerts.py",
+        "    obstacle = deliver(alert, alert.text, context)\n",
+        "    return False\n    obstacle = deliver(alert, alert.text, context)\n",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_in_a_folder_of_anybody",
+        "dags/shared/alerts.py",
+        "found.st_uid != os.getuid() or found.st_mode & 0o077",
+        "False",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_silenced_by_a_clock_ahead",
+        "dags/shared/alert_memory.py",
+        'min(datetime.fromisoformat(content["told"]), datetime.now(UTC))',
+        'datetime.fromisoformat(content["told"])',
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_claims_from_the_future",
+        "lake/storage.py",
+        "abs(datetime.now(UTC) - fs.modified(inner))",
+        "(datetime.now(UTC) - fs.modified(inner))",
+        ALERTS,
+    ),
+    Mutant(
+        "publish_warns_each_time",
+        "dags/shared/publish.py",
+        "verdict.audited if verdict and already",
+        '"" if already',
+        ALERTS,
+    ),
+    Mutant("publish_queue_waits", "dags/shared/publish.py", "        resend_queued(context)\n", "", ALERTS),
+    Mutant(
         "alerts_unsent_sent_for_ever",
         "dags/shared/alerts.py",
         "                memory.remove_unsent(name)\n",
@@ -361,6 +398,9 @@ MUTANTS = [
         "tests/dags/shared/test_serve.py",
     ),
     # --- the command
+    Mutant("cli_markup_of_values", "dags/cli/console.py", "markup=False, emoji", "markup=True, emoji", CONSOLE),
+    Mutant("cli_escape_sequences", "dags/cli/console.py", "render_str(visible(text), ", "render_str(text, ", CONSOLE),
+    Mutant("cli_json_as_it_is", "dags/cli/console.py", ", ensure_ascii=True", "", CONSOLE),
     Mutant(
         "cli_every_day_of_interests",
         "dags/cli/main.py",
@@ -397,6 +437,13 @@ MUTANTS = [
         "dags/page/app.py",
         "reverse=True)[:MAX_PAGES]",
         ")[:MAX_PAGES]",
+        "tests/dags/test_plugin.py",
+    ),
+    Mutant(
+        "page_docs_may_run_scripts",
+        "dags/page/app.py",
+        'headers("sandbox")',
+        'headers("sandbox allow-scripts")',
         "tests/dags/test_plugin.py",
     ),
     Mutant(

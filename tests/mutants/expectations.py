@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 AUDIT = "tests/expectations/test_audit.py"
+DOCS = "tests/expectations/test_docs.py"
 EVENTS = "tests/expectations/test_events.py"
 EXAMPLES = "tests/expectations/test_examples.py"
 INTERESTS = "tests/expectations/test_interests.py"
@@ -51,6 +52,17 @@ MUTANTS = [
         'return [r for r in results if r.success] + validate(context, "failed_rows", rows, failed, "SUMMARY")',
         "return [r for r in results if r.success]",
         FAILED_AUDIT,
+    ),
+    Mutant(
+        "exp_message_quotes_texts", "expectations/audit.py", "if isinstance(value, str):", "if not value:", FAILED_AUDIT
+    ),
+    Mutant("exp_docs_not_escaped", "expectations/docs.py", "autoescape=True", "autoescape=False", DOCS),
+    Mutant(
+        "exp_docs_controls_as_they_are",
+        "expectations/docs.py",
+        "repr(value) if isinstance(value, str) else str(value)",
+        "str(value)",
+        DOCS,
     ),
     Mutant(
         "exp_audit_errors_pass",

@@ -373,6 +373,14 @@ MUTANTS = [
         RAW_ROWS,
     ),
     Mutant(
+        "raw_message_quotes_the_row",
+        "jobs/raw_rows.py",
+        're.sub(r"(?:\\w|[^\\x00-\\x7f])+", kind, line)',
+        "line",
+        RAW_ROWS,
+    ),
+    Mutant("raw_any_line_is_a_head", "jobs/raw_rows.py", "bool(names) and all(", "bool(names) and any(", RAW_ROWS),
+    Mutant(
         "raw_instants_in_the_zone_of_the_source",
         "jobs/raw_rows.py",
         'return F.concat(value, F.lit("Z")) if is_instant else value',

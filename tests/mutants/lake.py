@@ -424,8 +424,8 @@ MUTANTS = [
     Mutant(
         "storage_stale_swapped",
         "lake/storage.py",
-        "fs.modified(inner) > stale)",
-        "fs.modified(inner) < stale)",
+        "fs.modified(inner)) > stale)",
+        "fs.modified(inner)) < stale)",
         "tests/lake/test_storage.py::test_a_file_that_has_grown_stale_counts_as_not_there",
     ),
     Mutant(

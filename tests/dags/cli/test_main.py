@@ -104,7 +104,18 @@ def test_a_failure_of_ours_is_one_line_and_exit_code_1(lake, monkeypatch, capsys
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith("TableMissing: events has no published version")
+    printed = capsys.readouterr().err
+    assert printed.startswith("TableMissing: events has no published version")
+    assert printed.endswith(" [docs/runbook.md#table-missing]\n")
+
+
+def test_a_raw_row_is_shown_as_the_text_that_it_is(lake):
+    raw = '[/evil] [bold]u1[/bold] \x1b[2J"\t:smile:'
+    stage_files("quarantine", "r", rejected(JAN_1, raw), [JAN_1], 0)
+    publish("quarantine", "r")
+    assert r'[/evil] [bold]u1[/bold] \x1b[2J"\t:smile:' in invoke("show", "quarantine").stdout
+    (row,) = json.loads(invoke("show", "quarantine", "--json").stdout)
+    assert row["raw"] == raw
 
 
 def test_settings_are_listed_with_their_values(lake, monkeypatch):

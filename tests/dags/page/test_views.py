@@ -16,6 +16,7 @@ from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.places import monitor_file
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions
+from tests.foreign import foreign
 from tests.lake.stagings import audit
 from tests.tables import groups_of
 
@@ -275,6 +276,15 @@ def test_what_comes_from_a_log_or_a_run_is_shown_as_text(reader):
     policy = reader.get("/page/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+def test_every_page_is_whole_without_the_network(reader):
+    put_day(MAR_1, rejected={"missing_user": 2})
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    for path in (*PATHS, "/page/static/page.css"):
+        answer = reader.get(path)
+        assert (answer.status_code, foreign(answer.text)) == (200, []), path
+        assert "default-src 'none'" in answer.headers["content-security-policy"], path
 
 
 def test_an_address_that_is_no_page_is_not_linked():

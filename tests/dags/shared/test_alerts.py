@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from dags.shared.publish import Publish
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding, WaitForPublished
 from lake.errors import LOG_FORMAT, PublishRefused, WorkerFailed
 from lake.publish import publish
+from lake.staging import read_verdict, write_verdict
 from model.monitor import SECTIONS
 from tests.lake.stagings import stage_files
 from tests.test_project import RUNBOOK
@@ -190,7 +192,7 @@ def test_what_cannot_be_taken_along_makes_no_second_message(received, lake, capl
     assert "queued alerts could not be sent (" in caplog.text
 
 
-def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(received, lake, monkeypatch, caplog):
+def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(received, lake, monkeypatch, caplog, tmp_path):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(Receiver, "status", 500)
     send_alert(alert())  # not sent
@@ -198,9 +200,13 @@ def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(receive
     send_alert(alert())  # suppressed; the queued one is not sent either
     with AlertMemory(str(lake / "lake" / "_alerts")).claim(alert().cause):
         send_alert(alert())
+    monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
+    (tmp_path / f"meander-{os.getuid()}").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    send_alert(alert())  # neither recorded nor sent
     section = RUNBOOK.split("## No alert came")[1].split("\n## ")[0]
     quotes = [quote for line in re.findall(r"^  - (\*.*?\*):", section, re.MULTILINE) for quote in line.split(", *")]
-    assert len(quotes) == 4
+    assert len(quotes) == 6
     assert [quote for quote in quotes if quote.strip("*. ") not in caplog.text] == []
 
 
@@ -209,6 +215,82 @@ def test_where_the_lake_cannot_be_reached_it_is_told_all_the_same_and_once(recei
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert [send_alert(alert()), send_alert(alert())] == [True, False]
     assert len(received) == 1
+
+
+def test_the_memory_of_this_machine_is_for_its_user_alone(received, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    send_alert(alert())
+    assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.glob("meander*")] == [
+        (f"meander-{os.getuid()}", 0o700)
+    ]
+
+
+@pytest.mark.parametrize("planted", ["file", "open folder", "link", "folder of another user"])
+def test_where_nothing_can_be_recorded_an_alert_is_sent_and_nobody_can_keep_it_back(
+    received, monkeypatch, tmp_path, planted
+):
+    monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place, elsewhere = tmp_path / f"meander-{os.getuid()}", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if planted == "file":
+        place.touch()
+    elif planted == "link":
+        place.symlink_to(elsewhere)
+    else:
+        place.mkdir(mode=0o700)
+    if planted == "open folder":
+        place.chmod(0o755)
+    if planted == "folder of another user":
+        if os.getuid():
+            pytest.skip("only root can make a folder of another user")
+        os.chown(place, 65534, 65534)
+    # What would silence the cause, and what would be sent as if it were ours.
+    if place.is_dir():
+        memory = AlertMemory(f"{place}/_alerts")
+        memory.record_sent(alert().cause, "planted")
+        memory.keep_unsent("forged", {**asdict(alert()), "text": "forged"})
+        for file in (place / "_alerts" / "unsent").iterdir():
+            os.utime(file, (0, 0))
+    assert [send_alert(alert()), send_alert(alert())] == [True, True]
+    assert [message["text"] for message in received] == [alert().text] * 2
+
+
+def test_a_memory_that_fails_after_an_alert_was_sent_makes_no_second_one(received, monkeypatch, lake, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    post = Receiver.do_POST
+
+    def post_and_break(handler: Receiver) -> None:
+        (queued,) = (lake / "lake" / "_alerts" / "unsent").iterdir()
+        queued.unlink()
+        queued.mkdir()  # which cannot be removed as a file is
+        (queued / "x").touch()
+        post(handler)
+
+    monkeypatch.setattr(Receiver, "do_POST", post_and_break)
+    assert send_alert(alert())
+    assert len(received) == 1
+
+
+def test_a_clock_that_was_ahead_silences_a_cause_for_the_hours_that_are_set_and_no_longer(received, lake):
+    send_alert(alert())
+    sent_before(lake, days=-10)
+    assert not send_alert(alert())
+    (file,) = (lake / "lake" / "_alerts").glob("*.json")
+    assert datetime.fromisoformat(json.loads(file.read_text())["told"]) <= datetime.now(UTC), "they begin now"
+    sent_before(lake, hours=13)
+    assert send_alert(alert())
+
+
+def test_a_claim_from_the_future_keeps_nobody_from_sending(received, lake):
+    send_alert(alert())
+    (file,) = (lake / "lake" / "_alerts").glob("*.json")
+    file.unlink()
+    claim = file.parent / "claims" / file.name
+    claim.touch()
+    os.utime(claim, (time.time() + 86_400,) * 2)
+    assert send_alert(alert())
 
 
 def test_what_is_over_is_never_told_again(received, monkeypatch):
@@ -321,6 +403,41 @@ DAY = date(2025, 3, 1)
 def put(table: str) -> None:
     stage_files(table, f"{table} {DAY}", [], [DAY], 1)
     publish(table, f"{table} {DAY}")
+
+
+def stage_warned(run: str) -> None:
+    """Stage a day of sessions whose audit has warned just now."""
+    stage_files("sessions", run, [], [DAY], 1, audited="warned")
+    write_verdict(replace(read_verdict("sessions", run), audited=datetime.now(UTC).isoformat()))
+
+
+def run_publish(run: str) -> None:
+    outlets = {"outlet_events": {ASSETS["sessions"]: SimpleNamespace(extra={})}}
+    Publish(task_id="publish", tables=("sessions",), run=run).execute(context("sessions.publish", "") | outlets)
+
+
+def test_a_warning_of_an_audit_is_told_once_however_often_its_publish_is_run(received, monkeypatch):
+    monkeypatch.setenv("MEANDER_ALERT_QUIET_HOURS", "0")
+    stage_warned("killed")
+    publish("sessions", "killed")  # the task was killed before it could tell
+    for _ in range(3):
+        run_publish("killed")
+    assert [message["what"] for message in received] == ["prices are prices"]
+    stage_warned("again")
+    for _ in range(2):
+        run_publish("again")
+    assert [message["what"] for message in received] == ["prices are prices"] * 2, "another audit has warned"
+
+
+def test_a_publish_takes_along_what_could_not_be_sent(received, monkeypatch, lake):
+    monkeypatch.setattr(Receiver, "status", 500)
+    stage_warned("r")
+    run_publish("r")
+    monkeypatch.setattr(Receiver, "status", 204)
+    age(lake)
+    stage_files("sessions", "well", [], [DAY], 2)
+    run_publish("well")
+    assert [message["what"] for message in received] == ["prices are prices"]
 
 
 def timed_out(dag_id: str, sensor: Any) -> None:
@@ -472,9 +589,8 @@ def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, 
     FailureNotifier()(context("pretrain", "KeyError: 'x'"))
     watch(*(found(kind, kind, "2025-03-01") for kind in SECTIONS))
 
-    stage_files("sessions", "warned", [], [DAY], 1, audited="warned")
-    outlets = {"outlet_events": {ASSETS["sessions"]: SimpleNamespace(extra={})}}
-    Publish(task_id="publish", tables=("sessions",), run="warned").execute(context("sessions.publish", "") | outlets)
+    stage_warned("warned")
+    run_publish("warned")
 
     publish_overtaken("sessions", [DAY], "overtaken")
 
