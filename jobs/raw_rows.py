@@ -27,6 +27,12 @@ SAMPLE_LINES = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BROKEN = "_broken"
 
+# Escapes of JSON for one half of a character beyond U+FFFF, without the other half. A backslash that is escaped itself
+# begins no escape, so the number of backslashes has to be odd. Java's lookbehind needs a limit, here of nine pairs.
+HIGH, LOW = r"\\u[dD][89abAB]\p{XDigit}{2}", r"\\u[dD][c-fC-F]\p{XDigit}{2}"
+PAIRS = r"(?<!\\)(?:\\\\)"
+LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW}"
+
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
     """Return one row for each input row.
@@ -107,7 +113,7 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         # Spark would read the first object of a line and drop the rest. As a value inside another object, with a key
         # after it, a line is read only if it is one object from its first to its last character.
         schema = ", ".join(f"`{name}`: string" for name in source.used_columns)
-        framed = F.concat(F.lit('{"line":'), "raw", F.lit(',"end":1}'))
+        framed = F.concat(F.lit('{"line":'), without_lone_halves(F.col("raw")), F.lit(',"end":1}'))
         parsed = F.from_json(framed, f"line struct<{schema}>, end string, {BROKEN} string", options)
         values, complete = "parsed.line", F.col("parsed.line").isNotNull() & F.col("parsed.end").isNotNull()
     return lines.withColumn("parsed", parsed).select(
@@ -120,6 +126,16 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         (F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias("malformed"),
         F.struct(*(F.col(f"{values}.`{name}`").alias(name) for name in source.used_columns)).alias("values"),
     )
+
+
+def without_lone_halves(raw: Column) -> Column:
+    """Replace, in a line of JSON, each lone half of a character by U+FFFD, which no id may hold.
+
+    Spark would read it as a question mark, so that users with different ids would become one.
+    """
+    # Hardly any line has such an escape, and to look for the first letters costs less than the expression.
+    has_halves = raw.contains(r"\ud") | raw.contains(r"\uD")
+    return F.when(has_halves, F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:

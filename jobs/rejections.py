@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.source import Source, Time
+from lake.rules import MAX_ID_BYTES
 from lake.schemas import PRICE
 from lake.settings import Settings
 
@@ -16,6 +17,7 @@ REASONS = {
     "undecodable": "holds bytes that are not of the source's encoding",
     "malformed_line": "is not a record of the source's format with the right number of columns",
     "field_too_long": "an id or query is longer than MEANDER_MAX_FIELD_LENGTH",
+    "unusable_text": "an id or query has a character that not every sink can hold, or an id more than 2,048 bytes",
     "missing_time": "no event time",
     "unparsable_time": "the event time is not in the source's time format",
     "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
@@ -29,6 +31,10 @@ REASONS = {
 
 EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
 CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price")
+
+# The characters that no id may hold, see lake/text.py; and those that no query may hold.
+UNUSABLE_IN_IDS = r"[\p{Cc}\p{Zl}\p{Zp}\p{IsNoncharacter_Code_Point}\x{FEFF}\x{FFFD}\x{202A}-\x{202E}\x{2066}-\x{2069}]"
+UNUSABLE_IN_QUERIES = rf"[{UNUSABLE_IN_IDS}&&[^\t\n]]"
 
 
 def text_value(column: str | None) -> Column:
@@ -68,6 +74,16 @@ def behavior_of(source: Source) -> Column:
     return F.try_element_at(meaning, text_value(source.behavior.column))
 
 
+def has_unusable_text() -> Column:
+    """Return whether a row has an id or a query that not every sink can hold, as lake/text.py defines it."""
+    ids = ("user_id", "item_id", "category_id")
+    return (
+        F.concat_ws(" ", *ids).rlike(UNUSABLE_IN_IDS)
+        | F.coalesce("query", F.lit("")).rlike(UNUSABLE_IN_QUERIES)
+        | (F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES)
+    )
+
+
 def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
@@ -101,6 +117,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "undecodable": F.col("undecodable"),
         "malformed_line": F.col("malformed"),
         "field_too_long": too_long,
+        "unusable_text": has_unusable_text(),
         "missing_time": F.col("time_text").isNull(),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
