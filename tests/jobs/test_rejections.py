@@ -163,11 +163,11 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
         "format": "csv",
         "delimiter": ";",
         "encoding": "gb18030",
-        "columns": ["谁", "何时", "做", "什么", "元"],
+        "columns": ["谁", "何`时", "做", "什么", "`元"],
         "user_id": "谁",
         "item_id": "什么",
-        "price": "元",
-        "time": {"column": "何时", "format": "dd.MM.yyyy HH:mm", "zone": "Asia/Shanghai"},
+        "price": "`元",
+        "time": {"column": "何`时", "format": "dd.MM.yyyy HH:mm", "zone": "Asia/Shanghai"},
         "behavior": {"column": "做", "values": {"买": "purchase", "看": "view", "退": "ignore"}},
     }
     (lake / "till.yaml").write_text(yaml.safe_dump(source, allow_unicode=True), encoding="utf-8")
