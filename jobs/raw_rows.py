@@ -117,7 +117,8 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         schema = ", ".join(f"{quoted(name)} string" for name in [*source.columns, BROKEN])
         # A quote inside a quoted field is doubled (RFC 4180): without `escape`, Spark would want a backslash.
         csv = {"sep": source.delimiter, "quote": source.quote, "escape": source.quote}
-        parsed = F.from_csv("raw", schema, {**options, **csv})
+        # Spark's parser takes U+FFFF for the end of all lines, and would lose the beginning of the next one.
+        parsed = F.from_csv(F.replace("raw", F.lit("\uffff"), F.lit(REPLACEMENT)), schema, {**options, **csv})
         values, complete = "parsed", F.trim("raw") != ""
     else:
         # Spark would read the first object of a line and drop the rest. As a value inside another object, with a key

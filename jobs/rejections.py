@@ -15,7 +15,7 @@ from lake.settings import Settings
 # In order of precedence: reasons that make the rest of a row meaningless come first.
 REASONS = {
     "undecodable": "holds bytes that are not of the source's encoding",
-    "malformed_line": "is not a record of the source's format with the right number of columns, or is longer than 1 MiB",
+    "malformed_line": "is not a record of the source's format with its number of columns, or is longer than 1 MiB",
     "field_too_long": "an id or query is longer than MEANDER_MAX_FIELD_LENGTH",
     "unusable_text": "an id or query has a character that not every sink can hold, or an id more than 2,048 bytes",
     "missing_time": "no event time",

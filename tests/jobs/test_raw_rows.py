@@ -271,6 +271,22 @@ def test_a_line_that_is_too_long_is_one_rejected_row_and_loses_no_other(spark, f
     assert len(rows[2].raw.encode()) <= 16 * 1024 + 2
 
 
+@pytest.mark.spark
+def test_no_character_of_one_line_changes_what_is_read_of_the_next(spark, file):
+    few = [*range(0x100), 0x2028, 0x2029, 0x202E, 0xFEFF, 0xFFFD, 0xFFFE, 0xFFFF, 0x1FFFF, 0x10FFFF]
+    characters = [chr(code) for code in few if chr(code) not in "\r\n"]
+    good = "12,3,4,pv,1511544070"
+    lines = [
+        each for c in characters for each in (f"{c}1,2,3,pv,1", good, f"1,{c}2,3,pv,1", good, f"1,2,3,pv,1{c}", good)
+    ]
+    path = file("log.csv", "\n".join([good, *lines]).encode())
+    rows = read_rows(spark, TAOBAO, [path]).orderBy("position").collect()
+    assert len(rows) == 1 + len(lines)
+    assert {(row.raw, row.malformed, *row["values"]) for row in rows[::2]} == {
+        (good, False, "12", "1511544070", "pv", "3", "4")
+    }
+
+
 # --- what only Spark finds -----------------------------------------------------------------------------
 
 
