@@ -19,9 +19,31 @@ from expectations.suite import (
     with_volume_ratio,
     zero,
 )
-from lake.rules import BEHAVIORS
+from lake.rules import BEHAVIORS, MAX_ID_BYTES
 from lake.settings import Settings
 from lake.staging import Staged
+
+# The characters that no id may hold: the definition of lake/text.py as a list of code points. A query may hold a tab
+# and a line feed.
+CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
+REORDERING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+NONCHARACTERS = [*range(0xFDD0, 0xFDF0), *(code for code in range(0x110000) if code % 0x10000 >= 0xFFFE)]
+UNUSABLE = [*CONTROLS, *REORDERING, *NONCHARACTERS, 0xFEFF, 0xFFFD]
+
+
+def one_of(codes: list[int]) -> str:
+    """Return the regular expression of one of some characters."""
+    return "[" + "".join(rf"\x{{{code:X}}}" for code in codes) + "]"
+
+
+def unusable_text() -> Column:
+    """Return whether an event has an id or a query that not every sink can hold."""
+    ids = ("user_id", "item_id", "category_id")
+    return (
+        F.concat_ws("", *ids).rlike(one_of(UNUSABLE))
+        | F.concat_ws("", "query").rlike(one_of([code for code in UNUSABLE if chr(code) not in "\t\n"]))
+        | F.coalesce(F.exists(F.array(*ids), lambda each: F.octet_length(each) > MAX_ID_BYTES), F.lit(False))
+    )
 
 
 def rows(config: Settings) -> list[Expectation]:
@@ -47,6 +69,7 @@ def measures(config: Settings) -> dict[str, Column]:
         "after_landing": F.count_if(F.col("dt") > F.col("landed")),
         "before_floor": F.count_if(F.col("dt") < F.lit(config.time_floor)),
         "without_item": F.count_if((F.col("behavior") != "search") & F.col("item_id").isNull()),
+        "unusable_text": F.count_if(unusable_text()),
         "purchases": F.count_if(F.col("behavior") == "purchase"),
         "users": F.approx_count_distinct("user_id"),
         "late": F.count_if(F.col("dt") < F.col("landed")),
@@ -79,6 +102,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("after_landing", "no event is from after the day on which it landed"),
         zero("before_floor", "no event is from before MEANDER_TIME_FLOOR"),
         zero("without_item", "only a search may lack an item"),
+        zero("unusable_text", "every sink can hold each id and each query"),
         few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),
         between("late_share", None, 0.5, "at most half of the events are late", WARNING),

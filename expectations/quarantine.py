@@ -17,6 +17,7 @@ REASONS = (
         "undecodable",
         "malformed_line",
         "field_too_long",
+        "unusable_text",
         "missing_time",
         "unparsable_time",
         "time_before_floor",

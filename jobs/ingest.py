@@ -16,8 +16,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arguments import job_parser, parse_run
-from jobs.raw_rows import read_rows
-from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED, judge
+from jobs.raw_rows import REPLACEMENT, read_rows
+from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED, UNUSABLE_IN_QUERIES, judge
 from jobs.source import Source, load_source
 from lake.days import days_between
 from lake.errors import LandingUnreadable, run_main
@@ -69,7 +69,10 @@ def to_events(judged: DataFrame, source: Source) -> DataFrame:
 
 
 def to_quarantine(judged: DataFrame, source: Source) -> DataFrame:
-    """Return rejected rows as they were delivered, with the reason and the place."""
+    """Return rejected rows as they were delivered, with the reason and the place.
+
+    Their text has to be held by every sink too: a character that cannot be is replaced by U+FFFD.
+    """
     # The first data line of a file is line 2 if it has a header.
     first_line = 2 if source.format == "csv" and source.header else 1
     line = F.col("position") - F.col("first_position") + first_line
@@ -79,7 +82,7 @@ def to_quarantine(judged: DataFrame, source: Source) -> DataFrame:
         rejected.join(F.broadcast(starts), on="file", how="left")
         .select(
             "reason",
-            F.substring("raw", 1, RAW_CHARACTERS).alias("raw"),
+            F.regexp_replace(F.substring("raw", 1, RAW_CHARACTERS), UNUSABLE_IN_QUERIES, REPLACEMENT).alias("raw"),
             "file",
             F.when(F.col("whole_file"), line).alias("line"),
             F.lit(source.name).alias("source"),

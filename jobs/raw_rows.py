@@ -10,7 +10,7 @@ import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import fsspec
 import pyarrow.parquet as pq
@@ -18,16 +18,26 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
-from jobs.source import Source
+from jobs.source import Source, quoted
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
 
 # The lines by which a file without a header is checked against its source: a few of them may be broken.
 SAMPLE_LINES = 100
-# Characters of a line that a message shows.
+# The longest line, in bytes; a file is checked by no more of it than that, decompressed.
+LINE_BYTES = 1 << 20
+# What is kept of a longer line, for the quarantine: at least 4,096 characters.
+KEPT_BYTES = 1 << 14
+# Characters of a line's shape that a message shows.
 SHOWN = 300
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BROKEN = "_broken"
+
+# Escapes of JSON for one half of a character beyond U+FFFF, without the other half. A backslash that is escaped itself
+# begins no escape, so the number of backslashes has to be odd. Java's lookbehind needs a limit, here of nine pairs.
+HIGH, LOW = r"\\u[dD][89abAB]\p{XDigit}{2}", r"\\u[dD][c-fC-F]\p{XDigit}{2}"
+PAIRS = r"(?<!\\)(?:\\\\)"
+LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW}"
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
@@ -50,7 +60,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     if parquet:
         frames.append(read_parquet_rows(spark, source, parquet))
     if not frames:
-        values = ", ".join(f"`{name}`: string" for name in source.used_columns)
+        values = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
         return spark.createDataFrame(
             [],
             "landed date, file string, whole_file boolean, position bigint, raw string, undecodable boolean, "
@@ -86,30 +96,37 @@ def landed_day() -> Column:
 def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
     """Read files of one record a line."""
     whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    # Spark reads a line whole, however long it is; its many copies from here on are cut.
+    too_long = F.octet_length("value") > LINE_BYTES
+    content = F.col("value").cast("binary")
     lines = spark.read.text([spark_name(file) for file in files]).select(
+        too_long.alias("too_long"),
         landed_day().alias("landed"),
         file_address().alias("file"),
         whole_file.alias("whole_file"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
         F.monotonically_increasing_id().alias("position"),
         # Undecodable bytes become U+FFFD (lake/session.py sets that), so that one broken row stays one broken row.
-        F.decode(F.col("value").cast("binary"), source.encoding).alias("raw"),
+        F.decode(F.when(too_long, F.substring(content, 1, KEPT_BYTES)).otherwise(content), source.encoding).alias(
+            "raw"
+        ),
     )
     if source.format == "csv" and source.header:
         lines = lines.where(F.col("raw") != source.delimiter.join(source.columns))
     # Names are quoted: a shop may have any column names.
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
     if source.format == "csv":
-        schema = ", ".join(f"`{name}` string" for name in [*source.columns, BROKEN])
+        schema = ", ".join(f"{quoted(name)} string" for name in [*source.columns, BROKEN])
         # A quote inside a quoted field is doubled (RFC 4180): without `escape`, Spark would want a backslash.
         csv = {"sep": source.delimiter, "quote": source.quote, "escape": source.quote}
-        parsed = F.from_csv("raw", schema, {**options, **csv})
+        # Spark's parser takes U+FFFF for the end of all lines, and would lose the beginning of the next one.
+        parsed = F.from_csv(F.replace("raw", F.lit("\uffff"), F.lit(REPLACEMENT)), schema, {**options, **csv})
         values, complete = "parsed", F.trim("raw") != ""
     else:
         # Spark would read the first object of a line and drop the rest. As a value inside another object, with a key
         # after it, a line is read only if it is one object from its first to its last character.
-        schema = ", ".join(f"`{name}`: string" for name in source.used_columns)
-        framed = F.concat(F.lit('{"line":'), "raw", F.lit(',"end":1}'))
+        schema = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
+        framed = F.concat(F.lit('{"line":'), without_lone_halves(F.col("raw")), F.lit(',"end":1}'))
         parsed = F.from_json(framed, f"line struct<{schema}>, end string, {BROKEN} string", options)
         values, complete = "parsed.line", F.col("parsed.line").isNotNull() & F.col("parsed.end").isNotNull()
     return lines.withColumn("parsed", parsed).select(
@@ -118,10 +135,23 @@ def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         "whole_file",
         "position",
         "raw",
-        F.contains("raw", F.lit(REPLACEMENT)).alias("undecodable"),
-        (F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias("malformed"),
-        F.struct(*(F.col(f"{values}.`{name}`").alias(name) for name in source.used_columns)).alias("values"),
+        # The cut may be inside a character.
+        (~F.col("too_long") & F.contains("raw", F.lit(REPLACEMENT))).alias("undecodable"),
+        (F.col("too_long") | F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias(
+            "malformed"
+        ),
+        F.struct(*(F.col(f"{values}.{quoted(name)}").alias(name) for name in source.used_columns)).alias("values"),
     )
+
+
+def without_lone_halves(raw: Column) -> Column:
+    """Replace, in a line of JSON, each lone half of a character by U+FFFD, which no id may hold.
+
+    Spark would read it as a question mark, so that users with different ids would become one.
+    """
+    # Hardly any line has such an escape, and to look for the first letters costs less than the expression.
+    has_halves = raw.contains(r"\ud") | raw.contains(r"\uD")
+    return F.when(has_halves, F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
@@ -131,7 +161,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> 
     def text(name: str) -> Column:
         if name not in rows.columns:
             return F.lit(None).cast("string")
-        value = F.col(f"`{name}`").cast("string")
+        value = F.col(quoted(name)).cast("string")
         # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
         is_instant = rows.schema[name].dataType == TimestampType() and source.time.format == "iso8601"
         return F.concat(value, F.lit("Z")) if is_instant else value
@@ -142,7 +172,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> 
         file_address().alias("file"),
         F.lit(False).alias("whole_file"),
         F.lit(0).cast("bigint").alias("position"),
-        F.to_json(F.struct(*(F.col(f"`{name}`") for name in rows.columns))).alias("raw"),
+        F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns))).alias("raw"),
         F.lit(False).alias("undecodable"),
         F.lit(False).alias("malformed"),
         F.struct(*values).alias("values"),
@@ -170,17 +200,25 @@ def check_files(source: Source, files: list[str]) -> None:
 def first_lines(source: Source, file: str) -> list[str]:
     """Return the first lines of a text file, decompressed; undecodable bytes are replaced.
 
+    A few kilobytes of a compressed file may be gigabytes, and one line. So no more than `LINE_BYTES` are read.
+
     Raises:
-        LandingUnreadable: the file cannot be opened or decompressed.
+        LandingUnreadable: the file cannot be opened or decompressed, or its first line is too long.
     """
     try:
         with fsspec.open(file, "rb", compression="infer") as stream:
-            lines = [line.rstrip(b"\r\n") for line in islice(stream, SAMPLE_LINES)]
+            head = stream.read(LINE_BYTES + len(b"\r\n"))
     except (OSError, EOFError, zlib.error) as error:
         raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
-    if lines:
-        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-    return [line.decode(source.encoding, errors="replace") for line in lines]
+    lines = head.removeprefix(codecs.BOM_UTF8).splitlines()
+    if lines and len(lines[0]) > LINE_BYTES:
+        raise LandingUnreadable(
+            f"{file}: expected lines of at most {LINE_BYTES:,} bytes, found a first line that is longer; deliver the "
+            "file as text of one record a line"
+        )
+    if len(lines) > 1 and len(head) > LINE_BYTES:
+        lines = lines[:-1]  # only the beginning of it was read
+    return [line.decode(source.encoding, errors="replace") for line in lines[:SAMPLE_LINES]]
 
 
 def check_text(source: Source, file: str) -> None:

@@ -65,6 +65,7 @@ BROKEN_ANYWHERE = [
     "missing_item",
     "negative_price",
     "field_too_long",
+    "unusable_text",
 ]
 BROKEN_IN_TEXT = ["unparsable_time", "invalid_price", "malformed_line", "undecodable"]
 
@@ -392,6 +393,7 @@ def fields(rows: DataFrame, spec: LogSpec) -> DataFrame:
         F.timestamp_micros(F.lit(epoch) + time).alias("event_time"),
         F.when(kind == "unknown_behavior", "hover").otherwise(behavior).alias("behavior"),
         F.when(kind == "field_too_long", F.repeat(item_id, 1025))
+        .when(kind == "unusable_text", F.concat(item_id, F.lit("\0")))
         .when(~searches & (kind != "missing_item"), item_id)
         .alias("item_id"),
         F.when(~searches, F.concat(F.lit("c"), F.col("category").cast("string"))).alias("category_id"),

@@ -116,6 +116,15 @@ class Source(Strict):
         return list(dict.fromkeys([*self.required_columns, *(c for c in optional if c)]))
 
 
+def quoted(column: str) -> str:
+    """Return the name of a column, which may be any text, as SQL writes it.
+
+    >>> quoted("price`s")
+    '`price``s`'
+    """
+    return "`" + column.replace("`", "``") + "`"
+
+
 def shipped_sources() -> list[str]:
     """Return the names of the sources that ship with the project."""
     folder = resources.files("jobs") / "sources"

@@ -1,12 +1,17 @@
 """The landing area: `<landing>/dt=YYYY-MM-DD/`, one folder for each day on which files arrived."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
-from lake.errors import LandingMissing
+from lake.errors import LandingMissing, LandingUnreadable
 from lake.settings import Settings
+from lake.text import is_usable_id
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,46 @@ class Landing:
         Raises:
             LandingMissing: the day has not landed. A day without a single event is an empty folder
                 (on an object store: a folder that holds only a marker such as `_SUCCESS`).
+            LandingUnreadable: a file is a symbolic link that leads out of the folder, or no file at all.
         """
         folder = self.folder(day)
         if not self.has_landed(day):
             missing = storage.join(folder, self.marker)
             raise LandingMissing(f"{day} has not landed: there is no {missing}; deliver it, then run this day again")
         hidden = ("_", ".")
-        return [
-            storage.join(folder, name)
-            for name in storage.list_files(folder)
-            if not any(part.startswith(hidden) for part in name.split("/"))
+        names = [
+            name for name in storage.list_files(folder) if not any(part.startswith(hidden) for part in name.split("/"))
         ]
+        require_files_inside(folder, names)
+        return [storage.join(folder, name) for name in names]
+
+
+def require_files_inside(folder: str, names: list[str]) -> None:
+    """Check that each name is that of a file inside the folder, so that no text of another place becomes an event.
+
+    Raises:
+        LandingUnreadable: one is a symbolic link that leads out of the folder, or a folder, a pipe or a device; or its
+            name cannot be stored everywhere, or read.
+    """
+    for name in names:
+        if not is_usable_id(name):
+            raise LandingUnreadable(
+                f"{storage.join(folder, name)!a}: expected a name that can be stored and shown everywhere, found "
+                "control or similar characters, or more than 2,048 bytes; rename the file"
+            )
+    fs, inner = storage.filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    root = os.path.realpath(inner)
+    for name in names:
+        if ":" in name:
+            raise LandingUnreadable(
+                f"{storage.join(folder, name)}: expected a name without `:`, which Spark cannot read on a local disk; "
+                "rename it"
+            )
+        place = Path(os.path.realpath(Path(inner) / name))
+        if not place.is_file() or not place.is_relative_to(root):
+            raise LandingUnreadable(
+                f"{storage.join(folder, name)}: expected a file, or a link to one of the same landing day, found "
+                f"{'a link that leads out of it' if place.is_file() else 'something else'}; deliver the file itself"
+            )

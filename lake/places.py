@@ -23,6 +23,7 @@ from datetime import date
 from lake.settings import settings
 from lake.storage import join
 
+LONGEST_RUN_NAME = 200
 PLAN, CARD = "plan.json", "card.json"
 
 
@@ -58,13 +59,17 @@ def order_path() -> str:
 
 
 def run_name(run_id: str) -> str:
-    """Return the name of a run in paths; Airflow's run ids hold characters that no path should.
+    """Return the name of a run in paths: one folder, whatever the id; Airflow's hold characters that no path should.
 
-    >>> run_name("manual__2017-01-01"), run_name("a:b"), run_name(run_name("a:b"))
-    ('manual__2017-01-01', 'a-b-6783a31e', 'a-b-6783a31e')
+    >>> run_name("manual__2017-01-01"), run_name("a:b"), run_name(run_name("a:b")), run_name("..")
+    ('manual__2017-01-01', 'a-b-6783a31e', 'a-b-6783a31e', '..-5ec1f7e7')
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
-    return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+    # Dots alone are the folder itself or the one above it, and file systems limit names to 255 bytes.
+    if name == run_id and name.strip(".") and len(name) <= LONGEST_RUN_NAME:
+        return name
+    code = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[: LONGEST_RUN_NAME - 9]}-{code}"
 
 
 def runs_folder() -> str:

@@ -8,6 +8,9 @@ here. Nothing heavy is imported.
 BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
 BEHAVIOR_CODES = {behavior: code for code, behavior in enumerate(BEHAVIORS, 1)}
 
+# The longest id, in bytes of UTF-8. A row of an index of PostgreSQL has room for 2,688.
+MAX_ID_BYTES = 2048
+
 # The short span of `interests`; W and the whole history are settings.
 WEEK_DAYS = 7
 

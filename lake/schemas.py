@@ -57,7 +57,7 @@ EVENTS = StructType(
 QUARANTINE = StructType(
     [
         column("reason", StringType(), "why the row was rejected: a code of jobs/rejections.py"),
-        column("raw", StringType(), "the input row as text, cut to 4,096 characters"),
+        column("raw", StringType(), "the input row as text, cut to 4,096 characters; U+FFFD for unusable ones"),
         column("file", StringType(), "file that held the row"),
         column("line", LongType(), "line in that file, from 1, where known"),
         column("source", StringType(), "name of the source that read it"),

@@ -74,6 +74,17 @@ ROWS: Tagged = [
     (event(31, behavior="search", item_id=None), ""),
     (event(32, behavior="view", item_id=None), "between without_item"),
     (event(33, behavior="purchase", item_id=None), "between without_item"),
+    (event(34, user_id="u\x7f"), "between unusable_text"),
+    (event(35, item_id="\u2066"), "between unusable_text"),
+    (event(36, category_id="\ufdd0"), "between unusable_text"),
+    (event(37, category_id="\U0002fffe"), "between unusable_text"),
+    (event(38, query="\ufffd"), "between unusable_text"),
+    (event(39, query="\r"), "between unusable_text"),
+    (event(40, query="\t\n"), ""),
+    (event(41, item_id="\t"), "between unusable_text"),
+    (event(42, item_id="é" * 1024), ""),
+    (event(43, item_id="é" * 1024 + "i"), "between unusable_text"),
+    (event(44, user_id="\u200d\ue000\U000e0041"), ""),  # a joiner, private use, a tag of a flag
 ]
 
 

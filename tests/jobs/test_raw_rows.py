@@ -1,9 +1,12 @@
 """Landing files: one that cannot be read, or is not what its source says, fails the run with its name."""
 
+import bz2
 import gzip
 import json
 import random
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pyarrow as pa
@@ -222,6 +225,99 @@ def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
     with pytest.raises(SourceMismatch, match=r"a\.csv: source completejourney expects files that end in \.parquet"):
         check_files(load_source("completejourney"), [path])
+
+
+# --- lines without an end, and what grows when it is unpacked ---------------------------------------------
+
+MIB = 1 << 20
+# Checks one file in a process of its own and prints the memory that it took beyond what the modules take, in MiB.
+PEAK = """
+import resource, sys
+from jobs.raw_rows import check_files
+from jobs.source import load_source
+from lake.errors import LandingUnreadable
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+source, before = load_source(sys.argv[1]), peak()
+try:
+    check_files(source, [sys.argv[2]])
+except LandingUnreadable as error:
+    print(error, file=sys.stderr)
+print(peak() - before)
+"""
+
+
+def pressed(opened, line_end, size=300 * MIB):
+    """Write a file of very many equal bytes, or lines, which is small when it is compressed."""
+    with opened as stream:
+        for _ in range(size // MIB):
+            stream.write(b"0" * (MIB - len(line_end)) + line_end)
+
+
+@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.csv.bz2", "endless.csv"])
+def test_a_file_with_an_endless_line_is_refused_in_little_memory(file, name):
+    path = file(name, b"")
+    opened = {"gz": gzip.open, "bz2": bz2.open, "csv": open}[name.rpartition(".")[2]]
+    pressed(opened(path, "wb"), b"")
+    done = subprocess.run([sys.executable, "-c", PEAK, "taobao", path], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith(
+        f"{path}: expected lines of at most 1,048,576 bytes, found a first line that is longer"
+    )
+    assert int(done.stdout) < 100
+
+
+def test_of_a_file_with_an_endless_line_further_down_only_the_beginning_is_read(file):
+    path = file("log.csv.gz", b"")
+    with gzip.open(path, "wb") as stream:
+        stream.write(b"1,2,3,pv,1511544070\n")
+        pressed(stream, b"")
+    done = subprocess.run([sys.executable, "-c", PEAK, "taobao", path], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert int(done.stdout) < 100
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n1,2,3,pv,1511544070\n"])
+def test_a_line_of_a_mebibyte_is_a_line_and_one_byte_more_is_too_long(file, end):
+    line = b"1,2,3,pv,".ljust(MIB, b"1")
+    check_files(TAOBAO, [file("a.csv", line + end), file("b.csv", b"\xef\xbb\xbf" + line[:-3] + end)])
+    with pytest.raises(LandingUnreadable, match="a first line that is longer"):
+        check_files(TAOBAO, [file("a.csv", line + b"1" + end)])
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("character", ["1", "漢", "🙂"])
+def test_a_line_that_is_too_long_is_one_rejected_row_and_loses_no_other(spark, file, character):
+    good = "1,2,3,pv,1511544070"
+    longest = good.replace("3", "3".ljust(MIB - len(good) + 1, "3"))
+    too_long = f"{good},x{character * MIB}"
+    path = file("log.csv", "\n".join([good, longest, too_long, good]).encode())
+    rows = read_rows(spark, TAOBAO, [path]).orderBy("position").collect()
+    assert [(row.malformed, row.undecodable) for row in rows] == [
+        (False, False),
+        (False, False),
+        (True, False),
+        (False, False),
+    ]
+    assert rows[1].raw == longest
+    # Of the one that is too long the quarantine gets its 4,096 characters, and nothing after this holds all of it.
+    assert rows[2].raw[:4095] == too_long[:4095]
+    assert len(rows[2].raw.encode()) <= 16 * 1024 + 2
+
+
+@pytest.mark.spark
+def test_no_character_of_one_line_changes_what_is_read_of_the_next(spark, file):
+    few = [*range(0x100), 0x2028, 0x2029, 0x202E, 0xFEFF, 0xFFFD, 0xFFFE, 0xFFFF, 0x1FFFF, 0x10FFFF]
+    characters = [chr(code) for code in few if chr(code) not in "\r\n"]
+    good = "12,3,4,pv,1511544070"
+    lines = [
+        each for c in characters for each in (f"{c}1,2,3,pv,1", good, f"1,{c}2,3,pv,1", good, f"1,2,3,pv,1{c}", good)
+    ]
+    path = file("log.csv", "\n".join([good, *lines]).encode())
+    rows = read_rows(spark, TAOBAO, [path]).orderBy("position").collect()
+    assert len(rows) == 1 + len(lines)
+    assert {(row.raw, row.malformed, *row["values"]) for row in rows[::2]} == {
+        (good, False, "12", "1511544070", "pv", "3", "4")
+    }
 
 
 # --- what only Spark finds -----------------------------------------------------------------------------

@@ -26,6 +26,11 @@ def line(**changes):
     return json.dumps(fields, ensure_ascii=False)
 
 
+def escaped(user_id):
+    """Make a good JSON line whose user is written as given, with escapes."""
+    return line(user_id="@").replace("@", user_id)
+
+
 def judged(spark, lake, name, content):
     """Deliver a file on 2 March 2025 and judge it.
 
@@ -61,6 +66,23 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line(item_id="i" * 21): "field_too_long",
         line(category_id="c" * 21): "field_too_long",
         line(behavior="search", query="q" * 21): "field_too_long",
+        # One character of each kind that some sink cannot hold: a control, a mark that reorders its neighbours, the end
+        # of a paragraph, a byte order mark, no character at all, half of one, and the place of a lost one.
+        line(user_id="u\0"): "unusable_text",
+        line(item_id="i\t1"): "unusable_text",
+        line(category_id="c\x9b"): "unusable_text",
+        line(item_id="i\u202e1"): "unusable_text",
+        line(item_id="i\u20291"): "unusable_text",
+        line(item_id="i\ufeff1"): "unusable_text",
+        line(category_id="c\U0010ffff"): "unusable_text",
+        line(behavior="search", query="tea\r"): "unusable_text",
+        escaped(user_id=r"u\ud83d"): "unusable_text",
+        escaped(user_id=r"\uDE00u"): "unusable_text",
+        escaped(user_id=r"\ude00\ud83d"): "unusable_text",  # the halves the wrong way round
+        escaped(user_id=r"\\ud83d\ude00"): "unusable_text",  # an escaped backslash, a word, and half a character
+        escaped(user_id=r"\\\ud83d"): "unusable_text",
+        escaped(user_id=r"\ud83d\ud83d\ude00"): "unusable_text",
+        escaped(user_id=r"u\ufffd"): "unusable_text",
         line(event_time=None): "missing_time",
         line(event_time=...): "missing_time",
         line(event_time="  "): "missing_time",
@@ -91,6 +113,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         "{� " + line(query="q" * 21, event_time=None, **much): "undecodable",
         "{{ " + line(query="q" * 21, event_time=None, **much): "malformed_line",
         line(query="q" * 21, event_time=None, **much): "field_too_long",
+        line(query="q\0", event_time=None, **much): "unusable_text",
         line(event_time=None, **much): "missing_time",
         line(event_time="soon", **much): "unparsable_time",
         line(event_time="1999-12-31T00:00:00Z", **much): "time_before_floor",
@@ -107,6 +130,11 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line(behavior="search", item_id=None, query="q"),  # only a search needs no item
         line(price=0),
         line(price=""),  # no price is none, not a wrong one
+        line(behavior="search", item_id=None, query="tea\tand\nmilk"),
+        escaped(user_id=r"u\uD83D\uDE00"),
+        escaped(user_id=r"\ud83d\ude00\ud83d\ude00"),
+        escaped(user_id=r"\\ud83d \\\ud83d\ude00"),  # words that only look like half a character
+        escaped(user_id="u").replace('"u"', r'"u", "title": "cut \ud83d"'),  # in a column that is not used
         line(user_id=7, item_id=12345678901234567890),  # numbers are ids too
     ]
     content = "\n".join([*rejected, *accepted]).encode().replace("�".encode(), b"\xff")
@@ -116,7 +144,16 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     assert found == rejected
     assert set(found.values()) == set(REASONS), "each reason has a row here"
     assert counts == {"event": len(accepted), "rejected": len(rejected)}
-    assert events[-3:] == [("u", "i", 0), ("u", "i", None), ("7", "12345678901234567890", None)]
+    assert events[-8:] == [
+        ("u", "i", 0),
+        ("u", "i", None),
+        ("u", None, None),
+        ("u😀", "i", None),
+        ("😀😀", "i", None),
+        (r"\ud83d \😀", "i", None),
+        ("u", "i", None),
+        ("7", "12345678901234567890", None),
+    ]
 
 
 def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
@@ -126,11 +163,11 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
         "format": "csv",
         "delimiter": ";",
         "encoding": "gb18030",
-        "columns": ["谁", "何时", "做", "什么", "元"],
+        "columns": ["谁", "何`时", "做", "什么", "`元"],
         "user_id": "谁",
         "item_id": "什么",
-        "price": "元",
-        "time": {"column": "何时", "format": "dd.MM.yyyy HH:mm", "zone": "Asia/Shanghai"},
+        "price": "`元",
+        "time": {"column": "何`时", "format": "dd.MM.yyyy HH:mm", "zone": "Asia/Shanghai"},
         "behavior": {"column": "做", "values": {"买": "purchase", "看": "view", "退": "ignore"}},
     }
     (lake / "till.yaml").write_text(yaml.safe_dump(source, allow_unicode=True), encoding="utf-8")
@@ -142,6 +179,8 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
         '"甲;02.03.2025 10:00;买;茶;1': "malformed_line",  # a quote that nobody closes
         "": "malformed_line",
         "甲" * 1025 + ";02.03.2025 10:00;买;茶;1": "field_too_long",
+        "甲\0;02.03.2025 10:00;买;茶;1": "unusable_text",
+        "甲" * 683 + ";02.03.2025 10:00;买;茶;1": "unusable_text",  # 2,049 bytes in the lake, where text is UTF-8
         "甲;;买;茶;1": "missing_time",
         "甲;2.3.2025 10:00;买;茶;1": "unparsable_time",
         "甲;2025-03-02 10:00;买;茶;1": "unparsable_time",
@@ -158,6 +197,7 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
         ";;退;;",  # whatever else may be wrong with it
     ]
     accepted = [
+        "甲" * 682 + ";02.03.2025 10:00;买;茶;1",
         '"甲;乙";02.03.2025 10:00;看;"双""引""号"; 2.5 ',
         "丙;03.03.2025 07:59;看;C:\\;",
     ]
@@ -172,7 +212,7 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
     assert set(found.values()) == set(REASONS), "each reason has a row here"
     assert counts == {"event": len(accepted), "ignored": len(ignored), "rejected": len(rejected)}
     # A quote inside of quotes is doubled, and a backslash is one.
-    assert events == [("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]
+    assert events == [("甲" * 682, "茶", 1), ("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]
 
 
 def test_how_event_times_are_read(spark):

@@ -1,11 +1,12 @@
 """The landing area: when a day is complete, and which of its files are data."""
 
+import os
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from lake.errors import LandingMissing
+from lake.errors import LandingMissing, LandingUnreadable
 from lake.landing import Landing
 from lake.settings import settings
 
@@ -79,3 +80,61 @@ def test_the_days_of_a_landing_are_its_dated_folders(landing, lake):
     for name in (*(f"dt={day}" for day in days[::-1]), "dt=2025-02-30", "incoming"):
         (lake / "landing" / name).mkdir(parents=True)
     assert landing.days() == days
+
+
+@pytest.fixture
+def folder(lake: Path, land) -> Path:
+    """The folder of a day with one file."""
+    return land(DAY, ["{}"]).parent
+
+
+def test_links_inside_a_day_are_files_of_it_and_so_is_what_a_linked_day_holds(landing, folder, lake):
+    (folder / "again.jsonl").symlink_to("part-0.jsonl")
+    (lake / "landing" / "dt=2025-01-02").symlink_to(folder)
+    for day in (DAY, date(2025, 1, 2)):
+        assert [Path(file).name for file in landing.files(day)] == ["again.jsonl", "part-0.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../dt=2025-01-02/part-0.jsonl", "../../landing/dt=2025-01-02/part-0.jsonl"]
+)
+def test_a_link_that_leads_out_of_its_day_is_named_and_the_day_is_not_read(landing, folder, land, target):
+    land("2025-01-02", ["{}"])
+    (folder / "stolen.jsonl").symlink_to(target)
+    with pytest.raises(LandingUnreadable, match=r"/dt=2025-01-01/stolen\.jsonl: .* found a link that leads out of it"):
+        landing.files(DAY)
+
+
+@pytest.mark.parametrize("target", ["/etc", ".", "nowhere", "itself", "/dev/zero"])
+def test_a_link_to_what_is_no_file_is_named_too(landing, folder, target):
+    (folder / "itself").symlink_to(target)
+    with pytest.raises(LandingUnreadable, match=r"/dt=2025-01-01/itself: .* found something else"):
+        landing.files(DAY)
+
+
+def test_a_pipe_which_would_be_read_for_ever_is_named(landing, folder):
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(LandingUnreadable, match=r"/dt=2025-01-01/pipe: expected a file"):
+        landing.files(DAY)
+
+
+def test_a_hidden_link_is_not_followed(landing, folder):
+    (folder / "_archive").symlink_to("/")
+    (folder / ".passwd").symlink_to("/etc/passwd")
+    assert [Path(file).name for file in landing.files(DAY)] == ["part-0.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["10:30.jsonl", "hour=10:30/a.jsonl"])
+def test_a_name_that_spark_cannot_read_is_refused_with_what_to_do(landing, folder, land, name):
+    land(DAY, ["{}"], name)
+    with pytest.raises(LandingUnreadable, match=f"/dt=2025-01-01/{name}: expected a name without `:`.*rename it"):
+        landing.files(DAY)
+
+
+@pytest.mark.parametrize("name", ["a\n.jsonl", "a\x1b[2J.jsonl", "a\u202ejsonl.exe", os.fsdecode(b"\xff.jsonl")])
+def test_a_name_that_cannot_be_shown_is_told_in_ascii(landing, folder, land, name):
+    land(DAY, ["{}"], name)
+    with pytest.raises(LandingUnreadable, match="expected a name that can be stored and shown everywhere") as raised:
+        landing.files(DAY)
+    assert ascii(name)[1:-1] in str(raised.value)
+    assert str(raised.value).isascii()

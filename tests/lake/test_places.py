@@ -55,3 +55,41 @@ def test_the_paths_are_these(root):
 def test_a_run_is_found_by_its_id_and_by_its_name(root):
     assert places.model_folder(NAME) == places.model_folder(RUN)
     assert places.run_name("cli-2025.01") == "cli-2025.01"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "../..",
+        "/",
+        "/etc",
+        "a/../../b",
+        "..\\x",
+        "\0",
+        "\n",
+        "\ud800",
+        "é",
+        "r" * 201,
+        "r/" * 3000,
+    ],
+)
+def test_whatever_a_run_is_called_its_files_are_in_one_folder_of_its_own(root, run):
+    folder = places.run_folder(run)
+    name = folder.removeprefix(f"{root}/_runs/")
+    assert name.isascii()
+    assert name.isprintable()
+    assert 9 <= len(name) <= 200
+    assert "/" not in name
+    assert name not in (".", "..")
+    # It is found by its name, and no other run has that.
+    assert places.run_name(name) == name
+    assert places.run_name(f"{run}x") != name
+
+
+def test_a_run_s_folder_is_the_one_it_always_was(root):
+    for name in ("r", "scheduled__2025-01-01", "cli-2025.01", "_r", ".r", "r" * 200):
+        assert places.run_name(name) == name

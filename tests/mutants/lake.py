@@ -34,6 +34,29 @@ MUTANTS = [
         "",
         "tests/lake/test_docs.py::test_every_column_of_a_table_is_listed_once_in_its_order",
     ),
+    # ---- what lands, and names of runs ----
+    Mutant(
+        "landing_links_lead_out",
+        "lake/landing.py",
+        "if not place.is_file() or not place.is_relative_to(root):",
+        "if not place.is_file():",
+        "tests/lake/test_landing.py::test_a_link_that_leads_out_of_its_day_is_named_and_the_day_is_not_read",
+    ),
+    Mutant(
+        "landing_reads_pipes",
+        "lake/landing.py",
+        "if not place.is_file() or not place.is_relative_to(root):",
+        "if not place.is_relative_to(root):",
+        "tests/lake/test_landing.py::test_a_pipe_which_would_be_read_for_ever_is_named",
+    ),
+    Mutant("run_of_dots", "lake/places.py", 'name.strip(".") and ', "", "tests/lake/test_places.py"),
+    Mutant(
+        "run_name_of_209",
+        "lake/places.py",
+        "name[: LONGEST_RUN_NAME - 9]",
+        "name[:LONGEST_RUN_NAME]",
+        "tests/lake/test_places.py",
+    ),
     # ---- queries ----
     Mutant(
         "query_of_the_newest_version",

@@ -1,0 +1,35 @@
+"""Which ids and queries every sink can hold: files, statistics, an index, JSON, HTML, a terminal.
+
+This is the definition in plain Python. `jobs.ingest` and its audit have a formula each, in Spark's columns; a test
+compares all three over all of Unicode. docs/design.md has the reasons.
+"""
+
+import unicodedata
+
+from lake.rules import MAX_ID_BYTES
+
+REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def is_usable_character(character: str) -> bool:
+    r"""Return whether an id may hold a character; a query may also hold a tab and a line feed.
+
+    >>> [is_usable_character(each) for each in ("a", " ", "漢", "🙂", "\0", "\t", "\ufffe", "\ud800")]
+    [True, True, True, True, False, False, False, False]
+    """
+    code = ord(character)
+    is_noncharacter = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
+    # Controls, lone surrogates, and separators of lines and of paragraphs.
+    breaks = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    # A byte order mark is lost at the beginning of a file, and U+FFFD stands for what was lost.
+    return not (is_noncharacter or breaks or character in REORDERING or character in "\ufeff\ufffd")
+
+
+def is_usable_id(text: str) -> bool:
+    """Return whether every sink can hold the id of a user, an item or a category."""
+    return all(map(is_usable_character, text)) and len(text.encode()) <= MAX_ID_BYTES
+
+
+def is_usable_query(text: str) -> bool:
+    """Return whether every sink can hold what somebody searched for."""
+    return all(is_usable_character(each) or each in "\t\n" for each in text)
