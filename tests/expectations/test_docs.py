@@ -20,7 +20,7 @@ from tests.foreign import foreign
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2025, 1, 1)
-STAGED = Staged("events", "r", "20250102T000000-0badcafe", DAY, DAY, [DAY], 1, [StagedFile("f", 1234, 1)])
+STAGED = Staged("events", "r", "20250102T000000-0badcafe", DAY, DAY, [DAY], 1, 1, [StagedFile("f", 1234, 1)])
 AUDITED = datetime(2025, 1, 2, 3, 4, tzinfo=UTC)
 FIGURES = pd.DataFrame({"day": [DAY], "rows": [1234], "late_share": [0.0456], "volume_ratio": [float("nan")]})
 MARKUP = (
@@ -117,7 +117,7 @@ def test_the_page_says_the_verdict_and_shows_examples_and_figures():
 
 
 def test_what_a_log_or_a_person_has_named_is_text(results):
-    named = Staged("events", MARKUP, MARKUP, DAY, DAY, [DAY], 1, [])
+    named = Staged("events", MARKUP, MARKUP, DAY, DAY, [DAY], 1, 1, [])
     hostile = check(MARKUP, [MARKUP], expectation=MARKUP, limits={MARKUP: MARKUP}, columns=[MARKUP], severity=MARKUP)
     page = page_of(hostile, *map(check_of, results), staged=named, figures=FIGURES.rename(columns={"rows": MARKUP}))
     read = Reader(page)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dags.page.cache import Cache
-from dags.page.state import Lake
+from dags.page.state import LakeSnapshot
 from lake import publish as publishing
 from lake.errors import CommitContended, NotStaged, PublishRefused
 from lake.order import take_number
@@ -467,7 +467,7 @@ class World:
             else:
                 assert runs[run_id].verdict in ("passed", "refused")
                 assert (runs[run_id].verdict == "refused") == bool(runs[run_id].refused)
-        cells = Lake.look(Cache(), NOON).cells[self.table]
+        cells = LakeSnapshot.load(Cache(), NOON).cells[self.table]
         for day in {day for one in self.manifests for day in OWNS[one.run.run_id]}:
             newest = max((o for o in self.manifests if day in OWNS[o.run.run_id]), key=lambda one: one.number)
             now = self.visible.get(day)
