@@ -116,7 +116,8 @@ def held_by_texts(text: str, *, lines: int = 1) -> None:
     assert text.encode().decode() == text
     # XML allows fewer characters than HTML, and has no exceptions.
     assert ElementTree.fromstring(f"<td>{escape(text)}</td>").text == text
-    assert shown(text) == text
+    # A terminal gets blanks for a tab.
+    assert shown(text).replace(" ", "") == text.replace(" ", "").replace("\t", "")
     assert len(f"{text}.".splitlines()) == lines
     # Nothing but a line feed or a tab moves the cursor, and nothing changes the direction of what follows.
     assert not {unicodedata.category(c) for c in text if c not in "\t\n"} & {"Cc", "Cs", "Zl", "Zp"}
