@@ -27,7 +27,7 @@ from lake.errors import CommitContended, PublishRefused, run_main
 from lake.places import staged_folder, table_path
 from lake.schemas import TABLES
 from lake.staging import Staged, Verdict, partition_of, read_staged, read_verdict
-from lake.table import Table, create_missing
+from lake.table import WHOLE_LOG, Table, create_missing
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +114,7 @@ def ensure_table(table: str) -> None:
         partition_by=list(spec.partition_by),
         name=table,
         description=spec.meaning,
-        # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike
-        # the data files that a vacuum removes, its entries (a few KiB a commit) are kept.
-        configuration={"delta.logRetentionDuration": "interval 36500 days"},
+        configuration=WHOLE_LOG,
     )
 
 

@@ -124,6 +124,19 @@ def read_footers(folder: str, files: list[str]) -> list[pq.FileMetaData]:
         return list(pool.map(footer, files))
 
 
+def read_texts(folder: str, names: list[str]) -> dict[str, str]:
+    """Return {name: content} of small text files below `folder`, without those that are gone."""
+
+    def text(name: str) -> str | None:
+        fs, inner = filesystem(join(folder, name))
+        with suppress(FileNotFoundError):
+            return bytes(fs.cat_file(inner)).decode()
+        return None
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return {name: content for name, content in zip(names, pool.map(text, names), strict=True) if content}
+
+
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write a small JSON file atomically: a reader sees all of it or none of it."""
     fs, inner = filesystem(path)

@@ -11,15 +11,16 @@ import argparse
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.errors import run_main
+from lake.errors import UpkeepFailed, run_main
 from lake.places import CARD, PLAN, audits_path, models_folder, registry_folder, table_path
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
@@ -43,6 +44,7 @@ class MaintenanceResult:
         skipped: partitions that a publish replaced meanwhile; the next upkeep tries again.
         removed: files that are no longer needed.
         pinned: versions kept for models and trainings.
+        problem: why the folder needs a person; empty if it does not.
     """
 
     what: str
@@ -54,13 +56,28 @@ class MaintenanceResult:
     skipped: tuple[str, ...] = ()
     removed: int = 0
     pinned: int = 0
+    problem: str = ""
 
 
 def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult]:
-    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing."""
+    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing.
+
+    Where one of them fails, the others are maintained all the same; its result has the problem.
+    """
     retention, docs_age = timedelta(days=config.retention_days), timedelta(days=config.docs_days)
-    tables = [maintain_table(name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
-    return [*tables, prune_docs(config.docs_folder, docs_age, dry_run=dry_run)]
+    tables = [attempted(name, maintain_table, name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
+    return [*tables, attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)]
+
+
+def attempted(
+    what: str, maintain: Callable[..., MaintenanceResult], *arguments: Any, dry_run: bool
+) -> MaintenanceResult:
+    """Return the result of maintaining one folder, or, if that fails, one that has the problem."""
+    try:
+        return maintain(*arguments, dry_run=dry_run)
+    except Exception as error:
+        log.exception("%s: upkeep failed", what)
+        return MaintenanceResult(what, 0, 0, 0, 0, problem=f"{type(error).__name__}: {error}")
 
 
 def delta_tables() -> Iterator[tuple[str, str]]:
@@ -78,14 +95,16 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     files, size = measure(path)
     compacted, skipped = compact(name, path, dry_run=dry_run)
     delta = DeltaTable(path)
-    pins = pinned(name) & set(range(delta.version() + 1))
+    commits = history(path, delta.version())
+    # A pin may be of a lake that was deleted, or of a version that is no longer in the log.
+    pins = pinned(name) & {commit["version"] for commit in commits}
     removed = delta.vacuum(
         retention_hours=int(retention.total_seconds() // 3600),
         dry_run=dry_run,
         enforce_retention_duration=False,
         # Also files that are not in the log: stagings that were never published. Younger files stay in any case.
         full=True,
-        keep_versions=sorted(pins | versions_since(delta, datetime.now(UTC) - retention)),
+        keep_versions=sorted(pins | versions_since(commits, datetime.now(UTC) - retention)),
     )
     after = measure(path)
     result = MaintenanceResult(name, files, size, *after, compacted, tuple(skipped), len(removed), len(pins))
@@ -96,12 +115,12 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     return result
 
 
-def versions_since(delta: DeltaTable, moment: datetime) -> set[int]:
+def versions_since(commits: list[dict[str, Any]], moment: datetime) -> set[int]:
     """Return the versions that were the newest at or after a moment: a reader may have opened them since."""
     versions = set()
-    for entry in history(delta):
-        versions.add(int(entry["version"]))
-        if entry["timestamp"] < moment.timestamp() * 1000:
+    for commit in commits:
+        versions.add(int(commit["version"]))
+        if commit["timestamp"] < moment.timestamp() * 1000:
             break
     return versions
 
@@ -171,7 +190,11 @@ def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> Mai
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Maintain the lake, and print a JSON object with the sums and the result of each part."""
+    """Maintain the lake, and print a JSON object with the sums and the result of each part.
+
+    Raises:
+        UpkeepFailed: a part has a problem; it is raised when all parts were maintained.
+    """
     parser = argparse.ArgumentParser(
         prog="lake.upkeep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,6 +205,9 @@ def main(argv: list[str] | None = None) -> None:
     counted = ("files_before", "bytes_before", "files_after", "bytes_after", "compacted", "removed")
     sums = {name: sum(part[name] for part in parts) for name in counted}
     print(json.dumps({"run_id": args.run_id, "dry_run": args.dry_run, **sums, "parts": parts}))  # noqa: T201  for a machine
+    problems = [f"{part['what']}: {part['problem']}" for part in parts if part["problem"]]
+    if problems:
+        raise UpkeepFailed(f"{len(problems)} of {len(parts)} parts of the lake have a problem: {'; '.join(problems)}")
 
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ MUTANTS = [
         "tests/lake/test_publish.py::test_the_commit_says_what_it_was_made_from",
     ),
     Mutant(
-        "publish_log_of_a_month",
-        "lake/publish.py",
+        "table_log_of_a_month",
+        "lake/table.py",
         "interval 36500 days",
         "interval 30 days",
         "tests/lake/test_upkeep.py::test_the_log_tells_all_that_was_ever_published_however_long_ago",
@@ -213,9 +213,16 @@ MUTANTS = [
     Mutant(
         "table_commits_of_later_versions",
         "lake/table.py",
-        '["version"] <= delta.version()]',
-        '["version"] >= 0]',
+        "if after < version <= last}",
+        "if after < version}",
         "tests/lake/test_readers.py::test_a_table_tells_its_own_commits_also_when_others_came_after_it_was_opened",
+    ),
+    Mutant(
+        "table_versions_by_counting",
+        "lake/table.py",
+        "{int(name[:20]): name for name in storage.list_files(log) if COMMIT_FILE.fullmatch(name)}",
+        "dict(enumerate(name for name in storage.list_files(log) if COMMIT_FILE.fullmatch(name)))",
+        "tests/lake/test_upkeep.py::test_a_table_whose_log_delta_has_cleaned_is_maintained_as_any_other",
     ),
     # ---- what an event reaches, and what a run restates ----
     Mutant(
@@ -334,6 +341,13 @@ MUTANTS = [
         "fs.modified(join(inner, name)) < moment",
         "fs.modified(join(inner, name)) > moment",
         "tests/lake/test_upkeep.py::test_old_data_docs_are_removed_and_nothing_else_of_their_folder",
+    ),
+    Mutant(
+        "audits_log_of_a_month",
+        "lake/audits.py",
+        ", configuration=WHOLE_LOG)",
+        ")",
+        "tests/lake/test_upkeep.py::test_every_table_is_maintained_after_years_and_its_log_is_whole",
     ),
     Mutant("audits_as_they_lie", "lake/audits.py", '.sort_by("audited")', "", "tests/lake/test_audits.py"),
     Mutant(
@@ -659,8 +673,8 @@ MUTANTS = [
     Mutant(
         "upkeep_versions_from_the_next",
         "lake/upkeep.py",
-        'versions.add(int(entry["version"]))\n        if',
-        'if entry["timestamp"] > moment.timestamp() * 1000:\n            versions.add(entry["version"])\n        if',
+        'versions.add(int(commit["version"]))\n        if',
+        'if commit["timestamp"] > moment.timestamp() * 1000:\n            versions.add(commit["version"])\n        if',
         "tests/lake/test_upkeep.py::test_a_retention_longer_than_the_log_remembers_replaced_files_holds_as_well",
     ),
     Mutant(
@@ -704,6 +718,20 @@ MUTANTS = [
         "    if not dry_run:\n",
         "    if True:\n",
         "tests/lake/test_upkeep.py::test_a_dry_run_says_what_it_would_do_and_does_nothing",
+    ),
+    Mutant(
+        "upkeep_problems_pass",
+        "lake/upkeep.py",
+        "    if problems:\n",
+        "    if False:\n",
+        "tests/lake/test_upkeep.py::test_a_table_that_fails_does_not_keep_the_others_from_being_maintained",
+    ),
+    Mutant(
+        "upkeep_stops_at_a_failure",
+        "lake/upkeep.py",
+        "    except Exception as error:\n        log.exception",
+        "    except OSError as error:\n        log.exception",
+        "tests/lake/test_upkeep.py::test_a_table_that_fails_does_not_keep_the_others_from_being_maintained",
     ),
     Mutant(
         "upkeep_merges_pairs_never",
