@@ -55,7 +55,7 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         current = Table(table)
         if (current.delta.transaction_version(f"run={run_id}") or 0) >= staged.sequence:
             return report(staged, verdict, current.version, [], already=True)
-        require_files(staged)
+        require_files(current, staged)
         refused = [day for day in staged.owns if (current.basis(day) or 0) > staged.basis]
         replaced = [day for day in staged.owns if day not in refused]
         try:
@@ -89,14 +89,20 @@ def require_passed(staged: Staged) -> Verdict:
     return verdict
 
 
-def require_files(staged: Staged) -> None:
+def given_up(stage_id: str) -> str:
+    """Return the name of the transaction by which upkeep gives a staging up in the log, before it removes its files."""
+    return f"given-up={stage_id}"
+
+
+def require_files(current: Table, staged: Staged) -> None:
     """Check that the staged files are still there: upkeep removes those of a run that was given up.
 
     Raises:
         PublishRefused: some are gone; a commit that names them would break the table for every reader.
     """
     folder = staged_folder(staged.table, staged.stage_id)
-    there = storage.list_files(folder) if staged.files else {}
+    removed = current.delta.transaction_version(given_up(staged.stage_id)) is not None
+    there = storage.list_files(folder) if staged.files and not removed else {}
     gone = [file.path for file in staged.files if file.path.split("/", 1)[1] not in there]
     if gone:
         raise PublishRefused(

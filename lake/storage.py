@@ -60,10 +60,9 @@ def list_older(folder: str, moment: datetime) -> list[str]:
 
 
 def remove_files(folder: str, names: list[str]) -> None:
-    """Remove files below `folder`."""
-    fs, inner = filesystem(folder)
-    for name in names:
-        fs.rm_file(join(inner, name))
+    """Remove files below `folder`; those that are gone are no error."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda name: remove(join(folder, name)), names))
 
 
 def remove(path: str) -> None:

@@ -14,9 +14,10 @@ import pytest
 from deltalake import DeltaTable
 
 from lake import audits, storage
+from lake import publish as publishing
 from lake import upkeep as upkeeping
 from lake.backfill.planner import plan_backfill
-from lake.errors import PublishRefused, UpkeepFailed
+from lake.errors import CommitContended, PublishRefused, UpkeepFailed
 from lake.places import audits_path, model_folder, run_folder, table_path
 from lake.publish import publish
 from lake.runs import summarize
@@ -282,6 +283,129 @@ def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_mor
     published("given up", rejected(JAN_1, "b"), [JAN_1], 2)
     assert raws() == [(JAN_1, "b")]
     assert publish("quarantine", "given up")["already"]
+
+
+# ---- a publish of a staging that is given up at the same time ----
+
+
+@pytest.fixture
+def waiting(lake) -> str:
+    """A staging that has waited for a month, beside a day that is published; return the name of its run."""
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    stage_files("quarantine", "waiting", rejected(JAN_2, "b", "c"), [JAN_2], 2)
+    age(30)
+    return "waiting"
+
+
+GONE = "1 files that run 'waiting' staged for quarantine are gone"
+
+
+def test_a_staging_that_upkeep_gives_up_between_the_look_and_the_commit_of_its_publish_is_not_published(
+    waiting, monkeypatch
+):
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.setattr(publishing, "commit", commit)
+        assert maintained().removed == 1
+        commit(*arguments)
+
+    commit = publishing.commit
+    monkeypatch.setattr(publishing, "commit", overtaken)
+    with pytest.raises(PublishRefused, match=GONE):
+        publish("quarantine", waiting)
+    assert raws() == [(JAN_1, "a")]
+
+
+def test_a_staging_that_is_published_before_upkeep_gives_it_up_keeps_its_files(waiting, monkeypatch):
+    def overtaken(*arguments: object) -> set[str]:
+        monkeypatch.setattr(upkeeping, "give_up", give_up)
+        publish("quarantine", waiting)
+        return give_up(*arguments)
+
+    # Another one is given up all the same.
+    stage_files("quarantine", "given up", rejected(JAN_3, "d"), [JAN_3], 2)
+    age(30)
+    give_up = upkeeping.give_up
+    monkeypatch.setattr(upkeeping, "give_up", overtaken)
+    assert maintained().removed == 1
+    assert raws() == [(JAN_1, "a"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+def test_a_staging_that_is_published_while_upkeep_gives_it_up_keeps_its_files(waiting, monkeypatch):
+    class Overtaken(DeltaTable):
+        def create_write_transaction(self, *arguments: object, **more: object) -> None:
+            if not already:
+                already.append(publish("quarantine", waiting))
+            super().create_write_transaction(*arguments, **more)
+
+    already: list[dict] = []
+    monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
+    assert maintained().removed == 0
+    assert already[0]["rows"] == 2
+    assert raws() == [(JAN_1, "a"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+def test_a_staging_whose_files_upkeep_is_about_to_remove_is_not_published(waiting, monkeypatch):
+    def overtaken(*arguments: object) -> None:
+        with pytest.raises(PublishRefused, match=GONE):
+            publish("quarantine", waiting)
+        remove_files(*arguments)
+
+    remove_files = storage.remove_files
+    monkeypatch.setattr(storage, "remove_files", overtaken)
+    assert maintained().removed == 1
+    assert raws() == [(JAN_1, "a")]
+
+
+def test_what_an_upkeep_that_was_killed_has_given_up_is_removed_by_the_next(waiting, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            maintained()
+    with pytest.raises(PublishRefused, match=GONE):
+        publish("quarantine", waiting)
+    before = commits_of(table_path("quarantine"))
+    assert maintained().removed == 1
+    assert commits_of(table_path("quarantine")) == before, "it is given up once"
+    assert maintained().removed == 0
+
+
+def test_nothing_is_removed_where_publishes_win_each_commit(waiting, monkeypatch):
+    class Overtaken(DeltaTable):
+        def create_write_transaction(self, *arguments: object, **more: object) -> None:
+            n = next(runs)
+            published(f"{n}", rejected(JAN_1, f"{n}"), [JAN_1], n)
+            super().create_write_transaction(*arguments, **more)
+
+    runs = itertools.count(2)
+    monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
+    monkeypatch.setattr(upkeeping, "ATTEMPTS_OF_COMMITS", 3)
+    with pytest.raises(CommitContended, match="publishes won 3 times; no file was removed"):
+        maintained()
+    publish("quarantine", waiting)
+    assert raws() == [(JAN_1, "4"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+# ---- what is missing ----
+
+
+def test_files_that_readers_need_and_that_are_gone_are_told(replaced_long_ago):
+    storage.write_json(f"{model_folder('weekly')}/plan.json", {"tables": {"quarantine": 2}})
+    for version, told in ((3, 1), (2, 2)):
+        (gone,) = Table("quarantine", version).files
+        place(gone.path).unlink()
+        problem = maintained().problem
+        assert problem.startswith(f"{told} files that readers need are missing, the first is stage=")
+
+
+def test_what_an_upkeep_with_a_shorter_retention_has_removed_is_not_missing(lake):
+    for n in (1, 2):
+        published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)
+    age(2)
+    assert maintained(ONE_DAY).removed == 1
+    assert maintained().problem == ""
 
 
 def test_publishing_again_is_a_no_op_also_when_its_files_were_replaced_and_removed(replaced_long_ago):
