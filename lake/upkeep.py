@@ -34,7 +34,7 @@ from lake.table import actions, read_log
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS, ATTEMPTS_OF_COMMITS = 5, 20
+MERGE_ATTEMPTS, COMMIT_ATTEMPTS = 5, 20
 # A reader opens each file; beyond this size, fewer of them save nothing.
 TARGET_BYTES = 128 * 1024 * 1024
 
@@ -47,7 +47,7 @@ class MaintenanceResult:
         what: a table, or `data docs`.
         files_before, bytes_before, files_after, bytes_after: all files below the folder, the log of a table left out.
         compacted: partitions whose small files became fewer.
-        skipped: partitions that a publish replaced meanwhile; the next upkeep tries again.
+        skipped: partitions whose merge other commits overtook each time; the next upkeep tries again.
         removed: files that are no longer needed.
         pinned: versions kept for models and trainings.
         problem: why the folder needs a person; empty if it does not.
@@ -115,7 +115,7 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     )
     unneeded = [file for file in old if file not in live and file not in replaced]
     if not dry_run:
-        unneeded = remove(path, delta.version(), unneeded, published_stagings(commits))
+        unneeded = remove_unneeded(path, delta.version(), unneeded, published_stagings(commits))
     after = data_files(path)
     # Files of replaced rows that were missing before were removed by an upkeep with a shorter retention.
     missing = sorted(file for file in live | (replaced & before.keys()) if file not in after)
@@ -163,7 +163,7 @@ def staging_of(file: str) -> str | None:
     return file.split("/", 1)[0].removeprefix("stage=") if file.startswith("stage=") else None
 
 
-def remove(path: str, version: int, files: list[str], published: set[str]) -> list[str]:
+def remove_unneeded(path: str, version: int, files: list[str], published: set[str]) -> list[str]:
     """Remove files that no version to keep needs, and return them.
 
     Those of a published staging are named by no later commit. Any other staging might still be published: it is given
@@ -186,7 +186,7 @@ def give_up(path: str, version: int, stagings: set[str]) -> set[str]:
     Raises:
         CommitContended: publishes won the commit 20 times in a row.
     """
-    for attempt in range(ATTEMPTS_OF_COMMITS):
+    for attempt in range(COMMIT_ATTEMPTS):
         delta = DeltaTable(path)
         stagings = stagings - published_stagings(read_log(path, delta.version(), after=version))
         new = [mark for staging in sorted(stagings) if delta.transaction_version(mark := given_up(staging)) is None]
@@ -207,7 +207,7 @@ def give_up(path: str, version: int, stagings: set[str]) -> set[str]:
             time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
             continue
         return stagings
-    raise CommitContended(f"publishes won {ATTEMPTS_OF_COMMITS} times; no file was removed, try again")
+    raise CommitContended(f"publishes won {COMMIT_ATTEMPTS} times; no file was removed, try again")
 
 
 def pinned(table: str) -> set[int]:
@@ -225,7 +225,7 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
     """Merge the small files of each partition that has several, each in a commit of its own that changes no row.
 
     Returns:
-        how many partitions were merged, and those that stay for the next time, since publishes came in between.
+        how many partitions were merged, and those that stay for the next time, since other commits came in between.
     """
     by = TABLES[name].partition_by if name in TABLES else ()
     actions = DeltaTable(path).get_add_actions(flatten=True)
@@ -237,16 +237,17 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
         if dry_run or merge(path, [(column, "=", value) for column, value in zip(by, partition, strict=True)]):
             merged += 1
         else:
-            log.warning("%s: left %s as it is, publishes came in between", name, "/".join(partition) or "the table")
+            log.warning("%s: left %s as it is, other commits came in between", name, "/".join(partition) or "the table")
             skipped.append("/".join(partition))
     return merged, skipped
 
 
 def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
-    """Merge the small files of one partition; return False if publishes came in between each time."""
-    for _ in range(ATTEMPTS):
+    """Merge the small files of one partition; return False if other commits came in between each time."""
+    for _ in range(MERGE_ATTEMPTS):
         try:
-            # Opened again each time: a later commit that removes files, also of other partitions, is a conflict.
+            # Opened again each time: a later commit that removes files, also of other partitions, is a conflict. But not
+            # the merge of the same files by another upkeep: never run two at once.
             DeltaTable(path).optimize.compact(partition_filters=partition or None, target_size=TARGET_BYTES)
         except CommitFailedError:
             continue

@@ -381,7 +381,7 @@ def test_nothing_is_removed_where_publishes_win_each_commit(waiting, monkeypatch
 
     runs = itertools.count(2)
     monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
-    monkeypatch.setattr(upkeeping, "ATTEMPTS_OF_COMMITS", 3)
+    monkeypatch.setattr(upkeeping, "COMMIT_ATTEMPTS", 3)
     with pytest.raises(CommitContended, match="publishes won 3 times; no file was removed"):
         maintained()
     publish("quarantine", waiting)

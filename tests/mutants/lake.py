@@ -715,8 +715,8 @@ MUTANTS = [
     Mutant(
         "upkeep_dry_run_removes_docs",
         "lake/upkeep.py",
-        "    if not dry_run:\n",
-        "    if True:\n",
+        "    if not dry_run:\n        storage",
+        "    if True:\n        storage",
         "tests/lake/test_upkeep.py::test_a_dry_run_says_what_it_would_do_and_does_nothing",
     ),
     Mutant(
