@@ -246,8 +246,8 @@ def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
     """Merge the small files of one partition; return False if other commits came in between each time."""
     for _ in range(MERGE_ATTEMPTS):
         try:
-            # Opened again each time: a later commit that removes files, also of other partitions, is a conflict. But not
-            # the merge of the same files by another upkeep: never run two at once.
+            # Opened again each time: a later publish that removes files, also of other partitions, is a conflict. The
+            # merge of the same files by another upkeep is none: never run two at once.
             DeltaTable(path).optimize.compact(partition_filters=partition or None, target_size=TARGET_BYTES)
         except CommitFailedError:
             continue
