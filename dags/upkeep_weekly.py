@@ -10,7 +10,8 @@ retention, and versions that a training or a registered model has pinned. A part
 merged is skipped until the next week.
 
 **If it fails**
-- `upkeep`: clear it. Readers see the same rows as before.
+- `upkeep`: the message names the tables that have a problem, see the runbook; the others were maintained. Clear it.
+  Readers see the same rows as before.
 - A publish fails with *files that run R staged are gone*: that run waited longer than the retention. Clear its `stage`
   with downstream.
 

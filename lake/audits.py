@@ -10,7 +10,7 @@ from deltalake.exceptions import CommitFailedError
 
 from lake import storage
 from lake.places import audits_path
-from lake.table import create_missing
+from lake.table import WHOLE_LOG, create_missing
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def record(lines: list[AuditLine]) -> None:
     """Append the lines of one audit. Appends do not conflict with each other, so audits may run concurrently."""
     rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
     for attempt in range(ATTEMPTS):
-        create_missing(audits_path(), SCHEMA, name="audits")
+        create_missing(audits_path(), SCHEMA, name="audits", configuration=WHOLE_LOG)
         try:
             write_deltalake(audits_path(), rows, mode="append")
         except CommitFailedError:

@@ -120,6 +120,12 @@ class CommitContended(MeanderError):
     code = "commit-contended"
 
 
+class UpkeepFailed(MeanderError):
+    """Upkeep could not maintain a table, or files that readers may open are missing."""
+
+    code = "upkeep-failed"
+
+
 class ServingUnavailable(MeanderError):
     """The serving store is not set, cannot be reached, or denies a permission."""
 

@@ -28,7 +28,7 @@ from lake.order import FIRST
 from lake.places import staged_folder, table_path
 from lake.schemas import TABLES
 from lake.staging import Staged, Verdict, partition_of, read_staged, verdict_on
-from lake.table import Table, create_missing
+from lake.table import WHOLE_LOG, Table, create_missing
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         refused = [day for day in staged.owns if is_newer(current, day, staged)]
         if is_published(current, staged):
             return report(staged, verdict, current.version, refused, already=True)
-        require_files(staged)
+        require_files(current, staged)
         replaced = [day for day in staged.owns if day not in refused]
         try:
             commit(current.delta, staged, verdict, replaced, refused)
@@ -107,7 +107,7 @@ def is_published(current: Table, staged: Staged) -> bool:
     published = current.delta.transaction_version(f"run={staged.run_id}") or 0
     if published < staged.order:
         return False
-    if published >= FIRST or any(said["stage_id"] == staged.stage_id for said in current.commits()):
+    if published >= FIRST or any(entry["stage_id"] == staged.stage_id for entry in current.commits()):
         return True
     raise PublishRefused(
         f"{staged.table} of run {staged.run_id!r} was staged by a clock that was behind the one of what the run has "
@@ -115,14 +115,20 @@ def is_published(current: Table, staged: Staged) -> bool:
     )
 
 
-def require_files(staged: Staged) -> None:
+def given_up(stage_id: str) -> str:
+    """Return the name of the transaction by which upkeep gives a staging up in the log, before it removes its files."""
+    return f"given-up={stage_id}"
+
+
+def require_files(current: Table, staged: Staged) -> None:
     """Check that the staged files are still there: upkeep removes those of a run that was given up.
 
     Raises:
         PublishRefused: some are gone; a commit that names them would break the table for every reader.
     """
     folder = staged_folder(staged.table, staged.stage_id)
-    there = storage.list_files(folder) if staged.files else {}
+    removed = current.delta.transaction_version(given_up(staged.stage_id)) is not None
+    there = storage.list_files(folder) if staged.files and not removed else {}
     gone = [file.path for file in staged.files if file.path.split("/", 1)[1] not in there]
     if gone:
         raise PublishRefused(
@@ -140,9 +146,7 @@ def ensure_table(table: str) -> None:
         partition_by=list(spec.partition_by),
         name=table,
         description=spec.meaning,
-        # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike
-        # the data files that a vacuum removes, its entries (a few KiB a commit) are kept.
-        configuration={"delta.logRetentionDuration": "interval 36500 days"},
+        configuration=WHOLE_LOG,
     )
 
 
@@ -159,7 +163,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
                 stats["minValues"] = {column: first for column, (first, _) in file.times.items()}
                 stats["maxValues"] = {column: last for column, (_, last) in file.times.items()}
             actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, json.dumps(stats)))
-    said = {
+    metadata = {
         "run_id": staged.run_id,
         "stage_id": staged.stage_id,
         "order": staged.order,
@@ -185,7 +189,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
         partition_filters=[(spec.owned_by, "in", sorted(mine))] if replaced else None,
         commit_properties=CommitProperties(
             custom_metadata={
-                key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()
+                key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()
             },
             # delta-rs may not retry for us: what we are allowed to replace has to be looked at again each time.
             max_commit_retries=0,

@@ -60,10 +60,9 @@ def list_older(folder: str, moment: datetime) -> list[str]:
 
 
 def remove_files(folder: str, names: list[str]) -> None:
-    """Remove files below `folder`."""
-    fs, inner = filesystem(folder)
-    for name in names:
-        fs.rm_file(join(inner, name))
+    """Remove files below `folder`; those that are gone are no error."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda name: remove(join(folder, name)), names))
 
 
 def remove(path: str) -> None:
@@ -123,6 +122,19 @@ def read_footers(folder: str, files: list[str]) -> list[pq.FileMetaData]:
     # Footers are a few KiB each: the time is spent waiting for storage, not in the CPU.
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(footer, files))
+
+
+def read_texts(folder: str, names: list[str]) -> dict[str, str]:
+    """Return {name: content} of small text files below `folder`, without those that are gone."""
+
+    def text(name: str) -> str | None:
+        fs, inner = filesystem(join(folder, name))
+        with suppress(FileNotFoundError):
+            return bytes(fs.cat_file(inner)).decode()
+        return None
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return {name: content for name, content in zip(names, pool.map(text, names), strict=True) if content}
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Reading published tables: one pinned version, whole days, no JVM jar."""
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,6 +20,11 @@ from lake import storage
 from lake.errors import TableMissing
 from lake.places import table_path
 from lake.schemas import TABLES
+
+# What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike the data
+# files that upkeep removes, its entries (a few KiB a commit) are kept.
+WHOLE_LOG = {"delta.logRetentionDuration": "interval 36500 days"}
+COMMIT_FILE = re.compile(r"\d{20}\.json")
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,33 @@ def create_missing(path: str, schema: Any, **described: Any) -> None:
             raise
 
 
-def history(delta: DeltaTable) -> list[dict[str, Any]]:
-    """Return every commit up to the version that is open, newest first, each with its `version`."""
-    # delta-rs also returns commits that came after the table was opened, and counts versions down from the open one, so
-    # that each entry would have the version of another. The log is never shortened (see lake/publish.py), so the oldest
-    # entry is version 0.
-    entries = delta.history()
-    numbered = [{**entry, "version": len(entries) - 1 - i} for i, entry in enumerate(entries)]
-    return [entry for entry in numbered if entry["version"] <= delta.version()]
+def read_log(path: str, last: int, after: int = -1) -> dict[int, str]:
+    """Return {version: text} of the commits after one version of a table up to `last`, newest first.
+
+    Where the log was cleaned, it begins with the oldest commit that is left.
+    """
+    # Not by `DeltaTable.history`: it also returns commits that came after the table was opened, and counts versions
+    # down from the open one, so that each commit would get the version of another.
+    log = storage.join(path, "_delta_log")
+    versions = {int(name[:20]): name for name in storage.list_files(log) if COMMIT_FILE.fullmatch(name)}
+    wanted = {version: versions[version] for version in sorted(versions, reverse=True) if after < version <= last}
+    texts = storage.read_texts(log, list(wanted.values()))
+    return {version: texts[name] for version, name in wanted.items() if name in texts}
+
+
+def actions(commit: str, kind: str) -> list[dict[str, Any]]:
+    """Return the actions of one kind, such as `remove`, in the text of a commit."""
+    # A commit has a line for each action.
+    return [json.loads(line)[kind] for line in commit.splitlines() if line.startswith(f'{{"{kind}":')]
+
+
+def history(path: str, last: int) -> list[dict[str, Any]]:
+    """Return what is said of each commit up to version `last`, newest first, each with its `version`."""
+    return [
+        {**info, "version": version}
+        for version, commit in read_log(path, last).items()
+        for info in actions(commit, "commitInfo")
+    ]
 
 
 class Table:
@@ -128,7 +154,7 @@ class Table:
 
     def commits(self) -> list[dict[str, Any]]:
         """Return the metadata of each publish up to this version, newest first."""
-        return [entry for entry in history(self.delta) if "run_id" in entry]
+        return [entry for entry in history(self.path, self.version) if "run_id" in entry]
 
     def read(
         self,

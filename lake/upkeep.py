@@ -4,30 +4,37 @@
 
 Nothing that anybody may still read is removed (docs/decisions/0012): files of versions within the retention, of
 versions that a model or a training has pinned, and whatever is younger than the retention, such as what a run is
-staging now. Compaction changes no row and no basis: to the checks of lake/publish.py it never happened.
+staging now. A staging that was never published is given up in the log before its files are removed, so that no publish
+can name them (docs/decisions/0020). Compaction changes no row and no basis: to the checks of lake/publish.py it never
+happened.
 """
 
 import argparse
 import json
 import logging
+import random
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
 
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.errors import run_main
+from lake.errors import CommitContended, UpkeepFailed, run_main
 from lake.places import CARD, PLAN, audits_path, models_folder, registry_folder, table_path
+from lake.publish import given_up
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.table import history
+from lake.table import actions, read_log
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5
+MERGE_ATTEMPTS, COMMIT_ATTEMPTS = 5, 20
 # A reader opens each file; beyond this size, fewer of them save nothing.
 TARGET_BYTES = 128 * 1024 * 1024
 
@@ -40,9 +47,10 @@ class MaintenanceResult:
         what: a table, or `data docs`.
         files_before, bytes_before, files_after, bytes_after: all files below the folder, the log of a table left out.
         compacted: partitions whose small files became fewer.
-        skipped: partitions that a publish replaced meanwhile; the next upkeep tries again.
+        skipped: partitions whose merge other commits overtook each time; the next upkeep tries again.
         removed: files that are no longer needed.
         pinned: versions kept for models and trainings.
+        problem: why the folder needs a person; empty if it does not.
     """
 
     what: str
@@ -54,13 +62,28 @@ class MaintenanceResult:
     skipped: tuple[str, ...] = ()
     removed: int = 0
     pinned: int = 0
+    problem: str = ""
 
 
 def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult]:
-    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing."""
+    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing.
+
+    Where one of them fails, the others are maintained all the same; its result has the problem.
+    """
     retention, docs_age = timedelta(days=config.retention_days), timedelta(days=config.docs_days)
-    tables = [maintain_table(name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
-    return [*tables, prune_docs(config.docs_folder, docs_age, dry_run=dry_run)]
+    tables = [attempted(name, maintain_table, name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
+    return [*tables, attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)]
+
+
+def attempted(
+    what: str, maintain: Callable[..., MaintenanceResult], *arguments: Any, dry_run: bool
+) -> MaintenanceResult:
+    """Return the result of maintaining one folder, or, if that fails, one that has the problem."""
+    try:
+        return maintain(*arguments, dry_run=dry_run)
+    except Exception as error:
+        log.exception("%s: upkeep failed", what)
+        return MaintenanceResult(what, 0, 0, 0, 0, problem=f"{type(error).__name__}: {error}")
 
 
 def delta_tables() -> Iterator[tuple[str, str]]:
@@ -75,35 +98,116 @@ def delta_tables() -> Iterator[tuple[str, str]]:
 
 def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
     """Compact one table, then remove files that no version within the retention and no pinned version needs."""
-    files, size = measure(path)
+    before = data_files(path)
     compacted, skipped = compact(name, path, dry_run=dry_run)
     delta = DeltaTable(path)
-    pins = pinned(name) & set(range(delta.version() + 1))
-    removed = delta.vacuum(
+    commits = read_log(path, delta.version())
+    # A pin may be of a lake that was deleted, or of a version that is no longer in the log.
+    pins = pinned(name) & commits.keys()
+    live = live_files(delta).union(*(live_files(DeltaTable(path, version=version)) for version in pins))
+    replaced = replaced_since(commits, datetime.now(UTC) - retention)
+    old = delta.vacuum(
         retention_hours=int(retention.total_seconds() // 3600),
-        dry_run=dry_run,
+        dry_run=True,
         enforce_retention_duration=False,
         # Also files that are not in the log: stagings that were never published. Younger files stay in any case.
         full=True,
-        keep_versions=sorted(pins | versions_since(delta, datetime.now(UTC) - retention)),
     )
-    after = measure(path)
-    result = MaintenanceResult(name, files, size, *after, compacted, tuple(skipped), len(removed), len(pins))
+    unneeded = [file for file in old if file not in live and file not in replaced]
+    if not dry_run:
+        unneeded = remove_unneeded(path, delta.version(), unneeded, published_stagings(commits))
+    after = data_files(path)
+    # Files of replaced rows that were missing before were removed by an upkeep with a shorter retention.
+    missing = sorted(file for file in live | (replaced & before.keys()) if file not in after)
+    problem = f"{len(missing)} files that readers need are missing, the first is {missing[0]}" if missing else ""
+    sizes = len(before), sum(before.values()), len(after), sum(after.values())
     log.info(
         "%s: %d files, %d bytes before; %d files, %d bytes after; compacted %d partitions, removed %d files",
-        name, files, size, *after, compacted, len(removed),
+        name, *sizes, compacted, len(unneeded),
     )  # fmt: skip
-    return result
+    if problem:
+        log.error("%s: %s", name, problem)
+    return MaintenanceResult(name, *sizes, compacted, tuple(skipped), len(unneeded), len(pins), problem)
 
 
-def versions_since(delta: DeltaTable, moment: datetime) -> set[int]:
-    """Return the versions that were the newest at or after a moment: a reader may have opened them since."""
-    versions = set()
-    for entry in history(delta):
-        versions.add(int(entry["version"]))
-        if entry["timestamp"] < moment.timestamp() * 1000:
+def live_files(delta: DeltaTable) -> set[str]:
+    """Return the files of the version that is open."""
+    return set(delta.get_add_actions().column("path").to_pylist())
+
+
+def replaced_since(commits: dict[int, str], moment: datetime) -> set[str]:
+    """Return the files, by the commits from the newest, of versions that were the newest at or after a moment.
+
+    A reader may have opened those since. Files of the newest version itself are not among them.
+    """
+    files: set[str] = set()
+    for commit in commits.values():
+        if any(said["timestamp"] < moment.timestamp() * 1000 for said in actions(commit, "commitInfo")):
             break
-    return versions
+        files |= {unquote(removed["path"]) for removed in actions(commit, "remove")}
+    return files
+
+
+def published_stagings(commits: dict[int, str]) -> set[str]:
+    """Return the ids of the stagings that commits have published."""
+    said = [said for commit in commits.values() for said in actions(commit, "commitInfo")]
+    return {str(commit["stage_id"]) for commit in said if "stage_id" in commit}
+
+
+def staging_of(file: str) -> str | None:
+    """Return the id of the staging that a file is of; None if a compaction or an audit wrote it.
+
+    >>> staging_of("stage=7-ab/dt=2017-01-01/part-0.parquet"), staging_of("dt=2017-01-01/part-0.parquet")
+    ('7-ab', None)
+    """
+    return file.split("/", 1)[0].removeprefix("stage=") if file.startswith("stage=") else None
+
+
+def remove_unneeded(path: str, version: int, files: list[str], published: set[str]) -> list[str]:
+    """Remove files that no version to keep needs, and return them.
+
+    Those of a published staging are named by no later commit. Any other staging might still be published: it is given
+    up first.
+    """
+    stagings = {staging for file in files if (staging := staging_of(file))} - published
+    if stagings:
+        late = stagings - give_up(path, version, stagings)
+        files = [file for file in files if staging_of(file) not in late]
+    storage.remove_files(path, files)
+    return files
+
+
+def give_up(path: str, version: int, stagings: set[str]) -> set[str]:
+    """Give up those stagings that were not published after a version either, and return them.
+
+    The log decides, as it does between two publishes: the commit that gives a staging up fails if another commit came
+    after the version that was looked at, and so does that of a publish. docs/decisions/0020 has the argument.
+
+    Raises:
+        CommitContended: publishes won the commit 20 times in a row.
+    """
+    for attempt in range(COMMIT_ATTEMPTS):
+        delta = DeltaTable(path)
+        stagings = stagings - published_stagings(read_log(path, delta.version(), after=version))
+        new = [mark for staging in sorted(stagings) if delta.transaction_version(mark := given_up(staging)) is None]
+        if not new:
+            return stagings
+        try:
+            delta.create_write_transaction(
+                [],
+                "append",
+                delta.schema(),
+                delta.metadata().partition_columns,
+                # delta-rs may not retry for us: what was published has to be looked at again each time.
+                commit_properties=CommitProperties(
+                    max_commit_retries=0, app_transactions=[Transaction(mark, 1) for mark in new]
+                ),
+            )
+        except CommitFailedError:
+            time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
+            continue
+        return stagings
+    raise CommitContended(f"publishes won {COMMIT_ATTEMPTS} times; no file was removed, try again")
 
 
 def pinned(table: str) -> set[int]:
@@ -121,7 +225,7 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
     """Merge the small files of each partition that has several, each in a commit of its own that changes no row.
 
     Returns:
-        how many partitions were merged, and those that stay for the next time, since publishes came in between.
+        how many partitions were merged, and those that stay for the next time, since other commits came in between.
     """
     by = TABLES[name].partition_by if name in TABLES else ()
     actions = DeltaTable(path).get_add_actions(flatten=True)
@@ -133,16 +237,17 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
         if dry_run or merge(path, [(column, "=", value) for column, value in zip(by, partition, strict=True)]):
             merged += 1
         else:
-            log.warning("%s: left %s as it is, publishes came in between", name, "/".join(partition) or "the table")
+            log.warning("%s: left %s as it is, other commits came in between", name, "/".join(partition) or "the table")
             skipped.append("/".join(partition))
     return merged, skipped
 
 
 def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
-    """Merge the small files of one partition; return False if publishes came in between each time."""
-    for _ in range(ATTEMPTS):
+    """Merge the small files of one partition; return False if other commits came in between each time."""
+    for _ in range(MERGE_ATTEMPTS):
         try:
-            # Opened again each time: a later commit that removes files, also of other partitions, is a conflict.
+            # Opened again each time: a later publish that removes files, also of other partitions, is a conflict. The
+            # merge of the same files by another upkeep is none: never run two at once.
             DeltaTable(path).optimize.compact(partition_filters=partition or None, target_size=TARGET_BYTES)
         except CommitFailedError:
             continue
@@ -153,25 +258,30 @@ def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
 # ---- folders ----
 
 
-def measure(folder: str) -> tuple[int, int]:
-    """Return the number and the bytes of the files below a folder, the Delta log left out."""
-    sizes = [size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")]
-    return len(sizes), sum(sizes)
+def data_files(folder: str) -> dict[str, int]:
+    """Return {path: bytes} of the files below a folder, the Delta log left out."""
+    return {name: size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")}
 
 
 def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
     """Remove the data docs of audits that are older than `max_age`."""
-    before = measure(folder)
+    before = data_files(folder)
     old = storage.list_older(folder, datetime.now(UTC) - max_age)
     # Only the pages of audits, <run>/<table>.html: the folder is a setting, and may have other files as well.
     pages = [name for name in old if name.count("/") == 1 and name.endswith(".html")]
     if not dry_run:
         storage.remove_files(folder, pages)
-    return MaintenanceResult("data docs", *before, *measure(folder), removed=len(pages))
+    after = data_files(folder)
+    sizes = len(before), sum(before.values()), len(after), sum(after.values())
+    return MaintenanceResult("data docs", *sizes, removed=len(pages))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Maintain the lake, and print a JSON object with the sums and the result of each part."""
+    """Maintain the lake, and print a JSON object with the sums and the result of each part.
+
+    Raises:
+        UpkeepFailed: a part has a problem; it is raised when all parts were maintained.
+    """
     parser = argparse.ArgumentParser(
         prog="lake.upkeep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,6 +292,9 @@ def main(argv: list[str] | None = None) -> None:
     counted = ("files_before", "bytes_before", "files_after", "bytes_after", "compacted", "removed")
     sums = {name: sum(part[name] for part in parts) for name in counted}
     print(json.dumps({"run_id": args.run_id, "dry_run": args.dry_run, **sums, "parts": parts}))  # noqa: T201  for a machine
+    problems = [f"{part['what']}: {part['problem']}" for part in parts if part["problem"]]
+    if problems:
+        raise UpkeepFailed(f"{len(problems)} of {len(parts)} parts of the lake have a problem: {'; '.join(problems)}")
 
 
 if __name__ == "__main__":

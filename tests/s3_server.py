@@ -4,8 +4,10 @@ import logging
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.waiting import until
 
 BUCKET = "shop"
 SECRET_KEY = "no+one/knows+it"
+AGE = "/_age/"
 SPECIAL = {"copy": "HTTP_X_AMZ_COPY_SOURCE", "if-none-match": "HTTP_IF_NONE_MATCH"}
 
 
@@ -70,6 +73,10 @@ class S3Server:
         """Return what has been asked for so far."""
         return self.log.read_text().splitlines()
 
+    def age(self, prefix: str, days: int) -> None:
+        """Let the objects whose names begin with `prefix` be older, which no client of S3 can."""
+        urllib.request.urlopen(f"http://{HOST}:{self.port}{AGE}{days}/{prefix}").close()
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -77,13 +84,25 @@ class S3Server:
 
 def serve(port: int, log: Path) -> None:
     """Answer requests until the process ends."""
+    from moto.core import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import create_backend_app
+    from moto.s3.models import s3_backends
     from werkzeug.serving import run_simple
 
     answer, one_at_a_time = create_backend_app("s3"), threading.Lock()
     asked = log.open("a", buffering=1)
 
+    def grow_old(days: int, prefix: str) -> None:
+        for name, key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys.items():
+            if name.startswith(prefix):
+                key.last_modified -= timedelta(days=days)
+
     def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith(AGE):
+            days, prefix = environ["PATH_INFO"].removeprefix(AGE).split("/", 1)
+            grow_old(int(days), prefix)
+            start("204 No Content", [])
+            return []
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             special = [name for name, key in SPECIAL.items() if key in environ]
             print(environ["REQUEST_METHOD"], environ["PATH_INFO"], *special, file=asked)

@@ -6,7 +6,7 @@ import signal
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 # Codes of errors that another try may resolve: a conflict with other runs, or a machine or connection that was lost.
-RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}
+RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable", "upkeep-failed"}
 
 
 def raise_without_retry(error: Exception) -> None:

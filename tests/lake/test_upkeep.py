@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -13,16 +14,18 @@ import pytest
 from deltalake import DeltaTable
 
 from lake import audits, storage
+from lake import publish as publishing
 from lake import upkeep as upkeeping
 from lake.backfill.planner import plan_backfill
-from lake.errors import PublishRefused
+from lake.errors import CommitContended, PublishRefused, UpkeepFailed
 from lake.places import audits_path, model_folder, table_path
 from lake.publish import publish
 from lake.runs import summarize
+from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.staging import Staged, StagedFile, write_staged
-from lake.table import Table
-from lake.upkeep import MaintenanceResult, compact, main, maintain_table, prune_docs, upkeep
+from lake.table import Table, history
+from lake.upkeep import MaintenanceResult, compact, delta_tables, main, maintain_table, prune_docs, upkeep
 from tests.lake.daily_runs import DailyRuns
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
 from tests.session_oracle import ONE_DAY, Landed
@@ -180,12 +183,14 @@ def test_files_are_merged_up_to_what_a_reader_opens_in_one_go(lake):
     assert len(raws()) == 4
 
 
+LINE = audits.AuditLine(
+    "events", "r", "s", JAN_1, JAN_1, datetime(2025, 1, 1, tzinfo=UTC), "e", "c", "critical", True, "", "passed", ""
+)
+
+
 def test_the_history_of_audits_is_compacted_too(lake):
-    line = audits.AuditLine(
-        "events", "r", "s", JAN_1, JAN_1, datetime(2025, 1, 1, tzinfo=UTC), "e", "c", "critical", True, "", "passed", ""
-    )
     for _ in range(3):
-        audits.record([line])
+        audits.record([LINE])
     (result, _) = upkeep(settings())
     assert (result.what, result.compacted) == ("audits", 1)
     assert len(DeltaTable(audits_path()).file_uris()) == 1
@@ -280,6 +285,129 @@ def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_mor
     assert publish("quarantine", "given up")["already"]
 
 
+# ---- a publish of a staging that is given up at the same time ----
+
+
+@pytest.fixture
+def waiting(lake) -> str:
+    """A staging that has waited for a month, beside a day that is published; return the name of its run."""
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    stage_files("quarantine", "waiting", rejected(JAN_2, "b", "c"), [JAN_2], 2)
+    age(30)
+    return "waiting"
+
+
+GONE = "1 files that run 'waiting' staged for quarantine are gone"
+
+
+def test_a_staging_that_upkeep_gives_up_between_the_look_and_the_commit_of_its_publish_is_not_published(
+    waiting, monkeypatch
+):
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.setattr(publishing, "commit", commit)
+        assert maintained().removed == 1
+        commit(*arguments)
+
+    commit = publishing.commit
+    monkeypatch.setattr(publishing, "commit", overtaken)
+    with pytest.raises(PublishRefused, match=GONE):
+        publish("quarantine", waiting)
+    assert raws() == [(JAN_1, "a")]
+
+
+def test_a_staging_that_is_published_before_upkeep_gives_it_up_keeps_its_files(waiting, monkeypatch):
+    def overtaken(*arguments: object) -> set[str]:
+        monkeypatch.setattr(upkeeping, "give_up", give_up)
+        publish("quarantine", waiting)
+        return give_up(*arguments)
+
+    # Another one is given up all the same.
+    stage_files("quarantine", "given up", rejected(JAN_3, "d"), [JAN_3], 2)
+    age(30)
+    give_up = upkeeping.give_up
+    monkeypatch.setattr(upkeeping, "give_up", overtaken)
+    assert maintained().removed == 1
+    assert raws() == [(JAN_1, "a"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+def test_a_staging_that_is_published_while_upkeep_gives_it_up_keeps_its_files(waiting, monkeypatch):
+    class Overtaken(DeltaTable):
+        def create_write_transaction(self, *arguments: object, **more: object) -> None:
+            if not already:
+                already.append(publish("quarantine", waiting))
+            super().create_write_transaction(*arguments, **more)
+
+    already: list[dict] = []
+    monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
+    assert maintained().removed == 0
+    assert already[0]["rows"] == 2
+    assert raws() == [(JAN_1, "a"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+def test_a_staging_whose_files_upkeep_is_about_to_remove_is_not_published(waiting, monkeypatch):
+    def overtaken(*arguments: object) -> None:
+        with pytest.raises(PublishRefused, match=GONE):
+            publish("quarantine", waiting)
+        remove_files(*arguments)
+
+    remove_files = storage.remove_files
+    monkeypatch.setattr(storage, "remove_files", overtaken)
+    assert maintained().removed == 1
+    assert raws() == [(JAN_1, "a")]
+
+
+def test_what_an_upkeep_that_was_killed_has_given_up_is_removed_by_the_next(waiting, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            maintained()
+    with pytest.raises(PublishRefused, match=GONE):
+        publish("quarantine", waiting)
+    before = commits_of(table_path("quarantine"))
+    assert maintained().removed == 1
+    assert commits_of(table_path("quarantine")) == before, "it is given up once"
+    assert maintained().removed == 0
+
+
+def test_nothing_is_removed_where_publishes_win_each_commit(waiting, monkeypatch):
+    class Overtaken(DeltaTable):
+        def create_write_transaction(self, *arguments: object, **more: object) -> None:
+            n = next(runs)
+            published(f"{n}", rejected(JAN_1, f"{n}"), [JAN_1], n)
+            super().create_write_transaction(*arguments, **more)
+
+    runs = itertools.count(2)
+    monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
+    monkeypatch.setattr(upkeeping, "COMMIT_ATTEMPTS", 3)
+    with pytest.raises(CommitContended, match="publishes won 3 times; no file was removed"):
+        maintained()
+    publish("quarantine", waiting)
+    assert raws() == [(JAN_1, "4"), (JAN_2, "b"), (JAN_2, "c")]
+
+
+# ---- what is missing ----
+
+
+def test_files_that_readers_need_and_that_are_gone_are_told(replaced_long_ago):
+    storage.write_json(f"{model_folder('weekly')}/plan.json", {"tables": {"quarantine": 2}})
+    for version, told in ((3, 1), (2, 2)):
+        (gone,) = Table("quarantine", version).files
+        place(gone.path).unlink()
+        problem = maintained().problem
+        assert problem.startswith(f"{told} files that readers need are missing, the first is stage=")
+
+
+def test_what_an_upkeep_with_a_shorter_retention_has_removed_is_not_missing(lake):
+    for n in (1, 2):
+        published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)
+    age(2)
+    assert maintained(ONE_DAY).removed == 1
+    assert maintained().problem == ""
+
+
 def test_publishing_again_is_a_no_op_also_when_its_files_were_replaced_and_removed(replaced_long_ago):
     maintained()
     assert publish("quarantine", "1")["already"]
@@ -311,7 +439,88 @@ def test_each_age_is_the_one_that_its_setting_names(lake):
         assert tuple(result.removed for result in results) == removed
 
 
+# ---- logs of years ----
+
+
+def commits_of(path: str) -> list[int]:
+    """Return the versions whose commits are in the log."""
+    return [int(name[:20]) for name in storage.list_files(f"{path}/_delta_log") if re.fullmatch(r"\d{20}\.json", name)]
+
+
+def grow_old(path: str) -> None:
+    """Make a checkpoint, and let Delta clean the log of what is older than it keeps."""
+    delta = DeltaTable(path)
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+
+
+def test_a_table_whose_log_delta_has_cleaned_is_maintained_as_any_other(lake):
+    # Made as by an earlier version of this code: Delta keeps its log for a month.
+    DeltaTable.create(audits_path(), audits.SCHEMA, name="audits")
+    for _ in range(3):
+        audits.record([LINE])
+    grow_old(audits_path())
+    age(365)
+    for _ in range(3):
+        audits.record([LINE])
+    grow_old(audits_path())
+    assert commits_of(audits_path()) == [3, 4, 5, 6], "versions 0 to 2 are gone"
+    assert [commit["version"] for commit in history(audits_path(), 5)] == [5, 4, 3]
+    (result, _) = upkeep(settings())
+    # What it merged stays for those who read it now.
+    assert (result.problem, result.compacted, result.files_after, result.removed) == ("", 1, 7, 0)
+    age(8)
+    (result, _) = upkeep(settings())
+    assert (result.problem, result.files_after, result.removed) == ("", 1, 6)
+    assert audits.read().num_rows == 6
+
+
+def test_every_table_is_maintained_after_years_and_its_log_is_whole(lake):
+    for n in range(4):
+        for table in TABLES:
+            stage_files(table, f"{n}", [], [JAN_1], n + 1)
+            publish(table, f"{n}")
+        audits.record([LINE])
+        for _, path in delta_tables():
+            grow_old(path)
+        age(365)
+    results = upkeep(settings())
+    assert [result.what for result in results] == [*TABLES, "audits", "data docs"]
+    assert [result.problem for result in results] == [""] * len(results)
+    # Each was created and then written four times; of the audits, the four files were merged.
+    last = {name: 5 if name == "audits" else 4 for name in (*TABLES, "audits")}
+    assert {name: commits_of(path) for name, path in delta_tables()} == {n: [*range(v + 1)] for n, v in last.items()}
+
+
+def test_a_pin_of_a_version_that_is_no_longer_in_the_log_holds_up_nothing(lake):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    delta = DeltaTable(table_path("quarantine"))
+    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
+    grow_old(table_path("quarantine"))
+    age(365)
+    published("2", rejected(JAN_1, "b"), [JAN_1], 2)
+    grow_old(table_path("quarantine"))
+    assert commits_of(table_path("quarantine"))[0] > 1
+    storage.write_json(f"{model_folder('weekly')}/plan.json", {"tables": {"quarantine": 1}})
+    assert maintained().pinned == 0
+    assert raws() == [(JAN_1, "b")]
+
+
 # ---- the command ----
+
+
+def test_a_table_that_fails_does_not_keep_the_others_from_being_maintained(lake, capsys):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    audits.record([LINE])
+    audits.record([LINE])
+    (Path(table_path("quarantine")) / "_delta_log" / f"{2:020}.json").write_text("no json")
+    with pytest.raises(UpkeepFailed, match="1 of 3 parts of the lake have a problem: quarantine: ") as failed:
+        main(["--run-id", "r"])
+    assert "upkeep-failed" in str(failed.value)
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    assert [(part["what"], bool(part["problem"]), part["compacted"]) for part in parts] == [
+        ("quarantine", True, 0), ("audits", False, 1), ("data docs", False, 0),
+    ]  # fmt: skip
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):

@@ -85,8 +85,8 @@ MUTANTS = [
     Mutant(
         "endings_busy_is_not_retried",
         "dags/shared/endings.py",
-        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable"}',
-        'RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-unavailable"}',
+        '"serving-busy", "serving-unavailable", "upkeep-failed"}',
+        '"serving-unavailable", "upkeep-failed"}',
         ENDINGS,
     ),
     Mutant(

@@ -13,14 +13,15 @@ from lake.errors import (
     PublishRefused,
     ServingBusy,
     ServingUnavailable,
+    UpkeepFailed,
     WorkerFailed,
 )
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeanderError)]
 
 
-# Others were at work, or a machine, the database or a worker was lost: the next try may well succeed.
-RETRYABLE = {CommitContended, WorkerFailed, ServingBusy, ServingUnavailable}
+# Others were at work, or a machine, a store or a worker was lost: the next try may well succeed.
+RETRYABLE = {CommitContended, WorkerFailed, ServingBusy, ServingUnavailable, UpkeepFailed}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
