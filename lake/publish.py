@@ -107,7 +107,7 @@ def is_published(current: Table, staged: Staged) -> bool:
     published = current.delta.transaction_version(f"run={staged.run_id}") or 0
     if published < staged.order:
         return False
-    if published >= FIRST or any(said["stage_id"] == staged.stage_id for said in current.commits()):
+    if published >= FIRST or any(commit["stage_id"] == staged.stage_id for commit in current.commits()):
         return True
     raise PublishRefused(
         f"{staged.table} of run {staged.run_id!r} was staged by a clock that was behind the one of what the run has "
@@ -159,7 +159,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
                 stats["minValues"] = {column: first for column, (first, _) in file.times.items()}
                 stats["maxValues"] = {column: last for column, (_, last) in file.times.items()}
             actions.append(AddAction(file.path, file.bytes, values, int(time.time() * 1000), True, json.dumps(stats)))
-    said = {
+    metadata = {
         "run_id": staged.run_id,
         "stage_id": staged.stage_id,
         "order": staged.order,
@@ -185,7 +185,7 @@ def commit(delta: DeltaTable, staged: Staged, verdict: Verdict, replaced: list[d
         partition_filters=[(spec.owned_by, "in", sorted(mine))] if replaced else None,
         commit_properties=CommitProperties(
             custom_metadata={
-                key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()
+                key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()
             },
             # delta-rs may not retry for us: what we are allowed to replace has to be looked at again each time.
             max_commit_retries=0,
