@@ -211,7 +211,7 @@ def audit_line(staged: Staged, result: ExpectationValidationResult, verdict: str
 
 def check_of(result: ExpectationValidationResult) -> Check:
     """Turn one result into what the data docs show of it."""
-    found = result.result
+    details = result.result
     limits = arguments(result)
     columns = [str(limits.pop(name)) for name in COLUMN_ARGUMENTS if name in limits]
     return Check(
@@ -220,9 +220,9 @@ def check_of(result: ExpectationValidationResult) -> Check:
         columns=columns,
         severity=str(getattr(severity(result), "value", severity(result))),
         success=bool(result.success),
-        unexpected=None if result.success else found.get("unexpected_count"),
-        looked_at=None if result.success else found.get("element_count"),
-        examples=[] if result.success else found.get("partial_unexpected_list") or [],
+        unexpected=None if result.success else details.get("unexpected_count"),
+        looked_at=None if result.success else details.get("element_count"),
+        examples=[] if result.success else details.get("partial_unexpected_list") or [],
     )
 
 

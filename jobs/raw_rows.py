@@ -232,8 +232,8 @@ def check_text(source: Source, file: str) -> None:
     if source.format == "csv" and source.header:
         expected = source.delimiter.join(source.columns)
         if not lines or lines[0] != expected:
-            found = names_or_shape(lines[0].split(source.delimiter), lines[0]) if lines else "an empty file"
-            raise SourceMismatch(f"{file}: source {source.name} expects the header line {expected!r}, found {found}")
+            header = names_or_shape(lines[0].split(source.delimiter), lines[0]) if lines else "an empty file"
+            raise SourceMismatch(f"{file}: source {source.name} expects the header line {expected!r}, found {header}")
     elif source.format == "csv" and lines:
         # An approximate count is enough here: a quoted delimiter can only make it larger.
         counts = [line.count(source.delimiter) + 1 for line in lines]

@@ -107,7 +107,7 @@ def is_published(current: Table, staged: Staged) -> bool:
     published = current.delta.transaction_version(f"run={staged.run_id}") or 0
     if published < staged.order:
         return False
-    if published >= FIRST or any(entry["stage_id"] == staged.stage_id for entry in current.commits()):
+    if published >= FIRST or any(commit["stage_id"] == staged.stage_id for commit in current.commits()):
         return True
     raise PublishRefused(
         f"{staged.table} of run {staged.run_id!r} was staged by a clock that was behind the one of what the run has "

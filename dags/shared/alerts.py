@@ -136,12 +136,12 @@ def private_folder() -> str:
     folder = Path(tempfile.gettempdir(), f"meander-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         log.error("%s cannot record alerts: %s", folder, error)
         return ""
     # Anybody may have made it before us, or a link: then alerts could be read, kept back or forged there.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         log.error("%s cannot record alerts: it is not a folder of this user alone; remove it", folder)
         return ""
     return str(folder)

@@ -90,7 +90,18 @@ def publish_day(day: date, users: int) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_batches([batch]), place)
         files.append(StagedFile(path, batch.num_rows, place.stat().st_size))
-    staged = Staged("predictions", "bench", f"bench-{day}", day, day, [day], 1, files, started=f"{day}T00:00:00+00:00")
+    staged = Staged(
+        table="predictions",
+        run_id="bench",
+        stage_id=f"bench-{day}",
+        first=day,
+        last=day,
+        owns=[day],
+        basis=day.day,
+        order=day.day,
+        files=files,
+        started=f"{day}T00:00:00+00:00",
+    )
     verdict = Verdict("predictions", "bench", f"bench-{day}", "passed", [], "", 0.0)
     commit(Table("predictions").delta, staged, verdict, [day], [])
 

@@ -19,7 +19,7 @@ def before(days: int) -> date:
 
 
 def staged(table: str = "events") -> Staged:
-    return Staged(table, "r", "stage", D, D, [D], 1, [])
+    return Staged(table, "r", "stage", D, D, [D], 1, 1, [])
 
 
 def volumes(rows: dict[date, int]) -> list[tuple[float | None, float | None]]:

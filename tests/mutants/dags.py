@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         "alerts_in_a_folder_of_anybody",
         "dags/shared/alerts.py",
-        "found.st_uid != os.getuid() or found.st_mode & 0o077",
+        "status.st_uid != os.getuid() or status.st_mode & 0o077",
         "False",
         ALERTS,
     ),

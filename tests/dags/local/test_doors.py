@@ -26,7 +26,11 @@ from tests.listening import doors, family, on_loopback, open_to_others
 from tests.planted import SECRETS, STORE, planted
 from tests.waiting import until
 
-COUNTS = "from lake.session import spark_session; print('rows', spark_session('test').range(7).count())"
+COUNTS = """
+from lake.session import spark_session
+from lake.settings import settings
+print("rows", spark_session("test", settings()).range(7).count())
+"""
 
 
 @pytest.fixture(scope="module")
