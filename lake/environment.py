@@ -24,7 +24,7 @@ EVERYBODY: Names = (
         "LOGNAME",
         "SHELL",
         "HOSTNAME",
-        "TMPDIR",
+        *("TMPDIR", "TMP", "TEMP"),
         "TZ",
         "LANG",
         "LANGUAGE",
@@ -32,17 +32,24 @@ EVERYBODY: Names = (
         "TERM",
         "XDG_*",
     ),
-    *("PYTHON*", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "MALLOC_*", "OMP_*", "COLUMNS", "NO_COLOR"),
+    *("PYTHON*", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "COLUMNS", "NO_COLOR"),
+    *("OMP_*", "MKL_*", "KMP_*", "OPENBLAS_*"),
     # How to reach servers, and whom to believe.
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-# Lake and landing: keys of the object store.
-STORAGE: Names = ("AWS_*", "AZURE_*", "GOOGLE_*", "GCS_*", "FSSPEC_*", "HADOOP_*", "ARROW_*", "CLASSPATH", "KRB5*")
+# Lake and landing: keys of the object store; for hdfs:// also Java.
+STORAGE: Names = (
+    *("AWS_*", "AZURE_*", "IDENTITY_*", "MSI_*", "GOOGLE_*", "GCS_*", "CLOUDSDK_*", "STORAGE_EMULATOR_HOST"),
+    *("FSSPEC_*", "HADOOP_*", "ARROW_*", "CLASSPATH", "KRB5*", "JAVA_HOME", "LIBHDFS_*"),
+)
 # The token of a Connect server among them.
-SPARK: Names = ("SPARK_*", "PYSPARK_*", "JAVA_*", "JDK_*", "YARN_*", "KUBERNETES_*")
+SPARK: Names = (
+    *("SPARK_*", "PYSPARK_*", "GRPC_*", "JAVA_*", "_JAVA_OPTIONS", "JDK_*", "YARN_*", "KUBERNETES_*", "KUBECONFIG"),
+)
 TENSORFLOW: Names = ("TF_*", "XLA_*", "KERAS_*", "CUDA_*", "NVIDIA_*", "NCCL_*")
-REGISTRY: Names = ("MEANDER_MLFLOW_URI", "MLFLOW_*")
+# Of PostgreSQL's variables those of a connection alone: PGPASSWORD may be the serving store's.
+REGISTRY: Names = ("MEANDER_MLFLOW_URI", "MLFLOW_*", "PGSSL*", "PGPASSFILE")
 SERVING: Names = ("MEANDER_SERVING_URL", "PG*")
 
 COMMANDS: dict[str, Names] = {

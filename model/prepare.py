@@ -32,6 +32,7 @@ from model.data.lineage import (
 )
 from model.data.vocabulary import Vocabulary
 from model.training.plan import TrainingPlan, split
+from model.versions.heads import require_heads
 from model.versions.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,8 @@ def commands(labels: Publishes, name: str, value: int, days: Sequence[date]) -> 
 
 def vocabularies(plan: TrainingPlan, registry: Registry, config: Settings) -> list[Vocabulary]:
     """Return the vocabularies of items and categories, from the events that the training may know."""
+    if plan.warm_start is not None:
+        require_heads(registry.artifact_folder(plan.warm_start))
     spark = spark_session("prepare", config)
     until = plan.train[-1] + timedelta(days=plan.horizon_days)
     events = Table("events", plan.tables["events"]).read(spark, last=until, landed_by=until)

@@ -114,7 +114,13 @@ class LocalAirflow(AirflowClient):
     def make_private_home(self) -> None:
         """Make the folder that holds databases, logs and the lake, or take from others what they may do in it."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o700)
+        if self.home.stat().st_mode & 0o077:
+            try:
+                self.home.chmod(0o700)
+            except PermissionError as error:
+                raise LocalError(
+                    f"{self.home} is another user's, and others may read it; set MEANDER_HOME to a folder of yours"
+                ) from error
 
     @property
     def url(self) -> str:

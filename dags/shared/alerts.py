@@ -261,7 +261,12 @@ def first_missing(table: str, day: str) -> str:
 
 def missing_table_cause(table: str, day: str) -> str:
     """Return the cause that all tasks share which wait for a day of a table, or of one computed from it."""
-    return f"missing|{first_missing(table, day) or table}"
+    try:
+        first = first_missing(table, day)
+    except Exception:  # an alert may be about a lake that cannot be read
+        log.exception("cannot see which table of %s is missing", day)
+        first = ""
+    return f"missing|{first or table}"
 
 
 def failure_alert(context: Any) -> Alert:
@@ -309,7 +314,11 @@ def check_deadline(context: Any, tables: list[str]) -> None:
     run = context["dag_run"]
     end = datetime.fromisoformat(str(run["data_interval_end"]).replace("Z", "+00:00"))
     day = str(end.date() - timedelta(days=1))
-    unpublished = {table: first for table in tables if (first := first_missing(table, day))}
+    try:
+        unpublished = {table: first for table in tables if (first := first_missing(table, day))}
+    except Exception:  # a lake that cannot be read has no day to show either
+        log.exception("cannot see which tables of %s are published", day)
+        unpublished = {table: table for table in tables}
     if not unpublished:
         log.info("%s of %s are published, by another run or just now", ", ".join(tables), day)
         return

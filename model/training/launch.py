@@ -323,10 +323,9 @@ def run_in_barrier(
     everyone = [json.loads(message) for message in context.allGather(json.dumps(mine))]
     port.close()
     first = everyone[0]
-    if first["lacks"]:
+    if lacking := sorted({name for one in everyone for name in one["lacks"]}):
         lifeline.close()
-        # Only the first worker writes to the registry.
-        return Outcome(rank, 1, ENDED if rank else LACKS.format(" and ".join(first["lacks"])), [])
+        return Outcome(rank, 1, ENDED if rank else LACKS.format(" and ".join(lacking)), [])
     if Path(folder).is_dir():
         os.chdir(folder)  # relative paths then mean what they mean to the driver
     if len({one["host"] for one in everyone}) == 1:
@@ -389,7 +388,11 @@ def _admitted(lifeline: socket.socket, key: str, number: int) -> list[socket.soc
         caller = lifeline.accept()[0]
         caller.settimeout(CONNECT_SECONDS)
         with suppress(OSError):
-            if hmac.compare_digest(caller.recv(KEY_LENGTH, socket.MSG_WAITALL), key.encode()):
+            received = b""
+            # The key may come in parts, also with MSG_WAITALL: a socket with a time-out does not wait for all.
+            while len(received) < KEY_LENGTH and (part := caller.recv(KEY_LENGTH - len(received))):
+                received += part
+            if hmac.compare_digest(received, key.encode()):
                 peers.append(caller)
                 continue
         caller.close()

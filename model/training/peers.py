@@ -57,6 +57,9 @@ def only_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
     """
     hosts = {address.rsplit(":", 1)[0] for address in addresses}
     allowed = {ipaddress.ip_address(info[4][0]) for host in hosts for info in socket.getaddrinfo(host, None)}
+    # Debian lets the name of a machine stand for 127.0.1.1, and a call to that comes from 127.0.0.1.
+    if ipaddress.ip_address("127.0.1.1") in allowed:
+        allowed.add(ipaddress.ip_address("127.0.0.1"))
     port = int(addresses[index].rsplit(":", 1)[1])
     opened = threading.Event()
     guard = threading.Thread(target=_guard, args=(port, allowed, opened), daemon=True)
@@ -89,11 +92,11 @@ def _close_to_others(port: int, allowed: set[Address]) -> bool:
     attached = False
     for link in Path("/proc/self/fd").iterdir() if wanted else ():
         try:
-            mine = str(link.readlink()) in wanted
-        except FileNotFoundError:  # the folder was listed by a descriptor that is closed by now
+            descriptor = os.dup(int(link.name)) if str(link.readlink()) in wanted else None
+        except OSError:  # closed since the folder was listed
             continue
-        if mine:
-            with socket.socket(fileno=os.dup(int(link.name))) as server:
+        if descriptor is not None:
+            with socket.socket(fileno=descriptor) as server:
                 _attach(server, allowed)
             attached = True
     return attached

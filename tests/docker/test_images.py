@@ -277,12 +277,25 @@ SETTINGS = list(yaml.safe_load_all((KUBERNETES / "settings.yaml").read_text()))
 TRAINER, VALUES = (yaml.safe_load((KUBERNETES / f"{name}.yaml").read_text()) for name in ("trainer", "values"))
 
 
+(SPARK,) = (thing["data"] for thing in SETTINGS if thing["metadata"]["name"] == "meander-spark")
+EXECUTOR = yaml.safe_load(SPARK["executor.yaml"])
+
+
 def test_kubernetes_takes_the_manifests():
-    (spark,) = (thing["data"] for thing in SETTINGS if thing["metadata"]["name"] == "meander-spark")
-    executor = yaml.safe_load(spark["executor.yaml"])
-    executor["spec"]["containers"][0]["image"] = "given by Spark"
+    (container,) = EXECUTOR["spec"]["containers"]
+    executor = {**EXECUTOR, "spec": {**EXECUTOR["spec"], "containers": [{**container, "image": "given by Spark"}]}}
     for thing in (*SETTINGS, TRAINER, executor):
         kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_an_executor_gets_no_secret_but_those_of_lake_and_registry():
+    (container,) = EXECUTOR["spec"]["containers"]
+    assert [source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source] == ["meander"]
+    (made,) = re.findall(
+        r"secret generic meander --(.*?)# and one", (KUBERNETES / "settings.yaml").read_text(), re.DOTALL
+    )
+    assert "SERVING" not in made
+    assert "WEBHOOK" not in made
 
 
 def test_every_pod_has_the_settings_and_the_secrets_that_are_described():

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from dags.shared.model import Monitor, Promote
 from dags.shared.publish import Publish
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding, WaitForPublished
 from lake.errors import LOG_FORMAT, PublishRefused, WorkerFailed
+from lake.places import table_path
 from lake.publish import publish
 from lake.staging import read_verdict, write_verdict
 from model.monitor import SECTIONS
@@ -493,6 +495,16 @@ def test_what_is_late_is_what_readers_lack(received):
     assert len(received) == 1, "readers have all of it, whichever run made it"
     be_late("predict_daily", "predictions")
     assert [message["table"] for message in received] == ["predictions", "predictions"]
+
+
+def test_a_table_that_cannot_be_read_keeps_no_alert_back(received):
+    put("events")
+    for commit in Path(table_path("events"), "_delta_log").iterdir():
+        commit.write_text("no JSON")
+    timed_out("predict_daily", WaitForPublished(task_id="w", table="events", day=str(DAY)))
+    be_late("behavior_daily", "events, sessions")
+    assert [message["section"] for message in received] == ["tables-late", "tables-late"]
+    assert received[1]["what"] == "events, sessions of the day are not published by 2025-03-02 06:00 UTC"
 
 
 def test_a_run_that_has_failed_was_told_as_such(received):

@@ -57,6 +57,15 @@ def test_machines_may_be_named_by_ipv6():
         assert not answers(port, "127.0.0.1")
 
 
+def test_a_machine_whose_name_is_127_0_1_1_may_call_itself():
+    listens, port = server()
+    with listens:
+        with only_peers([f"127.0.1.1:{port}", f"127.0.0.3:{port}"], 0):
+            listens.listen()
+        assert answers(port, "127.0.0.1", "127.0.1.1")
+        assert not answers(port, "127.0.0.2", "127.0.1.1")
+
+
 def test_the_door_closes_while_the_server_still_waits_for_the_others():
     listens, port = server()
     # Who calls before the guard has looked is a stranger, and is told of at the end.
