@@ -109,7 +109,8 @@ def test_the_failure_that_explains_the_others_is_the_one_that_is_named():
 @pytest.mark.usefixtures("machines")
 def test_a_run_that_takes_too_long_is_ended(capfd):
     began = time.monotonic()
-    with pytest.raises(WorkerFailed, match=r"worker 0 of 2 .*it was not done after 1 s"):
+    # Each task has a clock of its own, and the first one to end its worker ends the others.
+    with pytest.raises(WorkerFailed, match=r"worker [01] of 2 .*it was not done after 1 s"):
         launch(PLAIN, ["sleeps"], 2, timeout=1)
     assert 1 <= time.monotonic() - began < SLEEPS_SECONDS
     assert all(map(gone, pids(capfd.readouterr().err)))
