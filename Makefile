@@ -16,12 +16,14 @@ BIN := $(VENV)/bin
 # Jars for Spark on S3.
 S3A := $(VENV)-s3a
 STAMP := $(VENV)/.installed
+# Flower, whose versions of other packages are not ours.
+FLOWER := $(VENV)-flower
 # Spark's classes as a JVM on this machine takes them in at once.
 CLASSES := $(VENV)/spark-classes.jsa
 # What a run of tests tells of them at its end.
 SLOWEST := --durations=20 --durations-min=1
 
-.PHONY: help setup demo test test-fast test-cluster test-s3a s3a-jars torture mutants drill check audit format docs up down mlflow bench lock java
+.PHONY: help setup demo federated test test-fast test-cluster test-s3a s3a-jars torture mutants drill check audit format docs up down mlflow bench lock java
 
 help: ## Print this help
 	@echo 'Usage: make TARGET [PYTHON=python3.11] [VENV=.venv]'
@@ -34,6 +36,10 @@ setup: java $(STAMP) $(CLASSES) ## Create .venv from requirements.lock (nothing 
 demo: java $(STAMP) $(CLASSES) ## Load a real shop log, train and judge a model on it, predict in the days that follow
 	@$(BIN)/python -m dags.local demo
 
+federated: $(STAMP) $(FLOWER)/.installed ## After make demo: train with three shops that do not pool their logs, beside each alone and all pooled
+	@$(BIN)/python -m pytest -q tests/federated
+	$(BIN)/python -m tests.bench.federated --flower $(FLOWER)/bin/python
+
 # Three at once, a file as a whole, also on two cores: much of the time is waiting for others to start.
 test: java $(STAMP) $(CLASSES) ## Run every test, the end-to-end ones with a real Airflow scheduler included
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(SLOWEST)
@@ -41,8 +47,8 @@ test: java $(STAMP) $(CLASSES) ## Run every test, the end-to-end ones with a rea
 test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Airflow's scheduler
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e' $(SLOWEST)
 
-torture: java $(STAMP) $(CLASSES) ## Run the property tests with hundreds of random examples, for MINUTES=10, from SEED=
-	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+torture: java $(STAMP) $(CLASSES) ## Run the property tests with hundreds of random examples, for MINUTES=10, from SEED=, or RESUME=1
+	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
 
 mutants: java $(STAMP) $(CLASSES) ## Make each plausible mistake of tests/mutants in a copy, and tell which ones no test notices
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
@@ -86,8 +92,9 @@ down: $(STAMP) ## Stop what `make up` started
 mlflow: $(STAMP) ## Open MLflow's UI on the runs and model versions; Ctrl-C stops it
 	@$(BIN)/python -m dags.local mlflow
 
-bench: java $(STAMP) $(CLASSES) ## Measure the daily pipeline on simulated events
+bench: java $(STAMP) $(CLASSES) ## Measure the daily pipeline on simulated events, and sessions beside other engines
 	@$(BIN)/python -m tests.bench.daily
+	@$(BIN)/python -m tests.bench.sessionize
 
 # Hashes but no header: a lock that names no package index works with any. For every Python 3.11, not only this one.
 lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=--upgrade takes newer versions)
@@ -103,6 +110,8 @@ lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock (UPGRADE=-
 	part trainer-cpu "$${worker[@]}" --extra train
 	part trainer-cuda docker/cuda.in "$${worker[@]}" --extra train
 	part build docker/build.in
+	"$$uv" pip compile --quiet federated/requirements.in --generate-hashes --no-header --no-annotate \
+	    --python $(BIN)/python --python-version 3.11 $(UPGRADE) --output-file federated/requirements.lock >/dev/null
 	echo "requirements.lock holds $$(grep -c == requirements.lock) packages. Next: make setup test"
 
 # Spark 4.1 is compiled for 17; its Hadoop calls Subject.getSubject, which fails from 23 on.
@@ -137,6 +146,12 @@ $(STAMP): requirements.lock pyproject.toml
 	export VIRTUAL_ENV="$(abspath $(VENV))"
 	"$$uv" pip sync $$quiet --require-hashes requirements.lock
 	"$$uv" pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(FLOWER)/.installed: federated/requirements.lock $(STAMP)
+	@$(find_uv)
+	"$$uv" venv --quiet --clear --python $(BIN)/python $(FLOWER)
+	VIRTUAL_ENV="$(abspath $(FLOWER))" "$$uv" pip sync --quiet --require-hashes federated/requirements.lock
 	touch $@
 
 # An order of its own: `java` is phony, and would have it made again each time.

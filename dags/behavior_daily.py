@@ -28,7 +28,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TaskGroup, dag
 
 from dags.shared.deadlines import expected
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding
-from dags.shared.wiring import DAG_DEFAULTS, DAY, stage_audit_publish
+from dags.shared.wiring import ALLOW_SHRINK, DAG_DEFAULTS, DAY, SHRINK_FLAGS, stage_audit_publish
 from lake.tables import comes_after, groups_of
 
 GROUPS = groups_of("behavior_daily")
@@ -55,6 +55,7 @@ WANTED = "{{{{ '{}' in params.tables }}}}"
             title="Tables",
             description="The tables to compute; the others do not change. `meander plan` names those that need it",
         ),
+        "allow_shrink": ALLOW_SHRINK,
     },
     **DAG_DEFAULTS,
 )
@@ -68,7 +69,8 @@ def behavior_daily() -> None:
         with TaskGroup(table) as groups[table]:
             # A group that is not wanted is skipped, which does not block the groups after it.
             rule = "all_success" if table == "events" else "none_failed"
-            stage_audit_publish(table, ["--day", DAY], wanted=WANTED.format(table), trigger_rule=rule)
+            wanted, flags = WANTED.format(table), SHRINK_FLAGS.get(table, [])
+            stage_audit_publish(table, ["--day", DAY], flags=flags, wanted=wanted, trigger_rule=rule)
 
     # Other tables need no such care: rows computed from older events never replace newer ones.
     earlier = WaitForEarlierDays(

@@ -7,6 +7,12 @@ include all events that had arrived by then. The result equals that of the days 
 
 **If it fails**
 - `split`: *from* is after *to*. Trigger again.
+- `all_days`: days of some chunks failed their audit, which the message names. All other days are published, and what is
+  made from events was made without these. Have the landing repaired, run `behavior_daily` for these days, then what
+  `meander plan --reason late-data` lists.
+- `interests.stage`, *nothing was staged*: all dates of interests of the chunk (see *interests_every*) are days that
+  failed their audit, and `all_days` does not run. Repair these days, then clear `events.stage` of the chunk with
+  downstream.
 - another task: as for `behavior_daily`. A chunk is named by its first day. Clear the failed task with
   downstream; published chunks stay published.
 
@@ -21,9 +27,11 @@ import pendulum
 from airflow.sdk import Param, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
+from dags.shared.alerts import FailureNotifier
+from dags.shared.publish import require_all_days
 from dags.shared.run_ids import FIRST_DAY_OF_CHUNK, of_chunk
-from dags.shared.wiring import DAG_DEFAULTS, stage_audit_publish
-from lake.tables import comes_after, groups_of
+from dags.shared.wiring import ALLOW_SHRINK, DAG_DEFAULTS, SHRINK_FLAGS, stage_audit_publish
+from lake.tables import GROUPS, comes_after, groups_of
 
 
 def cut(first: date, last: date, days: int, every: int = 1) -> list[tuple[date, date]]:
@@ -47,7 +55,7 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
     # The UI and `make demo` name a chunk by its first day.
     @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
     def group(first: Any, last: Any, run: Any) -> None:
-        stage_audit_publish(table, ["--from", first, "--to", last], run, flags)
+        stage_audit_publish(table, ["--from", first, "--to", last], run, flags, goes_on=True)
 
     return group.expand_kwargs(chunks)
 
@@ -78,6 +86,7 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
             title="Days between interests",
             description="1: interests at the end of every day. 7: every 7th day, the last one is To",
         ),
+        "allow_shrink": ALLOW_SHRINK,
     },
     **DAG_DEFAULTS,
 )
@@ -94,10 +103,17 @@ def behavior_history() -> None:
         ]
 
     chunks = split()  # type: ignore[call-arg,misc]  # Airflow fills both arguments from its context
-    flags = {"interests": ["--every", "{{ params.interests_every }}"]}
+    flags = {**SHRINK_FLAGS, "interests": ["--every", "{{ params.interests_every }}"]}
     groups = {table: per_chunk(table, chunks, flags.get(table, [])) for table in groups_of("behavior_daily")}
     for table, group in groups.items():
         [groups[name] for name in comes_after(table)] >> group
+
+    # Its alert has the days of all chunks. Those sent when days were withheld share a cause, and have the first ones.
+    @task(on_failure_callback=FailureNotifier(each_run=True))
+    def all_days(chunks: list[dict[str, str]]) -> None:
+        require_all_days([chunk["run"] for chunk in chunks], [name for group in groups for name in GROUPS[group]])
+
+    list(groups.values()) >> all_days(chunks)  # type: ignore[arg-type]  # Airflow hands over the result
 
 
 behavior_history()

@@ -3,7 +3,7 @@
 
 As of the last day D of the week. For *weeks* weekly dates T whose horizon has ended by then, it stages, audits and
 publishes the missing `examples`. `prepare` splits the dates by time and builds the vocabulary. The encoder is
-*pretrained* and *fine-tuned*; in parallel the same network is trained *from scratch*, for comparison. `evaluate` uses
+*pretrained* and *fine-tuned*; beside that the same network is trained *from scratch*, for comparison. `evaluate` uses
 later dates than any used in training. `promote` makes the candidate champion if it passes the gate and, where the
 setting `MEANDER_PROMOTION_APPROVAL` is on, a person approves it in `approve` (tab *Required Actions*).
 
@@ -107,6 +107,13 @@ def train(task_id: str, module: str, arguments: list[str]) -> ModelJob:
             title="Adapter",
             description="lora: fine-tune low-rank adapters instead of the whole encoder; cheaper",
         ),
+        "dp_noise": Param(
+            0.0,
+            type="number",
+            minimum=0,
+            title="Noise for privacy",
+            description="Differential privacy of what fine-tuning learns from each user; 0: none. See --dp-noise",
+        ),
         "epochs": Param(
             None,
             type=["null", "integer"],
@@ -153,8 +160,9 @@ def model_weekly() -> None:
 
     workers = ["--workers", "{{ params.workers }}", "--launcher", "{{ params.launcher }}"]
     pretrain = train("pretrain", "model.pretrain", ["--preset", "{{ params.preset }}", EPOCHS, *workers])
-    adapter = ["--adapter", "{{ params.adapter }}"]
-    finetune = train("finetune", "model.finetune", ["--start", "pretrained", *adapter, EPOCHS, *workers])
+    noise = "{{ '--dp-noise=%s' % params.dp_noise if params.dp_noise else '' }}"
+    how = ["--adapter", "{{ params.adapter }}", noise]
+    finetune = train("finetune", "model.finetune", ["--start", "pretrained", *how, EPOCHS, *workers])
     scratch = train("scratch", "model.finetune", ["--start", "scratch", EPOCHS, *workers])
     evaluate = train("evaluate", "model.evaluate", [])
     evaluate.operator_extra_links = (EvaluationReport(), MlflowRuns())
@@ -162,7 +170,8 @@ def model_weekly() -> None:
     promote = Promote(task_id="promote", run=RUN_OF_DAG)
 
     ready >> examples >> prepare >> pretrain >> finetune >> evaluate >> approve >> promote
-    prepare >> scratch >> evaluate
+    # It begins with the vocabulary and the shape of what was pretrained, though not with its weights.
+    pretrain >> scratch >> evaluate
 
 
 model_weekly()

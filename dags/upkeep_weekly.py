@@ -3,7 +3,8 @@
 
 Merges the small files of each partition; removes files that no reader, run or model needs: of rows that were replaced
 longer ago than `MEANDER_RETENTION_DAYS`, and of stagings that were never published; removes data docs older than
-`MEANDER_DOCS_DAYS`. The result of the task has files and bytes, before and after, for each table.
+`MEANDER_DOCS_DAYS`. Texts of rejected rows, events and landing files go when the settings `MEANDER_KEEP_*_DAYS` say so.
+The result of the task has files and bytes, before and after, for each table.
 
 It may run in parallel with every other run. It keeps the files of a run in progress, rows replaced within the
 retention, and versions that a training or a registered model has pinned. A partition that is published while it is

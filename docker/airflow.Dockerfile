@@ -1,6 +1,7 @@
 # Airflow's processes: api-server, scheduler, dag-processor, triggerer, and the workers that drive Spark jobs.
-#   docker build -f docker/airflow.Dockerfile -t meander-airflow .
-ARG PYTHON=python:3.11.13-slim-bookworm
+#   docker build --build-arg PYTHON="$PYTHON_IMAGE" -f docker/airflow.Dockerfile -t meander-airflow .
+# The base by its digest, as docker/fill-env.sh finds it out: without it, nothing is built.
+ARG PYTHON
 
 FROM ${PYTHON} AS build
 # hadolint ignore=DL3008

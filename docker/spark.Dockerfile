@@ -1,6 +1,7 @@
 # A Spark master, worker, or executor; scoring runs in it as well, so it holds TensorFlow for the CPU.
-#   docker build -f docker/spark.Dockerfile -t meander-spark .
-ARG PYTHON=python:3.11.13-slim-bookworm
+#   docker build --build-arg PYTHON="$PYTHON_IMAGE" -f docker/spark.Dockerfile -t meander-spark .
+# The base by its digest, as docker/fill-env.sh finds it out: without it, nothing is built.
+ARG PYTHON
 
 FROM ${PYTHON} AS build
 # hadolint ignore=DL3008
@@ -26,9 +27,10 @@ COPY dags dags
 RUN uv pip install --python /opt/meander/bin/python --no-cache --no-deps --build-constraints docker/build.lock .
 
 FROM ${PYTHON}
+# libgomp1: LightGBM's trees, a part of many models, cannot be loaded without it.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
+    && apt-get install -y --no-install-recommends libgomp1 openjdk-17-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 50000 --gid 0 --create-home meander
 COPY --from=build /opt/meander /opt/meander

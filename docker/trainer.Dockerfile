@@ -1,7 +1,8 @@
 # Trains and judges: an Airflow worker of the queue `train`, with TensorFlow. For GPUs by default.
-#   docker build -f docker/trainer.Dockerfile -t meander-trainer .
-#   docker build -f docker/trainer.Dockerfile -t meander-trainer-cpu --build-arg VARIANT=cpu .
-ARG PYTHON=python:3.11.13-slim-bookworm
+#   docker build --build-arg PYTHON="$PYTHON_IMAGE" -f docker/trainer.Dockerfile -t meander-trainer .
+#   docker build --build-arg PYTHON="$PYTHON_IMAGE" -f docker/trainer.Dockerfile -t meander-trainer-cpu --build-arg VARIANT=cpu .
+# The base by its digest, as docker/fill-env.sh finds it out: without it, nothing is built.
+ARG PYTHON
 # cuda: TensorFlow's CUDA libraries come as wheels of their own; the host brings the driver. cpu: without them.
 ARG VARIANT=cuda
 
@@ -30,9 +31,10 @@ COPY dags dags
 RUN uv pip install --python /opt/meander/bin/python --no-cache --no-deps --build-constraints docker/build.lock .
 
 FROM ${PYTHON}
+# libgomp1: LightGBM's trees, a part of many models, cannot be loaded without it.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
+    && apt-get install -y --no-install-recommends libgomp1 openjdk-17-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 50000 --gid 0 --create-home meander \
     && ln -s /usr/bin/env /entrypoint

@@ -4,13 +4,14 @@ The template escapes what it is given: values of a log, and names that people ha
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lake.days import days_in_words
 from lake.staging import Staged
 
 # Longer values are cut.
@@ -37,6 +38,7 @@ class Check:
         success: whether it is met.
         unexpected, looked_at: how many rows, or days of figures, do not meet it, and of how many; None where it is met.
         examples: some values that do not meet it.
+        days: on which it is not met.
     """
 
     expectation: str
@@ -47,6 +49,7 @@ class Check:
     unexpected: int | None
     looked_at: int | None
     examples: list[Any]
+    days: tuple[date, ...] = ()
 
 
 def value_text(value: Any) -> str:
@@ -74,6 +77,7 @@ def figure_text(value: Any) -> str:
 
 templates.filters["value"] = value_text
 templates.filters["figure"] = figure_text
+templates.filters["days"] = days_in_words
 
 
 def render(staged: Staged, verdict: str, checks: list[Check], figures: pd.DataFrame, audited: datetime) -> str:

@@ -1,11 +1,14 @@
 """Expectations of staged `events`, a landing day at a time."""
 
+from datetime import date
+
 import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.fields import fields_are_there, with_fields
 from expectations.suite import (
     CRITICAL,
     WARNING,
@@ -84,29 +87,57 @@ def extend(
     input_rows = pd.Series([day["input"] for day in counted], index=figures.index)
     ignored = pd.Series([day["ignored"] for day in counted], index=figures.index)
     quarantined = pd.Series([sum(day["rejected"].values()) for day in counted], index=figures.index)
+    forgotten = pd.Series([day.get("forgotten", 0) for day in counted], index=figures.index)
     figures = figures.assign(
         input=input_rows,
-        accounted_for=figures["copies"] + ignored + quarantined,
+        accounted_for=figures["copies"] + ignored + quarantined + forgotten,
         rejected_share=rejected_share(quarantined, input_rows),
         late_share=figures["late"] / figures["rows"].where(figures["rows"] > 0),
     )
-    return with_volume_ratio(staged, figures)
+    figures["strangers"] = strangers(staged_rows, staged, figures)
+    return with_fields(staged, with_volume_ratio(staged, figures), failed_otherwise(figures, config))
+
+
+def failed_otherwise(figures: pd.DataFrame, config: Settings) -> set[date]:
+    """Return the days that fail by what is counted of them, and so are not published, whatever fields they have.
+
+    Rejections are the usual case: of the few rows that are left, a field may be missing by chance. Days with an
+    impossible row are not among them.
+    """
+    fails = (
+        (figures["rejected_share"] > float(config.max_rejected_share))
+        | (figures["accounted_for"] != figures["input"])
+        | (figures["strangers"] > 0)
+    )
+    return set(figures["day"][fails])
+
+
+def strangers(staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame) -> "pd.Series[int]":
+    """Count by day the events of users without a pseudonym by the key of the staging; none where it has no key."""
+    by_day = {}
+    if staged.key_id:
+        is_one = F.col("user_id").rlike(rf"^{staged.key_id}-[0-9a-f]{{32}}\z")
+        counted = staged_rows.where(~is_one).groupBy("landed").agg(F.count("*").alias("n"))
+        by_day = {row["landed"]: row["n"] for row in counted.collect()}
+    return pd.Series([by_day.get(day, 0) for day in figures["day"]], index=figures.index)
 
 
 def expected_figures(config: Settings) -> list[Expectation]:
     """Expect that nothing was lost, nothing is there twice, and the day resembles the days before."""
     return [
         zero("duplicate_ids", "event_id is unique within a landing day"),
-        equal("input", "accounted_for", "input rows = events + duplicates + ignored + quarantined"),
+        equal("input", "accounted_for", "input rows = events + duplicates + ignored + quarantined + forgotten"),
         zero("outside_partition", "dt is the date of event_time"),
         zero("after_landing", "no event is from after the day on which it landed"),
         zero("before_floor", "no event is from before MEANDER_TIME_FLOOR"),
         zero("without_item", "only a search may lack an item"),
+        zero("strangers", "with pseudonyms, each user has one by the key of the lake"),
         zero("unusable_text", "every sink can hold each id and each query"),
         few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),
         between("late_share", None, 0.5, "at most half of the events are late", WARNING),
         usual_volume(0.5, 2.0),
+        *fields_are_there(),
     ]
 
 

@@ -94,11 +94,12 @@ def extend(
     """Add figures of the upstream tables: the states at each T, and the events of these users in the days after it."""
     events, interests = (Table(name, staged.inputs[name]) for name in ("events", "interests"))
     states = interests.rows_by("dt")
-    at_each = interests.read(spark, staged.owns[0], staged.owns[-1]).where(F.col("dt").isin(staged.owns))
+    at_each = interests.read(spark, dates=staged.owns)
     sums = {row["dt"]: row["states"] for row in at_each.groupBy("dt").agg(state_sum().alias("states")).collect()}
     horizon = timedelta(days=config.horizon_days)
     as_of = F.explode(F.array(*(F.lit(day) for day in staged.owns))).alias("day")
-    nearby = events.read(spark, staged.owns[0] + timedelta(days=1), staged.owns[-1] + horizon)
+    horizons = {day: days_between(day + timedelta(days=1), day + horizon) for day in staged.owns}
+    nearby = events.read(spark, dates={date for dates in horizons.values() for date in dates})
     after = F.datediff("dt", "day").between(1, config.horizon_days)
     known = F.lit(True) if staged.counts["include_late"] else F.datediff("landed", "day") <= config.horizon_days
     users = staged_rows.select("user_id", F.col("dt").alias("day")).distinct()
@@ -111,9 +112,7 @@ def extend(
     )
     counts = {row["day"]: row["n"] for row in by_day.collect()}
     missing = [
-        0
-        if staged.counts["include_late"]
-        else sum(events.basis(d) is None for d in days_between(day + timedelta(days=1), day + horizon))
+        0 if staged.counts["include_late"] else sum(events.basis(d) is None for d in horizons[day])
         for day in figures["day"]
     ]
     figures = figures.assign(

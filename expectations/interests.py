@@ -7,11 +7,13 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.known import Known, with_what_was_known
 from expectations.suite import WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import days_between
-from lake.rules import BEHAVIORS, WEEK_DAYS
+from lake.rules import BEHAVIORS, BLOCK_DAYS, WEEK_DAYS
 from lake.settings import Settings
 from lake.staging import Staged
+from lake.summaries import Landings
 from lake.table import Table
 
 SEQUENCES = ("item_keys", "item_ids", "category_keys", "behaviors", "event_seconds", "gap_seconds")
@@ -57,10 +59,14 @@ def length_differs(names: tuple[str, ...]) -> Column:
     return F.greatest(*(F.size(name) for name in names)) != F.least(*(F.size(name) for name in names))
 
 
-def does_not_add_up(shares: str) -> Column:
-    """Return whether the shares of a distribution that is not empty do not add up to 1."""
+def does_not_add_up(shares: str, kept: int = 0) -> Column:
+    """Return whether the shares of a distribution that is not empty do not add up to 1.
+
+    Where it may have been cut to so many `kept` shares, they add up to at most 1.
+    """
     total = F.aggregate(shares, F.lit(0.0), lambda so_far, share: so_far + share)
-    return (F.size(shares) > 0) & (F.abs(total - 1) > 1e-6)
+    too_few = (total < 1 - 1e-6) & (F.size(shares) < kept if kept else F.lit(True))
+    return (F.size(shares) > 0) & (too_few | (total > 1 + 1e-6))
 
 
 def measures(config: Settings) -> dict[str, Column]:
@@ -79,16 +85,21 @@ def measures(config: Settings) -> dict[str, Column]:
     too_many_days = (F.col("history_days_active") > F.col("history_events")) | F.exists(
         categories, lambda category: ~category["longterm_days"].between(1, category["longterm_counts"])
     )
+    too_long = F.size("item_keys") > config.sequence_length
+    if config.longterm_categories:
+        too_long |= F.size("longterm_shares") > config.longterm_categories
     return {
         "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "frequency_total": F.coalesce(F.sum("frequency"), F.lit(0)),
         "days_total": F.coalesce(F.sum("history_days_active"), F.lit(0)),
         "after_day": F.count_if(seen_after_day()),
         "uneven": F.count_if(length_differs(SEQUENCES) | length_differs(CURRENT) | length_differs(LONGTERM)),
-        "too_long": F.count_if(F.size("item_keys") > config.sequence_length),
+        "too_long": F.count_if(too_long),
         "unknown_behaviors": F.count_if(F.exists("behaviors", lambda code: ~code.between(1, len(BEHAVIORS)))),
         "unordered": F.count_if(F.exists("gap_seconds", lambda gap: gap < 0)),
-        "not_a_distribution": F.count_if(does_not_add_up("current_shares") | does_not_add_up("longterm_shares")),
+        "not_a_distribution": F.count_if(
+            does_not_add_up("current_shares") | does_not_add_up("longterm_shares", config.longterm_categories)
+        ),
         "contradicting_counts": F.count_if(contradicts),
         "more_days_than_events": F.count_if(too_many_days),
         "mean_frequency": F.avg("frequency"),
@@ -99,49 +110,16 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add figures of the upstream table at each T: active users, their events and days, and missing landing days.
-
-    The history is compared by days, not by events: users and partitions are enough for that, so the ids of a year's
-    events need not be read and counted.
-    """
+    """Add figures of the upstream table at each T: active users, their events and days, and missing landing days."""
     events = Table("events", staged.inputs["events"])
-    lookback, history = timedelta(days=config.lookback_days - 1), timedelta(days=config.history_days - 1)
     include_late = staged.counts["include_late"]
-
-    def at_each(rows: DataFrame, days: int) -> DataFrame:
-        """Repeat each row for every T that includes it, if its date is one of the last `days` days, with T as `day`."""
-
-        def counts_at(day: Column) -> Column:
-            near = (F.col("dt") <= day) & (F.datediff(day, "dt") < days)
-            return near if include_late else near & (F.col("landed") <= day)
-
-        every = F.array(*(F.lit(day) for day in staged.owns))
-        return rows.withColumn("day", F.explode(F.filter(every, counts_at)))
-
-    recent = events.read(spark, staged.owns[0] - lookback, staged.owns[-1]).select("event_id", "dt", "landed")
-    happened = at_each(recent, config.lookback_days).groupBy("day").agg(F.count_distinct("event_id").alias("n"))
-    visits = events.read(spark, staged.owns[0] - history, staged.owns[-1])
-    visits = visits.groupBy("user_id", "dt").agg(F.min("landed").alias("landed"))
-    users = (
-        at_each(visits, config.history_days)
-        .groupBy("user_id", "day")
-        .agg(F.count("*").alias("days"), F.min(F.datediff("day", "dt")).alias("age"))
-        .where(F.col("age") < config.lookback_days)
-    )
-    active = users.groupBy("day").agg(F.count("*").alias("users"), F.sum("days").alias("days"))
-    counts = {row["day"]: row for row in active.collect()}
-    numbers = {row["day"]: row["n"] for row in happened.collect()}
-    begins = min(events.rows_by("landed"), default=None)
+    known = Known(spark, events, Landings(events), staged.owns, config, BLOCK_DAYS, include_late=include_late)
+    lookback, begins = timedelta(days=config.lookback_days - 1), min(events.rows_by("landed"), default=None)
     missing_landings = [
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
         for day in figures["day"]
     ]
-    figures = figures.assign(
-        active_upstream=[counts[day]["users"] if day in counts else 0 for day in figures["day"]],
-        days_upstream=[counts[day]["days"] if day in counts else 0 for day in figures["day"]],
-        events_upstream=[numbers.get(day, 0) for day in figures["day"]],
-        missing_landings=missing_landings,
-    )
+    figures = with_what_was_known(known, staged_rows, figures).assign(missing_landings=missing_landings)
     return with_volume_ratio(staged, figures)
 
 
@@ -153,11 +131,13 @@ def expected_figures(config: Settings) -> list[Expectation]:
         equal("active_upstream", "rows", "every user active in the lookback has a state"),
         equal("events_upstream", "frequency_total", "exactly the events of the lookback that were known at T count"),
         equal("days_upstream", "days_total", "exactly the days of the history with an event known at T count"),
+        zero("summaries_differ", "each summary has the events that landed: if not, delete _summaries and stage again"),
+        zero("sample_differs", "a sample of users has the events and days of the lookback, from the events themselves"),
         zero("uneven", "arrays that belong together are equally long"),
-        zero("too_long", "at most L events are kept"),
+        zero("too_long", "at most L events are kept, and no more categories than MEANDER_LONGTERM_CATEGORIES"),
         zero("unknown_behaviors", f"behaviors are coded 1 to {len(BEHAVIORS)}"),
         zero("unordered", "events are in time order"),
-        zero("not_a_distribution", "shares add up to 1"),
+        zero("not_a_distribution", "shares add up to 1, or to less where categories were cut"),
         zero("contradicting_counts", "no span of days holds more events than a longer one, and none fewer than 0"),
         zero("more_days_than_events", "days with an event are at least 1, and at most as many as the events"),
         between("missing_landings", 0, 0, "every landing day of the lookback is published", WARNING),

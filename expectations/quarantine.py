@@ -18,6 +18,7 @@ REASONS = (
         "malformed_line",
         "field_too_long",
         "unusable_text",
+        "not_an_id",
         "missing_time",
         "unparsable_time",
         "time_before_floor",
@@ -31,6 +32,19 @@ REASONS = (
         "negative_price",
     ),
 )
+
+# What to look at first, for reasons that mostly mean that the source does not fit the log.
+REMEDIES = {
+    "undecodable": "does `encoding` fit?",
+    "malformed_line": "do `delimiter`, `quote`, `escape` and `multiline` fit?",
+    "unparsable_time": "does `time.format` fit?",
+    "time_after_landing": "they are after the UTC day of their folder: is `time.zone` right? A shop's own day "
+    "that ends after midnight UTC belongs into the folder of the day after",
+    "missing_user": "guests may be left out, by `guests`",
+    "unknown_behavior": "add them to `behavior.values`, or let `behavior.others` ignore them",
+    "invalid_price": "does `amounts` say how prices are written?",
+}
+SHOWN_REASONS = 3
 
 
 def rows(config: Settings) -> list[Expectation]:
@@ -69,4 +83,26 @@ def expected_figures(config: Settings) -> list[Expectation]:
     ]
 
 
-SUITE = Suite(rows, measures, extend, expected_figures)
+def reasons(staged_rows: DataFrame, staged: Staged) -> dict[str, str]:
+    """Say for what reasons rows were rejected, most of them first, each with a place and with what to look at.
+
+    What a row says is not told: messages go to logs, alerts and chats.
+    """
+    first = F.min(F.struct("file", "line")).alias("place")
+    # A reason that is none of ours may be anything.
+    reason = F.when(F.col("reason").isin(*REASONS), F.col("reason")).alias("reason")
+    found = staged_rows.groupBy(reason).agg(F.count("*").alias("n"), first).collect()
+    found = sorted(found, key=lambda row: (-row["n"], row["reason"] or ""))
+    parts = []
+    for row in found[:SHOWN_REASONS]:
+        file, line = row["place"]
+        where = f"{(file or '').rpartition('/dt=')[2]}{f' line {line}' if line else ''}"
+        why, remedy = row["reason"] or "without a known reason", REMEDIES.get(row["reason"], "")
+        parts.append(f"{row['n']:,} {why}, such as {where}{f' ({remedy})' if remedy else ''}")
+    if others := sum(row["n"] for row in found[SHOWN_REASONS:]):
+        parts.append(f"{others:,} for other reasons")
+    read = sum(day["input"] for day in staged.counts["by_day"].values())
+    return {"rejected_share": f"of {read:,} rows {'; '.join(parts)}"} if parts else {}
+
+
+SUITE = Suite(rows, measures, extend, expected_figures, reasons)

@@ -61,7 +61,7 @@ def extend(
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
     times = staged_rows.select(F.explode("events.event_time").alias("time"))
     in_sessions = times.groupBy(F.to_date("time").alias("day")).count()
-    nearby = events.read(spark, staged.owns[0], staged.owns[-1])
+    nearby = events.read(spark, dates=days)
     upstream = nearby.groupBy(F.col("dt").alias("day")).agg(F.count_distinct("event_id").alias("count"))
     columns = {}
     for name, frame in (("events_upstream", upstream), ("events_in_sessions", in_sessions)):

@@ -35,12 +35,14 @@ class Suite:
         measures: named aggregates over the staged rows of one owned partition; all are computed in one pass.
         extend: adds figures of the upstream table and of recent days to the measured ones, one row for each partition.
         figures: expectations on those figures.
+        explain: says of some figures, by their names, what is behind them; asked if an expectation is not met.
     """
 
     rows: Callable[[Settings], list[Expectation]]
     measures: Callable[[Settings], dict[str, Column]]
     extend: Callable[[SparkSession, DataFrame, Staged, pd.DataFrame, Settings], pd.DataFrame]
     figures: Callable[[Settings], list[Expectation]]
+    explain: Callable[[DataFrame, Staged], dict[str, str]] | None = None
 
 
 def not_null(*columns: str) -> list[Expectation]:

@@ -19,7 +19,9 @@ from scipy.stats import chi2
 
 from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import events_of_horizons, published_interests
-from jobs.interests import distinct_events, ranked, shares_of, sums_by_day
+from jobs.interests import ranked, shares_of
+from jobs.summaries import distinct_events, sums_by_day
+from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
 from lake.rules import MAX_ITEMS, SIGNIFICANCE
 from lake.schemas import EXAMPLES
@@ -235,6 +237,15 @@ def without_examples(as_of: list[date]) -> list[date]:
     return [day for day in as_of if states and states.basis(day) and not (existing and existing.basis(day))]
 
 
+def dates_after(as_of: list[date], horizon_days: int) -> set[date]:
+    """Return the dates of the events that labels at the dates `as_of` are made of; these may be years apart.
+
+    >>> sorted(found.day for found in dates_after([date(2025, 1, 1), date(2025, 1, 9)], 2))
+    [2, 3, 10, 11]
+    """
+    return {near for day in as_of for near in days_between(day + ONE_DAY, day + timedelta(days=horizon_days))}
+
+
 def main(argv: list[str] | None = None) -> Staged:
     """Read the states at the requested dates and the events after them, stage both together."""
     parser = as_of_parser("jobs.examples", __doc__, "restate: also count events that arrived after T+H")
@@ -248,13 +259,13 @@ def main(argv: list[str] | None = None) -> Staged:
     as_of = as_of_days(run, args.every)
     if args.missing:
         as_of = [*without_examples(as_of[:-1]), as_of[-1]]
-    horizon = timedelta(days=config.horizon_days)
     events = events_of_horizons(as_of, config.horizon_days, include_late=args.include_late)
     interests = published_interests(as_of)
     spark = spark_session("examples", config)
-    first, last = as_of[0] + timedelta(days=1), as_of[-1] + horizon
-    once = distinct_events(events.read(spark, first, last, landed_by=None if args.include_late else last)).persist()
-    states = interests.read(spark, as_of[0], as_of[-1]).where(F.col("dt").isin(as_of))
+    landed_by = None if args.include_late else as_of[-1] + timedelta(days=config.horizon_days)
+    after = events.read(spark, landed_by=landed_by, dates=dates_after(as_of, config.horizon_days))
+    once = distinct_events(after).persist()
+    states = interests.read(spark, dates=as_of)
     try:
         staged = stage(
             examples(states, once, as_of, config, include_late=args.include_late),

@@ -2,25 +2,54 @@
 
 from datetime import date, timedelta
 
-from lake.days import days_between
-from lake.errors import HorizonIncomplete, TableMissing
-from lake.staging import Run
+from lake.days import days_between, days_in_words
+from lake.errors import AuditFailed, HorizonIncomplete, TableMissing
+from lake.staging import Run, find_staged, verdict_on
 from lake.table import Table
 
 
-def published_events(run: Run) -> Table:
-    """Return the newest version of `events`, which must have the landing days of the run.
+def published_events(run: Run) -> tuple[Table, list[date]]:
+    """Return the newest version of `events` and the days of the run, of which it must have all events that landed.
+
+    A day whose events this run has withheld, as they failed their audit, is left out, as in a run of that day alone:
+    until readers see newer ones.
 
     Raises:
         TableMissing: the events of a day have not been published.
     """
-    events = Table("events")
-    missing = [day for day in days_between(run.first, run.last) if events.basis(day) is None]
+    events, withheld = Table("events"), {}
+    if (staged := find_staged("events", run.run_id)) and (verdict := verdict_on(staged)):
+        withheld = dict.fromkeys(map(date.fromisoformat, verdict.withheld), staged.order)
+    days = [
+        day for day in days_between(run.first, run.last) if day not in withheld or is_seen(events, day, withheld[day])
+    ]
+    missing = [day for day in days if events.basis(day) is None]
     if missing:
         raise TableMissing(
             f"events that landed on {listed(missing)} are not published yet; run jobs.ingest for these days first"
         )
-    return events
+    return events, days
+
+
+def is_seen(events: Table, day: date, order: int) -> bool:
+    """Return whether readers see events of a landing day of the staging with this number, or of a newer one.
+
+    Of the very one too: an audit may run again after the publish, and withhold with other limits what readers see.
+    """
+    return (events.basis(day) or 0) >= order
+
+
+def without_withheld(wanted: list[date], days: list[date]) -> list[date]:
+    """Return the dates asked for that are among the days that `published_events` has returned.
+
+    Raises:
+        AuditFailed: none is, so there is nothing to do.
+    """
+    if left := [day for day in wanted if day in days]:
+        return left
+    raise AuditFailed(
+        f"nothing was staged: the events of {days_in_words(wanted)} failed their audit in this run and were withheld"
+    )
 
 
 def published_interests(as_of: list[date]) -> Table:

@@ -1,35 +1,23 @@
 """Read landing files by their source: every input row once, as text, with the values of its columns.
 
-Rows are not validated here, and only header lines are dropped: jobs/rejections.py classifies rows. *Files* are
-validated: one that cannot be opened, or does not have the columns that its source declares, fails the run.
+Rows are not validated here, and only header lines and the lines above them are dropped: jobs/rejections.py classifies
+rows, and jobs/landing_files.py has checked the files.
 """
 
-import codecs
-import json
 import re
-import zlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import reduce
-from itertools import pairwise
 
-import fsspec
-import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import TimestampType
+from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
 
+from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files
 from jobs.source import Source, quoted
 from lake import storage
-from lake.errors import LandingUnreadable, SourceMismatch
 
-# The lines by which a file without a header is checked against its source: a few of them may be broken.
-SAMPLE_LINES = 100
-# The longest line, in bytes; a file is checked by no more of it than that, decompressed.
-LINE_BYTES = 1 << 20
 # What is kept of a longer line, for the quarantine: at least 4,096 characters.
 KEPT_BYTES = 1 << 14
-# Characters of a line's shape that a message shows.
-SHOWN = 300
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BROKEN = "_broken"
 
@@ -38,40 +26,33 @@ BROKEN = "_broken"
 HIGH, LOW = r"\\u[dD][89abAB]\p{XDigit}{2}", r"\\u[dD][c-fC-F]\p{XDigit}{2}"
 PAIRS = r"(?<!\\)(?:\\\\)"
 LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW}"
+# Stand for what a backslash has escaped while a line of CSV is parsed. No text of a log has these noncharacters.
+ESCAPED_BACKSLASH, ESCAPED_QUOTE, ESCAPED_DELIMITER = "\ufdd0", "\ufdd1", "\ufdd2"
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
-    """Return one row for each input row.
+    """Return one row for each input row; one for each element of its list if the source has `each`.
 
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
-    lines can be counted by `position`, a rising number), `raw` string, `undecodable` and `malformed` booleans, and
-    `values`, a struct of strings, one for each column that the source uses. Without files there are no rows.
+    lines can be counted by `position`, a rising number), `lines_above` int (lines of the file above its first row),
+    `raw` string, `undecodable` and `malformed` booleans, and `values`, a struct of strings, one for each column that
+    the source uses. Without files there are no rows.
 
     Raises:
         LandingUnreadable: a file cannot be opened.
         SourceMismatch: a file does not have the columns that its source declares.
     """
-    check_files(source, files)
-    parquet = [file for file in files if is_parquet(file)]
-    text = [file for file in files if not is_parquet(file)]
-    frames = []
-    if text:
-        frames.append(read_text(spark, source, text))
-    if parquet:
-        frames.append(read_parquet_rows(spark, source, parquet))
+    found = check_files(source, files)
+    frames = [read_text(spark, source, layout, names) for layout, names in found.text.items()]
+    frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
     if not frames:
         values = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
         return spark.createDataFrame(
             [],
-            "landed date, file string, whole_file boolean, position bigint, raw string, undecodable boolean, "
-            f"malformed boolean, values struct<{values}>",
+            "landed date, file string, whole_file boolean, position bigint, lines_above int, raw string, "
+            f"undecodable boolean, malformed boolean, values struct<{values}>",
         )
     return reduce(DataFrame.unionByName, frames)
-
-
-def is_parquet(file: str) -> bool:
-    """Return whether a file is Parquet, by its name."""
-    return file.endswith(".parquet")
 
 
 def spark_name(file: str) -> str:
@@ -85,7 +66,8 @@ def spark_name(file: str) -> str:
 
 def file_address() -> Column:
     """Return the address of the row's file for people: only Hadoop writes s3a for S3."""
-    return F.regexp_replace("_metadata.file_path", "^s3a://", "s3://")
+    path = F.col("_metadata.file_path")
+    return F.when(path.startswith("s3a://"), F.overlay(path, F.lit("s3://"), 1, len("s3a://"))).otherwise(path)
 
 
 def landed_day() -> Column:
@@ -93,55 +75,186 @@ def landed_day() -> Column:
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
 
 
-def read_text(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
-    """Read files of one record a line."""
+def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
+    """Read files of one record a line, all laid out in the same way."""
     whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
     # Spark reads a line whole, however long it is; its many copies from here on are cut.
     too_long = F.octet_length("value") > LINE_BYTES
     content = F.col("value").cast("binary")
-    lines = spark.read.text([spark_name(file) for file in files]).select(
+    cut = F.when(too_long, F.substring(content, 1, KEPT_BYTES)).otherwise(content)
+    # Undecodable bytes become U+FFFD (lake/session.py sets that), so that one broken row stays one broken row.
+    raw = F.decode(cut, layout.charset)
+    # The replacement character may also be in the file itself; and the cut may be inside a character.
+    undecodable = ~too_long & F.contains(raw, F.lit(REPLACEMENT)) & (F.encode(raw, layout.charset) != content)
+    if layout.charset == "UTF-8":
+        # Nearly each line is as it is, and to look whether it is costs less than to decode it.
+        is_text = F.is_valid_utf8("value")
+        raw, undecodable = F.when(~too_long & is_text, F.col("value")).otherwise(raw), ~too_long & ~is_text
+    reader = spark.read
+    if layout.charset.startswith("UTF-16"):
+        # Spark knows the end of a line by its bytes, and takes off only what it knows of UTF-8.
+        reader = reader.option("encoding", layout.charset).option("lineSep", "\n")
+        raw = F.rtrim(F.ltrim(raw, F.lit("\ufeff")), F.lit("\r"))
+    lines = reader.text([spark_name(file) for file in files]).select(
         too_long.alias("too_long"),
         landed_day().alias("landed"),
         file_address().alias("file"),
         whole_file.alias("whole_file"),
+        F.col("_metadata.file_block_start").alias("block"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
         F.monotonically_increasing_id().alias("position"),
-        # Undecodable bytes become U+FFFD (lake/session.py sets that), so that one broken row stays one broken row.
-        F.decode(F.when(too_long, F.substring(content, 1, KEPT_BYTES)).otherwise(content), source.encoding).alias(
-            "raw"
-        ),
+        F.lit(layout.lines_above).alias("lines_above"),
+        raw.alias("raw"),
+        undecodable.alias("undecodable"),
     )
-    if source.format == "csv" and source.header:
-        lines = lines.where(F.col("raw") != source.delimiter.join(source.columns))
-    # Names are quoted: a shop may have any column names.
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
-    if source.format == "csv":
-        schema = ", ".join(f"{quoted(name)} string" for name in [*source.columns, BROKEN])
-        # A quote inside a quoted field is doubled (RFC 4180): without `escape`, Spark would want a backslash.
-        csv = {"sep": source.delimiter, "quote": source.quote, "escape": source.quote}
-        # Spark's parser takes U+FFFF for the end of all lines, and would lose the beginning of the next one.
-        parsed = F.from_csv(F.replace("raw", F.lit("\uffff"), F.lit(REPLACEMENT)), schema, {**options, **csv})
-        values, complete = "parsed", F.trim("raw") != ""
-    else:
-        # Spark would read the first object of a line and drop the rest. As a value inside another object, with a key
-        # after it, a line is read only if it is one object from its first to its last character.
-        schema = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
-        framed = F.concat(F.lit('{"line":'), without_lone_halves(F.col("raw")), F.lit(',"end":1}'))
-        parsed = F.from_json(framed, f"line struct<{schema}>, end string, {BROKEN} string", options)
-        values, complete = "parsed.line", F.col("parsed.line").isNotNull() & F.col("parsed.end").isNotNull()
-    return lines.withColumn("parsed", parsed).select(
+    if layout.header is not None:
+        lines = lines.where(F.col("raw") != layout.header)
+    if layout.preamble:
+        lines = lines.where((F.col("block") > 0) | ~F.col("raw").isin(*layout.preamble))
+    if source.multiline:
+        lines = join_lines(lines, source.quote)
+    parsed, values, complete = csv_values(source, layout) if source.format == "csv" else json_values(source)
+    lines = lines.withColumn("parsed", parsed)
+    if source.each:
+        lines = lines.withColumn("element", F.explode_outer(follow(json_row(), source.each.split("."))))
+    return lines.select(
         "landed",
         "file",
         "whole_file",
         "position",
+        "lines_above",
         "raw",
-        # The cut may be inside a character.
-        (~F.col("too_long") & F.contains("raw", F.lit(REPLACEMENT))).alias("undecodable"),
+        "undecodable",
         (F.col("too_long") | F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias(
             "malformed"
         ),
-        F.struct(*(F.col(f"{values}.{quoted(name)}").alias(name) for name in source.used_columns)).alias("values"),
+        F.struct(*(values(name).alias(name) for name in source.used_columns)).alias("values"),
     )
+
+
+def join_lines(lines: DataFrame, quote: str) -> DataFrame:
+    """Join the lines of each record whose quotes are still open at the end of a line."""
+    # A quote inside of quotes is doubled, so that only the number of quotes counts, be it even or odd.
+    in_order = Window.partitionBy("file").orderBy("block", "position")
+    quotes = F.length("raw") - F.length(F.replace("raw", F.lit(quote), F.lit("")))
+    before = F.coalesce(F.sum(quotes).over(in_order.rowsBetween(Window.unboundedPreceding, -1)), F.lit(0))
+    starts = lines.withColumn("starts", before % 2 == 0)
+    numbered = starts.withColumn(
+        "record", F.count_if("starts").over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+    )
+    joined = numbered.groupBy("file", "record").agg(
+        F.array_sort(F.collect_list(F.struct("block", "position", "raw"))).alias("parts"),
+        F.bool_or("undecodable").alias("undecodable"),
+        F.bool_or("too_long").alias("too_long"),
+        F.bool_and("whole_file").alias("whole_file"),
+        *(F.min(name).alias(name) for name in ("landed", "position", "lines_above")),
+    )
+    raw = F.array_join("parts.raw", "\n")
+    too_long = F.col("too_long") | (F.octet_length(raw) > LINE_BYTES)
+    return joined.withColumns(
+        {"raw": F.when(too_long, F.left(raw, F.lit(KEPT_BYTES))).otherwise(raw), "too_long": too_long}
+    )
+
+
+def csv_values(source: Source, layout: Layout) -> tuple[Column, Callable[[str], Column], Column]:
+    """Return the parsed line, a function from a column's name to its value, and whether the line is complete."""
+    # Numbered, since a shop may have any names for its columns.
+    fields = {name: f"c{n}" for n, name in reversed(list(enumerate(layout.names)))}
+    schema = ", ".join([*(f"c{n} string" for n in range(len(layout.names))), f"{BROKEN} string"])
+    # A quote inside a quoted field is doubled (RFC 4180): without `escape`, Spark would want a backslash.
+    options = {"sep": source.delimiter, "quote": source.quote, "escape": source.quote}
+    # Spark's parser takes U+FFFF for the end of all lines, and would lose the beginning of the next one.
+    line = F.replace("raw", F.lit("\uffff"), F.lit(REPLACEMENT))
+    escapes = [("\\\\", ESCAPED_BACKSLASH, "\\"), (f"\\{source.quote}", ESCAPED_QUOTE, source.quote)]
+    escapes.append((f"\\{source.delimiter}", ESCAPED_DELIMITER, source.delimiter))
+    escaped = F.lit(False)
+    if source.escape == "backslash":
+        escaped = F.col("raw").contains("\\")
+        # Pairs of backslashes come first, so that what is left of a run begins an escape. Spark's parser would know
+        # escapes inside of quotes alone.
+        hidden = reduce(lambda text, each: F.replace(text, F.lit(each[0]), F.lit(each[1])), escapes, line)
+        line = F.when(escaped, hidden).otherwise(line)
+
+    def value(name: str) -> Column:
+        if name not in fields:
+            return F.lit(None).cast("string")
+        found = F.col("parsed")[fields[name]]
+        if source.escape != "backslash":
+            return found
+        shown = reduce(lambda text, each: F.replace(text, F.lit(each[1]), F.lit(each[2])), escapes, found)
+        return F.when(escaped, shown).otherwise(found)
+
+    parser = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
+    return F.from_csv(line, schema, {**parser, **options}), value, F.trim("raw") != ""
+
+
+def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column]:
+    """Return the parsed line, a function from a column's name to its value, and whether the line is complete."""
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
+    wanted = object_type([path for name in source.used_columns for path in paths(name)], source.each)
+    # Spark would read the first object of a line and drop the rest. As the only element of a list inside another
+    # object, with a key after it, a line is read only if it is one object from its first to its last character.
+    schema = StructType(
+        [StructField("line", ArrayType(wanted)), StructField("end", StringType()), StructField(BROKEN, StringType())]
+    )
+    framed = F.concat(F.lit('{"line":['), without_lone_halves(F.col("raw")), F.lit('],"end":1}'))
+    row = json_row()
+
+    def value(name: str) -> Column:
+        return F.coalesce(*(follow_row(row, path, source.each) for path in paths(name)))
+
+    complete = row.isNotNull() & (F.size(F.col("parsed")["line"]) == 1) & F.col("parsed")["end"].isNotNull()
+    return F.from_json(framed, schema, options), value, complete
+
+
+def json_row() -> Column:
+    """Return the object that a line of JSON is."""
+    return F.get(F.col("parsed")["line"], F.lit(0))
+
+
+def paths(name: str) -> list[list[str]]:
+    """Return the ways in which an object may hold a column: as a key with dots in it, or inside of other objects.
+
+    >>> paths("properties.product_id")
+    [['properties.product_id'], ['properties', 'product_id']]
+    """
+    return [[name], name.split(".")] if "." in name else [[name]]
+
+
+def object_type(wanted: list[list[str]], each: str | None, prefix: tuple[str, ...] = ()) -> StructType:
+    """Return the type of an object that holds a text at each of some paths; numbers in a path lead into lists."""
+    inside: dict[str, list[list[str]]] = {}
+    for path in wanted:
+        inside.setdefault(path[0], []).append(path[1:])
+    fields = []
+    for key, rests in inside.items():
+        deeper = [rest for rest in rests if rest]
+        at = (*prefix, key)
+        of: DataType = ArrayType(StringType()) if ".".join(at) == each else StringType()
+        if deeper:
+            is_list = ".".join(at) == each or any(rest[0].isdigit() for rest in deeper)
+            if is_list:
+                deeper = [rest[1:] if rest[0].isdigit() else rest for rest in deeper]
+                deeper = [rest for rest in deeper if rest]
+            of = object_type(deeper, each, at) if deeper else StringType()
+            of = ArrayType(of) if is_list else of
+        fields.append(StructField(key, of))
+    return StructType(fields)
+
+
+def follow(part: Column, path: list[str]) -> Column:
+    """Return what a path leads to; a number leads to an element of a list, from 0."""
+    for step in path:
+        part = F.get(part, F.lit(int(step))) if step.isdigit() else part.getField(step)
+    return part
+
+
+def follow_row(row: Column, path: list[str], each: str | None) -> Column:
+    """Return what a path leads to: from the element of a row's list, if the path goes through that list."""
+    through = each.split(".") if each else []
+    if through and path[: len(through)] == through:
+        return follow(F.col("element"), path[len(through) :])
+    return follow(row, path)
 
 
 def without_lone_halves(raw: Column) -> Column:
@@ -150,156 +263,56 @@ def without_lone_halves(raw: Column) -> Column:
     Spark would read it as a question mark, so that users with different ids would become one.
     """
     # Hardly any line has such an escape, and to look for the first letters costs less than the expression.
-    has_halves = raw.contains(r"\ud") | raw.contains(r"\uD")
+    has_halves = raw.contains("\\") & (raw.contains(r"\ud") | raw.contains(r"\uD"))
     return F.when(has_halves, F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
 
 
-def read_parquet_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
-    """Read Parquet files; the row as JSON is its raw text."""
+def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout, files: list[str]) -> DataFrame:
+    """Read Parquet files of the same types; the row as JSON is its raw text."""
     rows = spark.read.parquet(*(spark_name(file) for file in files))
+    kinds, names = dict(layout.kinds), set(rows.columns)
+    whole = F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))
+    rows = rows.select(
+        landed_day().alias("landed"), file_address().alias("file"), whole.alias("raw"), F.struct("*").alias("row")
+    )
+    if source.each:
+        rows = rows.withColumn("element", F.explode_outer(follow(F.col("row"), source.each.split("."))))
 
     def text(name: str) -> Column:
-        if name not in rows.columns:
+        if name not in kinds or kinds[name] == "nothing":
             return F.lit(None).cast("string")
-        value = F.col(quoted(name)).cast("string")
-        # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
-        is_instant = rows.schema[name].dataType == TimestampType() and source.time.format == "iso8601"
-        return F.concat(value, F.lit("Z")) if is_instant else value
+        path = [name] if name in names else name.split(".")
+        return parquet_text(follow_row(F.col("row"), path, source.each), name, kinds[name], source)
 
     values = [text(name).alias(name) for name in source.used_columns]
     return rows.select(
-        landed_day().alias("landed"),
-        file_address().alias("file"),
+        "landed",
+        "file",
         F.lit(False).alias("whole_file"),
         F.lit(0).cast("bigint").alias("position"),
-        F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns))).alias("raw"),
+        F.lit(0).alias("lines_above"),
+        "raw",
         F.lit(False).alias("undecodable"),
         F.lit(False).alias("malformed"),
         F.struct(*values).alias("values"),
     )
 
 
-def check_files(source: Source, files: list[str]) -> None:
-    """Check the beginning of every file, before Spark reads any.
-
-    Raises:
-        LandingUnreadable, SourceMismatch: see `read_rows`.
-    """
-    text = [file for file in files if not is_parquet(file)]
-    if text and source.format == "parquet":
-        raise SourceMismatch(f"{text[0]}: source {source.name} expects files that end in .parquet, found this one")
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(lambda file: check_text(source, file), text))
-        kinds = list(pool.map(lambda file: check_parquet(source, file), [f for f in files if is_parquet(f)]))
-    for other, (file, types) in pairwise(kinds):
-        # Spark reads all files by the schema of one, so a column whose type differs between files has to fail here.
-        if types != other[1]:
-            raise SourceMismatch(f"{file}: column types {types} differ from those of {other[0]}, {other[1]}")
-
-
-def first_lines(source: Source, file: str) -> list[str]:
-    """Return the first lines of a text file, decompressed; undecodable bytes are replaced.
-
-    A few kilobytes of a compressed file may be gigabytes, and one line. So no more than `LINE_BYTES` are read.
-
-    Raises:
-        LandingUnreadable: the file cannot be opened or decompressed, or its first line is too long.
-    """
-    try:
-        with fsspec.open(file, "rb", compression="infer") as stream:
-            head = stream.read(LINE_BYTES + len(b"\r\n"))
-    except (OSError, EOFError, zlib.error) as error:
-        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
-    lines = head.removeprefix(codecs.BOM_UTF8).splitlines()
-    if lines and len(lines[0]) > LINE_BYTES:
-        raise LandingUnreadable(
-            f"{file}: expected lines of at most {LINE_BYTES:,} bytes, found a first line that is longer; deliver the "
-            "file as text of one record a line"
-        )
-    if len(lines) > 1 and len(head) > LINE_BYTES:
-        lines = lines[:-1]  # only the beginning of it was read
-    return [line.decode(source.encoding, errors="replace") for line in lines[:SAMPLE_LINES]]
-
-
-def check_text(source: Source, file: str) -> None:
-    """Check one CSV or JSON lines file against its source."""
-    if fsspec.utils.infer_compression(file) and not file.endswith((".gz", ".bz2")):
-        # fsspec could decompress it here, but Spark would read the compressed bytes as text.
-        raise LandingUnreadable(
-            f"{file}: expected plain text, or text in a .gz or .bz2, found another compression; unpack it"
-        )
-    lines = first_lines(source, file)
-    if source.format == "csv" and source.header:
-        expected = source.delimiter.join(source.columns)
-        if not lines or lines[0] != expected:
-            header = names_or_shape(lines[0].split(source.delimiter), lines[0]) if lines else "an empty file"
-            raise SourceMismatch(f"{file}: source {source.name} expects the header line {expected!r}, found {header}")
-    elif source.format == "csv" and lines:
-        # An approximate count is enough here: a quoted delimiter can only make it larger.
-        counts = [line.count(source.delimiter) + 1 for line in lines]
-        if max(counts) < len(source.columns) or min(counts) > len(source.columns):
-            raise SourceMismatch(
-                f"{file}: source {source.name} expects {len(source.columns)} columns ({', '.join(source.columns)}), "
-                f"found {counts[0]} in {shape(lines[0])}"
-            )
-    elif lines:
-        required = set(source.required_columns)
-        if not any(required <= json_keys(line) for line in lines):
-            raise SourceMismatch(
-                f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
-                f"found {names_or_shape(sorted(json_keys(lines[0])), lines[0])}"
-            )
-
-
-def names_or_shape(names: list[str], line: str) -> str:
-    """Return for a message what a line names as columns; only its shape, if it may be a row of the log."""
-    # Each row has a time, and no time is a name: it begins with a digit, or has colons.
-    is_head = bool(names) and all(re.sub(r"[ .-]", "_", name.strip(" \"'")).isidentifier() for name in names)
-    return f"the names {', '.join(names)[:SHOWN]!r}" if is_head else shape(line)
-
-
-def shape(line: str) -> str:
-    """Return for a message how a line is built, without what it says: messages go to logs, alerts and chats.
-
-    >>> print(shape("ann@example.org;2017-11-24;b7 x"))
-    a line of 31 characters like 'a@a.a;9-9-9;x a' (9: digits, a: letters, x: both)
-    """
-
-    def kind(word: re.Match[str]) -> str:
-        return "9" if word[0].isdigit() else "a" if word[0].isalpha() else "x"
-
-    # All that is not ASCII counts as a part of words.
-    like = re.sub(r"(?:\w|[^\x00-\x7f])+", kind, line)[:SHOWN]
-    return f"a line of {len(line):,} characters like {like!r} (9: digits, a: letters, x: both)"
-
-
-def json_keys(line: str) -> set[str]:
-    """Return the keys of a JSON object; none if the line is not an object."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return set()
-    return set(record) if isinstance(record, dict) else set()
-
-
-def check_parquet(source: Source, file: str) -> tuple[str, dict[str, str]]:
-    """Check one Parquet file against its source; return it with the types of the columns that are used."""
-    fs, inner = storage.filesystem(file)
-    try:
-        with fs.open(inner, "rb") as stream:
-            schema = pq.read_schema(stream)
-    except Exception as error:
-        raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
-    missing = [name for name in source.required_columns if name not in schema.names]
-    if missing:
-        raise SourceMismatch(
-            f"{file}: source {source.name} expects {', '.join(source.required_columns)}, "
-            f"found {', '.join(schema.names)}; missing: {', '.join(missing)}"
-        )
-    nanoseconds = [name for name in schema.names if "[ns" in str(schema.field(name).type)]
-    if nanoseconds:
-        raise SourceMismatch(
-            f"{file}: expected timestamps in microseconds, found nanoseconds in {', '.join(nanoseconds)}, which "
-            "Spark does not read; write the file with microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
-        )
-    return file, {name: str(schema.field(name).type) for name in source.used_columns if name in schema.names}
+def parquet_text(value: Column, name: str, kind: str, source: Source) -> Column:
+    """Return a value of a Parquet column as the text that a log of text would have."""
+    if kind.endswith("in nanoseconds"):
+        # The session reads these as numbers (lake/session.py), since Spark has no such timestamps.
+        value = F.timestamp_micros(F.floor(value.cast("decimal(20, 0)") / 1000).cast("bigint"))
+    text = value.cast("string")
+    # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
+    if kind.startswith("instant") and source.time.format == "iso8601":
+        return F.concat(text, F.lit("Z"))
+    if kind == "fraction" and name in source.time.column.columns:
+        return value.cast("decimal(24, 6)").cast("string")
+    ids = [each for each in (source.user_id, source.item_id, source.category_id) if each]
+    if kind == "fraction" and any(name in each.columns for each in ids):
+        # Beyond 2^53 a fraction cannot tell one whole number from the next.
+        exact = (value == F.floor(value)) & (F.abs(value) <= (1 << 53))
+        rounded = F.when(F.contains(text, F.lit("E")), text).otherwise(F.concat(text, F.lit("E0")))
+        return F.when(exact, value.cast("bigint").cast("string")).when(~F.isnan(value), rounded)
+    return text

@@ -4,13 +4,23 @@ Every row gets exactly one outcome: an event, ignored (its source maps the behav
 below that applies. The reasons are the values of `quarantine.reason`.
 """
 
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from zoneinfo import ZoneInfo
+
+from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.source import Source, Time, quoted
+from jobs import sql_value, time_pattern
+from jobs.source import Source, Value, quoted
+from jobs.time_pattern import EPOCHS
+from lake.errors import SourceInvalid
 from lake.rules import MAX_ID_BYTES
 from lake.schemas import PRICE
 from lake.settings import Settings
+from lake.text import SURROUNDING, composed
 
 # In order of precedence: reasons that make the rest of a row meaningless come first.
 REASONS = {
@@ -18,6 +28,7 @@ REASONS = {
     "malformed_line": "is not a record of the source's format with its number of columns, or is longer than 1 MiB",
     "field_too_long": "an id or query is longer than MEANDER_MAX_FIELD_LENGTH",
     "unusable_text": "an id or query has a character that not every sink can hold, or an id more than 2,048 bytes",
+    "not_an_id": "a user, item or category is an object, a list, true or false, or not a whole number",
     "missing_time": "no event time",
     "unparsable_time": "the event time is not in the source's time format",
     "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
@@ -32,85 +43,297 @@ REASONS = {
 EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
 CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price")
 
+# So much is kept of a value that the source names no behavior for: what is longer is no name.
+UNKNOWN_CHARACTERS = 100
+
 # The characters that no id may hold, see lake/text.py; and those that no query may hold.
 UNUSABLE_IN_IDS = r"[\p{Cc}\p{Zl}\p{Zp}\p{IsNoncharacter_Code_Point}\x{FEFF}\x{FFFD}\x{202A}-\x{202E}\x{2066}-\x{2069}]"
 UNUSABLE_IN_QUERIES = rf"[{UNUSABLE_IN_IDS}&&[^\t\n]]"
 
+# A fraction as Java prints it, and so Spark: 1.23456789E8. It has all digits, but for numbers of more than 15 of them;
+# spreadsheets, which write 1.23E+08, have rounded.
+PRINTED_FRACTION = r"^-?[1-9]\.(?:\d*[1-9]|0)E\d+$"
+# Whole numbers that pandas has made fractions of, because one row had none.
+WHOLE_FRACTION = r"^(-?(?:0|[1-9]\d{0,14}))\.0+$"
+# A character that is not printable ASCII.
+UNUSUAL = "[^ -~]"
+# An id that has none of this is none of NO_ID, and to look for it costs less.
+SUSPICIOUS = r"[\[{+.]|[Tt]rue|TRUE|[Ff]alse|FALSE|[Ii][Nn][Ff]"
+# What is certainly no id: an object, a list, a truth value, a number that is not whole, one that was rounded.
+NO_ID = (
+    r'^"?(?:\{(?:"|\}).*|\[(?:["\d\-{\[\]]|true|false|null).*|[Tt]rue|TRUE|[Ff]alse|FALSE|-?(?i:inf(?:inity)?)'
+    r'|-?\d+(?:\.\d+)?[eE]\+\d+|-?\d\.\d+E-?\d+)"?$'
+)
+# A number of JSON in scientific notation, before Spark has written it in its own way; and one that no Java has written.
+SCIENTIFIC = r"[:\[,]\s*-?\d+(?:\.\d+)?[eE][-+]?\d+\s*[,}\]]"
+ROUNDED = r"[:\[,]\s*-?\d+(?:(?:\.\d+)?(?:e[-+]?|E\+)|E)\d+\s*[,}\]]"
 
-def text_value(column: str | None) -> Column:
-    """Return a value without surrounding blanks; null if it is empty, or the source has no such column."""
-    if column is None:
+# A date and a time of day, then nothing, or what names one zone for everybody. Spark would take CST for Chicago.
+ISO_WALL_CLOCK = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{1,2}(?:\.\d*)?)?"
+ISO_ZONE = r" ?(?:Z|(?:UTC|GMT|UT)?(?:[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?|[A-Z][A-Za-z_]+/[A-Za-z0-9_+/\-]+)"
+
+# What stands around the number of a price: signs of currencies, and their codes.
+CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|[A-Z]{1,2}\p{Sc}|kr\.?|zł|Kč|Ft|lei|元|円)"
+
+
+def has_odd_blanks(source: Source) -> Column:
+    """Return whether a row may have more around a value than blanks; telling so costs little, and few rows have."""
+    raw = F.col("raw")
+    # The other characters of SURROUNDING are beyond ASCII. In JSON, and so in rows of Parquet, all may be escapes.
+    signs = ("\t", "\v", "\f", "\\") if source.format == "csv" else ("\\",)
+    found = [F.contains(raw, F.lit(sign)) for sign in signs]
+    return reduce(or_, found, F.octet_length(raw) != F.length(raw))
+
+
+def text_value(value: Value | None, columns: dict[str, Column]) -> Column:
+    """Return the text of a value of an event; null if it has none, or is not in the source."""
+    if value is None:
         return F.lit(None).cast("string")
-    trimmed = F.trim(F.col(f"values.{quoted(column)}"))
-    return F.when(trimmed != "", trimmed)
+    texts = [columns[column] for column in ([value.sql] if value.sql is not None else value.columns)]
+    return F.coalesce(*texts)
 
 
-def event_time(time: Time) -> Column:
-    """Return the instant of an event; null if its text is not in the source's format."""
-    text = text_value(time.column)
-    per_second = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}
-    if time.format in per_second:
+def in_one_form(text: Column) -> Column:
+    """Return a text in Unicode's form NFC, as `lake.text.composed` does.
+
+    Spark has no expression for it, but has the library that knows. Texts without a character from U+0300 on, which
+    nearly all are, have that form already.
+    """
+    nfc = F.reflect(F.lit("com.ibm.icu.text.Normalizer"), F.lit("compose"), text, F.lit(False))
+    return F.when(text.rlike(r"[^\x00-\x{2FF}]"), nfc).otherwise(text)
+
+
+def without_surroundings(text: Column) -> Column:
+    """Return a text in one form, without what surrounds it.
+
+    The row says in `odd_blanks` whether there may be more around it than blanks, and more in it than ASCII.
+    """
+    return F.when(F.col("odd_blanks"), in_one_form(F.trim(text, F.lit(SURROUNDING)))).otherwise(F.trim(text))
+
+
+def without_nulls(text: Column, source: Source) -> Column:
+    """Return a text without surroundings, or null if it is empty or a word that means no value."""
+    words = ("", *(word.lower() for word in source.nulls))
+    # Of letters beyond ASCII, some have the same capital letter as one of ASCII; only the pattern knows them.
+    rare = F.col("odd_blanks") if all(word.isascii() for word in source.nulls) else F.lit(True)
+    is_null = F.when(rare, (text == "") | text.rlike(source.null_pattern())).otherwise(F.lower(text).isin(*words))
+    return F.when(~is_null, text)
+
+
+def in_row(sql: str) -> Column:
+    """Return the column of an expression over the row's values."""
+    return F.expr(sql_value.with_columns(sql, lambda name: f"values.{quoted(name)}"))
+
+
+def require_expressions(rows: DataFrame, source: Source) -> None:
+    """Check that Spark understands each expression of a source.
+
+    Raises:
+        SourceInvalid: one is no expression, or computes with values of other types than it may.
+    """
+    for value in (*source.required, *source.optional):
+        if value.sql is not None:
+            try:
+                rows.select(in_row(value.sql).cast("string")).schema  # noqa: B018  asks Spark
+            except (ParseException, AnalysisException) as error:
+                said = str(error).splitlines()[0]
+                raise SourceInvalid(f"source {source.name}: Spark does not take {value.sql!r}: {said}") from error
+
+
+def id_value(text: Column, source: Source) -> Column:
+    """Return an id: a whole number as such, also where it was written as a fraction."""
+    digits = F.length(F.regexp_extract(text, r"\.(\d+)E", 1))
+    exponent = F.regexp_extract(text, r"E(\d+)$", 1).try_cast("int")
+    is_whole = text.rlike(PRINTED_FRACTION) & (exponent < 15) & ((digits <= exponent) | text.rlike(r"\.0E"))
+    if source.format == "jsonl":
+        is_whole = is_whole & ~F.col("raw").rlike(ROUNDED)
+    whole = text.try_cast("decimal(38, 0)").cast("string")
+    # Few ids have a point, and to look for one costs less than these expressions.
+    return F.when(
+        F.contains(text, F.lit(".")),
+        F.when(is_whole, whole).otherwise(F.regexp_replace(text, WHOLE_FRACTION, "$1")),
+    ).otherwise(text)
+
+
+def event_time(source: Source) -> tuple[Column, Column]:
+    """Return the instant of an event, null if its text is not in the source's format; and whether its hour is in doubt.
+
+    An hour is in doubt if the clocks of the source's zone show it twice, or never, on that day.
+    """
+    time, text = source.time, F.col("time_text")
+    if time.format in EPOCHS:
         # 18 digits before the point: an epoch in microseconds fits, and so do the fractions of one in seconds.
-        number = F.expr(f"try_cast(trim(values.{quoted(time.column)}) as decimal(24, 6))")
-        micros = number * (1_000_000 // per_second[time.format])
+        number = text.try_cast("decimal(24, 6)" if time.format != "epoch_ns" else "decimal(38, 6)")
+        # In scientific notation digits are lost. Spark writes fractions of JSON that way, but with all digits.
+        written = ~F.contains(text, F.lit("E")) & ~F.contains(text, F.lit("e"))
+        if source.format == "jsonl":
+            written = written | (text.rlike(PRINTED_FRACTION) & ~F.col("raw").rlike(SCIENTIFIC))
+        per_second = EPOCHS[time.format]
+        micros = number * (1_000_000 // per_second) if per_second <= 1_000_000 else F.floor(number / 1_000)
         # Beyond the year 9999 a timestamp cannot be written, so it cannot be an event's time either.
-        representable = F.abs(micros) < 253_402_300_800_000_000
-        return F.when(representable, F.timestamp_micros(micros.cast("bigint")))
+        representable = written & (F.abs(micros) < 253_402_300_800_000_000)
+        return F.when(representable, F.timestamp_micros(micros.cast("bigint"))), F.lit(False)
     if time.format == "iso8601":
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
-        complete = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
-        instant = F.when(complete, F.expr(f"try_cast(trim(values.{quoted(time.column)}) as timestamp)"))
-        # Spark accepts many notations of a zone (Z, +08:00, GMT, Asia/Shanghai), so times without one are recognised.
-        has_no_zone = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{1,2}(\.\d*)?)?$")
-        return F.when(has_no_zone, F.to_utc_timestamp(instant, time.zone)).otherwise(instant)
-    return F.to_utc_timestamp(F.try_to_timestamp(text, F.lit(time.format)), time.zone)
+        complete = text.rlike(f"^{ISO_WALL_CLOCK}{ISO_ZONE}$")
+        instant = F.when(complete, text.try_cast("timestamp"))
+        if time.zone == "UTC":
+            return instant, F.lit(False)
+        has_no_zone = text.rlike(f"^{ISO_WALL_CLOCK}$")
+        in_zone, doubtful = at_wall_clock(instant, time.zone)
+        return F.when(has_no_zone, in_zone).otherwise(instant), has_no_zone & doubtful
+    if time_pattern.without_weekday(time.format) != time.format:
+        text = F.regexp_replace(text, r"^\p{L}+[.,]* +", "")
+    instants, doubts = [], []
+    for pattern in time_pattern.variants(time_pattern.without_weekday(time.format)):
+        read = F.try_to_timestamp(text, F.lit(pattern))
+        if "z" in "".join(time_pattern.fields(pattern)):
+            read = F.when(~text.rlike(time_pattern.ABBREVIATION), read)
+        if time_pattern.has_offset(pattern):
+            in_zone, doubtful = read, F.lit(False)
+        else:
+            in_zone, doubtful = at_wall_clock(read, time.zone)
+        doubts.append(F.when(in_zone.isNotNull(), doubtful))
+        instants.append(in_zone)
+    return F.coalesce(*instants), F.coalesce(*doubts, F.lit(False))
+
+
+def at_wall_clock(shown: Column, zone: str) -> tuple[Column, Column]:
+    """Return the instant at which the clocks of a zone show a time, and whether they show it twice or never."""
+    instant = F.to_utc_timestamp(shown, zone)
+    if not changes_clocks(zone):
+        return instant, F.lit(False)
+
+    def shows_it(minutes: int) -> Column:
+        return F.from_utc_timestamp(instant + F.expr(f"interval {minutes} minutes"), zone) == shown
+
+    # Of two instants Spark takes the first. Clocks are put back by an hour, and on Lord Howe Island by half of one.
+    return instant, ~shows_it(0) | shows_it(60) | shows_it(30)
+
+
+def changes_clocks(zone: str) -> bool:
+    """Return whether the clocks of a zone are changed in our days.
+
+    >>> changes_clocks("America/New_York"), changes_clocks("Asia/Shanghai")
+    (True, False)
+    """
+    place = ZoneInfo(zone)
+    offsets = {
+        datetime(year, month, 1, tzinfo=place).utcoffset() for year in range(2000, 2040) for month in (1, 4, 7, 10)
+    }
+    return len(offsets) > 1
 
 
 def behavior_of(source: Source) -> Column:
     """Return the behavior that the source file maps a raw value to, `ignore` included; null if it maps it to none."""
-    if source.behavior.constant is not None:
-        return F.lit(source.behavior.constant)
-    meaning = F.create_map(*(F.lit(part) for pair in source.behavior.values.items() for part in pair))
-    return F.try_element_at(meaning, text_value(source.behavior.column))
+    behavior = source.behavior
+    if behavior.column is None:
+        return F.lit(behavior.constant)
+    meaning = F.create_map(*(F.lit(composed(part)) for pair in behavior.values.items() for part in pair))
+    # A word for null may be one of the values.
+    nulls = source.null_pattern(but=behavior.values)
+    text = F.col("behavior_text")
+    found = F.try_element_at(meaning, text)
+    if behavior.others == "ignore":
+        return F.coalesce(found, F.when(text.isNotNull() & ~text.rlike(nulls), F.lit("ignore")))
+    return found
+
+
+def price_value(source: Source) -> Column:
+    """Return the price; null if there is none, or it is not written as the source says."""
+    if source.price is None:
+        return F.lit(None).cast(PRICE)
+    text = F.col("price_text")
+    if source.amounts is None:
+        return text.try_cast(PRICE)
+    decimal = source.amounts.decimal
+    groups = {".": ",", ",": "."}[decimal]
+    bare = F.regexp_replace(text, rf"^([+-]?)\s*{CURRENCY}[\s\xa0\u202f]*|[\s\xa0\u202f]*{CURRENCY}$", "$1")
+    whole = rf"\d{{1,3}}(?:([{groups}'\u2019 \xa0\u202f])(?:\d{{2}}\1)*\d{{3}}(?:\1\d{{3}})*)|\d+"
+    is_number = bare.rlike(rf"^[+-]?(?:{whole})(?:[{decimal}]\d+)?$")
+    plain = F.replace(F.regexp_replace(bare, rf"[^\d+\-{decimal}]", ""), F.lit(decimal), F.lit("."))
+    number = F.when(is_number, plain.try_cast("decimal(30, 8)"))
+    return (number / source.amounts.divide_by).try_cast(PRICE)
 
 
 def has_unusable_text() -> Column:
     """Return whether a row has an id or a query that not every sink can hold, as lake/text.py defines it."""
     ids = ("user_id", "item_id", "category_id")
+    text, query = F.concat_ws(" ", *ids), F.coalesce("query", F.lit(""))
+    # Hardly any row has such a character, and to look for one costs less than the expressions.
     return (
-        F.concat_ws(" ", *ids).rlike(UNUSABLE_IN_IDS)
-        | F.coalesce("query", F.lit("")).rlike(UNUSABLE_IN_QUERIES)
+        (text.rlike(UNUSUAL) & text.rlike(UNUSABLE_IN_IDS))
+        | (query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES))
         | (F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES)
+    )
+
+
+def is_no_id() -> Column:
+    """Return whether the user, item or category of a row is certainly no id, such as an object or a rounded number."""
+    ids = [F.col(name) for name in ("user_id", "item_id", "category_id")]
+    is_one = (F.coalesce(each.rlike(NO_ID), F.lit(False)) for each in ids)
+    return F.concat_ws(" ", *ids).rlike(SUSPICIOUS) & reduce(or_, is_one)
+
+
+def texts_of(rows: DataFrame, source: Source) -> DataFrame:
+    """Replace `values` by the text of each field of an event."""
+    values = {
+        **{"user_id": source.user_id, "item_id": source.item_id, "category_id": source.category_id},
+        **{"query": source.query, "time_text": source.time.column, "price_text": source.price},
+    }
+    fields = [value for value in (*values.values(), source.behavior.column) if value]
+    texts = {name: F.col("values")[name] for value in fields if value.sql is None for name in value.columns}
+    # An expression may make characters beyond ASCII in a row that has none.
+    texts |= {value.sql: in_one_form(in_row(value.sql).cast("string")) for value in fields if value.sql is not None}
+    place = [name for name in rows.columns if name != "values"]
+    # A step of its own, since it is asked for each text.
+    rows = rows.withColumn("odd_blanks", has_odd_blanks(source))
+    as_written = {name: without_surroundings(text) for name, text in texts.items()}
+    known = {name: without_nulls(text, source) for name, text in as_written.items()}
+    return rows.select(
+        *place,
+        *(text_value(value, known).alias(name) for name, value in values.items()),
+        # A word for null may be one of the values that the source names.
+        F.nullif(text_value(source.behavior.column, as_written), F.lit("")).alias("behavior_text"),
     )
 
 
 def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
+    `unknown_behavior` is the beginning of a value that the source names no behavior for, null in all other rows.
+
+    Persist the rows before they are chosen by what is added: Spark would move such a condition below all steps here,
+    compute them twice, and take a minute to compile it.
+
     Args:
         rows: as jobs.raw_rows.read_rows returns them.
         source: the meaning of their values.
         config: limits of time and length.
     """
-    names = {
-        "user_id": source.user_id,
-        "item_id": source.item_id,
-        "category_id": source.category_id,
-        "query": source.query,
-    }
-    price_text = text_value(source.price)
-    price = F.lit(None)
-    if source.price:
-        price = F.expr(f"try_cast(trim(values.{quoted(source.price)}) as {PRICE.simpleString()})")
+    require_expressions(rows, source)
+    ids = ("user_id", "item_id", "category_id")
+    place = ("landed", "file", "whole_file", "position", "lines_above", "raw", "undecodable", "malformed")
+    instant, doubtful = event_time(source)
+    # Two steps, since a text is used several times in the second one.
+    rows = texts_of(rows.select(*place, "values"), source)
     rows = rows.select(
-        *("landed", "file", "whole_file", "position", "raw", "undecodable", "malformed"),
-        *(text_value(column).alias(name) for name, column in names.items()),
-        event_time(source.time).alias("event_time"),
+        *place,
+        *(id_value(F.col(name), source).alias(name) for name in ids),
+        "query",
+        instant.alias("event_time"),
+        doubtful.alias("doubtful_hour"),
         behavior_of(source).alias("behavior"),
-        price.cast(PRICE).alias("price"),
-        text_value(source.time.column).alias("time_text"),
-        price_text.alias("price_text"),
+        "behavior_text",
+        price_value(source).alias("price"),
+        "time_text",
+        "price_text",
     )
+    is_guest = F.col("user_id").isNull()
+    if source.guests.users:
+        guests = map(composed, source.guests.users)
+        rows = rows.withColumn("user_id", F.when(~F.col("user_id").isin(*guests), F.col("user_id")))
+    names = (*ids, "query")
     too_long = F.greatest(*(F.length(F.coalesce(name, F.lit(""))) for name in names)) > config.max_field_length
     needs_item = F.col("behavior") != "search"
     applies = {
@@ -118,6 +341,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "malformed_line": F.col("malformed"),
         "field_too_long": too_long,
         "unusable_text": has_unusable_text(),
+        "not_an_id": is_no_id(),
         "missing_time": F.col("time_text").isNull(),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
@@ -128,12 +352,18 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "invalid_price": F.col("price_text").isNotNull() & F.col("price").isNull(),
         "negative_price": F.col("price") < 0,
     }
-    reason = F.coalesce(*(F.when(applies[code], F.lit(code)) for code in REASONS))
+    # A step of its own, since it is used twice below.
+    rows = rows.withColumn("reason", F.coalesce(*(F.when(applies[code], F.lit(code)) for code in REASONS)))
+    reason = F.col("reason")
     readable = ~F.col("undecodable") & ~F.col("malformed")
     ignored = readable & (F.coalesce("behavior", F.lit("")) == "ignore")
+    if source.guests.are == "ignored":
+        ignored = ignored | (readable & is_guest)
     outcome = F.when(ignored, IGNORED).when(reason.isNotNull(), REJECTED).otherwise(EVENT)
+    unknown = F.when(F.col("behavior").isNull(), F.substring("behavior_text", 1, UNKNOWN_CHARACTERS))
     return rows.select(
-        *("landed", "file", "whole_file", "position", "raw", *CONTENT),
+        *("landed", "file", "whole_file", "position", "lines_above", "raw", *CONTENT, "doubtful_hour"),
+        unknown.alias("unknown_behavior"),
         outcome.alias("outcome"),
         F.when(~ignored, reason).alias("reason"),
     )

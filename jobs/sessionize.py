@@ -7,21 +7,21 @@ The rule, and why partition P needs no other events, is in docs/design.md under 
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.arguments import job_parser, parse_run
-from jobs.inputs import published_events
-from lake.days import ONE_DAY
+from jobs.inputs import published_events, without_withheld
+from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
 from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import Settings, settings
-from lake.staging import Run, Staged, stage
+from lake.staging import Staged, stage
 from lake.table import DataFile, Table
 
 log = logging.getLogger(__name__)
@@ -103,19 +103,29 @@ def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) 
     return fold(mark_starts(events, gap)).where(F.col("dt").isin(list(days)))
 
 
-def landed_files(events: Table, run: Run) -> Iterator[DataFile]:
-    """Yield the files of events that landed on the run's days, also those of earlier deliveries of these days.
+def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
+    """Return the dates whose events decide which sessions end on `days`.
+
+    Not all from the first to the last: one event with a wrong clock changes a day of another year.
+
+    >>> sorted(found.day for found in dates_near([date(2025, 1, 9), date(2025, 1, 20)], timedelta(minutes=30)))
+    [7, 8, 9, 10, 18, 19, 20, 21]
+    """
+    windows = (read_window(day, day, gap) for day in days)
+    return {near for start, end in windows for near in days_between(start.date(), end.date())}
+
+
+def landed_files(events: Table, days: Collection[date]) -> Iterator[DataFile]:
+    """Yield the files of events that landed on some days, also those of earlier deliveries of these days.
 
     Events that are not delivered again have to leave their sessions. If all are, the run stages the same partitions.
     """
-    overwritten = [
-        Table("events", commit["version"])
-        for commit in events.commits()
-        if commit["version"] < events.version and str(run.first) <= commit["last"] and commit["first"] <= str(run.last)
-    ]
-    for table in (events, *overwritten):
-        for file in table.files:
-            if run.first <= file.partition["landed"] <= run.last:
+    first, last = str(min(days)), str(max(days))
+    # A publish replaces the files of the delivery before it: the log tells of them, so no older version is opened.
+    again = [c["version"] for c in events.commits() if first <= c["last"] and c["first"] <= last]
+    for files in (events.files, *events.replaced_by(again).values()):
+        for file in files:
+            if file.partition["landed"] in days:
                 yield file
 
 
@@ -126,10 +136,10 @@ def populated_and_published(events: Table) -> tuple[set[date], set[date]]:
     return populated, {day for day in populated if sessions and sessions.basis(day) is not None}
 
 
-def days_to_stage(events: Table, run: Run, config: Settings) -> tuple[list[date], list[date]]:
-    """Return the changed partitions that a run stages, and those that it postpones to a backfill."""
-    changed = changed_by(landed_files(events, run), timedelta(minutes=config.session_gap_minutes))
-    return partitions_to_stage(changed, run.first, run.last, *populated_and_published(events), config.late_days)
+def days_to_stage(events: Table, landed: Collection[date], config: Settings) -> tuple[list[date], list[date]]:
+    """Return the partitions that landing days have changed: those that a run stages, and those that it postpones."""
+    changed = changed_by(landed_files(events, landed), timedelta(minutes=config.session_gap_minutes))
+    return partitions_to_stage(changed, landed, *populated_and_published(events), config.late_days)
 
 
 def main(argv: list[str] | None = None) -> Staged:
@@ -138,9 +148,10 @@ def main(argv: list[str] | None = None) -> Staged:
     config = settings()
     gap = timedelta(minutes=config.session_gap_minutes)
     spark = spark_session("sessionize", config)
-    events = published_events(run)
+    events, landed = published_events(run)
+    landed = without_withheld(days_between(run.first, run.last), landed)
 
-    days, postponed = days_to_stage(events, run, config)
+    days, postponed = days_to_stage(events, landed, config)
     if postponed:
         log.warning(
             "late events changed sessions of %s, older than MEANDER_LATE_DAYS=%d: `meander plan --reason late-data` "
@@ -149,7 +160,7 @@ def main(argv: list[str] | None = None) -> Staged:
             config.late_days,
         )
     start, end = read_window(days[0], days[-1], gap)
-    nearby = events.read(spark, start.date(), end.date())
+    nearby = events.read(spark, dates=dates_near(days, gap))
     nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
     staged = stage(
         sessions_ending_on(nearby, days, gap),

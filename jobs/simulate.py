@@ -66,6 +66,7 @@ BROKEN_ANYWHERE = [
     "negative_price",
     "field_too_long",
     "unusable_text",
+    "not_an_id",
 ]
 BROKEN_IN_TEXT = ["unparsable_time", "invalid_price", "malformed_line", "undecodable"]
 
@@ -394,6 +395,7 @@ def fields(rows: DataFrame, spec: LogSpec) -> DataFrame:
         F.when(kind == "unknown_behavior", "hover").otherwise(behavior).alias("behavior"),
         F.when(kind == "field_too_long", F.repeat(item_id, 1025))
         .when(kind == "unusable_text", F.concat(item_id, F.lit("\0")))
+        .when(kind == "not_an_id", F.lit("1.23E+08"))
         .when(~searches & (kind != "missing_item"), item_id)
         .alias("item_id"),
         F.when(~searches, F.concat(F.lit("c"), F.col("category").cast("string"))).alias("category_id"),

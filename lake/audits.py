@@ -6,9 +6,9 @@ from datetime import date, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
 
 from lake import storage
+from lake.commits import until_first
 from lake.places import audits_path
 from lake.table import WHOLE_LOG, create_missing
 
@@ -36,22 +36,16 @@ TYPES = {str: pa.string(), date: pa.date32(), datetime: pa.timestamp("us", tz="U
 SCHEMA = pa.schema([(field.name, TYPES[field.type]) for field in fields(AuditLine)])  # type: ignore[index]
 
 
-ATTEMPTS = 20
-
-
 def record(lines: list[AuditLine]) -> None:
     """Append the lines of one audit. Appends do not conflict with each other, so audits may run concurrently."""
     rows = pa.Table.from_pylist([asdict(line) for line in lines], SCHEMA)
-    for attempt in range(ATTEMPTS):
+
+    def attempt() -> None:
         create_missing(audits_path(), SCHEMA, name="audits", configuration=WHOLE_LOG)
-        try:
-            write_deltalake(audits_path(), rows, mode="append")
-        except CommitFailedError:
-            # The first audits of a lake may create the table twice, which an append in between does not survive.
-            if attempt == ATTEMPTS - 1:
-                raise
-        else:
-            return
+        # The first audits of a lake may create the table twice, which an append in between does not survive.
+        write_deltalake(audits_path(), rows, mode="append")
+
+    until_first(attempt, "other audits", "the history of audits has no line of this one, try again")
 
 
 def read(table: str | None = None) -> pa.Table:
@@ -59,5 +53,5 @@ def read(table: str | None = None) -> pa.Table:
     if not DeltaTable.is_deltatable(audits_path()):
         return SCHEMA.empty_table()
     parts = [storage.read_file(uri).cast(SCHEMA) for uri in DeltaTable(audits_path()).file_uris()]
-    lines = pa.concat_tables(parts).sort_by("audited")
+    lines = pa.concat_tables([SCHEMA.empty_table(), *parts]).sort_by("audited")
     return lines.filter(pc.equal(lines["table"], table)) if table else lines

@@ -48,12 +48,20 @@ SPARK: Names = (
     *("SPARK_*", "PYSPARK_*", "GRPC_*", "JAVA_*", "_JAVA_OPTIONS", "JDK_*", "YARN_*", "KUBERNETES_*", "KUBECONFIG"),
 )
 TENSORFLOW: Names = ("TF_*", "XLA_*", "KERAS_*", "CUDA_*", "NVIDIA_*", "NCCL_*")
+# By which MLflow logs in; and those of MLflow's variables that say how a server is reached, and are no secrets.
+MLFLOW_LOGIN: Names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+MLFLOW_WAY: Names = (
+    *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+    *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_HTTP_REQUEST_*"),
+)
 # Of PostgreSQL's variables those of a connection alone: PGPASSWORD may be the serving store's.
 REGISTRY: Names = ("MEANDER_MLFLOW_URI", "MLFLOW_*", "PGSSL*", "PGPASSFILE")
 SERVING: Names = ("MEANDER_SERVING_URL", "PG*")
+# Whoever knows this key can say whose each pseudonym is, by trying the ids of users.
+PSEUDONYMS: Names = ("MEANDER_PSEUDONYM_KEY",)
 
 COMMANDS: dict[str, Names] = {
-    "jobs.ingest": STORAGE + SPARK,
+    "jobs.ingest": STORAGE + SPARK + PSEUDONYMS,
     "jobs.sessionize": STORAGE + SPARK,
     "jobs.interests": STORAGE + SPARK,
     "jobs.examples": STORAGE + SPARK,
@@ -72,6 +80,8 @@ COMMANDS: dict[str, Names] = {
     "worker": STORAGE + TENSORFLOW + REGISTRY,
     "spark-connect-server": STORAGE + SPARK + TENSORFLOW,
     "mlflow-server": STORAGE + REGISTRY,
+    # Each step that it forks gets its own variables.
+    "step-server": (),
 }
 
 SECRETS = {f"MEANDER_{name.upper()}" for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
@@ -109,11 +119,14 @@ def handed_to_tasks(environment: Mapping[str, str]) -> tuple[dict[str, str], lis
     ({'MEANDER_LAKE': '/lake', 'MEANDER_MLFLOW_URI': 'http://mlflow:5000'}, [])
     >>> handed_to_tasks({"MEANDER_MLFLOW_URI": "postgresql://me:secret@db/mlflow", "AWS_SECRET_ACCESS_KEY": "secret"})
     ({}, ['MEANDER_MLFLOW_URI'])
+    >>> handed_to_tasks({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "secret"})
+    ({}, ['MLFLOW_TRACKING_USERNAME', 'MLFLOW_TRACKING_PASSWORD'])
     """
     registry = urlsplit(environment.get("MEANDER_MLFLOW_URI", ""))
     is_secret = "@" in registry.netloc or bool(registry.query)
-    names = (*SETTINGS, "TF_*", "XLA_*", "KERAS_*", *(() if is_secret else ("MEANDER_MLFLOW_URI",)))
-    return _chosen(names, environment), ["MEANDER_MLFLOW_URI"] if is_secret else []
+    names = (*SETTINGS, "TF_*", "XLA_*", "KERAS_*", *MLFLOW_WAY, *(() if is_secret else ("MEANDER_MLFLOW_URI",)))
+    theirs = ["MEANDER_MLFLOW_URI"] if is_secret else []
+    return _chosen(names, environment), [*theirs, *(name for name in MLFLOW_LOGIN if environment.get(name))]
 
 
 def _chosen(names: Names, environment: Mapping[str, str]) -> dict[str, str]:

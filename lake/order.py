@@ -5,14 +5,10 @@ are counted in the log of a Delta table without rows, `<lake>/_order`. A commit 
 quicker, on every storage that holds a lake; so no number is given twice.
 """
 
-import random
-import time
-
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
-from deltalake.exceptions import CommitFailedError
 from deltalake.schema import PrimitiveType
 
-from lake.errors import CommitContended
+from lake.commits import until_first
 from lake.places import order_path
 from lake.schemas import TABLES
 from lake.table import Table, create_missing
@@ -22,7 +18,6 @@ from lake.table import Table, create_missing
 FIRST = 10**18
 # Where the table of numbers was lost, they begin anew so far above what is published: also above what was only staged.
 ROOM = 1_000_000
-ATTEMPTS = 50
 
 
 def take_number() -> int:
@@ -33,25 +28,23 @@ def take_number() -> int:
     """
     schema = Schema([Field("number", PrimitiveType("long"))])
     create_missing(order_path(), schema, name="order", description="the numbers of stagings, counted in its log")
-    for attempt in range(ATTEMPTS):
+
+    def attempt() -> int:
         numbers = DeltaTable(order_path())
         number = (numbers.transaction_version("taken") or max(FIRST, published())) + 1
-        try:
-            numbers.create_write_transaction(
-                [],
-                "append",
-                schema,
-                commit_properties=CommitProperties(
-                    # delta-rs may not retry for us: the number would be another one by then.
-                    max_commit_retries=0,
-                    app_transactions=[Transaction("taken", number)],
-                ),
-            )
-        except CommitFailedError:
-            time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
-            continue
+        numbers.create_write_transaction(
+            [],
+            "append",
+            schema,
+            commit_properties=CommitProperties(
+                # delta-rs may not retry for us: the number would be another one by then.
+                max_commit_retries=0,
+                app_transactions=[Transaction("taken", number)],
+            ),
+        )
         return number
-    raise CommitContended(f"other stagings took their number first, {ATTEMPTS} times; nothing was staged, try again")
+
+    return until_first(attempt, "other stagings, which took their numbers,", "nothing was staged, try again")
 
 
 def published() -> int:

@@ -3,12 +3,15 @@
 <lake>/<table>/stage=<id>/    staged files of a table, see lake/staging.py
 <lake>/audits/                the history of audits, see lake/audits.py
 <lake>/_order/                the numbers of stagings, see lake/order.py
-<lake>/_runs/<run>/           manifests and verdicts of a run
+<lake>/_summaries/<kind>/     what was computed from blocks of landing days, see lake/summaries.py
+<lake>/_runs/<run>/           manifests and verdicts of a run, and the landing files that it read
 <lake>/_models/<run>/         all files of a training, see model/training/plan.py
 <lake>/_mlflow/               the files of MLflow's runs and of registered versions, see model/versions/registry.py
 <lake>/_monitor/              findings about each day, see model/monitor.py
 <lake>/_alerts/               alerts that were sent or wait, see dags/shared/alerts.py
 <lake>/_doctor/               the file by which `meander doctor` tests the lake
+<lake>/_forgotten/            the list of forgotten users, see lake/privacy/forgotten.py
+<lake>/_receipts/             what was done to forget them, see lake/privacy/forget.py
 
 Data docs are in the folder `docs_folder` of the settings, which may be outside the lake. A run may be given by its id
 or by its name in paths.
@@ -53,6 +56,11 @@ def audits_path() -> str:
 def order_path() -> str:
     """Return the folder or address of the table in whose log the numbers of stagings are counted."""
     return below_lake("_order")
+
+
+def summaries_folder(kind: str) -> str:
+    """Return the folder of the summaries of one kind."""
+    return below_lake("_summaries", kind)
 
 
 # ---- runs ----
@@ -102,6 +110,16 @@ def verdict_beside(manifest: str) -> str:
     return manifest.removesuffix(".json") + ".audit.json"
 
 
+def deliveries_file(run_id: str, order: int) -> str:
+    """Return the file that lists the landing files that the stagings of a number have read, beside their manifests."""
+    return join(run_folder(run_id), f"landing.{order}.json")
+
+
+def is_landing_list(name: str) -> bool:
+    """Return whether a file in the folder of a run lists landing files; such a list can be long."""
+    return name.startswith("landing.") and name.endswith(".json")
+
+
 def docs_page(run_id: str, table: str) -> str:
     """Return the path of the data docs of an audit below the folder, or the address, of all of them."""
     return join(run_name(run_id), f"{table}.html")
@@ -131,7 +149,7 @@ def vocabulary_folder(run_id: str) -> str:
 
 
 def network_folder(run_id: str, name: str) -> str:
-    """Return the folder of a network of a training: pretrained, finetuned, scratch or lora."""
+    """Return the folder of a network of a training: pretrained, finetuned, scratch, lora or candidate."""
     return join(model_folder(run_id), name)
 
 
@@ -196,3 +214,23 @@ def alerts_folder(memory: str) -> str:
 def probe_file() -> str:
     """Return the file that is written, read and removed to test the lake."""
     return below_lake("_doctor", "probe.json")
+
+
+def forgotten_path() -> str:
+    """Return the folder or address of the list of forgotten users."""
+    return below_lake("_forgotten")
+
+
+def receipts_folder() -> str:
+    """Return the folder of what was done to forget users."""
+    return below_lake("_receipts")
+
+
+def receipt_file(request: str) -> str:
+    """Return the file that says what was done for a request to forget users."""
+    return join(receipts_folder(), f"{request}.json")
+
+
+def landed_file(request: str) -> str:
+    """Return the file that says how many landed rows a request to forget users is about."""
+    return join(receipts_folder(), f"{request}.landed.json")

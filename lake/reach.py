@@ -1,9 +1,9 @@
 """The session partitions that an event can change, and those that a run restates: rules shared by job and planner."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 
-from lake.days import ONE_DAY, days_between
+from lake.days import ONE_DAY
 from lake.table import DataFile
 
 
@@ -42,7 +42,7 @@ def changed_by(files: Iterable[DataFile], gap: timedelta) -> dict[date, date]:
 
 
 def partitions_to_stage(
-    changed: Mapping[date, date], first: date, last: date, populated: Set[date], published: Set[date], late_days: int
+    changed: Mapping[date, date], landed: Collection[date], populated: Set[date], published: Set[date], late_days: int
 ) -> tuple[list[date], list[date]]:
     """Split the changed session partitions into those that a run stages and those that it postpones to a backfill.
 
@@ -53,14 +53,13 @@ def partitions_to_stage(
 
     Args:
         changed: each partition that can have changed, with the newest event date behind it.
-        first: the first landing day of the run.
-        last: its last landing day.
+        landed: the landing days of the run.
         populated: dates that have an event or a session.
         published: partitions of sessions that a run has published.
-        late_days: how many days before `first` an event may lie, for its partitions to be restated.
+        late_days: how many days before the first of `landed` an event may lie, for its partitions to be restated.
     """
-    oldest = first - late_days * ONE_DAY
-    days = set(days_between(first, last))
+    oldest = min(landed) - late_days * ONE_DAY
+    days = set(landed)
     now = {day for day in changed if day in populated} | days
     postponed = {day for day in now - days if changed[day] < oldest and day in published}
     # A session may cross the midnight between two neighbours: staging only one of them could show it in both.

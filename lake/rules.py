@@ -7,12 +7,18 @@ here. Nothing heavy is imported.
 # In `interests` a behavior is a number, from 1 on in this order; 0 is padding.
 BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
 BEHAVIOR_CODES = {behavior: code for code, behavior in enumerate(BEHAVIORS, 1)}
+# The weight of one event as evidence of interest, by how much a shopper commits to the item.
+WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
 # The longest id, in bytes of UTF-8. A row of an index of PostgreSQL has room for 2,688.
 MAX_ID_BYTES = 2048
 
 # The short span of `interests`; W and the whole history are settings.
 WEEK_DAYS = 7
+
+# Landing days are summed up in blocks of these sizes, each a multiple of the one before. A set of the days of the
+# largest fits into a whole number of 64 bits.
+BLOCK_DAYS = (8, 64)
 
 # The level of the G-test: interest has moved if its p-value is below this.
 SIGNIFICANCE = 0.05

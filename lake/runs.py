@@ -2,21 +2,24 @@
 
 import json
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
 from lake import storage
-from lake.places import runs_folder
+from lake.deliveries import changed_since_read, published
+from lake.landing import Landing
+from lake.places import is_landing_list, is_manifest, run_name, runs_folder
 from lake.schemas import TABLES
-from lake.staging import Staged, Verdict, read_newest, verdict_on
+from lake.staging import UNREADABLE, Staged, Verdict, order_in_name, parse_staged, verdict_names
 from lake.table import Table
 from lake.tables import TABLES as FACTS
 
-ORDER = ("failed", "not audited", "not published", "refused", "warned", "passed")
+ORDER = ("unreadable", "failed", "not audited", "not published", "refused", "warned", "passed")
 # What became of the input rows, then the rows of each table that is made from them.
-OUTCOMES = ("input", "events", "duplicates", "ignored", "quarantined")
+OUTCOMES = ("input", "events", "duplicates", "ignored", "quarantined", "forgotten")
 COUNTS = (*OUTCOMES, *(table for table in TABLES if FACTS[table].reads))
 
 
@@ -27,68 +30,151 @@ class RunSummary:
     Attributes:
         counts: a number for each of COUNTS: what the run has published, as its newest commit says; of a table that it
             has not published, what it has staged; None when that table has not been staged.
-        verdict: the worst over its tables: failed, not audited, not published, refused (some days), warned or passed.
+        first, last: its days; None if no manifest of it can be read.
+        verdict: the worst over its tables: unreadable (a manifest), failed (some days, or all), not audited, not
+            published, refused (some days), warned or passed.
         seconds: from the start of its first stage to its last audit, waiting included.
         postponed: session partitions older than the lookback for late events, left to a backfill.
         refused: by table, the days that were not published, since readers see rows of a newer staging.
+        withheld: by table, the days that were not published, though others were, since they failed their audit.
+        unmet: by day, what the audits of its tables say that broke on it; of a day that readers see, warnings.
+        landing: by day, how the landing differs from what this run has read, where readers see its rows.
+        supplied: what the supplier has changed since the days before: of columns, and values without a meaning.
     """
 
-    first: date
-    last: date
+    first: date | None
+    last: date | None
     run_id: str
     counts: dict[str, int | None]
     verdict: str
     seconds: float
     postponed: list[str]
     refused: dict[str, list[str]]
+    unmet: dict[str, list[str]] = field(default_factory=dict)
+    landing: dict[str, str] = field(default_factory=dict)
+    withheld: dict[str, list[str]] = field(default_factory=dict)
+    supplied: list[str] = field(default_factory=list)
+
+    @property
+    def period(self) -> str:
+        """Its days in words."""
+        return str(self.first or "?") if self.first == self.last else f"{self.first} to {self.last}"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `meander days --json` prints it: each number under its own name."""
-        days = {"first": str(self.first), "last": str(self.last), "run_id": self.run_id}
+        first, last = (day and str(day) for day in (self.first, self.last))
+        days = {"first": first, "last": last, "run_id": self.run_id}
         outcome = {
             "verdict": self.verdict,
             "seconds": self.seconds,
             "postponed": self.postponed,
             "refused": self.refused,
+            "withheld": self.withheld,
+            "unmet": self.unmet,
+            "landing": self.landing,
+            "supplied": self.supplied,
         }
         return {**days, **self.counts, **outcome}
 
 
-def summarize(first: date | None = None, last: date | None = None) -> list[RunSummary]:
-    """Return the runs whose days touch `first` to `last`, by day, then by start."""
+def summarize(first: date | None = None, last: date | None = None, landing: Landing | None = None) -> list[RunSummary]:
+    """Return the runs whose days touch `first` to `last`, by day, then by start; last those whose days nobody can read.
+
+    Args:
+        first: no limit when None.
+        last: no limit when None.
+        landing: where the published days are compared with what was read of them; nowhere when None.
+    """
+
+    def within(begins: date, ends: date) -> bool:
+        return (first is None or ends >= first) and (last is None or begins <= last)
+
     root = runs_folder()
-    files: dict[str, list[str]] = defaultdict(list)
-    for path in storage.list_files(root):
+    said: dict[str, dict[str, str]] = defaultdict(dict)
+    names = [name for name in storage.list_files(root) if not is_landing_list(name.rpartition("/")[2])]
+    for path, text in storage.read_texts(root, names).items():
         run, _, name = path.partition("/")
-        files[run].append(name)
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        stagings = list(pool.map(lambda run: _read(storage.join(root, run), files[run]), files))
-    commits = _commits()
-    runs = []
-    for staged in stagings:
-        if not staged:  # a run that was killed before its first manifest
-            continue
+        said[run][name] = text
+    stagings = {folder: _read(texts) for folder, texts in said.items()}
+    by_table = {table.name: table.commits() for table in filter(None, map(Table.find, TABLES))}
+    commits = _newest(by_table)
+    changed = _changed(by_table.get("events", []), landing, within)
+    runs, lost = [], []
+    for folder, (staged, unreadable) in stagings.items():
         days = [(s.first, s.last) for s, _ in staged.values()]
-        touches = (first is None or max(d[1] for d in days) >= first) and (
-            last is None or min(d[0] for d in days) <= last
-        )
-        if touches:
-            runs.append((min(s.started for s, _ in staged.values()), _summary(staged, commits)))
-    return [run for _, run in sorted(runs, key=lambda pair: (pair[1].first, pair[1].last, pair[0]))]
+        if days and within(min(d[0] for d in days), max(d[1] for d in days)):
+            summary = _summary(staged, commits)
+            verdict = "unreadable" if unreadable else summary.verdict
+            summary = replace(summary, verdict=verdict, landing=changed.get(summary.run_id, {}))
+            runs.append((min(s.started for s, _ in staged.values()), summary))
+        elif unreadable and not days:  # without either, it was killed before its first manifest
+            lost.append(_unreadable(folder, commits))
+    # Of these, each has its days.
+    known = [run for _, run in sorted(runs, key=lambda pair: (str(pair[1].first), str(pair[1].last), pair[0]))]
+    lost.sort(key=lambda run: (run.first is None, str(run.first), run.run_id))
+    return known + [run for run in lost if run.first is None or run.last is None or within(run.first, run.last)]
 
 
-def _read(folder: str, files: list[str]) -> dict[str, tuple[Staged, Verdict | None]]:
-    newest = {table: read_newest(folder, files, table) for table in TABLES}
-    return {table: (staged, verdict_on(staged)) for table, staged in newest.items() if staged}
+def _read(said: Mapping[str, str]) -> tuple[dict[str, tuple[Staged, Verdict | None]], list[str]]:
+    """Return the newest staging of each table with its verdict, and the tables whose newest manifest cannot be read.
+
+    Args:
+        said: the texts of the files of a run, by name.
+    """
+    found, unreadable = {}, []
+    for table in TABLES:
+        newest, broken = None, -1
+        for name in said:
+            if is_manifest(name, table):
+                try:
+                    staged = parse_staged(json.loads(said[name]))
+                except UNREADABLE:
+                    broken = max(broken, order_in_name(name, table))
+                    continue
+                newest = staged if newest is None or staged.order > newest.order else newest
+        if broken > (newest.order if newest else -1):
+            unreadable.append(table)
+        elif newest:
+            found[table] = newest, _verdict(newest, said)
+    return found, unreadable
 
 
-def _commits() -> dict[tuple[str, str], dict[str, Any]]:
+def _verdict(staged: Staged, said: Mapping[str, str]) -> Verdict | None:
+    """Return the verdict on a staging; None if there is none, or it cannot be read."""
+    for name in verdict_names(staged):
+        with suppress(*UNREADABLE):
+            content = json.loads(said[name])
+            if content["stage_id"] == staged.stage_id:
+                return Verdict(**content)
+    return None
+
+
+def _newest(by_table: Mapping[str, list[dict[str, Any]]]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the newest publish of each table and run."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for table in filter(None, map(Table.find, TABLES)):
-        for commit in table.commits():
-            newest.setdefault((table.name, commit["run_id"]), commit)
+    for table, commits in by_table.items():
+        for commit in commits:
+            newest.setdefault((table, commit["run_id"]), commit)
     return newest
+
+
+def _changed(
+    commits: list[dict[str, Any]], landing: Landing | None, within: Callable[[date, date], bool]
+) -> dict[str, dict[str, str]]:
+    """Return, by run and day, how the landing differs from what the run has read."""
+    reads = {day: read for day, read in published(commits).items() if within(day, day)} if landing else {}
+    changed: dict[str, dict[str, str]] = defaultdict(dict)
+    for day, difference in (changed_since_read(landing, reads) if landing and reads else {}).items():
+        changed[reads[day].run_id][str(day)] = str(difference)
+    return changed
+
+
+def _unreadable(folder: str, commits: Mapping[tuple[str, str], Mapping[str, Any]]) -> RunSummary:
+    """Return what is known of a run without a manifest that can be read: its days, if it has published."""
+    commit = next((commit for (_, run_id), commit in commits.items() if run_name(run_id) == folder), None)
+    days = [date.fromisoformat(commit[name]) if commit else None for name in ("first", "last")]
+    run_id = commit["run_id"] if commit else folder
+    return RunSummary(days[0], days[1], run_id, dict.fromkeys(COUNTS), "unreadable", 0.0, [], {})
 
 
 def _summary(
@@ -96,7 +182,14 @@ def _summary(
 ) -> RunSummary:
     anyone = next(iter(staged.values()))[0]
     published = {table: commit for table in staged if (commit := commits.get((table, anyone.run_id)))}
-    refused = {table: days for table, commit in published.items() if (days := json.loads(commit["refused"]))}
+    withheld = {
+        table: days for table, commit in published.items() if (days := json.loads(commit.get("withheld", "[]")))
+    }
+    refused = {
+        table: days
+        for table, commit in published.items()
+        if (days := [day for day in json.loads(commit["refused"]) if day not in withheld.get(table, ())])
+    }
 
     def rows(table: str) -> int | None:
         if commit := published.get(table):
@@ -108,20 +201,30 @@ def _summary(
         what, verdict = staged[table]
         commit = published.get(table)
         if commit and commit["stage_id"] == what.stage_id:
-            return "refused" if table in refused else str(commit["verdict"])
+            return "failed" if table in withheld else "refused" if table in refused else str(commit["verdict"])
         if verdict is None:
             return "not audited"
-        return "failed" if verdict.verdict == "failed" else "not published"
+        return "failed" if verdict.of_published == "failed" else "not published"
+
+    unmet: dict[str, list[str]] = defaultdict(list)
+    for table, (_, verdict) in staged.items():
+        if verdict is None:
+            continue
+        for day, lines in verdict.unmet.items():
+            unmet[day] += [f"{table} {verdict.said_of(day)}: {line}" for line in lines]
 
     events = published.get("events")
     counts = json.loads(events["counts"]) if events else staged["events"][0].counts if "events" in staged else {}
     once = int(events["rows"]) if events else rows("events") or 0
+    if events and (kept := set(json.loads(events["refused"]))) and "by_day" in counts:
+        counts, once = counts | of_other_days(counts["by_day"], kept), rows("events") or 0
     outcomes = (
         counts.get("input"),
         rows("events"),
         counts["accepted"] - once if counts else None,
         counts.get("ignored"),
         rows("quarantine"),
+        counts.get("forgotten", 0) if counts else None,
     )
     further = {table: rows(table) for table in COUNTS[len(OUTCOMES) :]}
     begins = min(datetime.fromisoformat(s.started).timestamp() for s, _ in staged.values())
@@ -140,4 +243,37 @@ def _summary(
         seconds=round(ends - begins, 1),
         postponed=staged["sessions"][0].counts.get("postponed", []) if "sessions" in staged else [],
         refused=refused,
+        unmet=dict(sorted(unmet.items())),
+        withheld=withheld,
+        supplied=supplied_changes(counts),
     )
+
+
+def of_other_days(by_day: Mapping[str, Mapping[str, Any]], left_out: Collection[str]) -> dict[str, int]:
+    """Return what an ingest has counted of all days but some, so that it adds up to the rows that are published.
+
+    >>> by_day = {"2025-01-01": {"input": 3, "accepted": 2, "ignored": 1}, "2025-01-02": {"input": 9, "accepted": 9}}
+    >>> of_other_days(by_day, ["2025-01-02"])
+    {'input': 3, 'accepted': 2, 'ignored': 1, 'forgotten': 0}
+    """
+    of_days = [of_day for day, of_day in by_day.items() if day not in left_out]
+    return {
+        name: sum(of_day.get(name, 0) for of_day in of_days) for name in ("input", "accepted", "ignored", "forgotten")
+    }
+
+
+def supplied_changes(counts: Mapping[str, Any]) -> list[str]:
+    """Return what an ingest has counted of changes by the supplier, in words, each a line.
+
+    >>> supplied_changes({"supplied": {"since": "2025-03-09", "changes": ["gone: 'shop'"]}})
+    ["columns since 2025-03-09: gone: 'shop'"]
+    >>> supplied_changes({"unknown_behaviors": {"swipe": 1203}})
+    ["values of the behavior without a meaning: 'swipe' (1,203 rows)"]
+    """
+    lines = [
+        f"columns since {counts['supplied']['since']}: {each}" for each in counts.get("supplied", {}).get("changes", ())
+    ]
+    if values := counts.get("unknown_behaviors"):
+        said = ", ".join(f"{value!r} ({n:,} rows)" for value, n in sorted(values.items(), key=lambda each: -each[1]))
+        lines.append(f"values of the behavior without a meaning: {said}")
+    return lines

@@ -25,9 +25,23 @@ class Settings(BaseSettings):
     lake: str = Field(".meander/lake", description=f"where the tables live: {URL_HINT}")
     landing: str = Field(".meander/landing", description=f"where the shop's log files arrive: {URL_HINT}")
     landing_marker: str = Field(
-        "", description="file that completes a landing day, such as _SUCCESS; empty: the folder alone does"
+        "", description="file that completes a landing day, such as _SUCCESS; empty: a quiet time does"
+    )
+    landing_quiet_minutes: int = Field(
+        10,
+        ge=0,
+        description="without a marker, minutes in which no file of a landing day of today or yesterday may have "
+        "changed before it is complete; older days are complete at once",
     )
     source: str = Field("canonical", description="name of a shipped source, or the path of a YAML file")
+    pseudonym_key: SecretStr = Field(
+        SecretStr(""),
+        description="key by which users get pseudonyms at the door: 64 hex digits, or the path of a file with them; a "
+        "secret; empty: users keep the shop's own ids",
+    )
+    identity_map: str = Field(
+        "", description=f"where whose each pseudonym is is kept, outside the lake: {URL_HINT}; empty: nowhere, one-way"
+    )
     data_docs: str = Field("", description="local folder of the data docs; empty: the lake's own _docs folder")
     docs_url: str = Field("", description="address under which data docs are served; empty: their place in the lake")
 
@@ -44,6 +58,11 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "", description="Spark master, or sc://host:port of a Spark Connect server; empty: local[*]"
     )
+    step_server: str = Field(
+        "",
+        description="socket of the process from which steps that use a Spark Connect server are forked, as `make up` "
+        "starts it; empty: each step starts by itself",
+    )
     driver_memory: str = Field("4g", description="heap of a local driver")
     shuffle_partitions: int = Field(
         8, ge=1, description="shuffle partitions of a local session; a cluster keeps its own setting"
@@ -54,6 +73,9 @@ class Settings(BaseSettings):
     lookback_days: int = Field(30, ge=1, description="W, days of events behind the current interest")
     history_days: int = Field(365, ge=1, description="days of events behind the long-term interest")
     half_life_days: float = Field(30.0, gt=0, description="age at which an event's long-term weight halves")
+    longterm_categories: int = Field(
+        0, ge=0, description="categories kept of a user's long-term interest, those with the largest share; 0: all"
+    )
     sequence_length: int = Field(50, ge=1, description="L, last events kept for each user")
     horizon_days: int = Field(7, ge=1, description="H, days after T whose events are the labels of an example")
     min_events: int = Field(
@@ -78,6 +100,10 @@ class Settings(BaseSettings):
     max_rejected_share: Decimal = Field(
         Decimal("0.05"), ge=0, le=1, description="share of rejected input rows above which the audit fails"
     )
+    publish_good_days: bool = Field(
+        True,
+        description="where days of a run fail their audit, publish its other days; false: none of them",
+    )
 
     retention_days: int = Field(
         7,
@@ -85,6 +111,18 @@ class Settings(BaseSettings):
         description="days that upkeep keeps files of replaced rows, for readers, and stagings not published",
     )
     docs_days: int = Field(90, ge=1, description="days that upkeep keeps the data docs of an audit")
+    keep_raw_days: int = Field(
+        90,
+        ge=0,
+        description="days that upkeep keeps the text of a rejected row, not the row; 0: for ever",
+    )
+    keep_events_days: int = Field(
+        0, ge=0, description="days that upkeep keeps events, at least MEANDER_HISTORY_DAYS; 0: for ever"
+    )
+    keep_landing_days: int = Field(0, ge=0, description="days that upkeep keeps landing files; 0: for ever")
+    min_group: int = Field(
+        5, ge=1, description="users that a group needs to be shown by itself on pages; 1: every group is shown"
+    )
     serving_url: SecretStr = Field(
         SecretStr(""),
         description="PostgreSQL for applications, postgresql://user:password@host:port/database; a secret; empty: none",
@@ -98,7 +136,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="share of a day's rows that cannot be served, such as those with a NUL in an id, above which a "
-        "load is refused; fewer are left out and counted",
+        "load is refused; fewer are left out and counted, and one always if the share is not 0",
     )
     serving_max_users: float = Field(
         0.3, ge=0, description="share of users gone, or added, above which a switch is refused"

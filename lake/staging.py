@@ -8,7 +8,8 @@ tries of a task overlap, that of the newer one counts, whichever is written last
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -19,12 +20,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import TimestampType
 
 from lake import storage
-from lake.errors import NotStaged, PublishRefused, SchemaMismatch
+from lake.errors import NotStaged, PseudonymsDiffer, PublishRefused, SchemaMismatch
 from lake.order import take_number
 from lake.places import is_manifest, manifest_file, run_folder, staged_folder, table_path, verdict_beside
+from lake.pseudonyms import in_words
 from lake.schemas import TABLES, require_schema
-from lake.table import read_parquet
+from lake.table import Table, read_parquet
 
+# What a JSON file that is damaged, or has other fields than ours, ends in.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Spark names the folder of rows whose partition column is null
 
 
@@ -52,15 +56,21 @@ class StagedFile:
     @staticmethod
     def of(table: str, path: str, size: int, footer: pq.FileMetaData) -> "StagedFile":
         """Describe a file of a table by its footer."""
-        place = {footer.schema.column(n).path: n for n in range(footer.num_columns)}
-        times = {}
-        for name in (column.name for column in TABLES[table].schema if isinstance(column.dataType, TimestampType)):
-            groups = [footer.row_group(n).column(place[name]).statistics for n in range(footer.num_row_groups)]
-            known = [group for group in groups if group is not None and group.has_min_max]
-            if known:
-                ends = min(group.min for group in known), max(group.max for group in known)
-                times[name] = [told_to_the_log(end) for end in ends]
-        return StagedFile(path, footer.num_rows, size, times)
+        columns = [column.name for column in TABLES[table].schema if isinstance(column.dataType, TimestampType)]
+        return StagedFile(path, footer.num_rows, size, times_in(footer, columns))
+
+
+def times_in(footer: pq.FileMetaData, columns: list[str]) -> dict[str, list[str]]:
+    """Return the first and the last time in a file, of timestamp columns that are not null throughout."""
+    place = {footer.schema.column(n).path: n for n in range(footer.num_columns)}
+    times = {}
+    for name in columns:
+        groups = [footer.row_group(n).column(place[name]).statistics for n in range(footer.num_row_groups)]
+        known = [group for group in groups if group is not None and group.has_min_max]
+        if known:
+            ends = min(group.min for group in known), max(group.max for group in known)
+            times[name] = [told_to_the_log(end) for end in ends]
+    return times
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class Staged:
         counts: numbers about the staging that the audit and the reports use, such as input rows.
         inputs: {table: version} that was read.
         started, seconds: when the staging began and how long it took.
+        key_id: of the key of its users' pseudonyms; empty where users have the shop's own ids.
     """
 
     table: str
@@ -93,6 +104,7 @@ class Staged:
     inputs: dict[str, int] = field(default_factory=dict)
     started: str = ""
     seconds: float = 0.0
+    key_id: str = ""
 
     @property
     def rows(self) -> int:
@@ -140,14 +152,35 @@ def stage(
     basis: int,
     counts: dict[str, Any] | None = None,
     inputs: dict[str, int] | None = None,
+    key_id: str = "",
 ) -> Staged:
     """Write `rows` as new files of `table` and describe them in the run's manifest, which is written last.
 
+    The key of the pseudonyms is that of the tables that were read, or, of what comes from landing files, `key_id`.
+
     Raises:
         SchemaMismatch: the columns are not those of lake/schemas.py, or a row lies in a partition that is not owned.
+        PseudonymsDiffer: the tables that were read have pseudonyms by different keys.
         PublishRefused: a newer try of the run has staged meanwhile.
     """
+    staged = write_rows(rows, table, run, owns, basis, counts, inputs, key_id)
+    write_staged(staged)
+    return staged
+
+
+def write_rows(
+    rows: DataFrame,
+    table: str,
+    run: Run,
+    owns: list[date],
+    basis: int,
+    counts: dict[str, Any] | None = None,
+    inputs: dict[str, int] | None = None,
+    key_id: str = "",
+) -> Staged:
+    """Do what `stage` does, all but the manifest: without `write_staged`, nothing can be audited or published."""
     require_schema(table, rows.schema)
+    key_id = key_of(inputs) if inputs else key_id
     spec = TABLES[table]
     stage_id = new_stage_id(run)
     folder = staged_folder(table, stage_id)
@@ -184,10 +217,25 @@ def stage(
         counts or {},
         inputs or {},
         started,
+        key_id=key_id,
     )
-    staged = replace(staged, seconds=round(time.time() - run.began, 3))
-    write_staged(staged)
-    return staged
+    return replace(staged, seconds=round(time.time() - run.began, 3))
+
+
+def key_of(inputs: Mapping[str, int]) -> str:
+    """Return the id of the key by which the users of all these {table: version} have their pseudonyms; empty for none.
+
+    Raises:
+        PseudonymsDiffer: they have not one key, so the rows of a user do not meet.
+    """
+    found = {name: Table(name, version).key_id for name, version in inputs.items()}
+    keys = {key_id for key_id in found.values() if key_id is not None}
+    if len(keys) > 1:
+        tables = "; ".join(f"{name} has {in_words(key_id)}" for name, key_id in found.items() if key_id is not None)
+        raise PseudonymsDiffer(
+            f"{tables}: expected one key, so that the rows of a user meet; make the older table anew"
+        )
+    return keys.pop() if keys else ""
 
 
 def new_stage_id(run: Run) -> str:
@@ -202,7 +250,7 @@ def write_staged(staged: Staged) -> None:
         PublishRefused: the run has a newer one, of another try that was quicker.
     """
     folder = run_folder(staged.run_id)
-    newest = read_newest(folder, storage.list_files(folder), staged.table)
+    newest = read_newest(folder, storage.list_files(folder), staged.table, above=staged.order)
     if newest and newest.order >= staged.order and newest.stage_id != staged.stage_id:
         raise PublishRefused(
             f"{staged.table} of run {staged.run_id!r} was staged meanwhile by a newer try, number {newest.order}; "
@@ -217,19 +265,90 @@ def read_staged(table: str, run_id: str) -> Staged:
     Raises:
         NotStaged: there is none, or another lake or run id was meant.
     """
-    folder = run_folder(run_id)
-    staged = read_newest(folder, storage.list_files(folder), table)
+    staged = find_staged(table, run_id)
     if staged is None:
         raise NotStaged(
-            f"run {run_id!r} has staged nothing for {table}: {folder} has no manifest of it; run its stage step first"
+            f"run {run_id!r} has staged nothing for {table}: {run_folder(run_id)} has no manifest of it; run its stage "
+            "step first"
         )
     return staged
 
 
-def read_newest(folder: str, files: Iterable[str], table: str) -> Staged | None:
-    """Return the newest staging for a table among the files in the folder of a run, or None when there is none."""
-    contents = [storage.read_json(storage.join(folder, name)) for name in files if is_manifest(name, table)]
-    return max((parse_staged(content) for content in contents if content), key=lambda s: s.order, default=None)
+def find_staged(table: str, run_id: str) -> Staged | None:
+    """Return the newest staging of a run for a table, or None when it has staged nothing for it."""
+    folder = run_folder(run_id)
+    return read_newest(folder, storage.list_files(folder), table)
+
+
+def require_one_try(tables: Sequence[str], run_id: str) -> None:
+    """Check that the newest stagings of a run for these tables, which one job stages, are of the same try of it.
+
+    Raises:
+        NotStaged: one of them was not staged, or by an older try: the job was ended before it staged all of them.
+    """
+    staged = [read_staged(table, run_id) for table in tables]
+    newest = max(staged, key=lambda each: each.order)
+    if older := [each.table for each in staged if each.order != newest.order]:
+        raise NotStaged(
+            f"run {run_id!r} has staged {newest.table} again, and not {' and '.join(older)}: its stage step was ended "
+            "between them; run the stage step again"
+        )
+
+
+def read_again(staged: Staged) -> Staged:
+    """Return a staging as its manifest describes it now."""
+    content = storage.read_json(manifest_file(run_folder(staged.run_id), staged.table, staged.stage_id))
+    # Before stagings were numbered, a manifest had another name, and was not written again.
+    return parse_staged(content) if content else staged
+
+
+def read_newest(folder: str, files: Iterable[str], table: str, above: int = -1) -> Staged | None:
+    """Return the newest staging for a table among the files in the folder of a run, or None when there is none.
+
+    Raises:
+        NotStaged: the newest one cannot be read, and its number is above the one that is given.
+    """
+    newest, unreadable = None, []
+    for name in files:
+        if not is_manifest(name, table):
+            continue
+        try:
+            staged = read_manifest(storage.join(folder, name))
+        except NotStaged as error:
+            unreadable.append((order_in_name(name, table), error))
+            continue
+        if staged and (newest is None or staged.order > newest.order):
+            newest = staged
+    for order, why in unreadable:
+        if order > max(above, newest.order if newest else -1):
+            raise why
+    return newest
+
+
+def order_in_name(name: str, table: str) -> int:
+    """Return the number of a staging by the name of its manifest; 0 for one from before there were numbers.
+
+    >>> order_in_name("events.1000000000000000007-ab.json", "events"), order_in_name("events.json", "events")
+    (1000000000000000007, 0)
+    """
+    number = name.removeprefix(f"{table}.").partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def read_manifest(path: str) -> Staged | None:
+    """Return the staging that a manifest describes; None if it is gone.
+
+    Raises:
+        NotStaged: it cannot be read.
+    """
+    try:
+        content = storage.read_json(path)
+        return None if content is None else parse_staged(content)
+    except UNREADABLE as error:
+        raise NotStaged(
+            f"the manifest {path} cannot be read: it is damaged, or a newer version of Meander wrote it "
+            f"({type(error).__name__}); run the stage step again, with the version that is in use"
+        ) from error
 
 
 def order_of(content: Mapping[str, Any]) -> int:
@@ -241,7 +360,13 @@ def order_of(content: Mapping[str, Any]) -> int:
 
 
 def parse_staged(content: dict[str, Any]) -> Staged:
-    """Return the manifest that a JSON file holds."""
+    """Return the manifest that a JSON file holds.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it holds none, or one of another version.
+    """
+    if content["table"] not in TABLES:
+        raise ValueError(f"there is no table {content['table']!r}")
     return Staged(
         **{
             **content,
@@ -265,6 +390,9 @@ class Verdict:
         docs: address of the data docs of this audit.
         seconds: how long the audit took.
         audited: when it ended, UTC, ISO 8601.
+        unmet: by day that the run owns, what broke on it, in words; empty where no day is known, as of older audits.
+        withheld: the days that a publish leaves out, since they failed, though it shows the others; see `withhold` in
+            expectations/audit.py. None where the audit lets all days through, or none.
     """
 
     table: str
@@ -275,6 +403,24 @@ class Verdict:
     docs: str
     seconds: float
     audited: str = ""
+    unmet: dict[str, list[str]] = field(default_factory=dict)
+    withheld: list[str] = field(default_factory=list)
+
+    @property
+    def of_published(self) -> str:
+        """The verdict on the days that a publish shows; `failed` if it may show none.
+
+        >>> on = Verdict("events", "r", "1-ab", "failed", ["no rows"], "", 0.0, unmet={"2025-01-02": ["no rows"]})
+        >>> on.of_published, replace(on, withheld=["2025-01-02"]).of_published
+        ('failed', 'passed')
+        """
+        if not self.withheld:
+            return self.verdict
+        return "warned" if self.unmet.keys() - set(self.withheld) else "passed"
+
+    def said_of(self, day: str) -> str:
+        """Return whether a day that is in `unmet` has failed or warned."""
+        return "failed" if day in self.withheld else self.of_published
 
 
 def write_verdict(verdict: Verdict) -> None:
@@ -283,20 +429,24 @@ def write_verdict(verdict: Verdict) -> None:
     storage.write_json(verdict_beside(manifest), asdict(verdict))
 
 
+def verdict_names(staged: Staged) -> tuple[str, str]:
+    """Return the files, in the folder of a run, that may have the verdict on a staging."""
+    # The second is where verdicts lay before stagings were numbered, on whatever was staged last.
+    return verdict_beside(f"{staged.table}.{staged.stage_id}.json"), verdict_beside(f"{staged.table}.json")
+
+
 def verdict_on(staged: Staged) -> Verdict | None:
     """Return the verdict on this very staging, or None when it was not audited."""
-    folder = run_folder(staged.run_id)
-    manifest = manifest_file(folder, staged.table, staged.stage_id)
-    # The second is where verdicts lay before stagings were numbered, on whatever was staged last.
-    for path in (manifest, storage.join(folder, f"{staged.table}.json")):
-        content = storage.read_json(verdict_beside(path))
-        if content and content["stage_id"] == staged.stage_id:
-            return Verdict(**content)
+    for name in verdict_names(staged):
+        # One that cannot be read lets nothing through: the audit has to run again.
+        with suppress(*UNREADABLE):
+            content = storage.read_json(storage.join(run_folder(staged.run_id), name))
+            if content and content["stage_id"] == staged.stage_id:
+                return Verdict(**content)
     return None
 
 
 def read_verdict(table: str, run_id: str) -> Verdict | None:
     """Return the verdict on the newest staging of a run for a table, or None when it was not audited."""
-    folder = run_folder(run_id)
-    staged = read_newest(folder, storage.list_files(folder), table)
+    staged = find_staged(table, run_id)
     return verdict_on(staged) if staged else None

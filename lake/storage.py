@@ -1,7 +1,8 @@
 """Paths and small files on any storage that fsspec supports: local folders and object stores alike."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+
+# Threads that wait for storage at once.
+READERS = 16
 
 
 def join(folder: str, *parts: str) -> str:
@@ -40,28 +44,66 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
+def list_entries(folder: str) -> dict[str, dict[str, Any]]:
+    """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any."""
+    fs, inner = filesystem(folder)
+    if isinstance(fs, LocalFileSystem):
+        # fsspec asks three times about each file, and the log of a lake of years has thousands.
+        return dict(sorted(_local_entries(inner, "")))
+    entries = fs.find(inner, detail=True)
+    return {path[len(inner.rstrip("/")) + 1 :]: entries[path] for path in sorted(entries)}
+
+
+def _local_entries(folder: str, below: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what `list_entries` returns of a folder on this machine, with `below` before each name.
+
+    A link is a file, whatever it leads to, and has the size of that, 0 of nothing. What cannot be listed is left out.
+    """
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _local_entries(entry.path, f"{below}{entry.name}/")
+                continue
+            with suppress(FileNotFoundError):  # it is gone since
+                told = entry.stat(follow_symlinks=False)
+                size = told.st_size
+                if entry.is_symlink():
+                    try:
+                        size = entry.stat().st_size
+                    except OSError:
+                        size = 0
+                yield f"{below}{entry.name}", {"size": size, "mtime": told.st_mtime}
+
+
 def list_files(folder: str) -> dict[str, int]:
     """Return {path below `folder`: size in bytes} of every file under it, sorted; empty when there is none."""
-    fs, inner = filesystem(folder)
-    entries = fs.find(inner, detail=True)
-    return {path[len(inner.rstrip("/")) + 1 :]: int(entries[path]["size"]) for path in sorted(entries)}
+    return {name: int(entry["size"]) for name, entry in list_entries(folder).items()}
 
 
 def list_older(folder: str, moment: datetime) -> list[str]:
     """Return the paths below `folder` of the files that were last written before a moment, sorted."""
     fs, inner = filesystem(folder)
+    root = inner.rstrip("/")
     older = []
-    for name in list_files(folder):
+    for name, entry in list_entries(folder).items():
         # A file that was removed after it was listed is no error.
         with suppress(FileNotFoundError):
-            if fs.modified(join(inner, name)) < moment:
+            if last_written(fs, f"{root}/{name}", entry) < moment:
                 older.append(name)
     return older
 
 
+def last_written(fs: fsspec.AbstractFileSystem, path: str, entry: Mapping[str, Any]) -> datetime:
+    """Return when a listed file was last written; most listings say it, so that no file has to be asked for."""
+    if "mtime" in entry:
+        return datetime.fromtimestamp(entry["mtime"], UTC)
+    written: datetime = entry.get("LastModified") or fs.modified(path)
+    return written
+
+
 def remove_files(folder: str, names: list[str]) -> None:
     """Remove files below `folder`; those that are gone are no error."""
-    with ThreadPoolExecutor(max_workers=16) as pool:
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
         list(pool.map(lambda name: remove(join(folder, name)), names))
 
 
@@ -120,27 +162,50 @@ def read_footers(folder: str, files: list[str]) -> list[pq.FileMetaData]:
             return file.metadata
 
     # Footers are a few KiB each: the time is spent waiting for storage, not in the CPU.
-    with ThreadPoolExecutor(max_workers=16) as pool:
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
         return list(pool.map(footer, files))
 
 
-def read_texts(folder: str, names: list[str]) -> dict[str, str]:
-    """Return {name: content} of small text files below `folder`, without those that are gone."""
+def parts(names: Sequence[str], number: int) -> list[Sequence[str]]:
+    """Return names in at most so many parts, none of them empty.
 
-    def text(name: str) -> str | None:
-        fs, inner = filesystem(join(folder, name))
-        with suppress(FileNotFoundError):
-            return bytes(fs.cat_file(inner)).decode()
-        return None
+    >>> parts(["a", "b", "c"], 2), parts([], 2)
+    ([['a', 'c'], ['b']], [])
+    """
+    return [names[n::number] for n in range(min(number, len(names)))]
 
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        return {name: content for name, content in zip(names, pool.map(text, names), strict=True) if content}
+
+def read_texts(folder: str, names: Sequence[str]) -> dict[str, str]:
+    """Return {name: content} of small text files below `folder`, without those that are gone.
+
+    A byte that is none of a text becomes U+FFFD.
+    """
+    fs, inner = filesystem(folder)
+    root = inner.rstrip("/")
+
+    def texts(some: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for name in some:
+            with suppress(FileNotFoundError):
+                found[name] = bytes(fs.cat_file(f"{root}/{name}")).decode(errors="replace")
+        return found
+
+    found: dict[str, str] = {}
+    # A part of the names for each thread: to hand over one name at a time takes longer than to read a local file.
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        for some in pool.map(texts, parts(names, READERS)):
+            found |= some
+    return {name: found[name] for name in names if name in found}
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write a small JSON file atomically: a reader sees all of it or none of it."""
+    write_bytes(path, json.dumps(content, indent=2, sort_keys=True, default=str).encode())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a small file atomically: a reader sees all of it or none of it."""
     fs, inner = filesystem(path)
-    data = json.dumps(content, indent=2, sort_keys=True, default=str).encode()
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(inner, data)  # one PUT is atomic on an object store
         return

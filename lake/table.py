@@ -2,29 +2,40 @@
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from arro3.core import DataType, Field
 from arro3.core import Table as AnsweredTable
 from deltalake import DeltaTable, QueryBuilder
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
 from lake.errors import TableMissing
+from lake.log import actions, read_log, said_in, transactions
 from lake.places import table_path
+from lake.pseudonyms import TRANSACTION, from_number
 from lake.schemas import TABLES
 
 # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike the data
 # files that upkeep removes, its entries (a few KiB a commit) are kept.
+# The beginning of the line of a file that a publish or a compaction of this code has added.
+ADDED = re.compile(r'\{"add":\{"path":"(stage=[^"]+)"')
 WHOLE_LOG = {"delta.logRetentionDuration": "interval 36500 days"}
-COMMIT_FILE = re.compile(r"\d{20}\.json")
+# How many rows of a partition are looked through at once for those of a user.
+ROWS_AT_ONCE = 8192
+# The transaction by which a table says up to which staging rows of forgotten users may come in, see lake/publish.py;
+# and what its commit says: the name of the request, and {file: the file in its place}.
+FORGOTTEN, FORGOTTEN_BY, FORGOTTEN_FILES = "forgotten", "forgotten_by", "forgotten_files"
 
 
 @dataclass(frozen=True)
@@ -53,33 +64,33 @@ def create_missing(path: str, schema: Any, **described: Any) -> None:
             raise
 
 
-def read_log(path: str, last: int, after: int = -1) -> dict[int, str]:
-    """Return {version: text} of the commits after one version of a table up to `last`, newest first.
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
-    Where the log was cleaned, it begins with the oldest commit that is left.
+
+def rewritten_since(path: str, version: int) -> dict[str, dict[str, Any] | None]:
+    """Return the files that were rewritten after a version because users were forgotten.
+
+    Returns:
+        {file: `path`, `rows` and `bytes` of the file in its place; None if no row was left}. Their versions name the
+        files that are gone.
     """
-    # Not by `DeltaTable.history`: it also returns commits that came after the table was opened, and counts versions
-    # down from the open one, so that each commit would get the version of another.
-    log = storage.join(path, "_delta_log")
-    versions = {int(name[:20]): name for name in storage.list_files(log) if COMMIT_FILE.fullmatch(name)}
-    wanted = {version: versions[version] for version in sorted(versions, reverse=True) if after < version <= last}
-    texts = storage.read_texts(log, list(wanted.values()))
-    return {version: texts[name] for version, name in wanted.items() if name in texts}
+    newest = DeltaTable(path)
+    if newest.transaction_version(FORGOTTEN) is None:
+        return {}
+    moved: dict[str, dict[str, Any] | None] = {}
+    for _, commit in sorted(read_log(path, newest.version(), after=version).items()):
+        for said in actions(commit, "commitInfo"):
+            new = json.loads(said.get(FORGOTTEN_FILES, "{}"))
+            # What was rewritten before may be rewritten again.
+            moved = {old: new.get(file["path"], file) if file else None for old, file in moved.items()} | new
+    return moved
 
 
-def actions(commit: str, kind: str) -> list[dict[str, Any]]:
-    """Return the actions of one kind, such as `remove`, in the text of a commit."""
-    # A commit has a line for each action.
-    return [json.loads(line)[kind] for line in commit.splitlines() if line.startswith(f'{{"{kind}":')]
-
-
-def history(path: str, last: int) -> list[dict[str, Any]]:
-    """Return what is said of each commit up to version `last`, newest first, each with its `version`."""
-    return [
-        {**info, "version": version}
-        for version, commit in read_log(path, last).items()
-        for info in actions(commit, "commitInfo")
-    ]
+def files_today(path: str, version: int) -> set[str]:
+    """Return the files of a version, by the names that they have since users were forgotten."""
+    named = DeltaTable(path, version=version).get_add_actions().column("path").to_pylist()
+    moved = rewritten_since(path, version)
+    return {now["path"] for file in named if (now := moved.get(file, {"path": file}))}
 
 
 class Table:
@@ -107,6 +118,7 @@ class Table:
                 raise TableMissing(f"{name} has no version {version} at {self.path}: {error}") from error
             raise
         self.version = self.delta.version()
+        self._is_pinned = version is not None
 
     @staticmethod
     def find(name: str) -> "Table | None":
@@ -138,7 +150,19 @@ class Table:
                 zip(columns["path"], columns["num_records"], columns["size_bytes"], strict=True)
             )
         ]
+        if self._is_pinned and (moved := rewritten_since(self.path, self.version)):
+            files = [
+                replace(file, **now) if (now := moved.get(file.path)) else file
+                for file in files
+                if moved.get(file.path, "as it was") is not None
+            ]
         return sorted(files, key=lambda file: file.path)
+
+    @cached_property
+    def stored(self) -> pa.Schema:
+        """The columns that lake/schemas.py has and files hold: all but the partition columns."""
+        schema = pa.schema(DeltaSchema.from_json(self.spec.schema.json()).to_arrow())
+        return pa.schema([field for field in schema if field.name not in self.spec.partition_by])
 
     def rows_by(self, column: str = "dt") -> dict[date, int]:
         """Return {partition value: rows}, sorted, from the log alone: no data is read."""
@@ -149,12 +173,77 @@ class Table:
 
     def basis(self, owned: date) -> int | None:
         """Return the basis (see lake/publish.py) of a partition; None when no run has published it, not even empty."""
-        version: int | None = self.delta.transaction_version(f"{self.spec.owned_by}={owned}")
-        return version
+        return self.transaction(f"{self.spec.owned_by}={owned}")
+
+    @cached_property
+    def _log(self) -> Mapping[int, str]:
+        """The commits up to this version, newest first, as texts."""
+        return read_log(self.path, self.version)
+
+    @cached_property
+    def _transactions(self) -> Mapping[str, int] | None:
+        return transactions(self.path, self.version)
+
+    def transaction(self, name: str) -> int | None:
+        """Return the number of the newest transaction of a name up to this version; None when there is none."""
+        if self._transactions is not None:
+            return self._transactions.get(name)
+        number: int | None = self.delta.transaction_version(name)
+        return number
+
+    def replaced_by(self, versions: Sequence[int]) -> dict[int, list[DataFile]]:
+        """Return the files that commits replaced, by the version of each commit; no version is opened."""
+        commits = self._log
+        removed = {v: {unquote(gone["path"]) for gone in actions(commits.get(v, ""), "remove")} for v in versions}
+        wanted = set().union(*removed.values())
+        known = {
+            file.path: file
+            for commit in commits.values()
+            for line in commit.splitlines()
+            if (found := ADDED.match(line)) and unquote(found[1]) in wanted
+            for file in [self._added(json.loads(line)["add"])]
+        }
+        replaced = {}
+        for version, paths in removed.items():
+            if version in commits and paths <= known.keys():
+                replaced[version] = sorted((known[path] for path in paths), key=lambda file: file.path)
+            else:
+                # The log was cleaned since it was told of them.
+                after = {file.path for file in Table(self.name, version).files}
+                replaced[version] = [file for file in Table(self.name, version - 1).files if file.path not in after]
+        return replaced
+
+    def _added(self, action: dict[str, Any]) -> DataFile:
+        """Return the file that an action of the log adds."""
+        said = json.loads(action["stats"])
+        ends = {
+            field.name: tuple(said.get(end, {}).get(field.name) for end in ("minValues", "maxValues"))
+            for field in self.spec.schema
+            if isinstance(field.dataType, TimestampType)
+        }
+        return DataFile(
+            unquote(action["path"]),
+            said["numRecords"],
+            action["size"],
+            {column: date.fromisoformat(value) for column, value in action["partitionValues"].items()},
+            {
+                name: (datetime.fromisoformat(first), datetime.fromisoformat(last))
+                for name, (first, last) in ends.items()
+                if first and last
+            },
+        )
+
+    @cached_property
+    def key_id(self) -> str | None:
+        """Return the id of the key of its users' pseudonyms; empty if it has the shop's own ids, None without rows."""
+        number = self.delta.transaction_version(TRANSACTION)
+        if number is None:  # nothing was published, or before there were pseudonyms
+            return "" if self.files else None
+        return from_number(number)
 
     def commits(self) -> list[dict[str, Any]]:
         """Return the metadata of each publish up to this version, newest first."""
-        return [entry for entry in history(self.path, self.version) if "run_id" in entry]
+        return [entry for entry in said_in(self._log) if "run_id" in entry]
 
     def read(
         self,
@@ -163,20 +252,27 @@ class Table:
         last: date | None = None,
         landed_from: date | None = None,
         landed_by: date | None = None,
+        dates: Collection[date] | None = None,
     ) -> DataFrame:
         """Return the rows with `first` <= dt <= `last` and, of events, with `landed_from` <= landed <= `landed_by`.
 
-        Only the files of those partitions are opened.
+        With `dates`, dt is one of these as well. Only the files of those partitions are opened.
         """
+        wanted_dates = None if dates is None else set(dates)
         wanted = [
             file
             for file in self.files
             if (first is None or file.partition["dt"] >= first)
             and (last is None or file.partition["dt"] <= last)
+            and (wanted_dates is None or file.partition["dt"] in wanted_dates)
             and (landed_from is None or file.partition["landed"] >= landed_from)
             and (landed_by is None or file.partition["landed"] <= landed_by)
         ]
-        return read_parquet(spark, self.path, [file.path for file in wanted], self.spec.schema)
+        return self.read_files(spark, wanted)
+
+    def read_files(self, spark: SparkSession, files: Iterable[DataFile]) -> DataFrame:
+        """Return the rows of some files of this version."""
+        return read_parquet(spark, self.path, [file.path for file in files], self.spec.schema)
 
     def query(self, sql: str, *others: "Table") -> pa.Table:
         """Return the answer to a query on this version, and on those of others, each under its name; without Spark.
@@ -201,16 +297,31 @@ class Table:
             if file.partition["dt"] == day:
                 with storage.parquet_file(storage.join(self.path, file.path)) as opened:
                     for batch in opened.iter_batches(batch_size=size):
-                        yield file, batch
+                        yield file, with_columns(batch, self.stored)
 
-    def head(self, day: date, limit: int) -> list[dict[str, Any]]:
-        """Return up to `limit` rows of partition `dt` = `day`, without Spark."""
+    def read_file(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+        """Return some columns, none of them a partition column, of the rows of one file; without Spark."""
+        rows = storage.read_file(storage.join(self.path, file.path), columns)
+        return with_columns(rows, pa.schema([self.stored.field(name) for name in columns]))
+
+    def head(self, day: date, limit: int, user_id: str | None = None) -> list[dict[str, Any]]:
+        """Return up to `limit` rows of partition `dt` = `day`, of one user if one is given, without Spark."""
         rows: list[dict[str, Any]] = []
-        for file, batch in self.batches(day, limit):
+        for file, batch in self.batches(day, limit if user_id is None else ROWS_AT_ONCE):
+            if user_id is not None:
+                batch = batch.filter(pc.equal(batch["user_id"], user_id))
             rows += [{**row, **file.partition} for row in batch.to_pylist()]
             if len(rows) >= limit:
                 break
         return rows[:limit]
+
+
+def with_columns(rows: Rows, schema: pa.Schema) -> Rows:
+    """Return rows with nulls in those columns of a schema that were not there yet when their file was written."""
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def without_views(kind: DataType) -> DataType:

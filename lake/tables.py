@@ -19,6 +19,7 @@ class TableFacts:
         partition_by: the partition columns.
         owned_by: the partition column whose values a run replaces as a whole.
         every_day: whether each landing day has a partition, also when it is empty: a gap is a problem.
+        touching: whether a row may hold events of the day before its own: neighbouring days are published together.
     """
 
     meaning: str
@@ -29,6 +30,7 @@ class TableFacts:
     partition_by: tuple[str, ...] = ("dt",)
     owned_by: str = "dt"
     every_day: bool = False
+    touching: bool = False
 
 
 # Each after those that it is made from; in this order they are made and shown everywhere. Of a group, it is the order
@@ -53,6 +55,7 @@ TABLES = {
         group="sessions",
         reads=("events",),
         every_day=True,
+        touching=True,
     ),
     "interests": TableFacts(
         "an active user's state at the end of dt",

@@ -1,4 +1,4 @@
-"""Which ids and queries every sink can hold: files, statistics, an index, JSON, HTML, a terminal.
+"""Which ids and queries every sink can hold: files, statistics, an index, JSON, HTML, a terminal; and in which form.
 
 This is the definition in plain Python. `jobs.ingest` and its audit have a formula each, in Spark's columns; a test
 compares all three over all of Unicode. docs/design.md has the reasons.
@@ -8,7 +8,22 @@ import unicodedata
 
 from lake.rules import MAX_ID_BYTES
 
+# Blanks, and characters that nobody sees: around a value they are no part of it. Spaces of all widths, tabs and ends of
+# lines, zero-width spaces and joiners of words, a byte order mark.
+SURROUNDING = (
+    " \t\n\r\v\f\x85\xa0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
 REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def composed(text: str) -> str:
+    r"""Return a text in the one form that the lake has, Unicode's NFC: letters of two forms look alike.
+
+    >>> composed("cafe\u0301") == "caf\u00e9", composed("\u212b") == "\u00c5"
+    (True, True)
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 def is_usable_character(character: str) -> bool:

@@ -12,57 +12,37 @@ happened.
 import argparse
 import json
 import logging
-import random
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
 
 from lake import storage
-from lake.errors import CommitContended, UpkeepFailed, run_main
-from lake.places import CARD, PLAN, audits_path, models_folder, registry_folder, table_path
-from lake.publish import given_up
+from lake.commits import until_first
+from lake.compact import compact, live_files
+from lake.errors import UpkeepFailed, run_main
+from lake.log import read_log
+from lake.maintenance import MaintenanceResult, data_files, pinned, published_stagings, replaced_since, staging_of
+from lake.places import (
+    alerts_folder,
+    audits_path,
+    models_folder,
+    monitor_folder,
+    registry_folder,
+    runs_folder,
+    summaries_folder,
+    table_path,
+)
+from lake.privacy.retention import expire_landing, expire_rows
+from lake.publish import ensure_table, given_up
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.table import actions, read_log
+from lake.summaries import KEPT_BLOCKS, remove_summaries, unneeded
+from lake.table import files_today
 
 log = logging.getLogger(__name__)
-
-MERGE_ATTEMPTS, COMMIT_ATTEMPTS = 5, 20
-# A reader opens each file; beyond this size, fewer of them save nothing.
-TARGET_BYTES = 128 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class MaintenanceResult:
-    """The result of upkeep for one folder.
-
-    Attributes:
-        what: a table, or `data docs`.
-        files_before, bytes_before, files_after, bytes_after: all files below the folder, the log of a table left out.
-        compacted: partitions whose small files became fewer.
-        skipped: partitions whose merge other commits overtook each time; the next upkeep tries again.
-        removed: files that are no longer needed.
-        pinned: versions kept for models and trainings.
-        problem: why the folder needs a person; empty if it does not.
-    """
-
-    what: str
-    files_before: int
-    bytes_before: int
-    files_after: int
-    bytes_after: int
-    compacted: int = 0
-    skipped: tuple[str, ...] = ()
-    removed: int = 0
-    pinned: int = 0
-    problem: str = ""
 
 
 def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult]:
@@ -71,8 +51,19 @@ def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult
     Where one of them fails, the others are maintained all the same; its result has the problem.
     """
     retention, docs_age = timedelta(days=config.retention_days), timedelta(days=config.docs_days)
-    tables = [attempted(name, maintain_table, name, path, retention, dry_run=dry_run) for name, path in delta_tables()]
-    return [*tables, attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)]
+    tables = [attempted(name, end_and_maintain, name, path, config, dry_run=dry_run) for name, path in delta_tables()]
+    staged = [attempted(name, maintain_stagings, name, retention, dry_run=dry_run) for name in only_staged()]
+    kinds = [kind for kind in KEPT_BLOCKS if storage.exists(summaries_folder(kind))]
+    summaries = [attempted(f"summaries: {kind}", prune_summaries, kind, retention, dry_run=dry_run) for kind in kinds]
+    docs = attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)
+    landing = [attempted("landing", expire_landing, config, dry_run=dry_run)] if config.keep_landing_days else []
+    return [*tables, *staged, *summaries, docs, *landing]
+
+
+def end_and_maintain(name: str, path: str, config: Settings, *, dry_run: bool = False) -> MaintenanceResult:
+    """End what the settings do not keep for ever in one table, then maintain it."""
+    expire_rows(name, path, config, dry_run=dry_run)
+    return maintain_table(name, path, timedelta(days=config.retention_days), dry_run=dry_run)
 
 
 def attempted(
@@ -93,7 +84,26 @@ def delta_tables() -> Iterator[tuple[str, str]]:
             yield name, path
 
 
+def only_staged() -> Iterator[str]:
+    """Yield the tables of which runs have staged files, and none was ever published."""
+    for name in TABLES:
+        if not DeltaTable.is_deltatable(table_path(name)) and storage.list_files(table_path(name)):
+            yield name
+
+
 # ---- tables ----
+
+
+def maintain_stagings(name: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
+    """Remove old stagings of a table that was never published; they are given up in a log that it gets for it."""
+    path = table_path(name)
+    old = storage.list_older(path, datetime.now(UTC) - retention)
+    if old and not dry_run:
+        ensure_table(name)
+        return maintain_table(name, path, retention)
+    files = data_files(path)
+    sizes = len(files), sum(files.values())
+    return MaintenanceResult(name, *sizes, *sizes, removed=len(old))
 
 
 def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
@@ -104,7 +114,7 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     commits = read_log(path, delta.version())
     # A pin may be of a lake that was deleted, or of a version that is no longer in the log.
     pins = pinned(name) & commits.keys()
-    live = live_files(delta).union(*(live_files(DeltaTable(path, version=version)) for version in pins))
+    live = {file.path for file in live_files(delta)}.union(*(files_today(path, version) for version in pins))
     replaced = replaced_since(commits, datetime.now(UTC) - retention)
     old = delta.vacuum(
         retention_hours=int(retention.total_seconds() // 3600),
@@ -130,39 +140,6 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     return MaintenanceResult(name, *sizes, compacted, tuple(skipped), len(unneeded), len(pins), problem)
 
 
-def live_files(delta: DeltaTable) -> set[str]:
-    """Return the files of the version that is open."""
-    return set(delta.get_add_actions().column("path").to_pylist())
-
-
-def replaced_since(commits: dict[int, str], moment: datetime) -> set[str]:
-    """Return the files, by the commits from the newest, of versions that were the newest at or after a moment.
-
-    A reader may have opened those since. Files of the newest version itself are not among them.
-    """
-    files: set[str] = set()
-    for commit in commits.values():
-        if any(said["timestamp"] < moment.timestamp() * 1000 for said in actions(commit, "commitInfo")):
-            break
-        files |= {unquote(removed["path"]) for removed in actions(commit, "remove")}
-    return files
-
-
-def published_stagings(commits: dict[int, str]) -> set[str]:
-    """Return the ids of the stagings that commits have published."""
-    said = [said for commit in commits.values() for said in actions(commit, "commitInfo")]
-    return {str(commit["stage_id"]) for commit in said if "stage_id" in commit}
-
-
-def staging_of(file: str) -> str | None:
-    """Return the id of the staging that a file is of; None if a compaction or an audit wrote it.
-
-    >>> staging_of("stage=7-ab/dt=2017-01-01/part-0.parquet"), staging_of("dt=2017-01-01/part-0.parquet")
-    ('7-ab', None)
-    """
-    return file.split("/", 1)[0].removeprefix("stage=") if file.startswith("stage=") else None
-
-
 def remove_unneeded(path: str, version: int, files: list[str], published: set[str]) -> list[str]:
     """Remove files that no version to keep needs, and return them.
 
@@ -184,15 +161,14 @@ def give_up(path: str, version: int, stagings: set[str]) -> set[str]:
     after the version that was looked at, and so does that of a publish. docs/decisions/0020 has the argument.
 
     Raises:
-        CommitContended: publishes won the commit 20 times in a row.
+        CommitContended: publishes came first 50 times in a row.
     """
-    for attempt in range(COMMIT_ATTEMPTS):
+
+    def attempt() -> set[str]:
         delta = DeltaTable(path)
-        stagings = stagings - published_stagings(read_log(path, delta.version(), after=version))
-        new = [mark for staging in sorted(stagings) if delta.transaction_version(mark := given_up(staging)) is None]
-        if not new:
-            return stagings
-        try:
+        unpublished = stagings - published_stagings(read_log(path, delta.version(), after=version))
+        new = [mark for staging in sorted(unpublished) if delta.transaction_version(mark := given_up(staging)) is None]
+        if new:
             delta.create_write_transaction(
                 [],
                 "append",
@@ -203,64 +179,12 @@ def give_up(path: str, version: int, stagings: set[str]) -> set[str]:
                     max_commit_retries=0, app_transactions=[Transaction(mark, 1) for mark in new]
                 ),
             )
-        except CommitFailedError:
-            time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
-            continue
-        return stagings
-    raise CommitContended(f"publishes won {COMMIT_ATTEMPTS} times; no file was removed, try again")
+        return unpublished
 
-
-def pinned(table: str) -> set[int]:
-    """Return the versions of a table that trainings and registered models were made from, by their plans and cards."""
-    versions = set()
-    for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
-        for path in storage.list_files(root):
-            if path.rsplit("/", 1)[-1] == name:
-                content = storage.read_json(storage.join(root, path)) or {}
-                versions |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
-    return versions
-
-
-def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[str]]:
-    """Merge the small files of each partition that has several, each in a commit of its own that changes no row.
-
-    Returns:
-        how many partitions were merged, and those that stay for the next time, since other commits came in between.
-    """
-    by = TABLES[name].partition_by if name in TABLES else ()
-    actions = DeltaTable(path).get_add_actions(flatten=True)
-    values = [actions.column(f"partition.{column}").to_pylist() for column in by]
-    sizes = actions.column("size_bytes").to_pylist()
-    small = Counter(tuple(str(column[i]) for column in values) for i, size in enumerate(sizes) if size < TARGET_BYTES)
-    merged, skipped = 0, []
-    for partition in sorted(partition for partition, files in small.items() if files > 1):
-        if dry_run or merge(path, [(column, "=", value) for column, value in zip(by, partition, strict=True)]):
-            merged += 1
-        else:
-            log.warning("%s: left %s as it is, other commits came in between", name, "/".join(partition) or "the table")
-            skipped.append("/".join(partition))
-    return merged, skipped
-
-
-def merge(path: str, partition: list[tuple[str, str, str]]) -> bool:
-    """Merge the small files of one partition; return False if other commits came in between each time."""
-    for _ in range(MERGE_ATTEMPTS):
-        try:
-            # Opened again each time: a later publish that removes files, also of other partitions, is a conflict. The
-            # merge of the same files by another upkeep is none: never run two at once.
-            DeltaTable(path).optimize.compact(partition_filters=partition or None, target_size=TARGET_BYTES)
-        except CommitFailedError:
-            continue
-        return True
-    return False
+    return until_first(attempt, "publishes", "no file was removed, try again")
 
 
 # ---- folders ----
-
-
-def data_files(folder: str) -> dict[str, int]:
-    """Return {path: bytes} of the files below a folder, the Delta log left out."""
-    return {name: size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")}
 
 
 def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
@@ -276,8 +200,29 @@ def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> Mai
     return MaintenanceResult("data docs", *sizes, removed=len(pages))
 
 
+def never_removed(lake: str) -> dict[str, dict[str, int]]:
+    """Return the files and the bytes of what upkeep leaves, by folder of the lake: it grows with each run."""
+    folders = [runs_folder(), models_folder(), registry_folder(), monitor_folder(), alerts_folder(lake)]
+    folders += [storage.join(path, "_delta_log") for _, path in delta_tables()]
+    sizes = {folder.removeprefix(lake).lstrip("/"): storage.list_files(folder).values() for folder in folders}
+    return {folder: {"files": len(found), "bytes": sum(found)} for folder, found in sizes.items() if found}
+
+
+def prune_summaries(kind: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
+    """Remove the summaries of one kind whose events are gone, and what runs that were killed have written."""
+    folder = summaries_folder(kind)
+    before = storage.list_files(folder)
+    events = data_files(table_path("events"))
+    old = unneeded(kind, events, datetime.now(UTC) - retention, KEPT_BLOCKS[kind])
+    if not dry_run:
+        remove_summaries(kind, old)
+    after = storage.list_files(folder)
+    sizes = len(before), sum(before.values()), len(after), sum(after.values())
+    return MaintenanceResult(f"summaries: {kind}", *sizes, removed=len(old))
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Maintain the lake, and print a JSON object with the sums and the result of each part.
+    """Maintain the lake, and print a JSON object: sums, the result of each part, and what is kept for good.
 
     Raises:
         UpkeepFailed: a part has a problem; it is raised when all parts were maintained.
@@ -288,10 +233,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--run-id", required=True, metavar="R", help="named in the report")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     args = parser.parse_args(argv)
-    parts = [asdict(result) for result in upkeep(settings(), dry_run=args.dry_run)]
+    config = settings()
+    parts = [asdict(result) for result in upkeep(config, dry_run=args.dry_run)]
     counted = ("files_before", "bytes_before", "files_after", "bytes_after", "compacted", "removed")
     sums = {name: sum(part[name] for part in parts) for name in counted}
-    print(json.dumps({"run_id": args.run_id, "dry_run": args.dry_run, **sums, "parts": parts}))  # noqa: T201  for a machine
+    report = {
+        "run_id": args.run_id,
+        "dry_run": args.dry_run,
+        **sums,
+        "parts": parts,
+        "kept": never_removed(config.lake),
+    }
+    print(json.dumps(report))  # noqa: T201  for a machine
     problems = [f"{part['what']}: {part['problem']}" for part in parts if part["problem"]]
     if problems:
         raise UpkeepFailed(f"{len(problems)} of {len(parts)} parts of the lake have a problem: {'; '.join(problems)}")

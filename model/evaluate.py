@@ -1,19 +1,24 @@
-"""Measure a candidate on later dates than any it was trained on, beside everything it has to beat, and decide.
+"""Finish a candidate, measure it on later dates than any it was trained on, beside all it has to beat, and decide.
 
 Reads   examples    training, validation and test dates of the plan, one pinned version
         models      finetuned, scratch and lora of the run, and the present champion
-Writes  <lake>/_models/<run>/evaluation/: metrics.json, differences.json, decision.json, report.html; an MLflow run; and
+Writes  <lake>/_models/<run>/candidate/: the network, with the trees of a stack and the card of both;
+        <lake>/_models/<run>/evaluation/: metrics.json, differences.json, decision.json, report.html; an MLflow run; and
         the candidate as a registered version with the alias `candidate`
 
+The candidate is the fine-tuned network, and for each answer that gains by it on validation rows, boosted trees as well
+(decision 0038). A network that was trained with differential privacy stays alone: trees would tell of single users.
+
 What every method sees is the same rows. Above --max-users, those users are taken whose hashed ids are lowest: the same
-ones for every method, date and run.
+ones for every method, date and run. Baselines learn from as many more users as --max-rows has room for at all training
+dates: the network has learnt from all.
 """
 
 import argparse
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,15 +29,21 @@ from lake.places import card_file, decision_file, differences_file, metrics_file
 from lake.settings import settings
 from lake.table import Table
 from model.arrays import Array
+from model.data.candidates import columns_of
+from model.data.features import PROFILE, SCALARS
 from model.data.frames import read_frame
 from model.data.lineage import SETTINGS, differences
-from model.judging.baselines import LABELS, cheap_baselines
+from model.judging.baselines import LABELS, CurrentInterest, RecencyFrequency, cheap_baselines
 from model.judging.boosted import BoostedTrees
 from model.judging.comparison import Comparison, Scores, evaluate, scores_of, thresholds
 from model.judging.gate import Criterion, Decision, Rule, decide
 from model.judging.report import Report, render
+from model.judging.stacking import Gain, fit_stack
 from model.training.plan import TrainingPlan
-from model.versions.registry import Registry, TrackedRun
+from model.versions.registry import Registry, TrackedRun, copy_files
+from model.versions.segments import segment_thresholds
+from model.versions.sets import COVERAGE, mass_before, reach_of
+from model.versions.stack import Stack
 
 if TYPE_CHECKING:
     from model.versions.artifact import Artifact, Prediction
@@ -40,11 +51,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL, SCRATCH, LORA, CHAMPION = "model", "from scratch", "adapters (LoRA)", "champion"
+# The candidate without the trees of its stack.
+ALONE = "network alone"
 # Of the validation dates: what decides which epoch and which phase is kept.
 LOSS = "valid_next_category_loss"
 # What the gate asks about: the order of the next category for everyone. A champion is replaced only for a gain beyond
 # chance. A baseline that chance cannot tell from the network has to be behind: only the network answers all tasks.
-RULE = Rule(Criterion("next_category", "recall@5"), certain_over_baselines=False)
+# No other answer that is published may be worse for it, or be one that a simple method gives as well.
+RULE = Rule(
+    Criterion("next_category", "recall@5"),
+    certain_over_baselines=False,
+    heads=(Criterion("next_items", "recall@20"), *(Criterion(label, "roc_auc") for label in LABELS)),
+    own_baselines={"next_items": CurrentInterest.name, **dict.fromkeys(LABELS, RecencyFrequency.name)},
+)
+# What baselines learn from: not the ids of items and the times of events, which are most of a row.
+LEARNT = (
+    "item_keys",
+    "category_keys",
+    *(f"current_{name}" for name in ("categories", "counts", "shares")),
+    "longterm_categories",
+    *PROFILE,
+    *SCALARS,
+    *(f"next_{name}" for name in ("categories", "shares", "category", "item_keys")),
+    *LABELS,
+)
 
 
 def load_artifact(folder: str) -> "Artifact":
@@ -54,15 +84,39 @@ def load_artifact(folder: str) -> "Artifact":
     return Artifact.load(folder)
 
 
-def scores(name: str, artifact: "Artifact", test: pd.DataFrame, valid: pd.DataFrame, categories: list[str]) -> Scores:
-    """Return what a model says about the test rows, with its categories in the order of `categories`."""
-    prediction = artifact.predict(test)
-    column = {category: place for place, category in enumerate(artifact.category_ids)}
-    wide = np.zeros((len(test), len(categories)), np.float32)
+@dataclass(frozen=True)
+class Said:
+    """What a model says of the validation and the test rows."""
+
+    valid: "Prediction"
+    test: "Prediction"
+
+    @staticmethod
+    def by(artifact: "Artifact", rows: "Rows") -> "Said":
+        """Ask a model."""
+        return Said(artifact.predict(rows.valid), artifact.predict(rows.test))
+
+    def stacked(self, stack: Stack, rows: "Rows") -> "Said":
+        """Return what the network that has said this says together with trees."""
+        return Said(stack.applied(self.valid, rows.valid), stack.applied(self.test, rows.test))
+
+
+def scores(name: str, said: Said, own: list[str], rows: "Rows", categories: list[str]) -> Scores:
+    """Return what a model says about the test rows, with its `own` categories in the order of `categories`."""
+    column = {category: place for place, category in enumerate(own)}
+    wide = np.zeros((len(rows.test), len(categories)), np.float32)
     for place, category in enumerate(categories):
         if category in column:
-            wide[:, place] = prediction.categories[:, column[category]]
-    return Scores(name, wide, prediction.items, binary(prediction), thresholds(valid, binary(artifact.predict(valid))))
+            wide[:, place] = said.test.categories[:, column[category]]
+    chosen = thresholds(rows.valid, binary(said.valid))
+    return Scores(name, wide, said.test.items, binary(said.test), chosen, reach_on(said.valid, own, rows.valid))
+
+
+def reach_on(prediction: "Prediction", own: list[str], valid: pd.DataFrame) -> float | None:
+    """Return the reach of the sets of a model's categories by what it says of validation rows; None if they are few."""
+    came = valid["next_category"].notna().to_numpy()
+    truth = columns_of(pd.Index(own, dtype=object), valid["next_category"])
+    return reach_of(mass_before(prediction.categories[came], truth[came]))
 
 
 def binary(prediction: "Prediction") -> dict[str, Array]:
@@ -103,7 +157,7 @@ def models(plan: TrainingPlan, registry: Registry, load: Callable[[str], "Artifa
 
 def comparable_champion(plan: TrainingPlan, registry: Registry) -> int | None:
     """Return the champion when the training ended, or None when there is none that the same labels can judge."""
-    version = registry.find_champion(plan.as_of)
+    version = registry.find_champion(plan.as_of, other_than=plan.run_id)
     if version is None:
         return None
     now, then = {name: int(getattr(plan, name)) for name in SETTINGS}, registry.settings_of(version)
@@ -131,17 +185,24 @@ def history_of(artifact: "Artifact", plan: TrainingPlan) -> pd.DataFrame:
 
 
 def costs_of(artifacts: Mapping[str, "Artifact"], plan: TrainingPlan) -> pd.DataFrame:
-    """Return what each phase of each training of the run took, and its best validation loss; one row a phase."""
+    """Return what each phase of each training took, and the validation loss of what it kept; one row a phase."""
     pretrained = storage.read_json(card_file(network_folder(plan.run_id, "pretrained"))) or {}
     # Training, phase, what it took, its epochs, whether it was kept.
-    phases: list[tuple[str, str, dict[str, float], list[dict[str, float]], str]] = []
+    phases: list[tuple[str, str, dict[str, float], dict[str, float] | None, str]] = []
     if pretrained:
-        phases.append(("pretraining", "", pretrained["cost"], [], ""))
+        phases.append(("pretraining", "", pretrained["cost"], None, ""))
     for name, artifact in artifacts.items():
         card = artifact.card
-        for phase in sorted(card["cost"], key=lambda phase: phase != "heads") if name != CHAMPION else ():
-            kept = "yes" if phase == card.get("kept") else ""
-            phases.append((name, phase, card["cost"][phase], card["history"][phase], kept))
+        order = {"heads": 0, "answers": 2}
+        for phase in sorted(card["cost"], key=lambda phase: order.get(phase, 1)) if name != CHAMPION else ():
+            is_kept = card.get("answers_kept") if phase == "answers" else phase == card.get("kept")
+            kept = "yes" if is_kept else ""
+            # Of the phase of the binary answers it says nothing.
+            epochs = [epoch for epoch in card["history"][phase] if LOSS in epoch]
+            # The best epoch is kept, with differential privacy the last: nothing else looks at the rows.
+            last = epochs[-1] if epochs else None
+            told = last if card.get("privacy") else min(epochs, key=lambda epoch: epoch[LOSS], default=None)
+            phases.append((name, phase, card["cost"][phase], told, kept))
     return pd.DataFrame(
         {
             "training": name,
@@ -149,11 +210,11 @@ def costs_of(artifacts: Mapping[str, "Artifact"], plan: TrainingPlan) -> pd.Data
             "seconds": f"{cost['seconds']:,.0f}",
             "steps": f"{cost['steps']:,}",
             "rows a second": f"{cost['rows'] / max(cost['seconds'], 1e-9):,.0f}",
-            "best loss of the next category": f"{min(e[LOSS] for e in epochs):.4f}" if epochs else "",
-            "Recall@5 then": f"{min(epochs, key=lambda e: e[LOSS])['valid_recall_at_5']:.4f}" if epochs else "",
+            "loss of the next category": f"{told[LOSS]:.4f}" if told else "",
+            "Recall@5 then": f"{told['valid_recall_at_5']:.4f}" if told else "",
             "kept": kept,
         }
-        for name, phase, cost, epochs, kept in phases
+        for name, phase, cost, told, kept in phases
     )
 
 
@@ -174,27 +235,38 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     )
     parser.add_argument("--run-id", required=True, metavar="R", help="the run whose models are measured")
     parser.add_argument("--max-users", type=int, default=20_000, metavar="N", help="users at most in each split")
+    parser.add_argument(
+        "--max-rows",
+        type=int,
+        default=400_000,
+        metavar="N",
+        help="training rows of baselines, where --max-users has fewer",
+    )
     parser.add_argument("--resamples", type=int, default=500, metavar="N", help="of the bootstrap over users")
     args = parser.parse_args(argv)
     registry = Registry.of(settings())
     plan = TrainingPlan.load(args.run_id)
-    rows = Rows.read(plan, args.max_users)
+    rows = Rows.read(plan, args.max_users, args.max_rows)
     artifacts = models(plan, registry, load)
     candidate = artifacts[MODEL]
-    methods = answers(artifacts, rows, candidate.category_ids, plan.seed)
+    methods, gains = answers(artifacts, rows, plan.seed, settings().min_group)
+    stacked = candidate.stack is not None
     comparison = evaluate(
         rows.test,
         rows.train,
         candidate.category_ids,
         methods,
-        [MODEL],
+        [MODEL, ALONE] if stacked else [MODEL],
         lookback_days=plan.lookback_days,
         resamples=args.resamples,
         seed=plan.seed,
     )
-    baselines = [method.name for method in methods if method.name not in artifacts]
+    baselines = [method.name for method in methods if method.name not in (*artifacts, ALONE)]
     champion = CHAMPION if CHAMPION in artifacts else None
-    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE)
+    scratch = SCRATCH if SCRATCH in artifacts else None
+    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE, scratch, ALONE)
+    # The gate has seen all; people see no group that is too small.
+    comparison = comparison.without_small_groups(settings().min_group)
     unseen = unseen_shares(candidate, rows.test)
     page = render(
         Report(
@@ -205,8 +277,9 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
             candidate.category_ids,
             methods,
             history_of(candidate, plan),
-            facts_of(plan, candidate, unseen),
+            facts_of(plan, candidate, unseen, gains),
             costs_of(artifacts, plan),
+            settings().min_group,
         )
     )
     with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(rows.test)}, plan.tables) as run:
@@ -229,20 +302,64 @@ class Rows:
     test: pd.DataFrame
 
     @staticmethod
-    def read(plan: TrainingPlan, most_users: int) -> "Rows":
-        """Return the rows of the pinned table, of so many users at most in each part."""
+    def read(plan: TrainingPlan, most_users: int, most_rows: int) -> "Rows":
+        """Return the rows of the pinned table.
+
+        Args:
+            plan: of the run.
+            most_users: in each part at most.
+            most_rows: training rows at most, where those of `most_users` are fewer; with what baselines read alone.
+        """
         table = Table("examples", plan.tables["examples"])
-        return Rows(*(read_frame(table, days, most_users=most_users) for days in (plan.train, plan.valid, plan.test)))
+        learning = max(most_users, most_rows // len(plan.train))
+        valid, test = (read_frame(table, days, most_users=most_users) for days in (plan.valid, plan.test))
+        return Rows(read_frame(table, plan.train, LEARNT, learning), valid, test)
 
 
-def answers(artifacts: Mapping[str, "Artifact"], rows: Rows, categories: list[str], seed: int) -> list[Scores]:
-    """Return what each model, and then each baseline, says of the test rows."""
+def answers(
+    artifacts: Mapping[str, "Artifact"], rows: Rows, seed: int, min_group: int
+) -> tuple[list[Scores], list[Gain]]:
+    """Return what each model, and then each baseline, says of the test rows, and what the candidate gains by trees.
+
+    The candidate becomes a stack where that gains. Of gains, on its card too, numbers of fewer than `min_group` users
+    are left out.
+    """
     train, valid, test = rows.train, rows.valid, rows.test
-    methods = [scores(name, artifact, test, valid, categories) for name, artifact in artifacts.items()]
-    for baseline in (*cheap_baselines(), BoostedTrees(seed=seed)):
+    candidate = artifacts[MODEL]
+    categories = candidate.category_ids
+    trees = BoostedTrees(seed=seed)
+    log.info("baseline: %s", trees.name)
+    trees.fit(train, valid, categories)
+    alone, gains = Said.by(candidate, rows), list[Gain]()
+    said = alone
+    if "epsilon" not in candidate.card:
+        candidate.stack, gains = fit_stack(trees.trees, alone.valid.categories, binary(alone.valid), valid, seed)
+    gains = [gain.without_small_group(min_group) for gain in gains]
+    for gain in gains:
+        log.info("stack: %s", gain)
+    if candidate.stack is not None:
+        said = alone.stacked(candidate.stack, rows)
+        answered = said.valid.answers
+        candidate.card = {
+            **candidate.card,
+            "stack": {**candidate.stack.as_card(), "gains": [str(gain) for gain in gains]},
+            "segment_thresholds": segment_thresholds(answered["migrated"], answered["churned"]),
+        }
+    reach = reach_on(said.valid, categories, valid)
+    if reach is not None:
+        # A tag of the version too, which model.monitor reads.
+        candidate.card = {**candidate.card, "set_coverage": COVERAGE, "set_reach": reach}
+    # What the others say is kept no longer than it takes to score it: of many users it takes gigabytes.
+    methods = [
+        scores(name, said if name == MODEL else Said.by(artifact, rows), artifact.category_ids, rows, categories)
+        for name, artifact in artifacts.items()
+    ]
+    if candidate.stack is not None:
+        methods.append(scores(ALONE, alone, categories, rows, categories))
+    for baseline in cheap_baselines():
         log.info("baseline: %s", baseline.name)
         methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
-    return methods
+    return [*methods, scores_of(trees, test, valid)], gains
 
 
 def unseen_shares(candidate: "Artifact", test: pd.DataFrame) -> dict[str, float]:
@@ -253,7 +370,9 @@ def unseen_shares(candidate: "Artifact", test: pd.DataFrame) -> dict[str, float]
     }
 
 
-def facts_of(plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float]) -> dict[str, str]:
+def facts_of(
+    plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float], gains: list[Gain]
+) -> dict[str, str]:
     """Return what stands at the top of the report."""
     return {
         "run": plan.run_id,
@@ -262,8 +381,19 @@ def facts_of(plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, flo
         "horizon": f"{plan.horizon_days} days",
         "tables": ", ".join(f"{name} version {version}" for name, version in plan.tables.items()),
         "code": str(candidate.card.get("code", "")),
+        **({"privacy": privacy_in_words(candidate.card)} if "epsilon" in candidate.card else {}),
+        **{f"stack, {gain.answer}": str(gain).partition(": ")[2] for gain in gains},
         **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
     }
+
+
+def privacy_in_words(card: Mapping[str, Any]) -> str:
+    """Return what the card of a model that was fine-tuned with differential privacy promises, and what it does not."""
+    return (
+        f"epsilon {card['epsilon']:.2f} at delta {card['delta']:g} for each user, for what fine-tuning has learned; "
+        "not for the pretrained encoder, the vocabulary, and the numbers of this page. Epsilons of several models of "
+        "the same users add up"
+    )
 
 
 def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: str) -> None:
@@ -274,13 +404,25 @@ def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: 
     fs.pipe_file(inner, page.encode())
     storage.write_json(
         decision_file(plan.run_id),
-        {"promote": decision.promote, "reasons": decision.reasons, "checks": decision.checks.to_dict("records")},
+        {
+            "promote": decision.promote,
+            "reasons": decision.reasons,
+            "against": decision.against,
+            "checks": decision.checks.to_dict("records"),
+        },
     )
 
 
 def register_candidate(plan: TrainingPlan, candidate: "Artifact", registry: Registry, run: TrackedRun) -> int:
-    """Make the files of the candidate a registered version with the alias `candidate`, and return its number."""
-    folder = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+    """Make the candidate as it was judged a registered version with the alias `candidate`, and return its number."""
+    network = network_folder(plan.run_id, "finetuned" if candidate.card["name"] == "finetuned" else "lora")
+    folder = network_folder(plan.run_id, "candidate")
+    # What an earlier evaluation has left: it may have been a stack, and this one not.
+    storage.remove_files(folder, list(storage.list_files(folder)))
+    copy_files(network, folder)
+    if candidate.stack is not None:
+        candidate.stack.trees.save(storage.join(folder, "trees"))
+    candidate.save_card(folder)
     version = registry.register(folder, candidate.card, run)
     registry.set_candidate(version)
     return version

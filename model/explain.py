@@ -5,11 +5,12 @@ predicts again what `model.score` published, by the same functions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -24,6 +25,7 @@ from model.data.lineage import publishes, settings_of_state
 from model.score import load_artifact, predict_rows, published_interests, to_frame
 from model.versions.registry import Registry
 from model.versions.segments import DAY_SECONDS, SegmentRule
+from model.versions.sets import sizes
 
 if TYPE_CHECKING:
     from model.versions.artifact import Artifact
@@ -49,6 +51,36 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One answer of a stack, and what it is made of.
+
+    Attributes:
+        answer: a category, or what a label's user does.
+        network, trees: what each says by itself, a probability. The trees judge each category by itself: theirs need
+            not add up to 1.
+        together: what is published.
+    """
+
+    answer: str
+    network: float
+    trees: float
+    together: float
+
+
+@dataclass(frozen=True)
+class CategorySet:
+    """The smallest set of categories that holds the next one with a stated probability (model/versions/sets.py).
+
+    Attributes:
+        coverage: that probability, as an average over users.
+        categories: likeliest first.
+    """
+
+    coverage: float
+    categories: list[str]
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What is known of a user at the end of a day, and what a model version makes of it.
 
@@ -60,6 +92,8 @@ class Explanation:
         current, history: (category, share) of the lookback and of the whole history, largest first.
         prediction: the row of `predictions`.
         reason: why the user is in the segment.
+        sides: the answers of a version that is a stack, the likeliest categories first; none of a network alone.
+        set: None where the version was registered without.
     """
 
     user: str
@@ -73,6 +107,8 @@ class Explanation:
     history: list[tuple[str, float]]
     prediction: dict[str, Any]
     reason: str
+    sides: list[Side] = field(default_factory=list)
+    set: CategorySet | None = None
 
 
 def explain(
@@ -146,7 +182,8 @@ def explanation(
     rule = SegmentRule.of(artifact.card)
     (known,) = state.to_pylist()
     (prediction,) = predict_rows(artifact, version, state).to_pylist()
-    weights = np.asarray(artifact.attention(to_frame(state)), np.float64)
+    frame = to_frame(state)
+    weights = np.asarray(artifact.attention(frame), np.float64)
     return Explanation(
         user=known["user_id"],
         day=known["dt"],
@@ -159,7 +196,40 @@ def explanation(
         history=list(zip(known["longterm_categories"], known["longterm_shares"], strict=True)),
         prediction=prediction,
         reason=reason(known, prediction, rule),
+        sides=sides_of(artifact, frame),
+        set=set_of(artifact, frame),
     )
+
+
+def sides_of(artifact: "Artifact", frame: pd.DataFrame) -> list[Side]:
+    """Return what network and trees of a stack say of the one user of a frame; nothing of a network alone."""
+    stack = artifact.stack
+    if stack is None:
+        return []
+    alone = artifact.predict_alone(frame)
+    together = stack.applied(alone, frame)
+    sides = []
+    if stack.category is not None:
+        shown = np.argsort(-together.categories, axis=1, kind="stable")[:, :SHOWN]
+        trees = stack.trees.of_offered(frame, shown)[0]
+        for place, column in enumerate(shown[0]):
+            both = float(alone.categories[0, column]), float(trees[place])
+            sides.append(Side(artifact.category_ids[column], *both, float(together.categories[0, column])))
+    said = stack.trees.binary(frame)
+    for label in (label for label in LABELS if label.name in stack.answers):
+        both = float(alone.answers[label.name][0]), float(said[label.name][0])
+        sides.append(Side(label.does, *both, float(together.answers[label.name][0])))
+    return sides
+
+
+def set_of(artifact: "Artifact", frame: pd.DataFrame) -> CategorySet | None:
+    """Return the set of categories of the one user of a frame, None of a model whose card has no reach for it."""
+    if (reach := artifact.card.get("set_reach")) is None:
+        return None
+    categories = artifact.predict(frame).categories
+    many = int(sizes(categories, float(reach))[0])
+    columns = np.argsort(-categories, axis=1, kind="stable")[0, :many]
+    return CategorySet(float(artifact.card["set_coverage"]), [artifact.category_ids[column] for column in columns])
 
 
 def _events(artifact: "Artifact", known: dict[str, Any], weights: Array) -> list[Event]:
@@ -232,6 +302,7 @@ def in_words(explained: Explanation, shown: int = SHOWN) -> str:
         "",
         f"Expected of the next {explained.horizon_days} days:",
         f"  category: {_shares(_pairs(prediction, 'category')[:shown])}",
+        *_set_lines(explained.set, shown),
         f"  item:     {_shares(_pairs(prediction, 'item')[:shown])}",
         "  " + ", ".join(f"{label.does} {percent(prediction[label.probability])}" for label in LABELS),
         "  risk: "
@@ -240,6 +311,7 @@ def in_words(explained: Explanation, shown: int = SHOWN) -> str:
             if percentile is None
             else f"recent events are more surprising than those of {percentile:.0f} % of users"
         ),
+        *_side_lines(explained.sides),
         f"Segment {prediction['segment']}: {explained.reason}.",
     ]
     if explained.lookback_days != explained.learnt_lookback_days:
@@ -263,6 +335,26 @@ def _event_lines(events: list[Event]) -> list[str]:
     ]
     widths = [max(len(cell[place]) for cell in cells) for place in range(4)] if cells else []
     return ["  ".join([*(part.ljust(n) for part, n in zip(cell, widths, strict=False)), cell[4]]) for cell in cells]
+
+
+def _set_lines(found: CategorySet | None, shown: int) -> list[str]:
+    if found is None:
+        return []
+    many = len(found.categories)
+    names = ", ".join(found.categories[:shown]) + (", ..." if many > shown else "")
+    categories = "1 category holds" if many == 1 else f"{many} categories hold"
+    return [f"            {categories} the next one with {percent(found.coverage)}: {names}"]
+
+
+def _side_lines(sides: list[Side]) -> list[str]:
+    if not sides:
+        return []
+    lines = (
+        f"  {side.answer}: network {percent(side.network)}, trees {percent(side.trees)}, "
+        f"together {percent(side.together)}"
+        for side in sides
+    )
+    return ["The model is a stack, of a network and of boosted trees:", *lines]
 
 
 def _pairs(prediction: dict[str, Any], kind: str) -> list[tuple[str, float]]:

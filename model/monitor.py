@@ -1,6 +1,6 @@
 """Watch a day D: what came true of the predictions, whether inputs and scores drift, whether as much landed as usual.
 
-Reads   predictions, examples, interests    published versions; the log of `events`
+Reads   predictions, examples, interests    published versions; the log of `events`; the names of landing files
 Writes  <lake>/_monitor/<D>.json            the findings, one entry for each number
 
 Outcomes are judged at one date T: the newest one with predictions, and with examples made with the settings of the
@@ -31,14 +31,17 @@ from scipy.stats import chi2
 
 from lake import storage
 from lake.days import utc_date
+from lake.deliveries import changed_since_read, published
 from lake.errors import ModelMissing, run_main
 from lake.labels import LABELS, NAMES, PROBABILITIES
+from lake.landing import Landing
 from lake.places import metrics_file, monitor_file
 from lake.settings import Settings, settings
 from lake.table import Table
 from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 from model.versions.registry import Registry
+from model.versions.sets import held
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ MAX_DATES = 60
 # Enough for intervals of a percent; all users where there are fewer.
 SAMPLE = 20_000
 RESAMPLES = 300
+SETS = "set coverage"
 MAJOR_SHIFT = 0.25
 CHANCE = 0.99
 # The usual volume is the median of the same weekday in so many weeks before. A shop's days differ less than this.
@@ -61,6 +65,7 @@ SECTIONS = {
     "score drift": "scores-drift",
     "input drift": "inputs-drift",
     "volume": "volume-unusual",
+    "landing": "landing-changed",
 }
 
 
@@ -151,7 +156,7 @@ def outcomes(day: date, config: Settings) -> list[Finding]:
     upto = f"{int(share * 0xFFFF):04x}"
     rows = predictions.query(
         f"""
-        select p.user_id, p.model_version, p.category_ids, e.next_category,
+        select p.user_id, p.model_version, p.category_ids, p.category_probabilities, e.next_category,
                {", ".join(f"p.{label.probability}, e.{label.name}" for label in LABELS)}
         from predictions p join examples e on p.user_id = e.user_id
         where p.dt = date '{judged}' and e.dt = date '{judged}' and substr(md5(p.user_id), 1, 4) <= '{upto}'
@@ -164,7 +169,57 @@ def outcomes(day: date, config: Settings) -> list[Finding]:
         evaluation = evaluation_of(version, registry)
         for name, value, low, high in measured(rows[rows["model_version"] == version]):
             findings.append(outcome(name, judged, version, value, low, high, evaluation.get(name)))
+        findings += sets(rows[rows["model_version"] == version], judged, version, registry)
     return findings
+
+
+def sets(rows: pd.DataFrame, day: date, version: int, registry: Registry) -> list[Finding]:
+    """Judge whether the sets of categories hold the next one as often as the version promises.
+
+    A prediction has TOP_CATEGORIES categories. Where the set goes on behind them and none of them came, it is not known
+    whether the set held what came: such a user counts as held. So what is found is never too low, and an alarm is true.
+
+    Args:
+        rows: of `predictions`, with their `next_category`.
+        day: T.
+        version: that predicted.
+        registry: whose tags of the version have the reach and the coverage of its sets; without them nothing is judged.
+    """
+    tags = registry.describe(version)
+    rows = rows[rows["next_category"].notna()]
+    if "set_reach" not in tags or rows.empty:
+        return []
+    reach, coverage = float(tags["set_reach"]), float(tags["set_coverage"])
+    may_hold = np.array(
+        [
+            may_be_held(list(ids), list(chances), came, reach)
+            for ids, chances, came in zip(
+                rows["category_ids"], rows["category_probabilities"], rows["next_category"], strict=True
+            )
+        ]
+    )
+    means = UserBootstrap(rows["user_id"].to_numpy(), RESAMPLES).means(may_hold[:, None].astype(float))[:, 0]
+    value, (low, high) = float(may_hold.mean()), between(means)
+    ok = high >= coverage
+    why = f"sets of categories of version {version} on {day} hold the next one for {value:.1%} of users at most" + (
+        f", and {coverage:.0%} is promised" + ("" if ok else ": too few by more than chance explains")
+    )
+    return [Finding("outcome", SETS, "predictions", day, version, value, low, high, coverage, ok, why)]
+
+
+def may_be_held(ids: list[str], chances: list[float], came: str, reach: float) -> bool:
+    """Return whether a set of categories may hold what came, of which the likeliest categories are known.
+
+    >>> may_be_held(["a", "b"], [0.6, 0.3], "b", 0.6), may_be_held(["a", "b"], [0.6, 0.3], "b", 0.5)
+    (True, False)
+
+    The set goes on behind b, or ends with it:
+
+    >>> may_be_held(["a", "b"], [0.6, 0.3], "c", 0.9), may_be_held(["a", "b"], [0.6, 0.3], "c", 0.8)
+    (True, False)
+    """
+    before = chances[: ids.index(came)] if came in ids else chances
+    return bool(held(np.array([sum(before)]), reach)[0])
 
 
 def settings_if_registered(version: int, registry: Registry) -> dict[str, int]:
@@ -246,7 +301,9 @@ def evaluation_of(version: int, registry: Registry) -> dict[str, tuple[float, fl
     content = storage.read_json(metrics_file(run_id)) if run_id else None
     evaluation = {}
     for entry in (content or {}).get("metrics", []):
-        if entry["method"] != "model" or entry["value"] is None or entry.get("low") is None:
+        # Of few users the numbers were left out: NaN, and null in files of JSON that know no NaN.
+        known = (each is not None and not math.isnan(each) for each in (entry["value"], entry.get("low")))
+        if entry["method"] != "model" or not all(known):
             continue
         if entry["task"] == "next_category" and entry["metric"] == "recall@5" and entry["slice"] in ("all", "migrated"):
             name = "recall@5" if entry["slice"] == "all" else "recall@5 migrated"
@@ -368,9 +425,25 @@ def volume(day: date) -> list[Finding]:
     return [Finding("volume", "events", "events", day, None, value, None, None, reference, ok, why)]
 
 
+def landing(day: date, config: Settings) -> list[Finding]:
+    """Return the recent landing days up to `day` whose files are others than those that were read."""
+    table = Table.find("events")
+    if table is None:
+        return []
+    recently = {d: read for d, read in published(table.commits()).items() if 0 <= (day - d).days < RECENT_DAYS}
+    return [
+        Finding(
+            *("landing", "files", "events", d, None, float(found.files), None, None, float(found.read)),
+            ok=False,
+            why=f"landing day {d}: {found}",
+        )
+        for d, found in changed_since_read(Landing.of(config), recently).items()
+    ]
+
+
 def watch(day: date, config: Settings) -> list[Finding]:
     """Return the findings of all kinds on a day, from the tables as they are now."""
-    return [*outcomes(day, config), *score_drift(day), *input_drift(day), *volume(day)]
+    return [*outcomes(day, config), *score_drift(day), *input_drift(day), *volume(day), *landing(day, config)]
 
 
 def main(argv: list[str] | None = None) -> list[Finding]:

@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> TrainingPlan:
         args.test_dates,
         config,
         alike_from=args.alike_from,
-        warm_start=None if args.cold else registry.find_champion(args.day),
+        warm_start=None if args.cold else registry.find_champion(args.day, other_than=args.run_id),
         seed=args.seed,
     )
     for vocabulary in vocabularies(training, registry, config):

@@ -18,7 +18,17 @@ from model.data.vocabulary import Vocabulary
 from model.network.losses import PretrainTask
 from model.network.network import PRESETS, NetworkConfig, Pretrained, build, grow, network_config, start_with_popularity
 from model.training import launch
-from model.training.common import Cost, fit_config, is_chief, launched, report, tracked, training_parser, vocabularies
+from model.training.common import (
+    KEEP_BYTES,
+    Cost,
+    fit_config,
+    is_chief,
+    launched,
+    report,
+    tracked,
+    training_parser,
+    vocabularies,
+)
 from model.training.loop import FitResult, fit
 from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
@@ -42,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     strategy = launch.make_strategy(args.workers)
     items, categories = vocabularies(plan)
     config = network_config(args.preset, items.size, categories.size)
-    source = sequences(plan, Features(items, categories, config.events, config.profile, config.next_items))
+    artifact = Artifact({"sequence_length": plan.sequence_length}, config, items, categories)
+    source = sequences(plan, artifact.features)
     how = fit_config(args.preset, args, plan, source.rows, args.epochs, MIN_STEPS)
     params = {"preset": args.preset, "network": config, "fit": how, "warm_start": plan.warm_start}
     with tracked(registry, plan, "pretrain", params) as run:
@@ -58,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     report("pretrain", result)
     if is_chief():
-        keep(plan, args.preset, Artifact({}, config, items, categories), result)
+        keep(plan, args.preset, artifact, result)
 
 
 def sequences(plan: TrainingPlan, features: Features) -> Input:
@@ -69,6 +80,7 @@ def sequences(plan: TrainingPlan, features: Features) -> Input:
         list(SEQUENCE),
         features.sequence,
         features.sequence_fields(),
+        keep_bytes=KEEP_BYTES,
     )
 
 
@@ -92,7 +104,7 @@ def keep(plan: TrainingPlan, preset: str, artifact: Artifact, result: FitResult)
     """Write the network with its card."""
     artifact.pretrained = build(Pretrained, artifact.config)
     artifact.pretrained.set_weights(result.task.model.get_weights())
-    artifact.card = {
+    artifact.card |= {
         "run_id": plan.run_id,
         "preset": preset,
         "tables": plan.tables,

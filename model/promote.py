@@ -25,7 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Promotion:
-    """The outcome: whether the version was promoted, why, and which version is champion now (None: none yet)."""
+    """The outcome of a promotion.
+
+    Attributes:
+        promoted: whether the version was promoted.
+        version: the candidate.
+        champion: which version is champion now; None if there is none yet.
+        reasons: why; of a candidate that was refused, what speaks against it.
+    """
 
     promoted: bool
     version: int
@@ -46,7 +53,8 @@ def promote_run(run_id: str, registry: Registry) -> Promotion:
         raise ModelMissing(f"run {run_id!r} was not evaluated: there is no {place}; run model.evaluate")
     version = registry.version_of(run_id)
     if not decision["promote"]:
-        return Promotion(False, version, registry.champion(), list(decision["reasons"]))
+        # A run that was evaluated by an older version has all reasons in one list.
+        return Promotion(False, version, registry.champion(), decision.get("against") or decision["reasons"])
     return Promotion(True, version, registry.promote(version, plan.as_of), list(decision["reasons"]))
 
 

@@ -3,8 +3,9 @@
 Reads   interests    dt=T, one version of the table, and the files of a registered model version
 Writes  predictions  dt=T, staged only
 
-The model is the one that was champion on T, or the one that is named, never "the newest". Each Python worker of Spark
-loads it once. The rules of segments and of the risk percentile are in docs/design.md under "Predictions: the rule".
+The model is the one that was champion on T, or the one that is named, never "the newest". Few users are scored by this
+process, many by Python workers of Spark, each of which loads the model once. The rules of segments and of the risk
+percentile are in docs/design.md under "Predictions: the rule".
 
 Letters used for shapes in this module:
 
@@ -30,6 +31,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake.days import utc_date
 from lake.errors import TableMissing, run_main
+from lake.imports import absent
 from lake.labels import LABELS
 from lake.rules import TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
@@ -51,7 +53,8 @@ log = logging.getLogger(__name__)
 
 # Rows predicted at once: the probabilities of 10,000 categories are 40 MB then; Spark's own batches would make 400.
 ROWS_AT_ONCE = 1024
-# Below this a second Python worker does not pay: it needs seconds to import TensorFlow.
+# Users of one Python worker of Spark, which needs seconds to import TensorFlow. So many at most are scored without one:
+# it would be the only one, and this process does not have to start.
 ROWS_PER_TASK = 20_000
 
 
@@ -59,7 +62,7 @@ ROWS_PER_TASK = 20_000
 
 
 def load_artifact(address: str) -> "Artifact":
-    """Load an artifact for prediction in a Spark worker, of which there are as many as cores."""
+    """Load an artifact for prediction in one thread: of Spark workers there are as many as cores."""
     # Read by TensorFlow when it starts, so they are set before it is imported.
     for name, value in {
         "TF_NUM_INTRAOP_THREADS": "1",
@@ -69,8 +72,9 @@ def load_artifact(address: str) -> "Artifact":
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
-    from model.versions.artifact import Artifact
-
+    # Keras imports them, where they are installed, for what nobody uses here: a quarter of its import.
+    with absent("sklearn", "matplotlib", "jax"):
+        from model.versions.artifact import Artifact
     return Artifact.load(address)
 
 
@@ -199,6 +203,18 @@ def predictions(
     return states.mapInArrow(score, PREDICTIONS)
 
 
+def predict_here(artifact: "Artifact", version: int, states: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Return the predictions of one model version for batches of `interests`, made by this process."""
+    scored = (predict_rows(artifact, version, batch) for batch in states)
+    return pa.Table.from_batches(scored, to_arrow_schema(PREDICTIONS))
+
+
+def states_at(table: Table, day: date) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `interests` at a date as Spark gives them to its workers: with their date."""
+    for _, batch in table.batches(day, ROWS_AT_ONCE):
+        yield batch.append_column("dt", pa.array([day] * batch.num_rows, pa.date32()))
+
+
 # ---- the job ----
 
 
@@ -253,8 +269,11 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     warn_of_other_lookback(table, args.day, version, registry.settings_of(version))
     spark = spark_session("score", settings())
     states = table.read(spark, args.day, args.day)
-    tasks = math.ceil(max(1, table.rows_by().get(args.day, 0)) / ROWS_PER_TASK)
-    scored = predictions(states.repartition(tasks, "user_id"), address, version, load).persist()
+    tasks = math.ceil(table.rows_by().get(args.day, 0) / ROWS_PER_TASK)
+    if tasks > 1:
+        scored = predictions(states.repartition(tasks, "user_id"), address, version, load).persist()
+    else:
+        scored = spark.createDataFrame(predict_here(load(address), version, states_at(table, args.day)), PREDICTIONS)
     try:
         with_item = F.size(F.filter("item_keys", lambda key: key != 0))
         events = states.agg(F.coalesce(F.sum(with_item), F.lit(0))).collect()[0][0]

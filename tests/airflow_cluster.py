@@ -10,9 +10,9 @@ from functools import cached_property
 from urllib.parse import quote
 
 from dags.local.client import USER
-from dags.local.jvm import SHORT_LIVED_JVM
 from dags.local.ports import HOST, free_port
 from dags.local.standalone import BIN, LocalAirflow
+from lake.jvm import SHORT_LIVED_JVM
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 from tests.spark_cluster import SparkCluster
@@ -56,7 +56,7 @@ for arguments in json.loads(sys.argv[1]):
     sys.argv = ["airflow", *arguments]
     main()
 """
-PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train")
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train,serve")
 
 
 def java_properties(values: dict[str, object]) -> str:

@@ -30,7 +30,11 @@ class NotAnswered(Exception):
 
 def locks() -> list[Path]:
     """Return the lock of the whole and those of the images."""
-    return [ROOT / "requirements.lock", *sorted((ROOT / "docker").glob("*.lock"))]
+    return [
+        ROOT / "requirements.lock",
+        ROOT / "federated" / "requirements.lock",
+        *sorted((ROOT / "docker").glob("*.lock")),
+    ]
 
 
 def write_bill(lock: Path, folder: Path) -> Path:

@@ -110,7 +110,7 @@ def _settings_of_the_tests() -> Iterator[None]:
     patch.setenv("MEANDER_DRIVER_MEMORY", "2g")
     # Two tasks at once on a machine of one core too: those of a barrier stage wait for each other.
     patch.setenv("MEANDER_SPARK_MASTER", "local[2]")
-    from dags.local.jvm import SHORT_LIVED_JVM
+    from lake.jvm import SHORT_LIVED_JVM
 
     # Nothing runs often enough to be worth the second compiler.
     patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED_JVM)

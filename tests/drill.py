@@ -304,7 +304,7 @@ def worker_killed(drill: Drill) -> None:
     day = DAYS[4]
     drill.deliver(day)
     run_id = drill.run(day)
-    process = until("a job of the day to run", lambda: process_of("jobs/sessionize.py", run_id))
+    process = until("a job of the day to run", lambda: process_of("jobs.sessionize", run_id))
     os.kill(process, signal.SIGKILL)
     until("Airflow to notice", lambda: drill.tasks(run_id)["sessions.stage"] == "up_for_retry", every=1)
     drill.tell_page("in progress or queued")
@@ -381,15 +381,15 @@ def idle(airflow: LocalAirflow) -> bool:
     return all(run["state"] in ("success", "failed") for run in runs)
 
 
-def process_of(script: str, run_id: str) -> int | None:
-    """Return the Python process that runs a job for a run."""
+def process_of(module: str, run_id: str) -> int | None:
+    """Return the process that runs a module for a run, by itself or as a fork."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = entry.read_bytes().split(b"\0")
+            # A fork has written its command as one text.
+            words = entry.read_bytes().decode(errors="replace").replace("\0", " ").split()
         except OSError:
             continue
-        ours = Path(command[0].decode()).name.startswith("python") and run_id.encode() in command
-        if ours and any(part.decode().endswith(script) for part in command):
+        if words[1:3] == ["-m", module] and run_id in words:
             return int(entry.parent.name)
     return None
 

@@ -26,29 +26,42 @@ def doors(processes: Iterable[psutil.Process]) -> set[tuple[str, int, str]]:
     Of a process of somebody else the kernel tells nothing, and this would be an error.
     """
     found = set()
+    # By network: to read one for each process would be most of the work of an Airflow that waits.
+    tables: dict[str, dict[str, tuple[str, int]]] = {}
     for process in processes:
         # It may have ended meanwhile.
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError, ProcessLookupError):
-            command = " ".join(process.cmdline())
-            found |= {(address, port, command) for address, port in listening(process.pid)}
+            entry = Path(f"/proc/{process.pid}")
+            network = str((entry / "ns" / "net").readlink())
+            if network not in tables:
+                tables[network] = listening(entry / "net")
+            for socket in sockets(entry / "fd") & tables[network].keys():
+                found.add((*tables[network][socket], " ".join(process.cmdline())))
     return found
 
 
-def listening(pid: int) -> Iterator[tuple[str, int]]:
-    """Yield where a process listens, in its own network: psutil would look into ours."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
+def sockets(descriptors: Path) -> set[str]:
+    """Return the numbers of the sockets among the files that a process has open."""
+    found = set()
+    for link in descriptors.iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             if socket := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
-                inodes.add(socket[1])
+                found.add(socket[1])
+    return found
+
+
+def listening(network: Path) -> dict[str, tuple[str, int]]:
+    """Return {number of a socket: (address, port)} of what listens in a network, which need not be ours."""
+    found = {}
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for line in (network / table).read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
-            if state == LISTENS and inode in inodes:
+            if state == LISTENS:
                 address, port = local.split(":")
                 words = (bytes.fromhex(address[i : i + 8]) for i in range(0, len(address), 8))
                 raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-                yield str(ipaddress.ip_address(raw)), int(port, 16)
+                found[inode] = str(ipaddress.ip_address(raw)), int(port, 16)
+    return found
 
 
 def open_to_others(processes: Iterable[psutil.Process]) -> set[tuple[str, int, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyspark
 
-from dags.local.jvm import SHORT_LIVED_JVM
+from lake.jvm import SHORT_LIVED_JVM
 from lake.session import NOTHING
 from tests.waiting import until
 
@@ -40,7 +40,7 @@ class SparkCluster:
         workers: where each worker runs.
         cores: of each worker.
         memory: of each worker, in Spark's words.
-        environment: variables of the executors besides ours.
+        environment: variables of the daemons and executors besides ours.
 
     Attributes:
         address: of the master, `spark://host:port`.
@@ -76,7 +76,7 @@ class SparkCluster:
             "SPARK_HOME": str(HOME),
             "SPARK_LOCAL_IP": host.address,
             "SPARK_NO_DAEMONIZE": "1",
-            "SPARK_DAEMON_JAVA_OPTS": SHORT_LIVED_JVM,
+            "SPARK_DAEMON_JAVA_OPTS": f"{SHORT_LIVED_JVM} {self.environment.get('SPARK_DAEMON_JAVA_OPTS', '')}",
             "PYSPARK_PYTHON": sys.executable,
         }
         daemon = [str(HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", host.address]

@@ -141,7 +141,7 @@ def test_petastorm_is_known_to_its_adapter_alone():
 
 
 def test_paths_below_the_lake_are_spelled_in_one_place():
-    folder = re.compile(r"(^|/)_(order|runs|models|mlflow|monitor|alerts|doctor)(/|$)")
+    folder = re.compile(r"(^|/)_(order|runs|models|mlflow|monitor|alerts|doctor|forgotten|receipts)(/|$)")
     spelled = {
         name
         for name, path in modules()

@@ -20,16 +20,17 @@ README = (REPO / "README.md").read_text(encoding="utf-8")
 DESIGN = (REPO / "docs" / "design.md").read_text(encoding="utf-8")
 RUNBOOK = (REPO / "docs" / "runbook.md").read_text(encoding="utf-8")
 LOCK = (REPO / "requirements.lock").read_text(encoding="utf-8")
+LOCK_OF_FLOWER = (REPO / "federated" / "requirements.lock").read_text(encoding="utf-8")
 MAKEFILE = (REPO / "Makefile").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DOCUMENTS = [
-    *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docker/README.md")),
+    *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docker/README.md")),
     *sorted((REPO / "docs").rglob("*.md")),
 ]
 CODE = ("dags", "jobs", "expectations", "lake", "model")
-ROOT_FOLDERS = (*CODE, "docker", "docs", "tests")
+ROOT_FOLDERS = (*CODE, "docker", "docs", "federated", "tests")
 ROOMS = sorted(path.parent.relative_to(REPO) for folder in CODE for path in (REPO / folder).glob("*/__init__.py"))
 SETTINGS = {f"MEANDER_{name.upper()}" for name in Settings.model_fields}
 CODES = sorted(
@@ -63,14 +64,16 @@ def is_in_the_code(folder: str, rest: str) -> bool:
 # --- the lock ------------------------------------------------------------------------------------------
 
 
-def test_every_locked_package_has_hashes():
-    entries = re.split(r"\n(?=\S)", LOCK.strip())
+@pytest.mark.parametrize("lock", [LOCK, LOCK_OF_FLOWER], ids=["ours", "flower"])
+def test_every_locked_package_has_hashes(lock):
+    entries = re.split(r"\n(?=\S)", lock.strip())
     pinned = re.compile(r"\S+==\S+( ; [^\\]+)? \\\n +--hash=sha256:")
     assert [entry for entry in entries if not pinned.match(entry)] == []
 
 
-def test_the_lock_names_no_place_to_download_from():
-    assert re.findall(r"://|^\s*-(?!-hash=).*|^#.*", LOCK, flags=re.MULTILINE) == []
+@pytest.mark.parametrize("lock", [LOCK, LOCK_OF_FLOWER], ids=["ours", "flower"])
+def test_the_lock_names_no_place_to_download_from(lock):
+    assert re.findall(r"://|^\s*-(?!-hash=).*|^#.*", lock, flags=re.MULTILINE) == []
 
 
 @pytest.mark.parametrize(
@@ -190,9 +193,14 @@ def test_the_sources_that_ship_are_these():
         "canonical",
         "completejourney",
         "export_zh",
+        "ga4",
+        "jd",
+        "otto",
         "rees46",
         "retailrocket",
+        "segment",
         "taobao",
+        "tmall",
     ]
 
 

@@ -1,11 +1,13 @@
 """`meander doctor`: checks of everything that Meander needs on this machine, each with its repair."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
@@ -13,9 +15,12 @@ from rich.text import Text
 from dags.cli.console import AsJson, out, print_json
 from lake import places, storage
 from lake.days import days_between
-from lake.landing import Landing
+from lake.landing import Landing, require_files_inside
 from lake.schemas import TABLES
 from lake.settings import settings
+
+if TYPE_CHECKING:
+    from jobs.preview import Preview
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -28,6 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
         ("lake", check_lake),
         ("source", check_source),
         ("landing", check_landing),
+        ("rows", check_rows),
         ("serving", check_serving),
     ]
     results = []
@@ -97,13 +103,16 @@ def check_source() -> str:
     from jobs.source import load_source
 
     source = load_source(settings().source)
-    return f"{source.name}: {source.description.strip()}"
+    return f"{source.name}: {source.description.strip()}; words that mean no value: {' '.join(source.nulls) or 'none'}"
 
 
 def check_landing() -> str:
-    from jobs.raw_rows import check_files
+    from jobs.drift import columns_of, told
+    from jobs.landing_files import by_version, check_files
     from jobs.source import load_source
+    from lake.table import Table
 
+    landing = Landing.of(settings())
     names = storage.list_files(settings().landing)
     days = sorted({name.split("/")[0].removeprefix("dt=") for name in names if name.startswith("dt=")})
     if not days:
@@ -111,11 +120,76 @@ def check_landing() -> str:
             f"{settings().landing} has no folder dt=YYYY-MM-DD/; put the log's files there, "
             "into the folder of the day on which they arrived"
         )
+    for name in days:
+        try:
+            day = datetime.strptime(name, "%Y-%m-%d").date()  # noqa: DTZ007  a date has no zone
+        except ValueError as error:
+            raise RuntimeError(f"dt={name} is no day; name the folder as dt=2024-03-05") from error
+        if str(day) != name:
+            raise RuntimeError(f"the folder dt={name} is not read; rename it to dt={day}")
     newest = date.fromisoformat(days[-1])
-    check_files(load_source(settings().source), Landing.of(settings()).files(newest))
+    files = list(landing.present(newest))
+    require_files_inside(landing.folder(newest), files)
+    source = load_source(settings().source)
+    parts = by_version(source, [storage.join(landing.folder(newest), name) for name in files])
+    for version, found in parts:
+        check_files(version, found)
+    published = Table.find("events")
+    columns = columns_of(source, parts, newest, newest, published.commits() if published else [])
+    supplied = f"; {told(source, columns['supplied'])}" if "supplied" in columns else ""
     gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
-    return f"{len(days)} days, {days[0]} to {days[-1]}{missing}"
+    minutes = landing.quiet // timedelta(minutes=1)
+    complete = (
+        f"by its marker {landing.marker}"
+        if landing.marker
+        else f"once no file has changed for {minutes} minutes, for days before yesterday at once"
+        if minutes
+        else "as soon as its folder exists: set MEANDER_LANDING_MARKER or MEANDER_LANDING_QUIET_MINUTES"
+    )
+    lacks = landing.lacks(newest)
+    incomplete = f"; {newest} has not landed yet: {lacks}" if lacks else ""
+    return f"{len(days)} days, {days[0]} to {days[-1]}{missing}; a day is complete {complete}{incomplete}{supplied}"
+
+
+def check_rows() -> str:
+    from jobs.preview import preview
+    from jobs.source import load_source
+    from lake.session import spark_session
+
+    config, landing = settings(), Landing.of(settings())
+    days = landing.days()
+    if not days:
+        return "there are none yet"
+    if not on_this_machine(config.spark_master):
+        return f"not looked at, since Spark is at {config.spark_master}, not on this machine"
+    chosen = sorted({days[0], days[-1]})
+    found = preview(spark_session("doctor", config), load_source(config.source), landing, chosen, config)
+    if not found.rows:
+        return f"{' and '.join(map(str, chosen))}: no rows"
+    told = f"{found.rows:,} of {' and '.join(map(str, chosen))}: {became(found)}"
+    if sum(found.rejected.values()) > float(config.max_rejected_share) * found.rows:
+        raise RuntimeError(f"{told}\n  too many rows are rejected (MEANDER_MAX_REJECTED_SHARE)")
+    return told
+
+
+def on_this_machine(spark_master: str) -> bool:
+    """Return whether Spark can read the temporary files of this machine."""
+    return bool(re.match(r"(local|sc://(127\.0\.0\.1|localhost)|$)", spark_master))
+
+
+def became(found: "Preview") -> str:
+    """Return what became of a few rows, in words: a line for each field of an event."""
+    from expectations.quarantine import REMEDIES
+
+    outcomes = ", ".join(
+        f"{n:,} {name}{f' ({REMEDIES[name]})' if name in REMEDIES else ''}" for name, n in found.outcomes.items()
+    )
+    lines = [outcomes]
+    for field in found.fields:
+        samples = f", such as {'  '.join(field.samples)}" if field.samples else ""
+        lines.append(f"  {field.name:<11} from {field.read_from or 'nothing'}: {field.filled:.0%}{samples}")
+    return "\n".join(lines)
 
 
 def check_serving() -> str:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -16,14 +18,22 @@ from rich.text import Text
 from dags.cli.backfill import plan
 from dags.cli.console import AsJson, Day, First, Last, as_date, err, out, print_json, visible
 from dags.cli.doctor import doctor
+from dags.cli.forget import forget
 from dags.cli.model import explain, model, monitor, predictions
+from dags.cli.pseudonyms import identity, rekey
 from dags.cli.serve import serve
+from dags.cli.source import source
 from dags.shared import run_ids
-from lake.days import days_between
-from lake.errors import MeanderError, SettingsInvalid, TableMissing
+from lake.days import days_between, days_in_words
+from lake.errors import AuditFailed, MeanderError, SettingsInvalid, TableMissing, end_at_once
+from lake.landing import Landing
+from lake.pseudonyms import in_lake
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.tables import GROUPS, groups_of, made_by
+from lake.tables import GROUPS, comes_after, groups_of, made_by
+
+# Landing files of so few bytes, packed or not, are done before a second compiler of the JVM has paid for itself.
+SMALL_BYTES = 4 * 2**20
 
 
 def daily(
@@ -31,35 +41,97 @@ def daily(
     last: Last = None,
     chunk_days: Annotated[int, typer.Option(min=1, help="days handled by one Spark job a table")] = 1,
     every: Annotated[int, typer.Option(min=1, help="interests only at every N-th date of a chunk")] = 1,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="take deliveries with fewer files or rows than readers see")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stage, audit and publish what behavior_daily makes of each day (or chunk of days), in order."""
+    """Stage, audit and publish what behavior_daily makes of each day (or chunk of days), in order.
+
+    A day that fails its audit stops no other one (MEANDER_PUBLISH_GOOD_DAYS), and the command fails at the end.
+    """
     begins, ends = as_date(first), as_date(last)
     if begins is None or ends is None or begins > ends:
         raise SettingsInvalid(f"meander daily needs --from D1 --to D2, D1 not after D2; received {begins} and {ends}")
-    from expectations import audit
-    from lake.publish import publish
     from lake.session import spark_session
 
-    steps = [(made_by(group), GROUPS[group]) for group in groups_of("behavior_daily")]
-    days = days_between(begins, ends)
+    days, failures = days_between(begins, ends), list[str]()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
-        spark_session("daily", settings())
+        spark_session("daily", settings(), short_lived=landed_bytes(days) < SMALL_BYTES)
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
-            run_id = run_ids.of_days(chunk[0], chunk[-1])
-            for module, tables in steps:
-                name = module.split(".")[-1]
-                progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {name}")
-                extra = ["--every", str(every)] if name == "interests" else []
-                import_module(module).main(
-                    ["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id, *extra]
-                )
-                progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: audit of {' and '.join(tables)}")
-                audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
-                for table in tables:
-                    publish(table, run_id)
+            flags = {
+                "events": ["--allow-shrink"] if allow_shrink else [],
+                "interests": ["--every", str(every)],
+            }
+
+            def tell(what: str, chunk: list[date] = chunk) -> None:
+                progress.update(task, description=f"{chunk[0]} to {chunk[-1]}: {what}")
+
+            try:
+                run_chunk(chunk, flags, tell, failures)
+            except Exception as error:
+                if failures:  # of days before: another error must not hide them
+                    progress.stop()
+                    with suppress(Exception):  # such as a lake that cannot be read any more
+                        _print_days(begins, ends, as_json)
+                    if isinstance(error, MeanderError):
+                        raise type(error)("; ".join([*failures, error.message])) from error
+                    err.print("; ".join(failures), soft_wrap=True)
+                raise
     _print_days(begins, ends, as_json)
+    if failures:
+        raise AuditFailed("; ".join(failures))
+
+
+def run_chunk(
+    chunk: Sequence[date], flags: Mapping[str, list[str]], tell: Callable[[str], None], failures: list[str]
+) -> None:
+    """Stage, audit and publish the tables of a chunk of days; add to `failures` what failed an audit, in words.
+
+    Of a group of tables that fails as a whole nothing is published, and what is made from it is not made.
+
+    Args:
+        chunk: days without a gap.
+        flags: more flags of the jobs, by group of tables.
+        tell: is told of each step.
+        failures: of it and of chunks before; they are there even if another error ends this.
+
+    Raises:
+        AuditFailed: something fails, and nothing else is wanted then (MEANDER_PUBLISH_GOOD_DAYS).
+    """
+    from expectations import audit
+    from lake.publish import publish, require_whole
+
+    run_id, not_made = run_ids.of_days(chunk[0], chunk[-1]), set[str]()
+    span = ["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id]
+    for group in groups_of("behavior_daily"):
+        module, tables = made_by(group), GROUPS[group]
+        if not_made.intersection(comes_after(group)):
+            not_made.add(group)
+            continue
+        try:
+            tell(module.split(".")[-1])
+            import_module(module).main([*span, *flags.get(group, [])])
+            tell(f"audit of {' and '.join(tables)}")
+            audit.main([*(part for table in tables for part in ("--table", table)), "--run-id", run_id])
+            reports = [publish(table, run_id) for table in tables]
+        except AuditFailed as error:
+            if not settings().publish_good_days:
+                raise
+            not_made.add(group)
+            failures.append(error.message)
+            continue
+        try:
+            require_whole(reports)
+        except AuditFailed as error:
+            failures.append(error.message)
+
+
+def landed_bytes(days: list[date]) -> int:
+    """Return the bytes of the landing files of some days; a day that has not landed is told by its ingest."""
+    found = Landing.of(settings()).found(days)
+    return sum(file.bytes for files in found.values() for file in files.values())
 
 
 def days(first: First = None, last: Last = None, as_json: AsJson = False) -> None:
@@ -70,19 +142,20 @@ def days(first: First = None, last: Last = None, as_json: AsJson = False) -> Non
 def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
     from lake.runs import COUNTS, summarize
 
-    runs = summarize(first, last)
+    runs = summarize(first, last, Landing.of(settings()))
     if as_json:
         print_json([run.as_json() for run in runs])
         return
-    grid = Grid("day", *COUNTS, "verdict", "seconds", box=box.SIMPLE)
+    # A line is as wide as a terminal: most lakes have forgotten nobody.
+    shown = [name for name in COUNTS if name != "forgotten" or any(run.counts[name] for run in runs)]
+    grid = Grid("day", *shown, "verdict", "seconds", box=box.SIMPLE)
     for column in grid.columns[1:]:
         column.justify = "right"
     colors = {"passed": "green", "warned": "yellow", "refused": "yellow", "failed": "red"}
     for run in runs:
-        numbers = ["-" if (n := run.counts[name]) is None else f"{n:,}" for name in COUNTS]
-        period = str(run.first) if run.first == run.last else f"{run.first} to {run.last}"
+        numbers = ["-" if (n := run.counts[name]) is None else f"{n:,}" for name in shown]
         verdict = Text(visible(run.verdict), style=colors.get(run.verdict, "red"))
-        grid.add_row(period, *numbers, verdict, f"{run.seconds:,.0f}")
+        grid.add_row(run.period, *numbers, verdict, f"{run.seconds:,.0f}")
     out.print(grid)
     for run in runs:
         if run.postponed:
@@ -91,6 +164,22 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
         for table, kept in run.refused.items():
             days = ", ".join(kept)
             out.print(f"{run.first}: refused {table} of {days}, of which readers see newer rows; see docs/runbook.md")
+        for table, kept in run.withheld.items():
+            failed = days_in_words(map(date.fromisoformat, kept))
+            out.print(
+                f"{run.first}: {table} of {failed} failed the audit; the other days of the run are published; see "
+                "docs/runbook.md#audit-failed"
+            )
+        for day, lines in run.unmet.items():
+            for line in lines:
+                section = "audit-failed" if line.partition(":")[0].endswith(" failed") else "the-audit-warned"
+                out.print(f"{day}: {visible(line)}; see docs/runbook.md#{section}", soft_wrap=True)
+        for line in run.supplied:
+            out.print(f"{run.period}: {visible(line)}; see docs/runbook.md#supplier-changed", soft_wrap=True)
+        for day, difference in run.landing.items():
+            out.print(f"{day}: {visible(difference)}; see docs/runbook.md#landing-changed", soft_wrap=True)
+        if run.verdict == "unreadable":
+            out.print(f"run {visible(run.run_id)}: a manifest cannot be read; see docs/runbook.md#not-staged")
 
 
 def tables(as_json: AsJson = False) -> None:
@@ -128,11 +217,14 @@ def show(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="a table of docs/tables.md")],
     day: Day = None,
     limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 10,
+    user: Annotated[str, typer.Option(help="of this user alone: as in the lake, or the shop's id if you may")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show rows of one published partition (the newest by default), without Spark."""
     if table not in TABLES:
         raise SettingsInvalid(f"there is no table {table!r}; choose one of {', '.join(TABLES)}")
+    if user and "user_id" not in TABLES[table].schema.fieldNames():
+        raise SettingsInvalid(f"{table} has no column user_id, so --user cannot choose its rows")
     from lake.table import Table
 
     pinned = Table(table)
@@ -144,7 +236,7 @@ def show(
     if wanted not in partitions:
         available = f"{min(partitions)} to {max(partitions)}" if partitions else "no rows"
         raise TableMissing(f"{table} has no rows of {wanted}; it has {available}")
-    rows = pinned.head(wanted, limit)
+    rows = pinned.head(wanted, limit, in_lake(user, pinned.key_id, settings()) if user else None)
     if as_json:
         print_json(rows)
         return
@@ -189,12 +281,16 @@ app.command()(model)
 app.command()(predictions)
 app.command()(explain)
 app.command()(monitor)
+app.command()(identity)
+app.command()(rekey)
 app.command("settings")(show_settings)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     simulate
 )
 app.command()(doctor)
+app.command()(forget)
 app.add_typer(serve, name="serve")
+app.add_typer(source, name="source")
 
 
 def main() -> None:
@@ -207,3 +303,5 @@ def main() -> None:
     except MeanderError as error:
         err.print(Text(type(error).__name__, style="bold red"), f": {error}", sep="", soft_wrap=True)
         sys.exit(1)
+    finally:
+        end_at_once()

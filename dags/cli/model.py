@@ -12,6 +12,8 @@ from rich.text import Text
 
 from dags.cli.console import AsJson, Day, First, Last, as_date, libraries_hushed, out, print_json
 from lake.errors import ModelMissing, TableMissing
+from lake.labels import NAMES
+from lake.pseudonyms import in_lake
 from lake.settings import settings
 
 
@@ -42,7 +44,9 @@ def model(
                 # The day from which on it was champion; more than one when people went back to it.
                 "champion since": sorted(key.removeprefix(SINCE) for key in tags if key.startswith(SINCE)),
                 "run": tags.get("run_id", ""),
-                "code": tags.get("code_version", ""),
+                # Of fine-tuning, for each user; empty for a training without differential privacy.
+                "privacy": f"epsilon {float(tags['epsilon']):.2f}, delta {tags['delta']}" if "epsilon" in tags else "",
+                "code": tags.get("code", ""),
             }
         )
     if as_json:
@@ -68,14 +72,23 @@ def _print_evaluation(run_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"decision": decision, "metrics": evaluation.metrics})
         return
-    grid = Grid("method", *(heading for heading, *_ in COLUMNS), box=box.SIMPLE)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for method, values in evaluation.rows():
-        grid.add_row(method, *map(number, values))
-    out.print(grid)
+    # What is ranked, and below it the probabilities: one table of both is wider than a terminal.
+    of_label = [task in NAMES for _, task, *_ in COLUMNS]
+    for chosen in (False, True):
+        shown = [at for at, is_label in enumerate(of_label) if is_label == chosen]
+        grid = Grid("method", *(COLUMNS[at][0] for at in shown), box=box.SIMPLE)
+        for column in grid.columns[1:]:
+            column.justify = "right"
+        for method, values in evaluation.rows():
+            if any(values[at] is not None for at in shown):
+                grid.add_row(method, *(number(values[at]) for at in shown))
+        if grid.rows:
+            out.print(grid)
     out.print(verdict(decision))
-    for reason in decision["reasons"]:
+    against = decision.get("against", [])
+    for number_of_reason, reason in enumerate(decision["reasons"]):
+        if against and number_of_reason == len(against):
+            out.print("What speaks for the candidate:")
         out.print(f"  - {reason}")
     out.print(f"report: {evaluation.report}", soft_wrap=True)
 
@@ -114,7 +127,12 @@ def predictions(first: First = None, last: Last = None, as_json: AsJson = False)
 
 
 def explain(
-    user: Annotated[str, typer.Argument(help="the shop's own id; without one, somebody who is likely to migrate")] = "",
+    user: Annotated[
+        str,
+        typer.Argument(
+            help="as in the lake, or the shop's own id if you may; without one, somebody who is likely to migrate"
+        ),
+    ] = "",
     day: Day = None,
     model_version: Annotated[
         int | None, typer.Option(min=1, help="of the registry; default: the one behind the published predictions")
@@ -129,8 +147,9 @@ def explain(
     wanted = as_date(day) or max(Table("interests" if user else "predictions").rows_by("dt"), default=None)
     if wanted is None:
         raise TableMissing("there are no published interests to explain; run `meander daily` first")
+    known = in_lake(user, Table("interests").key_id, settings()) if user else _likely_to_migrate(wanted)
     with libraries_hushed():
-        explanation = explain_user(user or _likely_to_migrate(wanted), wanted, Registry.of(settings()), model_version)
+        explanation = explain_user(known, wanted, Registry.of(settings()), model_version)
     out.print(in_words(explanation))
 
 

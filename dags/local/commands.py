@@ -8,9 +8,11 @@ import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ MODEL_CONF = {"preset": "tiny", "weeks": 28}
 # Two days at once: while one waits for Airflow or commits, the other computes.
 DAYS_AT_ONCE = 2
 
+# Between two looks at runs. Each look is work for Airflow's web server, which takes it from the days and the training.
+LOOK_SECONDS = 3
 DONE = {"success", "failed", "upstream_failed", "skipped", "removed"}
 # The steps that people wait for, and what they have done when they have succeeded.
 DONE_WORDS = {
@@ -159,7 +163,11 @@ def mlflow(local: LocalAirflow) -> None:
     host, port = LOCAL_MLFLOW.removeprefix("http://").split(":")
     local.make_private_home()
     password = local.make_password()
-    say(f"MLflow:     {LOCAL_MLFLOW}   user {USER}   password in {local.password_file}")
+    users = local.home / "basic_auth.db"
+    place = f"in {local.password_file}"
+    if users.exists() and not knows_password(users, password):
+        place = f"as it was changed in MLflow; without {users}, users are made anew"
+    say(f"MLflow:     {LOCAL_MLFLOW}   user {USER}   password {place}")
     say(f"Store:      {settings().tracking_place}\nStop it:    Ctrl-C")
     command = ["mlflow", "server", "--host", host, "--port", port, "--workers", "1", "--app-name", "basic-auth"]
     # Not as arguments: a password in them would be seen in the list of processes.
@@ -167,10 +175,20 @@ def mlflow(local: LocalAirflow) -> None:
     environment |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_AUTH_ADMIN_USERNAME": USER}
     environment |= {"MLFLOW_AUTH_ADMIN_PASSWORD": password, "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # Made anew each time, with the password of today: it holds nobody but the admin.
-    (local.home / "basic_auth.db").unlink(missing_ok=True)
     # What it leaves beside the store belongs to the other things of this folder.
     subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, cwd=local.home, check=True, umask=PRIVATE)
+
+
+def knows_password(users: Path, password: str) -> bool:
+    """Tell whether a password is that of the admin in MLflow's database of users."""
+    from werkzeug.security import check_password_hash
+
+    with closing(sqlite3.connect(users)) as database:
+        try:
+            row = database.execute("select password_hash from users where username = ?", [USER]).fetchone()
+        except sqlite3.OperationalError:
+            return True  # MLflow was ended before it made the table, and makes the admin now
+    return row is None or check_password_hash(row[0], password)
 
 
 def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
@@ -187,7 +205,7 @@ def follow(local: LocalAirflow, waiting: dict[str, set[str]]) -> None:
     alive = began
     left = {(dag_id, run_id) for dag_id, runs in waiting.items() for run_id in runs}
     while left:
-        time.sleep(1)
+        time.sleep(LOOK_SECONDS)
         alive = time.monotonic() if local.healthy() else alive
         if time.monotonic() - alive > HANGS_SECONDS:
             raise LocalError(f"Airflow's scheduler has stopped; {local.home / 'airflow.log'} says why. Try again")

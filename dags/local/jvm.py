@@ -1,10 +1,9 @@
-"""How a JVM starts that ends soon: without what pays only later, and with Spark's classes from an archive.
+"""Write the archive of Spark's classes (lake/jvm.py), by running our jobs over a small log.
 
     python -m dags.local.jvm
 
-writes the archive (the JDK's AppCDS, JEP 350) by running our jobs over a small log. It belongs to one JDK and to the
-jars of this environment, and takes more than a third of its work from each JVM that finds it. One that does not, or to
-which it does not fit, starts as ever. `make setup` calls it; standalone.py and the tests hand the options on.
+It is the JDK's AppCDS (JEP 350), belongs to one JDK and to the jars of this environment, and takes more than a third of
+its work from each JVM that finds it. `make setup` calls this.
 """
 
 import os
@@ -13,14 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
-# Without a second compiler and a parallel collector, which are worth their start only later; but with room for compiled
-# code: the JVM keeps 48 MB for the code of one compiler, and planning Spark's queries fills them in a minute.
-FRUGAL = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
-# Not a word about an archive that does not fit.
-SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT}'
-SHORT_LIVED_JVM = f"{FRUGAL} {FROM_ARCHIVE}"
+from lake.jvm import ARCHIVE, FRUGAL, SILENT
+
 DAY = "2025-01-01"
 EXERCISE = "exercise"
 

@@ -20,13 +20,13 @@ from typing import Any
 
 from dags import PREFIX
 from dags.local.client import USER, AirflowClient
-from dags.local.jvm import FROM_ARCHIVE
 from dags.local.ports import HOST, free_port, port_open
 from dags.local.processes import ProcessGroup
 from lake.environment import environment_of
+from lake.jvm import FROM_ARCHIVE
 from lake.settings import settings
 
-LOCKED_TRIES = 4
+LOCKED_TRIES = 6  # Airflow closes a backfill without runs that a lock has left after two minutes: within four tries
 # Only what hangs is not ready after so long: on a slow and busy machine a start of half a minute takes many minutes.
 HANGS_SECONDS = 900
 TELL_SECONDS = 30  # until a person hears what is still waited for
@@ -35,12 +35,14 @@ BIN = Path(sys.executable).parent
 PRIVATE = 0o077  # umask: what is written is for its owner alone
 # The parts of Airflow, as one process group. Not by `airflow standalone`: its scheduler and triggerer serve logs on all
 # interfaces, and no setting names another address (3.3). The web server reads the logs of this machine from the disk.
+# The others go on without a part that ends, so each says in a file that it has; `wait` looks there.
 AIRFLOW = """
+part() { "$@"; echo "$2 ended with $?" >>airflow.ended; }
 "$0" db migrate || exit
-"$0" api-server &
-"$0" scheduler --skip-serve-logs &
-"$0" dag-processor &
-"$0" triggerer --skip-serve-logs &
+part "$0" api-server &
+part "$0" scheduler --skip-serve-logs &
+part "$0" dag-processor &
+part "$0" triggerer --skip-serve-logs &
 wait
 """
 
@@ -123,6 +125,11 @@ class LocalAirflow(AirflowClient):
                 ) from error
 
     @property
+    def step_server(self) -> Path:
+        """The socket of the process from which steps are forked."""
+        return self.home.absolute() / "steps.sock"
+
+    @property
     def url(self) -> str:
         return f"http://{HOST}:{self.state['port']}"
 
@@ -141,6 +148,7 @@ class LocalAirflow(AirflowClient):
             "NO_PROXY": f"{HOST},localhost",
             "no_proxy": f"{HOST},localhost",
             "MEANDER_SPARK_MASTER": f"sc://{HOST}:{self.state['spark_port']}",
+            "MEANDER_STEP_SERVER": str(self.step_server),
             # Whoever may use Spark runs code as its owner, and every user of this machine reaches the port.
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": self.state["spark_token"],
             # `airflow`, `spark-submit` and the Python of the workers must be those of this environment.
@@ -212,12 +220,22 @@ class LocalAirflow(AirflowClient):
     def spawn_all(self) -> None:
         """Start the processes that are waited for, Airflow as the last one."""
         self.spawn_spark()
+        self.spawn_steps()
         self.spawn("airflow", ["/bin/sh", "-c", AIRFLOW, str(BIN / "airflow")])
         self.wait("spark", lambda: port_open(self.state["spark_port"]))
+        self.wait("steps", self.step_server.exists)
 
     def spawn_spark(self) -> None:
         """Start Spark's server. Its Python workers run code of jobs and trainings, which needs no secret of Airflow."""
         self.spawn("spark", self.spark_command(), environment_of("spark-connect-server", self.environment))
+
+    def spawn_steps(self) -> None:
+        """Start the process from which steps are forked, with no secret: each step is told its own."""
+        self.step_server.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "dags.local.step_server", str(self.step_server)]
+        # As in each step that starts by itself: see dags/shared/runs.py.
+        as_steps = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+        self.spawn("steps", command, environment_of("step-server", self.environment) | as_steps)
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool, or bring one that is there already up to date."""
@@ -233,6 +251,12 @@ class LocalAirflow(AirflowClient):
             "spark.sql.session.timeZone": "UTC",
             # A laptop has few cores and small days: 200 partitions would be 200 near-empty tasks a shuffle.
             "spark.sql.shuffle.partitions": str(settings().shuffle_partitions),
+            # Steps of days and trainings take turns.
+            "spark.scheduler.mode": "FAIR",
+            # Not `as_uri()`: Hadoop takes %20 for three characters.
+            "spark.scheduler.allocation.file": f"file:{Path(__file__).with_name('fairscheduler.xml')}",
+            # Of the code that Spark makes for queries the server keeps that of some days, not of a quarter of one.
+            "spark.sql.codegen.cache.maxEntries": "2000",
             # Nothing outside this machine has business with the engine.
             "spark.driver.bindAddress": HOST,
             "spark.driver.host": HOST,
@@ -257,6 +281,7 @@ class LocalAirflow(AirflowClient):
 
     def spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
         """Start a process group of its own, its output in `<home>/<name>.log`; nobody else reads what it writes."""
+        (self.home / f"{name}.ended").unlink(missing_ok=True)
         with (self.home / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, env=environment or self.environment, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
@@ -270,14 +295,16 @@ class LocalAirflow(AirflowClient):
         """Wait until `ready()`, as long as the process group lives, and tell now and then that it still does.
 
         Raises:
-            LocalError: the group ended, or it is not ready after HANGS_SECONDS.
+            LocalError: the group or a part of it ended, or it is not ready after HANGS_SECONDS.
         """
         began = last_word = time.monotonic()
-        log = self.home / f"{name}.log"
+        log, ended = self.home / f"{name}.log", self.home / f"{name}.ended"
         while not ready():
             now = time.monotonic()
             if not self.groups[name].alive:
                 raise LocalError(f"{name} ended while starting; the end of {log}:\n{tail(log)}")
+            if ended.exists() and (parts := ended.read_text().split("\n")[0]):
+                raise LocalError(f"{name} is not complete: {parts}; the end of {log}:\n{tail(log)}")
             if now - began > HANGS_SECONDS:
                 raise LocalError(f"{name} was not ready after {HANGS_SECONDS} s; the end of {log}:\n{tail(log)}")
             if self.tell and now - last_word > TELL_SECONDS:
@@ -367,9 +394,10 @@ class LocalAirflow(AirflowClient):
             "dag_run_conf": conf,
         }
         for _ in range(LOCKED_TRIES):
-            if "id" in self.api("POST", "backfills", expect=(200, 503), json=asked):
+            # 503: the database was locked. 409: so it was too when the backfill of the try before was to be removed.
+            if "id" in self.api("POST", "backfills", expect=(200, 409, 503), json=asked):
                 break
-            self.wait_out_lock()  # 503: it was locked
+            self.wait_out_lock()
         else:
             raise LocalError(f"Airflow's database stayed locked, so the backfill of {dag_id} was not made; try again")
         queued = [run for run in self.runs(dag_id) if run["state"] in ("queued", "running")]
@@ -395,7 +423,7 @@ def inherited() -> dict[str, str]:
     another place in a process that runs elsewhere.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
-    for name in ("MEANDER_LAKE", "MEANDER_LANDING", "MEANDER_DATA_DOCS", "MEANDER_SOURCE"):
+    for name in ("MEANDER_LAKE", "MEANDER_LANDING", "MEANDER_DATA_DOCS", "MEANDER_IDENTITY_MAP", "MEANDER_SOURCE"):
         value = kept.get(name, "")
         is_path = name != "MEANDER_SOURCE" or value.endswith((".yaml", ".yml"))
         if value and is_path and "://" not in value:

@@ -1,11 +1,15 @@
 """A cache between requests of the page: small answers that a second read would only repeat."""
 
+import math
+import pickle
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
 
+from lake.storage import READERS, parts
 from lake.table import Table
 
 Answer = TypeVar("Answer")
@@ -15,14 +19,16 @@ class Cache:
     """Answers by the table version or file that they were read from; one object for all threads of the web server.
 
     Args:
-        max_answers: the number of answers of tables that are kept, those that were used last.
+        max_bytes: of the answers of tables that are kept, those that were used last.
     """
 
-    def __init__(self, max_answers: int = 512):
-        self.max_answers = max_answers
-        self._answers: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024):
+        self.max_bytes = max_bytes
+        self._bytes = 0
+        self._answers: OrderedDict[tuple[str, str], tuple[int, Any, int]] = OrderedDict()
         self._lock = Lock()
         self._files: dict[str, tuple[str, Any]] = {}
+        self._recent: dict[str, tuple[float, Any]] = {}
 
     def of_version(self, table: Table, question: str, read: Callable[[], Answer]) -> Answer:
         """Return the answer of a version of a table to a question, and read it if it is not cached.
@@ -31,18 +37,22 @@ class Cache:
         """
         key = (str(table.delta.metadata().id), question)
         with self._lock:
-            version, cached = self._answers.get(key, (-1, None))
+            version, cached, _ = self._answers.get(key, (-1, None, 0))
             if version == table.version:
                 self._answers.move_to_end(key)
                 answer: Answer = cached
                 return answer
         answer = read()
+        # Pickled; in memory it is a few times as much. Some answers are whole histories, and some a number.
+        size = len(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
         with self._lock:
-            # In place of that of another version: some answers are whole histories.
-            self._answers[key] = table.version, answer
-            self._answers.move_to_end(key)
-            while len(self._answers) > self.max_answers:
-                self._answers.popitem(last=False)
+            # In place of that of another version.
+            self._bytes -= self._answers.pop(key, (0, None, 0))[2]
+            self._answers[key] = table.version, answer, size
+            self._bytes += size
+            while self._bytes > self.max_bytes:
+                _, (_, _, dropped) = self._answers.popitem(last=False)
+                self._bytes -= dropped
         return answer
 
     def of_files(self, stamps: Mapping[str, str], read: Callable[[str], Answer]) -> dict[str, Answer]:
@@ -55,9 +65,27 @@ class Cache:
         # Another thread may replace this dict meanwhile; none changes it.
         cached = self._files
         unread = [path for path, stamp in stamps.items() if path not in cached or cached[path][0] != stamp]
-        # The first request of a web server reads every file, and mostly waits for storage.
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            new = dict(zip(unread, pool.map(read, unread), strict=True))
+        new: dict[str, Answer] = {}
+        # The first request of a web server reads every file, and mostly waits for storage. Each thread takes a part:
+        # to hand over one path at a time takes longer than to read a local file.
+        with ThreadPoolExecutor(max_workers=READERS) as pool:
+            for part in pool.map(lambda paths: {path: read(path) for path in paths}, parts(unread, READERS)):
+                new |= part
         answers = {path: new[path] if path in new else cached[path][1] for path in stamps}
         self._files = {path: (stamp, answers[path]) for path, stamp in stamps.items()}
         return answers
+
+    def for_a_while(self, question: str, seconds: float, read: Callable[[], Answer]) -> Answer:
+        """Return the answer to a question that was read within so many seconds, and read it if there is none.
+
+        For what nothing tells of a change: the answer may be older than what it is about.
+        """
+        with self._lock:
+            read_at, cached = self._recent.get(question, (-math.inf, None))
+        if time.monotonic() - read_at < seconds:
+            answer: Answer = cached
+            return answer
+        answer = read()
+        with self._lock:
+            self._recent[question] = time.monotonic(), answer
+        return answer

@@ -16,9 +16,10 @@ from lake.table import Table
 ROUNDING = 1e-6  # tolerance of sums of probabilities
 NO_CATEGORY, NOTHING, REST = "(no category)", "(did nothing)", "(any other)"
 
-# Both give (source, target, users); the number of users of a prediction is expected, so it is a sum of probabilities.
+# All give (source, target, users, members); the number of users of a prediction is expected, so it is a sum of
+# probabilities. Members are the users behind a number.
 PREDICTED = """
-select source, target, sum(users) as users from (
+select source, target, sum(users) as users, count(*) as members from (
     select coalesce(current_category, '{none}') as source, unnest(category_ids) as target,
            unnest(category_probabilities) as users
     from predictions where dt = date '{day}'
@@ -27,13 +28,13 @@ select source, target, sum(users) as users from (
 # The probability of all but the ten most likely categories.
 REMAINDER = """
 select coalesce(current_category, '{none}') as source, '{rest}' as target,
-       sum(1 - coalesce(array_sum(category_probabilities), 0)) as users
+       sum(1 - coalesce(array_sum(category_probabilities), 0)) as users, count(*) as members
 from predictions where dt = date '{day}' group by 1
 """
 ACTUAL = """
 select coalesce(dominant_category, '{none}') as source,
        case when next_events = 0 then '{nothing}' else coalesce(next_category, '{none}') end as target,
-       cast(count(*) as double) as users
+       cast(count(*) as double) as users, count(*) as members
 from examples where dt = date '{day}' group by 1, 2
 """
 DRIFT = """
@@ -43,11 +44,15 @@ select dt, count(*) as users, {means} from predictions group by dt order by dt
 
 @dataclass(frozen=True)
 class Flow:
-    """Users whose interest goes from one category to another (or stays); an expected number is a fraction."""
+    """Users whose interest goes from one category to another (or stays); an expected number is a fraction.
+
+    `members` are the users behind the number, of whom each may count for a part of one.
+    """
 
     source: str
     target: str
     users: float
+    members: int
 
 
 @dataclass(frozen=True)
@@ -72,19 +77,42 @@ def available_days() -> list[date]:
     return sorted(days, reverse=True)
 
 
-def predicted(cache: Cache, day: date) -> list[Flow]:
+def predicted(cache: Cache, day: date, min_group: int = 1) -> list[Flow]:
     """Return the expected flows of the published predictions of a day, the greatest first; none without them."""
     table = Table.find("predictions")
     if table is None:
         return []
     rest = [flow for flow in _flows(cache, table, day, REMAINDER) if flow.users > ROUNDING]
-    return _flows(cache, table, day, PREDICTED) + rest
+    return in_groups(_flows(cache, table, day, PREDICTED) + rest, min_group)
 
 
-def actual(cache: Cache, day: date) -> list[Flow]:
+def actual(cache: Cache, day: date, min_group: int = 1) -> list[Flow]:
     """Return the flows in the horizon after a day, the greatest first; none before its `examples` are published."""
     table = Table.find("examples")
-    return _flows(cache, table, day, ACTUAL) if table else []
+    return in_groups(_flows(cache, table, day, ACTUAL), min_group) if table else []
+
+
+def in_groups(flows: list[Flow], least: int) -> list[Flow]:
+    """Return flows of which each has `least` members: smaller ones say of single people what they did.
+
+    They are added up to (any other) of their source, with the smallest of its larger flows where they would be told by
+    themselves otherwise. Where there is none, the source is left out. A user may be behind several small flows, so the
+    largest of them says how many are behind all of them at least.
+    """
+    if least == 1:
+        return flows
+    kept: list[Flow] = []
+    for source in dict.fromkeys(flow.source for flow in flows):
+        mine = sorted((flow for flow in flows if flow.source == source), key=lambda flow: flow.members)
+        small = [flow for flow in mine if flow.members < least]
+        large = mine[len(small) :]
+        # Those that are (any other) already come first.
+        large.sort(key=lambda flow: flow.target != REST)
+        if small and large:
+            small.append(large.pop(0))
+            kept.append(Flow(source, REST, sum(flow.users for flow in small), max(flow.members for flow in small)))
+        kept += large
+    return sorted(kept, key=lambda flow: (flow.target == REST, -flow.users, flow.source, flow.target))
 
 
 def movers(flows: list[Flow]) -> list[Mover]:

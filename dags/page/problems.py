@@ -11,18 +11,24 @@ from typing import Any
 
 from dags.page.airflow_state import PREDICT, AirflowState, FailedRun
 from dags.page.state import FOR_READERS, NOT_AUDITED, NOT_LANDED, SHOWN, Cell, LakeSnapshot
-from dags.page.words import counted, days_in_words, how_to_repair, tables_in_words, what_readers_see
+from dags.page.words import counted, how_to_repair, tables_in_words, what_readers_see
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
+from lake.days import days_in_words
 from lake.settings import settings
 from lake.tables import TABLES, made_in
 
 # Longer than any stage or audit takes: a run without Airflow that began earlier has stopped.
 STOPPED_AFTER = timedelta(hours=6)
+# An older warning has been seen by somebody, or by nobody who cares.
+LATELY = timedelta(days=28)
+# Days or manifests that one problem names.
+MAX_NAMED = 10
 
 SECTION_OF_TASK = (
     ("wait_for_landing", "landing-missing"),
     ("wait_for", "table-missing"),
     ("audit", "audit-failed"),
+    ("all_days", "audit-failed"),
     ("publish", "publish-refused"),
 )
 
@@ -129,6 +135,8 @@ def problems(lake: LakeSnapshot, airflow: AirflowState, findings: Sequence[Mappi
     entries += _failed_runs(lake, airflow)
     entries += _not_landed(cells)
     entries += _not_loaded(cells, lake, airflow)
+    entries += _changed(lake)
+    entries += _unreadable(lake)
     if lake.late:
         entries.append(_late(lake))
     return entries + [_finding(finding) for finding in findings]
@@ -149,9 +157,25 @@ def notes(lake: LakeSnapshot, airflow: AirflowState) -> list[str]:
     for table in (name for name in SHOWN if lake.refused[name] and not TABLES[name].reads):
         days = days_in_words(lake.refused[table])
         lines.append(f"Rows of {table} for {days} were refused: readers see those of a run that began later.")
+    gone = [day for day, difference in lake.changed.items() if not difference.has_more]
+    if gone:
+        days = days_in_words(gone)
+        lines.append(f"Files that were read for {days} are gone from the landing; readers keep their rows.")
+    for table, warned in warned_lately(lake).items():
+        lines.append(f"The audit warned of {table} of {days_in_words(warned)}; readers see the rows.")
     if lake.landed is None:
         lines.append("The landing cannot be read from here, so the page cannot tell whether a missing day has landed.")
     return lines
+
+
+def warned_lately(lake: LakeSnapshot) -> dict[str, list[date]]:
+    """Return, by table, the days among the last of the lake whose rows readers see and the audit has warned of."""
+    since = (lake.last or date.max) - LATELY
+    warned = {
+        table: [day for day, cell in days.items() if cell.state == "warned" and day > since]
+        for table, days in lake.cells.items()
+    }
+    return {table: days for table, days in warned.items() if days}
 
 
 def cells_needing_attention(lake: LakeSnapshot, limit: int) -> list[list[Cell]]:
@@ -241,7 +265,7 @@ def _failed_run(run: FailedRun) -> Problem:
     return Problem(
         what=f"{run.dag_id}{day} failed{tasks}",
         why=(),
-        readers="The rows published before: a task that fails publishes nothing.",
+        readers="The rows that are published, also by this run: a publish that withheld days has published the others.",
         safe="Read the end of the task's log: its last line names a section of the runbook. Then clear the task "
         "with downstream.",
         links=tuple(links),
@@ -300,6 +324,36 @@ def _not_loaded(cells: list[Cell], lake: LakeSnapshot, airflow: AirflowState) ->
                 )
             )
     return entries
+
+
+def _changed(lake: LakeSnapshot) -> list[Problem]:
+    more = {day: difference for day, difference in lake.changed.items() if difference.has_more}
+    if not more:
+        return []
+    return [
+        Problem(
+            what=f"the landing of {days_in_words(more)} has files that no run has read",
+            why=tuple(f"{day}: {difference}" for day, difference in list(more.items())[-MAX_NAMED:]),
+            readers="The rows that were read when the day was loaded.",
+            safe="Run the `late-data` commands from the plan below: they load the days again.",
+            links=(Link("runbook", "landing-changed", "landing-changed"),),
+        )
+    ]
+
+
+def _unreadable(lake: LakeSnapshot) -> list[Problem]:
+    if not lake.unreadable:
+        return []
+    return [
+        Problem(
+            what=f"{counted(len(lake.unreadable), 'manifest')} of runs cannot be read: damaged, or written by a newer "
+            "version of Meander",
+            why=tuple(lake.unreadable[:MAX_NAMED]),
+            readers="The published rows. Of these stagings nothing can be audited or published.",
+            safe="Clear the stage task of these runs with downstream, or update this Meander.",
+            links=(Link("runbook", "not-staged", "not-staged"),),
+        )
+    ]
 
 
 def _late(lake: LakeSnapshot) -> Problem:

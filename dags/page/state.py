@@ -1,4 +1,4 @@
-"""The state of each table on each day, from manifests, verdicts, commits and the names of landing folders alone.
+"""The state of each table on each day, from manifests, verdicts, commits and the names of landing files alone.
 
 No data file is opened here, so that a year of days takes well under a second. A `Cache` keeps a manifest until its
 file changes, and the commits of a table until its version does.
@@ -7,7 +7,7 @@ file changes, and the commits of a table until its version does.
 import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 from dags.page.cache import Cache
 from lake import storage
 from lake.days import days_between
+from lake.deliveries import Difference, changed_since_read, listed, read_by
+from lake.errors import NotStaged
 from lake.landing import Landing
 from lake.places import is_manifest, runs_folder, verdict_beside
 from lake.settings import settings
-from lake.staging import Staged, Verdict, order_of, parse_staged
+from lake.staging import UNREADABLE, Staged, Verdict, order_of, parse_staged
 from lake.table import Table
 from lake.tables import TABLES, made_in
 
@@ -37,6 +39,8 @@ STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_AUDITED = "staged, but not audited"
 NOT_PUBLISHED = "audited, but not published"
 NOT_LANDED = "has not landed"
+# A view of the page may be so old in what has landed for days that were loaded long ago.
+LISTED_SECONDS = 300
 # The complete weeks of a calendar: a year and the week in which it ends.
 WEEKS = 53
 
@@ -56,8 +60,10 @@ class Commit:
     Attributes:
         order: the number of the staging: a newer one has a higher number.
         days: the partitions that it replaced.
-        refused: those of which readers had rows of a newer staging.
+        refused: those of which readers had rows of a newer staging; not those that failed their audit.
+        withheld: those that failed their audit.
         counts: what the stage step counted.
+        unmet: the days of which the audit has said that something broke on them; None if it has named no days.
     """
 
     run_id: str
@@ -65,8 +71,10 @@ class Commit:
     order: int
     days: frozenset[date]
     refused: frozenset[date]
+    withheld: frozenset[date]
     counts: dict[str, Any]
     verdict: str
+    unmet: frozenset[date] | None
     docs: str
     published: datetime
     one_day: bool
@@ -124,6 +132,8 @@ class LakeSnapshot:
         commits: the publishes of each table, newest first.
         stagings: the stagings of each table, oldest first.
         landed: the days that have landed; None where the landing cannot be read or is empty.
+        changed: the published landing days of which the landing is another than what was read.
+        unreadable: the manifests that cannot be read, below the folder of the runs.
     """
 
     now: datetime
@@ -132,11 +142,13 @@ class LakeSnapshot:
     commits: dict[str, list[Commit]]
     stagings: dict[str, list[Staging]]
     landed: frozenset[date] | None
+    changed: dict[date, Difference] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, cache: Cache, now: datetime, expected: date | None = None) -> "LakeSnapshot":
         """Read the state of the lake, except for the parts in the cache."""
-        stagings = read_stagings(cache)
+        stagings, unreadable = read_stagings(cache)
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
             tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
         owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for of_table in stagings.values() for s in of_table}
@@ -146,7 +158,9 @@ class LakeSnapshot:
             else []
             for name, table in tables.items()
         }
-        return cls(now, expected, tables, commits, stagings, _landed_days())
+        lake = cls(now, expected, tables, commits, stagings, _landed_days(), unreadable=unreadable)
+        lake.changed = lake._changed(cache)
+        return lake
 
     @cached_property
     def cells(self) -> dict[str, dict[date, Cell]]:
@@ -232,6 +246,19 @@ class LakeSnapshot:
     def _stage_ids(self) -> set[str]:
         return {commit.stage_id for commits in self.commits.values() for commit in commits}
 
+    @cached_property
+    def _withheld(self) -> set[tuple[str, date]]:
+        """The stagings that were published without a day, with that day: so it is, whatever an audit has said since."""
+        return {(c.stage_id, day) for commits in self.commits.values() for c in commits for day in c.withheld}
+
+    def _changed(self, cache: Cache) -> dict[date, Difference]:
+        reads = {
+            day: read
+            for day, commit in self.current["events"].items()
+            if day in (self.landed or ()) and (read := read_by(commit.counts, commit.run_id, commit.order, day))
+        }
+        return changed_since_read(Landing.of(settings()), reads, listed_landing(cache)) if reads else {}
+
     def _touched(self, table: str) -> set[date]:
         return set(self._newest[table]) | set(self.current[table]) | set(self.rows[table])
 
@@ -267,12 +294,16 @@ class LakeSnapshot:
         }
         reasons: tuple[str, ...]
         # A staging that is older than what readers see has been overtaken, whatever became of it.
-        pending = newest and newest.staged.stage_id not in self._stage_ids
+        stage_id = newest.staged.stage_id if newest else ""
+        pending = stage_id not in self._stage_ids or (stage_id, day) in self._withheld
+        verdict = newest.verdict if newest else None
+        withheld = verdict is not None and str(day) in verdict.withheld
         if newest and pending and (commit is None or newest.staged.order > commit.order):
-            verdict = newest.verdict
             if verdict is None:
                 state, reasons = "unfinished", (NOT_AUDITED,)
-            elif verdict.verdict == "failed":
+            elif withheld:
+                state, reasons = "failed", of_day(verdict, day)
+            elif verdict.of_published == "failed":
                 state, reasons = "failed", tuple(verdict.failed)
             else:
                 state, reasons = "unfinished", (NOT_PUBLISHED,)
@@ -280,9 +311,12 @@ class LakeSnapshot:
             return Cell(table, day, state, run_id=newest.staged.run_id, docs=docs, reasons=reasons, **seen)
         if commit:
             current = newest and newest.staged.stage_id == commit.stage_id and newest.verdict
-            reasons = tuple(current.failed) if current else ()
+            reasons = of_day(current, day) if current else ()
+            if table == "events" and day in self.changed:
+                reasons += (str(self.changed[day]),)
             reasons += tuple(f"refused, since this is newer: {run}" for run in self.refused[table].get(day, ()))
-            state = "warned" if commit.verdict == "warned" else "published"
+            warned = commit.verdict == "warned" and (commit.unmet is None or day in commit.unmet)
+            state = "warned" if warned else "published"
             return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, reasons=reasons, **seen)
         if seen["rows"] is not None:
             return Cell(table, day, "published", **seen)
@@ -295,38 +329,58 @@ class LakeSnapshot:
             return "no run has loaded it"
         return "landed, but no run has loaded it" if day in self.landed else NOT_LANDED
 
+    @cached_property
+    def _by_stage_id(self) -> dict[tuple[str, str], Staged]:
+        return {(s.staged.table, s.staged.stage_id): s.staged for some in self.stagings.values() for s in some}
+
     def _span(self, table: str, commit: Commit) -> tuple[date, date]:
-        for staging in self.stagings[table]:
-            if staging.staged.stage_id == commit.stage_id:
-                return staging.staged.first, staging.staged.last
-        return min(commit.days), max(commit.days)
+        staged = self._by_stage_id.get((table, commit.stage_id))
+        return (staged.first, staged.last) if staged else (min(commit.days), max(commit.days))
 
 
-def read_stagings(cache: Cache) -> dict[str, list[Staging]]:
-    """Return every staging that has a manifest, by table, oldest first."""
+def of_day(verdict: Verdict, day: date) -> tuple[str, ...]:
+    """Return what an audit has said of a day; of all days together, if it has named none."""
+    return tuple(verdict.unmet.get(str(day), ()) if verdict.unmet else verdict.failed)
+
+
+def read_stagings(cache: Cache) -> tuple[dict[str, list[Staging]], list[str]]:
+    """Return every staging that has a manifest, by table, oldest first; and the manifests that cannot be read."""
     fs, root = storage.filesystem(runs_folder())
-    files = fs.find(root, detail=True) if fs.exists(root) else {}
-    manifests = [path for path in files if any(is_manifest(path.rsplit("/", 1)[1], table) for table in SHOWN)]
+    files = {f"{root}/{name}": entry for name, entry in storage.list_entries(runs_folder()).items()}
+    names = ((path, path.rsplit("/", 1)[1]) for path in files)
+    manifests = [path for path, name in names if (table := name.split(".")[0]) in SHOWN and is_manifest(name, table)]
     # What the storage says of size and time, of the manifest and of the verdict beside it.
     stamps = {path: f"{files[path]} {files.get(verdict_beside(path))}" for path in manifests}
     read = cache.of_files(stamps, lambda path: _staging(fs, path, has_verdict=verdict_beside(path) in files))
     stagings: dict[str, list[Staging]] = {name: [] for name in SHOWN}
     for staging in read.values():
-        if staging:
+        if isinstance(staging, Staging):
             stagings[staging.staged.table].append(staging)
     for some in stagings.values():
         some.sort(key=lambda staging: staging.staged.order)
-    return stagings
+    return stagings, sorted(path[len(root) + 1 :] for path, one in read.items() if isinstance(one, NotStaged))
 
 
-def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | None:
+def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | NotStaged | None:
+    """Return a staging; the reason if its manifest cannot be read; None if that is gone."""
     try:
         staged = parse_staged(json.loads(fs.cat_file(path)))
-        verdict = json.loads(fs.cat_file(verdict_beside(path))) if has_verdict else None
     except FileNotFoundError:  # removed since it was listed
         return None
-    # Where stagings have no numbers yet, it may be a verdict on an earlier one of the same run.
-    return Staging(staged, Verdict(**verdict) if verdict and verdict["stage_id"] == staged.stage_id else None)
+    except UNREADABLE as error:  # it hides its own staging, and no other
+        return NotStaged(str(error))
+    try:
+        verdict = json.loads(fs.cat_file(verdict_beside(path))) if has_verdict else None
+        # Where stagings have no numbers yet, it may be a verdict on an earlier one of the same run.
+        return Staging(staged, Verdict(**verdict) if verdict and verdict["stage_id"] == staged.stage_id else None)
+    except (FileNotFoundError, *UNREADABLE):
+        return Staging(staged, None)
+
+
+def listed_landing(cache: Cache) -> dict[date, str]:
+    """Return a listing of the landing that is at most LISTED_SECONDS old: one for all parts of the page."""
+    landing = Landing.of(settings())
+    return cache.for_a_while(f"landing {landing.address}", LISTED_SECONDS, lambda: listed(landing))
 
 
 def _landed_days() -> frozenset[date] | None:
@@ -339,17 +393,19 @@ def _landed_days() -> frozenset[date] | None:
 
 def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:
     first, last = date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"])
-    refused = {date.fromisoformat(day) for day in json.loads(entry["refused"])}
+    kept, withheld = (set(map(date.fromisoformat, json.loads(entry.get(of, "[]")))) for of in ("refused", "withheld"))
     # Before stagings had numbers, a run that staged again overwrote the manifest of this commit.
     days = owns.get((table, entry["stage_id"])) or days_between(first, last)
     return Commit(
         run_id=entry["run_id"],
         stage_id=entry["stage_id"],
         order=order_of(entry),
-        days=frozenset(days) - refused,
-        refused=frozenset(refused),
+        days=frozenset(days) - kept,
+        refused=frozenset(kept - withheld),
+        withheld=frozenset(withheld),
         counts=json.loads(entry["counts"]),
         verdict=entry["verdict"],
+        unmet=frozenset(map(date.fromisoformat, json.loads(entry.get("unmet", "[]")))) or None,
         docs=entry["docs"],
         published=datetime.fromisoformat(entry["published"]),
         one_day=first == last,

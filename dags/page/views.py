@@ -33,18 +33,22 @@ from dags.page.problems import (
     notes,
     problems,
     readers_see,
+    warned_lately,
 )
-from dags.page.state import COMPUTED, SHOWN, STATES, Cell, LakeSnapshot, Staging
+from dags.page.state import COMPUTED, SHOWN, STATES, Cell, LakeSnapshot, Staging, listed_landing
 from dags.shared import backfill as planning
 from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
 from lake.backfill.costs import total
-from lake.backfill.plan import CODE, REASONS
+from lake.backfill.history import landing_differences
+from lake.backfill.plan import CODE, REASONS, BackfillPlan
 from lake.backfill.planner import plan_backfill
 from lake.days import days_between
 from lake.errors import MeanderError
 from lake.labels import LABELS
+from lake.landing import Landing
 from lake.settings import settings
+from lake.table import Table
 
 HERE = Path(__file__).parent
 RUNBOOK = HERE.parents[1] / "docs" / "runbook.md"
@@ -152,6 +156,7 @@ def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLR
         airflow=airflow,
         problems=problems(lake, airflow, newest_findings()),
         notes=notes(lake, airflow),
+        warned=bool(warned_lately(lake)),
         readers=readers_see(lake),
         freshness=freshness(lake),
         attention=cells_needing_attention(lake, MAX_LISTED),
@@ -195,7 +200,7 @@ def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLRespo
         return page("empty.html", text="No day has been loaded yet.")
     days = days_between(last - timedelta(days=CHART_DAYS - 1), last)
     counts = landed_counts(lake)
-    outcomes = ("events", "duplicates", "ignored", "quarantined")
+    outcomes = ("events", "duplicates", "ignored", "quarantined", "forgotten")
     reasons = sorted({reason for day in days for reason in counts.get(day, {}).get("rejected", {})})
     charts = [
         (
@@ -216,8 +221,27 @@ def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLRespo
     return page("rows.html", charts=charts, recent=recent, tables=tables, first=days[0], last=last)
 
 
+def planned(cache: Cache, reason: str, first: date | None, last: date | None, table: str) -> BackfillPlan:
+    """Return a plan, which is the same for as long as no table has a new version: each look at the page asks for it.
+
+    What has landed since it was read is in no version, and has a part in a plan for late data.
+    """
+    config, events = settings(), Table.find("events")
+    if events is None:
+        return plan_backfill(config, reason, first, last, table)
+    versions = {name: found.version for name in SHOWN if (found := Table.find(name))}
+    rules = config.session_gap_minutes, config.late_days, config.history_days
+    landed = {}
+    if reason == "late-data":
+        commits = cache.of_version(events, "commits", events.commits)
+        landed = landing_differences(Landing.of(config), commits, listed_landing(cache))
+    question = f"plan {reason} {first} {last} {table} {versions} {rules} {landed}"
+    return cache.of_version(events, question, lambda: plan_backfill(config, reason, first, last, table, landed))
+
+
 @router.get("/plan")
 def plan(
+    cache: CacheDep,
     reason: str = "late-data",
     table: str = "events",
     first: Annotated[str, Query(alias="from")] = "",
@@ -228,7 +252,7 @@ def plan(
     form |= {"reasons": REASONS, "tables": CODE}
     try:
         begins, ends = (date.fromisoformat(day) if day else None for day in (first, last))
-        backfill = plan_backfill(settings(), reason, begins, ends, table)
+        backfill = planned(cache, reason, begins, ends, table)
     except (MeanderError, ValueError) as error:
         return page("plan.html", **form, invalid=str(error).split(" [docs/")[0])
     todo, optional = (planning.steps(runs, backfill.costs) for runs in (backfill.runs, backfill.optional))
@@ -256,7 +280,8 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
     if not days:
         return page("empty.html", text="There are no predictions and no examples yet.")
     day = day or days[0]
-    predicted, actual = flows.predicted(cache, day), flows.actual(cache, day)
+    least = settings().min_group
+    predicted, actual = flows.predicted(cache, day, least), flows.actual(cache, day, least)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([*predicted, *actual])
     left = f"main interest on {day}"
@@ -347,6 +372,7 @@ def landed_counts(lake: LakeSnapshot) -> dict[date, dict[str, Any]]:
                 "duplicates": counted["accepted"] - events,
                 "ignored": counted["ignored"],
                 "quarantined": sum(counted["rejected"].values()),
+                "forgotten": counted.get("forgotten", 0),
                 "rejected": counted["rejected"],
             }
     return by_day

@@ -126,9 +126,16 @@ def memories() -> Iterator["AlertMemory"]:
     from dags.shared.alert_memory import AlertMemory
     from lake.places import alerts_folder
 
-    yield AlertMemory(alerts_folder(settings().lake))
+    try:
+        lake = settings().lake
+    except Exception as error:  # noqa: BLE001  an alert may be about settings that are not valid
+        log.error("the lake cannot record alerts: %s", error)
+    else:
+        yield AlertMemory(alerts_folder(lake))
     if folder := private_folder():
-        yield AlertMemory(alerts_folder(folder))
+        memory = AlertMemory(alerts_folder(folder))
+        take_over_queue(memory.folder)
+        yield memory
 
 
 def private_folder() -> str:
@@ -145,6 +152,32 @@ def private_folder() -> str:
         log.error("%s cannot record alerts: it is not a folder of this user alone; remove it", folder)
         return ""
     return str(folder)
+
+
+def take_over_queue(memory: str) -> None:
+    """Move the alerts that an earlier version has queued on this machine into the memory that is read now.
+
+    It queued them in a folder whose name everybody knew. Where another user may have made or changed something on the
+    way to them, they stay: a forged alert would be sent.
+    """
+    from lake.places import alerts_folder
+
+    old = Path(tempfile.gettempdir(), "meander")
+    alerts = Path(alerts_folder(str(old)))
+    queue, unsent = alerts / "unsent", Path(memory, "unsent")
+    try:
+        for folder in (old, alerts, queue):
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+                log.error("%s may hold queued alerts, which are not sent: others may write there; remove it", old)
+                return
+        for file in queue.iterdir():
+            unsent.mkdir(parents=True, exist_ok=True)
+            file.rename(unsent / file.name)
+    except FileNotFoundError:
+        pass  # there is none, or another task has moved it
+    except OSError as error:
+        log.error("%s: queued alerts stay there: %s", old, error)
 
 
 def record(memory: "AlertMemory", alert: Alert, cause: str, *, once: bool, since: str) -> str:
@@ -206,8 +239,8 @@ def deliver(alert: Alert, text: str, context: Any) -> str:
         The class of the error of one of them, empty when both took it. Not the text of the error, which may contain the
         address, a secret.
     """
-    config = settings()
     try:
+        config = settings()
         if config.alert_notifier:
             notify(config.alert_notifier, json.loads(config.alert_notifier_options), alert, text, context)
         if address := config.alert_webhook.get_secret_value():
@@ -235,13 +268,22 @@ def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context:
 
 
 class FailureNotifier(BaseNotifier):
-    """Send an alert when a task has failed after its last retry; none for each try, nor for tasks that wait for it."""
+    """Send an alert when a task has failed after its last retry; none for each try, nor for tasks that wait for it.
+
+    Args:
+        each_run: whether the failures of two runs are two causes, since the message has what no other run's has.
+    """
+
+    def __init__(self, *, each_run: bool = False):
+        super().__init__()
+        self.each_run = each_run
 
     def notify(self, context: Any) -> None:
         alert = failure_alert(context)
         awaited = getattr(context.get("task"), "awaits", "")
         timed_out = awaited and alert.day and isinstance(context.get("exception"), AirflowSensorTimeout)
-        send_alert(alert, context, missing_table_cause(awaited, alert.day) if timed_out else "")
+        cause = missing_table_cause(awaited, alert.day) if timed_out else ""
+        send_alert(alert, context, f"{alert.cause}|{alert.run_id}" if self.each_run else cause)
 
 
 def first_missing(table: str, day: str) -> str:
@@ -284,7 +326,7 @@ def failure_alert(context: Any) -> Alert:
         day_of(context),
         ti.task_id.split(".")[0] if "." in ti.task_id else "",
         f"{ti.task_id}: {what[:500].rstrip('.')}",
-        "Readers see what was published before.",
+        "Readers see what is published; a day that failed its audit is not.",
         sections[-1] if sections else "unexpected",
     )
 

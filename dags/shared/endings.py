@@ -5,8 +5,16 @@ import signal
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-# Codes of errors that another try may resolve: a conflict with other runs, or a machine or connection that was lost.
-RETRYABLE_CODES = {"commit-contended", "worker-failed", "serving-busy", "serving-unavailable", "upkeep-failed"}
+# Codes of errors that another try may resolve: a conflict with other runs, a machine or connection that was lost, or a
+# landing that was still being written.
+RETRYABLE_CODES = {
+    "commit-contended",
+    "worker-failed",
+    "serving-busy",
+    "serving-unavailable",
+    "upkeep-failed",
+    "landing-changed",
+}
 
 
 def raise_without_retry(error: Exception) -> None:

@@ -21,9 +21,13 @@ LOCAL_MLFLOW = "http://127.0.0.1:5000"
 COLUMNS = (
     ("next category recall@5", "next_category", "recall@5", "all"),
     ("migrated users", "next_category", "recall@5", "migrated"),
+    ("any tied first", "next_category", "tied_recall@5", "all"),
+    ("NDCG@5 of shares", "next_category", "shares_ndcg@5", "all"),
+    ("cross entropy", "next_category", "cross_entropy", "all"),
     ("next items recall@20", "next_items", "recall@20", "all"),
     ("migrated users", "next_items", "recall@20", "migrated"),
     *((f"AUC {name}", name, "roc_auc", "all") for name in NAMES),
+    *((f"calibration error {name}", name, "calibration_error", "all") for name in NAMES),
 )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 # Waits for the end of its input, which comes when this process closes it, exits or is killed: none of these can fail to
 # close it. Then it ends the group: by SIGTERM, so that a trainer can close its files, and ten seconds later by SIGKILL.
@@ -54,7 +55,13 @@ def process_group(command: Sequence[str], environment: Mapping[str, str]) -> Ite
             guard.wait()  # until the whole group is gone
 
 
-def end_politely(leader: subprocess.Popen[str]) -> None:
+class Leader(Protocol):
+    """A process that leads a group of its own number."""
+
+    pid: int
+
+
+def end_politely(leader: Leader) -> None:
     """Send SIGTERM to a group; for signal handlers, which must not wait."""
     with suppress(ProcessLookupError):
         os.killpg(leader.pid, signal.SIGTERM)

@@ -18,6 +18,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from dags.shared.endings import describe_exit, raise_without_retry, skip_unless
+from dags.shared.forked import Forked, fork
 from dags.shared.links import DataDocs
 from dags.shared.process import end_politely, process_group
 from lake.environment import environment_of
@@ -55,10 +56,16 @@ class RunsModule(BaseOperator):
 
     # Enough for an error and the lines before it; a training may log for hours.
     TAIL_LINES = 500
-    leader: subprocess.Popen[str] | None = None
+    leader: subprocess.Popen[str] | Forked | None = None
 
-    def run_module(self, module: str, arguments: Iterable[str], **variables: str) -> deque[str]:
+    def run_module(self, module: str, arguments: Iterable[str], server: str = "", **variables: str) -> deque[str]:
         """Run `python -m module` with these variables besides those it needs, and return the last lines it printed.
+
+        Args:
+            module: to run.
+            arguments: of the module.
+            server: of which it is a fork, if the server answers.
+            variables: the names are those of the environment.
 
         Raises:
             AirflowFailException: it failed with an error that needs a person.
@@ -74,12 +81,16 @@ class RunsModule(BaseOperator):
             **variables,
         }
         lines: deque[str] = deque(maxlen=self.TAIL_LINES)
-        with process_group(command, environment) as self.leader:
+        forked = fork(server, module, command[3:], environment) if server else None
+        if server and forked is None:
+            self.log.info("the step server does not answer at %s; the step starts by itself, and takes longer", server)
+        with forked or process_group(command, environment) as self.leader:
             assert self.leader.stdout is not None, "it is a pipe"
             for line in self.leader.stdout:
                 lines.append(line.rstrip())
                 self.log.info("%s", lines[-1])
         code = self.leader.returncode
+        assert code is not None, "the group has ended"
         if code > 0:  # the last lines of a killed process do not name the cause
             raise_without_retry(AirflowException("\n".join(lines)))
         if code:
@@ -133,7 +144,7 @@ class SparkJob(RunsModule, SparkSubmitOperator):
         skip_unless(self.wanted)
         arguments = self.application_args = without_blanks(self.application_args or [])
         if settings().spark_master.startswith("sc://"):
-            self.run_module(self.module, arguments)
+            self.run_module(self.module, arguments, server=settings().step_server)
             return
         try:
             super().execute(context)

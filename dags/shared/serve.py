@@ -8,6 +8,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipExceptio
 from dags.shared.runs import ModelJob
 
 CONNECTION = "meander_serving"
+# Under Celery, of workers that alone have the password of the store; other executors have no queues.
+QUEUE = "serve"
 
 
 def store_url() -> str:
@@ -25,6 +27,9 @@ def store_url() -> str:
 class RequireStore(BaseOperator):
     """Skip the later tasks, with a reason, if no serving store is set: not every shop has applications to serve."""
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(queue=QUEUE, **kwargs)
+
     def execute(self, context: Any) -> None:  # noqa: ARG002  Airflow's signature
         if not store_url():
             raise AirflowSkipException(
@@ -37,7 +42,7 @@ class ServeJob(ModelJob):
     """Run a step of jobs.serve; if the switch is not meant to happen, the task is *skipped*, with the reason."""
 
     def __init__(self, *, arguments: list[str], run: str, **kwargs: Any):
-        super().__init__(module="jobs.serve", arguments=arguments, run=run, pool="default_pool", **kwargs)
+        super().__init__(module="jobs.serve", arguments=arguments, run=run, pool="default_pool", queue=QUEUE, **kwargs)
 
     def variables(self) -> dict[str, str]:
         """Return the address of the store as a variable: other users can read a command line, but no environment."""

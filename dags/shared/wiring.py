@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from airflow.sdk import Param
 from jinja2 import StrictUndefined
 
 from dags.shared.alerts import FailureNotifier
@@ -14,6 +15,15 @@ from dags.shared.runs import SparkJob
 from lake.tables import GROUPS, made_by, read_by
 
 DAY = "{{ data_interval_start | ds }}"
+
+# The parameter by which a person takes a delivery that has lost something, and the flag of the stage step that it sets.
+ALLOW_SHRINK = Param(
+    False,
+    type="boolean",
+    title="Allow shrink",
+    description="Take a delivery that has fewer files or rows of a day than readers see",
+)
+SHRINK_FLAGS = {"events": ["{{ '--allow-shrink' if params.allow_shrink else '' }}"]}
 
 # Arguments of every @dag; each DAG states only what differs.
 DAG_DEFAULTS: dict[str, Any] = {
@@ -38,6 +48,8 @@ def stage_audit_publish(
     flags: Sequence[str] = (),
     wanted: str = "True",
     trigger_rule: str = "all_success",
+    *,
+    goes_on: bool = False,
 ) -> None:
     """Add the three tasks of a table to the present task group, which has the name of the table.
 
@@ -48,6 +60,7 @@ def stage_audit_publish(
         flags: more flags of the job.
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.
+        goes_on: whether the tasks after this group run although days have failed their audit, of the other days.
     """
     tables = GROUPS[table]
     inlets = [ASSETS[name] for name in read_by(table)]
@@ -63,5 +76,5 @@ def stage_audit_publish(
         trigger_rule=trigger_rule,
     )
     audit = SparkJob(task_id="audit", module="expectations.audit", arguments=named, run=run, docs=tables)
-    publish = Publish(task_id="publish", tables=tables, run=run, inlets=inlets)
+    publish = Publish(task_id="publish", tables=tables, run=run, goes_on=goes_on, inlets=inlets)
     stage >> audit >> publish

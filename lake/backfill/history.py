@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from lake.days import days_between
+from lake.deliveries import changed_since_read, published
+from lake.landing import Landing
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
@@ -31,6 +33,11 @@ class Commit:
     def include_late(self) -> bool:
         """Whether its rows include events that landed too late for their date."""
         return bool(self.counts.get("include_late"))
+
+    @property
+    def horizon_days(self) -> int:
+        """Days of its labels; 0 where it has none."""
+        return int(self.counts.get("horizon_days", 0))
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class History:
         files: the published files of `events`.
         taken_back: by version of `events`, the files that it replaced since their landing days were delivered again.
         sessions_basis: of each published partition of sessions, the version of `events` that it was made from.
+        landing: how the landing differs from what was read of it, by landing day, where there is more to read.
     """
 
     commits: Mapping[str, Sequence[Commit]]
@@ -64,17 +72,19 @@ class History:
     files: Sequence[DataFile]
     taken_back: Mapping[int, Sequence[DataFile]]
     sessions_basis: Mapping[date, int]
+    landing: Mapping[date, str] = field(default_factory=dict)
 
     @staticmethod
-    def read() -> "History":
-        """Return the history of what is published now.
+    def read(landing: Landing | None = None) -> "History":
+        """Return the history of what is published now, and where `landing` has more than what was read of it.
 
         Raises:
             TableMissing: no events are published.
         """
         events = Table("events")
         tables = {name: events if name == "events" else Table.find(name) for name in TABLES}
-        commits = {name: _commits(table) if table else [] for name, table in tables.items()}
+        entries = {name: table.commits() if table else [] for name, table in tables.items()}
+        commits = {name: [_commit(name, entry) for entry in of] for name, of in entries.items()}
         rows = {name: table.rows_by(TABLES[name].owned_by) if table else {} for name, table in tables.items()}
         sessions = tables["sessions"]
         basis = {day: sessions.basis(day) for day in {*events.rows_by("dt"), *rows["sessions"]}} if sessions else {}
@@ -82,8 +92,9 @@ class History:
             commits,
             rows,
             events.files,
-            _taken_back(commits["events"]),
+            _taken_back(events, commits["events"]),
             {day: version for day, version in sorted(basis.items()) if version is not None},
+            landing_differences(landing, entries["events"]) if landing else {},
         )
 
     @cached_property
@@ -136,6 +147,21 @@ class History:
         return by_landing
 
 
+def landing_differences(
+    landing: Landing, commits: Iterable[Mapping[str, Any]], before: Mapping[date, str] | None = None
+) -> dict[date, str]:
+    """Return, in words, how the landing differs from what was read, of the days that have more.
+
+    Args:
+        landing: the landing area.
+        commits: those of `events`, as Table.commits() returns them.
+        before: an earlier listing, see `changed_since_read`.
+    """
+    different = changed_since_read(landing, published(commits), before)
+    # What is only gone would be read again for nothing, and refused.
+    return {day: str(difference) for day, difference in different.items() if difference.has_more}
+
+
 def _by_day(files: Iterable[DataFile]) -> Iterable[tuple[tuple[date, date], tuple[DataFile, ...]]]:
     """Group files of `events` by (date, landing day)."""
     grouped: dict[tuple[date, date], tuple[DataFile, ...]] = defaultdict(tuple)
@@ -144,40 +170,34 @@ def _by_day(files: Iterable[DataFile]) -> Iterable[tuple[tuple[date, date], tupl
     return grouped.items()
 
 
-def _commits(table: Table) -> list[Commit]:
-    """Return the publishes of a table, newest first."""
-    commits = []
-    for entry in table.commits():
-        counts = json.loads(entry["counts"])
-        requested = days_between(date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"]))
-        as_of = counts.get("as_of") or [str(day) for day in requested]
-        owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(entry["refused"]))
-        # One job stages the events and the quarantine of a run; its time is counted with the events.
-        staging = 0.0 if table.name == "quarantine" else float(entry["stage_seconds"])
-        commits.append(
-            Commit(
-                entry["version"],
-                tuple(sorted(map(date.fromisoformat, owns))),
-                json.loads(entry["inputs"]),
-                counts,
-                int(entry["rows"]),
-                staging + float(entry["audit_seconds"]),
-            )
-        )
-    return commits
+def _commit(table: str, entry: Mapping[str, Any]) -> Commit:
+    """Return a publish of a table."""
+    counts = json.loads(entry["counts"])
+    requested = days_between(date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"]))
+    as_of = counts.get("as_of") or [str(day) for day in requested]
+    owns = set([as_of] if isinstance(as_of, str) else as_of) - set(json.loads(entry["refused"]))
+    # One job stages the events and the quarantine of a run; its time is counted with the events.
+    staging = 0.0 if table == "quarantine" else float(entry["stage_seconds"])
+    return Commit(
+        entry["version"],
+        tuple(sorted(map(date.fromisoformat, owns))),
+        json.loads(entry["inputs"]),
+        counts,
+        int(entry["rows"]),
+        staging + float(entry["audit_seconds"]),
+    )
 
 
-def _taken_back(commits: Sequence[Commit]) -> dict[int, list[DataFile]]:
+def _taken_back(events: Table, commits: Sequence[Commit]) -> dict[int, list[DataFile]]:
     """Return, by version, the files that publishes of `events` replaced because a landing day was delivered again.
 
     `commits` are newest first.
     """
     delivered: set[date] = set()
-    files = {}
+    again: dict[int, set[date]] = {}
     for commit in reversed(commits):
-        again = delivered & set(commit.owns)
-        if again:
-            before = Table("events", commit.version - 1).files
-            files[commit.version] = [file for file in before if file.partition["landed"] in again]
+        if days := delivered & set(commit.owns):
+            again[commit.version] = days
         delivered |= set(commit.owns)
-    return files
+    replaced = events.replaced_by(list(again))
+    return {v: [file for file in replaced[v] if file.partition["landed"] in days] for v, days in again.items()}

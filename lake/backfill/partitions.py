@@ -1,10 +1,12 @@
 """The partitions to reprocess, and why, for each reason that a plan can have."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from lake.backfill.history import Change, Commit, History
+from lake.backfill.pending import Pending
 from lake.days import ONE_DAY
 from lake.reach import session_days, session_days_of
 from lake.settings import Settings
@@ -40,20 +42,28 @@ def partitions(history: History, config: Settings, request: Request) -> dict[str
 
 
 def late_data(history: History, config: Settings, request: Request) -> Iterator[Affected]:
-    """Yield the partitions that were computed before some of their events landed."""
+    """Yield the partitions that were computed before some of their events landed, each at the first such change.
+
+    So are those of a landing day of which files have changed since they were read.
+    """
+    for landed in filter(request.within, history.landing):
+        yield from delivered_again(history, config, landed, f"{landed}: {history.landing[landed]}")
     states = history.latest["interests"]
+    unaware = {
+        table: {rule: Pending(versions) for rule, versions in by_rule(history.latest[table]).items()}
+        for table in ("interests", "examples")
+    }
     for change in history.changes:
         if not request.within(change.landed):
             continue
-        words = in_words(change, config)
         for day in unaware_sessions(history, config, change):
-            yield "sessions", day, words
-        for day, commit in states.items():
-            if commit.inputs["events"] < change.version and in_history(change, day, config, late=commit.include_late):
-                yield "interests", day, words
-        for day, commit in history.latest["examples"].items():
-            if commit.inputs["events"] < change.version and in_horizon(change, day, commit):
-                yield "examples", day, f"labels: {words}"
+            yield "sessions", day, in_words(change, config)
+        for (late, _), days in unaware["interests"].items():
+            for day in days.take(*in_history(change, config, late=late), change.version):
+                yield "interests", day, in_words(change, config)
+        for (late, horizon), days in unaware["examples"].items():
+            for day in days.take(*in_horizon(change, horizon, late=late), change.version):
+                yield "examples", day, f"labels: {in_words(change, config)}"
     for table in ("examples", "predictions"):
         for day, commit in history.latest[table].items():
             if day in states and request.within(day) and commit.inputs["interests"] < states[day].version:
@@ -108,22 +118,38 @@ def unaware_sessions(history: History, config: Settings, change: Change) -> list
     return sorted(day for day in reached & history.populated if day not in basis or basis[day] < change.version)
 
 
-def in_history(change: Change, day: date, config: Settings, *, late: bool) -> bool:
-    """Return whether the interests at `day` include these events, if restated with `late` ones; see jobs.interests."""
-    in_time = late or change.landed <= day
-    return in_time and timedelta(0) <= day - change.day < config.history_days * ONE_DAY
+def by_rule(commits: Mapping[date, Commit]) -> dict[tuple[bool, int], dict[date, int]]:
+    """Return the days by whether they include late events, and by their horizon; each with its version of `events`."""
+    rules: dict[tuple[bool, int], dict[date, int]] = defaultdict(dict)
+    for day, commit in commits.items():
+        rules[commit.include_late, commit.horizon_days][day] = commit.inputs["events"]
+    return rules
 
 
-def in_horizon(change: Change, day: date, commit: Commit) -> bool:
-    """Return whether the labels at `day` include these events, as `commit` computed them; see jobs.examples."""
-    ends = end_of_horizon(day, commit)
-    return day < change.day <= ends and (commit.include_late or change.landed <= ends)
+def in_history(change: Change, config: Settings, *, late: bool) -> tuple[date, date]:
+    """Return the first and the last T whose interests include these events, with or without late ones.
+
+    The rule is in jobs/interests.py.
+    """
+    return counts_from(change, late=late), change.day + (config.history_days - 1) * ONE_DAY
+
+
+def in_horizon(change: Change, days: int, *, late: bool) -> tuple[date, date]:
+    """Return the first and the last T whose labels of so many days include these events, with or without late ones.
+
+    The rule is in jobs/examples.py. Published labels keep their horizon, whatever the setting is now.
+    """
+    return counts_from(change, late=late) - days * ONE_DAY, change.day - ONE_DAY
+
+
+def counts_from(change: Change, *, late: bool) -> date:
+    """Return the first day at whose end these events count: with late ones that of the events, else that of landing."""
+    return change.day if late else max(change.day, change.landed)
 
 
 def end_of_horizon(day: date, commit: Commit) -> date:
-    """Return the last day of the published labels at `day`: they keep their horizon, whatever the setting is now."""
-    days: int = commit.counts["horizon_days"]
-    return day + days * ONE_DAY
+    """Return the last day of the published labels at `day`."""
+    return day + commit.horizon_days * ONE_DAY
 
 
 def too_late(change: Change, config: Settings) -> bool:

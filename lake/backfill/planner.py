@@ -1,5 +1,7 @@
 """A plan from the published tables, or from any history."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
 from lake.backfill.costs import Costs
@@ -8,6 +10,7 @@ from lake.backfill.partitions import Request, partitions
 from lake.backfill.plan import CODE, REASONS, BackfillPlan, Redo, Untouched
 from lake.backfill.runs import optional_runs, runs, whole_range
 from lake.errors import SettingsInvalid
+from lake.landing import Landing
 from lake.schemas import TABLES
 from lake.settings import Settings
 
@@ -16,18 +19,25 @@ COST_SAMPLE_COMMITS = 50
 
 
 def plan_backfill(
-    config: Settings, reason: str, first: date | None = None, last: date | None = None, table: str = "events"
+    config: Settings,
+    reason: str,
+    first: date | None = None,
+    last: date | None = None,
+    table: str = "events",
+    landed: Mapping[date, str] | None = None,
 ) -> BackfillPlan:
     """Plan a backfill of the published tables.
 
     Args:
         config: the rules of the tables: session gap, lateness, history.
-        reason: `late-data`: partitions computed before some of their events landed. `bad-day`: landing days that are
+        reason: `late-data`: partitions computed before some of their events landed, and landing days whose files are
+            others than those that were read. `bad-day`: landing days that are
             delivered again. `code`: the job of a table has changed.
         first: of `late-data` and `bad-day`, the first landing day that counts; of `code`, the first day of the table.
             Only `late-data` can do without: all landing days count then.
         last: the last such day, included.
         table: of `code`, the table whose job has changed.
+        landed: of `late-data`, how the landing differs from what was read, where that is known; else it is listed.
 
     Raises:
         SettingsInvalid: an argument is invalid.
@@ -41,7 +51,8 @@ def plan_backfill(
         raise SettingsInvalid(f"a plan for {reason} needs both from and to; received {first} and {last}")
     if first and last and first > last:
         raise SettingsInvalid(f"from must not be after to; received {first} and {last}")
-    return plan_of(History.read(), config, Request(reason, first, last, table))
+    history = History.read(Landing.of(config) if reason == "late-data" and landed is None else None)
+    return plan_of(replace(history, landing=landed) if landed else history, config, Request(reason, first, last, table))
 
 
 def plan_of(history: History, config: Settings, request: Request) -> BackfillPlan:

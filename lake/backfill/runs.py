@@ -1,6 +1,7 @@
 """The runs that reprocess the partitions of a plan: as few as possible, in the order in which they have to run."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Set
 from datetime import date, timedelta
 from itertools import pairwise
@@ -27,9 +28,11 @@ def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator
     # Dates that have events from landing days that are not delivered again. On other dates, a run may find none.
     lasting = {file.partition["dt"] for file in history.files if file.partition["landed"] not in why["events"]}
     populated = lasting if why["events"] else history.populated
-    staged = {landed: staged_by(history, config, landed, populated) for landed in history.latest["events"]}
-    settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
     sessions = set(why["sessions"])
+    # Of the other runs, none stages a partition of the plan.
+    needed = [day for day in history.latest["events"] if day in why["events"] or may_stage(history, day) & sessions]
+    staged = {landed: staged_by(history, config, landed, populated) for landed in needed}
+    settled = {landed: staged[landed] | settled_by(history, config, landed) for landed in why["events"]}
     redelivered = {
         landed: {"quarantine": {landed}, "events": {landed}, "sessions": sessions & days}
         for landed, days in settled.items()
@@ -75,9 +78,13 @@ def cover_sessions(
     """
     covers: dict[date, dict[str, set[date]]] = {}
     notes = {}
+    stages: dict[date, list[date]] = defaultdict(list)
+    for landed, days in staged.items():
+        for day in days:
+            stages[day].append(landed)
     while remaining:
         oldest = min(remaining)
-        candidates = {landed: days & remaining for landed, days in staged.items() if oldest in days}
+        candidates = {landed: staged[landed] & remaining for landed in stages[oldest]}
         if candidates:
             # The run that covers most of the remaining partitions; of equals the day itself, then the newest.
             best = max(candidates, key=lambda landed: (len(candidates[landed]), landed == oldest, landed))
@@ -88,6 +95,12 @@ def cover_sessions(
             notes[oldest] = f"nothing has landed on {oldest}: make an empty landing folder dt={oldest} first"
             remaining = remaining - {oldest}
     return covers, notes
+
+
+def may_stage(history: History, landed: date) -> set[date]:
+    """Return the session partitions that the run of a landing day may stage; it stages no other."""
+    changed = (change.day for change in history.changes_by_landing.get(landed, ()))
+    return {landed}.union(*map(session_days, changed))
 
 
 def staged_by(history: History, config: Settings, landed: date, populated: set[date]) -> set[date]:
@@ -105,7 +118,7 @@ def staged_by(history: History, config: Settings, landed: date, populated: set[d
     changed = changed_by(files, gap)
 
     def staged(dates: set[date]) -> set[date]:
-        days, _ = partitions_to_stage(changed, landed, landed, dates, history.published, config.late_days)
+        days, _ = partitions_to_stage(changed, [landed], dates, history.published, config.late_days)
         return set(days)
 
     uncertain = (changed.keys() & history.populated) - populated
@@ -139,9 +152,11 @@ def optional_runs(history: History, config: Settings, request: Request, why: Why
         if request.within(change.landed) and not change.taken_back
         if too_late(change, config) and unaware_sessions(history, config, change)
     ]
+    # A date that has events from after it, within the history.
+    spans = {(c.day, min(c.landed - ONE_DAY, in_history(c, config, late=True)[1])) for c in restated}
+    late = {day for first, last in spans for day in days_between(first, last)}
     for day, commit in sorted(history.latest["interests"].items()):
-        late = any(c.day <= day < c.landed and in_history(c, day, config, late=True) for c in restated)
-        if late and not commit.include_late and day not in why["interests"]:
+        if day in late and not commit.include_late and day not in why["interests"]:
             yield _run(history, costs, "interests", day, {"interests": {day}}, include_late=True)
 
 

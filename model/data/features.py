@@ -39,6 +39,9 @@ SCALARS = (
     "week_frequency",
 )
 STATE = ("dt", *SEQUENCE, "event_seconds", *PROFILE, *SCALARS)
+# Arrays of a place for each event, and for each category of the profile; padding stands behind the real ones.
+BY_EVENT = ("item", "category", "behavior", "gap", "slot", "age")
+BY_PROFILE = ("profile", "profile_values")
 LABELS = ("next_category_key", "next_item_keys", *NAMES)
 
 PROFILE_VALUES = 15

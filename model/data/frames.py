@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake import storage
 from lake.table import DataFile, Table
 
 
@@ -33,7 +32,7 @@ def read_frame(
     users = None if most_users is None else users_of_lowest_hashes(table, files, most_users)
     parts = []
     for file in files:
-        rows = storage.read_file(storage.join(table.path, file.path), stored)
+        rows = table.read_file(file, stored)
         if users is not None:
             # Which kind of string a file holds depends on who wrote it.
             rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, rows["user_id"].type)))
@@ -53,7 +52,7 @@ def users_of_lowest_hashes(table: Table, files: list[DataFile], most: int) -> li
     """Return the users of some files, `most` at most, with the lowest hashes of their ids."""
     lowest = np.array([], object)
     for file in files:
-        ids = storage.read_file(storage.join(table.path, file.path), ["user_id"])
+        ids = table.read_file(file, ["user_id"])
         users = ids["user_id"].to_numpy()
         lowest = np.unique(np.concatenate([lowest, users.astype(object)]))
         lowest = lowest[np.argsort(pd.util.hash_array(lowest), kind="stable")[:most]]

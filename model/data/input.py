@@ -12,14 +12,15 @@ number of shards, never on the number of workers or on timing:
 4. The global batch of step k is slice k of every shard, in the order of the shards.
 
 Since the order is known beforehand, an epoch is resumed at any step: only the row groups are read of which some row is
-still to come. Every shard has a Petastorm reader of its own.
+still to come. Every shard has a Petastorm reader of its own. With `keep_bytes`, what was made of a row group stays
+(kept.py), and later epochs read it no more: they differ in their order alone.
 
 The caller gives `transform`, which turns the frame of one row group into arrays of fixed shape, and `fields`, which
 declares them:
 
     data = Input(files, ["item_keys", "count"], transform, {"items": ("int32", (50,)), "count": ("float32", ())})
     epoch = data.epoch(0, global_batch=512, shards=4, seed=1)
-    for batch in epoch.dataset():           # or epoch.batches(), which is numpy
+    for batch in epoch.batches():
         batch["items"], batch["weight"]     # (512, 50) int32, (512,) float32
     epoch.counts                            # rows read, used, skipped, repeated
 
@@ -29,7 +30,8 @@ Partition columns (`dt`, `stage`) are not in the files; asked for in `columns`, 
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -43,6 +45,7 @@ from lake import storage
 from lake.errors import InputInvalid
 from lake.table import Table
 from model.arrays import Array
+from model.data.kept import Kept, bytes_of
 from model.data.petastorm_reader import RowGroup, RowGroupReader
 
 log = logging.getLogger("meander")
@@ -61,7 +64,7 @@ class Counts:
     Attributes:
         total: rows in all files, the same on every worker.
         read: rows that came out of the readers. More than `used` where a row group lies across the edge of a shard, or
-            where an epoch is resumed.
+            where an epoch is resumed; fewer where an epoch before has kept them.
         used: rows put into batches with weight 1.
         skipped: rows that no worker uses in this epoch because they do not fill a global batch; counted on worker 0.
         repeated: rows put into batches again, with weight 0, so that an evaluation has whole batches.
@@ -95,6 +98,7 @@ class Input:
             thread. Returns one array for each of `fields`, its first dimension being the rows of the frame.
         fields: {name: (dtype, shape of one row)}; `weight` is taken.
         shuffle_rows: rows of the shuffle window of each shard; about as many are held in memory. 0 keeps the order.
+        keep_bytes: when the arrays of all rows are no larger, they are kept in a temporary file for later epochs.
 
     Raises:
         InputInvalid: there is no file, or one lacks a column.
@@ -105,6 +109,7 @@ class Input:
     transform: Transform
     fields: Fields
     shuffle_rows: int = 16_384
+    keep_bytes: int = 0
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -138,6 +143,22 @@ class Input:
     def rows(self) -> int:
         """Rows in all files."""
         return sum(group.rows for group in self.row_groups)
+
+    @cached_property
+    def kept(self) -> Kept | None:
+        """What epochs have made of the rows so far; None where it is not kept."""
+        size = bytes_of(self.fields, self.rows)
+        if size > self.keep_bytes:
+            return None
+        try:
+            return Kept(self.row_groups, self.fields)
+        except OSError as error:
+            log.warning(
+                "input: no room for %d MiB in %s (%s), so each epoch makes its arrays anew; set TMPDIR to a disk with "
+                "more room to train faster",
+                size >> 20, tempfile.gettempdir(), error,
+            )  # fmt: skip
+            return None
 
     def steps(self, global_batch: int) -> int:
         """Return the whole global batches in an epoch of training."""
@@ -218,7 +239,7 @@ class Epoch:
         """Rows of a batch on this worker."""
         return self.global_batch // self.workers
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Yield the batches as numpy arrays `(batch, ...)`. Counts start anew with each call."""
         rows = sum(group.rows for group in self.groups)
         self.counts.__init__(total=rows)  # type: ignore[misc]
@@ -239,30 +260,72 @@ class Epoch:
     def _name(self) -> str:
         return f"epoch={self.seeds[1]} from step {self.start_step}" if self.seeds else "evaluation"
 
-    def signature(self) -> dict[str, Any]:
-        """Return {name: tf.TensorSpec} of a batch."""
-        import tensorflow as tf
 
-        spec = {
-            name: tf.TensorSpec((self.batch, *shape), tf.as_dtype(np.dtype(dtype)))
-            for name, (dtype, shape) in self.source.fields.items()
-        }
-        return spec | {"weight": tf.TensorSpec((self.batch,), tf.float32)}
+class _Slots:
+    """Where rows wait from being read to being used: arrays with a slot for each.
 
-    def dataset(self, prefetch: int = 4) -> Any:
-        """Return the batches as a `tf.data.Dataset` of dicts with static shapes."""
-        import tensorflow as tf
+    A place of the shard gets a slot when its row group is read and gives it back when it is used.
+    """
 
-        data = tf.data.Dataset.from_generator(self.batches, output_signature=self.signature())
-        data = data.apply(tf.data.experimental.assert_cardinality(self.steps - self.start_step))
-        return data.prefetch(prefetch)
+    def __init__(self, fields: Fields, wanted: Array):
+        self.fields, self.wanted = fields, wanted
+        self.slot = np.full(len(wanted), -1, np.int32)
+        self.store: Batch = {}
+        self.slots = 0
+        self.free = np.empty(0, np.int32)
+
+    def put(self, piece: _Piece, arrays: Batch) -> None:
+        places = np.arange(piece.place, piece.place + piece.stop - piece.start)
+        wanted = self.wanted[places]
+        rows = np.arange(piece.start, piece.stop)[wanted]
+        slots = self._take(len(rows))
+        self.slot[places[wanted]] = slots
+        for name, values in arrays.items():
+            self.store[name][slots] = values[rows]
+
+    def take(self, places: Array) -> Batch:
+        slots = self.slot[places]
+        self.free = np.concatenate([self.free, slots])
+        return {name: values[slots] for name, values in self.store.items()}
+
+    def _take(self, count: int) -> Array:
+        """Return free slots, making more when there are too few."""
+        if len(self.free) < count:
+            now = self.slots
+            more = max(count - len(self.free), now // 4)
+            self.slots += more
+            for name, (dtype, shape) in self.fields.items():
+                new = np.empty((now + more, *shape), dtype)
+                if name in self.store:
+                    new[:now] = self.store[name]
+                self.store[name] = new
+            self.free = np.concatenate([self.free, np.arange(now, now + more, dtype=np.int32)])
+        taken, self.free = self.free[:count], self.free[count:]
+        return taken
+
+
+class _KeptRows:
+    """The rows of a shard among those that are kept."""
+
+    def __init__(self, kept: Kept, pieces: list[_Piece], places: int):
+        self.kept = kept
+        self.row = np.zeros(places, np.int64)
+        for piece in pieces:
+            rows = kept.first[piece.group] + np.arange(piece.start, piece.stop)
+            self.row[piece.place : piece.place + len(rows)] = rows
+
+    def put(self, piece: _Piece, arrays: Batch) -> None:
+        self.kept.put(piece.group, arrays)
+
+    def take(self, places: Array) -> Batch:
+        rows = self.row[places]
+        return {name: values[rows] for name, values in self.kept.arrays.items()}
 
 
 class _Stream:
     """The rows of one shard in the order of the epoch: slice k goes to step k.
 
-    Rows wait in arrays with one slot each. `order` says which place of the shard comes when; a place gets a slot when
-    its row group is read and gives it back when it is used.
+    `order` says which place of the shard comes when.
     """
 
     def __init__(self, epoch: Epoch, shard: int):
@@ -272,13 +335,17 @@ class _Stream:
         self.begin = shard * places  # of this shard's places among those of all shards
         self.order = self._shuffled(places, shard)
         # A place that was used before `start_step` needs no row any more.
-        self.wanted = np.ones(places, bool)
-        self.wanted[self.order[: epoch.start_step * self.size]] = False
-        self.pieces = [p for p in self._pieces(places) if self.wanted[p.place : p.place + p.stop - p.start].any()]
-        self.slot = np.full(places, -1, np.int32)
-        self.store: Batch = {}
-        self.slots = 0
-        self.free = np.empty(0, np.int32)
+        wanted = np.ones(places, bool)
+        wanted[self.order[: epoch.start_step * self.size]] = False
+        pieces = [p for p in self._pieces(places) if wanted[p.place : p.place + p.stop - p.start].any()]
+        kept = epoch.source.kept
+        self.rows = _Slots(epoch.source.fields, wanted) if kept is None else _KeptRows(kept, pieces, places)
+        if kept is not None:
+            # An evaluation that repeats rows has the first row groups twice. Another shard may be about to read one of
+            # these as well: it needs it at another time.
+            first = {piece.group: piece for piece in reversed(pieces)}
+            pieces = [piece for piece in pieces if piece.group not in kept and first[piece.group] is piece]
+        self.pieces = pieces
         self.next_piece = 0
         self.reader: RowGroupReader | None = None
         # For the reader thread: it transforms the pieces in their order.
@@ -308,9 +375,7 @@ class _Stream:
         """Return the rows of one step."""
         places = self.order[step * self.size : (step + 1) * self.size]
         self._read_up_to(int(places.max()))
-        slots = self.slot[places]
-        batch = {name: values[slots] for name, values in self.store.items()}
-        self.free = np.concatenate([self.free, slots])
+        batch = self.rows.take(places)
         total = self.epoch.counts.total
         real = self.begin + places < total
         batch["weight"] = real.astype(np.float32)
@@ -327,29 +392,9 @@ class _Stream:
             self.next_piece += 1
             flat = next(self.reader)._asdict()
             self.epoch.counts.read += piece.group.rows
-            places = np.arange(piece.place, piece.place + piece.stop - piece.start)
-            wanted = self.wanted[places]
-            rows = np.arange(piece.start, piece.stop)[wanted]
-            slots = self._take(len(rows))
-            self.slot[places[wanted]] = slots
-            for name, (dtype, shape) in self.epoch.source.fields.items():
-                values = flat[name].view(dtype).reshape(piece.group.rows, *shape)
-                self.store[name][slots] = values[rows]
-
-    def _take(self, count: int) -> Array:
-        """Return free slots, making more when there are too few."""
-        if len(self.free) < count:
-            now = self.slots
-            more = max(count - len(self.free), now // 4)
-            self.slots += more
-            for name, (dtype, shape) in self.epoch.source.fields.items():
-                new = np.empty((now + more, *shape), dtype)
-                if name in self.store:
-                    new[:now] = self.store[name]
-                self.store[name] = new
-            self.free = np.concatenate([self.free, np.arange(now, now + more, dtype=np.int32)])
-        taken, self.free = self.free[:count], self.free[count:]
-        return taken
+            fields = self.epoch.source.fields.items()
+            shaped = {n: flat[n].view(dtype).reshape(piece.group.rows, *shape) for n, (dtype, shape) in fields}
+            self.rows.put(piece, shaped)
 
     def _open(self) -> RowGroupReader:
         source = self.epoch.source

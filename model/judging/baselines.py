@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lake.labels import NAMES
 from model.arrays import Array
+from model.data.candidates import columns_of, flat, lengths
 from model.judging.metrics import truth_ranks
 
 LABELS = NAMES
@@ -32,22 +33,6 @@ _FALLBACK = 1e-3
 
 
 # --- from frames to matrices ---------------------------------------------------------------------------
-
-
-def lengths(lists: "pd.Series[Any]") -> Array:
-    """Return the length of each list, `(N,)`."""
-    return np.fromiter((len(values) for values in lists), np.int64, len(lists))
-
-
-def flat(lists: "pd.Series[Any]", dtype: type) -> Array:
-    """Return the values of all lists, one after the other."""
-    parts: list[Array] = [np.asarray(values, dtype) for values in lists if len(values)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
-
-
-def columns_of(categories: "pd.Index[Any]", ids: Any) -> Array:
-    """Return the column of each id, -1 for null and for what is no candidate."""
-    return np.asarray(categories.get_indexer(pd.Index(ids, dtype=object)))
 
 
 def category_matrix(
@@ -289,7 +274,8 @@ class MarkovChain(Baseline):
 
         rows, places, keys = events_of(latest, "item_keys")
         self.items, columns = np.unique(keys, return_inverse=True)
-        follows = (rows[1:] == rows[:-1]) & (columns[1:] != columns[:-1])
+        # An item after itself is a step like any other: shoppers take the same again.
+        follows = rows[1:] == rows[:-1]
         steps = (columns[:-1][follows], columns[1:][follows])
         shape = (len(self.items), len(self.items))
         self.item_transitions = shares_of(sparse.csr_matrix((np.ones(follows.sum()), steps), shape=shape))
@@ -390,12 +376,20 @@ class Blend(Baseline):
 
     rounds = 100
     steps = (0.0, 0.25, 0.5, 2.0, 4.0)
-    # Validation rows that are enough to tune five numbers on.
+    # Validation rows that are enough to tune seven numbers on.
     most_rows = 4_000
 
     def __init__(self, parts: Sequence[Baseline] | None = None):
         self.parts = (
-            [MostPopular(), CurrentInterest(), WholeHistory(), DecayedHistory(), MarkovChain()]
+            [
+                MostPopular(),
+                LastCategory(),
+                CurrentInterest(),
+                WholeHistory(),
+                DecayedHistory(),
+                MarkovChain(),
+                SessionKNN(),
+            ]
             if parts is None
             else list(parts)
         )
@@ -482,13 +476,7 @@ class RecencyFrequency(Baseline):
 def cheap_baselines() -> list[Baseline]:
     """Return one of each, not fitted."""
     return [
-        MostPopular(),
-        LastCategory(),
-        CurrentInterest(),
-        WholeHistory(),
-        DecayedHistory(),
-        MarkovChain(),
-        SessionKNN(),
+        *Blend().parts,
         Blend(),
         BaseRate(),
         RecencyFrequency(),

@@ -16,18 +16,23 @@ import pandas as pd
 
 from lake.rules import TOP_ITEMS
 from model.arrays import Array
-from model.judging.baselines import LABELS, Baseline, columns_of, lengths
+from model.data.candidates import columns_of, flat, lengths
+from model.judging.baselines import LABELS, Baseline
 from model.judging.metrics import (
     BINARY_METRICS,
     UserBootstrap,
     best_threshold,
     binary_metrics,
+    calibration_gaps,
+    distribution_values,
     hits_in_lists,
     interval,
     list_values,
     ranking_values,
     truth_ranks,
+    without_bias,
 )
+from model.versions.sets import held, mass_before, sizes
 
 CATEGORY_KS = (1, 5, 10)
 ITEM_KS = (10, 20)
@@ -50,7 +55,9 @@ class Metric:
         method: its name.
         task: `next_category` (the dominant one), `next_items` (all items that come), `first_item` (the first of these
             alone), or a label.
-        metric: such as `recall@5` or `roc_auc`.
+        metric: such as `recall@5` or `roc_auc`. `calibration_error` of `next_category` is that of the probability of
+            the category that the method puts first. `set_coverage` is how often the set of categories holds the next
+            one, `set_size` how many are in it (model/versions/sets.py).
         slice: one of `SLICES`.
         value: NaN where it is not defined.
         low, high: its 95 % interval.
@@ -89,10 +96,11 @@ class Scores:
 
     Attributes:
         name: of the method.
-        next_category: `(N, C)` scores, higher for likelier; only their order counts.
+        next_category: `(N, C)` scores, none negative; divided by their sum they are probabilities.
         next_item: `(N, K)` int64 keys, best first, 0 for none.
         binary: label to `(N,)` probabilities.
         thresholds: label to the probability from which a row counts as predicted true; 0.5 where missing.
+        reach: of the sets of categories, see model/versions/sets.py; None where there are none.
     """
 
     name: str
@@ -100,6 +108,7 @@ class Scores:
     next_item: Array | None = None
     binary: dict[str, Array] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    reach: float | None = None
 
 
 @dataclass
@@ -115,6 +124,17 @@ class Comparison:
     metrics: pd.DataFrame
     differences: pd.DataFrame
     unseen_categories: float
+
+    def without_small_groups(self, least: int) -> "Comparison":
+        """Return it without the numbers of fewer than `least` users, which say of single people what they did.
+
+        The rows stay, with NaN in place of `value`, `low` and `high`.
+        """
+
+        def hidden(table: pd.DataFrame) -> pd.DataFrame:
+            return table.assign(**{name: table[name].mask(table["users"] < least) for name in ("value", "low", "high")})
+
+        return Comparison(hidden(self.metrics), hidden(self.differences), self.unseen_categories)
 
 
 def scores_of(baseline: Baseline, frame: pd.DataFrame, valid: pd.DataFrame | None = None) -> Scores:
@@ -209,8 +229,9 @@ def evaluate(
     """
     _check(test, categories, methods, compare)
     bootstrap = UserBootstrap(test["user_id"].to_numpy(), resamples, seed)
-    truth = columns_of(pd.Index(categories), test["next_category"])
-    measurements = measure(test, slices(test, train, lookback_days), methods, truth, bootstrap)
+    candidates = pd.Index(categories)
+    truth = columns_of(candidates, test["next_category"])
+    measurements = measure(test, slices(test, train, lookback_days), methods, candidates, bootstrap)
     metrics = [
         Metric(one.method, one.task, one.metric, one.slice, one.value, *interval(one.samples), one.n, one.users)
         for one in measurements
@@ -224,7 +245,11 @@ def evaluate(
 
 
 def measure(
-    test: pd.DataFrame, parts: dict[str, Array], methods: Sequence[Scores], truth: Array, bootstrap: UserBootstrap
+    test: pd.DataFrame,
+    parts: dict[str, Array],
+    methods: Sequence[Scores],
+    candidates: "pd.Index[Any]",
+    bootstrap: UserBootstrap,
 ) -> list[Measurement]:
     """Measure each method on each slice of each task that it has an answer to.
 
@@ -232,14 +257,18 @@ def measure(
         test: rows of `examples`.
         parts: which of these rows belong to each slice.
         methods: each method's scores.
-        truth: `(N,)` column of the true next category, or -1.
+        candidates: ids of the C categories.
         bootstrap: over the users of these rows.
     """
     measurements: list[Measurement] = []
-    for ranking in _rankings(test, methods, truth):
+    for ranking in _rankings(test, methods, candidates):
         for part in _parts(parts, ranking.labelled, bootstrap):
             for method, values in ranking.values.items():
-                measurements += part.measurements(method, ranking.task, _means(bootstrap, values, part.rows))
+                measured = _means(bootstrap, values, part.rows)
+                if method in ranking.gaps:
+                    gaps = ranking.gaps[method][part.rows]
+                    measured["calibration_error"] = _calibration(gaps, bootstrap, part.rows)
+                measurements += part.measurements(method, ranking.task, measured)
     for label in LABELS:
         labels = is_true(test[label])
         for part in _parts(parts, test[label].notna().to_numpy(), bootstrap):
@@ -262,6 +291,7 @@ def differences(measurements: Sequence[Measurement], compare: Sequence[str]) -> 
         for against in (by_method if method in by_method else ())
         if against != method
         for one in by_method[method].values()
+        if one.metric in by_method[against]
     ]
 
 
@@ -330,20 +360,32 @@ class _Ranking:
         task: its name.
         values: by method, the metrics of each row, one column for each.
         labelled: `(N,)` which rows have a truth.
+        gaps: by method, where it gives probabilities, `calibration_gaps` of its first choice.
     """
 
     task: str
     values: dict[str, pd.DataFrame]
     labelled: Array
+    gaps: dict[str, Array] = field(default_factory=dict)
 
 
-def _rankings(test: pd.DataFrame, methods: Sequence[Scores], truth: Array) -> list[_Ranking]:
+def _rankings(test: pd.DataFrame, methods: Sequence[Scores], candidates: "pd.Index[Any]") -> list[_Ranking]:
     """Return the tasks in which candidates are ranked, measured on each row."""
-    by_category = {
-        method.name: pd.DataFrame(ranking_values(truth_ranks(method.next_category, truth), CATEGORY_KS))
-        for method in methods
-        if method.next_category is not None
-    }
+    truth = columns_of(candidates, test["next_category"])
+    came = (
+        np.repeat(np.arange(len(test)), lengths(test["next_categories"])),
+        columns_of(candidates, flat(test["next_categories"], object)),
+        flat(test["next_shares"], np.float64),
+    )
+    by_category, gaps = {}, {}
+    for method in methods:
+        if method.next_category is not None:
+            ranked = ranking_values(truth_ranks(method.next_category, truth), CATEGORY_KS)
+            values = ranked | distribution_values(method.next_category, *came)
+            if method.reach is not None:
+                values |= set_values(method.next_category, truth, method.reach)
+            by_category[method.name] = pd.DataFrame(values)
+            gaps[method.name] = calibration_gaps(*first_choice(method.next_category, truth))
     relevant = list(test["next_item_keys"])
     many = lengths(test["next_item_keys"])
     first = [keys[:1] for keys in relevant]
@@ -357,10 +399,33 @@ def _rankings(test: pd.DataFrame, methods: Sequence[Scores], truth: Array) -> li
             hits = hits_in_lists(method.next_item, relevant)
             by_items[method.name] = pd.DataFrame(list_values(hits, np.maximum(many, 1), ks))
     return [
-        _Ranking("next_category", by_category, test["next_category"].notna().to_numpy()),
+        _Ranking("next_category", by_category, test["next_category"].notna().to_numpy(), gaps),
         _Ranking("first_item", by_item, many > 0),
         _Ranking("next_items", by_items, many > 0),
     ]
+
+
+def set_values(scores: Array, truth: Array, reach: float) -> dict[str, Array]:
+    """Return whether the set of each row holds what came next, and how many categories are in it, each `(N,)`."""
+    return {
+        "set_coverage": held(mass_before(scores, truth), reach).astype(np.float64),
+        "set_size": sizes(scores, reach).astype(np.float64),
+    }
+
+
+def first_choice(scores: Array, truth: Array) -> tuple[Array, Array]:
+    """Return whether the likeliest category of each row came next, `(N,)` bool, and its probability, `(N,)`."""
+    if not scores.shape[1]:
+        return np.zeros(len(scores), bool), np.zeros(len(scores))
+    first = scores.argmax(axis=1)
+    total = scores.sum(axis=1, dtype=np.float64)
+    own = scores[np.arange(len(scores)), first]
+    return first == truth, np.divide(own, total, out=np.zeros(len(scores)), where=total > 0)
+
+
+def _calibration(gaps: Array, bootstrap: UserBootstrap, rows: Array) -> tuple[float, Array]:
+    value = float(np.abs(gaps.sum(axis=0)).sum() / len(gaps)) if len(gaps) else float("nan")
+    return without_bias(value, np.abs(bootstrap.means(gaps, rows)).sum(axis=1))
 
 
 def _means(bootstrap: UserBootstrap, table: pd.DataFrame, rows: Array) -> _Values:
@@ -374,4 +439,6 @@ def _binary(bootstrap: UserBootstrap, labels: Array, rows: Array, method: Scores
     threshold, probabilities = method.thresholds.get(label, 0.5), method.binary[label][rows]
     values = binary_metrics(labels[rows], probabilities, threshold)
     samples = bootstrap.binary(labels[rows], probabilities, threshold, rows)
+    error = "calibration_error"
+    values[error], samples[error] = without_bias(values[error], samples[error])
     return {metric: (values[metric], samples[metric]) for metric in BINARY_METRICS}

@@ -1,6 +1,6 @@
 """The gate: may a candidate become champion? A decision in plain words, from the tables of comparison.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +42,21 @@ class Rule:
             is not asked. Empty: `better_than_champion` alone.
         certain_over_baselines: whether the gain over a baseline, too, has to lie above 0 with its whole interval;
             else the gain itself has to.
-        tolerance: by how much the candidate may be worse than the champion on any one slice, in the metric's unit.
-        fewest_users: slices with fewer users than this are too noisy to decide anything, and are passed over.
+        heads: one number for each other answer that is published. On none of them may the candidate be worse than the
+            champion by more than chance explains.
+        own_baselines: by task of `heads`, the simple baseline that the candidate has to be ahead of: an answer that a
+            line in a query gives as well is not worth publishing.
+        tolerance: a slice on which the candidate is worse than the champion by more than chance explains, and by more
+            than this, in the metric's unit, is refused.
+        fewest_users: fewer users than this decide nothing: a gain on so few is not taken as one, and slices and heads
+            are passed over.
     """
 
     better_than_champion: Criterion = field(default_factory=lambda: Criterion("next_category", "recall@5"))
     better_than_baselines: tuple[Criterion, ...] = ()
     certain_over_baselines: bool = True
+    heads: tuple[Criterion, ...] = ()
+    own_baselines: Mapping[str, str] = field(default_factory=dict)
     tolerance: float = 0.02
     fewest_users: int = 50
 
@@ -67,6 +75,11 @@ class Decision:
     promote: bool
     reasons: list[str]
     checks: pd.DataFrame
+
+    @property
+    def against(self) -> list[str]:
+        """The reasons that speak against the candidate: as many of the first as checks have failed."""
+        return self.reasons[: int((~self.checks["passed"]).sum())]
 
     def __str__(self) -> str:
         return "\n".join([("Promoted." if self.promote else "Not promoted."), *(f"- {r}" for r in self.reasons)])
@@ -95,13 +108,17 @@ def decide(
     metrics: pd.DataFrame,
     differences: pd.DataFrame,
     rule: Rule | None = None,
+    scratch: str | None = None,
+    alone: str | None = None,
 ) -> Decision:
     """Decide whether a candidate becomes champion.
 
-    It has to be better than the champion on the chosen metric, not worse than it by more than a tolerance on any slice
-    of that metric, and better than every baseline. Without a champion, the baselines alone decide. Better means that
-    the whole 95 % interval of the paired difference lies above 0: by more than chance explains. With
-    `certain_over_baselines` off, the difference itself is enough for the baselines.
+    It has to be better than the champion on the chosen metric, and better than every baseline. Better means that the
+    whole 95 % interval of the paired difference lies above 0: by more than chance explains. With
+    `certain_over_baselines` off, the difference itself is enough for the baselines. Nor may it be worse, which means
+    that the whole interval lies below 0, than the same network without pretraining; than the champion on a slice of
+    that metric, by more than a tolerance; or than the champion on any other head. Without a champion, the
+    rest decides.
 
     Args:
         candidate: name of the method that wants to be champion.
@@ -110,6 +127,9 @@ def decide(
         metrics: `Comparison.metrics`.
         differences: `Comparison.differences`, with the candidate compared with all others.
         rule: what is asked for.
+        scratch: name of the same network trained from scratch, or None if it was not trained.
+        alone: name of the candidate's network without trees, where the candidate is a stack and this was measured: it,
+            and not the stack, is compared with `scratch`, which has none.
 
     Raises:
         ValueError: there is no baseline to beat: such a gate would let everything through.
@@ -119,15 +139,23 @@ def decide(
         raise ValueError("the gate needs at least one baseline; received none")
     checks: list[_Check] = []
     if champion is not None:
-        checks.append(_better(candidate, champion, "the champion", rule.better_than_champion, differences))
+        checks.append(_better(candidate, champion, "the champion", rule.better_than_champion, differences, rule))
         checks += _no_slice_is_worse(candidate, champion, rule, differences)
+    if scratch is not None:
+        title = "the same network from scratch"
+        network = alone if alone is not None and (metrics["method"] == alone).any() else candidate
+        checks.append(_not_worse(network, scratch, title, rule.better_than_champion, differences, rule))
     for criterion in rule.better_than_baselines or (rule.better_than_champion,):
         asked = [name for name in baselines if _answers(name, criterion, metrics)]
         certain = rule.certain_over_baselines
-        checks += [_better(candidate, name, f"baseline {name}", criterion, differences, certain) for name in asked]
+        checks += [
+            _better(candidate, name, f"baseline {name}", criterion, differences, rule, certain) for name in asked
+        ]
         if not asked:
             words = f"No baseline was measured on {criterion}, so nothing shows that the candidate is worth it."
             checks.append(_Check(False, "baselines", str(criterion), _NAN, _NAN, _NAN, 0, "measured", words))
+    for criterion in rule.heads:
+        checks += _head(candidate, champion, baselines, criterion, differences, rule)
     promote = all(check.passed for check in checks)
     reasons = [check.words for check in checks if not check.passed] + [c.words for c in checks if c.passed]
     if champion is None:
@@ -165,14 +193,31 @@ def _gain(row: "pd.Series[Any]", sign: int) -> tuple[float, float, float]:
     return sign * float(row["value"]), low, high
 
 
+def _numbers(gain: float, low: float, high: float, users: int) -> str:
+    return f"gain {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {users} users"
+
+
 def _better(
-    candidate: str, against: str, title: str, criterion: Criterion, differences: pd.DataFrame, certain: bool = True
+    candidate: str,
+    against: str,
+    title: str,
+    criterion: Criterion,
+    differences: pd.DataFrame,
+    rule: Rule,
+    certain: bool = True,
 ) -> _Check:
-    row = _difference(candidate, against, criterion, differences)
+    row, asked = _difference(candidate, against, criterion, differences), "gain above 0"
     if row is None:
         words = f"Was not compared with {title} on {criterion}."
-        return _Check(False, title, str(criterion), _NAN, _NAN, _NAN, 0, "gain above 0", words)
+        return _Check(False, title, str(criterion), _NAN, _NAN, _NAN, 0, asked, words)
     gain, low, high = _gain(row, criterion.sign)
+    users = int(row["users"])
+    if users < rule.fewest_users:
+        # The interval of a bootstrap over few users is too narrow: that of one user is a point.
+        words = (
+            f"Too few users to compare with {title} on {criterion}: {users}, and the gate wants {rule.fewest_users}."
+        )
+        return _Check(False, title, str(criterion), gain, low, high, users, asked, words)
     if low > 0:
         words = f"Better than {title}"
     elif high < 0:
@@ -181,10 +226,31 @@ def _better(
         words = f"Ahead of {title}, though not by more than chance explains,"
     else:
         words = f"No clear difference from {title}"
-    users = int(row["users"])
-    words += f" on {criterion}: gain {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {users} users."
+    words += f" on {criterion}: {_numbers(gain, low, high, users)}."
     passed = low > 0 or (gain > 0 and not certain)
-    return _Check(passed, title, str(criterion), gain, low, high, users, "gain above 0", words)
+    return _Check(passed, title, str(criterion), gain, low, high, users, asked, words)
+
+
+def _not_worse(
+    candidate: str,
+    against: str,
+    title: str,
+    criterion: Criterion,
+    differences: pd.DataFrame,
+    rule: Rule,
+    tolerance: float = 0.0,
+) -> _Check:
+    """Refuse a loss by more than the tolerance that chance does not explain; pass over what too few users tell."""
+    row = _difference(candidate, against, criterion, differences)
+    users = 0 if row is None else int(row["users"])
+    if row is None or users < rule.fewest_users:
+        words = f"Not compared with {title} on {criterion}: {users} users, and the gate wants {rule.fewest_users}."
+        return _Check(True, title, str(criterion), _NAN, _NAN, _NAN, users, "too few to judge", words)
+    gain, low, high = _gain(row, criterion.sign)
+    passed = high >= 0 or gain >= -tolerance
+    numbers = _numbers(gain, low, high, users) + (f"; tolerance {tolerance}" if tolerance else "")
+    words = f"{'Not worse' if passed else 'Worse'} than {title} on {criterion}: {numbers}."
+    return _Check(passed, title, str(criterion), gain, low, high, users, "no loss beyond chance", words)
 
 
 def _no_slice_is_worse(candidate: str, champion: str, rule: Rule, differences: pd.DataFrame) -> list[_Check]:
@@ -196,21 +262,30 @@ def _no_slice_is_worse(candidate: str, champion: str, rule: Rule, differences: p
         & (differences["metric"] == chosen.metric)
         & (differences["slice"] != chosen.slice)
     )
+    criteria = [Criterion(chosen.task, chosen.metric, name) for name in differences.loc[same, "slice"].unique()]
+    return [
+        _not_worse(candidate, champion, "the champion", criterion, differences, rule, rule.tolerance)
+        for criterion in criteria
+    ]
+
+
+def _head(
+    candidate: str,
+    champion: str | None,
+    baselines: Sequence[str],
+    criterion: Criterion,
+    differences: pd.DataFrame,
+    rule: Rule,
+) -> list[_Check]:
+    """Return what is asked of one more answer: not worse than the champion's, and ahead of its own simple baseline."""
     checks = []
-    for name in differences.loc[same, "slice"].unique():
-        criterion = Criterion(chosen.task, chosen.metric, name)
-        row = _difference(candidate, champion, criterion, differences)
-        title, asked = "the champion", f"gain of at least {-rule.tolerance:+g}"
-        users = 0 if row is None else int(row["users"])
-        if row is None or users < rule.fewest_users:
-            words = f"Not judged on {criterion}: {users} users, and the gate wants {rule.fewest_users}."
-            checks.append(_Check(True, title, str(criterion), _NAN, _NAN, _NAN, users, "too few to judge", words))
-            continue
-        gain, low, high = _gain(row, criterion.sign)
-        passed = gain >= -rule.tolerance
-        numbers = (
-            f"gain {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {users} users; tolerance {rule.tolerance}"
-        )
-        words = f"{'Not worse' if passed else 'Too much worse'} than {title} on {criterion}: {numbers}."
-        checks.append(_Check(passed, title, str(criterion), gain, low, high, users, asked, words))
+    if champion is not None:
+        checks.append(_not_worse(candidate, champion, "the champion", criterion, differences, rule))
+    own = rule.own_baselines.get(criterion.task)
+    if own is not None and own in baselines:
+        title = f"baseline {own}"
+        check = _not_worse(candidate, own, title, criterion, differences, rule)
+        if check.asked != "too few to judge":
+            check = _better(candidate, own, title, criterion, differences, rule, certain=False)
+        checks.append(check)
     return checks

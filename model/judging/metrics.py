@@ -27,7 +27,7 @@ BINARY_METRICS = (
     "recall",
     "f1",
 )
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error", "cross_entropy", "set_size"})
 
 # A probability of exactly 0 or 1 that turns out wrong would cost an infinite log loss.
 MIN_PROBABILITY = 1e-7
@@ -89,9 +89,6 @@ def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array
     """Return what each row adds to the metrics that are functions of sums over rows, `(N, M)`."""
     clipped = np.clip(probabilities, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     predicted = probabilities >= threshold
-    bins = np.zeros((len(labels), CALIBRATION_BINS))
-    place = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    bins[np.arange(len(labels)), place] = labels - probabilities
     columns = (
         np.ones(len(labels)),
         -np.log(np.where(labels, clipped, 1 - clipped)),
@@ -101,7 +98,15 @@ def binary_terms(labels: Array, probabilities: Array, threshold: float) -> Array
         predicted,
         labels,
     )
-    return np.column_stack([*columns, bins]).astype(np.float64)
+    return np.column_stack([*columns, calibration_gaps(labels, probabilities)]).astype(np.float64)
+
+
+def calibration_gaps(labels: Array, probabilities: Array) -> Array:
+    """Return what came minus what was said for each row, in the column of its probability's bin, `(N, bins)`."""
+    gaps = np.zeros((len(labels), CALIBRATION_BINS))
+    place = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps[np.arange(len(labels)), place] = labels - probabilities
+    return gaps
 
 
 def from_binary_sums(sums: Array) -> dict[str, Array]:
@@ -192,6 +197,80 @@ def ranking_values(ranks: Array, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Ar
     for k in ks:
         values[f"ndcg@{k}"] = np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
     return values | {"mrr": 1 / ranks}
+
+
+def distribution_values(scores: Array, rows: Array, columns: Array, shares: Array, k: int = 5) -> dict[str, Array]:
+    """Return how well scores tell all that came, not the first of it alone, each `(N,)`.
+
+    - `tied_recall@k`: 1 where any of the candidates with the largest share is among the k best. Which of several that
+      are level counts as the first is decided by the order of a table, which nobody can learn from the user.
+    - `shares_ndcg@k`: each of the k best gains its share, discounted by its rank; divided by that of the best ranking.
+    - `cross_entropy`: of the shares against the scores divided by their sum, in nats.
+
+    As in `truth_ranks`, ties of scores count against the method, and what is no candidate cannot be had: it takes part
+    in the best ranking, and has the least probability in the cross entropy.
+
+    Args:
+        scores: `(N, C)`, none negative.
+        rows: `(P,)` row of each category that came.
+        columns: `(P,)` its column, or -1 when it is no candidate.
+        shares: `(P,)` its share; those of a row sum to 1. A row without any has NaN everywhere.
+        k: how many of the best ones are looked at.
+
+    Raises:
+        ValueError: a score is negative.
+
+    >>> found = distribution_values(np.array([[0.5, 0.3, 0.2]]), np.zeros(2, int), np.array([1, 2]), np.full(2, 0.5), 1)
+    >>> {name: values.round(3).tolist() for name, values in found.items()}
+    {'tied_recall@1': [0.0], 'shares_ndcg@1': [0.0], 'cross_entropy': [1.407]}
+    """
+    scores = np.asarray(scores)
+    if scores.size and scores.min() < 0:
+        raise ValueError(f"scores must not be negative, received {scores.min()}; pass logits through a softmax")
+    n = len(scores)
+    known = columns >= 0
+    ranks = np.full(len(rows), np.inf)
+    ranks[known] = ranks_within(scores, rows[known], columns[known], k)
+    largest, best = np.zeros(n), np.full(n, np.inf)
+    np.maximum.at(largest, rows, shares)
+    first = shares == largest[rows]
+    np.minimum.at(best, rows[first], ranks[first])
+    order = np.lexsort((-shares, rows))
+    place = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+    ideal = np.bincount(rows[order], np.where(place < k, shares[order] / np.log2(2 + place), 0), n)
+    gained = np.bincount(rows, np.where(ranks <= k, shares / np.log2(1 + ranks), 0), n)
+    total = scores.sum(axis=1, dtype=np.float64)
+    chances = np.zeros(len(rows))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chances[known] = np.nan_to_num(scores[rows[known], columns[known]] / total[rows[known]])
+        values = {
+            f"tied_recall@{k}": (best <= k).astype(np.float64),
+            f"shares_ndcg@{k}": gained / ideal,
+            "cross_entropy": np.bincount(rows, -shares * np.log(np.maximum(chances, MIN_PROBABILITY)), n),
+        }
+    some = np.bincount(rows, minlength=n) > 0
+    return {name: np.where(some, of_rows, np.nan) for name, of_rows in values.items()}
+
+
+def ranks_within(scores: Array, rows: Array, columns: Array, k: int, chunk: int = 4096) -> Array:
+    """Return the rank of each pair of row and column as in `truth_ranks`, `(P,)`; some number above k for others.
+
+    >>> ranks_within(np.array([[0.4, 0.1, 0.4, 0.1]]), np.zeros(4, int), np.arange(4), 2).tolist()
+    [2.0, inf, 2.0, inf]
+    """
+    k = min(k, scores.shape[1])
+    top, level = np.zeros((len(scores), k)), np.zeros(len(scores))
+    for start in range(0, len(scores) if k else 0, chunk):
+        part = scores[start : start + chunk]
+        best = np.partition(part, -k, axis=1)[:, -k:]
+        top[start : start + chunk] = best
+        # Level with the last of the best ones there may be others.
+        level[start : start + chunk] = (part >= best[:, :1]).sum(axis=1)
+    if not k:
+        return np.full(len(rows), np.inf)
+    own = scores[rows, columns].astype(np.float64)
+    above = (top[rows] >= own[:, None]).sum(axis=1)
+    return np.where(own > top[rows, 0], above, np.where(own == top[rows, 0], level[rows], np.inf))
 
 
 def hits_in_lists(lists: Array, relevant: Sequence[Array]) -> Array:
@@ -330,6 +409,23 @@ class UserBootstrap:
         roc, precision = self.areas(labels, probabilities, rows)
         sums = self.sums(binary_terms(labels, probabilities, threshold), rows)
         return {"roc_auc": roc, "pr_auc": precision, **from_binary_sums(sums)}
+
+
+def without_bias(value: float, samples: Array) -> tuple[float, Array]:
+    """Return a calibration error and its bootstrap samples `(R,)`, both without their bias.
+
+    Gaps by chance do not cancel, since each counts by its size: the error that is measured is too high, and that of a
+    resample, in which chance strikes once more, is too high twice. By how much is what the mean of the resamples lies
+    above the value (Efron and Tibshirani 1993, chapter 10); it is taken off once, and twice. Some bias stays:
+    of a bin in which what is said is right, more than half. Nothing is below 0.
+
+    >>> without_bias(0.05, np.array([0.06, 0.07, 0.08]))[0].__round__(3)
+    0.03
+    """
+    if np.isnan(samples).all():
+        return value, samples
+    bias = float(np.nanmean(samples)) - value
+    return max(value - bias, 0.0), np.maximum(samples - 2 * bias, 0.0)
 
 
 def interval(samples: Array, level: float = 0.95) -> tuple[float, float]:

@@ -29,6 +29,11 @@ def last_real(values: Any, behavior: Any) -> Any:
     return ops.sum(values * picked[..., None], axis=1)
 
 
+def pick(values: Any, places: Any) -> Any:
+    """Return (B, K, D): the vectors of (B, L, D) at these places (B, K)."""
+    return ops.take_along_axis(values, places[..., None], axis=1)
+
+
 @keras.saving.register_keras_serializable(package="meander")
 class EventEmbedding(keras.layers.Layer):
     """The sum of what an event is: item, category, behavior, time since the one before, place in the sequence.
@@ -80,7 +85,8 @@ class Block(keras.layers.Layer):
         heads: must divide `width`.
         dropout: rate after attention and after the feed-forward part.
 
-    Input and output: (B, L, D). With `return_attention`, also the weights (B, heads, L, L).
+    Input and output: (B, L, D). With `return_attention`, also the weights (B, heads, L, L). With `places` (B, K), the
+    output at these places alone, (B, K, D), for the work of K queries instead of L.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, **kwargs: Any):
@@ -103,12 +109,17 @@ class Block(keras.layers.Layer):
         self.narrow.build((*input_shape[:-1], 4 * self.width))
         self.built = True
 
-    def call(self, x: Any, training: bool | None = None, return_attention: bool = False) -> Any:
+    def call(self, x: Any, training: bool | None = None, return_attention: bool = False, places: Any = None) -> Any:
         y = self.attend_norm(x)
-        if return_attention:
+        attention = None
+        if places is not None:
+            seen = ops.arange(ops.shape(x)[1]) <= places[..., None]  # (B, K, L)
+            y = self.attend(pick(y, places), y, attention_mask=seen)
+            x = pick(x, places)
+        elif return_attention:
             y, attention = self.attend(y, y, use_causal_mask=True, return_attention_scores=True)
         else:
-            y, attention = self.attend(y, y, use_causal_mask=True), None
+            y = self.attend(y, y, use_causal_mask=True)
         x = x + self.drop(y, training=training)
         y = self.narrow(self.widen(self.forward_norm(x)))
         x = x + self.drop(y, training=training)

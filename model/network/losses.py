@@ -11,6 +11,9 @@ from keras import ops
 from model.network.layers import is_real
 from model.network.network import BINARY, MASK_LOGIT, Finetuned, Pretrained, mixture
 
+# Of all binary answers together, for each row.
+ANSWERS_LOSS = "answers_loss"
+
 Sums = tuple[Any, Any, dict[str, tuple[Any, Any]]]
 
 
@@ -103,6 +106,7 @@ class FinetuneTask:
         model: the network.
         negatives: sampled items shared by the batch.
         item_weight, binary_weight: how much these losses count beside that of the next category.
+        known_last: whether batches hold the encoder's last state, as `last` (B, D): that of a frozen one is a constant.
     """
 
     def __init__(
@@ -111,13 +115,14 @@ class FinetuneTask:
         negatives: int = 512,
         item_weight: float = 0.1,
         binary_weight: float = 0.5,
+        known_last: bool = False,
     ):
-        self.model, self.negatives = model, negatives
+        self.model, self.negatives, self.known_last = model, negatives, known_last
         self.item_weight, self.binary_weight = item_weight, binary_weight
 
     def loss(self, batch: dict[str, Any], training: bool = True) -> Sums:
         """Return sums over users; see model/training/loop.py."""
-        out = self.model(batch, training=training)
+        out = self.model(batch, training=training, last=batch["last"] if self.known_last else None)
         weight = batch["weight"]
         label = batch["next_category"]
         per_user = keras.losses.sparse_categorical_crossentropy(label, out["category"], from_logits=True)
@@ -132,12 +137,8 @@ class FinetuneTask:
         item_sum, item_count = self._next_items(batch, out, training)
         metrics["next_item_loss"] = (item_sum, item_count)
         total = total + self.item_weight * item_sum
-        for name in BINARY:
-            labelled = weight * ops.cast(batch[name] >= 0, "float32")
-            loss = keras.losses.binary_crossentropy(batch[name][:, None], out[name][:, None], from_logits=True)
-            metrics[f"{name}_loss"] = (ops.sum(loss * labelled), ops.sum(labelled))
-            total = total + self.binary_weight * ops.sum(loss * labelled)
-        return total, ops.sum(weight), metrics
+        answered, of_answers = answers_loss(out, batch)
+        return total + self.binary_weight * answered, ops.sum(weight), metrics | of_answers
 
     def _next_items(self, batch: dict[str, Any], out: dict[str, Any], training: bool) -> tuple[Any, Any]:
         """Return the summed loss over users, each user's next items counting 1 together, and the number of users."""
@@ -161,6 +162,37 @@ class FinetuneTask:
         per_user = ops.sum(loss * labelled, axis=1) / ops.maximum(ops.sum(labelled, axis=1), 1.0)
         users = batch["weight"] * ops.cast(ops.sum(labelled, axis=1) > 0, "float32")
         return ops.sum(per_user * users), ops.sum(users)
+
+
+class AnswersTask:
+    """The binary heads alone, the rest of the network being as it is; a label that is null takes no part.
+
+    Args:
+        model: the network; only its `binary_layers` are to be trainable.
+    """
+
+    def __init__(self, model: Finetuned):
+        self.model = model
+
+    def loss(self, batch: dict[str, Any], training: bool = True) -> Sums:
+        """Return sums over users; see model/training/loop.py."""
+        total, metrics = answers_loss(self.model.answers(batch, training=training), batch)
+        return total, ops.sum(batch["weight"]), metrics
+
+
+def answers_loss(logits: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
+    """Return the sum of the losses of all labels that are known, and {metric: (sum, weight)} of each and of all.
+
+    That of all is for each row, known or not, so it is a number also where no row knows some label.
+    """
+    total, metrics = ops.zeros(()), {}
+    for name in BINARY:
+        labelled = batch["weight"] * ops.cast(batch[name] >= 0, "float32")
+        loss = keras.losses.binary_crossentropy(batch[name][:, None], logits[name][:, None], from_logits=True)
+        metrics[f"{name}_loss"] = (ops.sum(loss * labelled), ops.sum(labelled))
+        total = total + ops.sum(loss * labelled)
+    metrics[ANSWERS_LOSS] = (total, ops.sum(batch["weight"]))
+    return total, metrics
 
 
 def _positive(index: Any) -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from sklearn.linear_model import LogisticRegression
 
 from lake.errors import SettingsInvalid
 from lake.labels import NAMES
@@ -40,6 +39,11 @@ REPEAT_RATE_SCALE = 10.0
 # far below it.
 REPEAT_LOGIT_MAX = 60.0
 MASK_LOGIT = -1e9
+# Ranking all items: how many logits at once (8 MiB), of how many users at least, and how many stand for one another
+# until the best are looked for.
+LOGITS_AT_ONCE = 2 << 20
+LEAST_USERS = 8
+GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Encoder(Network):
     """A causal Transformer over event embeddings (SASRec, arXiv:1808.09781).
 
     Input: dict of int32 (B, L), see model/data/features.py. Output: (B, L, D); row [b, t] has seen events 0..t of
-    user b and no later one.
+    user b and no later one. With `places` (B, K) the rows at these places alone, (B, K, D): the last block works for no
+    others.
     """
 
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
@@ -128,11 +133,17 @@ class Encoder(Network):
         self.blocks = [Block(c.width, c.heads, c.dropout, name=f"block_{i}") for i in range(c.layers)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
 
-    def call(self, event: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, event: dict[str, Any], training: bool | None = None, places: Any = None) -> Any:
         x = self.drop(self.embed(event), training=training)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, training=training)
-        return self.norm(x)
+        return self.norm(self.blocks[-1](x, training=training, places=places))
+
+    def last(self, event: dict[str, Any], training: bool | None = None) -> Any:
+        """Return (B, D): what a call gives at the last real event; zeros for a user without events."""
+        count = events_of(event)
+        state = self(event, training=training, places=ops.maximum(count - 1, 0))[:, 0]
+        return state * ops.cast(count > 0, state.dtype)
 
     def attention(self, event: dict[str, Any]) -> Any:
         """Return (B, L): how much the last real event attends to each event in the last block, mean over heads."""
@@ -166,21 +177,28 @@ class Pretrained(Network):
     def call(self, event: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Return `item` (B, L, D), to be compared with item embeddings, and `category` (B, L, C) logits, float32."""
         hidden = self.encoder(event, training=training)
+        return {"item": self.to_item(hidden), "category": self.category_logits(hidden)}
+
+    def category_logits(self, hidden: Any) -> Any:
+        """Return (B, K, C) float32 of the encoder's vectors (B, K, D)."""
         table = ops.cast(self.encoder.embed.fields["category"].embeddings, self.compute_dtype)
         logits = ops.matmul(self.to_category(hidden), ops.transpose(table))
-        return {"item": self.to_item(hidden), "category": ops.cast(logits, "float32") + self.category_bias}
+        return ops.cast(logits, "float32") + self.category_bias
 
     def surprise(self, event: dict[str, Any], last: int) -> Any:
         """Return (B,): mean negative log likelihood, in nats, of the categories of the `last` most recent events.
 
         The first event of a sequence has nothing before it and does not count; 0 where there is no other.
         """
-        logits = self(event, training=False)["category"][:, :-1]  # (B, L-1, C)
-        following = event["category"][:, 1:]
+        last = ops.minimum(last, ops.shape(event["category"])[1] - 1)
+        # The event at each of these places, all of them before the newest, says what follows.
+        places = events_of(event) - 1 - last + ops.arange(last)  # (B, last)
+        real = ops.cast(places >= 0, "float32")
+        places = ops.maximum(places, 0)
+        following = ops.take_along_axis(event["category"], places + 1, axis=1)
+        logits = self.category_logits(self.encoder(event, training=False, places=places))
         loss = keras.losses.sparse_categorical_crossentropy(following, logits, from_logits=True)
-        real = is_real(event["behavior"])[:, 1:]
-        from_the_end = ops.flip(ops.cumsum(ops.flip(real, axis=1), axis=1), axis=1)  # 1 at the last real event
-        counts = real * ops.cast(from_the_end <= last, "float32") * ops.cast(following > 0, "float32")
+        counts = real * ops.cast(following > 0, "float32")
         return ops.sum(loss * counts, axis=1) / ops.maximum(ops.sum(counts, axis=1), 1.0)
 
 
@@ -226,20 +244,13 @@ class Finetuned(Network):
         self.item_bias = self.add_weight(shape=(c.items,), initializer="zeros", autocast=False, name="item_bias")
         self.draws = keras.random.SeedGenerator(1)
 
-    def call(self, x: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        last = last_real(self.encoder(x, training=training), x["behavior"])  # (B, D)
-        embedded = self.encoder.embed.fields["category"](x["profile"])  # (B, P, D)
-        in_profile = ops.cast(x["profile"] > 0, "float32")
-        vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
-        scalars = (ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale
-        lasting = ops.concatenate([mean, ops.cast(scalars, mean.dtype)], axis=-1)
+    def call(self, x: dict[str, Any], training: bool | None = None, last: Any = None) -> dict[str, Any]:
+        """Return what the class says; `last` (B, D) stands in for what `encoder.last` gives, where it is known."""
+        if last is None:
+            last = self.encoder.last(x, training=training)
+        vectors, in_profile, lasting, scalars = self._lasting(x)
         user = self.state_drop(self.state(ops.concatenate([last, lasting], axis=-1)), training=training)
-        states = {
-            **dict.fromkeys(("category", "item"), user),
-            **dict.fromkeys(BINARY, self.state_drop(self.binary_state(ops.stop_gradient(lasting)), training=training)),
-        }
-        out = {name: head(states[name], training=training) for name, head in self.heads.items()}
-        wide = self.wide(scalars)  # (B, 3)
+        out = {name: self.heads[name](user, training=training) for name in ("category", "item")}
         table = ops.cast(self.encoder.embed.fields["category"].embeddings, "float32")
         logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
         # The last number of the profile is the root of the long-term share, with which a category comes back at first.
@@ -250,8 +261,26 @@ class Finetuned(Network):
             "category": mixture(logits, add_at(ops.zeros_like(logits), x["profile"], again)),
             "item": out["item"],
             "again": self._again(x, user),
-            **{name: out[name][:, 0] + wide[:, i] for i, name in enumerate(BINARY)},
+            **self._answers(lasting, scalars, training),
         }
+
+    def answers(self, x: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Return the logits of `BINARY` alone, as `call` gives them, without the encoder: a small part of the cost."""
+        _, _, lasting, scalars = self._lasting(x)
+        return self._answers(lasting, scalars, training)
+
+    def _lasting(self, x: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """Return vectors of the profile (B, P, D), where it has a category (B, P), what lasts of a user, scalars."""
+        embedded = self.encoder.embed.fields["category"](x["profile"])  # (B, P, D)
+        in_profile = ops.cast(x["profile"] > 0, "float32")
+        vectors, mean = self.reader(embedded, x["profile_values"], in_profile)
+        scalars = (ops.cast(x["scalars"], "float32") - self.scalar_mean) / self.scalar_scale
+        return vectors, in_profile, ops.concatenate([mean, ops.cast(scalars, mean.dtype)], axis=-1), scalars
+
+    def _answers(self, lasting: Any, scalars: Any, training: bool | None) -> dict[str, Any]:
+        state = self.state_drop(self.binary_state(ops.stop_gradient(lasting)), training=training)
+        wide = self.wide(scalars)  # (B, 3)
+        return {name: self.heads[name](state, training=training)[:, 0] + wide[:, i] for i, name in enumerate(BINARY)}
 
     def _again(self, x: dict[str, Any], user: Any) -> Any:
         by_event = self.age(x["age"]) + self.behavior(x["behavior"])  # (B, L, 1)
@@ -266,18 +295,87 @@ class Finetuned(Network):
         """What the binary answers alone come from."""
         return [self.binary_state, self.wide, *(self.heads[name] for name in BINARY)]
 
-    def item_logits(self, out: dict[str, Any], x: dict[str, Any], first: int) -> Any:
-        """Return (B, V - first + L) logits of all that may come next: for scoring, where each is needed.
+    def best_items(self, out: dict[str, Any], x: dict[str, Any], first: int, top: int) -> tuple[Any, Any]:
+        """Return the `top` likeliest next items: their probabilities (B, top), best first, and places (B, top).
 
-        First those of the known items, whose indices begin with `first`. Then, by the place where it stands first among
-        the events, those of each item that the vocabulary does not know: such an item can only come again.
+        Places are those of the known items, whose indices begin with `first`; then, by the place where it stands first
+        among the events, those of each item that the vocabulary does not know: such an item can only come again.
+        Equally likely ones stand in the order of their places.
+
+        The mixture of all items is never made: what comes again are L items at most, and no other item can be likelier
+        than the `top` ones that come anew.
         """
-        table = ops.cast(self.encoder.embed.fields["item"].embeddings, "float32")
-        anew = ops.matmul(out["item"], ops.transpose(table)) + self.item_bias
-        in_vocabulary = mixture(anew, add_at(ops.zeros_like(anew), x["item"], out["again"]))[:, first:]
-        unknown = ops.where(x["item"] < first, out["again"], 0.0)
-        unknown = ops.where(unknown > 0, ops.log(ops.maximum(unknown, 1e-30)), MASK_LOGIT)
-        return ops.concatenate([in_vocabulary, unknown], axis=1)
+        again, index = out["again"], x["item"]
+        length, known = ops.shape(again)[1], self.config.items - first
+        comes = again > 0
+        place = ops.where(index >= first, index - first, known + ops.arange(length))
+        total = ops.log(ops.maximum(ops.sum(again, axis=1), 1e-30))
+        logit = ops.log(ops.where(comes, again, 1.0))
+        if known:
+            table = ops.cast(self.encoder.embed.fields["item"].embeddings, "float32")
+            own = ops.sum(out["item"][:, None] * ops.take(table, index, axis=0), axis=-1) + ops.take(
+                self.item_bias, index
+            )
+            logit = ops.logaddexp(ops.where(index >= first, own, MASK_LOGIT), logit)
+        logit = ops.where(comes, logit, MASK_LOGIT)
+        if known:
+            anew, at, total_anew = best_of_all(out["item"], table[first:], self.item_bias[first:], min(top, known))
+            # Those that also come again stand among the others.
+            twice = ops.any(at[:, :, None] == ops.where(comes, place, -1)[:, None], axis=-1)
+            logit = ops.concatenate([ops.where(twice, MASK_LOGIT, anew), logit], axis=1)
+            place = ops.concatenate([at, place], axis=1)
+            total = ops.logaddexp(total, total_anew)
+        order = ops.argsort(place, axis=1)
+        place = ops.take_along_axis(place, order, axis=1)
+        best, at = ops.top_k(ops.take_along_axis(logit, order, axis=1), top)
+        return ops.exp(best - total[:, None]), ops.take_along_axis(place, at, axis=1)
+
+
+def best_of_all(query: Any, table: Any, bias: Any, top: int) -> tuple[Any, Any, Any]:
+    """Return the `top` highest of the logits `query @ table.T + bias`, and how much all of them weigh.
+
+    Equal ones stand in the order of their places. Logits of a few users at a time are in memory.
+
+    Args:
+        query: (B, D).
+        table: (V, D).
+        bias: (V,).
+        top: V at most.
+
+    Returns:
+        values (B, top), places (B, top), and the log of the sum of the exponentials of all logits (B,).
+    """
+    batch, known = query.shape[0], table.shape[0]
+    groups = -(-known // GROUP)
+    padding = groups * GROUP - known
+    table = ops.transpose(ops.pad(table, ((0, padding), (0, 0))))
+    bias = ops.pad(bias, ((0, padding),), constant_values=MASK_LOGIT)
+    users = max(LEAST_USERS, 1 << max(LOGITS_AT_ONCE // (groups * GROUP), 1).bit_length() - 1)
+    users = batch if batch % users else users  # all, where they do not divide the batch
+
+    def of_some(query: Any) -> tuple[Any, Any, Any]:
+        logits = ops.matmul(query, table) + bias  # (users, V)
+        # The best ones lie in the groups with the highest peaks, and there are as few peaks as there are groups.
+        grouped = ops.reshape(logits, (-1, GROUP))
+        peaks = ops.max(ops.reshape(logits, (-1, groups, GROUP)), axis=-1)
+        group = ops.sort(ops.top_k(peaks, min(top, groups))[1], axis=1)  # so that the first of equal ones stays first
+        rows = group + groups * ops.arange(ops.shape(group)[0])[:, None]
+        within = ops.reshape(ops.take(grouped, rows, axis=0), (-1, min(top, groups) * GROUP))
+        value, at = ops.top_k(within, top)
+        place = ops.take_along_axis(group, at // GROUP, axis=1) * GROUP + at % GROUP
+        peak = value[:, :1]
+        return value, place, peak[:, 0] + ops.log(ops.sum(ops.exp(logits - peak), axis=1))
+
+    if users == batch:
+        return of_some(query)
+    parts = ops.map(of_some, ops.reshape(query, (batch // users, users, -1)))
+    value, place, total = (ops.reshape(part, (batch, *part.shape[2:])) for part in parts)
+    return value, place, total
+
+
+def events_of(event: dict[str, Any]) -> Any:
+    """Return (B, 1) int32: how many real events each user has."""
+    return ops.sum(ops.cast(event["behavior"] > 0, "int32"), axis=1, keepdims=True)
 
 
 def mixture(anew: Any, again: Any) -> Any:
@@ -328,9 +426,9 @@ def start_with_scalars(network: Finetuned, scalars: Any, labels: Mapping[str, An
         scalars: (N, SCALAR_VALUES).
         labels: (N,) for each of `BINARY`; negative where it is not known.
     """
-    mean, scale = np.mean(scalars, axis=0), np.maximum(np.std(scalars, axis=0), 1e-2)
-    network.scalar_mean.assign(mean)
-    network.scalar_scale.assign(scale)
+    from sklearn.linear_model import LogisticRegression  # where a training begins; scoring does without
+
+    mean, scale = measure_scalars(network, scalars)
     kernel, bias = (np.zeros(weights.shape, np.float32) for weights in network.wide.weights)
     for i, name in enumerate(BINARY):
         labelled = labels[name] >= 0
@@ -342,6 +440,14 @@ def start_with_scalars(network: Finetuned, scalars: Any, labels: Mapping[str, An
         deep = network.heads[name].out.kernel
         deep.assign(np.zeros(deep.shape, np.float32))
     network.wide.set_weights([kernel, bias])
+
+
+def measure_scalars(network: Finetuned, scalars: Any) -> tuple[Any, Any]:
+    """Let a network see scalars as deviations from those of some rows (N, SCALAR_VALUES); return mean and scale."""
+    mean, scale = np.mean(scalars, axis=0), np.maximum(np.std(scalars, axis=0), 1e-2)
+    network.scalar_mean.assign(mean)
+    network.scalar_scale.assign(scale)
+    return mean, scale
 
 
 def grow(network: Pretrained, old: Pretrained) -> None:
@@ -368,8 +474,53 @@ def adapt(encoder: Encoder, rank: int = 8) -> None:
     encoder.norm.trainable = False
     for block in encoder.blocks:
         block.attend_norm.trainable = block.forward_norm.trainable = False
-        attend = block.attend
-        for layer in (attend._query_dense, attend._value_dense, block.widen, block.narrow):
-            layer.enable_lora(rank)
-            layer.bias.trainable = False
-        attend._key_dense.trainable = attend._output_dense.trainable = False
+        block.attend._key_dense.trainable = block.attend._output_dense.trainable = False
+    for layer in adapted(encoder).values():
+        layer.enable_lora(rank)
+        layer.bias.trainable = False
+
+
+def adapted(encoder: Encoder) -> dict[str, Any]:
+    """Return the layers that `adapt` gives adapters, by name."""
+    return {
+        f"{block.name}/{place}": layer
+        for block in encoder.blocks
+        for place, layer in (
+            ("query", block.attend._query_dense),
+            ("value", block.attend._value_dense),
+            ("widen", block.widen),
+            ("narrow", block.narrow),
+        )
+    }
+
+
+def share(network: Finetuned) -> None:
+    """Leave trainable what several shops can learn together without a word about their catalogues.
+
+    That is every layer but the encoder, of which the second halves of the adapters alone (FFA-LoRA, arXiv:2403.12313):
+    an adapter is a product, and products can be averaged by one factor only where the other is the same for all. The
+    biases of the outputs say how much of each category and item a shop sells; they stay what they are.
+    """
+    adapt(network.encoder)
+    for layer in adapted(network.encoder).values():
+        layer.lora_kernel_a.trainable = False
+    network.item_bias.trainable = network.category_bias.trainable = False
+
+
+def shared(network: Finetuned) -> dict[str, Any]:
+    """Return what shops that learn together exchange, by name, after `share`.
+
+    These are the trainable variables, and the first halves of the adapters, which have to be the same at all.
+    """
+    halves = {
+        f"{name}/{half}": getattr(layer, f"lora_kernel_{half}")
+        for name, layer in adapted(network.encoder).items()
+        for half in "ab"
+    }
+    rest = {
+        f"{layer.name}/{number}": variable
+        for layer in network.layers
+        if layer is not network.encoder
+        for number, variable in enumerate(layer.trainable_variables)
+    }
+    return halves | rest

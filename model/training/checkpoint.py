@@ -42,7 +42,6 @@ def save(folder: str, step: int, arrays: Arrays, state: Mapping[str, Any]) -> No
         arrays: of any numpy type, also those that ml_dtypes adds (bfloat16).
         state: everything else.
     """
-    before = storage.read_json(storage.join(folder, "current.json"))
     name = f"step-{step:08d}-{uuid4().hex[:8]}"
     fs, inner = storage.filesystem(storage.join(folder, name))
     fs.makedirs(inner, exist_ok=True)
@@ -57,8 +56,9 @@ def save(folder: str, step: int, arrays: Arrays, state: Mapping[str, Any]) -> No
         storage.join(folder, name, "state.json"), {"names": list(plain), "foreign": foreign, "state": dict(state)}
     )
     storage.write_json(storage.join(folder, "current.json"), {"step": name})
-    if before:
-        _drop(folder, before["step"])
+    # Also what a save that was killed has left: a state may hold what nobody may know once the training is done.
+    for old in sorted({path.split("/", 1)[0] for path in storage.list_files(folder) if "/" in path} - {name}):
+        _drop(folder, old)
     log.info("checkpoint: step %d in %s", step, storage.join(folder, name))
 
 

@@ -28,6 +28,10 @@ FIT: dict[str, FitConfig] = {
     "large": FitConfig(global_batch=1024, shards=16, learning_rate=2e-4, weight_decay=0.01, checkpoint_every=500),
 }
 
+# Arrays of a training are kept for its later epochs up to this size, in a file of each worker below TMPDIR: of `tiny`
+# some 800,000 examples. More rows are read anew in each epoch, of which a large log needs few.
+KEEP_BYTES = 8 << 30
+
 # Steps that a pass over the rows should at least have, and the smallest batch that is chosen for it.
 STEPS_OF_A_PASS = 64
 MIN_BATCH = 32

@@ -20,14 +20,20 @@ all replicas, and the gradient is that of
 Own loop, since `keras.Model.fit` of Keras 3 fails under MultiWorkerMirroredStrategy (keras-team/keras#20585) and has no
 checkpoint inside an epoch. Optimiser: AdamW (Loshchilov and Hutter, arXiv:1711.05101), weight decay on matrices alone;
 linear warm-up, then cosine decay to zero (arXiv:1608.03983); gradients clipped by their global norm (arXiv:1211.5063).
+
+With `privacy`, a batch has one row of each of some users, who are drawn at random, and gradients are those of
+model/training/private.py. No validation decides then: nothing but noisy gradients may reach the weights. The key of
+draws and noise is secret; a checkpoint has it until the training is done.
 """
 
 import hashlib
 import json
 import logging
 import math
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -35,10 +41,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lake.errors import TrainingDiverged
+from lake.errors import SettingsInvalid, TrainingDiverged
 from model.arrays import Array
-from model.data.input import Counts, Epoch, Input
+from model.data.input import Batch, Counts, Epoch, Input
+from model.data.users import DrawnEpoch, UserDraws, noise_seed
+from model.memory import keep_freed_memory
 from model.training import checkpoint as checkpoints
+from model.training.ahead import ahead
+from model.training.private import Privacy, clipped_sum, noisy
 
 log = logging.getLogger("meander")
 
@@ -88,6 +98,7 @@ class FitConfig:
         jit_compile: compile loss and gradients by XLA.
         checkpoint_every: steps from one checkpoint to the next inside an epoch; 0 for the ends of epochs alone.
         log_every: steps from one log line to the next.
+        privacy: of each user, or None for a training without. `patience` and `clip_norm` do not count with it.
     """
 
     global_batch: int
@@ -104,6 +115,7 @@ class FitConfig:
     jit_compile: bool = False
     checkpoint_every: int = 0
     log_every: int = 50
+    privacy: Privacy | None = None
 
 
 @dataclass
@@ -163,7 +175,7 @@ def _array(variable: Any) -> Array:
 def fit(
     task_factory: Callable[[], Task],
     strategy: tf.distribute.Strategy,
-    train: Input,
+    train: Input | UserDraws,
     valid: Input | None,
     config: FitConfig,
     checkpoint: str,
@@ -179,7 +191,7 @@ def fit(
     Args:
         task_factory: makes the task; called once, inside the scope of the strategy.
         strategy: of `model.training.launch.make_strategy`.
-        train: rows to train on.
+        train: rows to train on; `UserDraws` if and only if the config has `privacy`.
         valid: rows to validate on after each epoch, or None.
         config: how.
         checkpoint: folder of the checkpoints, seen by all workers; the chief writes.
@@ -188,6 +200,7 @@ def fit(
 
     Raises:
         InputInvalid: the data cannot be cut as the config asks.
+        SettingsInvalid: privacy is asked of several processes, or of XLA.
         TrainingDiverged: the loss is no longer finite.
     """
     return _Loop(task_factory, strategy, train, valid, config, checkpoint, log_metrics, identity or {}).run()
@@ -206,6 +219,7 @@ class _Progress:
     done: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, list[float]] = field(default_factory=dict)  # of the epoch so far
+    key: str = ""  # of the draws and the noise of a private training, in hexadecimal; gone when it is done
 
 
 class _AdamW(keras.optimizers.AdamW):
@@ -214,13 +228,32 @@ class _AdamW(keras.optimizers.AdamW):
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars
 
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Change a variable as Keras' own does, in one pass over it instead of a dozen: tables of items are large."""
+        at = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        # Called once for each replica, whose parts of the moments these handles are.
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[at].value.handle,
+            v=self._velocities[at].value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=tf.cast(self.beta_1, variable.dtype),
+            beta2=tf.cast(self.beta_2, variable.dtype),
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+            use_locking=True,
+        )
+
 
 class _Loop:
     def __init__(
         self,
         task_factory: Callable[[], Task],
         strategy: tf.distribute.Strategy,
-        train: Input,
+        train: Input | UserDraws,
         valid: Input | None,
         config: FitConfig,
         checkpoint: str,
@@ -239,6 +272,17 @@ class _Loop:
             raise ValueError(
                 f"global_batch must be a multiple of the replicas, got {config.global_batch} and {self.replicas}"
             )
+        if config.privacy and self.workers > 1:
+            raise SettingsInvalid(
+                f"differential privacy needs one process, which alone knows the key of its noise, got {self.workers}; "
+                "leave out --launcher spark: --workers then says how many replicas the process has"
+            )
+        if config.privacy and config.jit_compile:
+            raise SettingsInvalid(
+                "differential privacy goes row by row, which XLA does not make faster; leave out --jit"
+            )
+        if bool(config.privacy) != isinstance(train, UserDraws):
+            raise ValueError("train must be UserDraws if and only if config.privacy is set")
         keras.utils.set_random_seed(config.seed)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(config.precision)
@@ -255,14 +299,17 @@ class _Loop:
         self.steps_per_epoch = train.steps(config.global_batch)
         self.progress = _Progress(self._fingerprint(identity))
         self.best: list[Array] | None = None
-        self.train_step = tf.function(self._train_step, autograph=False)
+        self.train_step = tf.function(self._private_step if config.privacy else self._train_step, autograph=False)
         self.valid_step = tf.function(self._valid_step, autograph=False)
         self.waited = 0.0
         self.counts: list[Counts] = []
 
     def _fingerprint(self, identity: Mapping[str, Any]) -> str:
+        config = {k: v for k, v in asdict(self.config).items() if k not in ("checkpoint_every", "log_every")}
+        if self.config.privacy is None:
+            del config["privacy"]  # trainings from before there was the option go on
         content = {
-            "config": {k: v for k, v in asdict(self.config).items() if k not in ("checkpoint_every", "log_every")},
+            "config": config,
             "data": [
                 [source.files, source.columns, {k: [str(d), s] for k, (d, s) in source.fields.items()}]
                 for source in (self.train, self.valid)
@@ -303,15 +350,32 @@ class _Loop:
             sums = _with_loss(loss, weight, metrics)
             gradients, sums = _added_up((gradients, sums))
             total = tf.maximum(sums["loss"][1], 1e-12)
-            gradients = [gradient / tf.cast(total, gradient.dtype) for gradient in gradients]
+            gradients, norm = _averaged(gradients, total, self.config.clip_norm)
             if self.config.clip_norm:
-                gradients, norm = _clipped(gradients, self.config.clip_norm)
                 sums["gradient_norm"] = (norm, tf.ones(()))
             self.optimizer.learning_rate = rate
             self.optimizer.apply(gradients, self.variables)
             return sums
 
         return self._first(self.strategy.run(replica, args=(batch,)))
+
+    def _private_step(self, batch: dict[str, Any], rate: Any, seed: Any) -> Sums:
+        privacy = self.config.privacy
+        assert privacy is not None
+
+        def gradients_of(row: dict[str, Any]) -> tuple[list[Any], Any]:
+            gradients, loss, _, _ = self._gradients(row)
+            return gradients, loss
+
+        def replica(batch: dict[str, Any], seed: Any) -> Sums:
+            total, sums = clipped_sum(gradients_of, batch, self.variables, privacy.clip_norm)
+            total, sums = _added_up((total, sums))
+            total = noisy(total, privacy.noise * privacy.clip_norm, seed)
+            self.optimizer.learning_rate = rate
+            self.optimizer.apply([part / self.config.global_batch for part in total], self.variables)
+            return sums
+
+        return self._first(self.strategy.run(replica, args=(batch, seed)))
 
     def _valid_step(self, batch: dict[str, Any]) -> Sums:
         def replica(batch: dict[str, Any]) -> Sums:
@@ -329,6 +393,7 @@ class _Loop:
 
     def run(self) -> FitResult:
         began = time.monotonic()
+        keep_freed_memory()
         self._resume()
         progress, config = self.progress, self.config
         total = config.epochs * self.steps_per_epoch
@@ -340,14 +405,18 @@ class _Loop:
                 if config.metric not in {name.removeprefix("valid_") for name in metrics}:
                     raise ValueError(f"metric must be one of {sorted(metrics)}, got {config.metric!r}")
                 value = metrics[f"valid_{config.metric}"]
-                if value < progress.best_metric:
+                if config.privacy:
+                    progress.best_metric = value  # of the weights that are kept; it decides nothing
+                elif value < progress.best_metric:
                     progress.best_metric, progress.best_epoch = value, progress.epoch
                     self.best = [_array(variable) for variable in self.task.model.variables]
             progress.history.append(metrics)
             self._report({f"epoch_{name}": value for name, value in metrics.items()} | {"epoch": progress.epoch})
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-            waiting = progress.epoch - 1 - progress.best_epoch if self.valid is not None else 0
+            waiting = progress.epoch - 1 - progress.best_epoch if self.valid is not None and not config.privacy else 0
             progress.done = progress.epoch >= config.epochs or bool(config.patience and waiting >= config.patience)
+            if progress.done:
+                progress.key = ""
             self._save()
         if self.best is not None:
             _assign(self.task.model.variables, self.best)
@@ -356,7 +425,7 @@ class _Loop:
             steps=progress.total_steps,
             epochs=progress.epoch,
             best_epoch=progress.best_epoch if self.best is not None else progress.epoch - 1,
-            best_metric=progress.best_metric if self.best is not None else math.nan,
+            best_metric=progress.best_metric if progress.best_metric < math.inf else math.nan,
             history=progress.history,
             counts=self.counts,
             checksum=checksum(self.task.model.variables),
@@ -366,23 +435,31 @@ class _Loop:
 
     def _train_epoch(self, total: int) -> None:
         progress, config = self.progress, self.config
-        epoch = self.train.epoch(
-            progress.epoch, config.global_batch, config.shards, self.worker, self.workers, config.seed, progress.step
-        )
+        epoch = self._epoch()
         pending: list[Sums] = []
-        for batch in self._fed(epoch):
-            rate = tf.constant(rate_at(progress.total_steps, config, total), tf.float32)
-            pending.append(self.train_step(batch, rate))
-            progress.step += 1
-            progress.total_steps += 1
-            checkpoint_due = config.checkpoint_every and progress.step % config.checkpoint_every == 0
-            if progress.step % config.log_every == 0 or checkpoint_due:
-                self._settle(pending, float(rate))
-            if checkpoint_due and progress.step < self.steps_per_epoch:
-                self._save()
+        with closing(self._fed(epoch)) as batches:
+            for batch in batches:
+                rate = tf.constant(rate_at(progress.total_steps, config, total), tf.float32)
+                seed = [tf.constant(noise_seed(int(progress.key, 16), progress.total_steps))] if config.privacy else []
+                pending.append(self.train_step(batch, rate, *seed))
+                progress.step += 1
+                progress.total_steps += 1
+                checkpoint_due = config.checkpoint_every and progress.step % config.checkpoint_every == 0
+                if progress.step % config.log_every == 0 or checkpoint_due:
+                    self._settle(pending, float(rate))
+                if checkpoint_due and progress.step < self.steps_per_epoch:
+                    self._save()
         if pending:
             self._settle(pending, float(rate))
         self.counts.append(epoch.counts)
+
+    def _epoch(self) -> Epoch | DrawnEpoch:
+        at, config = self.progress, self.config
+        if isinstance(self.train, UserDraws):
+            return self.train.epoch(at.epoch, config.global_batch, config.shards, int(at.key, 16), at.step)
+        return self.train.epoch(
+            at.epoch, config.global_batch, config.shards, self.worker, self.workers, config.seed, at.step
+        )
 
     def _settle(self, pending: list[Sums], rate: float) -> None:
         """Fetch the numbers of the steps since the last call: until then the device was not waited for."""
@@ -391,8 +468,9 @@ class _Loop:
             _add(sums, step)
         pending.clear()
         _add(self.progress.sums, sums)
-        means = _means(sums)
-        if not math.isfinite(means["loss"]):
+        # With differential privacy, a step may have drawn nobody: then there is nothing to tell.
+        means = {name: mean for name, mean in _means(sums).items() if sums[name][1]}
+        if not math.isfinite(means.get("loss", 0.0)):
             raise TrainingDiverged(
                 f"the loss is {means['loss']} at step {self.progress.total_steps}; lower learning_rate "
                 f"({self.config.learning_rate}) or raise warmup_steps ({self.config.warmup_steps})"
@@ -403,29 +481,34 @@ class _Loop:
         assert self.valid is not None
         epoch = self.valid.once(self.config.global_batch, self.config.shards, self.worker, self.workers)
         sums: dict[str, list[float]] = {}
-        for step in [self.valid_step(batch) for batch in self._fed(epoch)]:
-            _add(sums, step)
+        with closing(self._fed(epoch)) as batches:
+            for step in [self.valid_step(batch) for batch in batches]:
+                _add(sums, step)
         return _means(sums)
 
-    def _fed(self, epoch: Epoch) -> Any:
+    def _fed(self, epoch: Epoch | DrawnEpoch) -> Generator[Any, None, None]:
         """Yield the batches of an epoch as the strategy wants them, and count the time that is waited for them."""
-        data = epoch.dataset()
-        local = self.replicas // self.workers
-        if local > 1:
-            # Consecutive elements go to the local replicas, so a batch is cut into as many.
-            def cut(batch: dict[str, Any]) -> dict[str, Any]:
-                return {k: tf.reshape(v, (local, v.shape[0] // local, *v.shape[1:])) for k, v in batch.items()}
+        with closing(ahead(epoch.batches(), self._placed)) as batches:
+            while True:
+                began = time.monotonic()
+                batch = next(batches, None)
+                self.waited += time.monotonic() - began
+                if batch is None:
+                    return
+                yield batch
 
-            data = data.map(cut).unbatch().prefetch(2 * local)
-            data = self.strategy.distribute_datasets_from_function(lambda _context: data)
-        iterator = iter(data)
-        for _ in range(epoch.start_step, epoch.steps):
-            began = time.monotonic()
-            batch = next(iterator)
-            self.waited += time.monotonic() - began
-            yield batch
-        # The generator behind has to come to its end: it then closes its readers and logs its counts.
-        next(iterator, None)
+    def _placed(self, batch: Batch) -> Any:
+        """Return a batch as tensors, cut where this process has several replicas."""
+        tensors = {name: tf.convert_to_tensor(values) for name, values in batch.items()}
+        local = self.replicas // self.workers
+        if local == 1:
+            return tensors
+        parts = {name: tf.split(values, local) for name, values in tensors.items()}
+
+        def of_replica(context: Any) -> dict[str, Any]:
+            return {name: values[context.replica_id_in_sync_group % local] for name, values in parts.items()}
+
+        return self.strategy.experimental_distribute_values_from_function(of_replica)
 
     def _report(self, metrics: dict[str, float]) -> None:
         if self.chief:
@@ -457,6 +540,9 @@ class _Loop:
             log.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
         elif checkpoint:
             log.warning("%s holds a checkpoint of another training: starting anew", self.checkpoint)
+        if self.config.privacy and not self.progress.key and not self.progress.done:
+            self.progress.key = new_key()
+            self._save()  # before the first step: a run that goes on after a kill makes no second draw
         if self.workers > 1:
             self._require_same_start()
 
@@ -475,6 +561,11 @@ class _Loop:
             )
 
 
+def new_key() -> str:
+    """Return 128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
+
+
 def _added_up(values: Structure) -> Structure:
     """Return tensors added up over the replicas, one collective for each type: they get packed together."""
     flat = tf.nest.flatten(values)
@@ -487,12 +578,18 @@ def _added_up(values: Structure) -> Structure:
     return packed
 
 
-def _clipped(gradients: list[Any], limit: float) -> tuple[list[Any], Any]:
-    """Return gradients of a global norm of `limit` at most, and the norm before; their types may differ."""
+def _averaged(gradients: list[Any], total: Any, limit: float) -> tuple[list[Any], Any]:
+    """Return gradients, whose types may differ, divided by a total, and their global norm.
+
+    Where there is a limit, they are made smaller until their global norm is no greater; the norm is that before.
+    """
     precise = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
     norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, precise))) for gradient in gradients]))
-    scale = limit / tf.maximum(norm, limit)
-    return [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients], tf.cast(norm, tf.float32)
+    share = 1 / tf.cast(total, precise)
+    norm = norm * share
+    if limit:
+        share = share * limit / tf.maximum(norm, limit)
+    return [gradient * tf.cast(share, gradient.dtype) for gradient in gradients], tf.cast(norm, tf.float32)
 
 
 def _with_loss(loss: Any, weight: Any, metrics: Sums) -> Sums:

@@ -3,6 +3,7 @@
 <lake>/_models/<run>/plan.json     this
 <lake>/_models/<run>/vocabulary/   keys and indices of items and categories
 <lake>/_models/<run>/pretrained/   finetuned/   scratch/   lora/     networks, see model/versions/artifact.py
+<lake>/_models/<run>/candidate/    what was judged and registered: one of these, with the trees of a stack
 <lake>/_models/<run>/checkpoints/  where each training stands
 <lake>/_models/<run>/evaluation/   metrics.json, decision.json, report.html
 """

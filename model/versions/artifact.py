@@ -5,6 +5,7 @@
     finetuned.weights.h5      or pretrained.weights.h5 alone, after pretraining
     pretrained.weights.h5
     vocabulary/               keys, ids and indices of items and categories
+    trees/                    of a stack alone: boosted trees, whose answers and the network's are one
 
 Shapes: N rows, C known categories, L events.
 """
@@ -26,13 +27,17 @@ from lake.errors import ModelMissing
 from lake.places import card_file
 from lake.rules import TOP_ITEMS
 from model.arrays import Array
-from model.data.features import Features
+from model.data.features import BY_EVENT, BY_PROFILE, Features
 from model.data.vocabulary import Vocabulary
+from model.memory import keep_freed_memory
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
 from model.versions.heads import require_heads
+from model.versions.stack import Stack
 
 # Rows at once; the last batch is filled up to it, so that one compiled function serves all.
 BATCH = 256
+# Batches have room for as many events at least: what is ranked, and what the surprise is measured on, has to fit.
+LEAST_EVENTS = 32
 # How many of the latest events the surprise is measured on: some visits, not the whole sequence.
 SURPRISE_EVENTS = 20
 
@@ -59,7 +64,11 @@ class Prediction:
 
 @dataclass
 class Artifact:
-    """A model in memory. `finetuned` is None after pretraining alone; `pretrained` is None for one from scratch."""
+    """A model in memory.
+
+    `finetuned` is None after pretraining alone; `pretrained` is None for one from scratch; `stack` is None for a
+    network alone.
+    """
 
     card: dict[str, Any]
     config: NetworkConfig
@@ -67,11 +76,13 @@ class Artifact:
     categories: Vocabulary
     finetuned: Finetuned | None = None
     pretrained: Pretrained | None = None
+    stack: Stack | None = None
 
     @property
     def features(self) -> Features:
-        """What turns rows into the arrays of this network."""
-        return Features(self.items, self.categories, self.config.events, self.config.profile, self.config.next_items)
+        """What turns rows into the arrays of this network: with room for as many events as it learnt from, no more."""
+        events = min(self.config.events, self.card.get("sequence_length", self.config.events))
+        return Features(self.items, self.categories, events, self.config.profile, self.config.next_items)
 
     @cached_property
     def category_ids(self) -> list[str]:
@@ -102,15 +113,22 @@ class Artifact:
         Raises:
             ModelMissing: the network is pretrained only.
         """
+        prediction = self.predict_alone(rows)
+        return prediction if self.stack is None else self.stack.applied(prediction, rows)
+
+    def predict_alone(self, rows: pd.DataFrame) -> Prediction:
+        """Return what the network says without the trees of a stack; see `predict`."""
         if self.finetuned is None:
             raise ModelMissing("this model is pretrained only, and predicts nothing yet; run model.finetune")
-        parts: list[dict[str, Array]] = []
-        for batch, real in _batches(self.features.state(rows)):
-            out = self._forward(batch)
-            parts.append({name: ops.convert_to_numpy(value)[:real] for name, value in out.items()})
-        if not parts:
+        keep_freed_memory()
+        output: dict[str, Array] = {}
+        for batch, place in batches(self.features.state(rows)):
+            for name, value in self._forward(batch).items():
+                of_batch = ops.convert_to_numpy(value)
+                of_all = output.setdefault(name, np.empty((len(rows), *of_batch.shape[1:]), of_batch.dtype))
+                of_all[place] = of_batch[: len(place)]
+        if not output:
             return self._nobody()
-        output = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return Prediction(
             categories=output["categories"],
             items=self._keys(output["item_places"], rows),
@@ -120,7 +138,7 @@ class Artifact:
         )
 
     def _keys(self, places: Array, rows: pd.DataFrame) -> Array:
-        """Return the keys of places among the logits of `Finetuned.item_logits`."""
+        """Return the keys of the places that `Finetuned.best_items` gives."""
         known, own = len(self.items.keys), self.features.last_keys(rows)
         again = np.take_along_axis(own, np.maximum(places - known, 0), axis=1)
         if not known:
@@ -138,14 +156,14 @@ class Artifact:
     def _forward(self) -> Any:
         """Return a compiled function from a batch of arrays to what `Prediction` is made from."""
         items, categories = 1 + self.items.buckets, 1 + self.categories.buckets
-        top = min(TOP_ITEMS, len(self.items.keys) + self.config.events)
+        top = min(TOP_ITEMS, len(self.items.keys) + self.features.events)
 
         def forward(batch: dict[str, Any]) -> dict[str, Any]:
             network = self.finetuned
             assert network is not None
             out = network(batch, training=False)
             # Neither padding nor a bucket of unknown ids is something to predict.
-            probability, place = ops.top_k(ops.softmax(network.item_logits(out, batch, items)), top)
+            probability, place = network.best_items(out, batch, items, top)
             output = {
                 "categories": ops.softmax(out["category"][:, categories:]),
                 "item_places": place,
@@ -162,10 +180,16 @@ class Artifact:
             return forward
         import tensorflow as tf
 
-        return tf.function(forward)
+        # Batches differ in their numbers of events and of categories; one function serves them all.
+        any_room = {*BY_EVENT, *BY_PROFILE}
+        arrays = {
+            name: tf.TensorSpec((BATCH, None, *shape[1:]) if name in any_room else (BATCH, *shape), dtype)
+            for name, (dtype, shape) in self.features.fields(labels=False).items()
+        }
+        return tf.function(forward, input_signature=[arrays])
 
     def _nobody(self) -> Prediction:
-        top = min(TOP_ITEMS, len(self.items.keys) + self.config.events)
+        top = min(TOP_ITEMS, len(self.items.keys) + self.features.events)
         none = np.zeros(0, np.float32)
         wide = np.zeros((0, top), np.float32)
         return Prediction(
@@ -189,6 +213,12 @@ class Artifact:
         for known in (self.items, self.categories):
             known.save(storage.join(folder, "vocabulary"))
         storage.write_json(storage.join(folder, "network.json"), {**asdict(self.config), "binary": BINARY})
+        if self.stack is not None:
+            self.stack.trees.save(storage.join(folder, "trees"))
+        self.save_card(folder)
+
+    def save_card(self, folder: str) -> None:
+        """Write the card alone, beside what it tells of."""
         storage.write_json(card_file(folder), self.card)
 
     @staticmethod
@@ -196,7 +226,7 @@ class Artifact:
         """Read a model.
 
         Raises:
-            ModelMissing: there is none.
+            ModelMissing: there is none, or the trees of a stack are missing or broken.
             HeadsDiffer: it was trained for other labels than those of `lake.labels`, or for these in another order.
         """
         card = storage.read_json(card_file(folder))
@@ -218,14 +248,26 @@ class Artifact:
         items, categories = (
             Vocabulary.load(storage.join(folder, "vocabulary"), field) for field in ("item_id", "category_id")
         )
-        return Artifact(card, shape, items, categories, **networks)
+        stack = Stack.load(folder, card, list(categories.ids))
+        return Artifact(card, shape, items, categories, **networks, stack=stack)
 
 
-def _batches(arrays: dict[str, Array]) -> Iterator[tuple[dict[str, Array], int]]:
-    """Yield batches of BATCH rows, the last one filled up by repeating its first row, with the number of real rows."""
-    rows = len(arrays["item"])
-    for at in range(0, rows, BATCH):
-        place = np.arange(at, at + BATCH)
-        real = min(BATCH, rows - at)
-        place = np.where(place < rows, place, at)
-        yield {name: array[place] for name, array in arrays.items()}, real
+def batches(arrays: dict[str, Array]) -> Iterator[tuple[dict[str, Array], Array]]:
+    """Yield batches of BATCH rows with the positions of these rows, the last one filled up by repeating its first row.
+
+    Rows that need as much room come together, and a batch has no more room for events and for categories of the profile
+    than the longest of its rows needs: what is left out is padding.
+    """
+    events = np.sum(arrays["behavior"] > 0, axis=1)
+    real = arrays["profile"] > 0
+    profile = np.where(real.any(axis=1), real.shape[1] - np.argmax(real[:, ::-1], axis=1), 0)
+    order = np.lexsort((profile, events))
+    for at in range(0, len(order), BATCH):
+        place = order[at : at + BATCH]
+        filled = np.concatenate([place, np.full(BATCH - len(place), place[0])])
+        room = dict.fromkeys(BY_EVENT, max(events[place].max(), LEAST_EVENTS))
+        room |= dict.fromkeys(BY_PROFILE, max(profile[place].max(), 1))
+        batch = {
+            name: values[filled, : room[name]] if name in room else values[filled] for name, values in arrays.items()
+        }
+        yield batch, place

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lake import storage
-from lake.errors import ModelMissing
+from lake.errors import ModelMissing, SettingsInvalid
 from lake.places import registry_folder
 from lake.settings import Settings
 from model.data.lineage import SETTINGS
@@ -293,7 +293,7 @@ class Registry:
                 return int(version.version)
         self._create_model()
         address = storage.join(self.root, "versions", digest)
-        _copy(folder, address)
+        copy_files(folder, address)
         tags = {key: str(value) for key, value in card.items() if isinstance(value, str | int | float | bool)}
         tags |= {f"table.{table}": str(number) for table, number in dict(card.get("tables", {})).items()}
         tags |= {"artifact": digest, "run_id": tracked.run_id}
@@ -312,9 +312,19 @@ class Registry:
         The alias goes to the version with the newest date. So a promotion for a past day, in a backfill, counts for
         that day and does not take the place of a champion that came after it. Promoting an older version again from a
         later date goes back to it.
+
+        Raises:
+            ModelMissing: there is no such version.
+            SettingsInvalid: the version has learnt from what came after that date.
         """
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        self._version(version)
+        learnt_until = self.describe(version).get("as_of")
+        if learnt_until and since < date.fromisoformat(learnt_until):
+            raise SettingsInvalid(
+                f"version {version} has learnt from what was known on {learnt_until}, so it cannot be champion since "
+                f"{since}: predictions of the days between, and trainings that start from it, would know their future; "
+                f"give --since {learnt_until} or a later day"
+            )
         # The history first: killed between the lines, a promotion is whole when it is run again.
         for key, value in {f"{SINCE}{since}": now, "champion_since": str(since), "promoted_at": now}.items():
             self.client.set_model_version_tag(self.name, str(version), key, value)
@@ -331,9 +341,15 @@ class Registry:
         """Return the version with the alias `candidate`, or None when there is none yet."""
         return self._by_alias(CANDIDATE)
 
-    def find_champion(self, day: date) -> int | None:
-        """Return the version that was champion on a day as `champion_at` does, or None when there was none."""
-        until = [entry for entry in self._promotions() if entry[0] <= day]
+    def find_champion(self, day: date, other_than: str | None = None) -> int | None:
+        """Return the version that was champion on a day as `champion_at` does, or None when there was none.
+
+        Args:
+            day: a date.
+            other_than: a run whose own versions do not count: when it is prepared or evaluated again, what it meets is
+                the champion that it had met before.
+        """
+        until = [entry for entry in self._promotions(other_than) if entry[0] <= day]
         return max(until)[2] if until else None
 
     def champion_at(self, day: date) -> int:
@@ -413,11 +429,12 @@ class Registry:
             if not token:
                 return sorted(versions, key=lambda version: int(version.version))
 
-    def _promotions(self) -> list[tuple[date, str, int]]:
-        """Return all promotions as (since, promoted at, version)."""
+    def _promotions(self, other_than: str | None = None) -> list[tuple[date, str, int]]:
+        """Return all promotions as (since, promoted at, version), but those of versions of one run."""
         return [
             (date.fromisoformat(key.removeprefix(SINCE)), promoted, int(version.version))
             for version in self._versions()
+            if other_than is None or version.tags.get("run_id") != other_than
             for key, promoted in version.tags.items()
             if key.startswith(SINCE)
         ]
@@ -463,7 +480,7 @@ def content_hash(folder: str) -> str:
     return total.hexdigest()[:32]
 
 
-def _copy(folder: str, address: str) -> None:
+def copy_files(folder: str, address: str) -> None:
     """Copy files that are not there yet; those that are there are equal, because the address is a hash of them."""
 
     def copy(name: str, size: int) -> None:

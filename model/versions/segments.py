@@ -53,10 +53,9 @@ def segment_thresholds(migrated: Array, churned: Array) -> dict[str, float]:
     >>> segment_thresholds(np.linspace(0, 1, 11), np.linspace(0, 0.1, 11))
     {'at_risk': 0.08, 'migrating': 0.8}
     """
-    return {
-        "at_risk": round(float(np.percentile(churned, SEGMENT_PERCENTILE)), 6),
-        "migrating": round(float(np.percentile(migrated, SEGMENT_PERCENTILE)), 6),
-    }
+    # To six digits that count, not to a millionth: what is rare has small probabilities, and nobody is below 0.
+    of_label = {"at_risk": churned, "migrating": migrated}
+    return {name: float(f"{np.percentile(said, SEGMENT_PERCENTILE):.6g}") for name, said in of_label.items()}
 
 
 def segments(history_events: Array, tenure_seconds: Array, churned: Array, migrated: Array, rule: SegmentRule) -> Array:

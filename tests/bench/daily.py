@@ -179,7 +179,7 @@ def main() -> None:
         grid.add_row(name, f"{spent:,.1f}", f"{rows / spent:,.0f}")
     out.print(grid)
     out.print(f"landing: {rows:,} rows in {args.days} days, {size / 2**20:,.0f} MiB")
-    out.print(f"rows in = events + duplicates + ignored + quarantined: {rows:,} = {kept:,}: {rows == kept}")
+    out.print(f"rows in = events + duplicates + ignored + quarantined + forgotten: {rows:,} = {kept:,}: {rows == kept}")
     out.print(f"sessions: {sum(staged.values()):,} by the daily runs, {by_duckdb:,} by DuckDB over everything")
     out.print(f"oracle: {compared:,} sessions of {users:,} users are the same")
     out.print(f"peak memory of Python and the JVM: {memory.peak / 2**30:.1f} GiB")

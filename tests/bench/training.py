@@ -1,27 +1,40 @@
-"""Measure training and scoring on a run that model.pretrain and model.finetune have finished.
+"""Measure training and scoring, by `--run-id` on a run that was trained, or on rows that are made up.
 
-    python -m tests.bench.training --run-id R [--rows 20000]
+    python -m tests.bench.training --run-id R [--dates 10]
+    MEANDER_LAKE=/tmp/speed python -m tests.bench.training --made-up [--dates 4]
 
 Each part stands beside what one would write by hand: the reader beside pyarrow with tf.data, the loop beside
 `keras.Model.fit`, batch prediction beside `model.predict`. All in one process, one after the other, on the same rows of
-one pinned table version; every number is rows a second. Transforms (keys to indices, padding) are part of both readers.
+one pinned table version. Transforms (keys to indices, padding) are part of both readers. Before steps are timed, both
+loops train from the same weights on the same batches: the results have to agree.
+
+Rows a second are what a person waits for, on a machine with nothing else to do. The CPU time of a row, user and system,
+can be compared on a busy one as well. Page faults say whether freed memory is kept (model/memory.py).
 """
 
 import argparse
+import logging
+import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table as Grid
 
-from lake import storage
+from lake.places import network_folder
 from lake.table import Table
 from model.data.features import STATE
 from model.data.frames import read_frame
+from model.data.input import Input
 from model.finetune import examples
 from model.network.losses import FinetuneTask
 from model.network.network import Finetuned, build
@@ -29,19 +42,50 @@ from model.training.launch import make_strategy
 from model.training.loop import FitConfig, fit
 from model.training.plan import TrainingPlan
 from model.versions.artifact import Artifact
+from tests.bench import made_up_run
+
+log = logging.getLogger(__name__)
 
 BATCH = 256
+RATE = 1e-4
 
 
-def rate(rows: int, work: Callable[[], object]) -> float:
-    """Return rows a second of one run of `work`."""
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """What some rows took: rows a second; CPU microseconds a row; the system's share of them; page faults a batch."""
+
+    rate: float
+    cpu: float
+    system: float
+    faults: float
+
+
+def cost(rows: int, work: Callable[[], object]) -> Cost:
+    """Return the cost of one run of `work`."""
+    began = now()
     work()
-    return rows / (time.perf_counter() - began)
+    return between(rows, began, now())
+
+
+Moment = tuple[float, resource.struct_rusage]
+
+
+def now() -> Moment:
+    """Return the time, and what this process has used so far."""
+    return time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+
+
+def between(rows: int, began: Moment, ended: Moment) -> Cost:
+    """Return the cost of rows that took from one moment to another."""
+    user, system, faults = (
+        getattr(ended[1], name) - getattr(began[1], name) for name in ("ru_utime", "ru_stime", "ru_minflt")
+    )
+    cpu = user + system
+    return Cost(rows / (ended[0] - began[0]), 1e6 * cpu / rows, system / cpu, faults / (rows / BATCH))
 
 
 class Plain(keras.Model):
-    """The same network and losses, trained by `keras.Model.fit`."""
+    """The same network and losses, trained by `keras.Model.fit` with the same optimiser."""
 
     def __init__(self, network: Finetuned):
         super().__init__()
@@ -58,6 +102,71 @@ class Plain(keras.Model):
         return {"loss": loss}
 
 
+def plain(artifact: Artifact, steps: int) -> Plain:
+    """Return the network with random weights and what `fit` here trains it by: AdamW, cosine decay, clipped norm."""
+    model = Plain(build(Finetuned, artifact.config))
+    rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
+    model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=0.0, global_clipnorm=1.0))
+    return model
+
+
+def config(epochs: int) -> FitConfig:
+    """Return how our loop trains: as `plain`."""
+    return FitConfig(BATCH, shards=4, epochs=epochs, learning_rate=RATE)
+
+
+@dataclass
+class Held:
+    """Stands in for an `Input` whose batches are in memory already: what is left of a training is the steps."""
+
+    source: Input
+    files: list[str] = field(init=False)
+    columns: Sequence[str] = field(init=False)
+    fields: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.files, self.columns, self.fields = self.source.files, self.source.columns, self.source.fields
+        epoch = self.source.epoch(0, BATCH, shards=4)
+        self.held, self.counts = list(epoch.batches()), epoch.counts
+
+    def steps(self, _batch: int) -> int:
+        return len(self.held)
+
+    def epoch(self, *_: Any) -> SimpleNamespace:
+        return SimpleNamespace(batches=lambda: (batch for batch in self.held), counts=self.counts)
+
+
+def require_equal_training(artifact: Artifact, held: Held) -> None:
+    """Train an epoch by our loop and one by `keras.Model.fit`, and compare what became of the weights.
+
+    All weights together: those without a gradient but for rounding, such as the biases of attention keys, AdamW moves
+    as far as others, to either side.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        task = lambda: FinetuneTask(build(Finetuned, artifact.config))  # noqa: E731
+        result = fit(task, make_strategy(), held, None, config(1), folder)  # type: ignore[arg-type]
+    keras.utils.set_random_seed(0)  # as the loop does: the same initial weights and dropout
+    theirs = plain(artifact, len(held.held))
+    start = flat(theirs.network)
+    arrays = {name: np.concatenate([batch[name] for batch in held.held]) for name in held.held[0]}
+    data = tf.data.Dataset.from_tensor_slices(arrays).batch(BATCH)
+    theirs.fit(data, epochs=1, verbose=0, shuffle=False)
+    after = flat(theirs.network)
+    apart = np.linalg.norm(flat(result.task.model) - after) / np.linalg.norm(after - start)
+    log.info("after %d steps, weights are apart by %.3f %% of how far they moved", len(held.held), 100 * apart)
+    assert apart < 0.02, (
+        f"our loop and keras.Model.fit trained differently: weights are apart by {apart:.2%} of the way"
+    )
+
+
+def flat(network: Any) -> Any:
+    """Return all weights that are trained as one vector."""
+    return np.concatenate([np.ravel(weight) for weight in network.trainable_variables])
+
+
 def by_hand(plan, artifact, days, labels):
     """Read the days with pyarrow, transform them, and give them to tf.data."""
     rows = read_frame(Table("examples", plan.tables["examples"]), days, artifact.features.columns(labels=True))
@@ -69,84 +178,111 @@ def by_hand(plan, artifact, days, labels):
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="tests.bench.training", description=__doc__)
-    parser.add_argument("--run-id", required=True)
+    run = parser.add_mutually_exclusive_group(required=True)
+    run.add_argument("--run-id", help="a run that model.finetune has finished")
+    run.add_argument("--made-up", action="store_true", help="make one up, in a lake that does not exist yet")
     parser.add_argument("--dates", type=int, default=10, help="training dates to use")
     args = parser.parse_args()
-    plan = TrainingPlan.load(args.run_id)
-    artifact = Artifact.load(storage.join(plan.folder, "finetuned"))
-    days = plan.train[-args.dates :]
-    source = examples(plan, artifact.features, days)
+    if args.made_up:
+        made_up_run.make(args.dates, items=68_000, categories=303, preset="tiny")
+    plan = TrainingPlan.load(args.run_id or made_up_run.RUN)
+    artifact = Artifact.load(network_folder(plan.run_id, "finetuned"))
+    found = training(plan, artifact, plan.train[-args.dates :]) | scoring(plan, artifact, plan.train[-args.dates :])
+
+    grid = Grid("part", "rows/s", "CPU us/row", "system", "faults/batch")
+    for name, took in found.items():
+        grid.add_row(name, f"{took.rate:,.0f}", f"{took.cpu:,.0f}", f"{took.system:.0%}", f"{took.faults:,.0f}")
+    ratios = Grid("ratio", "by time", "by CPU")
+    for name, other in COMPARED:
+        one, two = found[name], found[other]
+        ratios.add_row(f"{name} / {other}", f"{one.rate / two.rate:.2f}", f"{two.cpu / one.cpu:.2f}")
+    Console().print(grid, ratios)
+
+
+# By what one would write by hand.
+COMPARED = [
+    ("first epoch's reader", "pyarrow + tf.data"),
+    ("later epochs' reader", "pyarrow + tf.data"),
+    ("step alone", "keras fit, data in memory"),
+    ("reader + step", "keras fit, data in memory"),
+    ("reader + step, heads phase", "keras fit, data in memory"),
+    ("scoring, all outputs", "model.predict, heads alone"),
+]
+
+
+def training(plan: TrainingPlan, artifact: Artifact, days: list[date]) -> dict[str, Cost]:
+    """Measure readers and steps. Compiling is a part of none: each runs once before it is measured."""
+    frozen = artifact.pretrained.encoder if artifact.pretrained else None
+    source = examples(plan, artifact.features, days, frozen)
     rows = source.steps(BATCH) * BATCH
     source.row_groups  # noqa: B018  the footers are read once, outside the measurement
-    found: list[tuple[str, float, str, float]] = []
+    next(source.once(BATCH).batches())  # so that the frozen encoder is compiled
+    found = {}
 
-    def read() -> None:
-        for _ in source.epoch(0, BATCH, shards=4).dataset():
+    def read(epoch: int) -> None:
+        for _ in source.epoch(epoch, BATCH, shards=4).batches():
             pass
 
     def read_by_hand() -> None:
         for _ in by_hand(plan, artifact, days, labels=True):
             pass
 
-    found.append(("reader", rate(rows, read), "pyarrow + tf.data", rate(rows, read_by_hand)))
+    found["first epoch's reader"] = cost(rows, lambda: read(0))
+    found["later epochs' reader"] = cost(rows, lambda: read(1))
 
-    # The step alone: the same batch again and again. The first call compiles and is not measured.
-    task = FinetuneTask(build(Finetuned, artifact.config))
-    variables = task.model.trainable_variables
-    optimizer = keras.optimizers.AdamW(1e-4)
-    optimizer.build(variables)
-    batch = next(iter(source.epoch(0, BATCH, shards=4).dataset()))
+    held = Held(source)
+    require_equal_training(artifact, held)
+    for name, rows_from, heads in (
+        ("step alone", held, False),
+        ("reader + step", source, False),
+        ("reader + step, heads phase", source, True),
+    ):
+        found[name] = loop(artifact, rows_from, rows, name, heads=heads)
 
-    @tf.function
-    def step(batch):
-        with tf.GradientTape() as tape:
-            total, weight, _ = task.loss(batch, training=True)
-            loss = total / weight
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply([tf.convert_to_tensor(g) if g is not None else None for g in gradients], variables)
-        return loss
-
-    step(batch)
-    steps = source.steps(BATCH)
-    alone = rate(rows, lambda: [step(batch) for _ in range(steps)][-1].numpy())
-
-    def loop(epochs: int):
-        with tempfile.TemporaryDirectory() as folder:
-            config = FitConfig(BATCH, shards=4, epochs=epochs, learning_rate=1e-4)
-            return fit(
-                lambda: FinetuneTask(build(Finetuned, artifact.config)), make_strategy(), source, None, config, folder
-            )
-
-    result = loop(2)
-    both = 2 * rows / result.seconds
-
-    plain = Plain(build(Finetuned, artifact.config))
-    plain.compile(optimizer=keras.optimizers.AdamW(1e-4))
+    model = plain(artifact, 3 * source.steps(BATCH))
     data = by_hand(plan, artifact, days, labels=True)
-    plain.fit(data, epochs=1, verbose=0)
-    by_fit = rate(rows, lambda: plain.fit(data, epochs=1, verbose=0))
-    found.append(("step alone", alone, "", float("nan")))
-    found.append(("reader + step", both, "keras fit, data in memory", by_fit))
+    model.fit(data, epochs=1, verbose=0)
+    found["keras fit, data in memory"] = cost(2 * rows, lambda: model.fit(data, epochs=2, verbose=0))
+    found["pyarrow + tf.data"] = cost(rows, read_by_hand)
+    return found
 
+
+def loop(artifact: Artifact, source: Any, rows: int, name: str, *, heads: bool) -> Cost:
+    """Return what the second and third epoch of our loop take; the first one compiles."""
+    ends: list[Moment] = []
+
+    def task() -> FinetuneTask:
+        network = build(Finetuned, artifact.config)
+        network.encoder.trainable = not heads
+        return FinetuneTask(network, known_last=heads)
+
+    def note(_step: int, metrics: dict[str, float]) -> None:
+        if "epoch" in metrics:
+            ends.append(now())
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit(task, make_strategy(), source, None, config(3), folder, note)
+    log.info("%s: waited for data %.1f %% of the time", name, 100 * result.waited / result.seconds)
+    return between(2 * rows, ends[0], ends[-1])
+
+
+def scoring(plan: TrainingPlan, artifact: Artifact, days: list[date]) -> dict[str, Cost]:
+    """Measure what scores rows, all outputs of ours and the heads alone by Keras."""
     frame = read_frame(Table("examples", plan.tables["examples"]), days, STATE)
-    artifact.predict(frame.head(1))
-    scored = rate(len(frame), lambda: artifact.predict(frame))
     network = artifact.finetuned
-    state = artifact.features.state(frame)
-    network.predict({name: value[:BATCH] for name, value in state.items()}, batch_size=BATCH, verbose=0)
-    predicted = rate(len(frame), lambda: network.predict(artifact.features.state(frame), batch_size=BATCH, verbose=0))
-    found.append(("scoring, all outputs", scored, "model.predict, heads alone", predicted))
+    assert network is not None
 
-    grid = Grid("part", "rows/s", "beside", "rows/s", "ratio")
-    for name, ours, other, theirs in found:
-        ratio = "-" if np.isnan(theirs) else f"{ours / theirs:.2f}"
-        grid.add_row(name, f"{ours:,.0f}", other, "-" if np.isnan(theirs) else f"{theirs:,.0f}", ratio)
-    out = Console()
-    out.print(grid)
-    out.print(
-        f"{rows:,} rows, batch {BATCH}; the step waited for data {result.waited / result.seconds:.0%} of the time"
-    )
+    def heads(rows: pd.DataFrame) -> None:
+        network.predict(artifact.features.state(rows), batch_size=BATCH, verbose=0)
+
+    for work in (artifact.predict, heads):
+        work(frame.head(BATCH))
+    return {
+        "scoring, all outputs": cost(len(frame), lambda: artifact.predict(frame)),
+        "model.predict, heads alone": cost(len(frame), lambda: heads(frame)),
+    }
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main()

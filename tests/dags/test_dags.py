@@ -22,6 +22,7 @@ from dags.shared.alerts import FailureNotifier
 from dags.shared.links import DataDocs
 from dags.shared.run_ids import airflow_run
 from dags.shared.runs import ModelJob, SparkJob, without_blanks
+from dags.shared.serve import RequireStore, ServeJob
 from lake.environment import COMMANDS
 from lake.staging import Verdict, write_verdict
 from tests.lake.stagings import stage_files
@@ -62,7 +63,7 @@ def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
     assert BAG.import_errors == {}
     others = {
         "behavior_daily": ["wait_for_landing", "wait_for_earlier_days"],
-        "behavior_history": ["split"],
+        "behavior_history": ["split", "all_days"],
         "model_weekly": ["wait_for_events", *MODEL_STEPS],
         "predict_daily": ["wait_for_interests"],
         "monitor_daily": ["wait_for_interests", "watch"],
@@ -106,15 +107,20 @@ def test_a_task_is_tried_three_times_within_minutes_and_told_when_it_fails_for_g
     assert task.retries == 2
     assert (task.retry_delay, task.max_retry_delay) == (timedelta(minutes=1), timedelta(minutes=30))
     assert task.retry_exponential_backoff
-    assert [type(told) for told in task.on_failure_callback] == [FailureNotifier]
+    (told,) = task.on_failure_callback
+    assert isinstance(told, FailureNotifier)
+    # Its message has all days of the run.
+    assert told.each_run == (task.task_id == "all_days")
 
 
-def test_spark_and_training_are_rationed_by_their_pools_and_trainings_go_to_their_own_workers():
+def test_spark_and_training_are_rationed_by_their_pools_and_training_and_serving_go_to_their_own_workers():
     learns = {"pretrain", "finetune", "scratch", "evaluate"}
     for task in TASKS:
         wanted = "train" if task.task_id in learns else "spark" if isinstance(task, SparkJob) else "default_pool"
         assert task.pool == wanted, name(task)
-        assert task.queue == ("train" if task.task_id in learns else "default"), name(task)
+        # Workers of `serve` alone have the password of the serving store.
+        knows_store = isinstance(task, ServeJob | RequireStore)
+        assert task.queue == ("train" if task.task_id in learns else "serve" if knows_store else "default"), name(task)
 
 
 # What each task reads and writes, for the graph of assets in Airflow's UI.
@@ -160,7 +166,7 @@ def test_a_model_is_judged_beside_one_from_scratch_before_it_is_promoted():
         "prepare": {"examples.publish"},
         "pretrain": {"prepare"},
         "finetune": {"pretrain"},
-        "scratch": {"prepare"},
+        "scratch": {"pretrain"},
         "evaluate": {"finetune", "scratch"},
         "approve": {"evaluate"},
         "promote": {"approve"},
@@ -284,6 +290,8 @@ def test_what_the_form_says_reaches_the_commands():
     assert said[:-2] == ["--preset", "tiny", "--epochs=1", "--workers", "2", "--launcher", "spark"]
     assert arguments("finetune", adapter="lora")[:4] == ["--start", "pretrained", "--adapter", "lora"]
     assert "lora" not in arguments("scratch", adapter="lora"), "there is nothing to adapt"
+    assert arguments("finetune", dp_noise=1.5)[4] == "--dp-noise=1.5"
+    assert "--dp-noise=0.0" not in arguments("finetune"), "without noise a training has all its options"
     assert arguments("predictions.stage", "predict_daily", model_version=3)[2] == "--model-version=3"
     assert len(arguments("predictions.stage", "predict_daily")) == 4, "without a version, the champion of the day"
     assert "--force" in arguments("switch", "serve_daily", force=True)
@@ -491,3 +499,14 @@ def test_a_button_leads_below_the_path_that_airflow_has_on_its_server(monkeypatc
     link = DataDocs("events").get_link
     assert link(SimpleNamespace(run="here"), ti_key=None) == "/tools/airflow/meander/data-docs/run/events.html"
     assert link(SimpleNamespace(run="elsewhere"), ti_key=None) == "https://docs.example/x.html"
+
+
+@pytest.mark.parametrize("dag_id", ["behavior_daily", "behavior_history"])
+def test_a_person_may_let_a_delivery_shrink_and_only_the_job_that_reads_it_hears_of_it(dag_id):
+    def flagged(**params):
+        tasks = (task for task in BAG.dags[dag_id].tasks if isinstance(task, SparkJob))
+        more = {"interests_every": 1} if dag_id == "behavior_history" else {}
+        return [task.task_id for task in tasks if "--allow-shrink" in render(task, **more, **params).application_args]
+
+    assert flagged(allow_shrink=True) == ["events.stage"]
+    assert flagged() == []

@@ -104,7 +104,7 @@ def test_a_publish_tells_people_of_warnings_and_the_assets_what_readers_now_see(
         found = session.execute(select(AssetModel.name, AssetEvent.extra).join(AssetEvent.asset)).all()
     told = {
         table: {"rows": rows, "version": Table(table).version, "verdict": verdict, "docs": "/docs/page.html",
-                "run_id": run, "refused": []}
+                "run_id": run, "refused": [], "withheld": []}
         for table, rows, verdict in (("quarantine", 1, "passed"), ("events", 2, "warned"))
     }  # fmt: skip
     assert {name: extra for name, extra in found if name in told} == told

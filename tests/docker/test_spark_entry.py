@@ -1,6 +1,8 @@
 """The entry of the image `spark`: executors start as Spark on Kubernetes asks for them, and work for their driver."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,20 +11,29 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from dags.local.jvm import FRUGAL
 from dags.local.ports import HOST, free_port
 from dags.local.standalone import HANGS_SECONDS
+from lake.jvm import FRUGAL
 
-ENTRY = Path(__file__).resolve().parents[2] / "docker" / "spark-entry.sh"
+DOCKER = Path(__file__).resolve().parents[2] / "docker"
+ENTRY = DOCKER / "spark-entry.sh"
+SECRET = "of-this-job"
+# What settings.yaml says of secrets and encryption.
+SECURITY = dict(
+    re.findall(
+        r"(?m)^    (spark\.(?:authenticate|network\.crypto|io\.encryption)\S*) +(\S+)$",
+        (DOCKER / "kubernetes" / "settings.yaml").read_text(),
+    )
+)
 # A driver whose own executor has one core, so that two tasks that wait for each other need both executors.
 DRIVER = """
-import sys, time
+import json, sys, time
 from pyspark.sql import SparkSession
 spark = (
     SparkSession.builder.master("local-cluster[1,1,512]")
     .config("spark.executor.memory", "512m").config("spark.driver.host", sys.argv[1])
     .config("spark.driver.port", sys.argv[2]).config("spark.ui.enabled", "false")
-    .config("spark.executor.extraJavaOptions", sys.argv[3])
+    .config("spark.executor.extraJavaOptions", sys.argv[3]).config(map=json.loads(sys.argv[5]))
     .getOrCreate()
 )
 print(spark.sparkContext.applicationId, flush=True)
@@ -48,7 +59,9 @@ def test_what_is_asked_for_is_run_as_it_is():
 def driver() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a driver, and return it with its port."""
     port = free_port()
-    command = [sys.executable, "-c", DRIVER, HOST, str(port), FRUGAL, str(HANGS_SECONDS)]
+    # Spark on Kubernetes makes the secret itself, and gives it to its executors.
+    conf = json.dumps({**SECURITY, "spark.authenticate.secret": SECRET})
+    command = [sys.executable, "-c", DRIVER, HOST, str(port), FRUGAL, str(HANGS_SECONDS), conf]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process, port
         process.kill()
@@ -57,6 +70,9 @@ def driver() -> Iterator[tuple[subprocess.Popen[str], int]]:
 @pytest.mark.e2e
 def test_an_executor_works_for_its_driver_until_that_ends(driver, tmp_path):
     process, port = driver
+    # Spark passes these on as options, the secret by the environment.
+    options = [*FRUGAL.split(), *(f"-D{key}={value}" for key, value in SECURITY.items() if "io." not in key)]
+    assert len(SECURITY) == 4
     asked = {
         "SPARK_DRIVER_URL": f"spark://CoarseGrainedScheduler@{HOST}:{port}",
         "SPARK_APPLICATION_ID": process.stdout.readline().strip(),
@@ -69,7 +85,8 @@ def test_an_executor_works_for_its_driver_until_that_ends(driver, tmp_path):
         "SPARK_JAVA_OPT_0": "--add-opens=java.base/java.lang=ALL-UNNAMED",
         "SPARK_JAVA_OPT_1": "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
         "SPARK_JAVA_OPT_2": "--add-opens=java.base/java.nio=ALL-UNNAMED",
-        **{f"SPARK_JAVA_OPT_{n}": option for n, option in enumerate(FRUGAL.split(), 3)},
+        **{f"SPARK_JAVA_OPT_{n}": option for n, option in enumerate(options, 3)},
+        "_SPARK_AUTH_SECRET": SECRET,
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "PYSPARK_PYTHON": sys.executable,
     }

@@ -86,6 +86,11 @@ def wait(airflow: LocalAirflow, dag_id: str) -> dict[str, dict[str, Any]]:
     return {(run["data_interval_start"] or "")[:10]: run for run in ended(airflow, dag_id, days=days)}
 
 
+def run_id(runs: dict[str, dict[str, Any]], day: date) -> str:
+    """Return what Airflow calls the run of a day."""
+    return str(runs[str(day)]["dag_run_id"])
+
+
 def alerted(alerts: Path) -> str:
     """Return the texts of all alerts so far."""
     return "\n".join(json.loads(file.read_text())["text"] for file in sorted(alerts.glob("*.json")))
@@ -109,6 +114,9 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
         str(BAD): "failed",
         str(LAST): "success",
     }
+    said = [line for task in airflow.tasks("behavior_daily", run_id(runs, FIRST)) for line in airflow.log_lines(task)]
+    assert sum("running " in line for line in said) == 2 * len(GROUPS), "of each table, a stage and an audit"
+    assert not any("starts by itself" in line for line in said), "all are forks"
     bad = states(airflow, runs[str(BAD)])
     assert bad["events.stage"] == ("success", 1)
     assert bad["events.audit"] == ("failed", 1), "what a person must repair is not retried"
@@ -147,7 +155,11 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     plan = plan_backfill(settings(), "late-data")
     assert [(entry.table, entry.day) for entry in plan.redo] == [("interests", LAST)]
     (step,) = steps(plan.runs, plan.costs)
-    until("the backfill to be closed", lambda: all(one["completed_at"] for one in airflow.backfills("behavior_daily")))
+    until(
+        "the backfill to be closed",
+        lambda: all(one["completed_at"] for one in airflow.backfills("behavior_daily")),
+        every=3,
+    )
     airflow.airflow(*shlex.split(step.commands[0])[1:])
     planned = wait(airflow, "behavior_daily")[str(LAST)]
     assert planned["state"] == "success"
@@ -189,7 +201,8 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     assert [run["state"] for run in wait(airflow, "upkeep_weekly").values()] == ["success"]
     (run,) = airflow.runs("upkeep_weekly")
     said = airflow.result("upkeep_weekly", run["dag_run_id"], "upkeep")
-    assert {part["what"] for part in said["parts"]} == {*TABLES, "audits", "data docs"}
+    summaries = {f"summaries: {kind}" for kind in ("on_time", "late", "last", "totals")}
+    assert {part["what"] for part in said["parts"]} == {*TABLES, *summaries, "audits", "data docs"}
     assert said["removed"] == 0, "everything is younger than the retention"
     assert {table: rows(table) for table in TABLES} == by_day
 
@@ -203,7 +216,13 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
 
 def test_nothing_of_all_that_runs_on_this_machine_listens_to_the_outside(airflow: LocalAirflow):
     # As long as the session's Airflow ran: its parts, Spark, and the tasks of the days above.
-    for part in ("airflow scheduler", "SparkConnectServer", "jobs.ingest", "expectations.audit"):
+    for part in (
+        "airflow scheduler",
+        "SparkConnectServer",
+        "dags.local.step_server",
+        "jobs.ingest",
+        "expectations.audit",
+    ):
         assert any(part in command for command in airflow.commands), part
     assert {airflow.state["port"], airflow.state["spark_port"]} <= {port for _, port, _ in airflow.doors}
     assert {door for door in airflow.doors if not on_loopback(door[0])} == set()

@@ -87,11 +87,13 @@ def _history(airflow: LocalAirflow) -> None:
     for run_id, end in ((FAILED_RUN, "2001-01-02"), (ENDED_RUN, "2001-01-03")):
         run = {"dag_run_id": run_id, "logical_date": f"{end}T00:00:00Z"}
         airflow.api("POST", "dags/behavior_daily/dagRuns", json=run)
-    until("both runs to wait", lambda: waits(airflow, FAILED_RUN) and waits(airflow, ENDED_RUN))
+    until("both runs to wait", lambda: waits(airflow, FAILED_RUN) and waits(airflow, ENDED_RUN), every=1)
     # The task, and not the run: a scheduler that is just looking at the run would set its state once more.
     waiting = f"dags/behavior_daily/dagRuns/{ENDED_RUN}/taskInstances/wait_for_landing"
     airflow.api("PATCH", waiting, json={"new_state": "failed"})
-    until("the run to have failed", lambda: "failed" in {run["state"] for run in airflow.runs("behavior_daily")})
+    until(
+        "the run to have failed", lambda: "failed" in {run["state"] for run in airflow.runs("behavior_daily")}, every=1
+    )
 
 
 @pytest.fixture(scope="module")

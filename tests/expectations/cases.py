@@ -23,7 +23,7 @@ from expectations.suite import CRITICAL
 from lake import audits
 from lake.schemas import TABLES
 from lake.settings import settings
-from lake.staging import NO_VALUE, Verdict
+from lake.staging import NO_VALUE, Verdict, read_staged
 from tests.lake.stagings import stage_files
 
 # What a critical expectation is called in these tests: its kind, in few words, and its column.
@@ -126,7 +126,7 @@ def see(spark: SparkSession, table: str, run_id: str) -> Seen:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module(f"expectations.{table}"), "SUITE", replace(suite, extend=extend))
-        verdict = audit(spark, table, run_id, settings())
+        verdict = audit(spark, read_staged(table, run_id), settings())
     lines = [line for line in audits.read(table).to_pylist() if line["stage_id"] == verdict.stage_id]
     broken = {
         name(line["expectation"], line["column"], line["severity"]): line["said"]

@@ -8,6 +8,7 @@ import pytest
 from expectations import quarantine
 from jobs import rejections
 from lake.publish import publish
+from lake.staging import write_verdict
 from lake.table import Table
 from tests.expectations.cases import (
     Seen,
@@ -123,8 +124,39 @@ def test_rejections_within_the_budget_only_warn_and_readers_get_them(spark, lake
     stage_rows("quarantine", "r", rows, [JAN_1], counts={"by_day": {f"{JAN_1}": counts(100, missing_user=5)}})
     seen = see(spark, "quarantine", "r")
     assert (seen.verdict.verdict, set(seen.broken)) == ("warned", {"warning rejected_share"})
+    write_verdict(seen.verdict)
     assert publish("quarantine", "r")["verdict"] == "warned"
     assert read_files(Table("quarantine"), "raw") == [(JAN_1, "new")] * 5
+
+
+@pytest.mark.spark
+def test_an_audit_says_why_rows_were_rejected_where_they_stand_and_what_to_look_at(spark, lake):
+    place = "/landing/dt=2025-01-01/"
+    rows = [
+        *(row(JAN_1, reason="unparsable_time", file=f"{place}a.csv", line=line) for line in (9, 2, 3)),
+        *(row(JAN_1, reason="time_after_landing", file=f"{place}part/b.parquet", line=None) for _ in range(2)),
+        row(JAN_1, reason="missing_item", file=f"{place}a.csv", line=4, raw="ann@example.org"),
+        row(JAN_1, reason="negative_price", file=f"{place}a.csv", line=5),
+    ]
+    counted = counts(8, unparsable_time=3, time_after_landing=2, missing_item=1, negative_price=1)
+    stage_rows("quarantine", "r", rows, [JAN_1], counts={"by_day": {f"{JAN_1}": counted}})
+    seen = see(spark, "quarantine", "r")
+    told = (
+        ": of 8 rows 3 unparsable_time, such as 2025-01-01/a.csv line 2 (does `time.format` fit?); "
+        "2 time_after_landing, such as 2025-01-01/part/b.parquet (they are after the UTC day of their folder: is "
+        "`time.zone` right? A shop's own day that ends after midnight UTC belongs into the folder of the day after); "
+        "1 missing_item, such as 2025-01-01/a.csv line 4; 1 for other reasons"
+    )
+    # It is told once, where it keeps the rows from the readers, and what a row says is not told at all.
+    critical, warning = seen.verdict.failed
+    assert critical.startswith("at most 5.00%")
+    assert critical.endswith(f"]{told}")
+    assert warning.endswith("]")
+    assert seen.broken["between rejected_share"] == critical
+
+
+def test_what_to_look_at_is_told_of_reasons_that_there_are():
+    assert set(quarantine.REMEDIES) < set(rejections.REASONS)
 
 
 def test_the_reasons_expected_are_those_that_ingest_gives():

@@ -20,6 +20,7 @@ from jobs.source import load_source
 from lake.errors import LandingMissing
 from lake.landing import Landing
 from lake.order import take_number
+from lake.privacy.forgotten import list_users
 from lake.settings import settings
 
 pytestmark = pytest.mark.spark
@@ -48,7 +49,7 @@ def read(spark, *days):
     """Read what landed on some days as the command does; return events and quarantine, neither of them staged."""
     source = load_source(settings().source)
     files = [file for day in days for file in Landing.of(settings()).files(date.fromisoformat(day))]
-    judged = judge(read_rows(spark, source, files), source, settings())
+    judged = judge(read_rows(spark, source, files), source, settings()).persist()
     return to_events(judged, source), to_quarantine(judged, source)
 
 
@@ -144,6 +145,51 @@ def test_input_is_events_and_their_copies_ignored_and_quarantined_on_each_day(sp
     # Of two runs over a day the one wins that began to read later: it has the higher number.
     assert before < events.basis == quarantine.basis == events.order < take_number()
     assert events.owns == quarantine.owns == [date(2019, 10, n) for n in (1, 2, 3)]
+
+
+def test_a_user_with_an_unusual_share_of_the_events_is_told_without_its_name(spark, deliver, monkeypatch, caplog):
+    monkeypatch.setenv("MEANDER_SOURCE", "taobao")
+    monkeypatch.setattr(ingest, "EVENTS_TO_TELL", 50)
+
+    def counted(guests):
+        """Ingest 100 events, some of them of one user."""
+        users = ["guest-7"] * guests + [f"u{n}" for n in range(100 - guests)]
+        deliver("2017-11-25", "a.csv", "".join(f"{user},{n},1,pv,1511568000\n" for n, user in enumerate(users)))
+        caplog.clear()
+        events, _ = run("2017-11-25")
+        return events.counts["largest_user_share"], caplog.text
+
+    share, said = counted(20)
+    assert (share, "one user" in said) == (0.2, False)
+    share, said = counted(21)
+    assert share == 0.21
+    assert "one user has 21 % of the events" in said
+    assert "guest-7" not in said
+    # Of a forgotten user nothing is told, and the 50 others have one event each.
+    list_users(["guest-7"])
+    share, said = counted(50)
+    assert (share, "one user" in said) == (0.02, False)
+
+
+def test_events_of_an_hour_that_the_clocks_show_twice_are_counted_and_told(deliver, lake, monkeypatch, caplog):
+    source = {
+        "name": "mine",
+        "description": "times of New York",
+        "format": "csv",
+        "columns": ["time", "user", "item"],
+        "user_id": "user",
+        "item_id": "item",
+        "time": {"column": "time", "format": "yyyy-MM-dd HH:mm", "zone": "America/New_York"},
+        "behavior": {"constant": "view"},
+    }
+    (lake / "mine.yaml").write_text(yaml.safe_dump(source))
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "mine.yaml"))
+    # Clocks went from 2 to 1; the last row is rejected, so nothing has to be said of it.
+    rows = ["2025-11-02 00:30,u,i", "2025-11-02 01:30,u,i", "2025-11-02 01:45,u,i", "2025-11-02 01:50,,i"]
+    deliver("2025-11-02", "a.csv", "\n".join(["time,user,item", *rows]))
+    events, _ = run("2025-11-02")
+    assert events.counts["doubtful_hour"] == 2
+    assert "2 rows are from an hour that the clocks of America/New_York show twice or never" in caplog.text
 
 
 def test_where_no_header_stands_the_first_line_is_line_1(spark, deliver, monkeypatch):

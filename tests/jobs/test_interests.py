@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import interests
-from jobs.interests import distinct_events
+from jobs.summaries import distinct_events
 from lake.errors import TableMissing
 from lake.schemas import EVENTS
 from lake.settings import Settings, settings
@@ -104,7 +104,7 @@ def events(spark):
 @pytest.fixture(scope="module")
 def states(events):
     """The states at T and on the day before, by user and day; times as text: this machine may not be in UTC."""
-    frame = interests.interests(events, [march(30), T], CONFIG)
+    frame = interests.from_events(events, [march(30), T], CONFIG)
     rows = frame.withColumn("last_event_time", F.col("last_event_time").cast("string")).collect()
     found = {(row["user_id"], row["dt"]): row for row in rows}
     assert len(found) == len(rows), "one row a user and date"
@@ -336,6 +336,23 @@ def test_a_run_reads_the_whole_history_and_not_the_lookback_alone(every_other_da
     }
     # The first date of a range has its oldest day, and a later one has not what is a day too old for it.
     assert values(rows, "oldest", "history_events") == {27: (4,), 29: (3,)}
+
+
+def test_of_the_longterm_interest_so_many_categories_are_kept_as_the_setting_says(shop, every_other_day, monkeypatch):
+    monkeypatch.setenv("MEANDER_LONGTERM_CATEGORIES", "2")
+    cut = staged_rows(interests.main(["--day", "2025-03-31", "--run-id", "cut"]))
+    all_of_them = [row for row in staged_rows(every_other_day) if row["dt"] == T]
+    assert max(len(row["longterm_categories"]) for row in all_of_them) == 3, "some are cut"
+    # What is kept has the numbers that it had: a share is one of all categories, whether they are kept or not.
+    expected = [
+        {name: value[:2] if name.startswith("longterm_") else value for name, value in row.items()}
+        for row in map(dict, all_of_them)
+    ]
+
+    def by_user(rows):
+        return {row["user_id"]: dict(row) for row in rows}
+
+    assert by_user(cut) == by_user(expected)
 
 
 def test_a_week_has_seven_days_whatever_the_lookback(every_other_day):

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import ingest
-from jobs.raw_rows import check_files, read_rows
+from jobs.landing_files import check_files
+from jobs.raw_rows import read_rows
 from jobs.source import load_source
 from lake.errors import LandingUnreadable, SourceMismatch
 
@@ -55,6 +56,7 @@ def file(tmp_path):
         pytest.param(RETAILROCKET, "a.csv.gz", gzip.compress(HEADER), id="compressed"),
         pytest.param(TAOBAO, "a.csv", b"", id="no header and no line"),
         pytest.param(TAOBAO, "a.csv", b"1,2\n1,2,3,pv,1511544070\n", id="no header, a broken line among good ones"),
+        pytest.param(TAOBAO, "a.csv", b'1,"2,3",3,pv,1511544070\n', id="no header, a delimiter in quotes"),
         pytest.param(CANONICAL, "a.jsonl", b"", id="no JSON line"),
         pytest.param(
             CANONICAL, "a.jsonl", b"oops\n" + json.dumps(RECORD).encode(), id="a broken line among JSON lines"
@@ -174,6 +176,21 @@ def test_no_message_says_what_a_row_says(file, case):
         pytest.param("a.jsonl.gz", b"{}\n", "BadGzipFile", id="gzip in name only"),
         pytest.param("a.zip", b"PK", "another compression; unpack it", id="a compression that Spark does not read"),
         pytest.param("a.jsonl.GZ", gzip.compress(b"{}\n"), "another compression", id="nor does it know this as gzip"),
+        pytest.param("a.jsonl.zst", b"{}\n", "another compression; unpack it", id="nor Zstandard"),
+        pytest.param("a.LZ4", b"{}\n", "another compression; unpack it", id="nor what no library here knows"),
+        pytest.param(
+            "a.tar.gz", gzip.compress(b"{}\n"), "another compression; unpack it", id="nor an archive of files"
+        ),
+        pytest.param(
+            "a.jsonl", b"PK\x03\x04{}\n", "bytes that begin as those of zip; unpack it", id="zip, by its bytes"
+        ),
+        pytest.param("part-0", b"\x28\xb5\x2f\xfd{}\n", "bytes that begin as those of zstd; unpack it", id="zstd too"),
+        pytest.param(
+            "part-0",
+            gzip.compress(b"{}\n"),
+            "bytes that begin as those of gzip; give it a name that ends in .gz",
+            id="gzip that is not named so",
+        ),
         pytest.param("a.parquet", b"{}\n", "ArrowInvalid", id="Parquet in name only"),
         pytest.param("a.parquet", b"PAR1" + b"\0" * 20, "ArrowInvalid", id="Parquet that was cut off"),
     ],
@@ -189,7 +206,11 @@ def test_a_file_that_cannot_be_opened_is_named(file, name, content, found):
 
 def parquet(file, name="a.parquet", **changes):
     """Write one record as Parquet, with other or (None) without some columns."""
-    columns = {column: [value] for column, value in {**RECORD, **changes}.items() if value is not None}
+    columns = {
+        column: value if isinstance(value, pa.Array) else [value]
+        for column, value in {**RECORD, **changes}.items()
+        if value is not None
+    }
     path = file(name, b"")
     pq.write_table(pa.table(columns), path)
     return path
@@ -211,19 +232,150 @@ def test_parquet_files_of_different_types_are_told_before_spark_reads_both_by_th
         check_files(CANONICAL, paths)
     told = str(raised.value)
     assert told.startswith(f"{paths[1]}: ")
-    assert "'item_id': 'int64'" in told
-    assert f"differ from those of {paths[0]}" in told
+    assert f"item_id is number, which differs from that of {paths[0]}, text" in told
 
 
-def test_parquet_with_nanoseconds_is_told_with_what_to_do(file):
-    path = parquet(file, event_time=pa.scalar(0, pa.timestamp("ns")))
-    with pytest.raises(SourceMismatch, match=r"found nanoseconds in event_time.*coerce_timestamps='us'"):
-        check_files(CANONICAL, [path])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(pa.array(["1"]), pa.array(["1"], pa.large_string()), id="a text of Arrow, and a large one"),
+        pytest.param(pa.array(["1"]), pa.array([None], pa.null()), id="a column of nulls alone has no type"),
+        pytest.param(pa.array([1]), pa.array([1.0]), id="pandas makes fractions of numbers if one is missing"),
+        pytest.param(pa.array(["1"]), pa.array(["1"]).dictionary_encode(), id="a text in a dictionary"),
+    ],
+)
+def test_parquet_types_that_are_the_same_text_are_not_different(file, one, other):
+    check_files(CANONICAL, [parquet(file, "a.parquet", item_id=one), parquet(file, "b.parquet", item_id=other)])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [
+        ("item_id", {"name": "i"}, r"expects text or whole numbers in item_id, found struct.*item_id\.id"),
+        ("user_id", True, r"expects text or whole numbers in user_id, found bool"),
+        ("category_id", ["a"], r"expects text or whole numbers in category_id, found list"),
+        ("price", pd.Timestamp("2025-03-02"), r"expects a number in price, found timestamp"),
+        ("event_time", True, r"expects a time in event_time, found bool"),
+    ],
+)
+def test_parquet_types_that_are_no_ids_times_or_prices_are_told(file, column, value, found):
+    with pytest.raises(SourceMismatch, match=found):
+        check_files(CANONICAL, [parquet(file, **{column: value})])
+
+
+def test_a_timestamp_of_parquet_for_a_source_of_epochs_is_told_with_what_to_write(file):
+    time = CANONICAL.time.model_copy(update={"format": "epoch_ms"})
+    with pytest.raises(SourceMismatch, match=r"event_time as epoch_ms, found timestamp.*write `format: iso8601`"):
+        check_files(CANONICAL.model_copy(update={"time": time}), [parquet(file, event_time=pd.Timestamp("2025-03-02"))])
+
+
+# --- columns that are missing ----------------------------------------------------------------------------
+
+STRICT = CANONICAL.model_copy(update={"may_lack": []})
+
+
+def test_a_parquet_column_that_the_source_names_and_the_file_lacks_is_told(file):
+    with pytest.raises(SourceMismatch, match=r"missing: category_id, query, price"):
+        check_files(STRICT, [parquet(file)])
+
+
+@pytest.mark.parametrize("source", [STRICT, CANONICAL])
+def test_a_column_in_another_spelling_is_told_even_if_it_may_be_lacking(file, source):
+    with pytest.raises(SourceMismatch, match=r"missing: .*price.*it has 'PRICE' where the source says 'price'"):
+        check_files(source, [parquet(file, Category_Id="c", PRICE=1.5)])
+    lines = [json.dumps({**RECORD, "categoryId": "c", "query": "q", "price": 1})]
+    with pytest.raises(SourceMismatch, match=r"reads category_id, found in none.*it has 'categoryId' where"):
+        check_files(source, [file("a.jsonl", "\n".join(lines).encode())])
+
+
+def test_a_key_that_no_json_line_has_is_told_with_what_to_do(file):
+    paths = [file(f"{n}.jsonl", json.dumps({**RECORD, "category_id": "c", "price": 1}).encode()) for n in range(2)]
+    with pytest.raises(SourceMismatch, match=r"reads query, found in none of the first 100 lines.*`may_lack`"):
+        check_files(STRICT, paths)
+    # One line of one file is enough: not each visit is a search.
+    check_files(STRICT, [*paths, file("c.jsonl", json.dumps({**RECORD, "query": "q"}).encode())])
+
+
+# --- the lines above the rows ----------------------------------------------------------------------------
+
+ANY_ORDER = RETAILROCKET.model_copy(update={"columns": []})
+
+
+def laid_out(source, path):
+    """Return the names, the header and the number of lines above the first row that were found in a file."""
+    (layout,) = check_files(source, [path]).text
+    return layout.names, layout.header, layout.lines_above
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        pytest.param('"timestamp","visitorid","event","itemid"', "timestamp visitorid event itemid", id="quoted"),
+        pytest.param("timestamp, visitorid,\tevent , itemid", "timestamp visitorid event itemid", id="blanks"),
+        pytest.param("itemid,event,x,timestamp,visitorid", "itemid event x timestamp visitorid", id="in any order"),
+        pytest.param('"a, b",timestamp,"visitorid",event,itemid', "a, b|timestamp|visitorid|event|itemid", id="commas"),
+    ],
+)
+def test_names_are_read_from_the_header_without_quotes_and_blanks(file, header, names):
+    expected = tuple(names.split("|") if "|" in names else names.split())
+    assert laid_out(ANY_ORDER, file("a.csv", f"{header}\n1,2,3,4\n".encode())) == (expected, header, 1)
+
+
+def test_lines_above_the_header_are_found_out_or_counted_by_the_source(file):
+    columns = ("timestamp", "visitorid", "event", "itemid", "transactionid")
+    header = HEADER.decode().strip()
+    assert laid_out(RETAILROCKET, file("a.csv", b"sep=,\r\n" + HEADER)) == (columns, header, 2)
+    skipping = RETAILROCKET.model_copy(update={"skip_lines": 3})
+    assert laid_out(skipping, file("b.csv", b"Export of 2 March\n\nby Ann\n" + HEADER)) == (columns, header, 4)
+
+
+def test_a_header_that_names_a_used_column_twice_is_told(file):
+    path = file("a.csv", b"timestamp,visitorid,event,itemid,event\n")
+    with pytest.raises(SourceMismatch, match=r"reads the column event, found it 2 times"):
+        check_files(ANY_ORDER, [path])
+
+
+def test_a_header_with_a_name_in_another_case_is_told(file):
+    path = file("a.csv", b"timestamp,VisitorID,event,itemid\n")
+    with pytest.raises(SourceMismatch, match=r"a header with .*it has 'VisitorID' where the source says 'visitorid'"):
+        check_files(ANY_ORDER, [path])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_the_byte_order_of_utf_16_is_told_by_its_mark(file, encoding):
+    path = file("a.csv", ("\ufeff" + HEADER.decode().replace("\n", "\r\n") + "1,2,view,4,\r\n").encode(encoding))
+    (layout,) = check_files(RETAILROCKET.model_copy(update={"encoding": "utf-16"}), [path]).text
+    assert (layout.charset.lower(), layout.header) == (
+        encoding.replace("-l", "l").replace("-b", "b"),
+        HEADER.decode().strip(),
+    )
+
+
+def test_an_empty_file_beside_others_has_no_rows(file):
+    full, empty = file("a.csv", HEADER), file("b.csv", b"")
+    assert list(check_files(RETAILROCKET, [full, empty]).text.values()) == [[full]]
+
+
+def test_an_empty_parquet_file_was_cut_off(file):
+    full, empty = parquet(file, "a.parquet"), file("b.parquet", b"")
+    with pytest.raises(LandingUnreadable, match=r"b\.parquet: expected a Parquet file, found"):
+        check_files(CANONICAL, [full, empty])
+
+
+def test_parquet_is_known_by_its_first_bytes_too(file):
+    path = parquet(file, "20240305_100000_00037_v74wa")
+    found = check_files(CANONICAL, [path])
+    assert (list(found.parquet.values()), list(found.text)) == ([[path]], [])
+
+
+def test_a_json_array_is_told_with_what_to_do(file):
+    with pytest.raises(SourceMismatch, match=r"it is a JSON array: write one object a line, by `jq -c '\.\[\]'`"):
+        check_files(CANONICAL, [file("a.json", json.dumps([RECORD]).encode())])
 
 
 def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
-    with pytest.raises(SourceMismatch, match=r"a\.csv: source completejourney expects files that end in \.parquet"):
+    with pytest.raises(SourceMismatch, match=r"a\.csv: source completejourney expects Parquet files, found text"):
         check_files(load_source("completejourney"), [path])
 
 
@@ -233,7 +385,7 @@ MIB = 1 << 20
 # Checks one file in a process of its own and prints the memory that it took beyond what the modules take, in MiB.
 PEAK = """
 import resource, sys
-from jobs.raw_rows import check_files
+from jobs.landing_files import check_files
 from jobs.source import load_source
 from lake.errors import LandingUnreadable
 

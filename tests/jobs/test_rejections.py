@@ -10,7 +10,7 @@ import yaml
 from pyspark.sql import functions as F
 
 from jobs.raw_rows import read_rows
-from jobs.rejections import REASONS, event_time, judge
+from jobs.rejections import REASONS, event_time, judge, texts_of
 from jobs.source import Time, load_source
 from lake.landing import Landing
 from lake.settings import settings
@@ -59,6 +59,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line() + line(): "malformed_line",
         f"[{line()}]": "malformed_line",
         f"{line()},": "malformed_line",
+        f'{line()},"more":{{}}': "malformed_line",
         "view u i": "malformed_line",
         "null": "malformed_line",
         "": "malformed_line",
@@ -75,7 +76,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line(item_id="i\u20291"): "unusable_text",
         line(item_id="i\ufeff1"): "unusable_text",
         line(category_id="c\U0010ffff"): "unusable_text",
-        line(behavior="search", query="tea\r"): "unusable_text",
+        line(behavior="search", query="tea\rmilk"): "unusable_text",
         escaped(user_id=r"u\ud83d"): "unusable_text",
         escaped(user_id=r"\uDE00u"): "unusable_text",
         escaped(user_id=r"\ude00\ud83d"): "unusable_text",  # the halves the wrong way round
@@ -83,6 +84,17 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         escaped(user_id=r"\\\ud83d"): "unusable_text",
         escaped(user_id=r"\ud83d\ud83d\ude00"): "unusable_text",
         escaped(user_id=r"u\ufffd"): "unusable_text",
+        # What is certainly no id: an object, a list, a truth value, a number with a fraction or with lost digits.
+        line(user_id={"$oid": "65e6"}): "not_an_id",
+        line(item_id=["i1", "i2"]): "not_an_id",
+        line(item_id=[]): "not_an_id",
+        line(category_id={}): "not_an_id",
+        line(user_id=True): "not_an_id",
+        line(user_id="false"): "not_an_id",
+        line(item_id="@").replace('"@"', "1.23e+8"): "not_an_id",
+        line(item_id="@").replace('"@"', "123456789.5"): "not_an_id",
+        line(item_id="1.23E+08"): "not_an_id",
+        line(item_id="@").replace('"@"', "Infinity"): "not_an_id",
         line(event_time=None): "missing_time",
         line(event_time=...): "missing_time",
         line(event_time="  "): "missing_time",
@@ -96,14 +108,19 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line(user_id=None): "missing_user",
         line(user_id=...): "missing_user",
         line(user_id=" "): "missing_user",
+        line(user_id="\t\u3000\xa0"): "missing_user",
+        line(user_id="NULL"): "missing_user",
+        line(user_id="(not set)"): "missing_user",
+        line(user_id="@").replace('"@"', "NaN"): "missing_user",
         line(behavior="like"): "unknown_behavior",
         line(behavior="View"): "unknown_behavior",
         line(behavior=None): "unknown_behavior",
         line(item_id=None): "missing_item",
+        line(item_id="n/a"): "missing_item",
         line(behavior="purchase", item_id=""): "missing_item",
         line(price="free"): "invalid_price",
         line(price="12,50"): "invalid_price",
-        line(price="NaN"): "invalid_price",
+        line(price="12 EUR"): "invalid_price",
         line(price=100_000_000_000_000): "invalid_price",  # one digit more than the column holds
         line(price=-0.01): "negative_price",
     }
@@ -114,6 +131,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         "{{ " + line(query="q" * 21, event_time=None, **much): "malformed_line",
         line(query="q" * 21, event_time=None, **much): "field_too_long",
         line(query="q\0", event_time=None, **much): "unusable_text",
+        line(event_time=None, category_id=[], **much): "not_an_id",
         line(event_time=None, **much): "missing_time",
         line(event_time="soon", **much): "unparsable_time",
         line(event_time="1999-12-31T00:00:00Z", **much): "time_before_floor",
@@ -130,6 +148,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         line(behavior="search", item_id=None, query="q"),  # only a search needs no item
         line(price=0),
         line(price=""),  # no price is none, not a wrong one
+        line(price="NaN"),  # a word for null
         line(behavior="search", item_id=None, query="tea\tand\nmilk"),
         escaped(user_id=r"u\uD83D\uDE00"),
         escaped(user_id=r"\ud83d\ude00\ud83d\ude00"),
@@ -144,8 +163,9 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     assert found == rejected
     assert set(found.values()) == set(REASONS), "each reason has a row here"
     assert counts == {"event": len(accepted), "rejected": len(rejected)}
-    assert events[-8:] == [
+    assert events[-9:] == [
         ("u", "i", 0),
+        ("u", "i", None),
         ("u", "i", None),
         ("u", None, None),
         ("u😀", "i", None),
@@ -181,6 +201,7 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
         "甲" * 1025 + ";02.03.2025 10:00;买;茶;1": "field_too_long",
         "甲\0;02.03.2025 10:00;买;茶;1": "unusable_text",
         "甲" * 683 + ";02.03.2025 10:00;买;茶;1": "unusable_text",  # 2,049 bytes in the lake, where text is UTF-8
+        "甲;02.03.2025 10:00;买;1.23E+08;1": "not_an_id",
         "甲;;买;茶;1": "missing_time",
         "甲;2.3.2025 10:00;买;茶;1": "unparsable_time",
         "甲;2025-03-02 10:00;买;茶;1": "unparsable_time",
@@ -215,6 +236,20 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
     assert events == [("甲" * 682, "茶", 1), ("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]
 
 
+def with_time(form, zone):
+    """Return a source of one column, a time."""
+    source, time = load_source("taobao"), Time(column="t", format=form, zone=zone)
+    behavior = source.behavior.model_copy(update={"column": time.column})
+    fields = {"user_id": time.column, "item_id": None, "category_id": None, "behavior": behavior, "time": time}
+    return source.model_copy(update=fields)
+
+
+def of_times(spark, texts):
+    """Return a row for each text, as the value of that column."""
+    rows = spark.createDataFrame([(text, (text,)) for text in texts], "raw string, values struct<t: string>")
+    return texts_of(rows, with_time("iso8601", "UTC"))
+
+
 def test_how_event_times_are_read(spark):
     expected = {
         ("epoch_s", "UTC"): {
@@ -225,6 +260,11 @@ def test_how_event_times_are_read(spark):
             "253402300800": None,  # the year 10000
             "999999999999999999": None,
             "1740909600s": None,
+            "\t1740909600\xa0": "2025-03-02 10:00:00",  # what surrounds it is no part of it
+            "1.7409096E+9": None,  # in scientific notation digits are lost
+            "1.7409096E9": None,
+            "17409096e2": None,
+            "1,740,909,600": None,
             "": None,
         },
         ("epoch_ms", "Asia/Shanghai"): {  # an epoch has no zone to be in
@@ -233,6 +273,10 @@ def test_how_event_times_are_read(spark):
         },
         ("epoch_us", "UTC"): {
             "1740909600000001": "2025-03-02 10:00:00.000001",
+        },
+        ("epoch_ns", "UTC"): {
+            "1740909600000001999": "2025-03-02 10:00:00.000001",
+            "1.740909600000001999E18": None,
         },
         ("iso8601", "UTC"): {
             "2025-03-02T10:00:00": "2025-03-02 10:00:00",
@@ -251,6 +295,14 @@ def test_how_event_times_are_read(spark):
             "2025-03-02T10:00:00 GMT": "2025-03-02 10:00:00",
             "2025-03-02T10:00:00+08": "2025-03-02 02:00:00",
             "2025-03-02T10:00:00-0500": "2025-03-02 15:00:00",
+            "2025-03-02 10:00:00 America/New_York": "2025-03-02 15:00:00",
+            # What surrounds a time does not switch the zone off.
+            "2025-03-02 10:00:00\t": "2025-03-02 02:00:00",
+            "\ufeff2025-03-02 10:00:00\u3000": "2025-03-02 02:00:00",
+            # Abbreviations mean several zones: here China, for Spark Chicago.
+            "2025-03-02 10:00:00 CST": None,
+            "2025-03-02 10:00:00 EST": None,
+            "2025-03-02T10:00:00 IST": None,
         },
         ("iso8601", "America/New_York"): {
             "2025-03-09T01:59:00": "2025-03-09 06:59:00",
@@ -264,16 +316,53 @@ def test_how_event_times_are_read(spark):
             "02.03.2025 10:00": "2025-03-02 02:00:00",
             "30.02.2025 10:00": None,
         },
+        # What says its zone is in that one: the zone of the source is not applied again.
+        ("yyyy-MM-dd HH:mm:ssXXX", "Asia/Shanghai"): {
+            "2025-03-02 18:00:00+08:00": "2025-03-02 10:00:00",
+            "2025-03-02 10:00:00Z": "2025-03-02 10:00:00",
+        },
+        ("dd/MMM/yyyy:HH:mm:ss Z", "America/New_York"): {
+            "02/Mar/2025:05:00:00 -0500": "2025-03-02 10:00:00",
+        },
+        ("yyyy-MM-dd HH:mm[:ss][ Z]", "Asia/Shanghai"): {
+            "2025-03-02 10:00:00 -0500": "2025-03-02 15:00:00",
+            "2025-03-02 10:00": "2025-03-02 02:00:00",
+        },
+        ("EEE, dd MMM yyyy HH:mm:ss z", "Asia/Shanghai"): {
+            "Sun, 02 Mar 2025 10:00:00 GMT": "2025-03-02 10:00:00",
+            "Sun, 02 Mar 2025 10:00:00 CST": None,
+        },
     }
     texts = sorted({text for cases in expected.values() for text in cases})
-    rows = spark.createDataFrame([(text, (text,)) for text in texts], "text string, values struct<t: string>")
-
-    read = {
-        key: event_time(Time(column="t", format=key[0], zone=key[1])).cast("string").alias(str(n))
-        for n, key in enumerate(expected)
-    }
-    found = {row["text"]: row for row in rows.select(F.col("text"), *read.values()).collect()}
+    rows = of_times(spark, texts)
+    read = {key: event_time(with_time(*key))[0].cast("string").alias(str(n)) for n, key in enumerate(expected)}
+    found = {row["raw"]: row for row in rows.select(F.col("raw"), *read.values()).collect()}
 
     assert {
         key: {text: found[text][str(n)] for text in cases} for n, (key, cases) in enumerate(expected.items())
     } == expected
+
+
+def test_an_hour_that_the_clocks_show_twice_or_never_is_told(spark):
+    shown = {
+        ("America/New_York", "2025-03-09 01:59:59"): ("2025-03-09 06:59:59", False),
+        ("America/New_York", "2025-03-09 02:30:00"): ("2025-03-09 07:30:00", True),  # clocks go from 2 to 3
+        ("America/New_York", "2025-03-09 03:00:00"): ("2025-03-09 07:00:00", False),
+        ("America/New_York", "2025-11-02 00:59:59"): ("2025-11-02 04:59:59", False),
+        ("America/New_York", "2025-11-02 01:30:00"): ("2025-11-02 05:30:00", True),  # and from 2 to 1
+        ("America/New_York", "2025-11-02 02:00:00"): ("2025-11-02 07:00:00", False),
+        ("America/New_York", "2025-11-02 01:30:00-05:00"): ("2025-11-02 06:30:00", False),  # which of both, it says
+        ("Australia/Lord_Howe", "2025-04-06 01:45:00"): ("2025-04-05 14:45:00", True),  # from 2:00 to 1:30
+        ("Australia/Lord_Howe", "2025-04-06 02:00:00"): ("2025-04-05 15:30:00", False),
+        ("Asia/Shanghai", "2025-11-02 01:30:00"): ("2025-11-01 17:30:00", False),
+    }
+    found = {}
+    for zone in {zone for zone, _ in shown}:
+        rows = of_times(spark, [text for of, text in shown if of == zone])
+        for form in ("iso8601", "yyyy-MM-dd HH:mm:ss[XXX]"):
+            instant, doubtful = event_time(with_time(form, zone))
+            told = rows.select("raw", instant.cast("string").alias("instant"), doubtful.alias("doubtful"))
+            found |= {(form, zone, row.raw): (row.instant, row.doubtful) for row in told.collect()}
+    assert found == {
+        (form, *key): value for key, value in shown.items() for form in ("iso8601", "yyyy-MM-dd HH:mm:ss[XXX]")
+    }

@@ -30,7 +30,6 @@ from lake.reach import changed_by
 from lake.runs import summarize
 from lake.schemas import EVENTS
 from lake.settings import settings
-from lake.staging import Run
 from lake.table import Table
 from tests.jobs.tables import publish_staged, published_rows
 from tests.lake.stagings import files_of, stage_files
@@ -275,7 +274,7 @@ class Shop:
     def stage_sessions(self, first: date, last: date, run_id: str) -> None:
         """Stage the sessions of a run, from the events that are published now."""
         events, gap = Table("events"), timedelta(minutes=settings().session_gap_minutes)
-        days, postponed = days_to_stage(events, Run(run_id, first, last), settings())
+        days, postponed = days_to_stage(events, days_between(first, last), settings())
         start, end = read_window(days[0], days[-1], gap)
         seen = {row["event_id"]: row for row in published_rows("events") if start <= row["event_time"] < end}
         found = sessions(((row["user_id"], row["event_time"], name) for name, row in seen.items()), gap)

@@ -9,7 +9,12 @@ from decimal import Decimal
 import pytest
 from pyspark.sql import functions as F
 
+from jobs import sessionize
 from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
+from lake.days import days_between
+from lake.table import Table
+from tests.jobs import naive
+from tests.jobs.tables import publish_log, staged_rows
 
 pytestmark = pytest.mark.spark
 
@@ -126,3 +131,34 @@ def test_a_day_depends_on_the_day_before_and_a_gap_on_either_side():
         datetime(2024, 12, 31, 23, 30, tzinfo=UTC),
         datetime(2025, 1, 4, 0, 30, tzinfo=UTC),
     )
+
+
+def test_a_day_with_one_wrong_clock_reads_what_is_near_both_dates_and_not_between(lake, spark, monkeypatch):
+    wrong, day = date(2024, 12, 1), date(2025, 1, 10)
+
+    def at_noon(dt, landed, user):
+        when = datetime.combine(dt, datetime.min.time(), UTC) + timedelta(hours=12)
+        return naive.event(f"{dt} {user}", user, when, landed=landed)
+
+    others = days_between(wrong + timedelta(days=1), day - timedelta(days=1))
+    rows = [at_noon(dt, dt, f"u{n}") for dt in others for n in range(5)]
+    publish_log([*rows, at_noon(day, day, "u1"), at_noon(wrong, day, "u1")])
+    opened, plain = [], Table.read_files
+
+    def noted(table, session, files):
+        opened.extend(files := list(files))
+        return plain(table, session, files)
+
+    monkeypatch.setattr(Table, "read_files", noted)
+    # The day before the one with the wrong clock has no event, and is no partition.
+    staged = sessionize.main(["--day", str(day), "--run-id", "r"])
+    assert staged.owns == [wrong, wrong + timedelta(days=1), day]
+    near = [wrong, *(wrong + timedelta(days=n) for n in (1, 2)), *(day - timedelta(days=n) for n in (2, 1, 0))]
+    assert sorted({file.partition["dt"] for file in opened}) == near
+    assert sum(file.rows for file in opened) == 2 + 4 * 5, "of 197"
+    # Those of the date after the wrong one are five users' own, at noon.
+    assert sorted((row["dt"], row["user_id"]) for row in staged_rows(staged)) == [
+        (wrong, "u1"),
+        *((wrong + timedelta(days=1), f"u{n}") for n in range(5)),
+        (day, "u1"),
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
-from jobs.ingest import count_outcomes, to_events
+from jobs.ingest import count_outcomes, count_rows, to_events
 from jobs.raw_rows import read_rows
 from jobs.rejections import REASONS, judge
 from jobs.simulate import BROKEN_ANYWHERE, LogSpec, main, simulate
@@ -31,7 +31,7 @@ class Ingested:
         files = [str(file) for file in sorted(folder.glob("landing/dt=*/part-*"))]
         judged = judge(read_rows(spark, source, files), source, settings()).persist()
         self.folder = folder
-        self.counts = count_outcomes(judged, days_between(spec.start, spec.last))
+        self.counts = count_outcomes(count_rows(judged), days_between(spec.start, spec.last))
         self.events = sorted(to_events(judged, source).collect(), key=lambda row: (row.event_time, row.event_id))
         judged.unpersist()
 

@@ -1,10 +1,14 @@
 """Source files: what ships is valid, your own is found by its path, and a mistake in one is told in words."""
 
+import re
+from datetime import date, datetime
+
 import pytest
 import yaml
 
+from jobs.landing_files import by_version
 from jobs.source import load_source, shipped_sources
-from lake.errors import SourceInvalid
+from lake.errors import SourceInvalid, SourceMismatch
 
 VALID = {
     "name": "mine",
@@ -36,9 +40,14 @@ def test_the_sources_that_ship():
         "canonical",
         "completejourney",
         "export_zh",
+        "ga4",
+        "jd",
+        "otto",
         "rees46",
         "retailrocket",
+        "segment",
         "taobao",
+        "tmall",
     ]
 
 
@@ -56,6 +65,7 @@ def test_what_a_source_does_not_say_has_a_default(load):
     source = load()
     assert (source.delimiter, source.quote, source.header, source.encoding) == (",", '"', True, "utf-8")
     assert (source.repeats, source.time.zone) == ("drop", "UTC")
+    assert (source.may_vanish, source.evolve) == ([], False)
 
 
 def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_an_event_are_required(load):
@@ -82,12 +92,43 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             {"encoding": "gb-2312x"}, r"encoding: .*'gb-2312x' is not a known encoding", id="unknown encoding"
         ),
         pytest.param(
-            {"encoding": "utf-16"},
-            r"encoding: .*'utf-16' does not write a newline as one byte; convert the files to utf-8",
-            id="an encoding in which lines cannot be found",
+            {"encoding": "utf-7"},
+            r"encoding: .*'utf-7' is not a known encoding.*convert the files to utf-8",
+            id="an encoding that Python knows and Spark does not",
         ),
         pytest.param({"format": "xml"}, r"format: Input should be 'csv', 'jsonl' or 'parquet'", id="unknown format"),
-        pytest.param({"delimiter": "||"}, r"delimiter: .*at most 1 character", id="delimiter of two characters"),
+        pytest.param({"delimiter": "a\\b"}, r"delimiter: .*cannot delimit values", id="a delimiter with a backslash"),
+        pytest.param(
+            {"columns": ["who", "what", "when", "thing", "who"]},
+            r"`columns` has who more than once",
+            id="two columns of one name",
+        ),
+        pytest.param(
+            {"columns": ["who", "what", "when", "Who"], "item_id": "Who"},
+            r"(Who and who|who and Who) are both used; Spark does not tell names apart by case",
+            id="two columns whose names differ in case alone",
+        ),
+        pytest.param({"may_lack": ["price"]}, r"price is in `may_lack` but not used", id="may lack what is not used"),
+        pytest.param({"each": "events"}, r"`each` is for JSON lines and Parquet", id="a list in a csv file"),
+        pytest.param(
+            {"format": "jsonl", "columns": None, "item_id": "who.id"},
+            r"who is read as a value, and who\.id as a part of it",
+            id="a value that is an object too",
+        ),
+        pytest.param(
+            {"format": "jsonl", "columns": None, "each": "things"},
+            r"`each` is things, of which no part is read",
+            id="a list that nothing is read from",
+        ),
+        pytest.param({"delimiter": "'", "quote": "'"}, r"cannot be around values", id="a quote that delimits"),
+        pytest.param({"quote": "", "escape": "backslash"}, r"needs a quote character", id="escapes and no quotes"),
+        pytest.param({"multiline": True, "quote": ""}, r"`multiline` is for csv files with a quote", id="open lines"),
+        pytest.param(
+            {"user_id": ["who", 5]}, r"user_id: .*the name of a column, a list of names, or \{sql: ", id="no name"
+        ),
+        pytest.param(
+            {"price": {"sql": "cast(thing as int)"}}, r"price: .*write try_cast", id="an expression that may fail"
+        ),
         pytest.param({"name": "My Log"}, r"name: .*should match pattern", id="a name that no column value should have"),
         pytest.param({"user_id": None}, r"user_id: Field required", id="no user"),
         pytest.param(
@@ -108,11 +149,20 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             r"needs either `column` and `values`, or `constant` alone",
             id="values and a constant",
         ),
-        pytest.param({"columns": None}, r"a csv source lists its `columns` in file order", id="csv without columns"),
+        pytest.param(
+            {"columns": None, "header": False},
+            r"a csv source without a header lists its `columns` in file order",
+            id="csv without columns",
+        ),
         pytest.param(
             {"columns": ["who", "what", "thing"]},
             r"when is used but not among `columns`",
             id="a column that is not there",
+        ),
+        pytest.param(
+            {"may_vanish": ["price"]},
+            r"price is in `may_vanish`, but no column is named for it",
+            id="a field that may vanish and has no column",
         ),
         pytest.param(
             {"user_id": None, "delimeter": ";"},
@@ -133,6 +183,179 @@ def test_a_file_that_is_not_yaml_is_told(tmp_path):
         load_source(str(file))
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        pytest.param("user_id: who\nuser_id: thing", r"line 9: the key user_id is also in line 8", id="a key twice"),
+        pytest.param("quote: 0", r"quote: .*valid string; write '0' in quotes \(line 8\)", id="a number"),
+        pytest.param("quote: no", r"quote: .*valid string; write 'no' in quotes \(line 8\)", id="a truth value"),
+        pytest.param("delimiter: |", r"delimiter: .*write '\|' in quotes \(line 8\)", id="the sign of a block"),
+        pytest.param("guests: {on: 1}", r"line 8: YAML does not read on as text; write 'on' in quotes", id="a key"),
+        pytest.param("delimeter: ;", r"delimeter: .*; did you mean delimiter\? \(line 8\)", id="a misspelt key"),
+        pytest.param("time: {column: when, format: unix}", r"time\.format: .*write epoch_s.*\(line 8\)", id="inside"),
+        pytest.param("? [a]\n: b", r"line 8: expected a word as key", id="a list as key"),
+        pytest.param("quote: &a [*a]", r"is not YAML|quote: ", id="a list inside of itself"),
+        pytest.param("guests: {users: [2024-13-45]}", r"is not YAML: month must be", id="a date that is none"),
+        pytest.param("\tquote: x", r"is not YAML: .*line 8", id="a tab"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_what_to_write(tmp_path, written, told):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ndescription: d\nformat: csv\nheader: false\ncolumns: [who, when, thing]\nitem_id: thing\n"
+        f"behavior: {{constant: view}}\n{written}\n"
+        + ("" if written.startswith("time") else "time: {column: when, format: epoch_s}\n")
+        + ("" if written.startswith("user") else "user_id: who\n")
+    )
+    with pytest.raises(SourceInvalid, match=told):
+        load_source(str(file))
+
+
+def test_a_file_in_another_encoding_is_told_with_its_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes("name: mine\ndescription: Zürich".encode("latin-1"))
+    with pytest.raises(SourceInvalid, match=r"mine\.yaml: line 2 has the byte 0xfc, which is not UTF-8"):
+        load_source(str(file))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + yaml.safe_dump(VALID).encode())
+    assert load_source(str(file)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"),
+    [
+        ("latin-1", "ISO-8859-1"),
+        ("L1", "ISO-8859-1"),
+        ("iso-8859-15", "ISO-8859-15"),
+        ("utf-8-sig", "UTF-8"),
+        ("UTF8", "UTF-8"),
+        ("cp1252", "windows-1252"),
+        ("windows-1251", "windows-1251"),
+        ("sjis", "Shift_JIS"),
+        ("utf-16", "UTF-16LE"),
+        ("utf-16-be", "UTF-16BE"),
+    ],
+)
+def test_an_encoding_has_the_name_that_java_knows(load, encoding, charset):
+    assert load(encoding=encoding).charset == charset
+
+
+def test_a_tab_may_be_written_without_quotes(load):
+    assert load(delimiter=r"\t").delimiter == "\t"
+
+
+def test_words_for_null_count_in_each_case_and_a_source_may_have_its_own(load):
+    def matched(pattern, *texts):
+        return [text for text in texts if re.search(pattern, text)]
+
+    words = ("\\N", "NULL", "null", "Null", "nan", "NaN", "n/a", "none", "(NOT SET)", "-")
+    assert matched(load().null_pattern(), *words, "nulls", "anan", "--", "", "N") == list(words)
+    assert matched(load().null_pattern(but=["Null"]), "NULL", "nan") == ["nan"]
+    assert matched(load(nulls=["leer"]).null_pattern(), "leer", "LEER", "NULL") == ["leer", "LEER"]
+    assert matched(load(nulls=[]).null_pattern(), "NULL", "") == []
+
+
+def test_the_first_of_several_columns_and_an_expression_are_columns_that_are_read(load):
+    source = load(
+        user_id=["who", "thing"], behavior={"column": {"sql": "if(`what` is null, when, 'x')"}, "values": {"x": "view"}}
+    )
+    assert source.required_columns == ["who", "thing", "when", "what"]
+
+
+VERSIONS = [
+    {"from": date(2025, 3, 1), "delimiter": ";", "item_id": None},
+    {"from": date(2025, 5, 1), "delimiter": "|"},
+    {"from": date(2025, 4, 1), "files": "orders/*", "behavior": {"constant": "purchase"}},
+    {"files": "*.jsonl", "format": "jsonl", "columns": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("day", "name", "expected"),
+    [
+        pytest.param(date(2025, 2, 28), "a.csv", ("csv", ",", True, None), id="before all"),
+        pytest.param(date(2025, 3, 1), "a.csv", ("csv", ";", False, None), id="on the first day of a version"),
+        pytest.param(date(2025, 4, 30), "a.csv", ("csv", ";", False, None), id="on the last one"),
+        pytest.param(
+            date(2025, 5, 1), "a.csv", ("csv", "|", True, None), id="of the source's keys, not the one before"
+        ),
+        pytest.param(date(2025, 3, 31), "orders/a.csv", ("csv", ";", False, None), id="before files are another kind"),
+        pytest.param(date(2025, 4, 1), "orders/a.csv", ("csv", ",", True, "purchase"), id="by the name of the file"),
+        pytest.param(date(2025, 6, 1), "orders/a.csv", ("csv", ",", True, "purchase"), id="also after later versions"),
+        pytest.param(date(2020, 1, 1), "deep/a.jsonl", ("jsonl", ",", True, None), id="on every day"),
+    ],
+)
+def test_a_version_counts_for_its_files_from_its_day_on(load, day, name, expected):
+    source = load(versions=VERSIONS).of(day, name)
+    assert (source.format, source.delimiter, bool(source.item_id), source.behavior.constant) == expected
+    assert source.name == "mine"
+
+
+def test_what_is_the_same_for_all_versions_counts_for_each_of_them(load):
+    source = load(
+        item_id="a", price="b", columns=None, may_vanish=["item_id", "price"], evolve=True, versions=VERSIONS[:1]
+    )
+    (version,) = source.versions
+    # The version has no item, so that none can vanish from it.
+    assert (version.source.evolve, version.source.may_vanish) == (True, ["price"])
+
+
+def test_words_for_null_have_the_form_that_texts_are_brought_into(load):
+    decomposed = "na\u0303o"
+    source = load(nulls=[decomposed, "-"])
+    assert re.match(source.null_pattern().replace("(?iu)", "(?i)"), "n\u00e3o")
+    assert not re.match(source.null_pattern(but=[decomposed]).replace("(?iu)", "(?i)"), "n\u00e3o")
+
+
+def test_a_file_that_two_versions_match_is_told(load):
+    source = load(versions=VERSIONS)
+    with pytest.raises(
+        SourceMismatch, match=r"dt=2025-04-01/orders/a\.jsonl: .*patterns \*\.jsonl and orders/\*; make"
+    ):
+        source.of(date(2025, 4, 1), "orders/a.jsonl")
+
+
+def test_files_are_grouped_by_their_version(load):
+    source = load(versions=VERSIONS)
+    files = [f"/x/dt=2025-0{month}-01/{name}" for month, name in ((2, "b"), (3, "a"), (2, "c"), (3, "dt=2025-01-01/a"))]
+    groups = by_version(source, files)
+    assert [(version.delimiter, names) for version, names in groups] == [
+        (",", [files[0], files[2]]),
+        (";", [files[1], files[3]]),
+    ]
+    assert by_version(source, []) == [(source, [])]
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ({"from": 1}, "versions: expected a list"),
+        ([{"delimiter": ";"}], "versions.0: expected `from`"),
+        ([{"from": "2025"}], "versions.0.from: expected a date such as 2025-03-01, found '2025'"),
+        ([{"from": datetime(2025, 3, 1, 12)}], "versions.0.from: expected a date"),
+        ([{"files": ""}], "versions.0.files: expected a pattern"),
+        ([{"files": "a", "name": "other"}], "versions.0.name: it is the same for all versions"),
+        ([{"files": "a", "repeats": "keep"}], "versions.0.repeats: it is the same"),
+        ([{"files": "a"}, {"files": "a"}], "two count from 0001-01-01 for the same files"),
+        (
+            [{"files": "a", "delimitr": ";"}],
+            "versions.0.delimitr: Extra inputs are not permitted; did you mean delimiter?",
+        ),
+        (
+            [{"files": "a", "time": {"column": "when", "format": "%s"}}],
+            "versions.0.time.format: '%s' is no time format",
+        ),
+    ],
+)
+def test_a_mistake_in_a_version_is_told(load, versions, told):
+    with pytest.raises(SourceInvalid, match=re.escape(told)) as raised:
+        load(versions=versions)
+    assert re.search(r"\(line \d+\)", str(raised.value))
+
+
 def test_an_empty_file_is_told(tmp_path):
     file = tmp_path / "empty.yaml"
     file.write_text("")
@@ -146,7 +369,5 @@ def test_a_path_at_which_nothing_stands_is_told():
 
 
 def test_an_unknown_name_is_told_with_the_names_that_there_are():
-    with pytest.raises(
-        SourceInvalid, match=r"'taobo' is neither a shipped source \(canonical, .*taobao\) nor the path"
-    ):
+    with pytest.raises(SourceInvalid, match=r"'taobo' is neither a shipped source \(canonical, .*tmall\) nor the path"):
         load_source("taobo")

@@ -21,7 +21,7 @@ from lake.publish import publish
 from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.staging import Run, Verdict, write_verdict
+from lake.staging import Verdict, write_verdict
 from lake.table import DataFile, Table
 from tests.lake.stagings import read_files, stage_files
 from tests.session_oracle import Landed, sessions
@@ -107,7 +107,7 @@ class Shop(ABC):
 
     def sessions(self, day: date) -> None:
         changed = changed_by(self.landed_files(day), self.gap)
-        days, _ = partitions_to_stage(changed, day, day, *self.populated_and_published(), self.config.late_days)
+        days, _ = partitions_to_stage(changed, [day], *self.populated_and_published(), self.config.late_days)
         rows = []
         for partition in days:
             start, end = (edge.replace(tzinfo=None) for edge in read_window(partition, partition, self.gap))
@@ -204,7 +204,7 @@ class DailyRuns(Shop):
         return read_files(Table(table), NAMED_IN[table]) if Table.find(table) else []
 
     def landed_files(self, day: date) -> Iterable[DataFile]:
-        return landed_files(Table("events"), Run("any", day, day, order=1))
+        return landed_files(Table("events"), [day])
 
     def populated_and_published(self) -> tuple[set[date], set[date]]:
         return populated_and_published(Table("events"))

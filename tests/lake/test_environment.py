@@ -4,13 +4,13 @@ import pytest
 
 from lake.environment import COMMANDS, environment_of, handed_to_tasks
 from lake.settings import Settings
-from tests.planted import APPLICATIONS, REGISTRY, SECRETS, SPARK, STORE, planted
+from tests.planted import APPLICATIONS, PSEUDONYMS, REGISTRY, SECRETS, SPARK, STORE, planted
 
 OTHERS = {"PATH": "/bin", "LC_ALL": "C", "MEANDER_LAKE": "/lake", "MEANDER_HORIZON_DAYS": "28", "TF_CONFIG": "{}"}
 # Why: what stages or audits runs on Spark and reads the store; what trains or judges keeps its model in the registry;
-# jobs.serve alone knows the applications' database; nobody but Airflow sends alerts.
+# jobs.serve alone knows the applications' database, jobs.ingest the key of pseudonyms; nobody but Airflow sends alerts.
 NEEDS = {
-    "jobs.ingest": STORE | SPARK,
+    "jobs.ingest": STORE | SPARK | PSEUDONYMS,
     "jobs.sessionize": STORE | SPARK,
     "jobs.interests": STORE | SPARK,
     "jobs.examples": STORE | SPARK,
@@ -28,6 +28,7 @@ NEEDS = {
     "worker": STORE | REGISTRY,
     "spark-connect-server": STORE | SPARK,
     "mlflow-server": STORE | REGISTRY,
+    "step-server": set(),
     "a module that nobody has listed": set(),
 }
 
@@ -51,6 +52,7 @@ def test_a_command_gets_every_setting_that_is_no_secret_and_not_about_alerts():
     assert left_out == {
         "MEANDER_MLFLOW_URI",
         "MEANDER_SERVING_URL",
+        "MEANDER_PSEUDONYM_KEY",
         "MEANDER_ALERT_WEBHOOK",
         "MEANDER_ALERT_NOTIFIER",
         "MEANDER_ALERT_NOTIFIER_OPTIONS",
@@ -75,6 +77,24 @@ def test_tasks_of_spark_are_sent_the_address_of_a_registry_without_a_password_on
     handed, theirs = handed_to_tasks({"MEANDER_MLFLOW_URI": uri, "MEANDER_LAKE": "/lake", "TF_CONFIG": "{}"})
     assert handed == {"MEANDER_LAKE": "/lake"} | ({"MEANDER_MLFLOW_URI": uri} if sent else {})
     assert theirs == ([] if sent else ["MEANDER_MLFLOW_URI"])
+
+
+def test_tasks_of_spark_are_told_how_to_reach_mlflow_and_need_themselves_what_logs_in_there():
+    """Without a login that the driver has, an executor would fail at the first call, hours into a training."""
+    way = {
+        "MLFLOW_TRACKING_INSECURE_TLS": "true",
+        "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/ca.pem",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "300",
+    }
+    login = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "secret", "MLFLOW_TRACKING_TOKEN": "secret"}
+    uri = {"MEANDER_MLFLOW_URI": "https://mlflow"}
+    assert handed_to_tasks(uri | way) == (uri | way, [])
+    assert handed_to_tasks(uri | way | login) == (uri | way, list(login))
+    with_password = {"MEANDER_MLFLOW_URI": "https://me:secret@mlflow"}
+    assert handed_to_tasks(with_password | {"MLFLOW_TRACKING_TOKEN": "t", "MLFLOW_TRACKING_USERNAME": ""}) == (
+        {},
+        ["MEANDER_MLFLOW_URI", "MLFLOW_TRACKING_TOKEN"],
+    )
 
 
 def test_tasks_of_spark_are_sent_no_secret():

@@ -109,7 +109,7 @@ def test_a_run_killed_anywhere_and_run_again_ends_in_the_rows_of_an_undisturbed_
     assert rows() == OLD
 
     # Killed while Spark writes one of the two tables, or when the first manifest stands.
-    sign = random.choice(["lake/events/stage=*", "lake/quarantine/stage=*", "lake/_runs/r/*.json"])
+    sign = random.choice(["lake/events/stage=*", "lake/quarantine/stage=*", "lake/_runs/r/events.*.json"])
     killed = [kill_at_a_sign("jobs.ingest", DAY, lake, sign)]
     assert rows() == OLD, killed
     ingest.main(DAY)

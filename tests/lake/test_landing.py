@@ -1,13 +1,14 @@
 """The landing area: when a day is complete, and which of its files are data."""
 
 import os
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from lake import storage
 from lake.errors import LandingMissing, LandingUnreadable
-from lake.landing import Landing
+from lake.landing import Landing, LandingFile
 from lake.settings import settings
 
 DAY = date(2025, 1, 1)
@@ -27,7 +28,8 @@ def marked(lake: Path) -> Landing:
 def test_the_settings_name_the_landing_and_its_marker(monkeypatch):
     monkeypatch.setenv("MEANDER_LANDING", "s3://shop/landing/")
     monkeypatch.setenv("MEANDER_LANDING_MARKER", "_DONE")
-    assert Landing.of(settings()) == Landing("s3://shop/landing/", "_DONE")
+    monkeypatch.setenv("MEANDER_LANDING_QUIET_MINUTES", "3")
+    assert Landing.of(settings()) == Landing("s3://shop/landing/", "_DONE", timedelta(minutes=3))
     assert Landing.of(settings()).folder(DAY) == "s3://shop/landing/dt=2025-01-01"
 
 
@@ -38,6 +40,16 @@ def test_a_day_has_landed_when_its_folder_is_there(landing, lake):
     assert landing.files(DAY) == [], "a day without a single event is an empty folder"
 
 
+def test_a_folder_whose_date_is_written_in_another_way_is_named(landing, lake, land):
+    land("2025-1-1", ["{}"])
+    land("2025-01-02", ["{}"])
+    with pytest.raises(LandingMissing, match=r"The folder dt=2025-1-1 is not read; rename it to dt=2025-01-01"):
+        landing.files(DAY)
+    with pytest.raises(LandingMissing) as raised:
+        landing.files(date(2025, 1, 3))
+    assert "is not read" not in str(raised.value)
+
+
 def test_with_a_marker_the_folder_alone_does_not_do(marked, lake, land):
     file = land(DAY, ["{}"])
     assert not marked.has_landed(DAY)
@@ -46,6 +58,81 @@ def test_with_a_marker_the_folder_alone_does_not_do(marked, lake, land):
     (lake / "landing" / "dt=2025-01-01" / "_SUCCESS").touch()
     assert marked.has_landed(DAY)
     assert marked.files(DAY) == [str(file)]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Move the clock, and not that of the disk."""
+
+    def at(moment: datetime) -> None:
+        monkeypatch.setattr("lake.landing.now", lambda: moment)
+
+    return at
+
+
+QUIET = timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("days_ago", [0, 1])
+def test_without_a_marker_a_recent_day_is_complete_once_it_has_been_quiet(lake, land, clock, days_ago):
+    landing = Landing(str(lake / "landing"), quiet=QUIET)
+    began = datetime.now(UTC)
+    day = began.date() - timedelta(days=days_ago)
+    file = land(day, ["{}"], "hour=01/a.jsonl")
+    # A copy that keeps the times of the original has arrived just now.
+    for copied in (file, file.parent, file.parent.parent):
+        os.utime(copied, (0, 0))
+    assert not landing.has_landed(day)
+    with pytest.raises(LandingMissing, match=r"dt=.* changed 0 minutes ago, .* for 10 minutes \(MEANDER_LANDING_QUIET"):
+        landing.delivery(day)
+    clock(began + timedelta(minutes=9))
+    assert not landing.has_landed(day)
+    clock(began + timedelta(minutes=11))
+    assert landing.has_landed(day)
+    assert list(landing.delivery(day)) == ["hour=01/a.jsonl"]
+
+
+def test_a_recent_folder_without_files_and_one_that_is_still_written_are_not_quiet(lake, land, clock):
+    landing = Landing(str(lake / "landing"), quiet=QUIET)
+    began = datetime.now(UTC)
+    (lake / "landing" / f"dt={began.date()}").mkdir(parents=True)
+    assert not landing.has_landed(began.date()), "the shop has made it, and its files may follow"
+    clock(began + timedelta(minutes=11))
+    assert landing.has_landed(began.date())
+    # What is hidden is being written.
+    written = land(began.date(), ["{}"], "_temporary/part-0.jsonl")
+    os.utime(written, ((began + timedelta(minutes=5)).timestamp(),) * 2)
+    assert not landing.has_landed(began.date())
+
+
+def test_a_day_of_the_past_costs_no_look_at_its_files_and_a_marker_needs_no_quiet_time(lake, land, monkeypatch):
+    today = datetime.now(UTC).date()
+    land(today, ["{}"])
+    (lake / "landing" / f"dt={today}" / "_SUCCESS").touch()
+    land(today - timedelta(days=2), ["{}"])
+    monkeypatch.setattr("lake.landing.last_change", lambda _: pytest.fail("it looks at each file"))
+    assert Landing(str(lake / "landing"), quiet=QUIET).has_landed(today - timedelta(days=2))
+    assert Landing(str(lake / "landing"), "_SUCCESS", QUIET).has_landed(today)
+    assert Landing(str(lake / "landing")).has_landed(today)
+
+
+def test_a_time_far_ahead_of_the_clock_holds_no_day_back(lake, land, clock):
+    today = datetime.now(UTC).date()
+    land(today, ["{}"])
+    clock(datetime.now(UTC) - timedelta(minutes=9))
+    assert not Landing(str(lake / "landing"), quiet=QUIET).has_landed(today), "that much, clocks differ"
+    clock(datetime.now(UTC) - timedelta(minutes=20))
+    assert Landing(str(lake / "landing"), quiet=QUIET).has_landed(today)
+
+
+def test_on_an_object_store_a_recent_day_is_quiet_by_the_times_of_its_objects(lake_on_s3, clock):
+    landing, began = Landing(f"{lake_on_s3}/landing", quiet=QUIET), datetime.now(UTC)
+    fs, folder = storage.filesystem(landing.folder(began.date()))
+    assert not landing.has_landed(began.date())
+    fs.pipe_file(f"{folder}/a.jsonl", b"{}")
+    assert not landing.has_landed(began.date())
+    clock(began + timedelta(minutes=11))
+    assert landing.has_landed(began.date())
 
 
 def test_a_missing_day_is_named_with_the_folder_that_should_be_there(landing):
@@ -93,6 +180,12 @@ def test_links_inside_a_day_are_files_of_it_and_so_is_what_a_linked_day_holds(la
     (lake / "landing" / "dt=2025-01-02").symlink_to(folder)
     for day in (DAY, date(2025, 1, 2)):
         assert [Path(file).name for file in landing.files(day)] == ["again.jsonl", "part-0.jsonl"]
+
+
+def test_a_link_is_as_large_and_as_old_as_the_file_behind_it(landing, folder):
+    (folder / "again.jsonl").symlink_to("part-0.jsonl")
+    os.utime(folder / "part-0.jsonl", ns=(5, 7))
+    assert landing.delivery(DAY)["again.jsonl"] == landing.delivery(DAY)["part-0.jsonl"] == LandingFile(3, "7")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_number_is_given_once_and_grows(lake, request, store):
 
 
 def test_who_never_gets_a_number_stages_nothing_and_says_so(lake, monkeypatch):
-    from lake import order
+    from lake import commits, order
 
     take_number()
     opened = order.DeltaTable
@@ -76,8 +76,8 @@ def test_who_never_gets_a_number_stages_nothing_and_says_so(lake, monkeypatch):
         return table
 
     monkeypatch.setattr(order, "DeltaTable", open_before_another)
-    monkeypatch.setattr(order, "ATTEMPTS", 3)
-    with pytest.raises(CommitContended, match="took their number first, 3 times; nothing was staged"):
+    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    with pytest.raises(CommitContended, match="took their numbers, came first 3 times in a row; nothing was staged"):
         take_number()
 
 

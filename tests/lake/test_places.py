@@ -48,6 +48,10 @@ def test_the_paths_are_these(root):
         (places.monitor_file(date(2025, 1, 2)), f"{root}/_monitor/2025-01-02.json"),
         (places.alerts_folder(settings().lake), f"{root}/_alerts"),
         (places.probe_file(), f"{root}/_doctor/probe.json"),
+        (places.forgotten_path(), f"{root}/_forgotten"),
+        (places.receipts_folder(), f"{root}/_receipts"),
+        (places.receipt_file("forget-1"), f"{root}/_receipts/forget-1.json"),
+        (places.landed_file("forget-1"), f"{root}/_receipts/forget-1.landed.json"),
     ]
     assert [path for path, _ in paths] == [expected for _, expected in paths]
 

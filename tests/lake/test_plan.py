@@ -23,6 +23,7 @@ from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.table import DataFile
 from tests.lake.daily_runs import MODEL_VERSION, DailyRuns, RunsInMemory, Shop
+from tests.lake.landed import load
 from tests.lake.stagings import JAN_1
 from tests.session_oracle import ONE_DAY, Landed
 from tests.tables import groups_of, of_dag
@@ -368,6 +369,55 @@ def test_sessions_of_a_day_on_which_nothing_has_landed_need_its_folder_first():
     assert shop.found()["sessions"] == shop.expected()["sessions"]
 
 
+# ---- a landing that is another one than what was read ----
+
+
+@given(corrected=corrected_logs(), late=some_days)
+def test_days_whose_landing_has_changed_are_late_data_that_is_loaded_again(corrected, late):
+    landing, again = corrected
+    shop = with_everything(in_memory(landing), late=late)
+    shop.execute(shop.plan("late-data"))
+    shop.landing |= again
+    changed = dict.fromkeys(again, "the landing has 2 files, 1 were read")
+    found = plan_of(replace(shop.history(), landing=changed), shop.config, Request("late-data"))
+    assert {entry.day for entry in found.redo if entry.table == "events"} == set(again)
+    shop.execute(found)
+    shop.execute(shop.plan("late-data"))
+    assert shop.found() == shop.expected()
+
+
+def test_a_day_whose_landing_has_changed_is_planned_like_a_bad_day_and_says_why():
+    shop = with_everything(in_memory(daily_visits()))
+    changed = {DAYS[2]: "the landing has 2 files, 1 were read", DAYS[6]: "and this one is not asked for"}
+    history = replace(shop.history(), landing=changed)
+    found = plan_of(history, shop.config, Request("late-data", DAYS[0], DAYS[3]))
+    assert planned(found) == planned(shop.plan("bad-day", DAYS[2], DAYS[2]))
+    why = "2025-01-03: the landing has 2 files, 1 were read"
+    assert {entry.why for entry in found.redo if entry.table in ("events", "sessions")} == {why}
+    # Another reason has its own days.
+    assert planned(plan_of(history, shop.config, Request("bad-day", DAYS[1], DAYS[1]))) == planned(
+        shop.plan("bad-day", DAYS[1], DAYS[1])
+    )
+
+
+def test_files_that_came_after_the_run_are_planned_and_files_that_are_only_gone_are_not(land):
+    for day in DAYS[:4]:
+        land(day, ["{}"], "a")
+        land(day, ["{}"], "b")
+    load("r", *DAYS[:4])
+    land(DAYS[0], ["{}"], "c")
+    land(DAYS[1], ["{}", "{}"], "a")
+    land(DAYS[2], ["{}"], "a").unlink()
+    found = plan_backfill(settings(), "late-data")
+    assert {(entry.day, entry.why) for entry in found.redo if entry.table == "events"} == {
+        (DAYS[0], "2025-01-01: files in the landing: 3, read: 2; came later: 1 (c)"),
+        (DAYS[1], "2025-01-02: files in the landing: 2, read: 2; changed: 1 (a)"),
+    }
+    assert [(run.day, run.tables[:2]) for run in found.runs] == [(day, ("quarantine", "events")) for day in DAYS[:2]]
+    load("again", *DAYS[:2])
+    assert [entry for entry in plan_backfill(settings(), "late-data").redo if entry.table == "events"] == []
+
+
 # ---- a bad day ----
 
 
@@ -411,6 +461,14 @@ def test_older_sessions_than_the_run_of_a_bad_day_restates_are_made_by_other_run
     shop.landing[DAYS[4]] = [event("again", "bob", DAYS[4], 710, 0)]
     shop.execute(found)
     assert shop.found() == shop.expected()
+
+
+def test_the_run_of_an_empty_landing_day_can_make_the_sessions_of_its_date():
+    # Nothing landed on the third day, and its one event came when its date was too old to be restated.
+    log = [event(f"b{day:%d}", "bob", day, 700, 0) for day in DAYS if day != DAYS[2]]
+    shop = with_everything(in_memory(landing_of([*log, event("late", "ann", DAYS[2], 700, 4)])))
+    runs = [run for run in shop.plan("late-data").runs if DAYS[2] == run.day]
+    assert [(run.tables, run.note) for run in runs] == [(("sessions",), "")]
 
 
 def test_what_the_run_of_one_bad_day_leaves_is_made_after_all_of_them_though_another_has_made_it_before():
@@ -799,6 +857,7 @@ def comparable(history: History) -> dict[str, Any]:
         "files": plain(history.files),
         "taken_back": {version: plain(files) for version, files in history.taken_back.items()},
         "sessions_basis": history.sessions_basis,
+        "landing": history.landing,
     }
 
 

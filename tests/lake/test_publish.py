@@ -4,14 +4,21 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pyspark.sql.types import StringType, StructField, StructType
 
+from lake import commits, staging
 from lake import publish as publishing
-from lake.errors import CommitContended, NotStaged, PublishRefused, TableMissing
+from lake import table as tables
+from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing
+from lake.log import actions, read_log
+from lake.places import table_path
 from lake.publish import publish
+from lake.schemas import QUARANTINE, TABLES
 from lake.staging import Verdict, write_verdict
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, read_files, rejected, stage_files
@@ -43,6 +50,7 @@ def test_a_publish_replaces_the_days_it_owns_and_no_others(lake):
         "rows": 1,
         "partitions": 2,
         "refused": [],
+        "withheld": [],
         "verdict": "passed",
         "docs": "/docs/page.html",
         "already": False,
@@ -265,8 +273,8 @@ def test_a_publish_that_always_loses_says_so_and_changes_nothing(lake, monkeypat
         commit(delta, staged, *args)
 
     monkeypatch.setattr(publishing, "commit", commit_after_another)
-    monkeypatch.setattr(publishing, "ATTEMPTS", 3)
-    with pytest.raises(CommitContended, match=r"other publishes won 3 times; nothing of run 'unlucky' is visible"):
+    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    with pytest.raises(CommitContended, match=r"publishes came first 3 times in a row; nothing of run 'unlucky' is"):
         publish("quarantine", "unlucky")
     assert raws() == [(JAN_2, "other")]
     monkeypatch.undo()
@@ -300,3 +308,73 @@ def test_the_command_prints_a_line_for_each_table_and_names_what_it_refuses(lake
     assert "docs/runbook.md#publish-refused" in said
     with pytest.raises(TableMissing):
         Table("sessions")
+
+
+# ---- columns that change ----
+
+
+@pytest.fixture
+def declare(monkeypatch):
+    """Return what lets lake/schemas.py have other columns of `quarantine`."""
+
+    def declare(*columns: StructField) -> None:
+        spec = replace(TABLES["quarantine"], schema=StructType(list(columns)))
+        for module in (publishing, staging, tables):
+            monkeypatch.setitem(module.TABLES, "quarantine", spec)
+
+    return declare
+
+
+SEVERITY = StructField("severity", StringType(), True, {"comment": "how bad it is"})
+
+
+def test_a_new_column_reaches_readers_with_the_next_publish_and_is_null_before(lake, declare):
+    staged_and_published("old", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], basis=1)
+    before = Table("quarantine")
+    declare(QUARANTINE["reason"], SEVERITY, *QUARANTINE.fields[1:])
+    staged_and_published("new", [{**row, "severity": "high"} for row in rejected(JAN_2, "c")], [JAN_2], basis=2)
+    after = Table("quarantine")
+    assert [field.name for field in after.delta.schema().fields] == after.spec.schema.fieldNames()
+    answer = after.query("select raw, severity from quarantine order by raw")
+    assert answer.to_pylist() == [{"raw": "a", "severity": None}, {"raw": "c", "severity": "high"}]
+    assert [after.head(day, 1)[0]["severity"] for day in (JAN_1, JAN_2)] == [None, "high"]
+    frame = [after.read_file(file, ["severity"]).column("severity").to_pylist() for file in after.files]
+    assert sorted(frame, key=str) == [["high"], [None]]
+    # It is the same table, which keeps its whole log, and a version that was opened before stays as it was.
+    assert after.delta.metadata().id == before.delta.metadata().id
+    assert after.delta.metadata().configuration == before.delta.metadata().configuration
+    assert read_files(before, "raw") == [(JAN_1, "a"), (JAN_2, "b")]
+    assert [commit["run_id"] for commit in after.commits()] == ["new", "old"]
+
+
+def test_a_publish_without_a_new_column_writes_no_metadata(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    (commit,) = read_log(table_path("quarantine"), 1, after=0).values()
+    assert actions(commit, "metaData") == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        pytest.param([f for f in QUARANTINE if f.name != "line"], "line int64 is gone", id="removed"),
+        pytest.param(
+            [StructField("line", StringType()) if f.name == "line" else f for f in QUARANTINE],
+            "line int64 has become string",
+            id="retyped",
+        ),
+        pytest.param(
+            [*QUARANTINE, StructField("severity", StringType(), nullable=False)],
+            "severity is new and not nullable",
+            id="a new one that may not be null",
+        ),
+    ],
+)
+def test_columns_that_readers_would_lose_are_refused(lake, declare, columns, told):
+    staged_and_published("old", rejected(JAN_1, "a"), [JAN_1], basis=1)
+    declare(*columns)
+    (row,) = rejected(JAN_1, "b")
+    row = {name: value for name, value in {**row, "severity": "high"}.items() if name in {c.name for c in columns}}
+    stage_files("quarantine", "new", [row], [JAN_1], 2)
+    with pytest.raises(SchemaMismatch, match=f"quarantine has other published columns than .*: {told}. A table keeps"):
+        publish("quarantine", "new")
+    assert raws() == [(JAN_1, "a")]

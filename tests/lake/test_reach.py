@@ -72,8 +72,7 @@ def test_which_partitions_a_run_restates_and_which_it_leaves_to_a_backfill():
     found = {
         name: partitions_to_stage(
             {january(day): january(newest) for day, newest in changed.items()},
-            january(10),
-            january(10),
+            [january(10)],
             set(map(january, every - empty)),
             set(map(january, every - unpublished)),
             late_days=2,
@@ -88,8 +87,8 @@ def test_which_partitions_a_run_restates_and_which_it_leaves_to_a_backfill():
 def test_a_run_of_several_days_stages_all_of_them_and_counts_lateness_from_the_first():
     changed = {january(7): january(7), january(8): january(8)}
     published = set(map(january, range(1, 32)))
-    now, left = partitions_to_stage(changed, january(10), january(12), set(changed), published, late_days=2)
+    now, left = partitions_to_stage(changed, [*map(january, (10, 11, 12))], set(changed), published, late_days=2)
     # The 8th is as late as is allowed before the 10th, and draws in the 7th.
     assert ([day.day for day in now], left) == ([7, 8, 10, 11, 12], [])
-    now, left = partitions_to_stage(changed, january(11), january(12), set(changed), published, late_days=2)
+    now, left = partitions_to_stage(changed, [january(12), january(11)], set(changed), published, late_days=2)
     assert ([day.day for day in now], [day.day for day in left]) == ([11, 12], [7, 8])

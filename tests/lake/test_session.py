@@ -2,7 +2,8 @@
 
 import pytest
 
-from lake.session import NOTHING, s3_conf
+from lake.jvm import FROM_ARCHIVE, ONE_COMPILER, options_of
+from lake.session import NOTHING, listing_conf, s3_conf
 from lake.settings import settings
 
 MAGIC = "fs.s3a.committer.name"
@@ -39,3 +40,25 @@ def test_a_store_that_is_not_amazons_is_asked_by_paths(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
     conf = s3_conf(settings())
     assert (conf[ELSEWHERE], conf[MAGIC]) == ("true", "magic")
+
+
+@pytest.mark.parametrize(
+    ("lake", "landing", "told"),
+    [("lake", "/landing", True), ("s3://shop/lake", "/landing", False), ("lake", "hdfs:///landing", False)],
+)
+def test_files_on_a_disk_are_looked_at_without_a_job(monkeypatch, lake, landing, told):
+    monkeypatch.setenv("MEANDER_LAKE", lake)
+    monkeypatch.setenv("MEANDER_LANDING", landing)
+    assert bool(listing_conf(settings())) is told
+
+
+def test_a_jvm_starts_from_an_archive_only_where_there_is_one(tmp_path, monkeypatch):
+    archive = tmp_path / "classes.jsa"
+    monkeypatch.setattr("lake.jvm.ARCHIVE", archive)
+    assert options_of(short_lived=True) == "", "an image has none"
+    archive.touch()
+    assert options_of(short_lived=True) == "", "an empty file stands for none"
+    archive.write_bytes(b"classes")
+    assert options_of(short_lived=False) == FROM_ARCHIVE
+    assert options_of(short_lived=True) == f"{ONE_COMPILER} {FROM_ARCHIVE}"
+    assert "GC" not in options_of(short_lived=True), "with another one of the environment, the JVM would not start"

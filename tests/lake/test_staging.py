@@ -31,11 +31,14 @@ def test_what_is_staged_is_described_by_its_manifest_and_published_as_it_was_sta
     # e1 is late: it happened the day before it landed.
     rows = events(spark, ("e1", JAN_1, JAN_2), ("e2", JAN_2, JAN_2), ("e3", JAN_2, JAN_2))
     run = Run("manual__2025-01-02T00:00:00+00:00", JAN_2, JAN_2)
+    stage_files("quarantine", "read", [], [JAN_1], None, key_id="9c3f01aa")
+    publish("quarantine", "read")
     # The order of columns is the table's, whatever order a job ends in.
-    staged = stage(rows.select(*rows.columns[::-1]), "events", run, [JAN_2], run.basis, {"input": 3}, {"events": 7})
+    staged = stage(rows.select(*rows.columns[::-1]), "events", run, [JAN_2], run.basis, {"input": 3}, {"quarantine": 1})
 
     assert read_staged("events", run.run_id) == staged
-    assert (staged.rows, staged.counts, staged.inputs) == (3, {"input": 3}, {"events": 7})
+    assert (staged.rows, staged.counts, staged.inputs) == (3, {"input": 3}, {"quarantine": 1})
+    assert staged.key_id == "9c3f01aa", "users are named as in what was read"
     assert (staged.order, staged.basis) == (run.order, run.order)
     assert {file.path.split("/", 1)[1].rsplit("/", 1)[0]: file.rows for file in staged.files} == {
         "dt=2025-01-01/landed=2025-01-02": 1,

@@ -1,15 +1,17 @@
 """Small files on any storage: found, and written so that a reader sees all of a file or none of it."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Barrier
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 
@@ -36,6 +38,24 @@ def test_of_a_parquet_file_the_columns_that_are_asked_for_are_read_and_none_of_i
 
 def test_a_folder_that_is_not_there_holds_no_files(tmp_path):
     assert storage.list_files(f"{tmp_path}/nowhere") == {}
+
+
+def test_old_files_are_told_by_the_listing_and_no_file_is_asked_for(tmp_path, monkeypatch):
+    for name, days in (("a/old", 3), ("new", 1)):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+        seconds = datetime.now(UTC).timestamp() - days * 86_400
+        os.utime(file, (seconds, seconds))
+
+    def asked(*_: object) -> None:
+        raise AssertionError("one request for each file")
+
+    monkeypatch.setattr(LocalFileSystem, "modified", asked)
+    assert storage.list_older(f"{tmp_path}", datetime.now(UTC) - timedelta(days=2)) == ["a/old"]
+    # Of an object store, the listing says it by another name.
+    written = datetime(2025, 1, 1, tzinfo=UTC)
+    assert storage.last_written(LocalFileSystem(), "path", {"LastModified": written}) == written
 
 
 def test_a_relative_folder_is_one_below_the_working_folder(tmp_path, monkeypatch):

@@ -4,50 +4,28 @@ import itertools
 import json
 import os
 import re
-import shutil
-import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
-from lake import audits, storage
+from lake import audits, commits, storage
 from lake import publish as publishing
 from lake import upkeep as upkeeping
-from lake.backfill.planner import plan_backfill
 from lake.errors import CommitContended, PublishRefused, UpkeepFailed
+from lake.log import history
 from lake.places import audits_path, model_folder, table_path
 from lake.publish import publish
-from lake.runs import summarize
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
-from lake.staging import Staged, StagedFile, write_staged
-from lake.table import Table, history
-from lake.upkeep import MaintenanceResult, compact, delta_tables, main, maintain_table, prune_docs, upkeep
-from tests.lake.daily_runs import DailyRuns
-from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, read_files, rejected, stage_files
-from tests.session_oracle import ONE_DAY, Landed
+from lake.table import Table
+from lake.upkeep import MaintenanceResult, delta_tables, main, maintain_table, prune_docs, upkeep
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, published, read_files, rejected, stage_files
+from tests.session_oracle import ONE_DAY
 
 DAY_SECONDS = 86_400
 WEEK = 7 * ONE_DAY
-
-
-def published(run_id: str, rows: list, owns: list, basis: int, copies: int = 0) -> Staged:
-    """Publish rows of `quarantine`; with `copies`, each partition gets so many more files with the same rows."""
-    staged = stage_files("quarantine", run_id, rows, owns, basis)
-    more = []
-    for file in staged.files:
-        for n in range(1, copies + 1):
-            copy = file.path.replace("part-0", f"part-{n}")
-            shutil.copy(place(file.path), place(copy))
-            more.append(StagedFile(copy, file.rows, file.bytes))
-    staged = replace(staged, files=[*staged.files, *more])
-    write_staged(staged)
-    audit(staged)
-    publish("quarantine", run_id)
-    return staged
 
 
 def place(path: str) -> Path:
@@ -82,105 +60,6 @@ def maintained(retention: timedelta = WEEK) -> MaintenanceResult:
 
 def raws(version: int | None = None) -> list:
     return read_files(Table("quarantine", version), "raw")
-
-
-# ---- compaction ----
-
-
-def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(lake):
-    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2, JAN_3], 7, copies=2)
-    published("2", rejected(JAN_2, "c"), [JAN_2], 8)
-    before = Table("quarantine")
-    result = maintained()
-    after = Table("quarantine")
-    assert (len(before.files), len(after.files), result.compacted) == (4, 2, 1)
-    assert raws() == read_files(before, "raw") == [(JAN_1, "a")] * 3 + [(JAN_2, "c")]
-    assert after.rows_by() == before.rows_by()
-    assert after.commits() == before.commits(), "it is not a publish"
-    assert [after.basis(day) for day in (JAN_1, JAN_2, JAN_3)] == [7, 8, 7], "nothing is newer or older than it was"
-    assert after.version > before.version
-    # And again there is nothing to do.
-    assert maintained().compacted == 0
-
-
-def test_each_partition_is_compacted_in_a_commit_of_its_own(lake):
-    # So that a publish in between costs one of them and not all.
-    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1, copies=1)
-    assert compact("quarantine", table_path("quarantine")) == (2, [])
-    did = [entry["operation"] for entry in DeltaTable(table_path("quarantine")).history()]
-    assert did.count("OPTIMIZE") == 2
-
-
-def test_to_runs_and_plans_a_compaction_is_no_restatement(lake):
-    def landed(name, day):
-        return Landed("ann", datetime(day.year, day.month, day.day, 12), name, day)
-
-    shop = DailyRuns({day: [landed(f"e{day:%d}", day)] for day in (JAN_1, JAN_2, JAN_3)})
-    for day in shop.landing:
-        shop.day(day)
-    runs, rows = summarize(), shop.found()
-    # z_order writes every file anew, as a compaction of many small ones would.
-    for table in ("events", "sessions", "interests"):
-        DeltaTable(table_path(table)).optimize.z_order(["user_id"])
-    upkeep(settings())
-    assert plan_backfill(settings(), "late-data").redo == []
-    assert (summarize(), shop.found()) == (runs, rows)
-    # A day that runs after it is published as ever, over what was compacted.
-    shop.landing[JAN_3] = [*shop.landing[JAN_3], landed("late", JAN_3)]
-    shop.day(JAN_3)
-    assert shop.found() == shop.expected()
-
-
-def test_a_partition_that_is_published_whenever_it_is_compacted_is_left_for_the_next_time(lake, monkeypatch):
-    runs = itertools.count(1)
-
-    def publish_anew() -> None:
-        n = next(runs)
-        published(f"{n}", rejected(JAN_1, f"{n}"), [JAN_1], n, copies=1)
-
-    def opened_before_a_publish(path: str) -> DeltaTable:
-        table = DeltaTable(path)
-        publish_anew()
-        return table
-
-    publish_anew()
-    with monkeypatch.context() as patch:
-        patch.setattr(upkeeping, "DeltaTable", opened_before_a_publish)
-        assert compact("quarantine", table_path("quarantine")) == (0, ["2025-01-01"])
-    assert raws() == [(JAN_1, f"{next(runs) - 1}")] * 2, "the last publish is what readers see"
-    assert compact("quarantine", table_path("quarantine")) == (1, [])
-
-
-def test_publishes_and_compactions_at_once_lose_nothing(lake):
-    published("0", rejected(JAN_1, "0"), [JAN_1], 1, copies=3)
-    failed = []
-
-    def run_days() -> None:
-        try:
-            for n in range(1, 16):
-                published(
-                    f"{n}", rejected(JAN_1 if n % 2 else JAN_2, f"{n}"), [JAN_1 if n % 2 else JAN_2], n + 1, copies=3
-                )
-        except Exception as error:  # noqa: BLE001  told by the assertion below
-            failed.append(error)
-
-    runs = threading.Thread(target=run_days)
-    runs.start()
-    while runs.is_alive():
-        maintained()
-    runs.join()
-    assert failed == []
-    assert raws() == [(JAN_1, "15")] * 4 + [(JAN_2, "14")] * 4
-
-
-def test_files_are_merged_up_to_what_a_reader_opens_in_one_go(lake):
-    # Of some hundred KiB each, as a partition of a small shop is: far from 128 MiB.
-    text = [" ".join(f"{n * n}" for n in range(at, at + 40_000)) for at in (0, 40_000)]
-    staged = published("1", rejected(JAN_1, *text), [JAN_1], 1, copies=1)
-    assert [file.bytes > 256 * 1024 for file in staged.files] == [True, True]
-    result = maintained()
-    assert (result.compacted, len(Table("quarantine").files)) == (1, 1)
-    assert len(raws()) == 4
 
 
 LINE = audits.AuditLine(
@@ -285,6 +164,28 @@ def test_a_staging_that_was_given_up_is_removed_and_can_not_be_published_any_mor
     assert publish("quarantine", "given up")["already"]
 
 
+def test_stagings_of_a_table_that_was_never_published_are_removed_as_any_other(lake):
+    stage_files("quarantine", "old", rejected(JAN_1, "a"), [JAN_1], 1)
+    age(30)
+    stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
+    planned, _ = upkeep(settings(), dry_run=True)
+    assert (planned.what, planned.removed, planned.files_after) == ("quarantine", 1, 2)
+    assert Table.find("quarantine") is None
+    done, _ = upkeep(settings())
+    assert (done.what, done.removed, done.files_after) == ("quarantine", 1, 1)
+    with pytest.raises(PublishRefused, match="1 files that run 'old' staged for quarantine are gone"):
+        publish("quarantine", "old")
+    publish("quarantine", "new")
+    assert raws() == [(JAN_2, "b")]
+
+
+def test_a_table_whose_stagings_are_young_is_not_made_by_upkeep(lake):
+    stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
+    part, _ = upkeep(settings())
+    assert (part.what, part.removed, part.files_after) == ("quarantine", 0, 1)
+    assert Table.find("quarantine") is None
+
+
 # ---- a publish of a staging that is given up at the same time ----
 
 
@@ -381,8 +282,8 @@ def test_nothing_is_removed_where_publishes_win_each_commit(waiting, monkeypatch
 
     runs = itertools.count(2)
     monkeypatch.setattr(upkeeping, "DeltaTable", Overtaken)
-    monkeypatch.setattr(upkeeping, "COMMIT_ATTEMPTS", 3)
-    with pytest.raises(CommitContended, match="publishes won 3 times; no file was removed"):
+    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    with pytest.raises(CommitContended, match="publishes came first 3 times in a row; no file was removed"):
         maintained()
     publish("quarantine", waiting)
     assert raws() == [(JAN_1, "4"), (JAN_2, "b"), (JAN_2, "c")]
@@ -523,7 +424,8 @@ def test_a_table_that_fails_does_not_keep_the_others_from_being_maintained(lake,
     ]  # fmt: skip
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys, monkeypatch):
+    monkeypatch.setenv("MEANDER_KEEP_RAW_DAYS", "0")
     published("1", rejected(JAN_1, "a"), [JAN_1], 1)
     published("2", rejected(JAN_1, "b"), [JAN_1], 2, copies=1)
     stage_files("quarantine", "given up", rejected(JAN_2, "c"), [JAN_2], 2)
@@ -539,6 +441,10 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys):
     assert storage.list_files(settings().lake) == before
     main(["--run-id", "r"])
     done = json.loads(capsys.readouterr().out)
+    # What no upkeep removes is told: manifests and verdicts of three runs, and what was committed.
+    assert sorted(planned["kept"]) == ["_runs", "quarantine/_delta_log"]
+    assert (planned["kept"]["_runs"]["files"], planned["kept"]["quarantine/_delta_log"]["files"]) == (6, 3)
+    assert all(size["bytes"] > 0 for size in planned["kept"].values())
     # The two merged files stay for those who read them now.
     assert (done["compacted"], done["removed"], done["files_after"]) == (1, 3, 3)
     assert [part["what"] for part in done["parts"]] == ["quarantine", "data docs"]

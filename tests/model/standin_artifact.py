@@ -77,6 +77,11 @@ class StandIn:
     def __init__(self, card: dict[str, Any], items: list[str], categories: list[str]):
         self.card, self.items, self.categories = card, Words(items), Words(categories)
         self.category_ids = categories
+        self.stack = None
+
+    def save_card(self, folder: str) -> None:
+        content = {"card": self.card, "items": self.items.ids[2:], "categories": self.category_ids}
+        Path(folder, "card.json").write_text(json.dumps(content))
 
     def predict(self, frame: pd.DataFrame) -> Prediction:
         n = len(frame)

@@ -1,7 +1,10 @@
 """A run is measured on its test dates alone: what is learnt and chosen for that comes from the dates before."""
 
+import functools
 import json
+import re
 import shutil
+import weakref
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,12 +21,14 @@ from lake.publish import publish
 from lake.table import Table
 from model import evaluate, monitor, promote
 from model.judging.baselines import Baseline, RecencyFrequency
+from model.judging.boosted import BoostedTrees
 from model.judging.gate import Decision
 from model.training.plan import TrainingPlan
+from model.versions.stack import Stack
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
 from tests.model.standin_artifact import KEY, Prediction, StandIn, Words, registry, save
-from tests.model.tiny_examples import example, examples, key_of
+from tests.model.tiny_examples import example, examples, key_of, shop
 
 RESAMPLES, SEED = 40, 5
 CATEGORIES = list("abcdefghijklmnopqrst")
@@ -168,9 +173,9 @@ def spied(patch: pytest.MonkeyPatch, found: Measured) -> None:
     """Write down what is read and what each baseline is fitted on; all of it happens as ever."""
     read, fit = evaluate.read_frame, Baseline.fit
 
-    def read_frame(table: Table, days: Any, most_users: int | None = None) -> pd.DataFrame:
+    def read_frame(table: Table, days: Any, columns: Any = None, most_users: int | None = None) -> pd.DataFrame:
         found.read.append((table.version, list(days), most_users))
-        return read(table, days, most_users=most_users)
+        return read(table, days, columns, most_users)
 
     def days_of(frame: pd.DataFrame) -> list[tuple[str, int]]:
         return [(str(day)[:10], len(rows)) for day, rows in frame.groupby("dt")]
@@ -188,6 +193,7 @@ def measured(tmp_path_factory, mlflow_store):
     """Measure a run whose examples were published again after it was planned, beside champions of three dates."""
     patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("evaluate")
     patch.setenv("MEANDER_LAKE", str(folder / "lake"))
+    patch.setenv("MEANDER_MIN_GROUP", "1")  # this shop has a few users
     patch.setattr(Told, "seen", [])
     shutil.copy(mlflow_store, folder / "mlflow.db")
 
@@ -220,6 +226,8 @@ def measured(tmp_path_factory, mlflow_store):
     found = Measured(plan, None, champions[1], 0)
     with pytest.MonkeyPatch.context() as spying:
         spied(spying, found)
+        # This shop has seven users with a next category, and its answers other than that are a stand-in's.
+        spying.setattr(evaluate, "RULE", replace(evaluate.RULE, heads=(), fewest_users=5))
         found.decision = evaluate.main(["--run-id", "r", "--resamples", str(RESAMPLES)], load)
     found.version, found.predicted = registry().version_of("r"), set(Told.seen)
     yield found
@@ -229,7 +237,8 @@ def measured(tmp_path_factory, mlflow_store):
 def test_each_part_is_read_from_the_pinned_table_by_the_dates_of_the_plan(measured):
     pinned = measured.plan.tables["examples"]
     assert Table("examples").version > pinned
-    assert measured.read == [(pinned, TRAIN, 20_000), (pinned, VALID, 20_000), (pinned, TEST, 20_000)]
+    # Baselines learn from 400,000 rows, of two dates here; a user has a row at each.
+    assert measured.read == [(pinned, VALID, 20_000), (pinned, TEST, 20_000), (pinned, TRAIN, 200_000)]
     assert measured.predicted == {(name, day) for name in ("purchases", "week_frequency") for day in (*VALID, *TEST)}
 
 
@@ -300,7 +309,7 @@ def test_the_bounds_of_the_gate_are_those_of_a_paired_bootstrap_over_users(measu
 
 def test_all_but_other_networks_of_the_run_have_to_be_beaten(measured):
     asked = set(measured.decision.checks["against"])
-    assert asked == {"the champion"} | {
+    assert asked == {"the champion", "the same network from scratch"} | {
         f"baseline {name}" for name in measured.fitted if name not in ("base rate", "logistic RFM")
     }
     assert measured.decision.promote
@@ -362,12 +371,37 @@ def test_what_a_training_took_is_told_by_phase_with_its_best_epoch(measured):
     epochs = [{evaluate.LOSS: loss, "valid_recall_at_5": recall} for loss, recall in ((2, 0.1), (1, 0.2), (3, 0.3))]
     model.card["cost"] |= {"heads": {"seconds": 10.0, "steps": 1_200, "rows": 3_000}}
     model.card["history"] |= {"heads": epochs}
+    # The phase of the binary answers says nothing of the next category.
+    model.card["cost"] = {"answers": {"seconds": 2.0, "steps": 4, "rows": 8}} | model.card["cost"]
+    model.card["history"] |= {"answers": [{"valid_loss": 1.0}]}
     found = evaluate.costs_of({"model": model, "champion": model}, plan)
     assert found.to_numpy().tolist() == [
         ["pretraining", "", "60", "9", "2", "", "", ""],
         ["model", "heads", "10", "1,200", "300", "1.0000", "0.2000", ""],
         ["model", "finetuned", "1", "2", "3", "1.0000", "0.5000", "yes"],
+        ["model", "answers", "2", "4", "4", "", "", ""],
     ]
+    model.card["answers_kept"] = True
+    assert evaluate.costs_of({"model": model}, plan)["kept"].tolist() == ["", "", "yes", "yes"]
+
+
+def test_what_other_models_say_is_held_no_longer_than_it_takes_to_score_it(measured, monkeypatch):
+    held, alive, by = [], [], evaluate.Said.by
+
+    def noted(artifact: Any, rows: Any) -> Any:
+        alive.append(sum(one() is not None for one in held))
+        said = by(artifact, rows)
+        held.append(weakref.ref(said))
+        return said
+
+    monkeypatch.setattr(evaluate.Said, "by", staticmethod(noted))
+    monkeypatch.setattr(evaluate, "cheap_baselines", list)
+    artifacts = evaluate.models(measured.plan, registry(), load)
+    rows = evaluate.Rows.read(measured.plan, 100, 100)
+    methods, _ = evaluate.answers(artifacts, rows, SEED, 1)
+    assert [method.name for method in methods[:3]] == ["model", "from scratch", "champion"]
+    # The candidate's alone, since its stack is made from it.
+    assert alive == [0, 1, 1]
 
 
 def test_the_candidate_becomes_champion_from_the_date_of_its_training_on(measured):
@@ -376,3 +410,124 @@ def test_the_candidate_becomes_champion_from_the_date_of_its_training_on(measure
     before, later = AS_OF - timedelta(days=1), date(2025, 3, 1)
     assert [registry().champion_at(day) for day in (before, AS_OF)] == [measured.champion, measured.version]
     assert registry().champion_at(later) not in (measured.champion, measured.version)
+    # Evaluated once more, the run meets the champion that it has met before, not itself.
+    assert evaluate.comparable_champion(measured.plan, registry()) == measured.champion
+
+
+# --- a candidate that gains by trees ---------------------------------------------------------------------
+
+SHOP = [f"c{n:02d}" for n in range(12)]
+SHOP_DAYS = {
+    "train": [date(2024, 1, 6), date(2024, 1, 13)],
+    "valid": [date(2024, 2, 10)],
+    "test": [date(2024, 3, 9)],
+}  # fmt: skip
+
+
+class Blunt(StandIn):
+    """Knows nothing of a user: all categories are alike, and each answer is even."""
+
+    def predict(self, frame: pd.DataFrame) -> Prediction:
+        said = super().predict(frame)
+        said.categories = np.full((len(frame), len(self.category_ids)), 1 / len(self.category_ids), np.float32)
+        said.items = np.zeros((len(frame), 20), np.int64)
+        said.answers = {name: np.full(len(frame), 0.5, np.float32) for name in said.answers}
+        return said
+
+
+def load_blunt(folder: str) -> Blunt:
+    return Blunt(**json.loads((Path(folder) / "card.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def of_habits(measured):
+    """Return what plans a run, in a shop of habits, and leaves a candidate with some card. Its trees grow quickly."""
+    days = [str(day) for part in SHOP_DAYS.values() for day in part]
+    rows = [
+        {**one, "dt": one["dt"].date(), "migrated": None if pd.isna(one["migrated"]) else bool(one["migrated"])}
+        for one in shop(300, days, seed=4).to_dict("records")
+    ]
+    stage_files("examples", "shop", rows, sorted({one["dt"] for one in rows}), 3)
+    publish("examples", "shop")
+    version = Table("examples").version
+    patch = pytest.MonkeyPatch()
+    patch.setattr(evaluate, "BoostedTrees", functools.partial(BoostedTrees, rounds=30, threads=1))
+
+    def plan(run_id: str, **card: Any) -> TrainingPlan:
+        planned = replace(
+            measured.plan, run_id=run_id, as_of=date(2024, 4, 1), tables={"examples": version}, **SHOP_DAYS
+        )
+        planned.save()
+        phase = {"cost": {}, "history": {}, "kept": "finetuned", "code": "abc"}
+        save(Path(planned.folder, "finetuned"), ("i1",), tuple(SHOP), name="finetuned", **phase, **card)
+        return planned
+
+    yield plan
+    patch.undo()
+
+
+def test_a_candidate_that_gains_by_trees_is_judged_and_registered_as_a_stack(of_habits):
+    plan = of_habits("stacked")
+    evaluate.main(["--run-id", "stacked", "--resamples", "20"], load_blunt)
+    metrics = pd.DataFrame(storage.read_json(f"{plan.folder}/evaluation/metrics.json")["metrics"])
+    metrics = metrics[metrics["slice"] == "all"].set_index(["task", "metric", "method"])["value"].sort_index()
+    for task, metric in (("next_category", "recall@1"), ("churned", "roc_auc")):
+        found = metrics[task, metric]
+        assert found["model"] > found["network alone"] + 0.1
+    differences = pd.DataFrame(storage.read_json(f"{plan.folder}/evaluation/differences.json")["differences"])
+    assert set(differences["method"]) == {"model", "network alone"}
+    decision = storage.read_json(f"{plan.folder}/evaluation/decision.json")
+    assert "baseline network alone" not in {check["against"] for check in decision["checks"]}
+
+    version = registry().version_of("stacked")
+    folder = registry().artifact_folder(version)
+    card = json.loads(Path(folder, "card.json").read_text())["card"]
+    assert set(card["stack"]["answers"]) >= {"churned"}
+    assert card["stack"]["category"]["trees"] > 0.5
+    assert card["stack"]["gains"][0].startswith("next_category: with trees; log loss 2.48")
+    # What is registered says what was measured.
+    candidate = load_blunt(folder)
+    candidate.stack = Stack.load(folder, card, SHOP)
+    rows = shop(60, [str(SHOP_DAYS["test"][0])], seed=9)
+    assert candidate.stack.applied(candidate.predict(rows), rows).answers["churned"].std() > 0.1
+    # Segments begin, and sets reach, where the answers of both have them.
+    assert card["segment_thresholds"]["at_risk"] != 0.5
+    assert 0 < card["set_reach"] < 1
+    page = Path(plan.folder, "evaluation", "report.html").read_text()
+    assert "stack, next_category" in page
+    assert "log loss 2.48" in page
+    # Evaluated again, it is the same version; and without a stack, nothing of the earlier one is left.
+    evaluate.main(["--run-id", "stacked", "--resamples", "20"], load_blunt)
+    assert registry().version_of("stacked") == version
+    assert Path(plan.folder, "candidate", "trees", "trees.json").exists()
+    seen = []
+
+    def fit_stack(trees: Any, categories: Any, answers: Any, valid: pd.DataFrame, seed: int) -> tuple[None, list[Any]]:
+        seen.append((set(valid["dt"]), len(valid), len(categories), len(answers["churned"]), seed))
+        return None, []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "fit_stack", fit_stack)
+        evaluate.main(["--run-id", "stacked", "--resamples", "20"], load_blunt)
+    assert not Path(plan.folder, "candidate", "trees", "trees.json").exists()
+    # Where fewer users than a group needs have told, neither card nor page has their numbers.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEANDER_MIN_GROUP", "301")
+        evaluate.main(["--run-id", "stacked", "--resamples", "20"], load_blunt)
+    card = json.loads(Path(plan.folder, "candidate", "card.json").read_text())["card"]
+    assert re.fullmatch(
+        r"next_category: with trees; \d+ users are too few to show numbers of", card["stack"]["gains"][0]
+    )
+    page = Path(plan.folder, "evaluation", "report.html").read_text()
+    assert "log loss 2.48" not in page
+    # It was offered the rows of validation, and nothing of the test.
+    assert seen == [(set(SHOP_DAYS["valid"]), 300, 300, 300, SEED)]
+
+
+def test_a_network_with_differential_privacy_gets_no_trees(of_habits):
+    plan = of_habits("private", epsilon=2.0, delta=1e-5, privacy={})
+    evaluate.main(["--run-id", "private", "--resamples", "20"], load_blunt)
+    folder = registry().artifact_folder(registry().version_of("private"))
+    assert "stack" not in json.loads(Path(folder, "card.json").read_text())["card"]
+    assert not Path(folder, "trees").exists()
+    assert "network alone" not in Path(plan.folder, "evaluation", "metrics.json").read_text()

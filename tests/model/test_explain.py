@@ -3,14 +3,17 @@
 import shutil
 from datetime import date, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake.errors import ModelMissing, SettingsInvalid, TableMissing
+from lake.labels import NAMES
 from lake.publish import publish
 from lake.schemas import INTERESTS
-from model.explain import Event, explain, explanation, in_words
+from model.explain import CategorySet, Event, Side, explain, explanation, in_words
+from model.versions.stack import Stack
 from tests.lake.stagings import stage_files
 from tests.model.standin_artifact import KEY, load, registry, save
 from tests.model.states import DAY, END, T, state
@@ -109,6 +112,53 @@ def test_too_few_events_for_a_risk_are_said_so(explained):
     one = {name: [1] for name in ("category_keys", "behaviors", "event_seconds", "gap_seconds")}
     one |= {"item_keys": [KEY["i1"]], "item_ids": ["i1"]}
     assert "risk: too few events to say how surprising they are" in in_words(explained(**one))
+
+
+class Trees:
+    """Say of each offered category what its column is worth, and the same of each user."""
+
+    def of_offered(self, _, offered):
+        return 0.1 + 0.5 * offered
+
+    def binary(self, frame):
+        return {name: np.full(len(frame), 0.25) for name in NAMES}
+
+
+def test_of_a_stack_it_is_told_what_network_and_trees_say(tmp_path):
+    model = load(save(tmp_path / "artifact"))
+    weights = {"network": 0.0, "trees": 1.0, "bias": 0.0}
+    model.stack = Stack(Trees(), {"network": 1.0, "trees": 1.0}, {"migrated": weights})
+    # What is published is what both say together.
+    model.predict_alone = model.predict
+    model.predict = lambda rows: model.stack.applied(model.predict_alone(rows), rows)
+    row = pa.Table.from_pylist([state("u")], to_arrow_schema(INTERESTS)).to_batches()[0]
+    found = explanation(model, 3, row)
+    # The network has a 0.8 and b 0.2, the trees 0.1 and 0.6: together 0.08 and 0.12.
+    assert found.sides == [
+        Side("b", pytest.approx(0.2), pytest.approx(0.6), pytest.approx(0.6)),
+        Side("a", pytest.approx(0.8), pytest.approx(0.1), pytest.approx(0.4)),
+        Side("moves on to another main category", pytest.approx(0.2), 0.25, pytest.approx(0.25)),
+    ]
+    assert found.prediction["category_ids"] == ["b", "a"]
+    words = in_words(found)
+    assert "  category: b 60 %, a 40 %\n" in words
+    assert (
+        "The model is a stack, of a network and of boosted trees:\n"
+        "  b: network 20 %, trees 60 %, together 60 %\n"
+        "  a: network 80 %, trees 10 %, together 40 %\n"
+        "  moves on to another main category: network 20 %, trees 25 %, together 25 %\n"
+        "Segment "
+    ) in words
+
+
+def test_the_set_of_categories_is_told_of_versions_that_have_one(explained):
+    both = explained(card={"set_reach": 0.81, "set_coverage": 0.9})
+    assert both.set == CategorySet(0.9, ["a", "b"])
+    assert "  category: a 80 %, b 20 %\n            2 categories hold the next one with 90 %: a, b\n" in in_words(both)
+    assert "            2 categories hold the next one with 90 %: a, ...\n" in in_words(both, shown=1)
+    one = in_words(explained(card={"set_reach": 0.7, "set_coverage": 0.9}))
+    assert "            1 category holds the next one with 90 %: a\n" in one
+    assert explained().set is None
 
 
 # ---- from the lake ----

@@ -4,21 +4,26 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lake import storage
+from lake.errors import SettingsInvalid
 from lake.labels import NAMES
 from lake.publish import publish
 from lake.table import Table
 from model import finetune, pretrain
 from model.data.frames import read_frame
+from model.data.own_labels import own_labels
 from model.data.vocabulary import Vocabulary
 from model.network import network
 from model.network.losses import FinetuneTask
+from model.training.accountant import epsilon
 from model.training.plan import TrainingPlan
+from model.training.private import Privacy
 from model.versions.artifact import Artifact, Prediction
 from tests.lake.stagings import stage_files
 from tests.model.hidden_files import hidden
@@ -40,6 +45,9 @@ def rows_of(day: date, draws: np.random.Generator) -> list[dict]:
         category, amount = draws.integers(1, 4, 2), int(draws.integers(1, 5)) + WEEKS.index(day)
         labels = {
             "next_category_key": int(draws.choice(category)),
+            # Both alike: their order and the key above are what all users have made of it.
+            "next_categories": ["x", "y"],
+            "next_shares": [0.5, 0.5],
             "next_item_keys": [int(draws.integers(1, 9))],
             **dict.fromkeys(NAMES, False),
             "migrated": [None, True, False][number % 3],
@@ -111,18 +119,27 @@ def trained(tmp_path_factory, mlflow_store) -> Iterator[Trained]:
 def test_training_uses_all_rows_of_its_dates_and_no_others(trained):
     # 240 users of six dates make seven batches of 32, 200 of five dates make six.
     assert trained.pretrained.card["cost"]["rows"] == 7 * 32
-    assert {phase: cost["rows"] for phase, cost in trained.kept.card["cost"].items()} == {
-        "heads": 6 * 32,
-        "finetuned": 6 * 32,
-    }
+    rows = {phase: cost["rows"] for phase, cost in trained.kept.card["cost"].items()}
+    passes = len(trained.kept.card["history"]["answers"])
+    assert rows == {"heads": 6 * 32, "finetuned": 6 * 32, "answers": passes * 6 * 32}
+    assert 3 <= passes <= 6
 
 
 def test_what_decides_is_the_loss_of_the_next_category_on_the_validation_dates(trained):
     card = trained.kept.card
     judged = {
-        phase: [epoch["valid_next_category_loss"] for epoch in epochs] for phase, epochs in card["history"].items()
+        phase: [epoch["valid_next_category_loss"] for epoch in card["history"][phase]]
+        for phase in ("heads", "finetuned")
     }
     assert card["kept"] == min(judged, key=lambda phase: min(judged[phase]))
+    of_answers = {
+        phase: card["history"][phase][np.argmin(judged[phase])]["valid_answers_loss"] for phase in (card["kept"],)
+    }
+    last = min(epoch["valid_answers_loss"] for epoch in card["history"]["answers"])
+    assert card["answers_kept"] == (last < of_answers[card["kept"]])
+    assert [epoch["valid_answers_loss"] for epoch in card["history"]["answers"]] == pytest.approx(
+        [epoch["valid_loss"] for epoch in card["history"]["answers"]]
+    )
     features = trained.kept.features
     now = features.labelled(trained.valid) | {"weight": np.ones(USERS, np.float32)}
     _, _, metrics = FinetuneTask(trained.kept.finetuned).loss(now, training=False)
@@ -192,15 +209,151 @@ def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(traine
     assert all("lora" in v.path for v in adapted.encoder.trainable_variables)
 
 
+def test_the_binary_answers_are_taught_last_and_alone(trained):
+    base = trained.pretrained
+    rows = base.features.labelled(trained.valid)
+    weights = trained.kept.finetuned.get_weights()
+    task = finetune.task_of(base, "pretrained", "answers", weights, rows)()
+    binary = {v.path for layer in task.model.binary_layers for v in layer.variables if v.dtype == "float32"}
+    assert {v.path for v in task.model.trainable_variables} == binary
+    whole, alone = task.model(rows, training=False), task.model.answers(rows, training=False)
+    assert set(alone) == set(NAMES)
+    for name in NAMES:
+        np.testing.assert_allclose(np.asarray(alone[name]), np.asarray(whole[name]), atol=1e-6)
+    # A row of weight 0 and an unknown label count for nothing.
+    weight = np.arange(USERS) % 4 != 0
+    total, count, metrics = task.loss(rows | {"weight": weight.astype(np.float32)}, training=False)
+    losses = {}
+    for name in NAMES:
+        known = weight & (rows[name] >= 0)
+        odds, truth = np.asarray(alone[name], np.float64)[known], rows[name][known]
+        losses[name] = (np.logaddexp(0, odds) - truth * odds).sum(), known.sum()
+        found = [float(part) for part in metrics[f"{name}_loss"]]
+        assert found == pytest.approx(losses[name], rel=1e-4)
+    assert float(total) == pytest.approx(sum(loss for loss, _ in losses.values()), rel=1e-4)
+    assert float(count) == weight.sum()
+    # Where no row knows a label, the loss of all together is that of the others.
+    unknown = rows | {NAMES[0]: np.full(USERS, -1.0, np.float32), "weight": weight.astype(np.float32)}
+    _, _, metrics = task.loss(unknown, training=False)
+    assert float(metrics[f"{NAMES[0]}_loss"][1]) == 0
+    others = sum(loss for name, (loss, _) in losses.items() if name != NAMES[0])
+    assert [float(part) for part in metrics["answers_loss"]] == pytest.approx([others, weight.sum()], rel=1e-4)
+
+
+@pytest.mark.parametrize(("told", "kept"), [(0.9, ["heads", "answers"]), (1.1, ["heads"]), (1.0, ["heads"])])
+def test_answers_begin_with_the_best_network_and_are_kept_if_they_are_better(monkeypatch, caplog, told, kept):
+    caplog.set_level("INFO", "model.finetune")
+    began = {}
+
+    def fit(task, strategy, train, valid, config, folder, *_):
+        phase = config
+        began[phase] = task()
+        category = {"heads": 2.0, "finetuned": 2.5, "answers": 0.1}[phase]
+        # Of one label no row of validation is known. Of the others the mean of one falls and that of the other rises:
+        # how many rows know each is only in the number of both together.
+        epochs = [{f"valid_{name}_loss": float("nan") for name in NAMES}]
+        epochs[0]["valid_answers_loss"] = told if phase == "answers" else 1.0
+        network = SimpleNamespace(get_weights=lambda: [*(began[phase] or []), phase])
+        return SimpleNamespace(
+            steps=1, best_metric=category, best_epoch=0, history=epochs, task=SimpleNamespace(model=network)
+        )
+
+    monkeypatch.setattr(finetune, "fit", fit)
+    monkeypatch.setattr(finetune, "report", lambda *_: None)
+    monkeypatch.setattr(finetune, "first_answers", lambda *_: {})
+    monkeypatch.setattr(finetune, "plain", lambda _, network: network)
+    monkeypatch.setattr(finetune, "task_of", lambda *given: lambda: given[3])
+    monkeypatch.setattr(finetune, "checkpoints_folder", lambda *_: "")
+    run = SimpleNamespace(log_params=lambda _: None)
+    base, plan = SimpleNamespace(features=None, config=None), SimpleNamespace(run_id="r", tables={})
+    phases = {name: name for name in ("heads", "finetuned", "answers")}
+    best, _ = finetune.fit_phases(plan, base, "finetuned", "pretrained", phases, None, None, None, run)
+    assert began == {"heads": None, "finetuned": ["heads"], "answers": ["heads"]}
+    assert (best.phase, best.network.get_weights(), best.answers) == ("heads", kept, len(kept) == 2)
+    (line,) = [record.getMessage() for record in caplog.records if "binary answers" in record.getMessage()]
+    assert line == (
+        f"finetuned: binary answers of phase {kept[-1]!r} kept, validation loss 1.000000 before and {told:.6f} after "
+        "their own"
+    )
+
+
+def test_heads_learn_from_states_that_the_frozen_encoder_gives_once(trained):
+    base = trained.pretrained
+    begin = base.features.labelled(trained.valid)
+    rows = finetune.examples(trained.plan, base.features, VALID, base.pretrained.encoder)
+    first, second = (list(rows.once(USERS).batches()) for _ in range(2))
+    np.testing.assert_equal(second, first)
+    now = first[0]
+    expected = np.asarray(base.pretrained.encoder.last(now))
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(now["last"], expected, atol=1e-6)
+
+    weights = finetune.task_of(base, "pretrained", "heads", None, begin)().model.get_weights()
+
+    def loss(phase, batch):
+        return float(finetune.task_of(base, "pretrained", phase, weights, begin)().loss(batch, training=False)[0])
+
+    # In the first phase they are taken as they are, whatever the sequences say; in the second nobody looks at them.
+    other = {**now, "last": now["last"] + 1}
+    assert loss("heads", now) == pytest.approx(loss("finetuned", now), rel=1e-5)
+    assert abs(loss("heads", other) - loss("heads", now)) > 1e-3
+    assert loss("finetuned", other) == loss("finetuned", now)
+    scratch = finetune.task_of(base, "scratch", "all", None, begin)()
+    without = {name: values for name, values in now.items() if name != "last"}
+    assert np.isfinite(float(scratch.loss(without, training=False)[0]))
+
+
+def test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_rows(trained, monkeypatch):
+    monkeypatch.setattr(finetune, "first_answers", lambda *_: pytest.fail("it looked at the rows"))
+    how = ["--epochs", "1", "--batch", "8", "--adapter", "lora", "--dp-noise", "2", "--dp-clip", "0.5"]
+    finetune.main(["--run-id", "r", *how, "--dp-delta", "1e-3"])
+    kept = Artifact.load(storage.join(trained.plan.folder, "lora"))
+    # Eight of 40 users take part in each of five steps of each phase.
+    expected = {"clip_norm": 0.5, "noise": 2.0, "rate": 0.2, "steps": 10, "users": 40, "delta": 1e-3}
+    expected["epsilon"] = pytest.approx(epsilon(0.2, 2.0, 10, 1e-3))
+    assert kept.card["privacy"] == expected
+    assert (kept.card["epsilon"], kept.card["delta"]) == (expected["epsilon"], 1e-3)
+    assert kept.card["kept"] == "lora"
+    assert not np.asarray(kept.finetuned.scalar_mean).any()
+    assert "epsilon" not in trained.kept.card
+    with pytest.raises(SettingsInvalid, match="--dp-delta must be above 0 and below 1/40"):
+        finetune.main(["--run-id", "r", *how, "--dp-delta", "0.1"])
+
+
+def test_with_noise_a_tie_is_broken_by_the_user_alone_where_a_training_learns(trained, monkeypatch):
+    given, features = [], trained.pretrained.features
+
+    def noted(plan, features, days, *rest, own=False):
+        given.append((days, own))
+        return examples(plan, features, days, *rest, own=own)
+
+    examples = finetune.examples
+    monkeypatch.setattr(finetune, "examples", noted)
+    finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "8", "--adapter", "lora", "--dp-noise", "2"])
+    finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "32", "--adapter", "lora"])
+    assert given == [(TRAIN, True), (VALID, False), (TRAIN, False), (VALID, False)]
+    batch = next(iter(examples(trained.plan, features, VALID, own=True).once(USERS).batches()))
+    own = features.labelled(own_labels(trained.valid, trained.pretrained.categories))
+    assert batch["next_category"].tolist() == own["next_category"].tolist()
+    assert own["next_category"].tolist() != features.labelled(trained.valid)["next_category"].tolist()
+
+
 def test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch():
     plan = TrainingPlan("r", WEEKS[-1], {}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, None, seed=3)
     given = argparse.Namespace(batch=None, learning_rate=None, workers=1, jit=False, epochs=None)
     phases = finetune.phases_of("finetuned", "tiny", given, plan, 10_000)
-    assert list(phases) == ["heads", "finetuned"]
+    assert list(phases) == ["heads", "finetuned", "answers"]
+    answers = phases.pop("answers")
+    # Six times as many passes, by their own loss.
+    told = (answers.metric, answers.patience, answers.epochs, answers.learning_rate)
+    assert told == ("answers_loss", 2, 18, 1e-3)
     for phase in phases.values():
         assert (phase.metric, phase.patience, phase.epochs, phase.seed) == ("next_category_loss", 3, 3, 3)
     assert [phase.learning_rate for phase in phases.values()] == [2e-3, 1e-3]
-    assert list(finetune.phases_of("lora", "tiny", given, plan, 10_000)) == ["heads", "lora"]
+    assert list(finetune.phases_of("lora", "tiny", given, plan, 10_000)) == ["heads", "lora", "answers"]
+    private = finetune.phases_of("lora", "tiny", given, plan, 10_000, Privacy(1.0, 1.0))
+    assert list(private) == ["heads", "lora"], "each pass more costs privacy"
     scratch = finetune.phases_of("scratch", "tiny", given, plan, 10_000)
-    assert {name: (phase.epochs, phase.learning_rate) for name, phase in scratch.items()} == {"all": (6, 2e-3)}
+    rates = {name: (phase.epochs, phase.learning_rate) for name, phase in scratch.items()}
+    assert rates == {"all": (6, 2e-3), "answers": (18, 1e-3)}
     assert scratch["all"].metric == "next_category_loss"

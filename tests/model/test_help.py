@@ -9,7 +9,7 @@ import pytest
 
 COMMANDS = ["model.evaluate", "model.monitor", "model.prepare", "model.promote", "model.score"]
 # They import TensorFlow before they look at their arguments.
-TRAININGS = ["model.finetune", "model.pretrain"]
+TRAININGS = ["model.federated", "model.finetune", "model.pretrain"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *(pytest.param(name, marks=pytest.mark.tf) for name in TRAININGS)])

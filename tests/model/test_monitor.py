@@ -17,6 +17,7 @@ from lake.publish import publish
 from lake.settings import Settings, settings
 from model.monitor import RESAMPLES, Finding, drift, main, psi, volume
 from model.versions.registry import Registry
+from tests.lake.landed import load
 from tests.lake.stagings import stage_files
 from tests.model.resampled import middle, resampled
 
@@ -45,9 +46,9 @@ def put(table, day, rows, basis=1, **counts):
     publish(table, run_id)
 
 
-def predicted(user, categories, churn=0.5, version=1):
+def predicted(user, categories, churn=0.5, version=1, chances=None):
     """Predict a user's next categories, best first, and the probability of churn."""
-    scores = dict.fromkeys(PROBABILITIES, 0.5) | {"churn_probability": churn}
+    scores = dict.fromkeys(PROBABILITIES, 0.5) | {"churn_probability": churn, "category_probabilities": chances}
     return {"user_id": user, "model_version": version, "category_ids": categories, "dt": T, **scores}
 
 
@@ -188,6 +189,8 @@ def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatc
         {**entry, "slice": "migrated", "value": 0.4},
         {**entry, "slice": "all", "method": "most popular", "value": 0.1},
         {**entry, "slice": "all", "task": "churned", "metric": "roc_auc", "value": 0.8},
+        # Of few users, whose numbers are told to nobody.
+        {**entry, "slice": "all", "task": "migrated", "metric": "roc_auc", "value": np.nan, "low": np.nan},
     ]
     storage.write_json(storage.join(model_folder(run), "evaluation", "metrics.json"), {"metrics": kept})
     registry = Registry.of(settings())
@@ -197,6 +200,40 @@ def test_the_promise_is_what_the_evaluation_of_that_version_had_found(monkeypatc
         "roc_auc churned": (0.8, 0.5),
     }
     assert monitor.evaluation_of(4, registry) == {}, "a version that was never evaluated promises nothing"
+
+
+PROMISE = {"horizon_days": str(H), "min_events": "5", "set_reach": "0.5", "set_coverage": "0.9"}
+
+
+def test_sets_hold_what_came_or_end_before_it_or_may_hold_it(monkeypatch):
+    monkeypatch.setattr(Registry, "describe", lambda *_: PROMISE)
+    chances = {"ann": [0.5, 0.3], "bob": [0.6, 0.3], "cem": [0.3, 0.2], "dan": [0.4, 0.2], "eve": [0.9, 0.1]}
+    put("predictions", T, [predicted(user, ["a", "b"], chances=said) for user, said in chances.items()])
+    # Before b stand 0.5 and 0.6. The set of cem goes on behind b, that of dan ends with it. Eve has no next category.
+    nexts = {"ann": "b", "bob": "b", "cem": "z", "dan": "z", "eve": None}
+    put("examples", T, [came(user, category) for user, category in nexts.items()])
+    found = outcome()[1, "set coverage"]
+    assert (found.value, found.reference) == (0.5, 0.9)
+    assert (found.table, found.day, found.ok) == ("predictions", T, True), "four users prove nothing"
+    assert found.low < 0.5 < found.high
+    assert found.why.startswith(f"sets of categories of version 1 on {T} hold the next one for 50.0% of users at most")
+
+
+@pytest.mark.parametrize(("missed", "ok"), [(8, True), (30, False)])
+def test_fewer_than_promised_are_told_where_no_chance_explains_it(monkeypatch, missed, ok):
+    monkeypatch.setattr(Registry, "describe", lambda *_: PROMISE)
+    users = [f"u{n:03}" for n in range(100)]
+    put("predictions", T, [predicted(user, ["a", "b"], chances=[0.6, 0.4]) for user in users])
+    put("examples", T, [came(user, "b" if n < missed else "a") for n, user in enumerate(users)])
+    found = outcome()[1, "set coverage"]
+    assert (found.value, found.ok) == (pytest.approx(1 - missed / 100), ok)
+    assert found.why.endswith("90% is promised" if ok else "90% is promised: too few by more than chance explains")
+
+
+def test_a_version_without_sets_promises_none():
+    put("predictions", T, [predicted("ann", ["a"], chances=[1.0])])
+    put("examples", T, [came("ann", "a")])
+    assert (1, "set coverage") not in outcome()
 
 
 def test_the_same_scores_do_not_drift_and_others_do():
@@ -284,6 +321,23 @@ def test_volume_is_compared_with_the_median_of_the_same_weekday(rows, ok):
     put("events", OVER, [{"event_id": f"{i}", "user_id": "u", "landed": OVER} for i in range(rows)])
     (found,) = volume(OVER)
     assert (found.value, found.reference, found.ok) == (rows, 10, ok)
+
+
+def test_a_recent_landing_day_that_is_another_than_what_was_read_is_found(land):
+    days = [OVER - timedelta(days=n) for n in (0, 13, 14)]
+    for day in days:
+        land(day, ["{}"])
+    load("r", *sorted(days))
+    assert [finding for finding in watch(OVER) if finding.kind == "landing"] == []
+    for day in (*days, OVER - timedelta(days=1)):  # that one is not loaded
+        land(day, ["{}", "{}"], "late.jsonl")
+    found = {finding.day: finding for finding in watch(OVER) if finding.kind == "landing"}
+    assert found.keys() == set(days[:2])
+    told = found[OVER]
+    assert (told.value, told.reference, told.ok, told.table) == (2, 1, False, "events")
+    assert told.why == f"landing day {OVER}: files in the landing: 2, read: 1; came later: 1 (late.jsonl)"
+    # Of the day before nothing of the day after is said.
+    assert [f.day for f in watch(OVER - timedelta(days=1)) if f.kind == "landing"] == sorted(days[1:])
 
 
 def test_an_empty_lake_has_nothing_to_say_and_says_so(capsys, caplog):

@@ -1,5 +1,6 @@
 """Planning a training: which dates and events it may know, in a small lake of weekly dates."""
 
+import shutil
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from model import prepare
 from model.data.vocabulary import Vocabulary
 from model.training.plan import TrainingPlan
 from tests.lake.stagings import stage_files
+from tests.model.standin_artifact import registry, save
 
 # D, with a horizon of a week: what people did until February 19th is known.
 AS_OF = date(2025, 2, 19)
@@ -190,11 +192,18 @@ def test_examples_of_interests_with_another_lookback_are_refused(tables):
 
 
 @pytest.mark.spark
-def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended(spark, tables):
-    plan = prepare.main(
-        ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--cold", "--seed", "5"]
-    )
-    assert TrainingPlan.load("r") == plan == planned()
+def test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended(
+    spark, tables, lake, mlflow_store
+):
+    shutil.copy(mlflow_store, lake / "mlflow.db")
+    arguments = ["--day", str(AS_OF), "--run-id", "r", "--valid-dates", "1", "--test-dates", "1", "--seed", "5"]
+    # The run was done before and is champion: done again, it does not start from itself.
+    for champion, more in (("r", []), ("another run", ["--cold"])):
+        with registry().start_run(champion, "evaluate") as tracked:
+            version = registry().register(save(lake / champion), {"as_of": str(AS_OF)}, tracked)
+        registry().promote(version, AS_OF)
+        plan = prepare.main([*arguments, *more])
+        assert TrainingPlan.load("r") == plan == planned()
     # The labels of January 29th are the events up to February 5th.
     folder = storage.join(plan.folder, "vocabulary")
     items, categories = Vocabulary.load(folder, "item_id"), Vocabulary.load(folder, "category_id")

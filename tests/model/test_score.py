@@ -230,6 +230,29 @@ def test_a_later_staging_replaces_an_earlier_one_by_whichever_version(shop):
     assert [(row["user_id"], row["model_version"]) for row in Table("predictions").head(T, 10)] == [("gone", 1)]
 
 
+@pytest.mark.spark
+def test_few_users_are_scored_by_this_process_and_many_by_workers_with_the_same_rows(shop, monkeypatch):
+    here = []
+
+    def load_here(address):
+        here.append(address)  # of a worker, this stays in the worker
+        return load(address)
+
+    found = {}
+    for name, rows_per_task, loads in (("few", 7, 1), ("many", 6, 0)):
+        monkeypatch.setattr("model.score.ROWS_PER_TASK", rows_per_task)
+        here.clear()
+        staged = main(["--day", str(TOMORROW), "--run-id", name], load_here)
+        assert len(here) == loads
+        assert staged.counts == {"model_version": 2, "as_of": "2017-07-02", "events": 14, "unseen_events": 7}
+        audit(staged)
+        publish("predictions", name)
+        rows = Table("predictions").head(TOMORROW, 10)
+        found[name] = sorted(rows, key=lambda row: row["user_id"])
+    assert len(found["few"]) == 7
+    assert found["few"] == found["many"]
+
+
 def test_what_is_not_there_is_named_before_spark_starts(lake, mlflow_store):
     with pytest.raises(TableMissing, match=r"interests has no published version"):
         score(T, "r")

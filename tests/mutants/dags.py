@@ -26,6 +26,21 @@ MUTANTS = [
     # --- who waits for what, and for how long
     Mutant("waits_horizon_1", "dags/shared/waits.py", "HORIZON = 31", "HORIZON = 1", WAITING),
     Mutant(
+        "page_listing_believed_whatever_it_says",
+        "lake/deliveries.py",
+        "before.get(day) != read.digest",
+        "day not in before",
+        "tests/dags/page/test_state.py"
+        "::test_the_landing_is_listed_once_for_several_views_and_what_is_loaded_meanwhile_is_no_change",
+    ),
+    Mutant(
+        "page_listing_kept_for_good",
+        "dags/page/cache.py",
+        "if time.monotonic() - read_at < seconds:",
+        "if math.isfinite(read_at):",
+        "tests/dags/page/test_cache.py::test_an_answer_is_believed_for_so_many_seconds_and_each_question_has_its_own",
+    ),
+    Mutant(
         "waits_ended_no_failed",
         "dags/shared/waits.py",
         'ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")',
@@ -85,8 +100,8 @@ MUTANTS = [
     Mutant(
         "endings_busy_is_not_retried",
         "dags/shared/endings.py",
-        '"serving-busy", "serving-unavailable", "upkeep-failed"}',
-        '"serving-unavailable", "upkeep-failed"}',
+        '    "serving-busy",\n',
+        "",
         ENDINGS,
     ),
     Mutant(
@@ -315,6 +330,14 @@ MUTANTS = [
         '"" if already',
         ALERTS,
     ),
+    Mutant("alert_forged_in_an_open_folder", "dags/shared/alerts.py", "status.st_mode & 0o022:", "False:", ALERTS),
+    Mutant(
+        "alert_queue_of_others",
+        "dags/shared/alerts.py",
+        "or status.st_uid != os.getuid() or status.st_mode & 0o022",
+        "or status.st_mode & 0o022",
+        ALERTS,
+    ),
     Mutant("publish_queue_waits", "dags/shared/publish.py", "        resend_queued(context)\n", "", ALERTS),
     Mutant(
         "alerts_unsent_sent_for_ever",
@@ -404,8 +427,8 @@ MUTANTS = [
     Mutant(
         "cli_every_day_of_interests",
         "dags/cli/main.py",
-        '["--every", str(every)] if name == "interests" else []',
-        "[]",
+        '"interests": ["--every", str(every)]',
+        '"interests": []',
         DAILY,
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
@@ -484,9 +507,30 @@ MUTANTS = [
     Mutant(
         "page_refused_days_published",
         "dags/page/state.py",
-        "days=frozenset(days) - refused",
+        "days=frozenset(days) - kept",
         "days=frozenset(days)",
         STATE,
+    ),
+    Mutant(
+        "page_plan_of_before",
+        "dags/page/views.py",
+        "{table} {versions} {rules}",
+        "{table} {rules}",
+        "tests/dags/page/test_views.py::test_a_plan_is_made_anew_when_something_was_published_or_a_rule_has_changed",
+    ),
+    Mutant(
+        "page_plan_of_other_rules",
+        "dags/page/views.py",
+        "{table} {versions} {rules}",
+        "{table} {versions}",
+        "tests/dags/page/test_views.py::test_a_plan_is_made_anew_when_something_was_published_or_a_rule_has_changed",
+    ),
+    Mutant(
+        "cache_counts_up_alone",
+        "dags/page/cache.py",
+        "            self._bytes -= self._answers.pop(key, (0, None, 0))[2]\n",
+        "            self._answers.pop(key, None)\n",
+        "tests/dags/page/test_cache.py",
     ),
     Mutant(
         "page_answers_of_another_lake",
@@ -538,6 +582,63 @@ MUTANTS = [
         "if False:",
         "tests/dags/shared/test_alerts.py::test_days_that_are_refused_are_told_once_for_each_table_however_many_they_are",
     ),
+    Mutant(
+        "page_withheld_days_published",
+        "dags/page/state.py",
+        "pending = stage_id not in self._stage_ids or (stage_id, day) in self._withheld",
+        "pending = stage_id not in self._stage_ids",
+        f"{STATE}::test_of_several_days_that_failed_which_was_withheld",
+    ),
+    Mutant(
+        "page_withheld_days_refused",
+        "dags/page/state.py",
+        "refused=frozenset(kept - withheld)",
+        "refused=frozenset(kept)",
+        f"{STATE}::test_of_several_days_that_failed_which_was_withheld",
+    ),
+    Mutant(
+        "publish_task_that_withholds_is_green",
+        "dags/shared/publish.py",
+        "            if not self.goes_on:\n",
+        "            if False:\n",
+        f"{ALERTS}::test_a_publish_that_withholds_a_day_publishes_the_others_and_fails_for_good",
+    ),
+    Mutant(
+        "publish_task_warns_of_what_failed",
+        "dags/shared/publish.py",
+        "if day not in verdict.withheld)",
+        ")",
+        f"{ALERTS}::test_a_publish_that_withholds_a_day_publishes_the_others_and_fails_for_good",
+    ),
+    Mutant(
+        "history_ends_well_if_a_later_audit_passes",
+        "dags/shared/publish.py",
+        "    except MeanderError as error:\n        raise_without_retry(error)\n        raise\n\n\ndef warnings_of",
+        "    except MeanderError as error:\n"
+        "        if error.code == 'audit-failed':\n            raise_without_retry(error)\n\n\ndef warnings_of",
+        f"{ALERTS}::test_the_last_task_asks_what_readers_see_and_not_an_audit_that_ran_since",
+    ),
+    Mutant(
+        "alerts_for_each_shape_of_withheld_days",
+        "dags/shared/publish.py",
+        'send_alert(alert, context, cause=f"withheld|{self.dag_id}|{group}")',
+        "send_alert(alert, context)",
+        f"{ALERTS}::test_of_all_chunks_with_withheld_days_one_alerts_and_the_last_task_of_each_run_names_all_days",
+    ),
+    Mutant(
+        "alerts_of_all_days_once_for_two_runs",
+        "dags/shared/alerts.py",
+        'f"{alert.cause}|{alert.run_id}" if self.each_run else cause',
+        "cause",
+        f"{ALERTS}::test_of_all_chunks_with_withheld_days_one_alerts_and_the_last_task_of_each_run_names_all_days",
+    ),
+    Mutant(
+        "daily_hides_failures_behind_another_error",
+        "dags/cli/main.py",
+        'raise type(error)("; ".join([*failures, error.message])) from error',
+        "raise",
+        "tests/dags/cli/test_main.py::test_what_failed_an_audit_is_said_although_another_error_ends_the_command",
+    ),
     Mutant("page_late_for_ever", "dags/page/state.py", "            restated |= commit.days\n", "", STATE),
     Mutant(
         "page_verdict_of_an_earlier_staging",
@@ -587,5 +688,26 @@ MUTANTS = [
         ".order_by(DagRun.end_date)",
         ".order_by(DagRun.end_date.desc())",
         DATABASE,
+    ),
+    Mutant(
+        "page_a_warning_is_of_all_days",
+        "dags/page/state.py",
+        "(commit.unmet is None or day in commit.unmet)",
+        "(commit.unmet is None or commit.unmet)",
+        "tests/dags/page/test_state.py::test_of_several_days_that_is_warned_of_which_the_audit_warned",
+    ),
+    Mutant(
+        "page_reasons_of_all_days",
+        "dags/page/state.py",
+        "verdict.unmet.get(str(day), ()) if verdict.unmet else",
+        "sum(verdict.unmet.values(), []) if verdict.unmet else",
+        "tests/dags/page/test_state.py::test_of_several_days_that_is_warned_of_which_the_audit_warned",
+    ),
+    Mutant(
+        "page_warnings_are_told_for_ever",
+        "dags/page/problems.py",
+        'if cell.state == "warned" and day > since',
+        'if cell.state == "warned" and since',
+        "tests/dags/page/test_problems.py::test_a_warning_is_told_for_four_weeks_of_days",
     ),
 ]

@@ -7,16 +7,93 @@ DOCS = "tests/expectations/test_docs.py"
 EVENTS = "tests/expectations/test_events.py"
 EXAMPLES = "tests/expectations/test_examples.py"
 INTERESTS = "tests/expectations/test_interests.py"
+KNOWN, OF_KNOWN = "expectations/known.py", "tests/expectations/test_known.py"
+GOOD = "test_good_states_have_the_figures_of_a_reading_of_all_events"
+BROKEN = "test_summaries_that_do_not_say_what_has_landed_are_refused_as_the_states_made_from_them"
 PREDICTIONS = "tests/expectations/test_predictions.py"
 QUARANTINE = "tests/expectations/test_quarantine.py"
 SESSIONS = "tests/expectations/test_sessions.py"
 SUITE = "tests/expectations/test_suite.py"
+ROW_RULES = "tests/expectations/test_row_rules.py"
 FAILED_AUDIT = f"{AUDIT}::test_a_failed_audit_says_what_was_found_where_people_look_and_readers_keep_what_they_had"
 QUARANTINE_LIMITS = f"{QUARANTINE}::test_more_rejections_than_the_setting_allows_fail_and_more_than_a_fifth_of_it_warn"
 PREDICTIONS_LIMITS = f"{PREDICTIONS}::test_changes_warn_beyond_their_limits_and_not_at_them"
+WITHHELD = f"{AUDIT}::test_which_days_are_withheld"
 DAY_BEFORE = f"{PREDICTIONS}::test_the_day_before_is_the_newest_of_the_28_before"
 
 MUTANTS = [
+    # ---- why rows were rejected ----
+    Mutant(
+        "quarantine_tells_the_last_line",
+        "expectations/quarantine.py",
+        'F.min(F.struct("file", "line"))',
+        'F.max(F.struct("file", "line"))',
+        QUARANTINE,
+    ),
+    Mutant(
+        "quarantine_tells_reasons_by_their_names",
+        "expectations/quarantine.py",
+        'key=lambda row: (-row["n"], row["reason"] or "")',
+        'key=lambda row: row["reason"] or ""',
+        QUARANTINE,
+    ),
+    Mutant(
+        "audit_tells_reasons_twice",
+        "expectations/audit.py",
+        "behind.pop(figure)",
+        "behind[figure]",
+        QUARANTINE,
+    ),
+    # ---- fields that vanish ----
+    Mutant(
+        "fields_alarm_where_a_day_had_none",
+        "expectations/fields.py",
+        " or not min(before)",
+        "",
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_excused_by_a_day_that_fails_otherwise",
+        "expectations/fields.py",
+        "fails = day in failed",
+        "fails = False",
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_excused_by_a_day_with_many_rejections",
+        "expectations/events.py",
+        '(figures["rejected_share"] > float(config.max_rejected_share))',
+        '(figures["rejected_share"] > 1)',
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_alarm_below_the_median",
+        "expectations/fields.py",
+        "if share < min(before) else 1.0",
+        "if share < median(before) else 1.0",
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_days_after_count",
+        "expectations/fields.py",
+        "if first <= at < day and field in other",
+        "if first <= at and field in other",
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_what_may_vanish_fails",
+        "expectations/fields.py",
+        ' and field not in staged.counts.get("may_vanish", [])',
+        "",
+        "tests/expectations/test_fields.py",
+    ),
+    Mutant(
+        "fields_of_the_oldest_publish",
+        "expectations/fields.py",
+        "found.setdefault(day, share)",
+        "found[day] = share",
+        "tests/expectations/test_fields.py",
+    ),
     # ---- the audit ----
     Mutant(
         "exp_audit_fails_only_if_all_fail",
@@ -35,8 +112,8 @@ MUTANTS = [
     Mutant(
         "exp_audit_stops_at_first_failure",
         "expectations/audit.py",
-        "verdicts = [audit(spark, table, args.run_id, config) for table in args.table]",
-        "verdicts = [audit(spark, table, args.run_id, config) for table in args.table[:1]]",
+        "found = [audit(spark, staged, config) for staged in stagings]",
+        "found = [audit(spark, staged, config) for staged in stagings[:1]]",
         FAILED_AUDIT,
     ),
     Mutant(
@@ -49,8 +126,8 @@ MUTANTS = [
     Mutant(
         "exp_audit_forgets_failed_rows",
         "expectations/audit.py",
-        'return [r for r in results if r.success] + validate(context, "failed_rows", rows, failed, "SUMMARY")',
-        "return [r for r in results if r.success]",
+        'return results + validate(context, "failed_rows", rows, failed, "SUMMARY")',
+        "return results",
         FAILED_AUDIT,
     ),
     Mutant(
@@ -77,6 +154,91 @@ MUTANTS = [
         "results.sort(key=lambda r: (r.success, severity(r) != CRITICAL))",
         "results.sort(key=lambda r: (r.success, severity(r) == CRITICAL))",
         QUARANTINE,
+    ),
+    Mutant(
+        "exp_interests_any_cut_will_do",
+        "expectations/interests.py",
+        "(F.size(shares) < kept if kept else F.lit(True))",
+        "F.lit(not kept)",
+        f"{INTERESTS}::test_where_categories_are_cut_shares_may_add_up_to_less_and_no_more_categories_than_that_are_kept",
+    ),
+    Mutant(
+        "exp_interests_any_number_of_categories",
+        "expectations/interests.py",
+        "if config.longterm_categories:",
+        "if False:",
+        f"{INTERESTS}::test_where_categories_are_cut_shares_may_add_up_to_less_and_no_more_categories_than_that_are_kept",
+    ),
+    # ---- days that are withheld ----
+    Mutant(
+        "withhold_each_table_its_own",
+        "expectations/audit.py",
+        "return [with_days_withheld(verdict, bad, verdicts) for verdict in verdicts]",
+        "return [with_days_withheld(verdict, set(verdict.withheld), verdicts) for verdict in verdicts]",
+        WITHHELD,
+    ),
+    Mutant(
+        "withhold_against_the_setting",
+        "expectations/audit.py",
+        "if not publish_good_days or fails or",
+        "if fails or",
+        WITHHELD,
+    ),
+    Mutant(
+        "withhold_what_is_of_no_day",
+        "expectations/audit.py",
+        "if not publish_good_days or fails or",
+        "if not publish_good_days or",
+        WITHHELD,
+    ),
+    Mutant(
+        "withhold_all_days",
+        "expectations/audit.py",
+        "or bad >= {str(day) for day in owns}:",
+        "or not owns:",
+        WITHHELD,
+    ),
+    Mutant(
+        "withhold_one_day_of_sessions",
+        "expectations/audit.py",
+        "bad = with_neighbours(bad, owns)",
+        "pass",
+        f"{AUDIT}::test_sessions_of_a_day_take_those_that_touch_it_along_and_no_others",
+    ),
+    Mutant(
+        "withhold_sessions_of_days_apart",
+        "expectations/audit.py",
+        " and abs(after - day) == ONE_DAY:",
+        ":",
+        f"{AUDIT}::test_sessions_of_a_day_take_those_that_touch_it_along_and_no_others",
+    ),
+    Mutant(
+        "withhold_neighbours_after_it",
+        "expectations/audit.py",
+        "for days in (sorted(owns), sorted(owns, reverse=True)):",
+        "for days in (sorted(owns),):",
+        f"{AUDIT}::test_sessions_of_a_day_take_those_that_touch_it_along_and_no_others",
+    ),
+    Mutant(
+        "withhold_warned_days",
+        "expectations/audit.py",
+        "critical = [name_of(result) for result in failed if severity(result) == CRITICAL]",
+        "critical = [name_of(result) for result in failed]",
+        f"{AUDIT}::test_one_bad_day_of_three_is_withheld_by_a_setting_and_else_all_of_them",
+    ),
+    Mutant(
+        "withhold_rows_of_no_day",
+        "expectations/audit.py",
+        "of_no_day = any(not on_days[name] for name in critical)",
+        "of_no_day = False",
+        f"{AUDIT}::test_rows_of_no_day_let_no_day_through",
+    ),
+    Mutant(
+        "fields_a_failed_day_excuses_the_next",
+        "expectations/fields.py",
+        "        if fails:\n",
+        "        if False:\n",
+        "tests/expectations/test_fields.py",
     ),
     # ---- what all suites share ----
     Mutant("exp_volume_recent_7", "expectations/suite.py", "RECENT_DAYS = 28", "RECENT_DAYS = 20", SUITE),
@@ -130,8 +292,8 @@ MUTANTS = [
     Mutant(
         "exp_events_ignored_not_accounted_for",
         "expectations/events.py",
-        'figures["copies"] + ignored + quarantined',
-        'figures["copies"] + quarantined',
+        'figures["copies"] + ignored + quarantined + forgotten',
+        'figures["copies"] + quarantined + forgotten',
         EVENTS,
     ),
     Mutant(
@@ -211,38 +373,44 @@ MUTANTS = [
     # ---- interests ----
     Mutant(
         "exp_interests_known",
-        "expectations/interests.py",
-        'at_each(recent, config.lookback_days).groupBy("day")',
-        'at_each(recent, config.lookback_days + 1).groupBy("day")',
+        KNOWN,
+        'F.datediff("day", "first") < known.config.lookback_days',
+        'F.datediff("day", "first") <= known.config.lookback_days',
         INTERESTS,
     ),
-    Mutant(
-        "exp_interests_active_le",
-        "expectations/interests.py",
-        'F.col("age") < config.lookback_days',
-        'F.col("age") <= config.lookback_days',
-        INTERESTS,
-    ),
-    Mutant(
-        "exp_interests_landed_on_t_unknown",
-        "expectations/interests.py",
-        'F.col("landed") <= day',
-        'F.col("landed") < day',
-        INTERESTS,
-    ),
+    Mutant("exp_interests_not_active", KNOWN, '.where(F.col("n") > 0)', '.where(F.col("n") >= 0)', INTERESTS),
+    Mutant("exp_interests_landed_on_t_unknown", KNOWN, 'F.col("landed") <= day', 'F.col("landed") < day', INTERESTS),
     Mutant(
         "exp_interests_history_is_the_lookback",
-        "expectations/interests.py",
-        "at_each(visits, config.history_days)",
-        "at_each(visits, config.lookback_days)",
+        KNOWN,
+        '"last", known.config.history_days)',
+        '"last", known.config.lookback_days)',
         INTERESTS,
     ),
     Mutant(
-        "exp_interests_history_off",
-        "expectations/interests.py",
-        "timedelta(days=config.history_days - 1)",
-        "timedelta(days=config.history_days - 2)",
-        INTERESTS,
+        "exp_known_a_date_twice_is_no_date", KNOWN, 'F.bit_or("dates")', 'F.bit_xor("dates")', f"{OF_KNOWN}::{GOOD}"
+    ),
+    Mutant(
+        "exp_known_totals_of_anybody",
+        KNOWN,
+        'F.xxhash64("user_id", "category_id", *more)',
+        'F.xxhash64("category_id", *more)',
+        f"{OF_KNOWN}::{BROKEN}",
+    ),
+    Mutant(
+        "exp_known_totals_without_spend",
+        KNOWN,
+        'for name in ("n", "weight", "purchases", "spend")),',
+        'for name in ("n", "weight", "purchases", "purchases")),',
+        f"{OF_KNOWN}::{BROKEN}",
+    ),
+    Mutant("exp_known_sample_of_nobody", KNOWN, "F.lit(2**halvings)) == 0", "F.lit(2**halvings)) < 0", INTERESTS),
+    Mutant(
+        "exp_known_repeats_where_a_summary_is_gone",
+        KNOWN,
+        '.join(before, on=ids, how="left_anti")',
+        '.join(before.limit(0), on=ids, how="left_anti")',
+        f"{OF_KNOWN}::test_where_summaries_are_gone_events_are_read",
     ),
     Mutant(
         "exp_interests_landings_before_the_first",
@@ -393,5 +561,45 @@ MUTANTS = [
         'on="user_id", how="inner"',
         'on="user_id", how="left"',
         PREDICTIONS,
+    ),
+    # ---- rows that break a rule, and the days of a verdict ----
+    Mutant(
+        "rows_above_is_not_below", "expectations/row_rules.py", "(compared > high)", "(compared >= high)", ROW_RULES
+    ),
+    Mutant("rows_below_or_equal", "expectations/row_rules.py", "(compared < low)", "(compared <= low)", ROW_RULES),
+    Mutant(
+        "rows_null_is_in_no_set",
+        "expectations/row_rules.py",
+        'broken = ~value.isin(list(kwargs.pop("value_set")))',
+        'broken = ~F.coalesce(value.isin(list(kwargs.pop("value_set"))), F.lit(False))',
+        ROW_RULES,
+    ),
+    Mutant(
+        "rows_other_arguments_are_passed_over",
+        "expectations/row_rules.py",
+        "    if kwargs:\n",
+        '    if "mostly" in kwargs:\n',
+        ROW_RULES,
+    ),
+    Mutant(
+        "rows_of_no_day_pass",
+        "expectations/audit.py",
+        "{day: count for day, count in counts.items() if count}",
+        "{day: count for day, count in counts.items() if count and day}",
+        f"{AUDIT}::test_rows_that_break_an_expectation_are_counted_on_their_days_and_those_of_no_day_fail_all",
+    ),
+    Mutant(
+        "verdict_of_all_days",
+        "expectations/audit.py",
+        "for day in days if day in counts}",
+        "for day in days for counts in [{day: 1}]}",
+        f"{AUDIT}::test_rows_that_break_an_expectation_are_counted_on_their_days_and_those_of_no_day_fail_all",
+    ),
+    Mutant(
+        "verdict_names_no_days",
+        "expectations/audit.py",
+        "if days and len(staged.owns) > 1",
+        "if days and len(staged.owns) < 1",
+        f"{AUDIT}::test_a_verdict_on_several_days_says_which_of_them_it_is_about",
     ),
 ]

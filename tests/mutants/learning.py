@@ -7,10 +7,16 @@ INPUT = "tests/model/data/test_input.py"
 LOSSES = "tests/model/network/test_losses.py"
 NETWORK = "tests/model/network/test_network.py"
 LOOP = "tests/model/training/test_loop.py"
+ARTIFACT = "tests/model/versions/test_artifact.py"
 LAUNCH = "tests/model/training/test_launch.py"
+PRIVATE = "tests/model/training/test_private.py"
+ACCOUNTANT = "tests/model/training/test_accountant.py"
+DRAWN = "tests/model/data/test_users.py"
 PEERS = "tests/model/training/test_peers.py"
 PREPARE = "tests/model/test_prepare.py"
 FINETUNE = "tests/model/test_finetune.py"
+FEDERATED = "tests/model/test_federated.py"
+OWN_LABELS = "tests/model/data/test_own_labels.py"
 PLAN_OF_DATES = f"{PREPARE}::test_a_plan_has_the_newest_dates_for_the_test_and_none_whose_labels_are_not_whole"
 VOCABULARY_ENDS = (
     f"{PREPARE}::test_the_vocabulary_knows_what_had_happened_and_landed_when_the_last_training_labels_ended"
@@ -129,6 +135,35 @@ MUTANTS = [
         "real = self.begin + places < total",
         "real = self.begin + places < 2 * total",
         INPUT,
+    ),
+    Mutant(
+        "input_kept_rows_are_read_again",
+        "model/data/input.py",
+        "if piece.group not in kept and first[piece.group] is piece",
+        "if first[piece.group] is piece",
+        f"{INPUT}::test_a_row_group_is_read_and_transformed_once_in_all_epochs",
+    ),
+    Mutant(
+        "input_kept_rows_from_the_start_of_the_group",
+        "model/data/input.py",
+        "rows = kept.first[piece.group] + np.arange(piece.start, piece.stop)",
+        "rows = kept.first[piece.group] + np.arange(piece.stop - piece.start)",
+        f"{INPUT}::test_what_is_kept_changes_no_batch_of_any_epoch_worker_or_resume",
+    ),
+    # --- memory ---
+    Mutant(
+        "memory_given_back",
+        "model/memory.py",
+        "M_TRIM_THRESHOLD: NEVER",
+        "M_TRIM_THRESHOLD: 128 << 10",
+        "tests/model/test_memory.py",
+    ),
+    Mutant(
+        "ahead_leaves_its_reader_open",
+        "model/training/ahead.py",
+        "thread.submit(given.close).result()",
+        "pass",
+        "tests/model/training/test_ahead.py",
     ),
     # --- dates ---
     Mutant(
@@ -296,29 +331,29 @@ MUTANTS = [
     Mutant(
         "leak_finetune_trains_on_test",
         "model/finetune.py",
-        "for days in (plan.train, plan.valid))",
-        "for days in (plan.train + plan.test, plan.valid))",
+        "base.features, plan.train, frozen, own",
+        "base.features, plan.train + plan.test, frozen, own",
         DATES_READ,
     ),
     Mutant(
         "leak_finetune_trains_on_validation",
         "model/finetune.py",
-        "for days in (plan.train, plan.valid))",
-        "for days in (plan.train + plan.valid, plan.valid))",
+        "base.features, plan.train, frozen, own",
+        "base.features, plan.train + plan.valid, frozen, own",
         DATES_READ,
     ),
     Mutant(
         "leak_finetune_stops_by_the_test",
         "model/finetune.py",
-        "for days in (plan.train, plan.valid))",
-        "for days in (plan.train, plan.test))",
+        "base.features, plan.valid, frozen)",
+        "base.features, plan.test, frozen)",
         DATES_READ,
     ),
     Mutant(
         "finetune_stops_by_the_training",
         "model/finetune.py",
-        "for days in (plan.train, plan.valid))",
-        "for days in (plan.train, plan.train))",
+        "base.features, plan.valid, frozen)",
+        "base.features, plan.train, frozen)",
         JUDGED,
     ),
     Mutant(
@@ -375,6 +410,13 @@ MUTANTS = [
         "finetune_binary_learns_on", "model/finetune.py", "layer.trainable = False", "layer.trainable = True", TAUGHT
     ),
     Mutant(
+        "finetune_heads_ask_the_encoder",
+        "model/finetune.py",
+        "known_last=frozen",
+        "known_last=False",
+        "tests/model/test_finetune.py::test_heads_learn_from_states_that_the_frozen_encoder_gives_once",
+    ),
+    Mutant(
         "finetune_starts_from_nothing",
         "model/finetune.py",
         'if start == "pretrained" and',
@@ -399,8 +441,8 @@ MUTANTS = [
     Mutant(
         "loss_no_binary_total",
         "model/network/losses.py",
-        "            total = total + self.binary_weight * ops.sum(loss * labelled)\n",
-        "",
+        "return total + self.binary_weight * answered, ops",
+        "return total, ops",
         TOTAL,
     ),
     Mutant(
@@ -459,9 +501,51 @@ MUTANTS = [
     Mutant(
         "network_sees_the_future",
         "model/network/layers.py",
-        "y, attention = self.attend(y, y, use_causal_mask=True), None",
-        "y, attention = self.attend(y, y, use_causal_mask=False), None",
+        "y = self.attend(y, y, use_causal_mask=True)",
+        "y = self.attend(y, y, use_causal_mask=False)",
         f"{NETWORK}::test_no_event_sees_a_later_one",
+    ),
+    Mutant(
+        "network_last_sees_padding",
+        "model/network/layers.py",
+        "<= places[..., None]",
+        "<= places[..., None] + 1",
+        f"{NETWORK}::test_the_state_at_chosen_places_is_that_of_the_whole_sequence",
+    ),
+    Mutant(
+        "network_state_of_nobody",
+        "model/network/network.py",
+        "state * ops.cast(count > 0, state.dtype)",
+        "state",
+        f"{NETWORK}::test_the_state_at_chosen_places_is_that_of_the_whole_sequence",
+    ),
+    Mutant(
+        "network_surprised_by_what_was_seen",
+        "model/network/network.py",
+        "places = events_of(event) - 1 - last + ops.arange(last)",
+        "places = events_of(event) - last + ops.arange(last)",
+        f"{NETWORK}::test_surprise_counts_the_latest_events_alone",
+    ),
+    Mutant(
+        "network_item_ranked_twice",
+        "model/network/network.py",
+        "ops.where(twice, MASK_LOGIT, anew)",
+        "anew",
+        f"{NETWORK}::test_the_best_items_are_those_of_all",
+    ),
+    Mutant(
+        "network_items_again_not_in_the_total",
+        "model/network/network.py",
+        "total = ops.logaddexp(total, total_anew)",
+        "total = total_anew",
+        f"{NETWORK}::test_the_best_items_are_those_of_all",
+    ),
+    Mutant(
+        "network_equal_items_in_any_order",
+        "model/network/network.py",
+        "group = ops.sort(ops.top_k(peaks, min(top, groups))[1], axis=1)",
+        "group = ops.flip(ops.sort(ops.top_k(peaks, min(top, groups))[1], axis=1), axis=1)",
+        f"{NETWORK}::test_the_best_items_are_those_of_all",
     ),
     Mutant(
         "network_profile_by_root",
@@ -533,7 +617,50 @@ MUTANTS = [
         "again = share * ops.exp(scores)",
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),
+    # --- prediction ---
+    Mutant(
+        "artifact_cuts_events_off",
+        "model/versions/artifact.py",
+        "max(events[place].max(), LEAST_EVENTS)",
+        "max(events[place].min(), LEAST_EVENTS)",
+        f"{ARTIFACT}::test_a_batch_with_room_for_its_longest_row_says_what_the_whole_network_says",
+    ),
+    Mutant(
+        "artifact_cuts_categories_off",
+        "model/versions/artifact.py",
+        "real.shape[1] - np.argmax(real[:, ::-1], axis=1)",
+        "np.argmin(real, axis=1)",
+        f"{ARTIFACT}::test_a_batch_with_room_for_its_longest_row_says_what_the_whole_network_says",
+    ),
+    Mutant(
+        "artifact_answers_in_the_order_of_lengths",
+        "model/versions/artifact.py",
+        "of_all[place] = ",
+        "of_all[np.sort(place)] = ",
+        f"{ARTIFACT}::test_a_batch_with_room_for_its_longest_row_says_what_the_whole_network_says",
+    ),
+    Mutant(
+        "artifact_looks_further_back_than_it_learnt",
+        "model/versions/artifact.py",
+        'min(self.config.events, self.card.get("sequence_length", self.config.events))',
+        "self.config.events",
+        f"{ARTIFACT}::test_arrays_have_room_for_as_many_events_as_a_model_learnt_from",
+    ),
     # --- loop ---
+    Mutant(
+        "loop_moments_not_corrected",
+        "model/training/loop.py",
+        "beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step)",
+        "beta2_power=tf.zeros((), variable.dtype)",
+        f"{LOOP}::test_a_variable_is_changed_as_by_the_optimiser_of_keras",
+    ),
+    Mutant(
+        "loop_clips_before_the_mean",
+        "model/training/loop.py",
+        "    norm = norm * share\n",
+        "",
+        f"{LOOP}::test_gradients_are_the_mean_over_the_rows_and_then_clipped",
+    ),
     Mutant(
         "loop_keeps_the_last",
         "model/training/loop.py",
@@ -565,7 +692,7 @@ MUTANTS = [
     Mutant(
         "loop_same_order_in_each_epoch",
         "model/training/loop.py",
-        "            progress.epoch, config.global_batch,",
+        "            at.epoch, config.global_batch,",
         "            0, config.global_batch,",
         f"{LOOP}::test_each_epoch_takes_the_rows_in_another_order",
     ),
@@ -661,5 +788,209 @@ MUTANTS = [
         "    if strangers:\n",
         "    if len(strangers) > 1:\n",
         f"{PEERS}::test_a_stranger_who_was_quicker_ends_the_training",
+    ),
+    # --- differential privacy ---
+    Mutant(
+        "dp_batches_of_a_fixed_size",
+        "model/data/users.py",
+        "user = np.flatnonzero(random.random(self.users) < self.rate(global_batch))",
+        "user = np.sort(random.permutation(self.users)[:global_batch])",
+        DRAWN,
+    ),
+    Mutant(
+        "dp_all_rows_of_a_user_alike_but_the_last",
+        "model/data/users.py",
+        "random.random(self.users)[user] * np.diff(begins)[user]",
+        "random.random(self.users)[user] * (np.diff(begins)[user] - 1)",
+        DRAWN,
+    ),
+    Mutant(
+        "dp_same_draw_in_each_step",
+        "model/data/users.py",
+        "counter=[0, 0, DRAWS, step]",
+        "counter=[0, 0, DRAWS, 0]",
+        DRAWN,
+    ),
+    Mutant(
+        "dp_same_draws_in_each_epoch",
+        "model/data/users.py",
+        "self.draws.draw(self.number * steps + step,",
+        "self.draws.draw(step,",
+        DRAWN,
+    ),
+    Mutant("dp_noise_once", "model/data/users.py", "counter=[0, 0, NOISE, step]", "counter=[0, 0, NOISE, 0]", DRAWN),
+    Mutant(
+        "dp_clips_nothing",
+        "model/training/private.py",
+        "clip_norm / tf.maximum(norm, clip_norm), 0.0)",
+        "1.0, 0.0)",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_noise_without_the_clip",
+        "model/training/loop.py",
+        "noisy(total, privacy.noise * privacy.clip_norm, seed)",
+        "noisy(total, privacy.noise, seed)",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_one_noise_for_all_layers",
+        "model/training/private.py",
+        "tf.random.experimental.stateless_fold_in(seed, i)",
+        "seed",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_validation_decides",
+        "model/training/loop.py",
+        "                if config.privacy:\n                    progress.best_metric = value",
+        "                if False:\n                    progress.best_metric = value",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_keeps_its_key",
+        "model/training/loop.py",
+        '            if progress.done:\n                progress.key = ""\n',
+        "",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_delta_of_a_user",
+        "model/training/private.py",
+        "if not 0 < delta < 1 / users:",
+        "if not 0 < delta < 1:",
+        PRIVATE,
+    ),
+    Mutant(
+        "dp_conversion_without_the_order",
+        "model/training/accountant.py",
+        "math.log(delta * order) / (order - 1)",
+        "math.log(delta) / (order - 1)",
+        ACCOUNTANT,
+    ),
+    Mutant(
+        "dp_one_step_for_all",
+        "model/training/accountant.py",
+        "steps * renyi(rate, noise, order)",
+        "renyi(rate, noise, order)",
+        ACCOUNTANT,
+    ),
+    Mutant(
+        "dp_ties_go_to_the_popular",
+        "model/data/own_labels.py",
+        "min(tied, key=order_of(users[row]))",
+        "tied[0]",
+        OWN_LABELS,
+    ),
+    Mutant(
+        "dp_migration_of_the_popular",
+        "model/data/own_labels.py",
+        "dominant[row] != chosen and",
+        "dominant[row] != names[0] and",
+        OWN_LABELS,
+    ),
+    Mutant("dp_one_order_for_all", "model/data/own_labels.py", "key=seed", 'key=b"all"', OWN_LABELS),
+    Mutant("dp_labels_of_all", "model/finetune.py", "own=privacy is not None", "own=False", FINETUNE),
+    # --- several shops ---
+    Mutant(
+        "federated_popularity_is_learnt",
+        "model/network/network.py",
+        "    network.item_bias.trainable = network.category_bias.trainable = False\n",
+        "",
+        FEDERATED,
+    ),
+    Mutant(
+        "federated_both_factors_are_averaged",
+        "model/network/network.py",
+        "layer.lora_kernel_a.trainable = False",
+        "layer.lora_kernel_a.trainable = True",
+        FEDERATED,
+    ),
+    Mutant(
+        "federated_rows_of_another_number",
+        "model/federated.py",
+        "return values_of(result.task.model), train.rows",
+        "return values_of(result.task.model), result.steps",
+        FEDERATED,
+    ),
+    Mutant(
+        "federated_scalars_as_they_are",
+        "model/federated.py",
+        '    measure_scalars(network, first_answers(plan, base.features)["scalars"])\n',
+        "",
+        FEDERATED,
+    ),
+    Mutant("federated_any_encoder", "model/federated.py", "if encoder != own:", "if False:", FEDERATED),
+    Mutant(
+        "federated_runs_what_it_is_sent",
+        "model/federated.py",
+        "io.BytesIO(file.read_bytes()), allow_pickle=False",
+        "io.BytesIO(file.read_bytes()), allow_pickle=True",
+        FEDERATED,
+    ),
+    Mutant("federated_any_arrays", "model/federated.py", "if found != wanted:", "if False:", FEDERATED),
+    Mutant(
+        "federated_ids_leave",
+        "model/federated.py",
+        "ROWS: np.array(rows)}",
+        'ROWS: np.array(rows), "user_id": np.array("u")}',
+        FEDERATED,
+    ),
+    # ---- the binary answers, taught last ----
+    Mutant(
+        "answers_begin_with_the_last_phase",
+        "model/finetune.py",
+        "            weights = best.network.get_weights()",
+        "            weights = weights if weights else best.network.get_weights()",
+        FINETUNE,
+    ),
+    Mutant(
+        "answers_kept_when_worse",
+        "model/finetune.py",
+        "if now < before:",
+        "if phase == ANSWERS:",
+        FINETUNE,
+    ),
+    Mutant(
+        "answers_loss_without_what_is_unknown",
+        "model/network/losses.py",
+        '(total, ops.sum(batch["weight"]))',
+        "tuple(sum(part) for part in zip(*metrics.values(), strict=True))",
+        f"{FINETUNE}::test_the_binary_answers_are_taught_last_and_alone",
+    ),
+    Mutant(
+        "answers_kept_is_not_told",
+        "model/finetune.py",
+        "Best(best.phase, network, answers=True)",
+        "Best(best.phase, network)",
+        FINETUNE,
+    ),
+    Mutant(
+        "federated_looks_at_more_than_it_learnt_from",
+        "model/finetune.py",
+        '        "sequence_length": base.features.events,\n',
+        "",
+        f"{FEDERATED}::test_the_network_that_a_shop_keeps_is_the_encoder_with_adapters_and_the_heads_of_all",
+    ),
+    Mutant(
+        "answers_teach_all",
+        "model/finetune.py",
+        "layer.trainable = id(layer) in of_answers",
+        "layer.trainable = True",
+        FINETUNE,
+    ),
+    Mutant(
+        "answers_cost_privacy",
+        "model/finetune.py",
+        "answers = {} if privacy else {ANSWERS: last}",
+        "answers = {ANSWERS: last}",
+        FINETUNE,
+    ),
+    Mutant(
+        "answers_stop_by_the_category",
+        "model/finetune.py",
+        "last = replace(heads, metric=ANSWERS_LOSS, patience=2,",
+        "last = replace(heads, patience=2,",
+        FINETUNE,
     ),
 ]

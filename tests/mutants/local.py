@@ -1,10 +1,11 @@
-"""Wrong changes to Airflow and Spark on one machine: `make up`, `make down`, `make demo`."""
+"""Wrong changes to Airflow, Spark and steps on one machine: `make up`, `make down`, `make demo`."""
 
 from tests.mutants.mutant import Mutant
 
 TESTS = "tests/dags/local/test_commands.py"
 PROCESSES = "tests/dags/local/test_processes.py"
 DOORS = "tests/dags/local/test_doors.py"
+STEPS = "tests/dags/local/test_step_server.py"
 
 MUTANTS = [
     Mutant(
@@ -13,6 +14,27 @@ MUTANTS = [
         "if self.tell and now - last_word > TELL_SECONDS:",
         "if self.tell and now - began < TELL_SECONDS < 0:",
         f"{TESTS}::test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs",
+    ),
+    Mutant(
+        "local_mlflow_names_a_password_that_is_not",
+        "dags/local/commands.py",
+        "row is None or check_password_hash(row[0], password)",
+        "True",
+        f"{TESTS}::test_mlflow_keeps_its_users_and_the_passwords_that_they_have_changed",
+    ),
+    Mutant(
+        "local_ended_part_is_waited_for",
+        "dags/local/standalone.py",
+        "if ended.exists() and (parts",
+        "if not ended.exists() and (parts",
+        f"{TESTS}::test_a_part_of_airflow_that_ends_while_the_others_start_is_told_of_at_once",
+    ),
+    Mutant(
+        "local_part_that_ended_in_an_earlier_start",
+        "dags/local/standalone.py",
+        '        (self.home / f"{name}.ended").unlink(missing_ok=True)\n',
+        "",
+        f"{TESTS}::test_a_part_of_airflow_that_ends_while_the_others_start_is_told_of_at_once",
     ),
     Mutant(
         "local_ended_process_is_waited_for",
@@ -169,5 +191,160 @@ MUTANTS = [
         "datetime.fromisoformat(end).date() - timedelta(days=1)",
         "datetime.fromisoformat(end).date()",
         f"{TESTS}::test_what_people_wait_for_is_one_line_with_the_last_day_of_its_interval",
+    ),
+    Mutant(
+        "local_jobs_in_order_of_arrival",
+        "dags/local/fairscheduler.xml",
+        "<schedulingMode>FAIR</schedulingMode>",
+        "<schedulingMode>FIFO</schedulingMode>",
+        "tests/dags/local/test_spark_server.py",
+    ),
+    Mutant(
+        "steps_keep_our_code",
+        "dags/local/step_server.py",
+        "            del sys.modules[name]\n",
+        "            pass\n",
+        f"{STEPS}::test_code_of_ours_is_read_anew_and_libraries_are_there",
+    ),
+    Mutant(
+        "steps_draw_the_same",
+        "dags/local/step_server.py",
+        "    np.random.seed()\n",
+        "",
+        f"{STEPS}::test_no_two_draw_the_same_numbers",
+    ),
+    Mutant(
+        "steps_see_the_servers_variables",
+        "dags/local/step_server.py",
+        "    os.environ.clear()\n",
+        "",
+        f"{STEPS}::test_it_gets_its_arguments_variables_and_folder_and_nothing_of_the_server",
+    ),
+    Mutant(
+        "steps_work_elsewhere",
+        "dags/local/step_server.py",
+        "    os.chdir(folder)\n",
+        "",
+        f"{STEPS}::test_it_gets_its_arguments_variables_and_folder_and_nothing_of_the_server",
+    ),
+    Mutant(
+        "steps_import_from_where_the_server_does",
+        "dags/local/step_server.py",
+        "[*filter(None, now), *(entry",
+        "[*(entry",
+        STEPS,
+    ),
+    Mutant(
+        "steps_in_the_servers_zone",
+        "dags/local/step_server.py",
+        "    time.tzset()\n",
+        "",
+        f"{STEPS}::test_variables_count_that_python_reads_when_it_starts",
+    ),
+    Mutant(
+        "steps_outlive_their_task",
+        "dags/local/step_server.py",
+        "select.select([ended, task.fileno()], [], [])",
+        "select.select([ended], [], [])",
+        f"{STEPS}::test_it_does_not_outlive_a_task_that_is_killed",
+    ),
+    Mutant(
+        "steps_outlive_their_keeper",
+        "dags/local/step_server.py",
+        "        ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)\n",
+        "",
+        f"{STEPS}::test_it_does_not_outlive_its_keeper_and_is_tried_again",
+    ),
+    Mutant(
+        "steps_leave_their_children",
+        "dags/local/step_server.py",
+        "            os.killpg(step, how)\n",
+        "            os.kill(step, how)\n",
+        f"{STEPS}::test_it_ends_with_its_children_when_the_block_is_left",
+    ),
+    Mutant(
+        "steps_are_not_asked_first",
+        "dags/local/step_server.py",
+        "for how in (signal.SIGTERM, signal.SIGKILL):",
+        "for how in (signal.SIGKILL,):",
+        f"{STEPS}::test_it_ends_with_its_children_when_the_block_is_left",
+    ),
+    Mutant(
+        "steps_of_old_libraries",
+        "dags/local/step_server.py",
+        "if installed() != began:",
+        "if installed() < began:",
+        f"{STEPS}::test_when_libraries_are_installed_anew_steps_start_by_themselves",
+    ),
+    Mutant(
+        "steps_end_with_success_when_nobody_knows",
+        "dags/shared/forked.py",
+        "        self.returncode = -signal.SIGKILL\n",
+        "        self.returncode = 0\n",
+        f"{STEPS}::test_it_does_not_outlive_its_keeper_and_is_tried_again",
+    ),
+    Mutant(
+        "steps_of_a_lost_keeper_leave_children",
+        "dags/shared/forked.py",
+        "            os.killpg(self.pid, signal.SIGKILL)\n",
+        "            os.kill(self.pid, signal.SIGKILL)\n",
+        f"{STEPS}::test_it_does_not_outlive_its_keeper_and_is_tried_again",
+    ),
+    Mutant(
+        "steps_have_a_number_before_they_are_watched",
+        "dags/local/step_server.py",
+        "    ended = os.pidfd_open(step)\n    with suppress(OSError):  # the task has ended: so `select` says\n"
+        '        task.sendall(b"%d\\n" % step)\n',
+        '    task.sendall(b"%d\\n" % step)\n    ended = os.pidfd_open(step)\n',
+        f"{STEPS}::test_a_kernel_that_cannot_watch_it_leaves_the_task_without_a_number",
+    ),
+    Mutant(
+        "steps_read_files_as_the_server",
+        "dags/local/step_server.py",
+        "    read_fsspec_variables()\n",
+        "",
+        f"{STEPS}::test_variables_count_that_fsspec_reads_when_it_is_imported",
+    ),
+    Mutant(
+        "steps_keep_what_the_server_knows_of_files",
+        "dags/local/step_server.py",
+        "    fsspec.config.conf.clear()\n",
+        "",
+        f"{STEPS}::test_what_fsspec_knew_before_is_forgotten",
+    ),
+    Mutant(
+        "steps_fail_without_a_server",
+        "dags/shared/forked.py",
+        "    except (OSError, ValueError):",
+        "    except ValueError:",
+        f"{STEPS}::test_where_no_server_ever_was_there_is_no_step",
+    ),
+    Mutant(
+        "steps_only_near_the_root",
+        "dags/shared/forked.py",
+        'connection.connect(f"/proc/self/fd/{folder}/{server.name}")',
+        "connection.connect(str(server))",
+        f"{STEPS}::test_it_gets_its_arguments_variables_and_folder_and_nothing_of_the_server",
+    ),
+    Mutant(
+        "steps_start_by_themselves_beside_a_server",
+        "dags/shared/runs.py",
+        "self.run_module(self.module, arguments, server=settings().step_server)",
+        "self.run_module(self.module, arguments)",
+        "tests/dags/shared/test_runs.py",
+    ),
+    Mutant(
+        "steps_get_all_that_airflow_has",
+        "dags/shared/runs.py",
+        "fork(server, module, command[3:], environment)",
+        "fork(server, module, command[3:], {**os.environ, **environment})",
+        "tests/dags/shared/test_runs.py",
+    ),
+    Mutant(
+        "steps_server_knows_what_airflow_knows",
+        "dags/local/standalone.py",
+        'environment_of("step-server", self.environment) | as_steps',
+        "self.environment | as_steps",
+        f"{DOORS}::test_nobody_else_has_steps_forked_and_who_forks_them_knows_no_secret",
     ),
 ]

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 HISTORY, PARTITIONS, RUNS = (f"lake/backfill/{name}.py" for name in ("history", "partitions", "runs"))
+PENDING, PENDED = "lake/backfill/pending.py", "tests/lake/test_pending.py"
 PLAN, COMMANDS = "tests/lake/test_plan.py", "tests/dags/shared/test_backfill.py"
 STATES = f"{PLAN}::test_states_whose_history_reaches_to_an_event_are_planned_from_the_day_on_that_it_landed"
 LABELS = f"{PLAN}::test_labels_in_whose_horizon_an_event_lies_and_has_landed_are_planned"
@@ -30,7 +31,7 @@ MUTANTS = [
     Mutant(
         "plan_costs_quarantine_staged_twice",
         HISTORY,
-        '0.0 if table.name == "quarantine" else float(entry["stage_seconds"])',
+        '0.0 if table == "quarantine" else float(entry["stage_seconds"])',
         'float(entry["stage_seconds"])',
         REAL,
     ),
@@ -42,12 +43,12 @@ MUTANTS = [
         "as_of = [str(day) for day in requested]",
         REAL,
     ),
-    Mutant("plan_taken_back_after_the_fact", HISTORY, "commit.version - 1)", "commit.version)", REAL),
+    Mutant("plan_taken_back_after_the_fact", HISTORY, "days := delivered & set(commit.owns)", "days := set()", REAL),
     Mutant(
         "plan_first_delivery_takes_back",
         HISTORY,
-        "again = delivered & set(commit.owns)",
-        "again = set(commit.owns)",
+        "if days := delivered & set(commit.owns):",
+        "if days := set(commit.owns):",
         REAL,
     ),
     Mutant(
@@ -72,27 +73,39 @@ MUTANTS = [
     Mutant(
         "plan_history_le",
         PARTITIONS,
-        "timedelta(0) <= day - change.day < config",
-        "timedelta(0) <= day - change.day <= config",
+        "(config.history_days - 1) * ONE_DAY",
+        "config.history_days * ONE_DAY",
         STATES,
     ),
     Mutant(
         "plan_history_not_its_own_day",
         PARTITIONS,
-        "timedelta(0) <= day - change.day < config",
-        "timedelta(0) < day - change.day < config",
+        "return counts_from(change, late=late), change.day",
+        "return counts_from(change, late=late) + ONE_DAY, change.day",
         STATES,
     ),
-    Mutant("plan_state_landed_lt", PARTITIONS, "late or change.landed <= day", "late or change.landed < day", STATES),
-    Mutant("plan_states_never_late", PARTITIONS, "config, late=commit.include_late)", "config, late=False)", STATES),
-    Mutant("plan_horizon_lt", PARTITIONS, "day < change.day <= ends and", "day < change.day < ends and", LABELS),
-    Mutant("plan_horizon_from_t", PARTITIONS, "day < change.day <= ends and", "day <= change.day <= ends and", LABELS),
-    Mutant("plan_horizon_landed_lt", PARTITIONS, "change.landed <= ends)", "change.landed < ends)", LABELS),
+    Mutant(
+        "plan_state_landed_lt",
+        PARTITIONS,
+        "max(change.day, change.landed)",
+        "max(change.day, change.landed + ONE_DAY)",
+        STATES,
+    ),
+    Mutant(
+        "plan_states_never_late",
+        PARTITIONS,
+        "in_history(change, config, late=late)",
+        "in_history(change, config, late=False)",
+        STATES,
+    ),
+    Mutant("plan_horizon_lt", PARTITIONS, "late=late) - days * ONE_DAY", "late=late) - (days - 1) * ONE_DAY", LABELS),
+    Mutant("plan_horizon_from_t", PARTITIONS, "ONE_DAY, change.day - ONE_DAY", "ONE_DAY, change.day", LABELS),
+    Mutant("plan_landed_never_counts", PARTITIONS, "max(change.day, change.landed)", "change.day", LABELS),
     Mutant(
         "plan_labels_never_late",
         PARTITIONS,
-        "(commit.include_late or change.landed <= ends)",
-        "change.landed <= ends",
+        "in_horizon(change, horizon, late=late)",
+        "in_horizon(change, horizon, late=False)",
         LABELS,
     ),
     Mutant(
@@ -241,7 +254,13 @@ MUTANTS = [
         "return reached_by(history, landed)",
         OLDER,
     ),
-    Mutant("plan_offers_what_is_restated", RUNS, "if late and not commit.include_late and", "if late and", RESTATED),
+    Mutant(
+        "plan_offers_what_is_restated",
+        RUNS,
+        "if day in late and not commit.include_late and",
+        "if day in late and",
+        RESTATED,
+    ),
     Mutant("plan_offers_for_what_was_taken_back", RUNS, " and not change.taken_back", "", TAKEN_BACK),
     Mutant(
         "plan_offers_for_what_each_run_restates",
@@ -250,7 +269,23 @@ MUTANTS = [
         "if unaware",
         TOO_LATE,
     ),
-    Mutant("plan_offers_for_events_in_time", RUNS, "c.day <= day < c.landed and", "c.day <= day and", OFFERED),
+    Mutant(
+        "plan_offers_for_events_in_time",
+        RUNS,
+        "min(c.landed - ONE_DAY, in_history",
+        "max(c.landed - ONE_DAY, in_history",
+        OFFERED,
+    ),
+    Mutant(
+        "plan_run_of_a_day_stages_others_alone",
+        RUNS,
+        "{landed}.union(*map(session_days, changed))",
+        "set().union(*map(session_days, changed))",
+        f"{PLAN}::test_the_run_of_an_empty_landing_day_can_make_the_sessions_of_its_date",
+    ),
+    Mutant("pending_takes_again", PENDING, 'self.least[node] = float("inf")\n', "pass\n", PENDED),
+    Mutant("pending_last_excluded", PENDING, "bisect_right(self.days, last)", "bisect_left(self.days, last)", PENDED),
+    Mutant("pending_knows_itself", PENDING, "self.least[node] >= version", "self.least[node] > version", PENDED),
     # -- what it costs
     Mutant(
         "plan_range_of_gaps",

@@ -24,6 +24,7 @@ class Report:
         history: training curves with the columns `run`, `metric`, `step`, `value`; None or empty without any.
         facts: what the reader may need to know of where this comes from, e.g. table versions and dates.
         costs: what each phase of each training took and gave, with the columns of the table to show; or None.
+        min_group: users that a flow needs to be drawn by itself; 1 for all.
     """
 
     title: str
@@ -35,3 +36,4 @@ class Report:
     history: pd.DataFrame | None = None
     facts: dict[str, str] = field(default_factory=dict)
     costs: pd.DataFrame | None = None
+    min_group: int = 1

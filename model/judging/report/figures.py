@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lake import labels
 from model.arrays import Array
-from model.judging.baselines import columns_of
-from model.judging.comparison import SLICES, Scores
+from model.data.candidates import columns_of
+from model.judging.comparison import SLICES, Scores, first_choice
 from model.judging.metrics import LOWER_IS_BETTER
 from model.judging.report.content import Report
 
@@ -126,15 +125,42 @@ def precision_recall_figure(report: Report, label: str) -> Figure:
     return {"data": traces, "layout": layout}
 
 
+def reliability(labels: Array, probabilities: Array, users: "pd.Series[Any]", least: int) -> list[list[float]]:
+    """Return predicted and observed rates of ten groups of about equal size; equal probabilities stay together.
+
+    Groups of fewer than `least` users are left out: they say of single people what they did.
+    """
+    place = np.searchsorted(np.percentile(probabilities, np.arange(10, 100, 10)), probabilities)
+    enough = distinct(users, place, 10) >= max(least, 1)
+    rows, predicted, observed = (np.bincount(place, of, 10)[enough] for of in (None, probabilities, labels))
+    return thinned(predicted / rows, observed / rows)
+
+
 def calibration_figure(report: Report, label: str) -> Figure:
-    """Draw observed against predicted rates, in ten groups of about equal size; equal probabilities stay together."""
+    """Draw observed against predicted rates."""
     known, labels = known_labels(report, label)
+    users = report.test["user_id"][known]
     colours, traces = colours_of(report.methods), [dotted([0, 1], [0, 1])]
     for method in _answering(report, label):
-        observed, predicted = calibration_curve(labels, method.binary[label][known], n_bins=10, strategy="quantile")
-        points = thinned(predicted, observed)
+        points = reliability(labels, method.binary[label][known], users, report.min_group)
         traces.append(line(method.name, colours[method.name], points, mode="lines+markers"))
     return {"data": traces, "layout": axes("predicted probability", "observed rate")}
+
+
+def first_choice_figure(report: Report) -> Figure:
+    """Draw how often the category came that a method put first, against its probability."""
+    came = report.test["next_category"].notna().to_numpy()
+    truth = columns_of(pd.Index(report.categories, dtype=object), report.test["next_category"])
+    users = report.test["user_id"][came]
+    colours, traces = colours_of(report.methods), [dotted([0, 1], [0, 1])]
+    for method in report.methods:
+        if method.next_category is None:
+            continue
+        right, probabilities = first_choice(method.next_category[came], truth[came])
+        # Sums of single precision may end a little above 1.
+        points = reliability(right, np.minimum(probabilities, 1), users, report.min_group)
+        traces.append(line(method.name, colours[method.name], points, mode="lines+markers"))
+    return {"data": traces, "layout": axes("probability of the first category", "share of users for whom it came")}
 
 
 def histogram_figure(report: Report, label: str) -> Figure:
@@ -228,13 +254,19 @@ def flow_figure(report: Report, *, predicted: bool, most: int = 8) -> Figure:
     into = columns_of(pd.Index(right), list(report.categories))
     into = np.where(into < 0, len(right), into)
     flows = np.zeros((len(left) + 1, len(right) + 1))
+    users = pd.Series(rows["user_id"].to_numpy())
     if predicted:
         grouped = np.zeros((len(rows), len(right) + 1))
         np.add.at(grouped.T, into, chances.T)
         np.add.at(flows, start, grouped)
+        # Every user of a category is expected to go a little to each.
+        members = np.repeat(distinct(users, start, len(flows))[:, None], flows.shape[1], axis=1)
     else:
         end = columns_of(pd.Index(right), after)
-        np.add.at(flows, (start, np.where(end < 0, len(right), end)), 1)
+        end = np.where(end < 0, len(right), end)
+        np.add.at(flows, (start, end), 1)
+        members = distinct(users, start * flows.shape[1] + end, flows.size).reshape(flows.shape)
+    flows = in_groups(flows, members, report.min_group)
     gap = 0.018
     y = [
         (np.cumsum(sizes) - sizes / 2) * (1 - gap * (len(sizes) - 1)) + gap * np.arange(len(sizes))
@@ -265,6 +297,36 @@ def flow_figure(report: Report, *, predicted: bool, most: int = 8) -> Figure:
     return {"data": [{"type": "sankey", "arrangement": "fixed", "node": node, "link": link}], "layout": layout}
 
 
+def distinct(users: "pd.Series[Any]", place: Array, places: int) -> Array:
+    """Return how many different users are at each of some places, `(places,)`."""
+    return users.groupby(place).nunique().reindex(range(places), fill_value=0).to_numpy()
+
+
+def in_groups(flows: Array, members: Array, least: int) -> Array:
+    """Return flows of which each has `least` users or more: smaller ones say of single people what they did.
+
+    They are added to the last column, all others, with the smallest of the larger flows of their row, since they would
+    be told by themselves otherwise. Where there is none, the row is left out.
+
+    Args:
+        flows: `(S, T)`, from each category to each.
+        members: `(S, T)`, different users behind each.
+        least: users that a flow needs.
+    """
+    shown = flows.copy()
+    last = flows.shape[1] - 1
+    for source, (row, behind) in enumerate(zip(flows, members, strict=True)):
+        there = np.flatnonzero(row > 0).tolist()
+        small = [at for at in there if behind[at] < least]
+        # All others first: they already are a sum.
+        large = sorted((at for at in there if behind[at] >= least), key=lambda at: (at != last, behind[at]))
+        if small:
+            merged = [*small, *large[:1]]
+            shown[source, merged] = 0
+            shown[source, last] += row[merged].sum() if large else 0
+    return shown
+
+
 def rgba(colour: str, opacity: float) -> str:
     """Return a hex colour with an opacity.
 
@@ -280,13 +342,16 @@ def confusion_figure(report: Report, most: int = 15) -> Figure:
     rows, chances = moves(report)
     actual = rows["next_category"].astype(str)
     first = pd.Series(np.asarray(report.categories, object)[chances.argmax(axis=1)]).astype(str)
-    names = list(actual.value_counts().index[:most])
+    users = pd.Series(rows["user_id"].to_numpy())
+    behind = users.groupby(actual.to_numpy()).nunique()
+    names = [name for name in actual.value_counts().index if behind[name] >= report.min_group][:most]
     labels = [*names, OTHERS]
     size = len(labels)
     at = [columns_of(pd.Index(names), values) for values in (actual, first)]
     at = [np.where(values < 0, size - 1, values) for values in at]
     counts = np.zeros((size, size))
     np.add.at(counts, (at[0], at[1]), 1)
+    counts[distinct(users, at[0], size) < report.min_group] = 0
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shown = [label_of(name) for name in labels]
     hover = "actual %{y}<br>predicted %{x}<br>%{z:.1%} of %{customdata:,} users<extra></extra>"

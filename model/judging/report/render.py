@@ -19,11 +19,13 @@ from plotly.offline import get_plotlyjs
 from lake.labels import LABELS
 from model.judging.comparison import METRIC_COLUMNS, SLICES
 from model.judging.gate import Decision
+from model.judging.metrics import LOWER_IS_BETTER
 from model.judging.report.content import Report
 from model.judging.report.figures import (
     Figure,
     calibration_figure,
     confusion_figure,
+    first_choice_figure,
     flow_figure,
     histogram_figure,
     history_figures,
@@ -40,15 +42,21 @@ HERE = Path(__file__).parent
 HEADLINES = (
     ("Recall@5, all", "next_category", "recall@5", "all"),
     ("Recall@5, migrated", "next_category", "recall@5", "migrated"),
-    ("NDCG@10, all", "next_category", "ndcg@10", "all"),
-    ("MRR, all", "next_category", "mrr", "all"),
+    ("Recall@5, any tied first", "next_category", "tied_recall@5", "all"),
+    ("NDCG@5 of shares", "next_category", "shares_ndcg@5", "all"),
+    ("Cross entropy", "next_category", "cross_entropy", "all"),
+    ("Sets of 90 %: coverage", "next_category", "set_coverage", "all"),
+    ("Sets of 90 %: categories", "next_category", "set_size", "all"),
     ("Next items: Recall@20", "next_items", "recall@20", "all"),
     ("Next items: NDCG@10", "next_items", "ndcg@10", "all"),
     *((f"{label.title} AUC", label.name, "roc_auc", "all") for label in LABELS),
+    *((f"{label.title}: calibration error", label.name, "calibration_error", "all") for label in LABELS),
 )
 # The metrics that are drawn for each slice: task, metric, caption.
 BY_SLICE = (
     ("next_category", "recall@5", "Recall@5 of the next category"),
+    ("next_category", "shares_ndcg@5", "NDCG@5 of the shares of all next categories"),
+    ("next_category", "set_coverage", "How often the set of categories holds the next one; 90 % is promised for all"),
     ("next_items", "recall@20", "Recall@20 of the next items"),
     *((label.name, "roc_auc", f"Area under the ROC curve, {label.score}") for label in LABELS),
 )
@@ -146,15 +154,12 @@ def headlines(report: Report) -> tuple[list[str], list[tuple[str, list[Score | N
                 scores.append(None)
                 continue
             value, low, high = measured[(name, *key)]
-            best = max(measured[(other, *key)][0] for other in names if (other, *key) in measured)
-            scores.append(Score(value, low, high, value >= best))
+            best = (min if key[1] in LOWER_IS_BETTER else max)(
+                measured[(other, *key)][0] for other in names if (other, *key) in measured
+            )
+            scores.append(Score(value, low, high, value == best))
         rows.append((name, scores))
     return [title for title, _ in columns], rows
-
-
-def failed_checks(decision: Decision) -> int:
-    """Return how many checks of the gate failed: as many of its first reasons speak against the candidate."""
-    return int((~decision.checks["passed"]).sum())
 
 
 def checks(decision: Decision) -> list[dict[Hashable, Any]]:
@@ -191,7 +196,10 @@ def flow_plots(report: Report, plots: Plots) -> tuple[list[Plot], list[Plot]]:
         plots.add(flow_figure(report, predicted=True), "Predicted"),
         plots.add(flow_figure(report, predicted=False), "Actual"),
     ]
-    return flows, [plots.add(confusion_figure(report), "The category that the model put first")]
+    return flows, [
+        plots.add(confusion_figure(report), "The category that the model put first"),
+        plots.add(first_choice_figure(report), "How often the category that was put first came"),
+    ]
 
 
 def heads(report: Report, plots: Plots) -> list[Head]:
@@ -239,7 +247,7 @@ def render(report: Report) -> str:
         last=days.max(),
         unseen=report.evaluation.unseen_categories,
         decision=report.decision,
-        failed=failed_checks(report.decision) if report.decision else 0,
+        failed=len(report.decision.against) if report.decision else 0,
         checks=checks(report.decision) if report.decision else [],
         columns=columns,
         scores=scores,

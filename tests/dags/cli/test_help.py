@@ -18,7 +18,7 @@ MEANDER = typer.main.get_command(app)
 COMMANDS = [
     (),
     *((name,) for name in MEANDER.commands if name != "simulate"),
-    *(("serve", name) for name in MEANDER.commands["serve"].commands),
+    *((group, name) for group in ("serve", "source") for name in MEANDER.commands[group].commands),
 ]
 
 

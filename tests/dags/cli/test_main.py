@@ -1,14 +1,21 @@
 """The `meander` command: days run from a shell, and what a person or a machine can ask afterwards."""
 
 import json
+import shutil
+from datetime import date
+from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from dags.cli.main import app, main
-from lake.errors import MeanderError
+from dags.cli.console import PlainConsole
+from dags.cli.main import app, landed_bytes, main
+from lake.errors import AuditFailed, MeanderError, TableMissing
 from lake.publish import publish
-from tests.lake.stagings import JAN_1, rejected, stage_files
+from lake.table import Table
+from tests.lake.landed import load
+from tests.lake.stagings import JAN_1, JAN_3, rejected, stage_files
 
 DAYS = ["--from", "2025-01-01", "--to", "2025-01-03"]
 
@@ -64,6 +71,96 @@ def test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered(s
     listed = invoke("days").stdout
     assert "2025-01-01 to 2025-01-02" in listed
     assert "2025-01-01" not in invoke("days", "--from", "2025-01-03").stdout
+
+
+def bad(day: str) -> list:
+    """Return rows of a day of which half have no user: more than may be rejected."""
+    return [event(user, f"{day}T12:00:00Z") for user in ("u00", None)]
+
+
+@pytest.mark.spark
+def test_a_chunk_with_bad_days_ends_in_what_its_days_do_one_by_one(spark, lake, land, monkeypatch):
+    """Of five days the first, the third and the last are bad; the third was loaded before, when it was good."""
+    land("2025-01-03", [event("u00", "2025-01-03T00:10:00Z"), event("u01", "2025-01-03T09:00:00Z")])
+    assert invoke("daily", "--from", "2025-01-03", "--to", "2025-01-03").exit_code == 0
+    for day in ("2025-01-01", "2025-01-03", "2025-01-05"):
+        land(day, bad(day))
+    # A session that goes on past midnight, from a good day into the bad one.
+    land("2025-01-02", [event("u00", "2025-01-02T23:50:00Z"), event("u02", "2025-01-02T08:00:00Z")])
+    # A late event of the bad day, and one right after midnight, which can go on with its last session.
+    late = event("u03", "2025-01-03T23:55:00Z", "purchase", price="3.00")
+    land("2025-01-04", [event("u00", "2025-01-04T10:00:00Z"), late, event("u03", "2025-01-04T00:05:00Z")])
+
+    found = {}
+    for chunk_days in (5, 1):
+        there = lake / f"by {chunk_days}"
+        shutil.copytree(lake / "lake", there)
+        monkeypatch.setenv("MEANDER_LAKE", str(there))
+        with pytest.raises(AuditFailed) as caught:
+            invoke("daily", "--from", "2025-01-01", "--to", "2025-01-05", "--chunk-days", str(chunk_days))
+        assert "events of 2025-01-01, 2025-01-03 and 2025-01-05 failed" in caught.value.message or chunk_days == 1
+        assert caught.value.message.count("of the input is rejected") == (2 if chunk_days == 5 else 6)
+        found[chunk_days] = {table: content(table) for table in ("quarantine", "events", "sessions", "interests")}
+    assert found[5] == found[1]
+    assert {row["landed"].day for row in found[5]["events"]} == {2, 3, 4}, "of the third day what readers had"
+    assert found[5]["quarantine"] == []
+    assert {row["dt"].day for row in found[5]["interests"]} == {2, 3, 4}
+    # u00 goes on from the second day into the third, and u03 from the third into the fourth.
+    ends = sorted((row["user_id"], row["dt"].day, len(row["events"])) for row in found[5]["sessions"])
+    assert ends == [("u00", 3, 2), ("u00", 4, 1), ("u01", 3, 1), ("u02", 2, 1), ("u03", 4, 2)]
+
+    monkeypatch.setenv("MEANDER_LAKE", str(lake / "by 5"))
+    (_, chunk) = sorted(json.loads(invoke("days", "--json").stdout), key=lambda run: run["first"], reverse=True)
+    assert (chunk["verdict"], chunk["events"]) == ("failed", 5)
+    assert chunk["withheld"]["events"] == ["2025-01-01", "2025-01-03", "2025-01-05"]
+    said = " ".join(invoke("days").stdout.split())
+    assert "events of 2025-01-01, 2025-01-03 and 2025-01-05 failed the audit; the other days of the run are" in said
+
+    monkeypatch.setenv("MEANDER_LAKE", str(lake / "lake"))
+    monkeypatch.setenv("MEANDER_PUBLISH_GOOD_DAYS", "false")
+    before = content("events")
+    with pytest.raises(AuditFailed, match="is not published, readers keep what they had"):
+        invoke("daily", "--from", "2025-01-01", "--to", "2025-01-02", "--chunk-days", "2")
+    assert content("events") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TableMissing("no sessions"), "events of 2025-01-02 failed .*; no sessions"),
+        (MemoryError("out of memory"), "^out of memory$"),
+    ],
+)
+def test_what_failed_an_audit_is_said_although_another_error_ends_the_command(lake, monkeypatch, error, said):
+    def job(module: str) -> SimpleNamespace:
+        def main(_: list[str]) -> None:
+            if module != "jobs.ingest":
+                raise error
+
+        return SimpleNamespace(main=main)
+
+    def publish_without_a_day(table: str, run_id: str) -> dict:
+        return {"table": table, "run_id": run_id, "withheld": ["2025-01-02"]}
+
+    shown = []
+    monkeypatch.setattr("dags.cli.main.import_module", job)
+    monkeypatch.setattr("lake.session.spark_session", lambda *_, **__: None)
+    monkeypatch.setattr("expectations.audit.main", lambda _: [])
+    monkeypatch.setattr("lake.publish.publish", publish_without_a_day)
+    monkeypatch.setattr("dags.cli.main._print_days", lambda *args: shown.append(args))
+    monkeypatch.setattr("dags.cli.main.err", PlainConsole(file=(written := StringIO()), width=1000))
+    with pytest.raises(type(error), match=said):
+        invoke("daily", *DAYS, "--chunk-days", "3")
+    assert shown == [(JAN_1, JAN_3, False)]
+    if isinstance(error, MemoryError):
+        assert "events of 2025-01-02 failed the audit" in written.getvalue()
+
+
+def content(table: str) -> list[dict]:
+    """Return the rows that readers see, sorted."""
+    pinned = Table(table)
+    rows = [row for day in pinned.rows_by("dt") for row in pinned.head(day, 1000)]
+    return sorted(rows, key=lambda row: json.dumps(row, default=str, sort_keys=True))
 
 
 @pytest.mark.usefixtures("lake")
@@ -129,3 +226,34 @@ def test_an_invalid_setting_is_named_with_what_was_received(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_SESSION_GAP_MINUTES", "soon")
     with pytest.raises(MeanderError, match="MEANDER_SESSION_GAP_MINUTES='soon'"):
         invoke("settings")
+
+
+def test_days_whose_landing_is_another_one_are_named_and_so_are_runs_that_cannot_be_read(lake, land):
+    land(JAN_1, ["{}"], "a")
+    load("r", JAN_1)
+    land(JAN_1, ["{}"], "[b]")
+    (lake / "lake" / "_runs" / "[foreign]").mkdir()
+    (lake / "lake" / "_runs" / "[foreign]" / "events.7-ab.json").write_text("{")
+    shown = invoke("days").stdout
+    what = "files in the landing: 2, read: 1; came later: 1 ([b])"
+    assert f"2025-01-01: {what}; see docs/runbook.md#landing-changed\n" in shown
+    assert "run [foreign]: a manifest cannot be read; see docs/runbook.md#not-staged\n" in shown
+    first, second = json.loads(invoke("days", "--json").stdout)
+    assert (first["run_id"], first["landing"]) == ("r", {"2025-01-01": what})
+    assert (second["run_id"], second["first"], second["verdict"]) == ("[foreign]", None, "unreadable")
+    assert [run["run_id"] for run in json.loads(invoke("days", *DAYS, "--json").stdout)] == ["r", "[foreign]"]
+
+
+def test_the_bytes_that_have_landed_are_those_of_the_days_that_are_asked_for(lake, land):
+    land("2025-01-01", [event("u", "2025-01-01T10:00:00Z")])
+    land("2025-01-02", [event("u", "2025-01-02T10:00:00Z")] * 3)
+    folders = {day: lake / "landing" / f"dt={day}" for day in ("2025-01-01", "2025-01-02")}
+    by_day = {
+        date.fromisoformat(day): sum(file.stat().st_size for file in folder.iterdir() if not file.name.startswith("_"))
+        for day, folder in folders.items()
+    }
+    first, second = by_day
+    assert 0 < by_day[first] < by_day[second]
+    # Which day has not landed, its ingest says.
+    assert landed_bytes([second, date(2025, 1, 3)]) == by_day[second]
+    assert landed_bytes([first, second]) == sum(by_day.values())

@@ -30,13 +30,17 @@ def test_the_versions_of_the_model_are_listed_with_when_they_were_champion(lake)
     assert models.champion() is None
     for run in ("first", "second"):
         with registry().start_run(run, "evaluate") as tracked:
-            registry().set_candidate(registry().register(save(lake / run, name=run), {**CARD, "name": run}, tracked))
+            private = {"epsilon": 3.14159, "delta": 1e-05} if run == "second" else {}
+            card = {**CARD, "name": run, "code": f"commit of {run}", **private}
+            registry().set_candidate(registry().register(save(lake / run, name=run), card, tracked))
     registry().promote(1, date(2025, 1, 7))
     first, second = json.loads(invoke("model", "--json").stdout)
     assert (first["version"], first["alias"], first["champion since"], first["run"]) == (
         1, "champion", ["2025-01-07"], "first",
     )  # fmt: skip
     assert (second["version"], second["alias"], second["champion since"]) == (2, "candidate", [])
+    assert (first["code"], second["code"]) == ("commit of first", "commit of second")
+    assert (first["privacy"], second["privacy"]) == ("", "epsilon 3.14, delta 1e-05")
     assert "2025-01-07" in invoke("model").stdout
     # The page asks the same registry.
     assert models.champion() == models.Champion(1, ("2025-01-07",), "first")
@@ -51,18 +55,37 @@ def test_the_evaluation_of_a_training_is_shown_with_the_word_of_the_gate():
         for method, by_slice in values.items()
         for name, value in by_slice.items()
     ]
+    more = [("next_category", "cross_entropy", 2.25), (NAMES[0], "calibration_error", 0.0313)]
+    metrics += [
+        {"method": "meander", "task": task, "metric": metric, "slice": "all", "value": value}
+        for task, metric, value in more
+    ]
     decision = {"promote": True, "reasons": ["better than [all] baselines"]}
     storage.write_json(storage.join(evaluation.folder, "metrics.json"), {"metrics": metrics})
     storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)
     said = invoke("model", "--run-id", "model_weekly--r").stdout
-    rows = {line.split("  ")[1].strip(): line.split() for line in said.splitlines() if "0." in line}
-    # Two numbers of the next category, two of items, and one of each label.
-    assert rows["meander"][1:] == ["0.619", "0.500", "-", "-", *("-" for _ in NAMES)]
-    assert rows["last category"][2:] == ["0.400", "-", "-", "-", *("-" for _ in NAMES)]
+    rows = [(line.split("  ")[1].strip(), line.split()) for line in said.splitlines() if "0." in line]
+    # Five numbers of the next category and two of items; then the area and the calibration error of each label.
+    assert [name for name, _ in rows] == ["meander", "last category", "meander"]
+    assert rows[0][1][1:] == ["0.619", "0.500", "-", "-", "2.250", "-", "-"]
+    assert rows[1][1][2:] == ["0.400", *"------"]
+    none = ["-"] * len(NAMES)
+    assert rows[2][1][1:] == [*none, "0.031", *none[1:]]
     assert "become champion" in said
     assert "better than [all] baselines" in said
     assert f"report: {evaluation.report}" in said
     assert json.loads(invoke("model", "--run-id", "model_weekly--r", "--json").stdout)["decision"] == decision
+    # What has refused a candidate is told apart from what speaks for it.
+    decision = {"promote": False, "reasons": ["no gain", "better than a guess"], "against": ["no gain"]}
+    storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)
+    said = [line.strip() for line in invoke("model", "--run-id", "model_weekly--r").stdout.splitlines()]
+    told = said.index("- no gain")
+    assert said[told - 1 : told + 3] == [
+        "The champion stays: the gate has refused.",
+        "- no gain",
+        "What speaks for the candidate:",
+        "- better than a guess",
+    ]
 
 
 def predicted(day, run_id, version, *users):

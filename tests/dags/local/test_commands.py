@@ -1,13 +1,17 @@
 """The local Airflow: its environment, its start, its end, and what people see of a demo."""
 
+import sqlite3
 import stat
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.security import generate_password_hash
 
 from dags.local import commands as local_module
 from dags.local import standalone
@@ -58,6 +62,54 @@ def test_a_process_that_ends_while_starting_shows_its_log(local, monkeypatch):
     assert not local.running
 
 
+def test_a_part_of_airflow_that_ends_while_the_others_start_is_told_of_at_once(local, monkeypatch, tmp_path):
+    monkeypatch.setattr(standalone, "HANGS_SECONDS", 60)  # long before that
+    airflow = tmp_path / "airflow"
+    airflow.write_text(
+        "#!/bin/sh\ncase $1 in db) ;; scheduler) echo 'cannot import name'; exit 3;; *) exec sleep 600;; esac\n"
+    )
+    airflow.chmod(0o755)
+    (local.home / "airflow.ended").write_text("triggerer ended with 0\n")  # of an earlier start
+    local.spawn("airflow", ["/bin/sh", "-c", standalone.AIRFLOW, str(airflow)])
+    said = r"airflow is not complete: scheduler ended with 3; the end of .*airflow\.log:\ncannot import name"
+    with pytest.raises(LocalError, match=said):
+        local.wait("airflow", lambda: time.sleep(0.2))
+    assert local.running
+    local.stop()
+    assert not local.running
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (None, "password in {home}/password.json"),
+        ("p", "password in {home}/password.json"),
+        (
+            "changed in the page",
+            "password as it was changed in MLflow; without {home}/basic_auth.db, users are made anew",
+        ),
+    ],
+)
+def test_mlflow_keeps_its_users_and_the_passwords_that_they_have_changed(local, monkeypatch, capsys, stored, said):
+    users = local.home / "basic_auth.db"
+    if stored:
+        with closing(sqlite3.connect(users)) as database:
+            database.execute("create table users (id integer, username text, password_hash text)")
+            rows = [(1, "admin", stored), (2, "vera", "hers")]
+            hashed = [(number, name, generate_password_hash(secret)) for number, name, secret in rows]
+            database.executemany("insert into users values (?, ?, ?)", hashed)
+            database.commit()
+    before = users.read_bytes() if stored else None
+    started = []
+    monkeypatch.setattr(local_module.subprocess, "run", lambda command, **_: started.append(command))
+    # The command sets it for its process where it is not set.
+    monkeypatch.setenv("MEANDER_LAKE", str(local.home / "lake"))
+    local_module.mlflow(local)
+    assert len(started) == 1
+    assert (users.read_bytes() if stored else None) == before
+    assert said.format(home=local.home) in capsys.readouterr().out
+
+
 def test_a_start_that_takes_long_says_so_until_it_is_taken_for_one_that_hangs(local, monkeypatch):
     monkeypatch.setattr(standalone, "TELL_SECONDS", 0.2)
     monkeypatch.setattr(standalone, "HANGS_SECONDS", 2)
@@ -98,6 +150,7 @@ class OneRun(LocalAirflow):
 
 
 def test_a_run_that_fails_and_a_scheduler_that_is_gone_end_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_module, "LOOK_SECONDS", 0.1)
     follow(OneRun(tmp_path, {}, state_of_run="success"), {"behavior_daily": {"r"}})
     with pytest.raises(LocalError, match=r"behavior_daily r failed"):
         follow(OneRun(tmp_path, {}, state_of_run="failed"), {"behavior_daily": {"r"}})
@@ -128,6 +181,42 @@ def test_a_backfill_without_runs_that_a_lock_has_left_is_cancelled_and_one_at_wo
         at_work = AfterALock(tmp_path, {}, state_of_run=state)
         at_work.wait_out_lock()
         assert at_work.asked == []
+
+
+@dataclass
+class LockedTwice(OneRun):
+    """An Airflow whose database is locked as a backfill is made, and again as what is left of it is cancelled."""
+
+    answers: list[dict[str, Any]] = field(default_factory=lambda: [LOCKED, RUNNING_ALREADY, {"id": 8}])
+    expected: set[tuple[int, ...]] = field(default_factory=set)
+
+    def api(self, method: str, path: str, expect: tuple[int, ...] = (200, 201), **_: Any) -> dict[str, Any]:  # noqa: ARG002  as the one that asks
+        if method == "POST":
+            self.expected.add(expect)
+            return self.answers.pop(0)
+        # No backfill is open before the first try, and the one that is left after it cannot be cancelled.
+        left = [{"id": 7, "completed_at": None}] if len(self.answers) in (1, 2) else []
+        return {"dags": [{"dag_id": "behavior_daily"}], "backfills": left} if method == "GET" else LOCKED
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        state = "success" if self.answers else "queued"
+        return [{"dag_id": dag_id, "dag_run_id": "r", "state": state, "data_interval_start": "2025-03-02T00:00:00Z"}]
+
+
+LOCKED = {"detail": "Database is locked."}
+RUNNING_ALREADY = {"detail": "There is already a running backfill for dag behavior_daily"}
+
+
+def test_a_backfill_is_asked_for_again_while_what_a_lock_has_left_of_it_is_still_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(standalone, "UNHEALTHY_SECONDS", 0)
+    airflow = LockedTwice(tmp_path, {})
+    day = date(2025, 3, 2)
+    assert airflow.backfill("behavior_daily", day, day, at_once=1, reprocess="failed") == {"r"}
+    assert airflow.expected == {(200, 409, 503)}, "neither answer ends the command"
+
+    always = LockedTwice(tmp_path, {}, answers=[LOCKED] + [RUNNING_ALREADY] * standalone.LOCKED_TRIES)
+    with pytest.raises(LocalError, match="stayed locked, so the backfill of behavior_daily was not made"):
+        always.backfill("behavior_daily", day, day, at_once=1, reprocess="failed")
 
 
 def test_what_was_remembered_of_a_start_is_kept_by_the_next_one(local):

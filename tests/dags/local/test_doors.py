@@ -18,10 +18,10 @@ import requests
 
 from dags.local.client import ANSWER_SECONDS, USER
 from dags.local.commands import status
-from dags.local.jvm import SHORT_LIVED_JVM
 from dags.local.ports import HOST, free_port, port_open
 from dags.local.standalone import LocalAirflow
 from dags.shared.evaluation import LOCAL_MLFLOW
+from lake.jvm import SHORT_LIVED_JVM
 from tests.listening import doors, family, on_loopback, open_to_others
 from tests.planted import SECRETS, STORE, planted
 from tests.waiting import until
@@ -46,7 +46,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
         local.remember(port=free_port(), spark_port=free_port(), spark_token="of this start", settings={})
         local.make_password()
         local.spawn_spark()
+        local.spawn_steps()
         local.wait("spark", lambda: port_open(local.state["spark_port"]))
+        local.wait("steps", local.step_server.exists)
     yield local
     local.stop()
 
@@ -68,6 +70,13 @@ def test_who_has_the_token_may_use_spark_and_nobody_else(server):
         stranger = client(server, token)
         assert "rows" not in stranger.stdout
         assert "UNAUTHENTICATED" in stranger.stderr, stranger.stderr
+
+
+def test_nobody_else_has_steps_forked_and_who_forks_them_knows_no_secret(server):
+    assert open_to_others(server.groups["steps"].members()) == set()
+    assert stat.S_IMODE(server.step_server.stat().st_mode) & 0o077 == 0
+    (process,) = server.groups["steps"].members()
+    assert planted(process.environ()) == set()
 
 
 @pytest.mark.spark

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dags.local.jvm import ARCHIVE, SHORT_LIVED_JVM, write_archive
+from dags.local.jvm import write_archive
+from lake.jvm import ARCHIVE, SHORT_LIVED_JVM
 
 pytestmark = pytest.mark.spark
 

@@ -64,6 +64,35 @@ def test_the_actual_flow_counts_what_each_user_did(lake):
     assert flows.actual(CACHE, MAR_2) == []
 
 
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        pytest.param({"hats": 5, "belts": 6}, {"hats": 5, "belts": 6}, id="large enough"),
+        pytest.param({"hats": 4, "belts": 6, "ties": 9}, {REST: 10, "ties": 9}, id="with the smallest larger one"),
+        pytest.param({"hats": 4, REST: 8, "ties": 6}, {REST: 12, "ties": 6}, id="with what is any other already"),
+        pytest.param({"hats": 4, REST: 2, "ties": 6}, {REST: 12}, id="any other may be small too"),
+        pytest.param({"hats": 4, "belts": 4}, {}, id="and may be of the same users, so the source is left out"),
+    ],
+)
+def test_small_groups_are_not_shown_by_themselves(found, shown):
+    flows_of_one = [Flow("shoes", target, users, users) for target, users in found.items()]
+    other = Flow("tea", "tea", 7, 7)
+    kept = flows.in_groups([*flows_of_one, other], 5)
+    assert {flow.target: flow.users for flow in kept if flow.source == "shoes"} == shown
+    assert other in kept, "of another source"
+    assert flows.in_groups(flows_of_one, 1) == flows_of_one
+
+
+def test_a_prediction_of_few_users_is_no_group_whatever_its_probabilities_add_up_to(lake):
+    put_predictions(
+        MAR_1,
+        [prediction(f"u{n}", "shoes", {"shoes": 0.5, "hats": 0.5}) for n in range(5)]
+        + [prediction("ann", "shoes", {"ties": 1.0}), prediction("bob", "tea", {"tea": 0.5})],
+    )
+    assert as_dict(flows.predicted(CACHE, MAR_1, 5)) == {("shoes", "shoes"): 2.5, ("shoes", REST): 3.5}
+    assert len(flows.predicted(CACHE, MAR_1)) == 5
+
+
 def test_scoring_a_day_again_changes_its_flow(lake):
     put_predictions(MAR_1, [prediction("ann", "shoes", {"shoes": 1.0})])
     assert as_dict(flows.predicted(CACHE, MAR_1)) == {("shoes", "shoes"): 1.0}
@@ -82,11 +111,11 @@ def test_another_lake_at_the_same_place_has_flows_of_its_own(lake):
 def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only():
     found = flows.movers(
         [
-            Flow("shoes", "hats", 5),
-            Flow("shoes", "shoes", 2),
-            Flow("hats", "belts", 1),
-            Flow("hats", REST, 1),
-            Flow(NO_CATEGORY, "belts", 1),
+            Flow("shoes", "hats", 5, 9),
+            Flow("shoes", "shoes", 2, 9),
+            Flow("hats", "belts", 1, 9),
+            Flow("hats", REST, 1, 9),
+            Flow(NO_CATEGORY, "belts", 1, 9),
         ]
     )
     assert found == [Mover("shoes", 7, 2), Mover("hats", 2, 5), Mover("belts", 0, 2)]
@@ -107,7 +136,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 def test_a_name_in_a_chart_is_text():
     charts = (
-        drawing.sankey([Flow(SCRIPT, SCRIPT, 1)], [SCRIPT], "now", "next"),
+        drawing.sankey([Flow(SCRIPT, SCRIPT, 1, 9)], [SCRIPT], "now", "next"),
         drawing.stacked([MAR_1], {SCRIPT: {MAR_1: 1}}),
         drawing.lines([MAR_1, MAR_2], {SCRIPT: {MAR_1: 1}}),
         drawing.legend({SCRIPT: SCRIPT}),
@@ -118,7 +147,7 @@ def test_a_name_in_a_chart_is_text():
 
 
 def test_small_categories_are_drawn_as_one():
-    found = [Flow(f"c{n}", f"c{n}", 100 - n) for n in range(20)]
+    found = [Flow(f"c{n}", f"c{n}", 100 - n, 9) for n in range(20)]
     chart = drawing.sankey(found, drawing.greatest(found, most=3), "now", "next")
     assert chart.count("<rect") == 8, "three categories and the rest, on either side"
     rest = sum(100 - n for n in range(3, 20))
@@ -126,7 +155,7 @@ def test_small_categories_are_drawn_as_one():
 
 
 def test_ribbons_fill_their_categories_exactly():
-    chart = drawing.sankey([Flow("a", "a", 1), Flow("a", "b", 3)], ["a", "b"], "now", "next", height=110)
+    chart = drawing.sankey([Flow("a", "a", 1, 9), Flow("a", "b", 3, 9)], ["a", "b"], "now", "next", height=110)
     # 4 users share 100 of 110 pixels, the rest is the gap on the right: 25 for each.
     assert 'height="100.0"' in chart
     assert 'height="25.0"' in chart

@@ -4,12 +4,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from dags.page import state
 from dags.page.airflow_state import AirflowState, FailedRun
 from dags.page.cache import Cache
-from dags.page.problems import cells_needing_attention, freshness, notes, problems, readers_see
+from dags.page.problems import cells_needing_attention, freshness, notes, problems, readers_see, warned_lately
 from dags.page.state import LakeSnapshot
 from lake.staging import Run
 from tests.dags.page_lake import event, put, put_day, put_events, put_predictions, run_of
+from tests.lake.landed import load
 from tests.lake.stagings import stage_files
 from tests.tables import groups_of, of_dag
 from tests.test_project import RUNBOOK
@@ -209,6 +211,7 @@ def failed(day: date, ended: datetime, task: str, dag_id: str = "behavior_daily"
     [
         ("wait_for_landing", "landing-missing"),
         ("events.audit", "audit-failed"),
+        ("all_days", "audit-failed"),
         ("events.publish", "publish-refused"),
         ("events.stage", ""),  # many causes: its log names the section
     ],
@@ -276,6 +279,15 @@ def test_the_worst_is_told_first(lake, landed):
         assert_the_runbook_has(problem)
 
 
+def test_a_warning_is_told_for_four_weeks_of_days(lake, landed):
+    last = date(2025, 3, 29)
+    landed(MAR_1, MAR_2, last)
+    put_events(MAR_1, audited="warned")
+    put_events(MAR_2, audited="warned")
+    put_events(last)
+    assert warned_lately(snapshot()) == {"quarantine": [MAR_2], "events": [MAR_2]}
+
+
 def test_what_is_cells_needing_attention_begins_with_the_newest_day_and_ends_at_the_limit(lake, landed):
     landed(MAR_1, MAR_2, MAR_3)
     for day in (MAR_1, MAR_2, MAR_3):
@@ -297,3 +309,34 @@ def test_freshness_counts_the_days_behind_what_is_expected(lake, landed):
 def test_readers_of_an_empty_lake_see_nothing(lake):
     assert readers_see(snapshot()) == "Readers see nothing yet: no table has been published."
     assert problems(snapshot(MAR_1), SCHEDULED) == []
+
+
+def test_files_that_came_after_the_run_are_a_problem_and_files_that_are_gone_are_said(land, monkeypatch):
+    monkeypatch.setattr(state, "LISTED_SECONDS", 0)
+    for day in (MAR_1, MAR_2):
+        land(day, ["{}"], "a")
+        land(day, ["{}"], "b")
+    load("manual__r", MAR_1, MAR_2)
+
+    def about_the_landing():
+        return [problem for problem in problems(snapshot(), AirflowState(scheduled=False)) if "landing" in problem.what]
+
+    assert about_the_landing() == []
+    land(MAR_1, ["{}"], "c")
+    land(MAR_2, [], "b").unlink()
+    (problem,) = about_the_landing()
+    assert problem.what == "the landing of 2025-03-01 has files that no run has read"
+    assert problem.why == ("2025-03-01: files in the landing: 3, read: 2; came later: 1 (c)",)
+    assert_the_runbook_has(problem)
+    said = "Files that were read for 2025-03-02 are gone from the landing; readers keep their rows."
+    assert said in notes(snapshot(), AirflowState(scheduled=False))
+
+
+def test_a_manifest_that_cannot_be_read_is_named(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1)
+    (lake / "lake" / "_runs" / "foreign").mkdir()
+    (lake / "lake" / "_runs" / "foreign" / "events.7-ab.json").write_text("{")
+    problem = only()
+    assert problem.what.startswith("1 manifest of runs cannot be read")
+    assert problem.why == ("foreign/events.7-ab.json",)

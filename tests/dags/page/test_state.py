@@ -1,18 +1,21 @@
 """What the page says of each table and day, from what runs left in the lake."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from dags.page import state
 from dags.page.cache import Cache
 from dags.page.state import LakeSnapshot
 from lake import storage
-from lake.places import run_folder
+from lake.landing import Landing
+from lake.places import run_folder, run_name
 from lake.publish import publish
-from lake.staging import Run, Verdict
+from lake.staging import Run, Verdict, read_staged, write_verdict
 from tests.dags.page_lake import ONE_DAY, event, put, put_day, put_events, put_predictions, run_of
+from tests.lake.landed import load
 from tests.lake.stagings import stage_files, staged_before
 
 MAR_1, MAR_2, MAR_3, MAR_4 = (date(2025, 3, n) for n in (1, 2, 3, 4))
@@ -77,6 +80,59 @@ def test_a_warning_is_shown_with_what_it_said(lake, landed):
     put_events(MAR_1, audited="warned")
     cell = snapshot().cells["events"][MAR_1]
     assert (cell.state, cell.rows, cell.reasons) == ("warned", 3, ("prices are prices",))
+
+
+def test_of_several_days_that_is_warned_of_which_the_audit_warned(lake, landed):
+    landed(MAR_1, MAR_2, MAR_3)
+    rows = [event(day, 1) for day in (MAR_1, MAR_2, MAR_3)]
+    staged = put("events", MAR_1, rows, owns=[MAR_1, MAR_2, MAR_3], run="chunk", audited="", visible=False)
+    said = Verdict("events", "chunk", staged.stage_id, "warned", ["few on 2025-03-02"], "/docs/page.html", 0.0)
+    write_verdict(replace(said, unmet={str(MAR_2): ["few"]}))
+    publish("events", "chunk")
+    cells = snapshot().cells["events"]
+    assert {day: (cell.state, cell.reasons) for day, cell in cells.items()} == {
+        MAR_1: ("published", ()),
+        MAR_2: ("warned", ("few",)),
+        MAR_3: ("published", ()),
+    }
+
+
+@pytest.mark.parametrize("visible", [False, True], ids=["audited", "published"])
+def test_of_several_days_that_failed_which_was_withheld(lake, landed, visible):
+    landed(MAR_1, MAR_2, MAR_3)
+    put("events", MAR_2, [event(MAR_2, 1), event(MAR_2, 2)])
+    rows = [event(day, 1) for day in (MAR_1, MAR_2, MAR_3)]
+    staged = put("events", MAR_1, rows, owns=[MAR_1, MAR_2, MAR_3], run="chunk", audited="", visible=False)
+    said = Verdict("events", "chunk", staged.stage_id, "failed", ["no price on 2025-03-02"], "/docs/page.html", 0.0)
+    write_verdict(replace(said, unmet={str(MAR_2): ["no price"], str(MAR_3): ["few"]}, withheld=[str(MAR_2)]))
+    if visible:
+        publish("events", "chunk")
+    lake_now = snapshot()
+    cells = lake_now.cells["events"]
+    assert (cells[MAR_2].state, cells[MAR_2].reasons, cells[MAR_2].rows) == ("failed", ("no price",), 2)
+    assert (cells[MAR_2].run_id, cells[MAR_2].docs) == ("chunk", "/docs/page.html")
+    others = [("published", 1), ("warned", 1)] if visible else [("unfinished", None)] * 2
+    assert [(cells[day].state, cells[day].rows) for day in (MAR_1, MAR_3)] == others
+    assert lake_now.refused["events"] == {}, "it is not refused for a newer one"
+    put("events", MAR_2, [event(MAR_2, 3)], run="repair")
+    assert snapshot().cells["events"][MAR_2].state == "published"
+
+
+def test_a_day_that_was_withheld_is_not_there_because_an_audit_that_ran_since_lets_it_through(lake, landed):
+    landed(MAR_1, MAR_2)
+    staged = put("events", MAR_1, [], owns=[MAR_1, MAR_2], run="chunk", audited="", visible=False)
+    said = Verdict("events", "chunk", staged.stage_id, "failed", ["no price"], "", 0.0)
+    write_verdict(replace(said, unmet={str(MAR_2): ["no price"]}, withheld=[str(MAR_2)]))
+    publish("events", "chunk")
+    write_verdict(replace(said, verdict="passed", failed=[]))
+    assert states("events") == {MAR_1: "published", MAR_2: "unfinished"}
+    # The other way round, readers see the day all the same.
+    put("events", MAR_1, [], owns=[MAR_1, MAR_2], run="again")
+    staged = read_staged("events", "again")
+    write_verdict(
+        replace(said, run_id="again", stage_id=staged.stage_id, unmet={str(MAR_2): ["x"]}, withheld=[str(MAR_2)])
+    )
+    assert states("events")[MAR_2] == "published"
 
 
 def test_a_day_that_failed_its_first_audit_has_no_rows_for_readers(lake, landed):
@@ -284,3 +340,76 @@ def test_a_calendar_is_of_whole_weeks_and_ends_with_the_day_asked_for(lake):
     assert MAR_4 in weeks[-1]
     assert all(week[0].weekday() == 0 for week in weeks)
     assert weeks[0][0] + timedelta(weeks=53) - ONE_DAY == weeks[-1][-1]
+
+
+def test_the_landing_is_listed_once_for_several_views_and_what_is_loaded_meanwhile_is_no_change(land, monkeypatch):
+    land(MAR_1, ["{}"])
+    load("r", MAR_1, MAR_1)
+    kept, listings, plain = Cache(), [], Landing.found
+
+    def found(landing, days):
+        listings.append(days := sorted(days))
+        return plain(landing, days)
+
+    monkeypatch.setattr(Landing, "found", found)
+    for _ in range(2):
+        assert LakeSnapshot.load(kept, NOW).changed == {}
+    assert listings == [[MAR_1], [], []], "all of it, and of no day what the listing has"
+    land(MAR_1, ["{}"], "late.jsonl")
+    assert LakeSnapshot.load(kept, NOW).changed == {}, "not until the listing is old"
+    load("again", MAR_1, MAR_1)
+    assert LakeSnapshot.load(kept, NOW).changed == {}, "the listing is older than what was read"
+    assert listings[-1] == [MAR_1]
+    monkeypatch.setattr(state, "LISTED_SECONDS", 0)
+    land(MAR_1, ["{}"], "later.jsonl")
+    assert set(LakeSnapshot.load(kept, NOW).changed) == {MAR_1}
+
+
+def test_a_landing_that_is_another_than_what_was_read_is_said_of_its_day_alone(land, monkeypatch):
+    monkeypatch.setattr(state, "LISTED_SECONDS", 0)
+    for day in (MAR_1, MAR_2):
+        land(day, ["{}"])
+    load("r", MAR_1, MAR_2)
+    assert snapshot().changed == {}
+    land(MAR_2, ["{}"], "late.jsonl")
+    lake_now = snapshot()
+    what = "files in the landing: 2, read: 1; came later: 1 (late.jsonl)"
+    assert {day: str(difference) for day, difference in lake_now.changed.items()} == {MAR_2: what}
+    cells = lake_now.cells["events"]
+    assert [(cells[day].state, cells[day].reasons) for day in (MAR_1, MAR_2)] == [
+        ("published", ()),
+        ("published", (what,)),
+    ]
+
+
+def test_a_manifest_of_a_table_that_there_is_not_hides_no_other(lake, landed):
+    landed(MAR_1)
+    put_day(MAR_1)
+    (folder,) = (lake / "lake" / "_runs").glob("*")
+    (file,) = (file for file in folder.glob("events.*.json") if not file.name.endswith(".audit.json"))
+    known = storage.read_json(str(file))
+    storage.write_json(str(folder / "events.1000000000000999999-ab.json"), {**known, "table": "orders"})
+    assert snapshot().unreadable == [f"{folder.name}/events.1000000000000999999-ab.json"]
+    storage.write_json(str(folder / "events.1000000000000999999-ab.json"), known)
+    assert snapshot().unreadable == [], "it is read again once it has changed"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"a_field_of": "a newer version"}'])
+def test_a_manifest_that_cannot_be_read_hides_no_other(lake, landed, content):
+    landed(MAR_1, MAR_2)
+    put_day(MAR_1)
+    put_events(MAR_2, audited="failed")
+    (folder,) = (lake / "lake" / "_runs").glob("*2025-03-02*")
+    (folder / "events.1000000000000999999-ab.json").write_text(content)
+    lake_now = snapshot()
+    assert lake_now.unreadable == [f"{folder.name}/events.1000000000000999999-ab.json"]
+    assert {day: cell.state for day, cell in lake_now.cells["events"].items()} == {MAR_1: "published", MAR_2: "failed"}
+
+
+def test_a_verdict_that_cannot_be_read_is_none(lake, landed):
+    landed(MAR_1)
+    staged = put("events", MAR_1, [], audited="passed", visible=False)
+    file = lake / "lake" / "_runs" / run_name(staged.run_id) / f"events.{staged.stage_id}.audit.json"
+    for content in ("", "{}", '{"stage_id": "' + staged.stage_id + '", "mood": "good"}'):
+        file.write_text(content)
+        assert snapshot().cells["events"][MAR_1].reasons == ("staged, but not audited",)

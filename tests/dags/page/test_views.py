@@ -14,6 +14,7 @@ from dags.page.airflow_state import AirflowState
 from dags.page.app import app
 from dags.shared.evaluation import Evaluation
 from lake import storage
+from lake.backfill.planner import plan_backfill
 from lake.places import monitor_file
 from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions
 from tests.foreign import foreign
@@ -38,6 +39,8 @@ PATHS = (
 @pytest.fixture
 def reader(lake, monkeypatch):
     """Somebody who is logged in and may see the runs; both are tried for real in tests/e2e."""
+    # Groups of one user are shown, which fewer rows are enough for.
+    monkeypatch.setenv("MEANDER_MIN_GROUP", "1")
     for day in (MAR_1, MAR_2):
         (lake / "landing" / f"dt={day}").mkdir(parents=True)
     ann = SimpleAuthManagerUser(username="ann", role="viewer")
@@ -120,6 +123,15 @@ def test_interest_is_drawn_for_the_newest_day_or_the_one_chosen(reader):
     assert "no predictions and no examples of 2025-03-03" in reader.get("/page/interest?day=2025-03-03").text
 
 
+def test_by_default_what_fewer_than_five_users_do_is_not_shown(reader, monkeypatch):
+    monkeypatch.delenv("MEANDER_MIN_GROUP")
+    users = [prediction(f"u{n}", "shoes", {"hats": 1.0}) for n in range(5)]
+    put_predictions(MAR_1, [*users, prediction("ann", "belts", {"ties": 1.0})])
+    shown = reader.get("/page/interest").text
+    assert "shoes → hats: 5" in shown
+    assert "belts" not in shown
+
+
 def test_another_lake_at_the_same_place_is_shown_at_once(lake, reader):
     for category in ("hats", "belts"):
         put_predictions(MAR_1, [prediction("ann", "shoes", {category: 1.0})])
@@ -139,6 +151,24 @@ def test_the_planner_says_what_a_bad_day_makes_necessary_and_how(reader):
     # The form keeps what was asked for.
     assert "<option selected>bad-day</option>" in text
     assert '<input type="date" name="from" value="2025-03-01">' in text
+
+
+def test_a_plan_is_made_anew_when_something_was_published_or_a_rule_has_changed(reader, monkeypatch):
+    made = []
+    monkeypatch.setattr(views, "plan_backfill", lambda *asked: made.append(asked) or plan_backfill(*asked))
+    put_day(MAR_1)
+    answers = [reader.get("/page/plan").text for _ in range(2)]
+    assert (answers[0], len(made)) == (answers[1], 1)
+    reader.get("/page/plan?reason=bad-day&from=2025-03-01&to=2025-03-01")
+    assert len(made) == 2
+    # Of any table, not of events alone.
+    put("sessions", MAR_1, [], basis=9)
+    reader.get("/page/plan")
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "9")
+    reader.get("/page/plan")
+    assert [asked[1:3] for asked in made] == [
+        ("late-data", None), ("bad-day", MAR_1), ("late-data", None), ("late-data", None),
+    ]  # fmt: skip
 
 
 def test_the_planner_offers_to_put_late_events_into_interests(reader):
@@ -232,6 +262,14 @@ def test_what_the_monitor_has_found_is_a_thing_to_look_at_until_it_is_well(reade
     assert 'href="../../meander/page/runbook#outcomes-worse"' in text
     watched_on(MAR_2, ok=True)
     assert "All is well" in reader.get("/page/").text
+
+
+def test_a_warning_is_in_the_headline_and_its_days_below_it(reader):
+    put_day(MAR_1, audited="warned")
+    text = reader.get("/page/").text
+    assert "All is well" not in text
+    assert "<h1>No problem, but a warning</h1>" in text
+    assert "The audit warned of events of 2025-03-01; readers see the rows." in text
 
 
 def test_a_finding_is_history_once_a_week_of_days_has_been_looked_at_without_it(reader):

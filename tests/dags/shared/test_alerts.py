@@ -19,18 +19,19 @@ from typing import Any, ClassVar
 import pendulum
 import pytest
 from airflow.sdk import BaseNotifier
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from dags.shared.alert_memory import AlertMemory
-from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, send_alert
+from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, resend_queued, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.model import Monitor, Promote
-from dags.shared.publish import Publish
+from dags.shared.publish import Publish, require_all_days
 from dags.shared.waits import WaitForEarlierDays, WaitForLanding, WaitForPublished
 from lake.errors import LOG_FORMAT, PublishRefused, WorkerFailed
 from lake.places import table_path
 from lake.publish import publish
-from lake.staging import read_verdict, write_verdict
+from lake.staging import Verdict, read_staged, read_verdict, write_verdict
+from lake.table import Table
 from model.monitor import SECTIONS
 from tests.lake.stagings import stage_files
 from tests.test_project import RUNBOOK
@@ -79,6 +80,17 @@ def received(lake, monkeypatch) -> Iterator[list[dict[str, Any]]]:
     yield Receiver.messages
     server.shutdown()
     server.server_close()
+
+
+def queued_by_an_earlier_version(folder):
+    """Queue an alert as it was done in a folder that all users know, and return the folder of queued alerts."""
+    AlertMemory(str(folder / "meander" / "_alerts")).keep_unsent("old", {**asdict(alert()), "text": "queued long ago"})
+    unsent = folder / "meander" / "_alerts" / "unsent"
+    for file in unsent.iterdir():
+        os.utime(file, (0, 0))
+    for place in (unsent, unsent.parent, unsent.parent.parent):
+        place.chmod(0o755)
+    return unsent
 
 
 def test_a_message_names_all_that_a_person_needs(received):
@@ -203,12 +215,15 @@ def test_the_runbook_quotes_the_log_lines_of_an_alert_that_does_not_come(receive
     with AlertMemory(str(lake / "lake" / "_alerts")).claim(alert().cause):
         send_alert(alert())
     monkeypatch.setenv("MEANDER_LAKE", "/proc/no/lake")
-    (tmp_path / f"meander-{os.getuid()}").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    queued_by_an_earlier_version(tmp_path).chmod(0o777)
+    resend_queued(None)
+    (tmp_path / f"meander-{os.getuid()}").rmdir()
+    (tmp_path / f"meander-{os.getuid()}").touch()
     send_alert(alert())  # neither recorded nor sent
     section = RUNBOOK.split("## No alert came")[1].split("\n## ")[0]
     quotes = [quote for line in re.findall(r"^  - (\*.*?\*):", section, re.MULTILINE) for quote in line.split(", *")]
-    assert len(quotes) == 6
+    assert len(quotes) == 7
     assert [quote for quote in quotes if quote.strip("*. ") not in caplog.text] == []
 
 
@@ -257,6 +272,51 @@ def test_where_nothing_can_be_recorded_an_alert_is_sent_and_nobody_can_keep_it_b
             os.utime(file, (0, 0))
     assert [send_alert(alert()), send_alert(alert())] == [True, True]
     assert [message["text"] for message in received] == [alert().text] * 2
+
+
+def test_what_an_earlier_version_has_queued_on_this_machine_is_sent_once(received, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    unsent = queued_by_an_earlier_version(tmp_path)
+    resend_queued(None)
+    resend_queued(None)
+    assert [message["text"] for message in received] == ["queued long ago"]
+    assert list(unsent.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["open folder", "open queue", "link", "folder of another user"])
+def test_what_another_user_may_have_queued_is_not_sent(received, monkeypatch, tmp_path, caplog, planted):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    unsent = queued_by_an_earlier_version(tmp_path)
+    if planted == "open folder":
+        (tmp_path / "meander").chmod(0o777)
+    elif planted == "open queue":
+        unsent.chmod(0o775)
+    elif planted == "link":
+        (tmp_path / "meander").rename(tmp_path / "elsewhere")
+        (tmp_path / "meander").symlink_to(tmp_path / "elsewhere")
+    else:
+        if os.getuid():
+            pytest.skip("only root can make a folder of another user")
+        os.chown(unsent.parent, 65534, 65534)
+    resend_queued(None)
+    assert received == []
+    assert len(list(unsent.iterdir())) == 1
+    assert f"{tmp_path / 'meander'} may hold queued alerts, which are not sent" in caplog.text
+
+
+def test_settings_that_are_not_valid_fail_no_task_and_the_log_has_the_alert(received, monkeypatch, tmp_path, caplog):
+    """A task that has failed for its settings would end in an error of its alert."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MEANDER_HORIZON_DAYS", "soon")
+    assert not send_alert(alert())
+    assert "alert not sent (SettingsInvalid)" in caplog.text
+    assert alert().text in caplog.text
+    resend_queued(None)
+    monkeypatch.delenv("MEANDER_HORIZON_DAYS")
+    for file in (tmp_path / f"meander-{os.getuid()}" / "_alerts" / "unsent").iterdir():
+        os.utime(file, (0, 0))
+    resend_queued(None)
+    assert [message["text"] for message in received] == [alert().text]
 
 
 def test_a_memory_that_fails_after_an_alert_was_sent_makes_no_second_one(received, monkeypatch, lake, tmp_path):
@@ -429,6 +489,86 @@ def test_a_warning_of_an_audit_is_told_once_however_often_its_publish_is_run(rec
     for _ in range(2):
         run_publish("again")
     assert [message["what"] for message in received] == ["prices are prices"] * 2, "another audit has warned"
+
+
+BEFORE = DAY - timedelta(days=1)
+
+
+def stage_withheld() -> None:
+    """Stage two days of interests, of which one failed its audit and the other was warned of."""
+    staged = stage_files("interests", "chunk", [], [BEFORE, DAY], 1, audited="")
+    unmet = {str(BEFORE): ["few users"], str(DAY): ["no users"]}
+    said = ("interests", "chunk", staged.stage_id, "failed", ["no users", "few users"], "", 0.0)
+    write_verdict(Verdict(*said, unmet=unmet, withheld=[str(DAY)]))
+
+
+def publish_chunk(run: str = "chunk", **more: Any) -> dict[str, Any]:
+    outlets = {"outlet_events": {ASSETS["interests"]: SimpleNamespace(extra={})}}
+    about = context("interests.publish", "") | outlets
+    Publish(task_id="publish", tables=("interests",), run=run, **more).execute(about)
+    return outlets["outlet_events"][ASSETS["interests"]].extra
+
+
+def test_a_publish_that_withholds_a_day_publishes_the_others_and_fails_for_good(received):
+    stage_withheld()
+    with pytest.raises(AirflowFailException, match=r"interests of 2025-03-01 failed the audit .*: no users"):
+        publish_chunk()
+    assert Table("interests").basis(BEFORE) == 1
+    assert Table("interests").basis(DAY) is None
+    # Of the day that readers see. The task's failure tells of the other.
+    assert [message["what"] for message in received] == ["few users"]
+
+
+def test_where_others_go_on_it_alerts_itself_and_a_later_task_fails_until_the_day_is_repaired(received):
+    stage_withheld()
+    assert publish_chunk(goes_on=True)["withheld"] == ["2025-03-01"]
+    told = received[-1]
+    assert (told["level"], told["table"], told["section"]) == ("failure", "interests", "audit-failed")
+    assert "interests of 2025-03-01 failed the audit and is not published: no users" in told["what"]
+    with pytest.raises(AirflowFailException, match="interests of 2025-03-01 failed"):
+        require_all_days(["chunk", "another"], ["events", "interests"])
+    stage_files("interests", "repair", [], [DAY], 2)
+    publish("interests", "repair")
+    require_all_days(["chunk", "another"], ["events", "interests"])
+
+
+def test_of_all_chunks_with_withheld_days_one_alerts_and_the_last_task_of_each_run_names_all_days(received):
+    chunks = [f"chunk {n}" for n in range(3)]
+    for n, chunk in enumerate(chunks):
+        # Of a first, a second, and a first and third day: in words these differ by more than numbers.
+        days = [DAY + timedelta(days=4 * n + k) for k in range(4)]
+        bad = [[days[0]], [days[1]], [days[0], days[2]]][n]
+        staged = stage_files("interests", chunk, [], days, 1, audited="")
+        unmet = {str(day): ["no users"] for day in bad}
+        write_verdict(
+            Verdict("interests", chunk, staged.stage_id, "failed", ["no users"], "", 0.0, "", unmet, [*unmet])
+        )
+        publish_chunk(chunk, goes_on=True)
+    (told,) = received
+    assert "interests of 2025-03-01 failed the audit" in told["what"]
+    with pytest.raises(AirflowFailException) as failed:
+        require_all_days(chunks, ["interests"])
+    for run in ("first", "second", "second"):
+        about = context("all_days", str(failed.value))
+        about["ti"].run_id = run
+        FailureNotifier(each_run=True)(about)
+    assert len(received) == 3, "a task that is cleared, and fails again, is told once"
+    assert "interests of 2025-03-01, 2025-03-06, 2025-03-09 and 2025-03-11 failed the audit" in received[1]["what"]
+    assert [(message["section"], message["run_id"]) for message in received[1:]] == [
+        ("audit-failed", "first"),
+        ("audit-failed", "second"),
+    ]
+
+
+@pytest.mark.parametrize("then", [[], [str(DAY)]])
+def test_the_last_task_asks_what_readers_see_and_not_an_audit_that_ran_since(received, then):
+    stage_withheld()
+    publish_chunk(goes_on=True)
+    staged = read_staged("interests", "chunk")
+    said = ("interests", "chunk", staged.stage_id, "failed" if then else "passed", [], "", 0.0)
+    write_verdict(Verdict(*said, unmet={day: ["no users"] for day in then}, withheld=then))
+    with pytest.raises(AirflowFailException, match="2025-03-01"):
+        require_all_days(["chunk"], ["interests"])
 
 
 def test_a_publish_takes_along_what_could_not_be_sent(received, monkeypatch, lake):
@@ -616,7 +756,7 @@ def test_every_message_sends_people_to_a_section_that_the_runbook_has(received, 
     assert sections == {
         "landing-missing", "tables-late", "unexpected", "the-audit-warned", "promote-was-skipped",
         "a-run-succeeded-but-its-day-did-not-change",
-        "outcomes-worse", "scores-drift", "inputs-drift", "volume-unusual",
+        "outcomes-worse", "scores-drift", "inputs-drift", "volume-unusual", "landing-changed",
     }  # fmt: skip
     headings = re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE)
     # As GitHub and the page make links of them.

@@ -9,6 +9,7 @@ from lake.errors import (
     AuditFailed,
     CommitContended,
     InputInvalid,
+    LandingChanged,
     MeanderError,
     PublishRefused,
     ServingBusy,
@@ -21,7 +22,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 # Others were at work, or a machine, a store or a worker was lost: the next try may well succeed.
-RETRYABLE = {CommitContended, WorkerFailed, ServingBusy, ServingUnavailable, UpkeepFailed}
+RETRYABLE = {CommitContended, LandingChanged, WorkerFailed, ServingBusy, ServingUnavailable, UpkeepFailed}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -1,5 +1,6 @@
 """Modules as processes under Airflow: what they get, what their end means, and that nothing of them is left."""
 
+import json
 import os
 import signal
 import sys
@@ -11,9 +12,26 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dags.shared.runs import ModelJob, SparkJob
 from lake import audits
-from tests.planted import REGISTRY, SECRETS, SPARK, STORE, planted
+from tests.dags.step_server import StepServer
+from tests.planted import PSEUDONYMS, REGISTRY, SECRETS, SPARK, STORE, planted
 
 RUN = "model_weekly--scheduled__2025-03-09T00:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def step_server(tmp_path_factory):
+    server = StepServer(tmp_path_factory.mktemp("steps"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["a training", "a client of Spark Connect", "a fork"])
+def kind(request, monkeypatch):
+    """Kinds of tasks whose module runs in a process that is no JVM."""
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    if request.param == "a fork":
+        monkeypatch.setenv("MEANDER_STEP_SERVER", str(request.getfixturevalue("step_server").socket))
+    return ModelJob if request.param == "a training" else SparkJob
 
 
 def test_a_training_gets_what_it_needs_and_nothing_of_airflows(job, monkeypatch):
@@ -39,13 +57,11 @@ def test_spark_submit_gets_what_its_module_needs_and_nothing_of_airflows(job, mo
     task._hook._submit_sp.stdout.close()  # which the provider leaves open
     found = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().split("\0") if line)
     assert found["MEANDER_LAKE"] == "/lake"
-    assert planted(found) == STORE | SPARK
+    assert planted(found) == STORE | SPARK | PSEUDONYMS
     assert [name for name in found if "AIRFLOW" in name] == []
 
 
-@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
-def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, capsys, monkeypatch, kind):
-    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+def test_the_command_names_the_run_and_leaves_out_flags_that_say_nothing(job, capsys, kind):
     job("import sys; print(sys.argv[1:])", kind, arguments=["--preset", "tiny", ""]).execute({})
     assert str(["--preset", "tiny", "--run-id", RUN]) in capsys.readouterr().out
 
@@ -64,6 +80,31 @@ def test_a_client_of_spark_connect_starts_no_jvm(job, capsys, monkeypatch):
     assert f"begun by {sys.executable}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_client_of_spark_connect_is_a_fork_of_the_step_server_or_starts_by_itself(
+    job, step_server, capsys, monkeypatch, tmp_path, there
+):
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    monkeypatch.setenv("MEANDER_STEP_SERVER", str(step_server.socket if there else tmp_path / "none.sock"))
+    job("import sys; print('numpy is there:', 'numpy' in sys.modules)", SparkJob).execute({})
+    said = capsys.readouterr().out
+    assert f"numpy is there: {there}" in said
+    assert ("starts by itself" in said) is not there
+
+
+def test_a_fork_gets_what_its_module_needs_and_nothing_of_airflows(job, step_server, monkeypatch, tmp_path):
+    for name, value in {**SECRETS, "MEANDER_LAKE": "/lake", "AIRFLOW_CONN_SPARK_DEFAULT": "spark://local"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+    monkeypatch.setenv("MEANDER_STEP_SERVER", str(step_server.socket))
+    file = tmp_path / "environment"
+    job(f"import json, os; json.dump(dict(os.environ), open({str(file)!r}, 'w'))", SparkJob).execute({})
+    found = json.loads(file.read_text())
+    assert found["MEANDER_LAKE"] == "/lake"
+    assert planted(found) == STORE | SPARK | REGISTRY
+    assert [name for name in found if "AIRFLOW" in name] == []
+
+
 def test_spark_submit_gets_the_memory_that_the_settings_give_the_driver(job, monkeypatch):
     monkeypatch.setenv("MEANDER_DRIVER_MEMORY", "3g")
     task = job("", SparkJob)
@@ -78,9 +119,7 @@ def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, caps
     assert [line for line in ("epoch 1", "bye") if line not in log] == []
 
 
-@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
-def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, monkeypatch, kind):
-    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, kind):
     code = """
 from lake.errors import SettingsInvalid, run_main
 def main(): raise SettingsInvalid("--preset must be tiny, base or large")
@@ -105,9 +144,7 @@ def test_who_is_killed_is_tried_again_whatever_was_said_before(job):
     assert not isinstance(said.value, AirflowFailException)
 
 
-@pytest.mark.parametrize("kind", [ModelJob, SparkJob])
-def test_a_killed_task_ends_its_process_and_the_workers_of_that(job, monkeypatch, tmp_path, kind):
-    monkeypatch.setenv("MEANDER_SPARK_MASTER", "sc://127.0.0.1:1")
+def test_a_killed_task_ends_its_process_and_the_workers_of_that(job, tmp_path, kind):
     code = f"""
 import os, pathlib, subprocess, sys, time
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"])

@@ -78,8 +78,8 @@ def test_a_store_that_cannot_be_reached_is_tried_again(lake, monkeypatch, postgr
 
 
 def test_a_day_with_too_many_rows_that_cannot_be_served_is_not_tried_again(serving):
-    publish_users(DAY_1, "a\0b", "ann")
-    with pytest.raises(AirflowFailException, match=r"1 of 2 rows cannot be served.*#serving-refused\]"):
+    publish_users(DAY_1, "a\0b", "c\0d", "ann")
+    with pytest.raises(AirflowFailException, match=r"2 of 3 rows cannot be served.*#serving-refused\]"):
         serve("load", "--day", str(DAY_1))
 
 

@@ -120,7 +120,7 @@ def test_a_day_that_is_not_published_cannot_be_loaded(serving):
         load(DAY_1, "r", workers=0)
 
 
-ONE = "may not be served: 1 of 1 rows cannot be served, MEANDER_SERVING_MAX_SET_ASIDE is 0.001"
+ONE = "may not be served: 1 of 1 rows cannot be served, and 0 may be by MEANDER_SERVING_MAX_SET_ASIDE=0"
 BAD_SCORE = f"{ONE} (a probability is missing, or not from 0 to 1: 1 rows)"
 BAD_LIST = f"{ONE} (a probability in a list is missing, or not from 0 to 1: 1 rows)"
 BAD_LENGTH = f"{ONE} (a list of ids is not as long as that of its probabilities: 1 rows)"
@@ -152,7 +152,8 @@ BROKEN = {
 }
 
 
-def test_rows_that_break_a_check_are_refused_and_leave_nothing_behind(serving):
+def test_rows_that_break_a_check_are_refused_and_leave_nothing_behind(serving, monkeypatch):
+    monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "0")  # by default one row is set aside
     said = {}
     for basis, (what, (rows, _)) in enumerate(BROKEN.items(), start=1):
         publish_rows([{**prediction("ann", DAY_1), **row} for row in rows], DAY_1, basis)

@@ -294,6 +294,17 @@ with connect(settings().serving_url) as connection:
 """
 
 
+# MLflow connects so to a registry in PostgreSQL, in a process that trains.
+ASK_FOR_TLS_BESIDE_TENSORFLOW = """
+import os
+import model.pretrain
+import tensorflow, psycopg2
+with psycopg2.connect(os.environ["MEANDER_SERVING_URL"]) as connection, connection.cursor() as cursor:
+    cursor.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+    print(cursor.fetchone())
+"""
+
+
 def in_a_fresh_process(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else done.stderr
@@ -311,6 +322,7 @@ def test_tls_is_used_and_the_server_is_known_by_its_certificate_when_the_address
     try:
         monkeypatch.setenv("MEANDER_SERVING_URL", f"{plain}?sslmode=verify-full&sslrootcert={authority}")
         assert in_a_fresh_process(ASK_FOR_TLS) == "(True,)\n"
+        assert in_a_fresh_process(ASK_FOR_TLS_BESIDE_TENSORFLOW) == "(True,)\n"
         monkeypatch.setenv("MEANDER_SERVING_URL", f"{plain}?sslmode=verify-full&sslrootcert={authority}&host=localhost")
         assert "ServingUnavailable" in (error := in_a_fresh_process(ASK_FOR_TLS))
         assert "does not match host name" in error

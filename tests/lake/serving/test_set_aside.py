@@ -112,11 +112,14 @@ def test_an_id_that_just_fits_the_index_is_served(serving):
 
 def test_rows_are_set_aside_up_to_a_share_and_above_it_the_load_is_refused(serving, monkeypatch):
     nul, vip = {"user_id": "\0"}, {"segment": "vip"}
-    # By default one of 1,000, and no more.
+    # By default one of each 1,000 that have begun, so one of any number, and no more.
     publish_with(nul, good=999)
     assert load(DAY_1, "r")["set_aside"] == {NO_TEXT: 1}
-    publish_with(nul, nul, basis=2, good=1000)
-    with pytest.raises(ServingRefused, match=r"2 of 1,002 rows cannot be served, .* is 0.001 \(a text .*: 2 rows\)"):
+    publish_with(nul, nul, basis=2, good=998)
+    said = (
+        r"2 of 1,000 rows cannot be served, and 1 may be by MEANDER_SERVING_MAX_SET_ASIDE=0.001 \(a text .*: 2 rows\)"
+    )
+    with pytest.raises(ServingRefused, match=said):
         load(DAY_1, "r")
     with opened() as store:
         assert [each.users for each in generations(store)] == [999]
@@ -132,6 +135,19 @@ def test_rows_are_set_aside_up_to_a_share_and_above_it_the_load_is_refused(servi
     publish_with(nul, basis=4, good=0)
     monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "1")
     with pytest.raises(ServingRefused, match="there is no user"):
+        load(DAY_1, "r")
+
+
+def test_one_row_stops_the_serving_of_no_shop_however_small_and_a_share_of_zero_lets_none_through(serving, monkeypatch):
+    publish_with({"user_id": "\0"}, good=1)
+    report = load(DAY_1, "r")
+    assert (report["users"], report["set_aside"]) == (1, {NO_TEXT: 1})
+    publish_with({"user_id": "\0"}, {"user_id": "\0"}, basis=2, good=10)
+    with pytest.raises(ServingRefused, match="2 of 12 rows cannot be served, and 1 may be"):
+        load(DAY_1, "r")
+    monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "0")
+    publish_with({"user_id": "\0"}, basis=3, good=2000)
+    with pytest.raises(ServingRefused, match="1 of 2,001 rows cannot be served, and 0 may be"):
         load(DAY_1, "r")
 
 
@@ -151,7 +167,7 @@ def test_rows_that_are_set_aside_are_told_by_their_kind_and_nothing_of_their_con
     assert load(DAY_1, "again")["set_aside"] == expected, "as the first call, though nothing is loaded again"
     with opened() as store:
         assert rows_set_aside(store) == {1: expected}
-    monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "0.1")
+    monkeypatch.setenv("MEANDER_SERVING_MAX_SET_ASIDE", "0.09")
     publish_with({"user_id": f"{secret}\0"}, {"user_id": secret, "segment": secret}, basis=2)
     with pytest.raises(ServingRefused) as refused:
         load(DAY_1, "r")

@@ -17,6 +17,7 @@ from lake.table import Table
 from lake.upkeep import compact
 from model.data.features import pad
 from model.data.input import Counts, Epoch, Input
+from model.data.kept import bytes_of
 from tests.model.tiny_rows import COLUMNS, FIELDS, source, transform, write
 
 # One huge file, an empty one, and one of small row groups: 1023 rows.
@@ -138,7 +139,7 @@ def test_about_a_window_of_rows_waits_in_memory(tmp_path):
     for step in range(epoch.steps):
         stream.slice(step)
     stream.close()
-    assert stream.slots < 100 + 50 + 20 + 50
+    assert stream.rows.slots < 100 + 50 + 20 + 50
 
 
 @pytest.mark.parametrize("start", [1, 8, 16, 17])
@@ -305,23 +306,82 @@ def test_the_first_or_the_last_elements_of_a_long_list_stay():
         pad(lists, 2, np.int64, keep="all")
 
 
-@pytest.mark.tf
-def test_a_dataset_has_static_shapes_and_the_same_rows(files):
-    epoch = source(files, shuffle_rows=100).epoch(0, 60, 2, worker=1, workers=2)
-    data = epoch.dataset()
-    assert {name: tuple(spec.shape) for name, spec in data.element_spec.items()} == {
-        "id": (30,),
-        "items": (30, 4),
-        "x": (30, 2),
-        "y": (30,),
-        "weight": (30,),
-    }
-    assert data.cardinality() == 17
-    assert [batch["id"].numpy().tolist() for batch in data] == ids(epoch)
-
-
 def test_no_row_is_lost_to_a_reader_that_believes_it_is_done(files):
     # Without the second look of our reader, Petastorm ends too early in about one of eight of these epochs.
     rows = source(files)
     for number in range(30):
         assert sum(map(len, ids(rows.epoch(number, 60, 4)))) == 17 * 60
+
+
+# --- arrays that are kept ---
+
+PLENTY = 1 << 20
+
+
+@pytest.mark.parametrize("window", [0, 100, 5000])
+def test_what_is_kept_changes_no_batch_of_any_epoch_worker_or_resume(files, window):
+    streamed, kept = (source(files, shuffle_rows=window, keep_bytes=size) for size in (0, PLENTY))
+    # An evaluation between the epochs, a resumed epoch first, and a worker that comes to have seen some rows only.
+    for number, start, worker, workers in ((2, 9, 0, 2), (0, 0, 0, 1), (1, 0, 0, 1), (1, 5, 1, 2)):
+        pair = [rows.epoch(number, 60, 4, worker, workers, 5, start_step=start) for rows in (streamed, kept)]
+        for one, other in zip(*(list(epoch.batches()) for epoch in pair), strict=True):
+            np.testing.assert_equal(other, one)
+        assert pair[0].counts.used == pair[1].counts.used == (17 - start) * 60 // workers
+        assert pair[0].counts.skipped == pair[1].counts.skipped
+        pair = [rows.once(240, 4, worker, workers) for rows in (streamed, kept)]
+        for one, other in zip(*(list(epoch.batches()) for epoch in pair), strict=True):
+            np.testing.assert_equal(other, one)
+
+
+def test_a_row_group_is_read_and_transformed_once_in_all_epochs(files):
+    transformed = []
+
+    def counted(frame):
+        transformed.append(len(frame))
+        return transform(frame)
+
+    rows = Input(files, COLUMNS, counted, FIELDS, shuffle_rows=100, keep_bytes=PLENTY)
+    first, second = rows.once(60), rows.epoch(1, 60)
+    assert [len(ids(epoch)) for epoch in (first, second)] == [18, 17]
+    assert (first.counts.read, first.counts.used) == (ROWS, ROWS)
+    assert (second.counts.read, second.counts.used) == (0, 17 * 60)
+    assert sorted(transformed) == sorted(chain(*UNEVEN))
+
+
+def test_more_than_may_be_kept_is_read_anew_in_each_epoch(files):
+    size = bytes_of(FIELDS, ROWS)
+    assert size == sum(-(-part * ROWS // 64) * 64 for part in (8, 16, 8, 4))
+    for limit, read in ((size - 1, ROWS), (size, 0)):
+        rows = source(files, keep_bytes=limit)
+        ids(rows.once(ROWS))
+        again = rows.once(ROWS)
+        ids(again)
+        assert again.counts.read == read
+
+
+def test_an_epoch_that_is_left_early_leaves_only_whole_row_groups_behind(files):
+    rows, streamed = source(files, shuffle_rows=100, keep_bytes=PLENTY), source(files, shuffle_rows=100)
+    batches = rows.epoch(0, 60, 2).batches()
+    next(batches)
+    batches.close()
+    for number in (0, 1):
+        assert ids(rows.epoch(number, 60, 2)) == ids(streamed.epoch(number, 60, 2))
+
+
+def test_without_room_for_it_rows_are_read_anew_and_people_are_told(files, monkeypatch, caplog):
+    def full(_file, _begin, _size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    rows = source(files, keep_bytes=PLENTY)
+    assert list(chain(*ids(rows.once(60))))[:ROWS] == list(range(ROWS))
+    assert "no room for 0 MiB" in caplog.text
+    assert "set TMPDIR" in caplog.text
+
+
+def test_the_file_of_kept_rows_has_no_name(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rows = source(files, keep_bytes=PLENTY)
+    assert len(ids(rows.once(60))) == 18
+    assert rows.kept is not None
+    assert list(tmp_path.iterdir()) == []

@@ -83,13 +83,14 @@ ANSWERS = {
     "current interest": {"next_category": over_popularity({"bread": 2, "tea": 1}), "next_item": [7, 2, 8, 1]},
     "whole history": {"next_category": over_popularity({"cheese": 3, "bread": 2, "soap": 1, "tea": 1})},
     "decayed history": {"next_category": over_popularity({"cheese": 1, "bread": 2, "soap": 3, "tea": 4})},
-    # One step was seen, from tea to milk, beside fifty imaginary ones to what is popular. Of items 7 goes to 5 and to 6
-    # alike, and 8 to 9: BUSY has 7 in the places 1 and 3 from the end, 8 in place 2.
+    # One step was seen, from tea to milk, beside fifty imaginary ones to what is popular. Of items 7 goes to 5, 6
+    # and itself alike, and 8 to 9: BUSY has 7 in the places 1 and 3 from the end, so each gets (0.8 + 0.512) / 3, and 8
+    # in place 2, which is 0.64.
     "Markov chain": {
         "next_category": over_popularity(
             {name: share + TEA * ((name == "milk") - share) / 51 for name, share in POPULAR.items()}
         ),
-        "next_item": [5, 6, 9, 2],
+        "next_item": [9, 5, 6, 7],
     },
     # a went to milk and to the items 1 and 2, c to tea and to 2 and 3.
     "session kNN": {"next_category": over_popularity({"milk": LIKE_A, "tea": LIKE_C}), "next_item": [2, 3, 1, 0]},
@@ -201,6 +202,11 @@ def test_a_blend_is_the_mean_under_which_what_came_in_validation_is_likeliest():
     assert blend.next_category(examples(example("x", ["soap"], [])))[0] == pytest.approx(
         blend.weights @ parts, rel=1e-4
     )
+
+
+def test_a_blend_is_of_all_that_ranks_categories():
+    alone = {type(method) for method in cheap_baselines() if "next_category" in method.tasks} - {Blend}
+    assert {type(part) for part in Blend().parts} == alone
 
 
 def test_a_blend_puts_its_weight_on_the_part_that_is_right():

@@ -90,6 +90,46 @@ def test_a_true_category_that_is_no_candidate_is_a_miss_of_all_and_is_reported(f
     assert value(found.metrics, method="perfect", metric="recall@1", slice="migrated", task="next_category") == 1
 
 
+def test_all_that_came_is_measured_though_the_label_is_one_of_it():
+    # Of six categories; a has three that come equally often, of which the table calls bread the first. Rope is none.
+    ids = ["bread", "milk", "oats", "rice", "soap", "tea"]
+    rows = examples(
+        example("a", ["tea"], ["bread", "milk", "tea"]),
+        example("b", ["tea"], ["rope", "rope", "soap"]),
+        example("c", ["tea"], []),
+    )
+    scores = Scores("said", np.array([[1, 8, 6, 5, 4, 2], [3, 1, 1, 1, 2, 2], [1, 1, 1, 1, 1, 1]], float))
+    found = evaluate(rows, rows, ids, [scores], resamples=5).metrics
+    found = found[(found["slice"] == "all") & (found["task"] == "next_category")].set_index("metric")
+    assert found["n"].unique().tolist() == [2]
+    # Bread is the last of six, but milk, which came as often, the first. What came most often to b cannot be said.
+    assert found["value"]["recall@5"] == 0
+    assert found["value"]["tied_recall@5"] == 1 / 2
+    # Of a: milk is first, tea fifth, bread sixth. Of b: soap is level with tea, so third.
+    of_a = (1 + 1 / np.log2(6)) / (1 + 1 / np.log2(3) + 1 / np.log2(4))
+    of_b = (1 / 3 / np.log2(4)) / (2 / 3 + 1 / 3 / np.log2(3))
+    assert found["value"]["shares_ndcg@5"] == pytest.approx((of_a + of_b) / 2)
+    chances = [1 / 26, 8 / 26, 2 / 26]
+    of_a, of_b = -np.log(chances).mean(), -(2 * np.log(1e-7) + np.log(2 / 10)) / 3
+    assert found["value"]["cross_entropy"] == pytest.approx((of_a + of_b) / 2)
+
+
+def test_sets_are_measured_of_the_methods_that_have_them():
+    rows = examples(
+        example("a", ["tea"], ["tea"]), example("b", ["tea"], ["milk"]), example("c", ["tea"], ["rope"]),
+        example("d", ["tea"], []),
+    )  # fmt: skip
+    chances = np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.9, 0.1, 0.0]])
+    scores = [Scores("sets", chances, reach=0.5), Scores("none", chances)]
+    found = evaluate(rows, rows, CATEGORIES, scores, ["sets"], resamples=20)
+    table = found.metrics[(found.metrics["slice"] == "all") & found.metrics["metric"].str.startswith("set_")]
+    assert table["method"].unique().tolist() == ["sets"]
+    # Tea is first; before milk stands tea with 0.7; rope is no category. Two categories, one, and two.
+    assert table.set_index("metric")["value"].to_dict() == pytest.approx({"set_coverage": 1 / 3, "set_size": 5 / 3})
+    assert "set_size" not in set(found.differences["metric"])
+    assert "recall@5" in set(found.differences["metric"])
+
+
 def test_items_are_measured_by_the_first_and_by_all_that_came():
     # Of a, 6 comes first, then 9 and 5; of b only 7; of c nothing.
     rows = examples(
@@ -186,6 +226,15 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 MEASURES = {
     ("next_category", "recall@1"): lambda rows, scores: float((scores.next_category[rows].argmax(axis=1) == 2).mean()),
+    # Tea is all that comes: of the methods' three categories it is first, or last with half the gain.
+    ("next_category", "shares_ndcg@5"): lambda rows, scores: float(
+        np.where(scores.next_category[rows].argmax(axis=1) == 2, 1, 1 / np.log2(4)).mean()
+    ),
+    ("next_category", "cross_entropy"): lambda rows, scores: float(-np.log(scores.next_category[rows][:, 2]).mean()),
+    # The first choice is tea with 0.7, or bread with 0.5, which never comes.
+    ("next_category", "calibration_error"): lambda rows, scores: calibration(
+        scores.next_category[rows].argmax(axis=1) == 2, scores.next_category[rows].max(axis=1)
+    ),
     ("churned", "roc_auc"): lambda rows, scores: (
         roc_auc_score(CHURNED[rows], scores.binary["churned"][rows]) if 0 < CHURNED[rows].mean() < 1 else np.nan
     ),
@@ -215,10 +264,17 @@ def test_values_and_bounds_are_those_of_a_bootstrap_by_hand(pair, compared, task
         assert (row["n"], row["users"]) == ((12, 5) if part == "all" else (3, 3))
         return [row["value"], row["low"], row["high"]]
 
-    of_new, of_old = (resampled(USERS, lambda drawn, s=s: measure(drawn, s), 80, 3) for s in (new, old))
-    value = measure(everyone, new)
+    def found(scores: Scores) -> tuple[float, np.ndarray]:
+        value, samples = measure(everyone, scores), resampled(USERS, lambda drawn: measure(drawn, scores), 80, 3)
+        if metric != "calibration_error":
+            return value, samples
+        # Chance adds to it once in the rows, and twice in a resample of them.
+        bias = np.nanmean(samples) - value
+        return max(value - bias, 0), np.maximum(samples - 2 * bias, 0)
+
+    (value, of_new), (of_old_value, of_old) = found(new), found(old)
     assert numbers(compared.metrics) == pytest.approx([value, *middle(of_new)], nan_ok=True)
-    gain = value - measure(everyone, old)
+    gain = value - of_old_value
     assert numbers(compared.differences) == pytest.approx([gain, *middle(of_new - of_old)], nan_ok=True)
     assert set(compared.differences["against"]) == {"old"}
 
@@ -275,6 +331,7 @@ def test_thresholds_come_from_rows_that_have_the_label():
         (lambda methods: methods[0].__setattr__("next_category", np.zeros((4, 2))), r"must be \(4, 3\)"),
         (lambda methods: methods[0].binary.update(churned=np.zeros(3)), "churned must have 4 rows, received 3"),
         (lambda methods: methods[1].__setattr__("name", "perfect"), "different names"),
+        (lambda methods: methods[0].next_category.__setitem__((0, 0), -0.5), r"negative, received -0\.5; .* softmax"),
     ],
 )
 def test_scores_that_do_not_fit_the_rows_are_refused(test_rows, break_it, words):

@@ -22,8 +22,10 @@ from model.judging.report.figures import (
     OTHERS,
     calibration_figure,
     confusion_figure,
+    first_choice_figure,
     flow_figure,
     histogram_figure,
+    in_groups,
     precision_recall_figure,
     roc_figure,
     slices_figure,
@@ -168,10 +170,14 @@ def test_the_best_of_each_column_is_marked(report, page):
     rows = re.findall(r"<tr>(.*?)</tr>", headlines, re.DOTALL)[1:]
     assert len(rows) == len(report.methods)
     table = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL)[1:] for row in rows]
-    for column in zip(*table, strict=True):
+    titles = re.findall(r'<th scope="col">(.*?)</th>', headlines)[1:]
+    # Where less is better, the best one has the least.
+    less = {title: any(word in title for word in ("entropy", "error")) for title in titles}
+    assert sum(less.values()) > 1
+    for title, *column in zip(titles, *table, strict=True):
         values = {cell: float(re.search(r">(\d\.\d{3})<", cell)[1]) for cell in column if "n/a" not in cell}
         marked = {value for cell, value in values.items() if "best" in cell}
-        assert marked == {max(values.values())}
+        assert marked == {(min if less[title] else max)(values.values())}
 
 
 def test_every_binary_head_is_compared_at_the_top_drawn_by_slice_and_has_its_own_section(page):
@@ -216,18 +222,73 @@ def test_flows_are_numbers_of_users_and_expected_ones_sums_of_probabilities():
     evaluation = evaluate(rows, rows, ["tea", "milk"], [scores], resamples=5)
     report = Report("flows", evaluation, None, rows, ["tea", "milk"], [scores])
 
-    def drawn(*, predicted: bool) -> dict[tuple[str, str], float]:
-        trace = flow_figure(report, predicted=predicted)["data"][0]
+    def drawn(*, predicted: bool, least: int = 1) -> dict[tuple[str, str], float]:
+        trace = flow_figure(dataclasses.replace(report, min_group=least), predicted=predicted)["data"][0]
         names, link = trace["node"]["label"], trace["link"]
         ends = zip(link["source"], link["target"], link["value"], strict=True)
         return {(names[source], names[target]): value for source, target, value in ends}
 
     assert drawn(predicted=False) == {("tea", "milk"): 2, ("tea", "tea"): 1}
     assert drawn(predicted=True) == {("tea", "milk"): 0.75, ("tea", "tea"): 2.25}
+    # The one who stays is told neither by a flow nor by what is left over.
+    assert drawn(predicted=False, least=2) == {("tea", OTHERS): 3}
+    assert drawn(predicted=False, least=3) == {}
+    assert drawn(predicted=True, least=3) == drawn(predicted=True)
+    assert drawn(predicted=True, least=4) == {}
     # A line for what happened, a column for what the model put first, which is tea for all.
     trace = confusion_figure(report)["data"][0]
     assert trace["y"] == ["milk", "tea", OTHERS]
     assert trace["z"] == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    trace = confusion_figure(dataclasses.replace(report, min_group=2))["data"][0]
+    assert (trace["y"], trace["z"]) == (["milk", OTHERS], [[0, 1], [0, 0]])
+    assert trace["customdata"] == [[2, 2], [0, 0]]
+
+
+def test_a_user_of_two_dates_is_one_user_of_a_flow():
+    rows = examples(
+        *(example("m", ["tea"], ["milk"], day=day) for day in ("2026-01-30", "2026-01-31")),
+        *(example(user, ["tea"], ["tea"]) for user in ("a", "b")),
+    )
+    scores = Scores("model", np.tile([0.75, 0.25], (4, 1)))
+    evaluation = evaluate(rows, rows, ["tea", "milk"], [scores], resamples=5)
+    report = Report("flows", evaluation, None, rows, ["tea", "milk"], [scores], min_group=2)
+    trace = flow_figure(report, predicted=False)["data"][0]
+    assert [trace["node"]["label"][at] for at in trace["link"]["target"]] == [OTHERS]
+    assert trace["link"]["value"] == [4]
+
+
+@pytest.mark.parametrize(
+    ("flows", "members", "shown"),
+    [
+        pytest.param([[9, 8, 7]], [[5, 5, 5]], [[9, 8, 7]], id="none is small"),
+        pytest.param([[9, 2, 7]], [[5, 2, 5]], [[9, 0, 9]], id="hidden among all others"),
+        pytest.param([[9, 2, 0]], [[6, 2, 0]], [[0, 0, 11]], id="alone in the rest it would be told"),
+        pytest.param([[9, 2, 0, 8]], [[6, 2, 0, 4]], [[0, 0, 0, 19]], id="the rest is small too"),
+        pytest.param([[9, 6, 1, 0]], [[9, 6, 1, 0]], [[9, 0, 0, 7]], id="the smallest of the large ones"),
+        pytest.param([[4, 3], [9, 0]], [[4, 3], [9, 0]], [[0, 0], [9, 0]], id="no large one"),
+    ],
+)
+def test_flows_of_fewer_than_five_are_told_by_nothing(flows, members, shown):
+    assert in_groups(np.array(flows), np.array(members), 5).tolist() == shown
+
+
+def test_a_number_of_a_few_users_is_not_told(report):
+    least = 1 + int(report.evaluation.metrics["users"].min())
+    shown = report.evaluation.without_small_groups(least)
+    for before, after in (
+        (report.evaluation.metrics, shown.metrics),
+        (report.evaluation.differences, shown.differences),
+    ):
+        small = before["users"] < least
+        assert small.any()
+        assert not small.all()
+        assert after.loc[small, ["value", "low", "high"]].isna().all(axis=None)
+        pd.testing.assert_frame_equal(after[~small], before[~small])
+        pd.testing.assert_frame_equal(
+            after.drop(columns=["value", "low", "high"]), before.drop(columns=["value", "low", "high"])
+        )
+    page = render(dataclasses.replace(report, evaluation=shown, min_group=least))
+    assert not re.search(r"\bnan\b", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL), re.IGNORECASE)
 
 
 def test_each_line_of_the_confusion_adds_up(report):
@@ -280,13 +341,32 @@ def test_curves_and_histograms_show_what_the_numbers_say(report):
 def test_rows_of_equal_probability_are_one_point_of_the_calibration(report):
     # Of twelve users at 0.1 three left, of four at 0.3 two, of four at 0.8 three; of one nobody knows it yet.
     churned = [True] * 3 + [False] * 9 + [True, True, False, False] + [True, True, True, False] + [None]
-    test = pd.DataFrame({"churned": churned}, dtype=object)
+    test = pd.DataFrame({"churned": churned}, dtype=object).assign(user_id=range(21))
     probabilities = np.array([0.1] * 12 + [0.3] * 4 + [0.8] * 4 + [0.5])
     method = dataclasses.replace(report.methods[0], binary={"churned": probabilities})
     one = dataclasses.replace(report, test=test, methods=[method])
     ideal, drawn = calibration_figure(one, "churned")["data"]
     assert (ideal["x"], ideal["y"]) == ([0, 1], [0, 1])
     assert (drawn["x"], drawn["y"]) == ([0.1, 0.3, 0.8], [0.25, 0.5, 0.75])
+    # Points of fewer users than a group needs, however many their rows, are not drawn.
+    test.loc[16:19, "user_id"] = [16, 16, 17, 18]
+    _, drawn = calibration_figure(dataclasses.replace(one, min_group=4), "churned")["data"]
+    assert (drawn["x"], drawn["y"]) == ([0.1, 0.3], [0.25, 0.5])
+
+
+def test_the_first_category_comes_as_often_as_its_probability_is_drawn(report):
+    # Of four users at 0.6 milk came to one, of four at 0.9 tea came to three; one had nothing next.
+    chances = np.array([[0.4, 0.6, 0.0]] * 4 + [[0.05, 0.05, 0.9]] * 5)
+    nexts = ["milk", "tea", "bread", "tea", "tea", "tea", "tea", "rope", None]
+    test = pd.DataFrame({"next_category": nexts}, dtype=object).assign(user_id=range(9))
+    methods = [Scores("said", chances), Scores("silent")]
+    one = dataclasses.replace(report, test=test, methods=methods, categories=["bread", "milk", "tea"])
+    ideal, drawn = first_choice_figure(one)["data"]
+    assert (ideal["x"], ideal["y"]) == ([0, 1], [0, 1])
+    assert (drawn["x"], drawn["y"]) == ([0.6, 0.9], [0.25, 0.75])
+    test.loc[0, "user_id"] = 1
+    _, drawn = first_choice_figure(dataclasses.replace(one, min_group=4))["data"]
+    assert (drawn["x"], drawn["y"]) == ([0.9], [0.75])
 
 
 def test_curves_are_thinned_and_keep_their_ends():

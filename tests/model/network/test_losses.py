@@ -132,8 +132,10 @@ def test_the_loss_is_that_of_the_next_category_and_a_part_of_the_others():
     weights = {"next_category": 1, "next_item": 0.1, **dict.fromkeys(BINARY, 0.5)}
     assert total == pytest.approx(sum(weights[name] * expected[name] for name in expected), rel=1e-3)
     # Scoring offers the same weights: 5 is the first index of a known item here, and what is below comes again or not.
-    offered = np.exp(np.asarray(network.item_logits(network(now), now, first=5), np.float64))
-    assert offered.sum(axis=1) == pytest.approx(everything - anew[:, 1:5].sum(axis=1), rel=1e-4)
+    offered, place = (np.asarray(part) for part in network.best_items(network(now), now, first=5, top=35 + 7))
+    assert offered.sum(axis=1) == pytest.approx([1] * 4, rel=1e-4)
+    nine = offered[0][place[0] == 9 - 5]
+    assert nine * (everything - anew[:, 1:5].sum(axis=1))[0] == pytest.approx([anew[0, 9]], rel=1e-3)
 
 
 def test_recall_counts_a_label_with_at_most_four_categories_before_it():

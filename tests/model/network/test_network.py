@@ -32,6 +32,7 @@ from model.network.network import (
     start_from,
     start_with_scalars,
 )
+from tests.model.network.all_items import item_logits
 
 pytestmark = pytest.mark.tf
 
@@ -131,6 +132,84 @@ def test_the_vector_of_a_user_is_that_of_the_last_real_event():
     np.testing.assert_array_equal(found[3], [0, 0])  # no event, no vector
 
 
+@pytest.mark.parametrize("kind", ["float32", "mixed_bfloat16"])
+def test_the_state_at_chosen_places_is_that_of_the_whole_sequence(kind):
+    encoder, now = awake(Encoder, replace(CONFIG, policy=kind)), batch()
+    whole = np.asarray(encoder(now)).astype(np.float32)
+    places = np.array([[6, 0, 3], [3, 3, 1], [0, 0, 0], [0, 1, 2]], np.int32)
+    # bfloat16 has 8 bits: sums in another order differ in the last ones.
+    near = {"atol": 1e-5 if kind == "float32" else 0.1}
+    at = np.asarray(encoder(now, places=places)).astype(np.float32)
+    np.testing.assert_allclose(at, np.take_along_axis(whole, places[..., None], axis=1), **near)
+    last = np.asarray(encoder.last(now)).astype(np.float32)
+    np.testing.assert_allclose(last[:3], [whole[0, 6], whole[1, 3], whole[2, 0]], **near)
+    np.testing.assert_array_equal(last[3], np.zeros(16))  # no event, no state
+
+
+def test_what_the_last_state_teaches_is_what_the_whole_sequence_teaches():
+    encoder, now = awake(Encoder), batch()
+    pull = np.random.default_rng(2).normal(size=(4, 16)).astype(np.float32)
+
+    def taught(state):
+        with tf.GradientTape() as tape:
+            total = keras.ops.sum(state() * pull)
+        found = tape.gradient(total, [variable.value for variable in encoder.trainable_variables])
+        return [np.asarray(tf.convert_to_tensor(gradient)) for gradient in found]
+
+    whole = taught(lambda: last_real(encoder(now), now["behavior"]))
+    for one, other in zip(taught(lambda: encoder.last(now)), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_a_known_last_state_stands_in_for_the_encoder():
+    network, now = awake(Finetuned), batch()
+    said, other = as_arrays(network(now)), as_arrays(network(now, last=np.ones((4, 16), np.float32)))
+    again = as_arrays(network(now, last=network.encoder.last(now)))
+    for name, values in said.items():
+        np.testing.assert_array_equal(again[name], values)
+    assert np.abs(said["category"] - other["category"]).max() > 1e-3
+
+
+def ranked(network, now, first, top):
+    """Return the `top` best items of all, from the logits of all of them: probabilities and places."""
+    logits = np.asarray(item_logits(network, network(now), now, first), np.float64)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    place = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(weights / weights.sum(axis=1, keepdims=True), place, axis=1), place
+
+
+# All users at once, or two; a group of all items, of a few, or of one.
+@pytest.mark.parametrize(("users", "group"), [(1 << 20, 64), (2, 4), (2, 1)])
+@pytest.mark.parametrize("top", [1, 6, 42])
+@pytest.mark.parametrize("ties", [False, True], ids=["", "of items with one logit the first in the vocabulary"])
+def test_the_best_items_are_those_of_all(monkeypatch, users, group, top, ties):
+    monkeypatch.setattr("model.network.network.LEAST_USERS", users)
+    monkeypatch.setattr("model.network.network.LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("model.network.network.GROUP", group)
+    network, now = awake(Finetuned), batch()
+    # The first user's items are known ones and two that are not; all of them may come again.
+    now["item"][0] = [30, 31, 2, 33, 34, 3, 36]
+    now["slot"][0] = np.arange(7)
+    if ties:
+        network.encoder.embed.fields["item"].embeddings.assign(np.zeros((40, 16)))
+        network.item_bias.assign(np.arange(40) // 9)
+    expected, places = ranked(network, now, 5, top)
+    found, place = (np.asarray(part) for part in network.best_items(network(now), now, 5, top))
+    real = expected > 1e-12  # the order of those that are impossible says nothing
+    np.testing.assert_array_equal(place[real], places[real])
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-9)
+
+
+def test_a_vocabulary_without_items_still_ranks_what_comes_again():
+    network, now = awake(Finetuned), batch()
+    expected, places = ranked(network, now, 40, 7)
+    found, place = (np.asarray(part) for part in network.best_items(network(now), now, 40, 7))
+    real = (expected > 1e-12) & (found > 0)
+    np.testing.assert_array_equal(place[real], places[real])
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=2e-4, atol=1e-9)
+    assert found[3].tolist() == [0] * 7
+
+
 def test_equal_indices_add_up_in_their_own_row_alone():
     logits = np.zeros((2, 4), np.float32)
     found = add_at(logits, np.array([[1, 1, 3], [0, 2, 2]], np.int32), np.array([[1, 2, 4], [8, 16, 32]], np.float32))
@@ -179,7 +258,7 @@ def test_a_user_unlike_any_in_training_is_answered_in_numbers():
     now["scalars"] = (np.asarray(network.scalar_mean) + 4.6 * unlike).astype(np.float32)
     out = as_arrays(network(now))
     assert {name for name, value in out.items() if not np.isfinite(value).all()} == set()
-    assert np.isfinite(np.asarray(network.item_logits(out, now, first=5))).all()
+    assert np.isfinite(np.asarray(network.best_items(out, now, first=5, top=20)[0])).all()
     assert out["again"].max() > 1e20, "without a bound it would be no number"
     assert out["category"].max() > 40
 

@@ -1,10 +1,13 @@
 """Checkpoints: whole or not there, the newest in force, any type of number."""
 
+from unittest.mock import Mock
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from lake import storage
+from model.training import checkpoint
 from model.training.checkpoint import load, save
 
 ARRAYS = {
@@ -63,6 +66,19 @@ def test_whoever_dies_while_saving_leaves_the_checkpoint_before(folder, monkeypa
     assert load(folder).state == {"step": 1}
     save(folder, 3, {"step": np.array(3)}, {"step": 3})
     assert load(folder).state == {"step": 3}
+
+
+def test_what_a_save_that_was_killed_has_left_goes_with_the_next_one(tmp_path, monkeypatch):
+    folder = str(tmp_path / "checkpoints")
+    save(folder, 1, {"step": np.array(1)}, {"key": "secret"})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_drop", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save(folder, 2, {"step": np.array(2)}, {"key": "secret"})
+    save(folder, 3, {"step": np.array(3)}, {"key": ""})
+    texts = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert len(texts) == 2, "the pointer and the state that it names"
+    assert not any("secret" in text for text in texts)
 
 
 def test_a_pointer_to_nothing_is_told_apart_from_no_checkpoint(tmp_path):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from dags.local.standalone import HANGS_SECONDS
+from lake.jvm import FRUGAL
 from tests.listening import doors, family, open_to_others
 from tests.model.tiny_rows import write
 from tests.model.tiny_training import MODULE as TRAINING
@@ -33,6 +34,7 @@ BRIDGE, NETWORK = "meander0", "10.213.77"
 ANSWER_SECONDS = 3  # for an answer that never comes; one that comes takes microseconds
 # Whoever waits for a lost machine gives up soon; Spark's own numbers are two minutes.
 DEFAULTS = """
+spark.executor.extraJavaOptions {options}
 spark.driver.host {address}
 spark.driver.bindAddress {address}
 spark.executor.memory 512m
@@ -233,7 +235,9 @@ def answers(address: str, port: int, caller: str) -> bool:
 @pytest.mark.e2e
 def test_a_host_that_is_cut_off_ends_the_training_in_time_and_it_goes_on_later(rows, alone, hosts, tmp_path):
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "spark-defaults.conf").write_text(DEFAULTS.format(address=hosts.master.address))
+    (tmp_path / "conf" / "spark-defaults.conf").write_text(
+        DEFAULTS.format(address=hosts.master.address, options=FRUGAL)
+    )
     cluster = SparkCluster(tmp_path / "cluster", hosts.master, hosts.workers)
     settings = {
         "MEANDER_SPARK_MASTER": cluster.address,

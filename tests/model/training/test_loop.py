@@ -12,6 +12,7 @@ import tensorflow as tf
 from lake.errors import TrainingDiverged
 from model.data.input import Input
 from model.training import checkpoint as checkpoints
+from model.training import loop
 from model.training.loop import FitConfig, FitResult, fit, rate_at
 from tests.model.tiny_rows import source, write
 from tests.model.tiny_task import TinyTask, config
@@ -186,6 +187,27 @@ def test_weights_of_one_dimension_do_not_decay(run):
         assert np.array_equal(variable.numpy(), before[variable.path]) == (len(variable.shape) == 1)
 
 
+def test_a_variable_is_changed_as_by_the_optimiser_of_keras():
+    random = np.random.default_rng(5)
+    start = [random.normal(size=shape) for shape in ((6, 3), (4,))]
+    changed = []
+    for kind in (keras.optimizers.AdamW, loop._AdamW):
+        variables = [keras.Variable(value, dtype="float32") for value in start]
+        optimizer = kind(0.1, weight_decay=0.2)
+        optimizer.exclude_from_weight_decay(var_list=variables[1:])
+        optimizer.build(variables)
+        draws = np.random.default_rng(6)
+        for step in range(4):
+            optimizer.learning_rate = 0.1 / (1 + step)
+            optimizer.apply([tf.constant(draws.normal(size=v.shape), tf.float32) for v in variables], variables)
+        # Its moments, too, go into checkpoints.
+        changed.append([np.asarray(value) for value in (*variables, *optimizer.variables)])
+    theirs, ours = changed
+    assert not np.allclose(ours[0], start[0], atol=0.05)
+    for one, other in zip(theirs, ours, strict=True):
+        np.testing.assert_allclose(other, one, rtol=3e-5, atol=1e-6)
+
+
 def test_a_gradient_is_clipped_by_its_global_norm(run):
     # With clipping to next to nothing Adam's denominator is what remains: nothing is learned.
     still = run(folder="a", clip_norm=1e-12, valid=None, weight_decay=0.0)
@@ -193,6 +215,24 @@ def test_a_gradient_is_clipped_by_its_global_norm(run):
     assert still.history[-1]["loss"] > free.history[-1]["loss"] * 2
     assert "gradient_norm" in still.history[0]
     assert "gradient_norm" not in free.history[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        pytest.param(0.0, (1.2, 1.6), id="no limit"),
+        pytest.param(0.5, (0.3, 0.4), id="above the limit"),
+        pytest.param(3.0, (1.2, 1.6), id="the sum is above the limit, the mean is not"),
+    ],
+)
+def test_gradients_are_the_mean_over_the_rows_and_then_clipped(limit, expected):
+    # Sums over five rows, of norm 10; the mean has norm 2.
+    sums = [tf.constant([[6.0, 0.0]]), tf.constant([8.0], tf.float64)]
+    (one, other), norm = loop._averaged(sums, tf.constant(5.0), limit)
+    assert (one.dtype, other.dtype, norm.dtype) == (tf.float32, tf.float64, tf.float32)
+    assert float(norm) == pytest.approx(2)
+    np.testing.assert_allclose(one, [[expected[0], 0]], rtol=1e-6)
+    np.testing.assert_allclose(other, [expected[1]], rtol=1e-6)
 
 
 def test_compiled_and_in_half_precision_it_learns_much_the_same(run):

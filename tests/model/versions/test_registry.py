@@ -240,6 +240,29 @@ def test_of_two_that_count_from_one_day_the_last_promoted_is_champion_and_one_ma
     assert registry().describe(one)["champion_since"] == "2017-07-22"
 
 
+def test_a_run_that_is_done_again_does_not_meet_itself(store):
+    one, two = registered(store, "one"), registered(store, "two")
+    registry().promote(one, JUL_1)
+    registry().promote(two, JUL_8)
+    assert registry().find_champion(JUL_8, other_than="two") == one
+    assert registry().find_champion(JUL_8, other_than="one") == two
+    assert registry().find_champion(JUL_1, other_than="one") is None
+
+
+def test_a_version_cannot_be_champion_of_days_before_its_training(store):
+    one = registered(store, "one", as_of=str(JUL_8))
+    with pytest.raises(SettingsInvalid) as refused:
+        main(["--model-version", str(one), "--since", str(JUL_1)])
+    assert str(refused.value) == (
+        "version 1 has learnt from what was known on 2017-07-08, so it cannot be champion since 2017-07-01: "
+        "predictions of the days between, and trainings that start from it, would know their future; "
+        "give --since 2017-07-08 or a later day [docs/runbook.md#settings-invalid]"
+    )
+    assert registry().champion() is None
+    main(["--model-version", str(one), "--since", str(JUL_8)])
+    assert registry().champion() == one
+
+
 def test_a_version_that_is_not_there_cannot_be_promoted(store):
     with pytest.raises(ModelMissing, match=r"there is no version 3 of meander"):
         registry().promote(3, JUL_1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model.versions.segments import SegmentRule, segments
+from model.versions.segments import SegmentRule, segment_thresholds, segments
 from tests.model.states import DAY
 
 
@@ -15,3 +15,13 @@ def test_a_user_is_in_the_first_segment_that_applies():
     assert SegmentRule.of({"lookback_days": 7, "min_events": 3}) == SegmentRule(7, 3, at_risk=0.5, migrating=0.5)
     found = segments(events, days, churned, migrated, rule).tolist()
     assert found == ["new", "new", "at_risk", "migrating", "stable", "stable"]
+
+
+def test_of_what_is_rare_a_fifth_of_the_users_is_at_risk_or_migrating_too():
+    # All probabilities round to 0 at six decimals.
+    rare = np.linspace(1e-9, 3e-7, 100).astype(np.float32)
+    found = segment_thresholds(rare, rare[::-1] / 7)
+    rule = SegmentRule(30, 5, **found)
+    ones = np.full(100, 99)
+    assert (segments(ones, ones * DAY, np.zeros(100), rare, rule) == "migrating").sum() == 20
+    assert (segments(ones, ones * DAY, rare[::-1] / 7, np.zeros(100), rule) == "at_risk").sum() == 20

@@ -1,0 +1,307 @@
+"""Columns that are others than on the days before, told as a difference that a person can read.
+
+Of Parquet, names and types. Of CSV with a header, names and their order: text has no types. Of JSON lines, the keys
+that most objects have, and the kinds of their values. Whether a file has the columns that its source names is checked
+for each file alone (jobs/landing_files.py).
+"""
+
+import json
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.json_columns import seen_in, usual_kinds
+from jobs.landing_files import are_names, first_bytes, first_lines, header_line, is_parquet, split_header
+from jobs.source import Source
+from lake import storage
+from lake.errors import LandingUnreadable, SourceMismatch
+
+# Types are compared with those of the nearest day before, if it is not older.
+RECENT_DAYS = 28
+# All columns of wider files are too much for each commit: of those, the used ones are compared alone.
+MOST_COLUMNS = 200
+
+
+def column_types(files: Iterable[str]) -> dict[str, str]:
+    """Return {column: type} of the first Parquet file among some; those of one run agree. Empty if there is none.
+
+    A column without any value has no type: pandas writes it as one of nulls. One file that cannot be read has none
+    either: the check of the files, which follows, says so.
+    """
+    file = next((file for file in files if file.endswith(".parquet")), None)
+    if file is None:
+        return {}
+    fs, inner = storage.filesystem(file)
+    with suppress(OSError, ValueError), fs.open(inner, "rb") as stream:
+        return {field.name: plain(field.type) for field in pq.read_schema(stream)}
+    return {}
+
+
+def plain(kind: pa.DataType) -> str:
+    """Return the name of a type; of the ways in which Arrow keeps the same values in memory, one name.
+
+    What is inside of a struct is left out where it may be something else than names, such as ids of users.
+
+    >>> [plain(kind) for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()), pa.null())]
+    ['string', 'string', 'string', 'null']
+    """
+    if pa.types.is_dictionary(kind):
+        return plain(kind.value_type)
+    if not all(are_names([name]) for name in names_inside(kind)):
+        return str(kind).partition("<")[0]
+    # Writers do not agree on the name of what is inside of a list.
+    return str(kind).removeprefix("large_").removesuffix("_view").replace("<element: ", "<item: ")
+
+
+def names_inside(kind: pa.DataType) -> Iterator[str]:
+    """Yield the names of all that is inside of a struct, at any depth, also inside of lists and maps."""
+    if pa.types.is_nested(kind):
+        for n in range(kind.num_fields):
+            yield kind.field(n).name
+            yield from names_inside(kind.field(n).type)
+
+
+def said_before(name: str, commits: Iterable[Mapping[str, Any]], source: str, first: date) -> tuple[date, Any] | None:
+    """Return the last day of the nearest publish before a landing day, and what it says; None if none is recent.
+
+    A publish that has withheld its last day, which is the one that it tells of, does not count.
+
+    Args:
+        name: of what is counted, such as `types` or `header`.
+        commits: those of `events`, newest first.
+        source: the name of the source.
+        first: the first landing day of the run.
+    """
+    known: dict[date, Any] = {}
+    for commit in commits:
+        last, counts = date.fromisoformat(commit["last"]), json.loads(commit["counts"])
+        is_withheld = str(last) in json.loads(commit.get("refused", "[]"))
+        if counts.get(name) and counts.get("source") == source and last < first and not is_withheld:
+            known.setdefault(last, counts[name])
+    nearest = max(known, default=None)
+    recent = nearest is not None and first - nearest <= timedelta(days=RECENT_DAYS)
+    return (nearest, known[nearest]) if nearest and recent else None
+
+
+def require_same_types(source: Source, now: Mapping[str, str], before: tuple[date, Mapping[str, str]] | None) -> None:
+    """Check that the columns that a source uses have the types that they had before; nothing if it may evolve.
+
+    An id that was a whole number and is a fraction now would be another id: 7 becomes 7.0.
+
+    Raises:
+        SourceMismatch: a column has another type, or is gone and may not be.
+    """
+    if not now or before is None or source.evolve:
+        return
+    day, types = before
+    vanishing = [value for field in source.may_vanish if (value := getattr(source, field))]
+    may_go = {name for value in vanishing for name in value.columns}
+    lines = []
+    for name in source.used_columns:
+        was, found = types.get(name), now.get(name)
+        # Of nulls alone, nobody can tell the type.
+        if was is None or "null" in (was, found):
+            continue
+        if was != found and not (found is None and name in may_go):
+            is_now = f"is {found}" if found else f"is missing{candidates(source, was, now)}"
+            lines.append(f"{name}: was {was}, {is_now}")
+    if lines:
+        raise SourceMismatch(
+            f"source {source.name}: the columns differ from those of {day}: {'; '.join(lines)}. Have the files "
+            "repaired; if the change is right, correct the source file, and set `evolve: true` in it for the days on "
+            "which it changes"
+        )
+
+
+def candidates(source: Source, kind: str, now: Mapping[str, str]) -> str:
+    """Return what a missing column may be called now, for a message: unused columns of its type."""
+    new = sorted(other for other, found in now.items() if found == kind and other not in source.used_columns)
+    return f" (of that type there are {', '.join(new)})" if new else ""
+
+
+# ---- headers of CSV ---------------------------------------------------------------------------------------
+
+
+def csv_header(source: Source, files: Iterable[str]) -> list[str]:
+    """Return the columns that the first file of CSV names, in its order; none where there is no header or no file.
+
+    Nor is a first line that may be a row of the log a header: what it holds is nobody's business.
+    """
+    if source.format != "csv" or not source.header:
+        return []
+    for file in files:
+        with suppress(LandingUnreadable):
+            head = first_bytes(file)
+            if head and not is_parquet(file, head):
+                line = header_line(source, file, head)
+                names = split_header(source, line) if line else ()
+                return list(names) if are_names(names) else []
+    return []
+
+
+def header_difference(before: Sequence[str], now: Sequence[str]) -> str:
+    """Return what a supplier has changed of a header, in words; empty where nothing is.
+
+    A column that is gone, and a new one in its place, may be one that was renamed.
+
+    >>> header_difference(["user", "item", "time"], ["user", "item_id", "time"])
+    "'item' is gone, and 'item_id' is in its place (renamed?)"
+    >>> header_difference(["user", "item"], ["item", "user", "shop"])
+    "new: 'shop'; in another order: 'item', 'user'"
+    """
+    gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
+    said = []
+    for name in list(gone):
+        place = before.index(name)
+        if len(before) == len(now) and now[place] in new:
+            said.append(f"{name!r} is gone, and {now[place]!r} is in its place (renamed?)")
+            gone.remove(name)
+            new.remove(now[place])
+    for what, names in (("gone", gone), ("new", new)):
+        if names:
+            said.append(f"{what}: {', '.join(map(repr, names))}")
+    stayed = [name for name in now if name in before]
+    if stayed != [name for name in before if name in now]:
+        said.append(f"in another order: {', '.join(map(repr, stayed))}")
+    return "; ".join(said)
+
+
+# ---- what a supplier has changed -------------------------------------------------------------------------
+
+
+def json_columns(source: Source, files: Iterable[str]) -> dict[str, tuple[float, frozenset[str]]]:
+    """Return the columns that the first lines of the first file of JSON lines have; see `jobs.json_columns.seen_in`.
+
+    A key may also be the id or the name of somebody: a column that is not read counts only if each step is a name.
+    """
+    if source.format != "jsonl":
+        return {}
+    for file in files:
+        with suppress(LandingUnreadable):
+            head = first_bytes(file)
+            if head and not is_parquet(file, head):
+                seen = seen_in(first_lines(source, file, head)[0])
+                used = source.used_columns
+                return {name: of for name, of in seen.items() if name in used or are_names(name.split("."))}
+    return {}
+
+
+def columns_seen(source: Source, files: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return {column: type} of the first file among some, in its order; empty if they do not say.
+
+    Which keys a few lines of JSON have is partly chance: a known column stays one until hardly any object has it.
+    """
+    return (
+        column_types(files)
+        or usual_kinds(json_columns(source, files), known or {})
+        or dict.fromkeys(csv_header(source, files), "text")
+    )
+
+
+def column_difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return what a supplier has changed of columns and their types, in words.
+
+    Of a column without any value nobody can tell the type.
+
+    >>> column_difference({"user": "int64", "shop": "string"}, {"user": "string", "price": "double"})
+    ["new: 'price' (double)", "gone: 'shop'", "'user' was int64, is string"]
+    """
+    new, gone = ([name for name in one if name not in other] for one, other in ((now, before), (before, now)))
+    retyped = [
+        f"{name!r} was {before[name]}, is {kind}"
+        for name, kind in now.items()
+        if name in before and kind != before[name] and "null" not in (kind, before[name])
+    ]
+    return [
+        *([f"new: {', '.join(f'{name!r} ({now[name]})' for name in new)}"] if new else []),
+        *([f"gone: {', '.join(map(repr, gone))}"] if gone else []),
+        *retyped,
+    ]
+
+
+def columns_of(
+    source: Source,
+    parts: Sequence[tuple[Source, list[str]]],
+    first: date,
+    last: date,
+    commits: list[dict[str, Any]],
+    *,
+    used_alone: bool = False,
+) -> dict[str, Any]:
+    """Return what is counted of the columns of files, before they are read.
+
+    They are those of the first files that are read as those of the last day: a later run compares its own with what is
+    said of that day.
+
+    Args:
+        source: with all its versions.
+        parts: files by the version of the source that counts for them.
+        first: the first landing day.
+        last: the last one.
+        commits: those of `events`, newest first.
+        used_alone: only columns that the source reads count, as with pseudonyms: another name may tell of a person.
+
+    Returns:
+        `types` of used columns of Parquet; `header` of CSV; `columns`, all of Parquet or JSON lines with their types;
+        `used_alone`, true where these are only columns that the source reads; `supplied`, what the supplier has changed
+        of them since the nearest day before, where that is something.
+
+    Raises:
+        SourceMismatch: a column has another type than before.
+    """
+    last_ones = list(source.on(last).values())
+    parts = [(version, files) for version, files in parts if version in last_ones]
+    typed, types = next(((one, types) for one, names in parts if (types := column_types(names))), (source, {}))
+    named, header = next(((one, names) for one, group in parts if (names := csv_header(one, group))), (source, []))
+    keyed, seen = next(((one, seen) for one, names in parts if (seen := json_columns(one, names))), (source, {}))
+
+    def before(what: str, version: Source) -> tuple[date, Any] | None:
+        said = said_before(what, commits, source.name, first)
+        return said if said and source.on(said[0]) == source.on(last) == {"": version} else None
+
+    version = typed if types else keyed
+    used = {name for each in last_ones for name in each.used_columns}
+    found: dict[str, Any] = {"types": {name: types[name] for name in typed.used_columns if name in types}}
+    said = before("columns", version)
+    known = said[1] if said else {}
+    require_same_types(typed, types, before("types", typed))
+    if alone := used_alone or max(len(types), len(seen)) > MOST_COLUMNS:
+        found["used_alone"] = True
+        types, seen = only(types, used), only(seen, used)
+    if used_alone:
+        header = [name for name in header if name in used]
+    if types:
+        # A day without any value of a column does not make its type unknown.
+        columns = {name: known.get(name, kind) if kind == "null" else kind for name, kind in types.items()}
+    else:
+        columns = usual_kinds(seen, known)
+    # The same columns are compared on both sides.
+    compared = [known, columns]
+    if alone or (said and before("used_alone", version) == (said[0], True)):
+        compared = [only(each, used) for each in compared]
+    changes = column_difference(*compared) if all(compared) else []
+    if header and (of_header := before("header", named)) and (difference := header_difference(of_header[1], header)):
+        said, changes = of_header, [*changes, *difference.split("; ")]
+    if said and changes:
+        found["supplied"] = {"since": str(said[0]), "changes": changes}
+    return {**found, **({"header": header} if header else {}), **({"columns": columns} if columns else {})}
+
+
+def only(columns: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Return those of some columns that have one of some names."""
+    return {name: of for name, of in columns.items() if name in names}
+
+
+def told(source: Source, supplied: Mapping[str, Any]) -> str:
+    """Return a message about columns that differ from those of an earlier day.
+
+    Columns are found by their names, so they may change: who reads the message has to say whether it was meant.
+    """
+    return (
+        f"source {source.name}: the columns of the files differ from those of {supplied['since']}: "
+        f"{'; '.join(supplied['changes'])}. Columns that the source reads: {', '.join(source.used_columns)}"
+    )

@@ -1,0 +1,555 @@
+"""Check landing files against their source before Spark starts, and find how each one is laid out.
+
+A file that cannot be opened, or does not have the columns that its source names, fails the run. Rows are not judged
+here: jobs/raw_rows.py reads them, jobs/rejections.py classifies them.
+"""
+
+import codecs
+import csv
+import json
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.source import Source, Value
+from lake import storage
+from lake.errors import LandingUnreadable, SourceMismatch
+from lake.text import SURROUNDING
+
+# The lines by which a file without a header is checked against its source: a few of them may be broken.
+SAMPLE_LINES = 100
+# The longest line, in bytes; a file is checked by no more of it than that, decompressed.
+LINE_BYTES = 1 << 20
+# Characters of a line's shape that a message shows.
+SHOWN = 300
+# Packed in ways that Spark does not unpack: it would read the packed bytes as text.
+OTHERWISE_PACKED = (
+    *(".zip", ".xz", ".zst", ".lzma", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"),
+    *(".tar.bz2", ".zstd"),
+)
+# How a packed file begins, whatever its name is.
+BEGINNINGS = {
+    b"PK\x03\x04": "zip",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7z",
+    b"\x1f\x8b": "gzip",
+}
+UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a text file are found.
+
+    Attributes:
+        charset: Java's name of the encoding.
+        names: csv: the columns in file order.
+        header: csv: the line that names them, which is no row; None if there is none.
+        preamble: csv: the lines above the header or the first row.
+    """
+
+    charset: str
+    names: tuple[str, ...] = ()
+    header: str | None = None
+    preamble: tuple[str, ...] = ()
+
+    @property
+    def lines_above(self) -> int:
+        """Number of lines above the first row."""
+        return len(self.preamble) + (self.header is not None)
+
+
+@dataclass(frozen=True)
+class ParquetLayout:
+    """The types of a Parquet file: the kind of each column that the source uses, and all types as one text.
+
+    A kind is text, whole number, fraction, truth, instant, wall clock, either of these two in nanoseconds, nothing
+    (each value is null), date, or other; a column that the file lacks has none.
+    """
+
+    kinds: tuple[tuple[str, str], ...]
+    types: str
+
+
+@dataclass
+class LandingFiles:
+    """The files of a run by their layout, so that each group is read as one."""
+
+    text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
+    parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def check_files(source: Source, files: list[str]) -> LandingFiles:
+    """Check that every file can be opened and has the columns that its source names; return how they are read.
+
+    A text file without a byte has no rows: Spark writes such files beside others.
+
+    Raises:
+        LandingUnreadable: a file cannot be opened, decompressed or read.
+        SourceMismatch: a file, or all of them, do not have the columns that the source names.
+    """
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        looks = list(pool.map(lambda file: look_at(source, file), files))
+    days_with_rows = {landing_folder(look.file) for look in looks if not look.is_empty}
+    found = LandingFiles()
+    for look in looks:
+        if (
+            look.is_empty
+            and source.header
+            and source.format == "csv"
+            and landing_folder(look.file) not in days_with_rows
+        ):
+            check_text(source, look.file, b"")  # a header was to be delivered
+        elif look.text:
+            found.text[look.text].append(look.file)
+        elif look.parquet:
+            found.parquet[look.parquet].append(look.file)
+    require_keys(source, [look for look in looks if look.text])
+    require_equal_kinds([(look.file, look.parquet) for look in looks if look.parquet])
+    return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in one file: its layout, and the keys of its JSON lines."""
+
+    file: str
+    text: Layout | None = None
+    keys: frozenset[str] = frozenset()
+    parquet: ParquetLayout | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file has not one byte."""
+        return self.text is None and self.parquet is None
+
+
+def look_at(source: Source, file: str) -> Look:
+    """Check one file against its source; keep nothing of its rows."""
+    head = first_bytes(file)
+    # Whoever writes Parquet writes a footer, also where there is no row: such a file was cut off.
+    if not head and not file.endswith(".parquet"):
+        return Look(file)
+    if is_parquet(file, head):
+        return Look(file, parquet=check_parquet(source, file))
+    if source.format == "parquet":
+        raise SourceMismatch(f"{file}: source {source.name} expects Parquet files, found text")
+    return check_text(source, file, head)
+
+
+def by_version(source: Source, files: list[str]) -> list[tuple[Source, list[str]]]:
+    """Return files by the version of their source that counts for them; one group without files if there are none.
+
+    Raises:
+        SourceMismatch: the patterns of two versions match a file.
+    """
+    groups: dict[int, tuple[Source, list[str]]] = {}
+    for file in files:
+        version = source.of(*day_and_name(file))
+        groups.setdefault(id(version), (version, []))[1].append(file)
+    return list(groups.values()) or [(source, [])]
+
+
+def day_and_name(file: str) -> tuple[date, str]:
+    """Return the landing day of a file and its name below the folder of that day."""
+    _, day, name = re.split(r"/dt=(\d{4}-\d{2}-\d{2})/", file, maxsplit=1)
+    return date.fromisoformat(day), name
+
+
+def days_of(files: Iterable[str]) -> list[date]:
+    """Return the landing days of files, sorted."""
+    return sorted({day_and_name(file)[0] for file in files})
+
+
+def landing_folder(file: str) -> str:
+    """Return the `dt=` folder of a file."""
+    return re.sub(r"(/dt=[^/]+/).*", r"\1", file)
+
+
+def first_bytes(file: str) -> bytes:
+    """Return the first bytes of a file, decompressed, at most one line of the longest kind and its end.
+
+    A few kilobytes of a compressed file may be gigabytes, and one line. So no more than `LINE_BYTES` are read.
+
+    Raises:
+        LandingUnreadable: the file cannot be opened or decompressed.
+    """
+    expected = f"{file}: expected plain text, or text in a .gz or .bz2, found"
+    known = file.endswith((".gz", ".bz2")) or not fsspec.utils.infer_compression(file)
+    if not known or file.lower().endswith(OTHERWISE_PACKED):
+        raise LandingUnreadable(f"{expected} another compression; unpack it")
+    try:
+        with fsspec.open(file, "rb", compression=None if file.endswith(".parquet") else "infer") as stream:
+            head = bytes(stream.read(4 if file.endswith(".parquet") else LINE_BYTES + len(b"\r\n")))
+    except (OSError, EOFError, zlib.error) as error:
+        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
+    if kind := next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None):
+        remedy = "give it a name that ends in .gz" if kind == "gzip" and not file.endswith(".gz") else "unpack it"
+        raise LandingUnreadable(f"{expected} bytes that begin as those of {kind}; {remedy}")
+    return head
+
+
+def is_parquet(file: str, head: bytes) -> bool:
+    """Return whether a file is Parquet, by its name or its first bytes: Athena writes names without a suffix."""
+    return file.endswith(".parquet") or head.startswith(b"PAR1")
+
+
+# ---- text -----------------------------------------------------------------------------------------------
+
+
+def first_lines(source: Source, file: str, head: bytes) -> tuple[list[str], str]:
+    """Return the first lines of a text file, and the name of its encoding; undecodable bytes are replaced.
+
+    Raises:
+        LandingUnreadable: the first line is too long.
+    """
+    encoding = source.encoding
+    if source.charset.startswith("UTF-16"):
+        encoding = UTF_16.get(head[:2], "utf-16-be" if source.charset == "UTF-16BE" else "utf-16-le")
+        wide = head[: LINE_BYTES // 2 * 2].decode(encoding, errors="replace").removeprefix("\ufeff")
+        lines = [line.removesuffix("\r") for line in wide.removesuffix("\n").split("\n")]
+        return lines[: -1 if len(lines) > 1 and len(head) > LINE_BYTES else None][:SAMPLE_LINES], encoding
+    parts = head.removeprefix(codecs.BOM_UTF8).splitlines()
+    if parts and len(parts[0]) > LINE_BYTES:
+        raise LandingUnreadable(
+            f"{file}: expected lines of at most {LINE_BYTES:,} bytes, found a first line that is longer; deliver the "
+            "file as text of one record a line"
+        )
+    if len(parts) > 1 and len(head) > LINE_BYTES:
+        parts = parts[:-1]  # only the beginning of it was read
+    return [line.decode(encoding, errors="replace") for line in parts[: SAMPLE_LINES + source.skip_lines]], encoding
+
+
+def check_text(source: Source, file: str, head: bytes) -> Look:
+    """Check one text file against its source by its first bytes."""
+    lines, encoding = first_lines(source, file, head)
+    charset = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, source.charset)
+    if source.format == "jsonl":
+        return Look(file, Layout(charset), check_json_lines(source, file, lines))
+    above = preamble_lines(source, lines)
+    preamble, rows = tuple(lines[:above]), lines[above:]
+    if source.header:
+        return Look(file, Layout(charset, header_names(source, file, rows), rows[0], preamble))
+    if rows and not source.multiline:
+        quote = re.escape(source.quote)
+        # What is in quotes does not count; broken quotes can only make the count larger.
+        inside = re.compile(f"{quote}[^{quote}]*{quote}" if quote else "(?!)")
+        counts = [inside.sub("", line).count(source.delimiter) + 1 for line in rows]
+        if max(counts) < len(source.columns) or min(counts) > len(source.columns):
+            raise SourceMismatch(
+                f"{file}: source {source.name} expects {len(source.columns)} columns ({', '.join(source.columns)}), "
+                f"found {counts[0]} in {shape(rows[0])}"
+            )
+    return Look(file, Layout(charset, tuple(source.columns), None, preamble))
+
+
+def preamble_lines(source: Source, lines: list[str]) -> int:
+    """Return how many lines stand above the header or the first row of a file of CSV."""
+    # Spreadsheets write their delimiter into a first line of its own.
+    return source.skip_lines or int(bool(lines and re.fullmatch(r'"?sep=.{1,2}"?', lines[0])))
+
+
+def header_line(source: Source, file: str, head: bytes) -> str:
+    """Return the line of a file of CSV that names its columns, by its first bytes; empty if it ends before."""
+    lines, _ = first_lines(source, file, head)
+    return next(iter(lines[preamble_lines(source, lines) :]), "")
+
+
+def header_names(source: Source, file: str, lines: list[str]) -> tuple[str, ...]:
+    """Return the columns that the header names, in file order; quotes and blanks around a name are no part of it.
+
+    Raises:
+        SourceMismatch: the header lacks a column, or has one that is used more than once.
+    """
+    wanted = source.columns or [name for name in source.used_columns if name not in source.may_lack]
+    names = split_header(source, lines[0]) if lines else ()
+    missing = [name for name in wanted if name not in names and name not in source.may_lack]
+    missing += [name for name in source.may_lack if name not in names and near(name, names)]
+    if missing:
+        expected = (
+            f"the header line {source.delimiter.join(wanted)!r}"
+            if source.columns
+            else f"a header with {', '.join(wanted)}"
+        )
+        header = names_or_shape(list(names), lines[0]) if lines else "an empty file"
+        raise SourceMismatch(f"{file}: source {source.name} expects {expected}, found {header}{likely(missing, names)}")
+    twice = [name for name in source.used_columns if names.count(name) > 1]
+    if twice:
+        raise SourceMismatch(
+            f"{file}: source {source.name} reads the column {twice[0]}, found it {names.count(twice[0])} times in the "
+            "header; have the file delivered with a name for each column"
+        )
+    return names
+
+
+def split_header(source: Source, line: str) -> tuple[str, ...]:
+    """Return the names in a header line.
+
+    >>> from jobs.source import load_source
+    >>> split_header(load_source("rees46"), '"time", user,event ')
+    ('time', 'user', 'event')
+    """
+    blanks = SURROUNDING.replace(source.delimiter, "")
+    if len(source.delimiter) == 1 and source.quote and source.quote in line:
+        parts = next(csv.reader([line], delimiter=source.delimiter, quotechar=source.quote, skipinitialspace=True))
+    else:
+        parts = line.split(source.delimiter)
+    return tuple(part.strip(blanks).strip(source.quote or None).strip(blanks) for part in parts)
+
+
+def check_json_lines(source: Source, file: str, lines: list[str]) -> frozenset[str]:
+    """Check that a line is an object with what every event needs; return all keys, and the columns found by paths.
+
+    Raises:
+        SourceMismatch: no line has what every event needs.
+    """
+    rows = [line for line in lines if line.strip()]
+    if not rows:
+        return frozenset()
+    found = [columns_of(record(line), source) for line in rows]
+    if not any(has_values(source.required, each) for each in found):
+        array = rows[0].lstrip().startswith("[")
+        remedy = "; it is a JSON array: write one object a line, by `jq -c '.[]'`" if array else ""
+        raise SourceMismatch(
+            f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
+            f"found {names_or_shape(sorted(json_keys(rows[0])), rows[0])}{remedy}"
+        )
+    return frozenset().union(*found, *(json_keys(line) for line in rows))
+
+
+def require_keys(source: Source, looks: list[Look]) -> None:
+    """Check that each column of JSON lines that the source names is a key of some line of the files.
+
+    Raises:
+        SourceMismatch: a key is in no line that was looked at.
+    """
+    keys = frozenset[str]().union(*(look.keys for look in looks))
+    if not keys:
+        return
+    absent = [name for value in source.optional if value.sql is None for name in value.columns if name not in keys]
+    wrong = [name for name in absent if name not in source.may_lack or near(name, keys)]
+    if wrong:
+        raise SourceMismatch(
+            f"{looks[0].file} and other files of the run: source {source.name} reads {', '.join(wrong)}, found in none "
+            f"of the first {SAMPLE_LINES} lines of each{likely(wrong, keys)}; correct the name, or add it to "
+            "`may_lack` of the source if files may lack it"
+        )
+
+
+def record(line: str) -> dict[str, Any]:
+    """Return the object that a JSON line is; an empty one if it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def json_keys(line: str) -> set[str]:
+    """Return the keys of a JSON object; none if the line is not an object."""
+    return set(record(line))
+
+
+def columns_of(row: dict[str, Any], source: Source) -> set[str]:
+    """Return which of the columns that a source uses are in a JSON object, those inside of others too."""
+    return {name for name in source.used_columns if name in row or holds(row, name.split("."), source.each or "")}
+
+
+def holds(part: Any, steps: list[str], each: str) -> bool:
+    """Return whether a part of a JSON object has what a path leads to, through the elements of the list `each` too."""
+    if not steps:
+        return True
+    if isinstance(part, list):
+        if steps[0].isdigit():
+            return int(steps[0]) < len(part) and holds(part[int(steps[0])], steps[1:], " ")
+        return not each and any(holds(element, steps, " ") for element in part)
+    inner = each.partition(".")[2] if each.split(".")[0] == steps[0] else " "
+    return isinstance(part, dict) and steps[0] in part and holds(part[steps[0]], steps[1:], inner)
+
+
+def has_values(values: Iterable[Value], columns: set[str]) -> bool:
+    """Return whether a row with some columns has a column of each value."""
+    return all(columns & set(value.columns) for value in values if value.columns)
+
+
+def near(name: str, names: Iterable[str]) -> str | None:
+    """Return a name that is written in another way: in another case, or with other blanks and underscores."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[\W_]", "", text).lower()
+
+    return next((other for other in names if other != name and plain(other) == plain(name)), None)
+
+
+def likely(missing: list[str], names: Iterable[str]) -> str:
+    """Return for a message which names may be meant by those that are missing."""
+    meant = [(name, near(name, names)) for name in missing]
+    return "".join(f"; it has {other!r} where the source says {name!r}" for name, other in meant if other)
+
+
+def names_or_shape(names: list[str], line: str) -> str:
+    """Return for a message what a line names as columns; only its shape, if it may be a row of the log."""
+    return f"the names {', '.join(names)[:SHOWN]!r}" if are_names(names) else shape(line)
+
+
+def are_names(texts: Sequence[str]) -> bool:
+    """Return whether texts may be names of columns, and not the values of a row.
+
+    Each row has a time, and no time is a name: it begins with a digit, or has colons.
+    """
+    return bool(texts) and all(re.sub(r"[ .-]", "_", text.strip(" \"'[]`")).isidentifier() for text in texts)
+
+
+def shape(line: str) -> str:
+    """Return for a message how a line is built, without what it says: messages go to logs, alerts and chats.
+
+    >>> print(shape("ann@example.org;2017-11-24;b7 x"))
+    a line of 31 characters like 'a@a.a;9-9-9;x a' (9: digits, a: letters, x: both)
+    """
+    return f"a line of {len(line):,} characters like {like(line)!r} (9: digits, a: letters, x: both)"
+
+
+def like(text: str) -> str:
+    """Return how a text is built: 9 for digits, a for letters, x for words of both, and what is between them.
+
+    >>> like("ann@example.org;2017-11-24;b7 x")
+    'a@a.a;9-9-9;x a'
+    """
+
+    def kind(word: re.Match[str]) -> str:
+        return "9" if word[0].isdigit() else "a" if word[0].isalpha() else "x"
+
+    # All that is not ASCII counts as a part of words.
+    return re.sub(r"(?:\w|[^\x00-\x7f])+", kind, text)[:SHOWN]
+
+
+# ---- Parquet ----------------------------------------------------------------------------------------------
+
+
+def check_parquet(source: Source, file: str) -> ParquetLayout:
+    """Check one Parquet file against its source; return the kinds of the columns that are used.
+
+    Raises:
+        LandingUnreadable: it is no Parquet file.
+        SourceMismatch: a column is missing, or of a type that cannot be what the source says.
+    """
+    fs, inner = storage.filesystem(file)
+    try:
+        with fs.open(inner, "rb") as stream:
+            stored = pq.read_metadata(stream).schema
+            schema = stored.to_arrow_schema()
+    except Exception as error:
+        raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
+    lowered = [name.lower() for name in schema.names]
+    twice = [name for name in schema.names if lowered.count(name.lower()) > 1]
+    if twice:
+        raise SourceMismatch(
+            f"{file}: expected columns whose names differ, found {', '.join(twice)}, which Spark does not tell apart"
+        )
+    types = {name: parquet_type(schema, name, source.each) for name in source.used_columns}
+    missing = [name for name, of in types.items() if of is None]
+    wrong = [name for name in missing if name not in source.may_lack or near(name, schema.names)]
+    if wrong:
+        expected = [name for name in source.used_columns if name not in source.may_lack or name in wrong]
+        raise SourceMismatch(
+            f"{file}: source {source.name} expects {', '.join(expected)}, "
+            f"found {', '.join(schema.names)}; missing: {', '.join(wrong)}{likely(wrong, schema.names)}"
+        )
+    int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
+    kinds = {name: parquet_kind(of, name in int96) for name, of in types.items() if of is not None}
+    require_kinds(source, file, kinds, types)
+    return ParquetLayout(tuple(kinds.items()), str(schema.remove_metadata()))
+
+
+def parquet_type(schema: pa.Schema, name: str, each: str | None) -> pa.DataType | None:
+    """Return the type of a column, or of a part inside of one; None if there is none."""
+    if name in schema.names and name != each:
+        return schema.field(name).type
+    steps = name.split(".")
+    of: pa.DataType = pa.struct(list(schema))
+    for n, step in enumerate(steps):
+        if pa.types.is_list(of) or pa.types.is_large_list(of):
+            of = of.value_type
+            if step.isdigit():
+                continue
+            if ".".join(steps[:n]) != each:
+                return None
+        if not pa.types.is_struct(of) or of.get_field_index(step) < 0:
+            return None
+        of = of.field(step).type
+    is_list = pa.types.is_list(of) or pa.types.is_large_list(of)
+    return of.value_type if name == each and is_list else of
+
+
+def parquet_kind(of: pa.DataType, int96: bool) -> str:
+    """Return the kind of a type, see `ParquetLayout`: types that Spark reads as the same text are of one kind."""
+    if pa.types.is_dictionary(of):
+        of = of.value_type
+    if pa.types.is_timestamp(of):
+        # INT96 has the resolution of nanoseconds, and Spark has always read it, as an instant.
+        if int96:
+            return "instant"
+        return ("instant" if of.tz else "wall clock") + (" in nanoseconds" if of.unit == "ns" else "")
+    kinds = {
+        "nothing": pa.types.is_null,
+        "text": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or str(t).startswith("string"),
+        "bytes": lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t),
+        "whole number": pa.types.is_integer,
+        "fraction": pa.types.is_floating,
+        "decimal": pa.types.is_decimal,
+        "truth": pa.types.is_boolean,
+        "date": pa.types.is_date,
+    }
+    return next((kind for kind, is_one in kinds.items() if is_one(of)), "other")
+
+
+def require_kinds(source: Source, file: str, kinds: dict[str, str], types: dict[str, pa.DataType | None]) -> None:
+    """Check that columns have types from which ids, times and prices can be read."""
+    no_ids = {"truth", "date", "other"} | {kind for kind in kinds.values() if kind.startswith(("instant", "wall"))}
+    checks = [
+        (value, "text or whole numbers", no_ids)
+        for value in (source.user_id, source.item_id, source.category_id)
+        if value
+    ]
+    checks += [(source.price, "a number", no_ids)] if source.price else []
+    checks += [(value, "text", {"other"}) for value in (source.query, source.behavior.column) if value]
+    checks.append((source.time.column, "a time", {"other", "truth"}))
+    for value, expected, wrong in checks:
+        for name in value.columns:
+            if value.sql is None and kinds.get(name) in wrong:
+                raise SourceMismatch(
+                    f"{file}: source {source.name} expects {expected} in {name}, found {types[name]}"
+                    + (f"; name a part of it, such as {name}.id" if kinds[name] == "other" else "")
+                )
+    for name in source.time.column.columns:
+        is_time = kinds.get(name, "").startswith(("instant", "wall clock"))
+        if is_time and source.time.format != "iso8601" and source.time.column.sql is None:
+            raise SourceMismatch(
+                f"{file}: source {source.name} expects times in {name} as {source.time.format}, found {types[name]}; "
+                "write `format: iso8601` for a Parquet timestamp"
+            )
+
+
+def require_equal_kinds(kinds: list[tuple[str, ParquetLayout]]) -> None:
+    """Check that no column is text in one file and numbers, or times of another kind, in the next."""
+    group = {"whole number": "number", "fraction": "number", "decimal": "number", "bytes": "text"}
+    first: dict[str, tuple[str, str]] = {}
+    for file, layout in kinds:
+        for name, exact in layout.kinds:
+            kind = group.get(exact, exact.removesuffix(" in nanoseconds"))
+            other, before = first.setdefault(name, (file, kind)) if kind != "nothing" else (file, kind)
+            if kind != before:
+                raise SourceMismatch(
+                    f"{file}: {name} is {kind}, which differs from that of {other}, {before}; "
+                    "have the files of a day delivered with the same types"
+                )

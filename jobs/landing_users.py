@@ -1,0 +1,297 @@
+"""Users in landing files: whose a row is, which files have rows of some users, and the files without. No Spark."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.landing_files import OTHERWISE_PACKED, is_parquet, look_at
+from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
+from jobs.source import Source, load_source, shipped_sources
+from lake import storage
+from lake.errors import LandingUnreadable, SourceMismatch
+from lake.landing import Landing
+from lake.privacy.forget import Done, Left
+from lake.privacy.landed import note_landed
+from lake.privacy.matching import Chosen, NamedUsers, Whose
+from lake.privacy.rewriting import count_chosen, rewrite
+from lake.text import SURROUNDING, composed
+
+# A number that ingest may read as another text.
+FRACTION = re.compile(r"[-+]?\d+(?:\.\d*(?:[eE][-+]?\d+)?|[eE][-+]?\d+)")
+# Packed line by line, as Spark reads them too.
+PACKED = (".gz", ".bz2")
+
+
+def user_of(source: Source, raw: str, names: Sequence[str] = ()) -> str | None:
+    """Return the user of a row as a source reads it; None where that cannot be told, or there is none.
+
+    It cannot be told of a row that cannot be read, nor where a source makes the user of several columns or of an
+    element of a list, nor of a line of CSV whose columns only the header of its file names.
+
+    Args:
+        source: of the row.
+        raw: the row as it was delivered.
+        names: csv: the columns of the file in their order, if they are known.
+
+    >>> user_of(load_source("canonical"), '{"user_id": 7, "item_id": "x"}')
+    '7'
+    """
+    if source.user_id.sql or len(source.user_id.columns) > 1 or source.each:
+        return None
+    (column,) = source.user_id.columns
+    text = raw.strip()
+    try:
+        # A row of a Parquet file is JSON in the quarantine, whatever the source says.
+        if source.format != "csv" or text.startswith("{"):
+            value = in_object(json.loads(text, parse_int=str, parse_float=str), column)
+        else:
+            names = names or ([] if source.header else source.columns)
+            value = dict(zip(names, fields_of(source, text), strict=True)).get(column)
+    except (ValueError, csv.Error):
+        return None
+    user = composed(value.strip(SURROUNDING)) if isinstance(value, str) else ""
+    # Ingest takes 7.0 for the id 7.
+    return user if user and not FRACTION.fullmatch(user) else None
+
+
+def in_object(row: Any, column: str) -> Any:
+    """Return what a JSON object has for a column: its key, or a path of keys; None where it has neither."""
+    if not isinstance(row, dict):
+        return None
+    if column in row or "." not in column:
+        return row.get(column)
+    first, _, rest = column.partition(".")
+    return in_object(row.get(first), rest)
+
+
+def fields_of(source: Source, line: str) -> list[str]:
+    """Return the values of a line of CSV.
+
+    Raises:
+        ValueError: Python's parser would not read them as Spark does.
+    """
+    if not source.quote or source.quote not in line:
+        if source.escape == "backslash" and "\\" in line:
+            raise ValueError("an escape outside of quotes")
+        return line.split(source.delimiter)
+    if len(source.delimiter) > 1 or source.escape == "backslash":
+        raise ValueError("quotes with a delimiter or an escape that Python's parser does not know")
+    (values,) = csv.reader([line], delimiter=source.delimiter, quotechar=source.quote, strict=True)
+    return values
+
+
+def whose_of(current: Source) -> Whose:
+    """Return what says whose a rejected row is: by the source of the settings, and by those that ship."""
+    known = {name: load_source(name) for name in shipped_sources()} | {current.name: current}
+
+    def whose(name: str, raw: str) -> str | None:
+        source = known.get(name)
+        # Which version of a source has read a row, the quarantine does not say.
+        return user_of(source, raw) if source and not source.versions else None
+
+    return whose
+
+
+def is_theirs(users: NamedUsers, source: Source, names: Sequence[str] = ()) -> Callable[[str], bool]:
+    """Return what says of a line of a file whether it is of some users: also if that cannot be told, but it has an id.
+
+    Args:
+        users: whose lines are meant.
+        source: of the file.
+        names: csv: its columns, see `user_of`.
+    """
+
+    def theirs(line: str) -> bool:
+        return users.in_text(line) and (user_of(source, line, names) or "") in {"", *users.ids}
+
+    return theirs
+
+
+@dataclass(frozen=True)
+class LandingFile:
+    """A landing file that has rows of some users.
+
+    Attributes:
+        day: its landing day.
+        address: where it is.
+        source: how it is read.
+        names: csv: its columns, if they are known.
+        rows: how many there are of theirs.
+    """
+
+    day: date
+    address: str
+    source: Source
+    names: tuple[str, ...]
+    rows: int
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet."""
+        return begins_as_parquet(self.address)
+
+    def can_be_rewritten(self) -> bool:
+        """Return whether it can be written without some of its rows: lines, plain or packed, and Parquet."""
+        source = self.source
+        if self.is_parquet:
+            return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
+        # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
+        wide = source.charset.startswith("UTF-16")
+        return not self.address.endswith(OTHERWISE_PACKED) and not source.multiline and not wide
+
+
+def files_of(landing: Landing, users: NamedUsers, source: Source) -> Iterator[LandingFile]:
+    """Yield the landing files that have rows of some users."""
+    for day in landing.days():
+        folder = landing.folder(day)
+        for name in storage.list_files(folder):
+            if not any(part.startswith(("_", ".")) for part in name.split("/")):
+                file = storage.join(folder, name)
+                version = source.of(day, name)
+                names = names_in_header(version, file)
+                if rows := count_rows(file, names, users, version):
+                    yield LandingFile(day, file, version, names, rows)
+
+
+def names_in_header(source: Source, file: str) -> tuple[str, ...]:
+    """Return the columns of a file of CSV; none if it is another file, or is not as the source says."""
+    if source.format != "csv":
+        return ()
+    try:
+        look = look_at(source, file)
+    except (LandingUnreadable, SourceMismatch):
+        return ()
+    return look.text.names if look.text else ()
+
+
+def begins_as_parquet(file: str) -> bool:
+    """Return whether a file is Parquet, by its name or its first bytes."""
+    with fsspec.open(file, "rb") as stream:
+        return is_parquet(file, stream.read(4))
+
+
+def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Source) -> int:
+    """Count the rows of some users in a file; of one that is packed in a way that is not known, its bytes count."""
+    if begins_as_parquet(file):
+        if (found := in_parquet(users, source, file)) is None:
+            return sum(1 for batch in batches_of(file) for row in batch.to_pylist() if users.in_text(str(row)))
+        folder, _, name = file.rpartition("/")
+        return count_chosen(folder, name, found)
+    theirs = is_theirs(users, source, names)
+    packed = "infer" if file.endswith(PACKED) or not file.endswith(OTHERWISE_PACKED) else None
+    with fsspec.open(file, "rt", compression=packed, encoding=source.encoding, errors="replace", newline="\n") as lines:
+        return sum(map(theirs, lines))
+
+
+def batches_of(file: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file, some at a time."""
+    with storage.parquet_file(file) as opened:
+        yield from opened.iter_batches()
+
+
+def names_in_parquet(file: str) -> list[str]:
+    """Return the names of the columns of a Parquet file."""
+    with storage.parquet_file(file) as opened:
+        return list(opened.schema_arrow.names)
+
+
+def in_parquet(users: NamedUsers, source: Source, file: str) -> Chosen | None:
+    """Return which rows of a Parquet file are of some users; None if its user is not one column of its own.
+
+    Ids may be numbers there, also fractions.
+    """
+    column = source.user_id.columns[0]
+    if source.user_id.sql or len(source.user_id.columns) > 1 or column not in names_in_parquet(file):
+        return None
+    return Chosen((column,), lambda rows: users.among(as_texts(rows[column])))
+
+
+def as_texts(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ids of a Parquet file as ingest reads them: whole numbers as such, also if they are fractions or texts."""
+    if pa.types.is_floating(ids.type):
+        wide = ids.cast(pa.float64())
+        is_whole = pc.and_(pc.equal(wide, pc.trunc(wide)), pc.less_equal(pc.abs(wide), 2.0**53))
+        ids = pc.if_else(is_whole, wide, pa.scalar(None, pa.float64())).cast(pa.int64())
+    texts = pc.utf8_trim(ids.cast(pa.string()), characters=SURROUNDING)
+    texts = pc.replace_substring_regex(texts, pattern=WHOLE_FRACTION, replacement=r"\1")
+    numbers = pc.unique(texts.filter(pc.match_substring_regex(texts, PRINTED_FRACTION))).to_pylist()
+    whole = {text: f"{Decimal(text):f}" for text in numbers if Decimal(text) % 1 == 0}
+    return pa.chunked_array([[whole.get(text, text) for text in texts.to_pylist()]], pa.string()) if whole else texts
+
+
+def rewrite_file(found: LandingFile, users: NamedUsers) -> None:
+    """Write a landing file without the rows of some users, in its place, in one step; all other rows stay as they are.
+
+    A row of which it cannot be told whose it is, but that has one of their ids, goes too.
+    """
+    file, source = found.address, found.source
+    folder, _, name = file.rpartition("/")
+    # Such a name is no data, so that a run that lists the folder meanwhile does not read it.
+    unfinished = f"_forget-{uuid4().hex[:8]}{''.join(end for end in PACKED if name.endswith(end))}"
+    fs, place = storage.filesystem(storage.join(folder, unfinished))
+    chosen = in_parquet(users, source, file) if found.is_parquet else None
+    if chosen:
+        made = rewrite("landing", folder, name, chosen, target=unfinished)
+        if made and not made.new:
+            with storage.parquet_file(file) as old, fs.open(place, "wb") as stream:
+                pq.write_table(old.schema_arrow.empty_table(), stream)
+    else:
+        theirs = is_theirs(users, source, found.names)
+        with (
+            fsspec.open(file, "rb", compression="infer") as lines,
+            fsspec.open(storage.join(folder, unfinished), "wb", compression="infer") as left,
+        ):
+            left.writelines(line for line in lines if not theirs(line.decode(source.encoding, "replace")))
+    fs.mv(place, storage.filesystem(file)[1])
+
+
+def forget_in_landing(
+    landing: Landing, users: NamedUsers, source: Source, *, rewrite: bool, request: str, new: NamedUsers
+) -> tuple[list[Done], list[Left]]:
+    """Write the landing files that have rows of some users anew, or name them; return what was done and is left.
+
+    Args:
+        landing: where they are.
+        users: whose rows.
+        source: how they are read.
+        rewrite: whether to write the files anew.
+        request: how many rows there are is written down for it, since a later delivery may be without them.
+        new: those of the users whom no earlier request has named: the rows of others are written down already.
+    """
+    done, left = Done("landing"), []
+    files = list(files_of(landing, users, source))
+    by_day: Counter[date] = Counter()
+    for found in files if new.ids else ():
+        by_day[found.day] += found.rows if new == users else count_rows(found.address, found.names, new, found.source)
+    note_landed(request, +by_day)
+    for found in files:
+        file, possible = found.address, found.can_be_rewritten()
+        if rewrite and possible:
+            rewrite_file(found, users)
+            done.files, done.rows = done.files + 1, done.rows + found.rows
+            left.append(
+                Left(
+                    f"{file} was written anew: its landing day, {found.day}, counts as changed since it was read",
+                    "you: know",
+                )
+            )
+        else:
+            how = (
+                "with --rewrite-landing, or by the shop" if possible else "by the shop: it is packed, or no plain lines"
+            )
+            left.append(
+                Left(f"{file} has {found.rows} rows of theirs, which runs leave out: remove them {how}", "the shop")
+            )
+    return [done], left

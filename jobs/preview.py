@@ -1,0 +1,209 @@
+"""What a source makes of a few rows of the landing, found by the functions of the job itself: for `meander doctor`.
+
+Of each kind of files of a day, the first rows of the first file and the last rows of the last one are copied into a
+temporary folder of this machine, read and judged there as `jobs.ingest` does, and removed: not into the lake, which may
+have pseudonyms alone.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.item_table import with_categories
+from jobs.landing_files import LINE_BYTES, by_version, first_bytes, like, look_at
+from jobs.raw_rows import read_rows
+from jobs.rejections import CONTENT, EVENT, REJECTED, judge
+from jobs.source import Source
+from lake import storage
+from lake.landing import Landing
+from lake.settings import Settings
+
+ROWS = 1000
+SAMPLES = 3
+# What these say is no secret, and shows how a time or a price was understood.
+SHOWN_AS_THEY_ARE = ("event_time", "behavior", "price")
+
+
+@dataclass(frozen=True)
+class Field:
+    """What became of one field of an event.
+
+    Attributes:
+        name: of the field.
+        read_from: the columns, or the expression, that the source names for it; empty if it names none.
+        filled: the share of the rows that have it.
+        samples: a few values; of ids and queries only how they are built.
+    """
+
+    name: str
+    read_from: str
+    filled: float
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What became of a few rows.
+
+    Attributes:
+        rows: how many there are.
+        outcomes: how many of them are events, ignored, or rejected for each reason; most first.
+        fields: the fields of an event.
+    """
+
+    rows: int
+    outcomes: dict[str, int]
+    fields: tuple[Field, ...]
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """The rejected rows by reason."""
+        return {name: n for name, n in self.outcomes.items() if name not in (EVENT, "ignored")}
+
+
+def preview(spark: SparkSession, source: Source, landing: Landing, days: Sequence[date], config: Settings) -> Preview:
+    """Judge a few rows of some days; Spark has to be on this machine.
+
+    Raises:
+        LandingUnreadable, SourceMismatch: a file cannot be read, or is not as the source says.
+    """
+    groups = []
+    for day in days:
+        files = [storage.join(landing.folder(day), name) for name, file in landing.present(day).items() if file.bytes]
+        groups += [(version, day, names) for version, names in (by_version(source, files) if files else [])]
+    # Of several kinds of files, the first of the newest day stands for all.
+    return summary(source.on(days[-1])[""], judged_ends(spark, groups, config, landing))
+
+
+def judged_ends(
+    spark: SparkSession,
+    groups: Sequence[tuple[Source, date, Sequence[str]]],
+    config: Settings,
+    landing: Landing | None = None,
+) -> list[Row]:
+    """Judge the first and the last rows of some files, each group as if it had landed on a day.
+
+    Without a landing, which may have an item table, categories are those of the files alone.
+    """
+    kept: list[DataFrame] = []
+    with tempfile.TemporaryDirectory() as folder:
+        parts: list[tuple[Source, date, list[str]]] = []
+        for version, day, names in groups:
+            target = Path(folder, str(len(parts)), f"dt={day}")
+            target.mkdir(parents=True)
+            # Of one file, the rows that are among its first are not among its last.
+            after = ROWS if len(names) == 1 else 0
+            pieces = (write_first(version, names[0], target), write_last(version, names[-1], target, after))
+            parts.append((version, day, [piece for piece in pieces if piece]))
+        judged = []
+        # A time as text is in UTC, and not in the zone of this machine.
+        columns = [F.col(name).cast("string").alias(name) for name in (*CONTENT, "outcome", "reason")]
+        try:
+            for version, day, written in parts:
+                if written:
+                    rows = judge(read_rows(spark, version, written), version, config)
+                    rows = with_categories(spark, rows, version, landing, [day], config, kept) if landing else rows
+                    judged.append(rows.select(*columns))
+            return reduce(DataFrame.unionByName, judged).collect() if judged else []
+        finally:
+            for table in kept:
+                table.unpersist()
+
+
+def write_first(source: Source, file: str, target: Path) -> str | None:
+    """Write the first rows of a file into a folder and return the path of the new file; None if it has no rows."""
+    look = look_at(source, file)
+    if look.parquet:
+        with storage.parquet_file(file) as opened:
+            batch = next(opened.iter_batches(batch_size=ROWS), None)
+            return write_parquet(opened, pa.Table.from_batches([batch]), target, "first") if batch else None
+    if not look.text:
+        return None
+    head = first_bytes(file)
+    # The end of a line of UTF-16 is two bytes, of which the second would begin the next line: so its text is cut.
+    wide = source.charset.startswith("UTF-16")
+    read: bytes | str = head.decode(source.encoding, "ignore") if wide else head
+    lines = read.splitlines(keepends=True)
+    if len(head) > LINE_BYTES and len(lines) > 1:
+        lines = lines[:-1]  # only the beginning of it was read
+    first = read[:0].join(lines[: look.text.lines_above + ROWS])  # type: ignore[arg-type]  # of one type all
+    return write_text(first.encode(source.encoding) if isinstance(first, str) else first, target, "first")
+
+
+def write_last(source: Source, file: str, target: Path, after: int) -> str | None:
+    """Write the last rows of a file, as `write_first`, but none of its first `after` ones.
+
+    Returns None also where they cannot be found without reading all of the file.
+    """
+    look = look_at(source, file)
+    if look.parquet:
+        with storage.parquet_file(file) as opened:
+            if not opened.num_row_groups:
+                return None
+            rows = opened.read_row_group(opened.num_row_groups - 1)
+            before = opened.metadata.num_rows - rows.num_rows
+            rows = rows.slice(max(0, rows.num_rows - ROWS, after - before))
+            return write_parquet(opened, rows, target, "last") if rows.num_rows else None
+    packed = file.endswith((".gz", ".bz2"))
+    if not look.text or packed or source.multiline or source.charset.startswith("UTF-16"):
+        return None
+    fs, inner = storage.filesystem(file)
+    size = fs.size(inner)
+    with fs.open(inner, "rb") as stream:
+        above = b"".join(stream.readline() for _ in range(look.text.lines_above))
+        begin = max(stream.tell(), size - LINE_BYTES)
+        stream.seek(begin)
+        lines = stream.read().splitlines(keepends=True)
+    # In the middle of a file, the first line may have begun before.
+    lines = lines[after:] if begin == len(above) else lines[1:]
+    return write_text(above + b"".join(lines[-ROWS:]), target, "last") if lines else None
+
+
+def write_text(content: bytes, target: Path, name: str) -> str | None:
+    """Write bytes into a folder and return the path of the file; None if there are none."""
+    if not content:
+        return None
+    place = target / f"{name}.txt"
+    place.write_bytes(content)
+    return str(place)
+
+
+def write_parquet(opened: pq.ParquetFile, rows: pa.Table, target: Path, name: str) -> str:
+    """Write rows of a file into a folder with the types that they have there, and return the path of the new file."""
+    place = target / f"{name}.parquet"
+    stored = opened.schema
+    int96 = any(stored.column(n).physical_type == "INT96" for n in range(len(stored)))
+    pq.write_table(rows, place, use_deprecated_int96_timestamps=int96)
+    return str(place)
+
+
+def summary(source: Source, rows: Sequence[Row]) -> Preview:
+    """Return what became of judged rows, by outcome and by field."""
+    outcomes = Counter(row["reason"] if row["outcome"] == REJECTED else row["outcome"] for row in rows)
+    fields = []
+    for name in CONTENT:
+        values = [row[name] for row in rows if row[name] is not None]
+        shown = [each if name in SHOWN_AS_THEY_ARE else like(each) for each in values]
+        most = tuple(text for text, _ in Counter(shown).most_common(SAMPLES))
+        fields.append(Field(name, read_from(source, name), len(values) / len(rows) if rows else 0.0, most))
+    return Preview(len(rows), dict(outcomes.most_common()), tuple(fields))
+
+
+def read_from(source: Source, field: str) -> str:
+    """Return the columns, the expression or the constant from which a source has a field; empty if it has none."""
+    if field == "behavior" and source.behavior.constant:
+        return f"constant: {source.behavior.constant}"
+    times_and_behaviors = {"event_time": source.time.column, "behavior": source.behavior.column}
+    value = times_and_behaviors[field] if field in times_and_behaviors else getattr(source, field)
+    own = (value.sql or ", ".join(value.columns)) if value else ""
+    items = f"{source.items.folder}/ by item" if source.items and field == "category_id" else ""
+    return ", ".join(filter(None, (own, items)))

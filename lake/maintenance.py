@@ -1,0 +1,79 @@
+"""What the parts of upkeep share: the result of one folder, and which files of a table somebody still needs."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import unquote
+
+from lake import storage
+from lake.log import actions
+from lake.places import CARD, PLAN, models_folder, registry_folder
+
+
+@dataclass(frozen=True)
+class MaintenanceResult:
+    """The result of upkeep for one folder.
+
+    Attributes:
+        what: a table, or `data docs`.
+        files_before, bytes_before, files_after, bytes_after: all files below the folder, the log of a table left out.
+        compacted: partitions whose small files became fewer.
+        skipped: partitions whose merge other commits overtook each time; the next upkeep tries again.
+        removed: files that are no longer needed.
+        pinned: versions kept for models and trainings.
+        problem: why the folder needs a person; empty if it does not.
+    """
+
+    what: str
+    files_before: int
+    bytes_before: int
+    files_after: int
+    bytes_after: int
+    compacted: int = 0
+    skipped: tuple[str, ...] = ()
+    removed: int = 0
+    pinned: int = 0
+    problem: str = ""
+
+
+def data_files(folder: str) -> dict[str, int]:
+    """Return {path: bytes} of the files below a folder, the Delta log left out."""
+    return {name: size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")}
+
+
+def pinned(table: str) -> set[int]:
+    """Return the versions of a table that trainings and registered models were made from, by their plans and cards."""
+    versions = set()
+    for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
+        for path in storage.list_files(root):
+            if path.rsplit("/", 1)[-1] == name:
+                content = storage.read_json(storage.join(root, path)) or {}
+                versions |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
+    return versions
+
+
+def replaced_since(commits: dict[int, str], moment: datetime) -> set[str]:
+    """Return the files, by the commits from the newest, of versions that were the newest at or after a moment.
+
+    A reader may have opened those since. Files of the newest version itself are not among them.
+    """
+    files: set[str] = set()
+    for commit in commits.values():
+        if any(said["timestamp"] < moment.timestamp() * 1000 for said in actions(commit, "commitInfo")):
+            break
+        files |= {unquote(removed["path"]) for removed in actions(commit, "remove")}
+    return files
+
+
+def published_stagings(commits: dict[int, str]) -> set[str]:
+    """Return the ids of the stagings that commits have published."""
+    said = [said for commit in commits.values() for said in actions(commit, "commitInfo")]
+    return {str(commit["stage_id"]) for commit in said if "stage_id" in commit}
+
+
+def staging_of(file: str) -> str | None:
+    """Return the id of the staging that a file is of; None if a compaction or an audit wrote it.
+
+    >>> staging_of("stage=7-ab/dt=2017-01-01/part-0.parquet"), staging_of("dt=2017-01-01/part-0.parquet")
+    ('7-ab', None)
+    """
+    return file.split("/", 1)[0].removeprefix("stage=") if file.startswith("stage=") else None

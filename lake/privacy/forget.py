@@ -1,0 +1,276 @@
+"""Forget users: put them on the list, take their rows out of everything below the lake, and say what is left to do.
+
+Each step may be killed and the same command run again: it does what is left, and its receipt has what was done before.
+docs/decisions/0023 has the reasons.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from deltalake import DeltaTable
+
+from lake import storage
+from lake.compact import live_files
+from lake.errors import SettingsInvalid
+from lake.maintenance import data_files
+from lake.places import CARD, PLAN, audits_path, below_lake, models_folder, receipt_file, registry_folder, table_path
+from lake.privacy.folders import DISTINCT, distinct, files_with, redact_messages, remove_pages
+from lake.privacy.forgotten import list_users
+from lake.privacy.logs import redact_log
+from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
+from lake.privacy.tables import Cleaned, Progress, forget_in_table
+from lake.schemas import TABLES
+from lake.summaries import KEPT_BLOCKS, remove_summaries, unneeded
+from lake.text import composed, is_usable_id
+
+log = logging.getLogger(__name__)
+
+# The texts of a table that people typed, in which one user may have written the id of another.
+TYPED = {"events": ("query",), "sessions": ("events",)}
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that is left to do: what, by whom, and until when; empty where nobody can say."""
+
+    what: str
+    by: str
+    until: str = ""
+
+
+@dataclass
+class Done:
+    """What was done in one place: files rewritten, rows removed, files removed."""
+
+    where: str
+    files: int = 0
+    rows: int = 0
+    removed: int = 0
+    note: str = ""
+
+
+@dataclass
+class Receipt:
+    """What was done to forget some users, and what is left to do. It has no id of a user.
+
+    Attributes:
+        request: its name, the same for the same users.
+        users: how many.
+        finished: when the last call ended, UTC, ISO 8601.
+        done: by place.
+        models: trainings and registered models that have learned from rows of theirs.
+        left: what is left to do.
+    """
+
+    request: str
+    users: int
+    finished: str = ""
+    done: list[Done] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+
+# A place outside the lake: forgets some users there, and says what was done and what is left.
+Elsewhere = Callable[[NamedUsers], tuple[list[Done], list[Left]]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """What differs between lakes.
+
+    Attributes:
+        docs: the folder of data docs.
+        alerts: the folders with alerts.
+        logs: folders that are searched, and not changed.
+        retention: after which upkeep removes what nobody needs.
+        whose: says whose a rejected row is.
+        elsewhere: by name, what is no file of the lake: the serving store, the landing.
+    """
+
+    docs: str
+    alerts: Sequence[str]
+    logs: Sequence[str]
+    retention: timedelta
+    whose: Whose | None = None
+    elsewhere: Sequence[Elsewhere] = ()
+
+
+def as_in_lake(user: str) -> str:
+    """Return the id that the lake has of a user; the one place to resolve another one, such as that of the shop.
+
+    Raises:
+        SettingsInvalid: no event can have this id.
+    """
+    user = composed(user.strip(" "))
+    if not user or not is_usable_id(user):
+        raise SettingsInvalid(
+            "meander forget needs the id of a user as events have it, received "
+            f"{'an empty one' if not user else f'one of {len(user)} characters that no event can have'}; "
+            "give one id, or a file with one id in each line"
+        )
+    return user
+
+
+def forget(users: Collection[str], places: Places, progress: Progress = log.info) -> Receipt:
+    """Forget some users everywhere, and return the receipt, which is also kept in the lake.
+
+    Args:
+        users: their ids, as `as_in_lake` returns them.
+        places: where else to look, beside the lake of the settings.
+        progress: is told of each step.
+
+    Raises:
+        CommitContended: other commits came first, 50 times in a row; run it again.
+    """
+    named = NamedUsers(frozenset(users))
+    # First the list: a run that begins from now on does not take them in again.
+    receipt = Receipt(list_users(named.ids), len(named.ids))
+    progress("listed")
+    cleaned = {}
+    # A table after those that it is made from: what is computed later has read those without these users.
+    for name, path in [*((name, table_path(name)) for name in TABLES), ("audits", audits_path())]:
+        if DeltaTable.is_deltatable(path):
+            chosen = rows_of(name, distinct(named) if name == "audits" else named, places.whose)
+            cleaned[name] = forget_in_table(name, path, chosen, receipt.request, places.retention, progress)
+            logs = redact_log(path)
+            progress(f"{name}: log looked through")
+            receipt.done.append(done_in(cleaned[name], logs))
+            receipt.left += left_in(cleaned[name], named)
+    # Those with rows of theirs were made from files that are gone now. A run that has begun before, and writes one from
+    # now on, finds the commit to `events`, and removes it again.
+    events = data_files(table_path("events"))
+    for kind in KEPT_BLOCKS:
+        old = unneeded(kind, events, datetime.now(UTC), unnamed=False)
+        remove_summaries(kind, old)
+        receipt.done.append(Done(f"summaries: {kind}", removed=len(old)))
+        progress(f"summaries: {kind} removed")
+    receipt.done.append(Done("data docs", removed=remove_pages(places.docs, distinct(named))))
+    progress("data docs removed")
+    for folder in places.alerts:
+        receipt.done.append(Done(f"alerts in {folder}", files=redact_messages(folder, distinct(named))))
+    progress("alerts redacted")
+    for place in places.elsewhere:
+        done, left = place(named)
+        receipt.done += done
+        receipt.left += left
+        progress("elsewhere")
+    receipt.models = models_of(cleaned)
+    receipt.left += left_to_people(named, receipt.models, places.logs)
+    receipt.finished = datetime.now(UTC).isoformat(timespec="seconds")
+    storage.write_json(receipt_file(receipt.request), asdict(receipt))
+    progress("receipt written")
+    return receipt
+
+
+def done_in(cleaned: Cleaned, logs: int) -> Done:
+    """Return what was done in a table."""
+    notes = []
+    if cleaned.before_version:
+        notes.append(
+            f"versions before {cleaned.before_version} can no longer be opened in whole by other readers; those that "
+            "a training or a model has pinned are read from the new files"
+        )
+    if cleaned.stagings:
+        notes.append(f"{cleaned.stagings} unpublished stagings written anew")
+    if logs:
+        notes.append(f"texts taken out of {logs} files of the log")
+    return Done(cleaned.table, cleaned.files, cleaned.rows, cleaned.removed, "; ".join(notes))
+
+
+def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
+    """Return what is left to do in a table."""
+    left = []
+    if cleaned.pending:
+        left.append(
+            Left(
+                f"{cleaned.table}: {len(cleaned.pending)} files of stagings that are being written or were given up; "
+                "their publish leaves the rows out, or lake.upkeep removes them",
+                "upkeep_weekly",
+                max(cleaned.pending.values()),
+            )
+        )
+    if cleaned.table in TYPED and (found := typed_elsewhere(cleaned.table, distinct(users))):
+        left.append(Left(f"{cleaned.table}: {found} rows of other users whose queries have such an id", "you: decide"))
+    return left
+
+
+def typed_elsewhere(table: str, users: NamedUsers) -> int:
+    """Count the rows of other users in whose queries one of the ids stands."""
+    if not users.ids:
+        return 0
+    path = table_path(table)
+    found = 0
+    for file in live_files(DeltaTable(path)):
+        with storage.parquet_file(storage.join(path, file.path)) as opened:
+            for batch in opened.iter_batches(columns=list(TYPED[table])):
+                found += mentions(batch, users, TYPED[table])
+    return found
+
+
+def models_of(cleaned: dict[str, Cleaned]) -> list[dict[str, Any]]:
+    """Return the trainings and models that have read rows of the users: their plans have dates of removed rows."""
+    dates = {name: set(table.dates) for name, table in cleaned.items()}
+    found = []
+    for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
+        for file in storage.list_files(root):
+            if file.rsplit("/", 1)[-1] != name:
+                continue
+            content = storage.read_json(storage.join(root, file)) or {}
+            days = {
+                "examples": [*content.get("train", []), *content.get("valid", []), *content.get("test", [])],
+                "interests": content.get("pretrain", []),
+            }
+            shared = {day for table, of in days.items() for day in of if day in dates.get(table, ())}
+            if shared:
+                found.append(
+                    {"file": storage.join(root, file), "run_id": content.get("run_id", ""), "dates": sorted(shared)}
+                )
+    return found
+
+
+def left_to_people(users: NamedUsers, models: list[dict[str, Any]], logs: Sequence[str]) -> list[Left]:
+    """Return what only people can do, with the files in which an id still stands."""
+    left = []
+    if models:
+        left.append(
+            Left(
+                f"{len(models)} plans and cards of models that have learned from their rows: train again", "you: decide"
+            )
+        )
+    left.append(
+        Left(
+            "numbers over all users, such as popularity in the labels of other users, findings of days and "
+            "vocabularies, were computed with them and stay; the next run of each computes them without",
+            "the runs to come",
+        )
+    )
+    left.append(
+        Left(
+            "copies that are not below the lake: backups, old versions of an object store's bucket, logs on other "
+            "machines, MLflow's database",
+            "whoever keeps them",
+        )
+    )
+    searched = distinct(users)
+    if len(searched.ids) < len(users.ids):
+        left.append(
+            Left(
+                f"ids of fewer than {DISTINCT} characters cannot be told from other words: no text was searched "
+                "for them",
+                "you: look through data docs, alerts and logs",
+            )
+        )
+    # The rows of tables have been looked through.
+    tables = tuple(f"{name}/" for name in (*TABLES, "audits"))
+    lake = [below_lake(file) for file in files_with(below_lake(), searched, beside=tables)]
+    in_logs = [
+        storage.join(table_path(name), file)
+        for name in TABLES
+        for file in files_with(storage.join(table_path(name), "_delta_log"), searched)
+    ]
+    found = [*lake, *in_logs, *(storage.join(folder, file) for folder in logs for file in files_with(folder, searched))]
+    left += [Left(f"the id stands in {file}", "you: remove it, or the file") for file in found]
+    return left

@@ -1,0 +1,98 @@
+"""The log of a table without texts of its rows: of the least and greatest values, only those of times stay.
+
+Statistics of texts are ids, queries and whole rejected rows, in a log that is kept for a hundred years. Nothing here
+writes them today, but compactions of earlier versions did, and so do other tools. Each file of the log that has some is
+written anew under its own name, which is one step for its readers; versions, actions and all else stay as they are.
+"""
+
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from lake import storage
+from lake.log import COMMIT_FILE
+
+STATISTICS_OF = ("add", "remove")
+
+
+def redact_log(path: str, *, dry_run: bool = False) -> int:
+    """Take the texts out of the statistics in the log of a table, and return how many of its files had some."""
+    schema = json.loads(DeltaTable(path).schema().to_json())
+    times = {field["name"] for field in schema["fields"] if field["type"] in ("timestamp", "timestamp_ntz", "date")}
+    log = storage.join(path, "_delta_log")
+    names = list(storage.list_files(log))
+    changed = 0
+    for name, text in storage.read_texts(log, [name for name in names if COMMIT_FILE.fullmatch(name)]).items():
+        if (new := redacted_commit(text, times)) != text:
+            changed += 1
+            if not dry_run:
+                storage.write_bytes(storage.join(log, name), new.encode())
+    for name in (name for name in names if ".checkpoint" in name and name.endswith(".parquet")):
+        rows = storage.read_file(storage.join(log, name))
+        new_rows = redacted_checkpoint(rows, times)
+        if new_rows is not rows:
+            changed += 1
+            if not dry_run:
+                stream = io.BytesIO()
+                pq.write_table(new_rows, stream, store_schema=False)
+                storage.write_bytes(storage.join(log, name), stream.getvalue())
+    return changed
+
+
+def redacted(statistics: str, times: set[str]) -> str:
+    """Return the statistics of a file without the ends of anything but times.
+
+    >>> redacted('{"numRecords":2,"minValues":{"t":"2025-01-01","user":"ann"},"nullCount":{"user":0}}', {"t"})
+    '{"numRecords": 2, "minValues": {"t": "2025-01-01"}}'
+    >>> redacted('{"numRecords":2}', {"t"})
+    '{"numRecords":2}'
+    """
+    content: dict[str, Any] = json.loads(statistics)
+    ends = {name: content.get(name, {}) for name in ("minValues", "maxValues")}
+    if all(column in times for of in ends.values() for column in of):
+        return statistics
+    kept = {name: {column: value for column, value in of.items() if column in times} for name, of in ends.items()}
+    return json.dumps({"numRecords": content["numRecords"]} | {name: of for name, of in kept.items() if of})
+
+
+def redacted_commit(text: str, times: set[str]) -> str:
+    """Return the text of a commit with redacted statistics; lines without any stay byte by byte."""
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        if not line.startswith(tuple(f'{{"{kind}":' for kind in STATISTICS_OF)):
+            continue
+        ((kind, action),) = json.loads(line).items()
+        if (statistics := action.get("stats")) and (new := redacted(statistics, times)) != statistics:
+            lines[n] = json.dumps({kind: {**action, "stats": new}}, separators=(",", ":"), ensure_ascii=False)
+    return "\n".join(lines) + ("\n" if text.endswith("\n") else "")
+
+
+def redacted_checkpoint(rows: pa.Table, times: set[str]) -> pa.Table:
+    """Return a checkpoint with redacted statistics; itself if it has none to redact."""
+    result = rows
+    for kind in STATISTICS_OF:
+        if kind not in rows.column_names:
+            continue
+        actions = rows[kind].combine_chunks()
+        fields = {field.name: actions.field(field.name) for field in actions.type}
+        # The same statistics as columns, which a writer may add; readers do without them.
+        parsed = fields.pop("stats_parsed", None)
+        if "stats" in fields:
+            old = fields["stats"].to_pylist()
+            new = [redacted(statistics, times) if statistics else statistics for statistics in old]
+            if new == old and parsed is None:
+                continue
+            fields["stats"] = pa.array(new, fields["stats"].type)
+        elif parsed is None:
+            continue
+        struct = pa.StructArray.from_arrays(
+            list(fields.values()),
+            fields=[field for field in actions.type if field.name in fields],
+            mask=actions.is_null(),
+        )
+        result = result.set_column(result.column_names.index(kind), kind, struct)
+    return result

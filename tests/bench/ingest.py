@@ -1,0 +1,172 @@
+"""Measure what reading and judging rows costs: `python -m tests.bench.ingest`, with `--beside PATH` of two codes.
+
+Each code, this one and that of another checkout, has a process and a Spark of its own, and both take turns, so that a
+busy machine is as busy for both. CPU seconds of the process with its JVM are printed: of the first time, when Java
+still compiles, and of the cheapest and the middle one of those after it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+ROOT = Path(__file__).parents[2]
+FIRST, DAYS = date(2025, 1, 1), 2
+NAMES = ["user_id", "event_time", "behavior", "item_id", "category_id", "query", "price"]
+# Of keys that sources have always had.
+CSV = f"""
+name: bench
+description: the simulated log as CSV
+format: csv
+columns: [{", ".join(NAMES)}]
+user_id: user_id
+item_id: item_id
+category_id: category_id
+query: query
+price: price
+time: {{column: event_time, format: iso8601}}
+behavior:
+  column: behavior
+  values: {{view: view, search: search, cart: cart, favorite: favorite, purchase: purchase}}
+"""
+FORMATS = {"JSON lines": "json", "CSV": "csv", "Parquet": "parquet"}
+
+
+def make_log(folder: Path, rows: int) -> None:
+    """Write the simulated log in each format below a folder."""
+    import pyarrow.compute as pc
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    from jobs.simulate import LogSpec, simulate
+    from lake.session import spark_session
+    from lake.settings import settings
+
+    spark = spark_session("bench", settings())
+    for kind in ("json", "parquet"):
+        simulate(spark, LogSpec(events=rows, start=FIRST, days=DAYS, file_format=kind), str(folder / kind))
+    for file in (folder / "parquet").glob("dt=*/*.parquet"):
+        table = pq.read_table(file, partitioning=None).select(NAMES)
+        times = pc.strftime(table["event_time"], "%Y-%m-%dT%H:%M:%SZ")
+        target = folder / "csv" / file.parent.name / f"{file.stem}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        quoted = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+        with target.open("wb") as stream:
+            stream.write(f"{','.join(NAMES)}\n".encode())
+            pa_csv.write_csv(table.set_column(1, "event_time", times), stream, quoted)
+    (folder / "csv.yaml").write_text(CSV)
+
+
+def serve(folder: Path) -> None:
+    """Judge the rows of the format that each line of the input names; answer with CPU seconds and a count of rows."""
+    import psutil
+
+    from jobs.raw_rows import read_rows
+    from jobs.rejections import judge
+    from jobs.source import load_source
+    from lake.session import spark_session
+    from lake.settings import settings
+
+    config, me = settings(), psutil.Process()
+    spark = spark_session("bench", config)
+    outcomes: dict[str, dict[str, int]] = {}
+
+    def cpu() -> float:
+        """Return the CPU seconds of this process and its JVM so far."""
+        times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+        return float(sum(each.user + each.system for each in times))
+
+    for line in sys.stdin:
+        kind = line.strip()
+        source = load_source(str(folder / "csv.yaml") if kind == "csv" else "canonical")
+        files = sorted(str(file) for file in (folder / kind).glob("dt=*/[!_.]*"))
+        began = cpu()
+        rows = judge(read_rows(spark, source, files), source, config)
+        rows.write.format("noop").mode("overwrite").save()
+        took = cpu() - began
+        if kind not in outcomes:
+            outcomes[kind] = {row["outcome"]: row["count"] for row in rows.groupBy("outcome").count().collect()}
+        sys.stdout.write(json.dumps({"cpu": took, "rows": outcomes[kind]}) + "\n")
+        sys.stdout.flush()
+
+
+class Code:
+    """A process with the code of a checkout."""
+
+    def __init__(self, checkout: Path, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(folder)],
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+            cwd=checkout,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def judge(self, kind: str) -> dict[str, Any]:
+        """Return what it took to judge the rows of a format."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{kind}\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def end(self) -> None:
+        """Let the process end by itself."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def main() -> None:
+    """Make the log, let each code judge it in turns, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--times", type=int, default=6, help="how often each code judges each format")
+    parser.add_argument("--beside", type=Path, help="another checkout, such as a git worktree of an older commit")
+    parser.add_argument("--log", type=Path, help="where the log is or will be; by default in a temporary folder")
+    parser.add_argument("--format", choices=FORMATS.values(), help="this one alone")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.log or Path(temporary)
+        if not (folder / "csv.yaml").exists():
+            make_log(folder, args.rows)
+        codes = {"this code": Code(ROOT, folder)}
+        if args.beside:
+            codes["beside"] = Code(args.beside.resolve(), folder)
+        try:
+            out = Console()
+            out.print(f"CPU seconds for {args.rows:,} rows: first time, least, middle")
+            for label, kind in FORMATS.items():
+                if args.format not in (None, kind):
+                    continue
+                found: dict[str, list[dict[str, Any]]] = {name: [] for name in codes}
+                for _ in range(args.times):
+                    for name, code in codes.items():
+                        found[name].append(code.judge(kind))
+                for name, each in found.items():
+                    first, *later = (one["cpu"] for one in each)
+                    out.print(
+                        f"{label:10} {name:9} {first:6.2f} {min(later):6.2f} {statistics.median(later):6.2f}  "
+                        f"{each[0]['rows']}"
+                    )
+        finally:
+            for code in codes.values():
+                code.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,604 @@
+"""Logs of many shapes, each described by a source alone: a row is what its log means, or is rejected and says why."""
+
+import json
+import random
+from decimal import Decimal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from pyspark.sql import functions as F
+
+from jobs.ingest import to_quarantine
+from jobs.raw_rows import read_rows
+from jobs.rejections import judge
+from jobs.source import load_source
+from lake.errors import SourceInvalid
+from lake.settings import Settings
+
+pytestmark = pytest.mark.spark
+
+VALUES = {"view": "view", "buy": "purchase"}
+CSV = {
+    "name": "mine",
+    "description": "a log of my own",
+    "format": "csv",
+    "columns": ["time", "user", "event", "item", "price"],
+    "user_id": "user",
+    "item_id": "item",
+    "price": "price",
+    "time": {"column": "time", "format": "iso8601"},
+    "behavior": {"column": "event", "values": VALUES},
+}
+JSON = {key: value for key, value in CSV.items() if key not in ("columns", "price")} | {"format": "jsonl"}
+TIME = "2025-03-02T10:00:00Z"
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Return a source that says `said` and `changes`; None leaves a key out."""
+
+    def write(said, **changes):
+        file = tmp_path / "mine.yaml"
+        content = {key: value for key, value in {**said, **changes}.items() if value is not None}
+        file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        return load_source(str(file))
+
+    return write
+
+
+@pytest.fixture
+def judged(spark, tmp_path):
+    """Deliver files (a text, bytes, or a table for Parquet, by name) on 2 March 2025 and judge their rows.
+
+    They are kept, as the job keeps them: of a condition on rows that are not, Spark would compute all of it twice.
+    """
+    kept = []
+
+    def deliver(source, **files):
+        paths = []
+        for name, content in files.items():
+            path = tmp_path / "dt=2025-03-02" / name.replace("_", ".")
+            path.parent.mkdir(exist_ok=True)
+            if isinstance(content, pa.Table):
+                pq.write_table(content, path)
+            else:
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            paths.append(str(path))
+        kept.append(judge(read_rows(spark, source, paths), source, Settings()).persist())
+        return kept[-1]
+
+    yield deliver
+    for rows in kept:
+        rows.unpersist()
+
+
+def told(rows, *columns):
+    """Return for each row its reason or outcome, and some columns, in the order of the file."""
+    outcome = F.coalesce("reason", "outcome")
+    return [tuple(row) for row in rows.orderBy("position").select(outcome, *columns).collect()]
+
+
+# --- public logs -------------------------------------------------------------------------------------------
+
+ORDER = {"order_id": "o", "products": [{"product_id": "p1", "price": 19.99}, {"product_id": "p2", "category": "toys"}]}
+TRACKED = [
+    {"event": "Product Viewed", "userId": "u", "anonymousId": "a", "properties": {"product_id": "p1", "price": 5}},
+    {"event": "Order Completed", "userId": None, "anonymousId": "a", "properties": ORDER},
+    {"event": "Products Searched", "userId": "u", "properties": {"query": "red shoes"}},
+    {"event": "Page Scrolled", "userId": "u", "properties": {}},
+    {"event": "Product Added", "userId": "u", "properties": {"product_id": None}},
+]
+BOUGHT = [{"item_id": "i1", "item_category": "c", "price": 2.5}, {"item_id": "(not set)"}]
+MEASURED = [
+    {"event_name": "purchase", "user_pseudo_id": "p", "items": BOUGHT},
+    {"event_name": "page_view", "user_pseudo_id": "p", "items": []},
+    {"event_name": "view_search_results", "user_id": "u", "user_pseudo_id": "p"},
+]
+SHIPPED = {
+    "segment": (
+        "\n".join(json.dumps({"timestamp": TIME, "type": "track", **call}) for call in TRACKED),
+        [
+            ("event", "u", "view", "p1", None, None, Decimal(5)),
+            ("event", "a", "purchase", "p1", None, None, Decimal("19.99")),
+            ("event", "a", "purchase", "p2", "toys", None, None),
+            ("event", "u", "search", None, None, "red shoes", None),
+            ("ignored", "u", "ignore", None, None, None, None),
+            ("missing_item", "u", "cart", None, None, None, None),
+        ],
+    ),
+    "ga4": (
+        # BigQuery writes whole numbers as text.
+        "\n".join(json.dumps({"event_timestamp": "1740909600000000", **event}) for event in MEASURED),
+        [
+            ("event", "p", "purchase", "i1", "c", None, Decimal("2.5")),
+            ("missing_item", "p", "purchase", None, None, None, None),
+            ("ignored", "p", "ignore", None, None, None, None),
+            ("event", "u", "search", None, None, None, None),
+        ],
+    ),
+    "otto": (
+        '{"session": 7, "events": [{"aid": 1, "ts": 1740909600000, "type": "clicks"}, '
+        '{"aid": 2, "ts": 0, "type": "carts"}]}',
+        [
+            ("event", "7", "view", "1", None, None, None),
+            ("time_before_floor", "7", "cart", "2", None, None, None),
+        ],
+    ),
+    "tmall": (
+        "user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type\n"
+        "1,2,3,4,5,511,0\n1,2,3,4,,1111,2\n1,2,3,4,5,230,1\n",
+        [
+            ("event", "1", "view", "2", "3", None, None),
+            ("event", "1", "purchase", "2", "3", None, None),
+            ("unparsable_time", "1", "cart", "2", "3", None, None),  # 30 February
+        ],
+    ),
+    "jd": (
+        "user_id,sku_id,time,model_id,type,cate,brand\n266079.0,138778,2016-01-31 23:59:02,,1,8,403\n"
+        "266079.0,138778,2016-01-31 23:59:03,0.0,6,8,403\n,138778,2016-01-31 23:59:03,,4,8,403\n",
+        [
+            ("event", "266079", "view", "138778", "8", None, None),
+            ("ignored", "266079", "ignore", "138778", "8", None, None),
+            ("missing_user", None, "purchase", "138778", "8", None, None),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_public_log_is_read_as_its_publisher_describes_it(judged, name):
+    content, expected = SHIPPED[name]
+    rows = judged(load_source(name), log_txt=content)
+    columns = ("user_id", "behavior", "item_id", "category_id", "query", "price")
+    assert sorted(told(rows, *columns), key=str) == sorted(expected, key=str)
+
+
+# --- CSV in its dialects -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "::", "||", "|", ";", "~|~"])
+def test_values_are_delimited_by_any_text(mine, judged, delimiter):
+    source = mine(CSV, delimiter=delimiter, header=False)
+    lines = [delimiter.join([TIME, "u", "view", item, "1.5"]) for item in ("i", f'"a{delimiter}b"')]
+    found = told(judged(source, a_csv="\n".join(lines)), "item_id", "price")
+    reason = "unusable_text" if delimiter == "\t" else "event"  # no id has a tab
+    assert found == [("event", "i", Decimal("1.5")), (reason, f"a{delimiter}b", Decimal("1.5"))]
+
+
+def test_a_log_without_quotes_has_them_in_its_values(mine, judged):
+    lines = [f'{TIME},u,view,24" tv,1', f'{TIME},u,view,"a,2', f'{TIME},u,view,"a","b",2']
+    found = told(judged(mine(CSV, quote="", header=False), a_csv="\n".join(lines)), "item_id")
+    assert found == [("event", '24" tv'), ("event", '"a'), ("malformed_line", '"a"')]
+
+
+def test_backslashes_escape_what_stands_behind_them(mine, judged):
+    written = {
+        r'"say \"hi\""': 'say "hi"',
+        r'"say \"hi\", ok"': 'say "hi", ok',
+        r'"a\\b"': r"a\b",
+        r"a\\b": r"a\b",
+        r"a\,b": "a,b",
+        r'"x\""': 'x"',
+        r'"x\\\",y"': 'x\\",y',
+        r'"ends with \\"': "ends with \\",
+        r"C:\temp": r"C:\temp",  # an escape of nothing
+        "plain": "plain",
+    }
+    lines = [f"{TIME},u,view,{text},1" for text in written]
+    rows = judged(mine(CSV, escape="backslash", header=False), a_csv="\n".join(lines))
+    assert told(rows, "item_id") == [("event", text) for text in written.values()]
+
+
+def test_columns_stand_in_any_order_with_others_between_and_the_header_says_which(mine, judged):
+    source = mine(CSV, columns=None)
+    rows = judged(
+        source,
+        a_csv=f'"price", item ,junk,"time",event,user\n1,i,x,{TIME},view,u1\n,"i, 2",x,{TIME},buy,u2\n',
+        b_csv=f"sep=,\r\ntime,user,event,item,price\r\n{TIME},u3,view,i,2\r\n",
+    )
+    found = rows.select("user_id", "item_id", "price", "outcome").collect()
+    assert sorted(tuple(row) for row in found) == [
+        ("u1", "i", Decimal(1), "event"),
+        ("u2", "i, 2", None, "event"),
+        ("u3", "i", Decimal(2), "event"),
+    ]
+
+
+def test_lines_are_counted_from_the_top_of_the_file_whatever_stands_above(mine, judged):
+    rows = f"{TIME},u,view,i,1\n{TIME},,view,i,1\n"
+    header = "time,user,event,item,price\n"
+    files = {
+        "a_csv": f"sep=,\n{header}{rows}",  # the second row is line 4
+        "b_csv": f"{header}{rows}",  # line 3
+    }
+    source = mine(CSV)
+    found = to_quarantine(judged(source, **files), source).select("file", "line").collect()
+    assert sorted((row.file[-5:], row.line) for row in found) == [("a.csv", 4), ("b.csv", 3)]
+    skipping = mine(CSV, skip_lines=2)
+    found = to_quarantine(judged(skipping, c_csv=f"Export\nof 2025\n{header}{rows}"), skipping)
+    assert [row.line for row in found.collect()] == [5]
+
+
+def test_a_value_in_quotes_may_have_several_lines(mine, judged):
+    source = mine(CSV, multiline=True, item_id="item", query="price", price=None)
+    content = (
+        "time,user,event,item,price\n"
+        f'{TIME},u1,view,i1,"red\nshoes, ""big"""\n'
+        f"{TIME},u2,view,i2,plain\n"
+        f'{TIME},u3,view,"i3",""\n'
+        f'{TIME},,view,i4,"a\n\nb"\n'
+        f"{TIME},u5,view,i5,last\n"
+    )
+    rows = judged(source, a_csv=content)
+    assert told(rows, "item_id", "query") == [
+        ("event", "i1", 'red\nshoes, "big"'),
+        ("event", "i2", "plain"),
+        ("event", "i3", None),
+        ("missing_user", "i4", "a\n\nb"),
+        ("event", "i5", "last"),
+    ]
+    assert [(row.line, row.raw[-4:]) for row in to_quarantine(rows, source).collect()] == [(6, '\n\nb"')]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("utf-16", "utf-16"),
+        ("utf-16", "utf-16-be"),
+        ("utf-16-le", "utf-16-le"),
+        ("latin-1", "latin-1"),
+        ("cp1252", "cp1252"),
+        ("utf-8-sig", "utf-8-sig"),
+        ("sjis", "shift_jis"),
+    ],
+)
+def test_a_log_is_in_the_encoding_that_its_source_says(mine, judged, encoding, written):
+    item = "靴" if "jis" in written else "Zürich"
+    text = f"time,user,event,item,price\r\n{TIME},u,view,{item},1\r\n{TIME},u,view,\u30b8x,1\r\n"
+    text = text if written not in ("latin-1", "cp1252") else text.replace("\u30b8", "ÿ")
+    content = text.encode(written)
+    if written == "utf-16-be":
+        content = b"\xfe\xff" + content
+    rows = judged(mine(CSV, encoding=encoding), a_csv=content)
+    assert told(rows, "item_id")[0] == ("event", item)
+    assert {row[0] for row in told(rows)} == {"event"}
+
+
+def test_the_replacement_character_is_not_undecodable_where_the_file_has_it(mine, judged):
+    lost = "\N{REPLACEMENT CHARACTER}"
+    source = mine(CSV, price=None, header=False)
+    lines = [f"{TIME},u,view,i,{lost}", f"{TIME},u{lost},view,i,1", f"{TIME},u,view,i,@"]
+    rows = judged(source, a_csv="\n".join(lines).encode().replace(b"@", b"\xff" + lost.encode()))
+    assert told(rows) == [("event",), ("unusable_text",), ("undecodable",)]
+    wide = mine(CSV, price=None, header=False, encoding="utf-16")
+    assert told(judged(wide, c_csv="\r\n".join(lines).encode("utf-16"))) == [("event",), ("unusable_text",), ("event",)]
+    chinese = mine(CSV, price=None, header=False, encoding="gb18030")
+    rows = judged(chinese, b_csv="\n".join(lines).encode("gb18030").replace(b"@", b"\xff"))
+    assert told(rows) == [("event",), ("unusable_text",), ("undecodable",)]
+
+
+# --- values ------------------------------------------------------------------------------------------------
+
+
+def test_what_surrounds_a_value_is_no_part_of_it(mine, judged):
+    around = ["\t", "\u00a0", "\u3000", "\ufeff", "\u200b", "\u2009", " \t ", "\u202f", "\x0b"]
+    lines = [f"{blank}{TIME}{blank},{blank}u{blank},{blank}view{blank},i{blank},{blank}1{blank}" for blank in around]
+    rows = judged(mine(CSV, header=False), a_csv="\n".join(lines))
+    assert set(told(rows, "user_id", "item_id", "price")) == {("event", "u", "i", Decimal(1))}
+    assert told(judged(mine(CSV, header=False), b_csv=f"{TIME},a\u00a0b,view,i,1"), "user_id") == [
+        ("event", "a\u00a0b")
+    ]
+
+
+def test_numbers_that_were_written_as_fractions_are_ids_where_no_digit_is_lost(mine, judged):
+    ids = {
+        "100.0": "100",
+        "123456789.00": "123456789",
+        "-1.0": "-1",
+        "1.23456789E8": "123456789",  # as Java and so Spark print a fraction
+        "1.0E7": "10000000",
+        "1.23456789012345E14": "123456789012345",
+        "007": "007",  # a text
+        "007.0": "007.0",
+        "1.10": "1.10",
+        "12.5": "12.5",  # a category of a category
+        "1E5": "1E5",
+        "a.b": "a.b",
+        "10.0.0.0": "10.0.0.0",
+        "[vip]7": "[vip]7",
+        "{x}": "{x}",
+        "truely": "truely",
+        "0": "0",
+    }
+    no_ids = [
+        "1.23E+08",
+        "1.2E+5",
+        "5e+20",
+        "1.2345678901234567E19",
+        "1.5E0",
+        "1.0E-5",
+        "true",
+        "False",
+        '{"a":1}',
+        "[1]",
+    ]
+    lines = [f"{TIME}\tu\tview\t{text}\t1" for text in [*ids, *no_ids]]
+    rows = judged(mine(CSV, delimiter="\t", quote="", header=False), a_csv="\n".join(lines))
+    assert told(rows, "item_id")[: len(ids)] == [("event", text) for text in ids.values()]
+    assert {row[0] for row in told(rows)[len(ids) :]} == {"not_an_id"}
+
+
+def test_words_for_null_are_no_values(mine, judged):
+    words = [
+        "\\N",
+        "NULL",
+        "null",
+        "nan",
+        "NaN",
+        "None",
+        "undefined",
+        "(not set)",
+        "NA",
+        "N/A",
+        "n/a",
+        "-",
+        "nil",
+        "#N/A",
+    ]
+    lines = [f"{TIME},{word},view,i,1\n{TIME},u,view,{word},1\n{TIME},u,view,i,{word}" for word in words]
+    found = told(judged(mine(CSV, header=False), a_csv="\n".join(lines)), "price")
+    assert found == [("missing_user", 1), ("missing_item", 1), ("event", None)] * len(words)
+    own = mine(CSV, header=False, nulls=["leer"])
+    lines = [f"{TIME},leer,view,i,1", f"{TIME},LEER,view,i,1", f"{TIME},-,view,i,1"]
+    # Rows with a letter beyond ASCII are read in another way.
+    lines += [f"{TIME},Leer,view,\u7532,1", f"{TIME},-,view,\u7532,1"]
+    found = ["missing_user", "missing_user", "event", "missing_user", "event"]
+    assert [row[0] for row in told(judged(own, b_csv="\n".join(lines)))] == found
+    # A Turkish capital letter, of which the small one is in ASCII.
+    turkish = mine(CSV, header=False, nulls=["N\u0130L"])
+    lines = [f"{TIME},nil,view,i,1", f"{TIME},n\u0130l,view,i,1", f"{TIME},-,view,i,1"]
+    assert [row[0] for row in told(judged(turkish, c_csv="\n".join(lines)))] == found[:3]
+
+
+def test_guests_are_rejected_or_ignored_as_the_source_says(mine, judged):
+    lines = "\n".join(f"{TIME},{user},view,i,1" for user in ("0", "-1", "0.0", "", "7", "00"))
+    rejected = mine(CSV, header=False, guests={"users": ["0", "-1"]})
+    assert told(judged(rejected, a_csv=lines)) == [("missing_user",)] * 4 + [("event",)] * 2
+    ignored = mine(CSV, header=False, guests={"users": ["0", "-1"], "are": "ignored"})
+    assert told(judged(ignored, a_csv=lines)) == [("ignored",)] * 4 + [("event",)] * 2
+
+
+def test_prices_are_written_as_in_their_country(mine, judged):
+    german = {
+        "1,99": "1.99",
+        "1.299,00": "1299",
+        "1.234.567,5": "1234567.5",
+        "12,00 €": "12",
+        "€ 12": "12",
+        "EUR 12,50": "12.5",
+        "12,50\u00a0EUR": "12.5",
+        "1 299,00": "1299",
+        "1'299,00": "1299",
+        "-5,00": "-5",
+        "7": "7",
+        "1.29": None,  # no group of three
+        "1,299.00": None,
+        "1.2.99": None,
+        "a lot": None,
+        "12 Stück": None,
+    }
+    rows = judged(mine(CSV, delimiter=";", header=False, amounts={"decimal": ","}), a_csv=prices(german))
+    assert [row.price for row in rows.orderBy("position").collect()] == [
+        text and Decimal(text) for text in german.values()
+    ]
+    english = {"$1,299.00": "1299", "1,29,900.50": "129900.5", "US$5": "5", "1.299": "1.299", "1.299,00": None}
+    rows = judged(mine(CSV, delimiter=";", header=False, amounts={}), b_csv=prices(english))
+    assert [row.price for row in rows.orderBy("position").collect()] == [
+        text and Decimal(text) for text in english.values()
+    ]
+    cents = {"1999": "19.99", "5": "0.05", "-100": "-1"}
+    rows = judged(mine(CSV, delimiter=";", header=False, amounts={"divide_by": 100}), c_csv=prices(cents))
+    assert [row.price for row in rows.orderBy("position").collect()] == [Decimal(text) for text in cents.values()]
+
+
+def prices(texts):
+    return "\n".join(f"{TIME};u;view;i;{text}" for text in texts)
+
+
+# --- JSON and Parquet --------------------------------------------------------------------------------------
+
+
+def test_values_inside_of_objects_and_lists_are_named_by_their_path(mine, judged):
+    source = mine(
+        JSON, user_id=["userId", "anonymousId"], item_id="properties.products.0.id", query="context.page.path"
+    )
+    good = {"time": TIME, "event": "view"}
+    lines = [
+        {**good, "userId": "u", "anonymousId": "a", "properties": {"products": [{"id": "p1"}, {"id": "p2"}]}},
+        {
+            **good,
+            "userId": None,
+            "anonymousId": "a",
+            "properties.products.0.id": "flat",
+            "context": {"page": {"path": "/"}},
+        },
+        {**good, "userId": "null", "anonymousId": 7, "properties": {"products": []}},
+        {**good, "userId": "u", "properties": None},
+    ]
+    rows = judged(source, a_jsonl="\n".join(map(json.dumps, lines)))
+    assert told(rows, "user_id", "item_id", "query") == [
+        ("event", "u", "p1", None),
+        ("event", "a", "flat", "/"),
+        ("missing_item", "7", None, None),
+        ("missing_item", "u", None, None),
+    ]
+
+
+SESSIONS = [
+    {
+        "session": 1,
+        "events": [{"aid": 10, "ts": 1740909600000, "type": "view"}, {"aid": 11, "ts": 1740909601000, "type": "buy"}],
+    },
+    {"session": 2, "events": []},
+    {"session": 3, "events": [{"aid": 12, "ts": 1740909602000, "type": "wink"}]},
+]
+EACH = {
+    **JSON,
+    "each": "events",
+    "user_id": "session",
+    "item_id": "events.aid",
+    "time": {"column": "events.ts", "format": "epoch_ms"},
+    "behavior": {"column": "events.type", "values": VALUES},
+}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_each_element_of_a_list_is_a_row_and_an_empty_list_is_one_that_is_rejected(mine, judged, kind):
+    lines = "\n".join(map(json.dumps, SESSIONS))
+    rows = judged(mine(EACH), **{f"a_{kind}": lines if kind == "jsonl" else pa.Table.from_pylist(SESSIONS)})
+    found = told(rows, "user_id", "item_id", F.col("event_time").cast("string"), "behavior")
+    assert sorted(found, key=str) == [
+        ("event", "1", "10", "2025-03-02 10:00:00", "view"),
+        ("event", "1", "11", "2025-03-02 10:00:01", "purchase"),
+        ("missing_time", "2", None, None, None),
+        ("unknown_behavior", "3", "12", "2025-03-02 10:00:02", None),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_list_of_ids_is_a_row_for_each(mine, judged, kind):
+    orders = [{"time": TIME, "user": "u", "event": "buy", "items": ["a", "b"]}]
+    content = json.dumps(orders[0]) if kind == "jsonl" else pa.Table.from_pylist(orders)
+    rows = judged(mine(JSON, each="items", item_id="items"), **{f"a_{kind}": content})
+    assert sorted(told(rows, "user_id", "item_id")) == [("event", "u", "a"), ("event", "u", "b")]
+
+
+def test_behaviors_that_the_source_does_not_name_may_be_ignored(mine, judged):
+    behavior = {"column": "event", "values": VALUES, "others": "ignore"}
+    lines = "\n".join(f"{TIME},u,{event},i,1" for event in ("view", "scroll", "", "NULL"))
+    assert told(judged(mine(CSV, header=False, behavior=behavior), a_csv=lines)) == [
+        ("event",),
+        ("ignored",),
+        ("unknown_behavior",),
+        ("unknown_behavior",),
+    ]
+
+
+def test_an_expression_makes_a_behavior_of_several_columns_and_a_time_of_two(mine, judged):
+    source = mine(
+        CSV,
+        columns=["day", "clock", "amount", "order id", "user"],
+        header=False,
+        item_id={"sql": "concat('i-', `order id`)"},
+        price={"sql": "abs(try_cast(amount as decimal(20, 2)))"},
+        time={"column": {"sql": "concat(day, ' ', clock)"}, "format": "yyyy-MM-dd HH:mm"},
+        behavior={
+            "column": {
+                "sql": "case when try_cast(amount as decimal(20, 2)) < 0 then 'return' "
+                "when `order id` <> '' then 'buy' end"
+            },
+            "values": {"buy": "purchase", "return": "ignore"},
+        },
+    )
+    lines = ["2025-03-02,10:00,5.5,o1,u", "2025-03-02,10:00,-5.5,o1,u", "2025-03-02,10:00,x,o2,u", "2025-03-02,,1,o3,u"]
+    rows = judged(source, a_csv="\n".join(lines))
+    assert told(rows, "item_id", "price", F.col("event_time").cast("string")) == [
+        ("event", "i-o1", Decimal("5.5"), "2025-03-02 10:00:00"),
+        ("ignored", "i-o1", Decimal("5.5"), "2025-03-02 10:00:00"),
+        ("event", "i-o2", None, "2025-03-02 10:00:00"),
+        ("missing_time", "i-o3", Decimal(1), None),
+    ]
+
+
+def test_an_expression_that_spark_does_not_understand_is_told(mine, judged):
+    for sql in ("concat(user item)", "lower(user, item)", "case when user then 'a' end"):
+        with pytest.raises(SourceInvalid, match="source mine: Spark does not take"):
+            judged(mine(CSV, header=False, item_id={"sql": sql}), a_csv=f"{TIME},u,view,i,1")
+
+
+def test_fractions_of_parquet_are_ids_where_they_are_whole(mine, judged):
+    users = [123456789.0, float("nan"), 1e15, 2.5, 1e300, -1.0, 9007199254740994.0]
+    table = pa.table({"user": users, "time": [TIME] * 7, "event": ["view"] * 7, "item": pa.array(["i"] * 7)})
+    rows = judged(mine(JSON), a_parquet=table)
+    found = sorted(told(rows, "user_id"), key=str)
+    assert found == sorted(
+        [
+            ("event", "123456789"),
+            ("missing_user", None),
+            ("event", "1000000000000000"),
+            ("not_an_id", "2.5E0"),
+            ("not_an_id", "1.0E300"),
+            ("event", "-1"),
+            ("not_an_id", "9.007199254740994E15"),
+        ],
+        key=str,
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        pytest.param(pd.Timestamp("2025-03-02T10:00:00.000001999", tz="UTC"), {}, id="nanoseconds in UTC"),
+        pytest.param(pd.Timestamp("2025-03-02T18:00:00.000001999"), {}, id="nanoseconds of a wall clock"),
+        pytest.param(
+            pd.Timestamp("2025-03-02T10:00:00.000001999", tz="UTC"),
+            {"use_deprecated_int96_timestamps": True},
+            id="INT96",
+        ),
+    ],
+)
+def test_times_of_parquet_in_nanoseconds_are_read_used_or_not(mine, judged, tmp_path, column, options):
+    source = mine(JSON, time={"column": "time", "format": "iso8601", "zone": "Asia/Shanghai"})
+    loaded = pa.array([pd.Timestamp("2025-03-02").as_unit("ns")])
+    table = pa.table(
+        {"user": ["u"], "time": pa.array([column.as_unit("ns")]), "event": ["view"], "item": ["i"], "loaded": loaded}
+    )
+    path = tmp_path / "dt=2025-03-02" / "part-0"
+    path.parent.mkdir()
+    pq.write_table(table, path, **options)
+    rows = judged(source, **{"part-0": path.read_bytes()})
+    assert told(rows, F.col("event_time").cast("string")) == [("event", "2025-03-02 10:00:00.000001")]
+
+
+def test_parquet_files_whose_types_differ_in_name_alone_are_one_log(mine, judged):
+    source = mine(JSON, price="price")
+    row = {"user": ["u"], "time": [TIME], "event": ["view"]}
+    rows = judged(
+        source,
+        a_parquet=pa.table({**row, "item": ["i"], "price": [1.5]}),
+        b_parquet=pa.table({**row, "item": pa.array(["i"], pa.large_string()), "price": pa.array([None], pa.null())}),
+    )
+    assert sorted(told(rows, "item_id", "price"), key=str) == [("event", "i", Decimal("1.5")), ("event", "i", None)]
+
+
+def test_fractions_of_json_are_times_and_scientific_notation_is_not(mine, judged):
+    source = mine(JSON, time={"column": "time", "format": "epoch_s"})
+    times = ["1740909600", "1740909600.25", '"1740909600.5"', "1740909600.0", "1.7409096E9", '"1.7409096E+9"', "1.74e9"]
+    lines = [f'{{"user": "u", "time": {time}, "event": "view", "item": "i"}}' for time in times]
+    rows = judged(source, a_jsonl="\n".join(lines))
+    assert told(rows, F.col("event_time").cast("string")) == [
+        ("event", "2025-03-02 10:00:00"),
+        ("event", "2025-03-02 10:00:00.25"),
+        ("event", "2025-03-02 10:00:00.5"),
+        ("event", "2025-03-02 10:00:00"),
+        *[("unparsable_time", None)] * 3,
+    ]
+
+
+def test_rows_in_any_dialect_are_read_as_they_were_written(mine, judged):
+    import csv
+    import io
+
+    rng = random.Random(7)
+    items = ["".join(rng.choices('ab,;"\\|\n', k=rng.randint(1, 6))) + "x" for _ in range(300)]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator="\n")
+    for item in items:
+        writer.writerow([TIME, "u", "view", f"i{item}", "1"])
+    source = mine(
+        CSV, delimiter=";", header=False, multiline=True, item_id=None, query="item", behavior={"constant": "search"}
+    )
+    assert told(judged(source, a_csv=out.getvalue()), "query") == [("event", f"i{item}") for item in items]

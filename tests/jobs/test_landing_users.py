@@ -1,0 +1,272 @@
+"""Whose a landing row is, which files have rows of a user, and those files without them."""
+
+import bz2
+import gzip
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.landing_users import forget_in_landing, user_of, whose_of
+from jobs.source import Source, Value, Version, load_source
+from lake.landing import Landing
+from lake.privacy.forget import Done, Left
+from lake.privacy.landed import LandedRows, read_landed
+from lake.privacy.matching import NamedUsers
+
+DAY = date(2025, 1, 1)
+JSON, TAOBAO, ZH, REES46 = (load_source(name) for name in ("canonical", "taobao", "export_zh", "rees46"))
+NESTED, EITHER = (JSON.model_copy(update={"user_id": Value(columns=of)}) for of in (("who.id",), ("user", "cookie")))
+
+
+@pytest.mark.parametrize(
+    ("source", "raw", "user"),
+    [
+        pytest.param(JSON, '{"user_id": "ann", "query": "bob"}', "ann", id="by its column"),
+        pytest.param(JSON, '{"user_id": 12}', "12", id="a number"),
+        pytest.param(JSON, '{"user_id": 12.0}', None, id="a number that ingest reads as another text"),
+        pytest.param(JSON, '{"user_id": "1.2E3"}', None, id="such a number in quotes"),
+        pytest.param(JSON, '{"user_id": "\\tann\\u00a0"}', "ann", id="without what surrounds it"),
+        pytest.param(JSON, '{"user_id": " ann "}', "ann", id="without blanks around it"),
+        pytest.param(JSON, '{"user_id": "rene\u0301"}', "ren\u00e9", id="in the form of the lake"),
+        pytest.param(JSON, '{"user_id": "rene\\u0301"}', "ren\u00e9", id="also where JSON escapes it"),
+        pytest.param(JSON, '{"user_id": "ann"', None, id="a broken row has no user"),
+        pytest.param(JSON, '["user_id"]', None, id="nor has what is no object"),
+        pytest.param(JSON, '{"user_id": null}', None, id="nor has a row of nobody"),
+        pytest.param(TAOBAO, "7,2,3,pv,1511544070", "7", id="by its place"),
+        pytest.param(TAOBAO, "7,2,3", None, id="too few values"),
+        pytest.param(TAOBAO, '"7,a",2,3,pv,1511544070', "7,a", id="quoted"),
+        pytest.param(TAOBAO, '{"user": "7"}', "7", id="a row of a Parquet file is JSON in the quarantine"),
+        pytest.param(
+            REES46, "2019-10-01 00:00:00 UTC,view,7,2,x,b,1.5,9,s", None, id="only the header knows its place"
+        ),
+        pytest.param(NESTED, '{"who": {"id": "ann"}}', "ann", id="inside of an object"),
+        pytest.param(NESTED, '{"who.id": "ann"}', "ann", id="a key with a dot in it"),
+        pytest.param(EITHER, '{"user": "ann", "cookie": "c"}', None, id="the first of two columns: nobody can tell"),
+    ],
+)
+def test_the_user_of_a_row(source, raw, user):
+    assert user_of(source, raw) == user
+
+
+def test_a_row_is_read_by_the_source_that_it_names():
+    whose = whose_of(JSON)
+    assert whose("taobao", "7,2,3,pv,1511544070") == "7"
+    assert whose("canonical", '{"user_id": "ann"}') == "ann"
+    assert whose("gone", '{"user_id": "ann"}') is None
+
+
+def forget(
+    landing: Landing, user: str, source: Source, *, rewrite: bool, is_new: bool = False
+) -> tuple[list[Done], list[Left]]:
+    users = NamedUsers(frozenset({user}))
+    new = users if is_new else NamedUsers(frozenset())
+    return forget_in_landing(landing, users, source, rewrite=rewrite, request="forget-1", new=new)
+
+
+ANN = json.dumps({"user_id": "ann", "item_id": "x"})
+# Another user who typed the id; a row that cannot be read; one with another id in which it is.
+OTHERS = [json.dumps({"user_id": "bob", "query": "ann"}), '{"user_id": "joanna"', json.dumps({"user_id": "ann-marie"})]
+BROKEN = '{"user_id": "ann"'
+
+
+def text(*lines: str) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@pytest.fixture
+def landing(tmp_path) -> Landing:
+    folder = tmp_path / f"dt={DAY}"
+    folder.mkdir()
+    both = text(OTHERS[0], ANN, OTHERS[1], BROKEN, OTHERS[2])
+    (folder / "plain.jsonl").write_bytes(both)
+    (folder / "packed.jsonl.gz").write_bytes(gzip.compress(both))
+    (folder / "packed.jsonl.bz2").write_bytes(bz2.compress(both))
+    (folder / "others.jsonl").write_bytes(text(*OTHERS))
+    (folder / "_SUCCESS").write_bytes(b"ann")
+    rows = pa.table({"user_id": ["bob", "ann", "cem"], "item_id": ["x", "y", "z"]})
+    pq.write_table(rows, folder / "rows.parquet", row_group_size=2)
+    pq.write_table(rows.slice(1, 1), folder / "alone.parquet")
+    return Landing(str(tmp_path))
+
+
+def test_files_with_rows_of_a_user_are_named_and_stay_as_they_are(landing):
+    folder = Path(landing.folder(DAY))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    done, left = forget(landing, "ann", JSON, rewrite=False)
+    assert [one.what.split(" has ")[0].rsplit("/", 1)[1] for one in left] == [
+        "alone.parquet", "packed.jsonl.bz2", "packed.jsonl.gz", "plain.jsonl", "rows.parquet"
+    ]  # fmt: skip
+    assert [one.files for one in done] == [0]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_files_are_written_anew_without_the_user_and_with_all_other_bytes(landing):
+    folder = Path(landing.folder(DAY))
+    names = {file.name for file in folder.iterdir()}
+    others = (folder / "others.jsonl").stat()
+    (done,), left = forget(landing, "ann", JSON, rewrite=True)
+    assert (done.files, done.rows, len(left)) == (5, 8, 5)
+    kept = text(*OTHERS)
+    assert (folder / "plain.jsonl").read_bytes() == kept
+    assert gzip.decompress((folder / "packed.jsonl.gz").read_bytes()) == kept
+    assert bz2.decompress((folder / "packed.jsonl.bz2").read_bytes()) == kept
+    assert pq.read_table(folder / "rows.parquet").to_pylist() == [
+        {"user_id": "bob", "item_id": "x"}, {"user_id": "cem", "item_id": "z"}
+    ]  # fmt: skip
+    # A file that is gone would be a delivery that lost one.
+    assert pq.read_table(folder / "alone.parquet").schema.names == ["user_id", "item_id"]
+    assert len(pq.read_table(folder / "alone.parquet")) == 0
+    assert {file.name for file in folder.iterdir()} == names, "nothing unfinished is left"
+    assert (folder / "others.jsonl").stat().st_mtime_ns == others.st_mtime_ns
+    assert forget(landing, "ann", JSON, rewrite=True)[0][0].files == 0
+
+
+def test_each_file_is_read_by_the_version_of_the_source_that_counts_for_it(tmp_path):
+    orders = Version(date.min, "orders*", JSON.model_copy(update={"user_id": Value(columns=("buyer",))}))
+    source = JSON.model_copy(update={"versions": (orders,)})
+    folder = tmp_path / f"dt={DAY}"
+    folder.mkdir()
+    # Which of two ids in a row is its user, only the version knows.
+    rows = [json.dumps({"user_id": "ann", "buyer": "bob"}), json.dumps({"user_id": "bob", "buyer": "ann"})]
+    for name in ("orders.jsonl", "views.jsonl"):
+        (folder / name).write_bytes(text(*rows))
+    (done,), _ = forget(Landing(str(tmp_path)), "ann", source, rewrite=True)
+    assert (done.files, done.rows) == (2, 2)
+    assert (folder / "views.jsonl").read_bytes() == text(rows[1])
+    assert (folder / "orders.jsonl").read_bytes() == text(rows[0])
+    # A row in the quarantine does not say which version has read it.
+    assert whose_of(source)("canonical", rows[0]) is None
+
+
+def test_the_encoding_of_a_source_is_respected(tmp_path):
+    source = ZH.model_copy(update={"encoding": "gb18030"})
+    file = tmp_path / f"dt={DAY}" / "a.csv"
+    file.parent.mkdir()
+    lines = ["用户一,浏览,1511544070,1", "用户二,浏览,1511544070,1"]
+    delimiter = source.delimiter
+    lines = [line.replace(",", delimiter) for line in lines]
+    file.write_bytes("".join(f"{line}\n" for line in lines).encode("gb18030"))
+    forget(Landing(str(tmp_path)), "用户一", source, rewrite=True)
+    assert file.read_bytes().decode("gb18030") == f"{lines[1]}\n"
+
+
+def test_columns_are_those_of_the_header_in_any_order(tmp_path):
+    # The ids of user and item are alike here, and the price is written as the id.
+    rows = {"theirs": "42,7,view,2019-10-01 00:00:00 UTC,1", "others": "7,42,view,2019-10-01 00:00:00 UTC,42"}
+    header = "user_id,product_id,event_type,event_time,price"
+    file = tmp_path / f"dt={DAY}" / "a.csv"
+    file.parent.mkdir()
+    source = REES46.model_copy(update={"columns": [], "category_id": None})
+    file.write_bytes(text(header, *rows.values()))
+    (done,), _ = forget(Landing(str(tmp_path)), "42", source, rewrite=True)
+    assert (done.rows, file.read_bytes()) == (1, text(header, rows["others"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changes"),
+    [
+        pytest.param("a.jsonl.lz4", text(ANN), {}, id="packed in another way"),
+        pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
+        pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
+    ],
+)
+def test_what_is_not_plain_lines_is_named_and_left_to_the_shop(tmp_path, name, content, changes):
+    source = JSON.model_copy(update=changes)
+    file = tmp_path / f"dt={DAY}" / name
+    file.parent.mkdir()
+    file.write_bytes(content)
+    (done,), (left,) = forget(Landing(str(tmp_path)), "ann", source, rewrite=True)
+    assert (done.files, "remove them by the shop" in left.what) == (0, True)
+    assert file.read_bytes() == content
+
+
+def test_the_rows_that_were_there_are_written_down_once_for_a_user(lake, landing):
+    forget(landing, "ann", JSON, rewrite=False)
+    assert read_landed() == [], "an earlier request has written them down"
+    forget(landing, "ann", JSON, rewrite=False, is_new=True)
+    (first,) = read_landed()
+    # Two rows in each of three files of text, and one in each of two of Parquet.
+    assert first == LandedRows(first.number, {DAY: 8})
+    forget(landing, "ann", JSON, rewrite=True, is_new=True)
+    forget(landing, "ann", JSON, rewrite=True, is_new=True)
+    assert read_landed() == [first], "a request that was killed and is repeated finds those that are left"
+
+
+def test_of_several_users_the_rows_of_those_count_whom_no_request_has_named(lake, landing):
+    both, bob = (NamedUsers(frozenset(users)) for users in (("ann", "bob"), ("bob",)))
+    forget_in_landing(landing, both, JSON, rewrite=False, request="forget-2", new=bob)
+    # Four of text, of which bob has one in each; one of Parquet.
+    assert [each.rows for each in read_landed()] == [{DAY: 5}]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param('{"user_id": 12000000, "item_id": "x"}', id="a whole number"),
+        pytest.param('{"user_id": 12000000.0, "item_id": "x"}', id="a fraction"),
+        pytest.param('{"user_id": 1.2E7, "item_id": "x"}', id="as Java writes it"),
+        pytest.param('{"user_id": "1.2E7", "item_id": "x"}', id="in quotes"),
+    ],
+)
+def test_an_id_of_digits_is_found_however_the_landing_writes_it(tmp_path, theirs):
+    # Another number that begins alike, one that is longer, and the number of another user in scientific notation.
+    others = ['{"user_id": 120000001}', '{"user_id": 11.2E7}', '{"user_id": 1.2E8}', '{"user_id": 1.25E7}']
+    file = tmp_path / f"dt={DAY}" / "a.jsonl"
+    file.parent.mkdir()
+    file.write_bytes(text(others[0], theirs, *others[1:]))
+    (done,), _ = forget(Landing(str(tmp_path)), "12000000", JSON, rewrite=True)
+    assert (done.rows, file.read_bytes()) == (1, text(*others))
+
+
+def test_an_id_of_digits_is_found_in_a_column_of_fractions(tmp_path):
+    file = tmp_path / f"dt={DAY}" / "a.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.table({"user_id": [1.2e10, 1.2e11, 12000000000.5, None, float("nan"), 3e40, 7.0]}), file)
+    # Arrow writes it as 1.2e+10.
+    (done,), _ = forget(Landing(str(tmp_path)), "12000000000", JSON, rewrite=True)
+    assert done.rows == 1
+    assert str(pq.read_table(file)["user_id"].to_pylist()) == "[120000000000.0, 12000000000.5, None, nan, 3e+40, 7.0]"
+
+
+@pytest.mark.parametrize(
+    ("ids", "user", "left"),
+    [
+        pytest.param([1234567890123456.0, 7.0], "1234567890123456", [7.0], id="a fraction of 16 digits"),
+        pytest.param([Decimal("7.00"), Decimal("7.50")], "7", [Decimal("7.50")], id="a decimal"),
+        pytest.param(["7.0", "7.5", "17.0", "7"], "7", ["7.5", "17.0"], id="text that pandas wrote"),
+        pytest.param(["1.2E7", "1.25E1", "1.2E8"], "12000000", ["1.25E1", "1.2E8"], id="text that Java wrote"),
+        pytest.param([" ann\t", "ann b", "an"], "ann", ["ann b", "an"], id="with blanks around it"),
+    ],
+)
+def test_an_id_is_found_in_parquet_however_ingest_would_read_it(tmp_path, ids, user, left):
+    file = tmp_path / f"dt={DAY}" / "a.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.table({"user_id": ids}), file)
+    forget(Landing(str(tmp_path)), user, JSON, rewrite=True)
+    assert pq.read_table(file)["user_id"].to_pylist() == left
+
+
+@pytest.mark.parametrize("form", ["ren\u00e9", "rene\u0301"])
+def test_an_id_is_found_in_both_forms_of_unicode(tmp_path, form):
+    folder = tmp_path / f"dt={DAY}"
+    folder.mkdir()
+    rows = [{"user_id": form}, {"user_id": "rene"}, {"user_id": "bob"}]
+    for name, escaped in (("a.jsonl", True), ("b.jsonl", False)):
+        (folder / name).write_bytes(text(*(json.dumps(row, ensure_ascii=escaped) for row in rows)))
+    pq.write_table(pa.table({"user_id": [row["user_id"] for row in rows]}), folder / "c.parquet")
+    (done,), _ = forget(Landing(str(tmp_path)), "ren\u00e9", JSON, rewrite=True)
+    assert (done.files, done.rows) == (3, 3)
+    assert (folder / "a.jsonl").read_bytes() == (folder / "b.jsonl").read_bytes() == text(*map(json.dumps, rows[1:]))
+    assert pq.read_table(folder / "c.parquet")["user_id"].to_pylist() == ["rene", "bob"]
+
+
+def test_rows_that_were_loaded_in_the_other_form_are_found_by_the_statistics_of_their_files():
+    users = NamedUsers(frozenset({"ren\u00e9"}))
+    assert users.between("rene\u0301", "rene\u0301")
+    assert users.between("ren\u00e9", "ren\u00e9")
+    assert not users.between("renf", "ren\u00c0")

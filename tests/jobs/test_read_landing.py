@@ -1,0 +1,246 @@
+"""What `jobs.ingest` writes down of the files that it has read, and which deliveries it does not take."""
+
+import io
+import json
+from datetime import UTC, date, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from jobs import ingest
+from jobs.drift import columns_of
+from jobs.landing_files import by_version
+from jobs.source import load_source
+from lake import storage
+from lake.deliveries import published
+from lake.errors import DeliveredTwice, DeliveryShrunk, LandingChanged, LandingUnreadable, NotStaged, SettingsInvalid
+from lake.landing import Landing
+from lake.places import deliveries_file
+from lake.publish import publish
+from lake.settings import settings
+from lake.staging import Verdict, read_staged, write_verdict
+from lake.table import Table
+
+DAY, NEXT = date(2025, 3, 1), date(2025, 3, 2)
+
+
+def event(user: str, day: date = DAY) -> dict:
+    return {"user_id": user, "event_time": f"{day}T10:00:00Z", "behavior": "view", "item_id": "i"}
+
+
+def run(run_id: str, *more: str, last: date = DAY) -> list:
+    return ingest.main(["--from", str(DAY), "--to", str(last), "--run-id", run_id, *more])
+
+
+def publish_all(run_id: str) -> None:
+    for table in ("quarantine", "events"):
+        staged = read_staged(table, run_id)
+        write_verdict(Verdict(table, run_id, staged.stage_id, "passed", [], "", 0.0))
+        publish(table, run_id)
+
+
+@pytest.mark.spark
+def test_each_file_is_written_down_with_its_rows_whatever_it_is_called(spark, land):
+    hard = ["a b%20c.jsonl", "a+b&c=d.jsonl", "häßlich #1 [x].jsonl", "{x}?.jsonl", "dt=2025-03-01/x.jsonl"]
+    for n, name in enumerate(hard):
+        # The last line of each is rejected, and is an input row too.
+        land(DAY, [*(event(f"{n} {i}") for i in range(n + 1)), {**event(""), "price": 1}], name)
+    land(DAY, [], "empty.jsonl")
+    land(NEXT, [event("u", NEXT)], hard[0])
+    events, quarantine = run("r", last=NEXT)
+    landing = Landing.of(settings())
+    listed = storage.read_json(deliveries_file("r", events.order))
+    rows = {name: n + 2 for n, name in enumerate(hard)} | {"empty.jsonl": 0}
+    assert listed == {
+        str(DAY): {n: [f.bytes, f.stamp, rows[n]] for n, f in landing.delivery(DAY).items()},
+        str(NEXT): {n: [f.bytes, f.stamp, 1] for n, f in landing.delivery(NEXT).items()},
+    }
+    told = events.counts["landing"]
+    assert {day: (one["files"], one["rows"]) for day, one in told.items()} == {str(DAY): (6, 20), str(NEXT): (1, 1)}
+    assert quarantine.counts["landing"] == told
+    # Each accepted row has an item; none has a price. A rejected one has nothing that would count.
+    assert events.counts["filled"] == {
+        str(day): {"item_id": n, "category_id": 0, "query": 0, "price": 0} for day, n in ((DAY, 15), (NEXT, 1))
+    }
+    assert (events.counts["source"], events.counts["types"], events.counts["may_vanish"]) == ("canonical", {}, [])
+    publish_all("r")
+    (commit, *_) = Table("events").commits()
+    assert json.loads(commit["counts"])["landing"] == told
+    assert published([commit])[DAY].listed.keys() == rows.keys()
+
+
+EDITS = {
+    "came": lambda folder: (folder / "new.jsonl").write_text("{}\n"),
+    "grew": lambda folder: (folder / "part-0.jsonl").write_text("{}\n{}\n"),
+    "went": lambda folder: (folder / "part-0.jsonl").unlink(),
+}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_a_folder_that_changes_before_all_is_read_leaves_nothing_that_could_be_published(
+    spark, lake, land, monkeypatch, edit
+):
+    folder = land(DAY, [event("u")]).parent
+    write_rows = ingest.write_rows
+
+    def write(rows, table, *more, **named):
+        staged = write_rows(rows, table, *more, **named)
+        if table == "quarantine":
+            edit(folder)
+        return staged
+
+    monkeypatch.setattr(ingest, "write_rows", write)
+    with pytest.raises(LandingChanged, match=r"landing of 2025-03-01 changed while it was read, so nothing was staged"):
+        run("r")
+    for table in ("events", "quarantine"):
+        with pytest.raises(NotStaged):
+            read_staged(table, "r")
+
+
+@pytest.mark.spark
+def test_a_log_under_two_names_is_refused_and_no_event_of_it_counts_twice(spark, lake, land, monkeypatch):
+    shipped = resources.files("jobs") / "sources" / "canonical.yaml"
+    (lake / "till.yaml").write_text(yaml.safe_dump({**yaml.safe_load(shipped.read_bytes()), "repeats": "keep"}))
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "till.yaml"))
+    land(DAY, [event("u"), event("v")], "log")
+    land(DAY, [event("u"), event("v")], "log.1")
+    with pytest.raises(DeliveredTwice, match=r"2025-03-01: log and log\.1 in .*Remove one of them"):
+        run("r")
+    with pytest.raises(NotStaged):
+        read_staged("events", "r")
+
+
+@pytest.mark.spark
+def test_a_delivery_that_has_lost_rows_is_not_staged_unless_a_person_says_so(spark, land):
+    file = land(DAY, [event("u"), event("v"), event("w")])
+    run("r")
+    publish_all("r")
+    land(DAY, [event("u")])
+    with pytest.raises(DeliveryShrunk, match=r"2025-03-01 has less than readers see: 3 rows were read, now it has 1"):
+        run("again")
+    with pytest.raises(NotStaged):
+        read_staged("events", "again")
+    file.unlink()
+    run("emptied", "--allow-shrink")
+    publish_all("emptied")
+    assert Table("events").rows_by("landed") == {}
+
+
+def test_a_landing_day_after_today_is_refused(land):
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    land(tomorrow, [event("u")])
+    with pytest.raises(SettingsInvalid, match=rf"{tomorrow} is after today, .* nothing can have landed on it"):
+        ingest.main(["--day", str(tomorrow), "--run-id", "r"])
+
+
+VERSIONED = """
+name: mine
+description: a log whose format changed, and that has orders beside it
+format: csv
+user_id: user
+item_id: item
+price: price
+time: {column: time, format: iso8601}
+behavior: {column: what, values: {view: view}}
+versions:
+  - from: 2025-03-02
+    format: jsonl
+    user_id: userId
+    price: null
+  - files: "orders/*"
+    delimiter: ";"
+    behavior: {constant: purchase}
+    amounts: {decimal: ","}
+"""
+
+
+@pytest.mark.spark
+def test_a_run_reads_each_file_by_the_version_of_its_source(spark, land, lake, monkeypatch):
+    (lake / "mine.yaml").write_text(VERSIONED)
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "mine.yaml"))
+    land(DAY, ["time,user,item,what,price", f"{DAY}T10:00:00Z,a,i1,view,1.5"], "views.csv")
+    land(DAY, ["user;item;time;price", f"a;i1;{DAY}T11:00:00Z;1.299,00", f";i1;{DAY}T11:00:00Z;1"], "orders/1.csv")
+    land(NEXT, [{"userId": "b", "item": "i2", "time": f"{NEXT}T10:00:00Z", "what": "view"}], "views.jsonl")
+    land(NEXT, ["user;item;time;price", f"b;i2;{NEXT}T11:00:00Z;7"], "orders/2.csv")
+    events, quarantine = run("r", last=NEXT)
+    found = events.read(spark).select("dt", "user_id", "behavior", "item_id", "price", "source").collect()
+    assert sorted((str(row[0]), *row[1:4], float(row[4] or 0), row[5]) for row in found) == [
+        (str(DAY), "a", "purchase", "i1", 1299.0, "mine"),
+        (str(DAY), "a", "view", "i1", 1.5, "mine"),
+        (str(NEXT), "b", "purchase", "i2", 7.0, "mine"),
+        (str(NEXT), "b", "view", "i2", 0.0, "mine"),
+    ]
+    (rejected,) = quarantine.read(spark).collect()
+    assert (rejected.reason, rejected.line, rejected.file[-len("orders/1.csv") :]) == (
+        "missing_user",
+        3,
+        "orders/1.csv",
+    )
+    # The views of the second day have no price, but its orders have, so that it may be missed there.
+    assert events.counts["filled"] == {
+        str(DAY): {"item_id": 2, "price": 2},
+        str(NEXT): {"item_id": 2, "price": 1},
+    }
+
+
+@pytest.mark.spark
+def test_rows_of_another_source_do_not_take_the_place_of_a_published_day_unless_a_person_says_so(
+    spark, land, lake, monkeypatch
+):
+    land(DAY, [event("u")])
+    run("r")
+    publish_all("r")
+    (lake / "mine.yaml").write_text(VERSIONED)
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "mine.yaml"))
+    monkeypatch.setenv("MEANDER_LANDING", str(lake / "other"))
+    file = lake / "other" / f"dt={DAY}" / "a.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("time,user,item,what,price\n" + f"{DAY}T10:00:00Z,a,i1,view,1.5\n" * 9)
+    with pytest.raises(DeliveryShrunk, match="its 1 rows are those of the source canonical, and those of mine would"):
+        run("s")
+    assert run("t", "--allow-shrink")[0].counts["source"] == "mine"
+
+
+@pytest.mark.spark
+def test_a_parquet_file_with_a_damaged_page_is_named_and_nothing_of_the_day_is_staged(spark, lake, land):
+    land(DAY, [event("u")])
+    rows = pa.table({name: [value] for name, value in event("u1").items()})
+    content = io.BytesIO()
+    pq.write_table(rows, content, compression="none")
+    # The length that stands before the only user says 64 MiB. Footer and statistics are whole, so that it is not told
+    # before the values are decoded, where Spark no longer knows the file.
+    whole, broken = b"\x02\0\0\0u1", b"\x02\0\0\x04u1"
+    assert content.getvalue().count(whole) == 1
+    file = Path(Landing.of(settings()).folder(DAY)) / "b.parquet"
+    file.write_bytes(content.getvalue().replace(whole, broken))
+    with pytest.raises(LandingUnreadable, match=r"b\.parquet: expected a readable Parquet file, found .*newLimit"):
+        run("r")
+    with pytest.raises(NotStaged):
+        read_staged("events", "r")
+
+
+def test_a_later_day_is_compared_with_the_version_of_the_last_day_of_a_run(lake, land):
+    """A chunk of days that crosses a change of format does not say of its last day what its first files had."""
+    base = yaml.safe_load((resources.files("jobs") / "sources" / "canonical.yaml").read_text())
+    base |= {"format": "parquet", "may_lack": ["category_id", "query", "price"]}
+    newer = {"from": NEXT, "time": {"column": "event_time", "format": "epoch_s"}}
+    (lake / "mine.yaml").write_text(yaml.safe_dump({**base, "versions": [newer]}))
+    source = load_source(str(lake / "mine.yaml"))
+    files = []
+    for day, times in ((DAY, ["2025-03-01T10:00:00Z"]), (NEXT, [1740909600])):
+        folder = Path(Landing.of(settings()).folder(day))
+        folder.mkdir(parents=True)
+        pq.write_table(
+            pa.table({**{n: ["x"] for n in ("user_id", "behavior", "item_id")}, "event_time": times}),
+            folder / "a.parquet",
+        )
+        files.append(str(folder / "a.parquet"))
+    parts = by_version(source, files)
+    assert [version.time.format for version, _ in parts] == ["iso8601", "epoch_s"]
+    said = {last: columns_of(source, parts, DAY, last, [])["types"]["event_time"] for last in (DAY, NEXT)}
+    assert said == {DAY: "string", NEXT: "int64"}

@@ -1,0 +1,399 @@
+"""A forgotten user is nowhere in the lake any more, in no byte of it, and the rows of all others are as they were."""
+
+import gzip
+import io
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from lake import audits, storage
+from lake import publish as publishing
+from lake.audits import AuditLine
+from lake.backfill.history import History
+from lake.places import alerts_folder, docs_page, plan_file, receipt_file
+from lake.privacy import folders
+from lake.privacy import tables as forgetting
+from lake.privacy.forget import Places, Receipt, forget
+from lake.privacy.matching import NamedUsers
+from lake.publish import publish
+from lake.runs import summarize
+from lake.schemas import TABLES
+from lake.settings import settings
+from lake.table import Table
+from lake.upkeep import main as upkeep
+from tests.lake.predicted import prediction
+from tests.lake.published import rows as rows_seen
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, stage_files
+
+# Unusual, so that its bytes are nowhere by chance; with a character that JSON and HTML write in other ways.
+ANN, BOB = "ann<ÿ>73194517qz", "bob"
+SPELLINGS = [each.encode() for each in (ANN, json.dumps(ANN)[1:-1], "ann&lt;ÿ&gt;73194517qz", "73194517qz")]
+TIME = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def event(user: str, item: str, day: date = JAN_1, **more: Any) -> dict[str, Any]:
+    return {"event_id": f"{user}{item}", "user_id": user, "event_time": TIME, "behavior": "view", "item_id": item,
+            "copies": 1, "dt": day, "landed": day, **more}  # fmt: skip
+
+
+def rejected(user: str, n: int) -> dict[str, Any]:
+    return {"reason": "missing_item", "raw": json.dumps({"user_id": user, "n": n}), "file": "f", "source": "canonical",
+            "dt": JAN_1}  # fmt: skip
+
+
+def put(table: str, run: str, rows: list[dict[str, Any]], days: list[date], **more: Any) -> None:
+    stage_files(table, run, rows, days, None, **more)
+    publish(table, run)
+
+
+def session(user: str, query: str | None) -> dict[str, Any]:
+    inside = {"event_time": TIME, "event_id": "e", "behavior": "search", "query": query}
+    return {"session_id": user, "user_id": user, "start_time": TIME, "end_time": TIME, "events": [inside], "dt": JAN_1}
+
+
+@pytest.fixture
+def full(lake: Path) -> Path:
+    """Fill a lake with rows of two users in every place that is known to hold some."""
+    both = [event(user, item, day) for user in (ANN, BOB) for item in "xy" for day in (JAN_1, JAN_2)]
+    # The first delivery of a day, which a training has pinned, and the second one.
+    put("events", "old", [event(ANN, "old"), event(BOB, "old")], [JAN_1])
+    storage.write_json(
+        plan_file("weekly"),
+        {"run_id": "weekly", "tables": {"events": Table("events").version, "examples": 1}, "train": [str(JAN_1)],
+         "valid": [str(JAN_3)], "test": [], "pretrain": []},
+    )  # fmt: skip
+    put(
+        "events",
+        "r",
+        [*both, event(ANN, "z", query=f"orders of {ANN}"), event(BOB, "z")],
+        [JAN_1, JAN_2],
+        rows_in_group=3,
+    )
+    put(
+        "quarantine",
+        "r",
+        [rejected(ANN, 1), rejected(BOB, 2), {**rejected(BOB, 3), "raw": f'{{"user_id": "{ANN}'}],
+        [JAN_1],
+    )
+    put("sessions", "r", [session(ANN, f"where is {ANN}"), session(BOB, None)], [JAN_1])
+    for table in ("interests", "examples"):
+        put(table, "r", [{"user_id": user, "frequency": n, "dt": JAN_1} for n, user in enumerate((ANN, BOB))], [JAN_1])
+        # A partition that nobody but the user has rows in.
+        put(table, "alone", [{"user_id": ANN, "dt": JAN_2}], [JAN_2])
+    put("predictions", "r", [prediction(ANN, JAN_1), prediction(BOB, JAN_1)], [JAN_1])
+    # A staging whose audit failed, and one that will be published.
+    stage_files("events", "failed", [event(ANN, "f", JAN_3), event(BOB, "f", JAN_3)], [JAN_3], None, audited="failed")
+    stage_files("events", "later", [event(ANN, "l", JAN_3), event(BOB, "l", JAN_3)], [JAN_3], None)
+    when = datetime(2025, 1, 1, tzinfo=UTC)
+    line = AuditLine("events", "r", "s", JAN_1, JAN_1, when, "ids", "user_id", "warning", True, "met", "passed", "")
+    audits.record([line, replace(line, said=f"1 unexpected, such as {ANN}", success=False)])
+    for run, text in (("r", "ann&lt;ÿ&gt;73194517qz"), ("bobs", BOB)):
+        page = lake / "lake" / "_docs" / docs_page(run, "events")
+        page.parent.mkdir(parents=True)
+        page.write_text(f"<p>{text}</p>")
+    storage.write_json(
+        f"{alerts_folder(settings().lake)}/unsent/1.json", {"text": f"found {ANN} in events", "code": "x"}
+    )
+    return lake
+
+
+# Of events 2 items on 2 days and z, and 1 of the pinned version; a rejected row that cannot be read counts as theirs.
+ROWS = {"events": 6, "quarantine": 2, "sessions": 1, "interests": 2, "examples": 2, "predictions": 1}
+
+
+def places(**more: Any) -> Places:
+    config = settings()
+    return Places(config.docs_folder, [alerts_folder(config.lake)], [], timedelta(days=7), whose, **more)
+
+
+def whose(source: str, raw: str) -> str | None:
+    try:
+        return str(json.loads(raw)["user_id"])
+    except ValueError:
+        return None
+
+
+def found_in(root: Path) -> Iterator[str]:
+    """Yield each file in which the user is, in its bytes, in what is packed, or in a page of a Parquet file."""
+    for file in sorted(root.rglob("*")):
+        if not file.is_file():
+            continue
+        content = file.read_bytes()
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+        if file.suffix == ".parquet":
+            content += repr(pq.ParquetFile(file).read().to_pylist()).encode()
+        if any(spelling in content for spelling in SPELLINGS):
+            yield str(file.relative_to(root))
+
+
+def others() -> dict[str, list[str]]:
+    """Return all rows that are not of the user, also of the pinned version and of the staging."""
+    found = {table: [row for row in rows_seen(table) if "73194517qz" not in row] for table in TABLES}
+    return found | {"pinned": [row for row in rows_of(Table("events", 1)) if "73194517qz" not in row]}
+
+
+def rows_of(table: Table) -> list[str]:
+    return [repr(row) for file in table.files for row in storage.read_file(f"{table.path}/{file.path}").to_pylist()]
+
+
+def forgotten(**more: Any) -> Receipt:
+    return forget([ANN], places(), **more)
+
+
+def test_the_user_is_nowhere_and_all_other_rows_are_as_before(full):
+    # The rest of the lake is searched by the same function, so it has to find what is there.
+    kinds = {re.sub(r"stage=.*", "data", file) for file in found_in(full / "lake")}
+    assert {f"{table}/data" for table in TABLES} <= kinds
+    before, bases = others(), {table: Table(table).basis(JAN_1) for table in TABLES}
+    receipt = forgotten()
+    assert list(found_in(full / "lake")) == []
+    assert others() == before
+    assert {table: Table(table).basis(JAN_1) for table in TABLES} == bases, "nothing is newer or older than it was"
+    rows = {done.where: done.rows for done in receipt.done if done.where in TABLES}
+    assert rows == ROWS
+    assert [model["dates"] for model in receipt.models] == [[str(JAN_1)]]
+    assert storage.read_json(receipt_file(receipt.request))["users"] == 1
+
+
+def test_upkeep_finds_nothing_wrong_afterwards(full, capsys):
+    forgotten()
+    upkeep(["--run-id", "u"])
+    assert all(not part["problem"] for part in json.loads(capsys.readouterr().out)["parts"])
+    assert list(found_in(full / "lake")) == []
+
+
+def test_to_the_planner_and_to_days_nothing_has_happened(full):
+    def told() -> tuple[Any, ...]:
+        # Of a run that has not been published, the rows that it has staged are counted.
+        runs = [run for run in summarize() if run.run_id not in ("failed", "later")]
+        changes = [(change.landed, change.day, change.version) for change in History.read().changes]
+        return {table: Table(table).commits() for table in TABLES}, runs, changes
+
+    before = told()
+    forgotten()
+    assert told() == before
+
+
+def test_a_pinned_version_is_read_after_two_users_were_forgotten(full):
+    put("events", "pin", [event(user, "p", JAN_3) for user in (ANN, BOB, "cem")], [JAN_3])
+    version = Table("events").version
+    storage.write_json(plan_file("second"), {"tables": {"events": version}})
+    put("events", "again", [event("dan", "p", JAN_3)], [JAN_3])
+    forgotten()
+    forget([BOB], places())
+    assert [row for row in rows_of(Table("events", version)) if "'p'" in row] == [
+        row for row in rows_of(Table("events", version)) if "'cem'" in row
+    ]
+    assert sum("'cem'" in row for row in rows_of(Table("events", version))) == 1
+
+
+def test_a_rejected_row_in_which_another_user_names_the_id_stays(full):
+    theirs = {**rejected(BOB, 4), "raw": json.dumps({"user_id": BOB, "query": ANN}), "dt": JAN_2}
+    put("quarantine", "quotes", [theirs, {**rejected(ANN, 5), "dt": JAN_2}], [JAN_2])
+    forgotten()
+    (row,) = [row for row in rows_seen("quarantine") if "73194517qz" in row]
+    assert BOB in row
+
+
+def test_what_other_users_typed_is_theirs_and_counted(full):
+    put("events", "typed", [event(BOB, "t", JAN_3, query=f"who is {ANN}?"), event(BOB, "u", JAN_3)], [JAN_3])
+    left = [left.what for left in forgotten().left if "queries" in left.what]
+    assert left == ["events: 1 rows of other users whose queries have such an id"]
+
+
+def test_trainings_are_listed_by_the_dates_that_they_have_read(full):
+    empty = {name: [] for name in ("train", "valid", "test", "pretrain")}
+    plans = {
+        "trained": {"train": [str(JAN_1)]},
+        "validated": {"valid": [str(JAN_2)]},
+        "pretrained": {"pretrain": [str(JAN_1), str(JAN_3)]},
+        "others": {"train": [str(JAN_3)], "pretrain": [str(JAN_3)]},
+    }
+    for run, dates in plans.items():
+        storage.write_json(plan_file(run), {"run_id": run, "tables": {}, **empty, **dates})
+    found = {model["run_id"]: model["dates"] for model in forgotten().models}
+    assert found == {
+        "weekly": [str(JAN_1)], "trained": [str(JAN_1)], "validated": [str(JAN_2)], "pretrained": [str(JAN_1)]
+    }  # fmt: skip
+
+
+def test_a_short_id_is_looked_for_only_where_a_column_says_that_it_is_a_user(full):
+    page = full / "lake" / "_docs" / docs_page("r", "events")
+    page.write_text("42 rows")
+    put("events", "short", [event("42", "s", JAN_3), event(BOB, "s", JAN_3)], [JAN_3])
+    before = audits.read()
+    receipt = forget(["42"], places())
+    assert page.exists()
+    assert audits.read().equals(before)
+    assert before.num_rows > 0
+    assert sum("'s'" in row for row in rows_seen("events")) == 1
+    assert any("fewer than 5 characters" in left.what for left in receipt.left)
+
+
+def test_of_no_users_at_all_nothing_is_theirs():
+    nobody = NamedUsers(frozenset())
+    assert not nobody.in_text("a text of anybody")
+    assert not nobody.between("a", "z")
+
+
+def test_an_id_is_found_across_the_parts_in_which_a_file_is_read(monkeypatch):
+    users = NamedUsers(frozenset({ANN}))
+    for size in range(1, 40):
+        monkeypatch.setattr(folders, "PART_BYTES", size)
+        assert folders.has_id(io.BytesIO(f"a long text, {ANN} and more".encode()), users)
+        assert not folders.has_id(io.BytesIO(f"a long text, {ANN[:-1]} and more".encode()), users)
+
+
+def test_where_an_id_still_stands_is_told(full, tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "task.log").write_text(f"user {ANN}")
+    (logs / "old.log.gz").write_bytes(gzip.compress(f"user {ANN}".encode()))
+    (logs / "other.log").write_text("user bob")
+    storage.write_json(f"{settings().lake}/_monitor/x.json", {"note": ANN})
+    left = [left.what for left in forget([ANN], replace(places(), logs=[str(logs)])).left if "stands in" in left.what]
+    assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log"]
+
+
+# ---- killed, and beside publishes ----
+
+
+class Killed(BaseException):
+    """The end of a process, after which nothing of it runs."""
+
+
+def test_killed_after_each_step_it_is_finished_by_running_it_again(full):
+    before, expected = others(), None
+    # Each call is killed one step later than the one before, as long as there is one to be killed after.
+    for survived in range(1000):
+        left = survived
+
+        def progress(step: str) -> None:
+            nonlocal left
+            if not left:
+                raise Killed
+            left -= 1
+
+        try:
+            expected = forgotten(progress=progress)
+            break
+        except Killed:
+            assert others() == before, f"killed after {survived} steps"
+    assert survived > 15, "the steps are those that matter"
+    assert list(found_in(full / "lake")) == []
+    assert others() == before
+    # The receipt also tells of what calls have done that were killed.
+    assert {done.where: done.rows for done in expected.done if done.where in TABLES} == ROWS
+    assert [model["dates"] for model in expected.models] == [[str(JAN_1)]]
+
+
+def test_a_staging_that_began_before_is_published_without_the_user(full):
+    # Its files hold the user and have no manifest yet: a job is writing them.
+    staged = stage_files("events", "running", [event(ANN, "r", JAN_3), event(BOB, "r", JAN_3)], [JAN_3], None)
+    (manifest,) = (full / "lake" / "_runs" / "running").glob(f"events.{staged.stage_id}.json")
+    hidden = manifest.read_text()
+    manifest.unlink()
+    receipt = forgotten()
+    assert [left.by for left in receipt.left if "stagings" in left.what] == ["upkeep_weekly"]
+    manifest.write_text(hidden)
+    said = publish("events", "running")
+    assert said["rows"] == 1
+    assert sum("'r'" in row for row in rows_seen("events")) == 1, "the other user's"
+    assert list(found_in(full / "lake")) == []
+    assert publish("events", "running")["already"]
+
+
+def test_a_publish_that_looked_before_the_user_was_forgotten_looks_again(full, monkeypatch):
+    first, commit = [True], publishing.commit
+
+    def forget_in_between(*arguments: Any) -> None:
+        if first:
+            first.clear()
+            forgotten()
+        commit(*arguments)
+
+    monkeypatch.setattr(publishing, "commit", forget_in_between)
+    publish("events", "later")
+    assert "73194517qz" not in "".join(rows_seen("events"))
+    assert sum("'l'" in row for row in rows_seen("events")) == 1, "the other user's"
+    assert list(found_in(full / "lake")) == []
+
+
+def test_a_publish_that_looks_before_its_staging_is_written_anew(full, monkeypatch):
+    looked, go, commit, staging = threading.Event(), threading.Event(), publishing.commit, []
+
+    def wait(*arguments: Any) -> None:
+        looked.set()
+        go.wait(timeout=600)
+        commit(*arguments)
+
+    def publish_now(step: str) -> None:
+        # It looks at the table that was committed first, and names the very files of its manifest.
+        if step == "events: committed":
+            staging.append(threading.Thread(target=publish, args=("events", "later")))
+            staging[0].start()
+            assert looked.wait(timeout=600)
+
+    monkeypatch.setattr(publishing, "commit", wait)
+    monkeypatch.setattr(publishing, "without_forgotten", lambda _, staged: (staged, []))
+    forgotten(progress=publish_now)
+    go.set()
+    staging[0].join()
+    assert sum("'l'" in row for row in rows_seen("events")) == 1
+    assert list(found_in(full / "lake")) == []
+
+
+def test_publishes_in_between_are_not_lost_and_are_looked_through(full, monkeypatch):
+    commit = forgetting.commit
+    both = [{**session(user, None), "dt": JAN_3} for user in (ANN, BOB)]
+    stage_files("sessions", "later", both, [JAN_3], None)
+    # One that replaces what was written anew, and one of another day, whose staging began before.
+    between = {
+        "quarantine": lambda: put("quarantine", "between", [rejected(ANN, 8), rejected(BOB, 9)], [JAN_1]),
+        "sessions": lambda: publish("sessions", "later"),
+    }
+
+    def publish_in_between(delta: DeltaTable, *arguments: Any) -> None:
+        between.pop(str(delta.metadata().name), lambda: None)()
+        commit(delta, *arguments)
+
+    monkeypatch.setattr(forgetting, "commit", publish_in_between)
+    forgotten()
+    assert [row for row in rows_seen("quarantine") if '"n": 9' in row] == rows_seen("quarantine")
+    assert Table("sessions").rows_by() == {JAN_1: 1, JAN_3: 1}
+    assert list(found_in(full / "lake")) == []
+
+
+def test_of_two_at_once_the_later_number_counts(full, monkeypatch):
+    commit, marks = forgetting.commit, []
+
+    def mark() -> int | None:
+        return Table("quarantine").delta.transaction_version("forgotten")
+
+    def forget_in_between(*arguments: Any) -> None:
+        if not marks:
+            marks.append(None)
+            forget([BOB], places())
+            marks.append(mark())
+        commit(*arguments)
+
+    monkeypatch.setattr(forgetting, "commit", forget_in_between)
+    forgotten()
+    # Else a staging between both numbers would bring back a user of the later one.
+    assert mark() == marks[1]
+
+
+def test_a_run_that_begins_later_publishes_as_always(full):
+    forgotten()
+    put("events", "next", [event(BOB, "new")], [JAN_1])
+    assert [row for row in rows_seen("events") if "'new'" in row]
