@@ -2,9 +2,13 @@
 
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
+from expectations.events import strangers
+from expectations.fields import FIELDS
 from tests.expectations.cases import (
     Seen,
     Tagged,
@@ -17,15 +21,20 @@ from tests.expectations.cases import (
     without_tags,
 )
 
-# Landing days, one after the other: the last has as many before it as a usual volume needs.
+# Landing days, one after the other. Before the last are seven that do not fail: what a day should have is told by these.
+GOOD = [date(2025, 1, n) for n in range(10, 13)]
 BROKEN, LOST, IN_BUDGET, REJECTED, HALF_LATE, LATE, EMPTY, MANY = (date(2025, 1, n) for n in range(13, 21))
+
+
+KEY = "0000ffff"
+USER = f"{KEY}-{'0' * 31}f"
 
 
 def event(n: int, day: date = BROKEN, **changes) -> dict:
     """Make a good event that happened and landed on a day, and change it."""
     good = {
         "event_id": f"{n:032x}",
-        "user_id": "u",
+        "user_id": USER,
         "event_time": datetime.combine(day, time(9)),
         "behavior": "view",
         "item_id": "i",
@@ -54,9 +63,9 @@ ROWS: Tagged = [
     (event(8, dt=None), "not null dt"),
     (event(9, landed=None), "not null landed"),
     (event(10, event_id="10"), "length event_id"),
-    (event(11, user_id="u" * 1024), ""),
-    (event(12, user_id="u" * 1025), "length user_id"),
-    (event(13, user_id=""), "length user_id"),
+    (event(11, user_id="u" * 1024), "between strangers"),
+    (event(12, user_id="u" * 1025), "length user_id, between strangers"),
+    (event(13, user_id=""), "length user_id, between strangers"),
     *((event(14 + n, behavior=each), "") for n, each in enumerate(("view", "search", "cart", "favorite", "purchase"))),
     (event(20, behavior="browse"), "in set behavior"),
     (event(21, price=Decimal(0)), ""),
@@ -74,7 +83,7 @@ ROWS: Tagged = [
     (event(31, behavior="search", item_id=None), ""),
     (event(32, behavior="view", item_id=None), "between without_item"),
     (event(33, behavior="purchase", item_id=None), "between without_item"),
-    (event(34, user_id="u\x7f"), "between unusable_text"),
+    (event(34, user_id="u\x7f"), "between unusable_text, between strangers"),
     (event(35, item_id="\u2066"), "between unusable_text"),
     (event(36, category_id="\ufdd0"), "between unusable_text"),
     (event(37, category_id="\U0002fffe"), "between unusable_text"),
@@ -84,7 +93,13 @@ ROWS: Tagged = [
     (event(41, item_id="\t"), "between unusable_text"),
     (event(42, item_id="é" * 1024), ""),
     (event(43, item_id="é" * 1024 + "i"), "between unusable_text"),
-    (event(44, user_id="\u200d\ue000\U000e0041"), ""),  # a joiner, private use, a tag of a flag
+    (event(44, category_id="\u200d\ue000\U000e0041"), ""),  # a joiner, private use, a tag of a flag
+    # Another key, a digit too few or too many, capitals, an end of a line: no pseudonyms by the key of the lake.
+    *(
+        (event(45 + n, user_id=each), "between strangers")
+        for n, each in enumerate((f"0000fffe{USER[8:]}", USER[:-1], f"{USER}0", USER.upper(), f"x{USER}"))
+    ),
+    (event(50, user_id=f"{USER}\n"), "between unusable_text, between strangers"),
 ]
 
 
@@ -95,6 +110,7 @@ def late(n: int, day: date) -> dict:
 # Landing days: their events, input rows, and how many of these were ignored and rejected. What landed on one day may
 # land on another again.
 DAYS = {
+    **{day: ([event(1, day), event(2, day)], 2, 0, 0) for day in GOOD},
     # All but two of the rows with a fault stand for one input row each: one says none, one says 0, one says 3.
     BROKEN: ([], len(ROWS) - 1 + 1, 1, 0),
     LOST: ([event(1, LOST), event(2, LOST, copies=30)], 38, 5, 1),  # 31 + 5 + 1 are 37
@@ -111,10 +127,12 @@ DAYS = {
 def seen(spark, shared_lake) -> Seen:
     rows = without_tags(ROWS) + [each for events, *_ in DAYS.values() for each in events]
     by_day = {
-        f"{day}": {"input": read, "ignored": ignored, "rejected": {"missing_user": rejected}}
+        f"{day}": {"input": read, "accepted": 1000, "ignored": ignored, "rejected": {"missing_user": rejected}}
         for day, (_, read, ignored, rejected) in DAYS.items()
     }
-    stage_rows("events", "r", rows, list(DAYS), counts={"by_day": by_day})
+    # On the last day no event has any field that it may lack.
+    filled = {f"{day}": dict.fromkeys(FIELDS, 0 if day == MANY else 100) for day in DAYS}
+    stage_rows("events", "r", rows, list(DAYS), counts={"by_day": by_day, "filled": filled}, key_id=KEY)
     return see(spark, "events", "r")
 
 
@@ -122,7 +140,8 @@ def seen(spark, shared_lake) -> Seen:
 def test_an_audit_counts_every_row_that_is_broken_and_no_other(seen):
     assert seen.rows_counted() + seen.counted(BROKEN) == expected(ROWS)
     # An id has to be unique within its landing day only.
-    assert not any(seen.counted(day) for day in DAYS if day != BROKEN)
+    assert not any(seen.counted(day) for day in DAYS if day not in (BROKEN, MANY))
+    assert seen.counted(MANY) == {f"between {field}_vanished": 1 for field in FIELDS}
 
 
 @pytest.mark.spark
@@ -130,6 +149,7 @@ def test_input_rows_are_events_duplicates_ignored_or_rejected(seen):
     # 2 of the copies more than rows, and 2 fewer: the rows on the day of those with faults are one less than all.
     on_its_day = len(ROWS) - 1
     assert {day: seen.on(day, "input", "accounted_for", "rejected_share") for day in DAYS} == {
+        **dict.fromkeys(GOOD, (2, 2, 0)),
         BROKEN: (on_its_day + 1, on_its_day + 1, 0),
         LOST: (38, 37, 1 / 38),
         IN_BUDGET: (20, 20, 0.05),
@@ -148,9 +168,11 @@ def test_late_events_are_those_of_a_day_before_they_landed(seen):
 
 @pytest.mark.spark
 def test_volume_is_that_of_a_landing_day_against_the_landing_days_before(seen):
-    # The median of 33 or so, 2, 1, 1, 4, 3 and 0.
+    # The median of 2, 2, 2, 33 or so, 2, 1, 1, 4, 3 and 0.
     assert seen.on(MANY, "rows", "usual_rows", "volume_ratio") == (5, 2, 2.5)
-    assert seen.on(EMPTY, "rows", "usual_rows", "volume_ratio") == (0, None, None)
+    # Seven days are before the one, six before the other.
+    assert seen.on(HALF_LATE, "rows", "usual_rows", "volume_ratio") == (4, 2, 2)
+    assert seen.on(REJECTED, "rows", "usual_rows", "volume_ratio") == (1, None, None)
 
 
 @pytest.mark.spark
@@ -159,18 +181,25 @@ def test_every_expectation_is_seen_failing(seen):
     assert seen.verdict.verdict == "failed"
 
 
+def test_without_pseudonyms_a_user_may_have_any_id():
+    staged, figures = SimpleNamespace(key_id=""), pd.DataFrame({"day": [BROKEN, LOST]})
+    assert strangers(None, staged, figures).tolist() == [0, 0]
+
+
 def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
     figures = {
         "rejected_share": [0, 0.05, 0.0501],
         "rows": [1, 0],
         "late_share": [0, 0.5, 0.51, 1],
         "volume_ratio": [0.5, 2, 0.499, 2.001],
+        **{f"{field}_ratio": [0.5, 0.499, 1] for field in FIELDS},
     }
     limits = {
         "between rejected_share": [0.0501],
         "warning rows": [0],
         "warning late_share": [0.51, 1],
         "warning volume_ratio": [0.499, 2.001],
+        **{f"warning {field}_ratio": [0.499] for field in FIELDS},
     }
     assert refused("events", figures) == limits
     assert warnings_of("events") == {each for each in limits if each.startswith("warning")}

@@ -1,0 +1,267 @@
+"""Categories from a table of items: as of each landing day, one for each item, and no row lost or doubled."""
+
+import gzip
+import os
+import random
+from datetime import date, timedelta
+
+import pytest
+import yaml
+
+from jobs import ingest
+from jobs.drift import require_same_types
+from jobs.item_table import files_of, place_of, version_of
+from jobs.preview import preview, read_from
+from jobs.source import load_source
+from lake.errors import LandingMissing, LandingUnreadable, MeanderError, SourceInvalid, SourceMismatch
+from lake.landing import Landing, now
+from lake.publish import publish
+from lake.settings import settings
+from lake.table import Table
+from tests.lake.stagings import audit
+
+DAY, NEXT = date(2025, 3, 1), date(2025, 3, 2)
+SOURCE = {
+    "name": "mine",
+    "description": "a log beside a table of products",
+    "format": "csv",
+    "user_id": "user",
+    "item_id": "item",
+    "time": {"column": "time", "format": "iso8601"},
+    "behavior": {"constant": "view"},
+    "items": {"item_id": "id", "category_id": "kind"},
+}
+CHANGES = {
+    "folder": "properties",
+    "delimiter": ";",
+    "item_id": "itemid",
+    "category_id": "value",
+    "changed": {"column": "timestamp", "format": "epoch_s"},
+    "where": "property = 'categoryid'",
+}
+
+
+@pytest.fixture
+def shop(lake, monkeypatch):
+    """Write files below the landing, and the source with other keys."""
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "mine.yaml"))
+
+    def write(files, **changes):
+        for name, text in files.items():
+            file = lake / "landing" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        content = {key: value for key, value in {**SOURCE, **changes}.items() if value is not None}
+        (lake / "mine.yaml").write_text(yaml.safe_dump(content))
+        return load_source(str(lake / "mine.yaml"))
+
+    return write
+
+
+def log(day, *items):
+    return "user,time,item\n" + "".join(f"u{n},{day}T0{n}:00:00Z,{item}\n" for n, item in enumerate(items))
+
+
+def categories_of(first, last=None):
+    """Load days and return item and category of each event, and what was counted."""
+    events, quarantine = ingest.main(["--from", str(first), "--to", str(last or first), "--run-id", "r"])
+    audit(events)
+    publish("events", "r")
+    rows = Table("events").query("select cast(landed as varchar) as day, item_id, category_id from events").to_pylist()
+    return sorted((tuple(row.values()) for row in rows), key=str), events.counts, quarantine
+
+
+@pytest.mark.spark
+def test_an_event_gets_the_category_that_its_item_had_on_the_day_on_which_it_arrived(spark, shop):
+    shop(
+        {
+            f"dt={DAY}/a.csv": log(DAY, "i1", "i2", "i9", "i1") + "u5,broken,i1\n",
+            f"dt={NEXT}/a.csv": log(NEXT, "i1", "i2", "i3"),
+            # 100.0 is the id 100 here as in the log. The table of a day long before holds until the next one.
+            "items/dt=2024-12-01/a.csv": "id,kind\ni1,old\ni2,old\n100.0,n\n",
+            f"items/dt={NEXT}/a.csv": "id,kind\ni1,new\ni3,\n,x\nNULL,y\n",
+            f"items/dt={NEXT}/_SUCCESS": "",
+            "items/dt=2025-03-03/a.csv": "id,kind\ni1,later\n",
+        }
+    )
+    found, counts, quarantine = categories_of(DAY, NEXT)
+    assert found == [
+        ("2025-03-01", "i1", "old"),
+        ("2025-03-01", "i1", "old"),
+        ("2025-03-01", "i2", "old"),
+        ("2025-03-01", "i9", None),
+        ("2025-03-02", "i1", "new"),
+        ("2025-03-02", "i2", None),
+        ("2025-03-02", "i3", None),
+    ]
+    assert (counts["input"], counts["accepted"], quarantine.rows) == (8, 7, 1)
+    # It is counted as filled, so that the audit notices a table that is empty.
+    assert {day: each["category_id"] for day, each in counts["filled"].items()} == {"2025-03-01": 3, "2025-03-02": 1}
+
+
+@pytest.mark.spark
+def test_of_the_changes_of_an_item_the_latest_that_was_known_counts(spark, shop):
+    """A table in the long form: a row for each change of a property."""
+    table = (
+        "timestamp;itemid;property;value\n"
+        "1740700800;i1;categoryid;a\n"  # 28 February
+        "1740873600;i1;categoryid;c\n"  # 2 March 00:00, after the first day
+        "1740787200;i1;categoryid;b\n"  # 1 March, in any order
+        "1740787300;i1;available;0\n"
+        "-86400;i2;categoryid;z\n"  # before 1970: an item may be older than any event
+        "1740787200;i3;available;1\n"
+    )
+    table += (
+        "1740700800;i4;categoryid;x\n1740700800;i4;categoryid;y\n1740787200;i4;categoryid;d\n"  # two, but long ago
+        "1740700800;i5;categoryid;e\n1740787200;i5;categoryid;\n"  # taken out of its category
+        "1740700800;;available;1\n"  # of no item
+        "1743465600;i1;categoryid;later\n"  # 1 April
+    )
+    items = ("i1", "i2", "i3", "i4", "i5")
+    files = {f"dt={DAY}/a.csv": log(DAY, *items), f"dt={NEXT}/a.csv": log(NEXT, *items)}
+    # One file with the changes of months, in the folder of its first day. `no` is a word for null here.
+    shop({**files, f"properties/dt={DAY}/p.csv": table}, items=CHANGES, nulls=["no"])
+    found, _, _ = categories_of(DAY, NEXT)
+    assert found == [
+        ("2025-03-01", "i1", "b"),
+        ("2025-03-01", "i2", "z"),
+        ("2025-03-01", "i3", None),
+        ("2025-03-01", "i4", "d"),
+        ("2025-03-01", "i5", None),
+        ("2025-03-02", "i1", "c"),
+        ("2025-03-02", "i2", "z"),
+        ("2025-03-02", "i3", None),
+        ("2025-03-02", "i4", "d"),
+        ("2025-03-02", "i5", None),
+    ]
+    # Of two at the last instant nobody knows which one counts.
+    shop({f"properties/dt={DAY}/p.csv": table + "1740787200;i4;categoryid;f\n"}, items=CHANGES, nulls=["no"])
+    with pytest.raises(
+        SourceMismatch, match=r"has 1 items with more than one category\. They have them since the same"
+    ):
+        categories_of(DAY, NEXT)
+
+
+@pytest.mark.spark
+def test_a_category_of_the_log_itself_comes_first(spark, shop):
+    day = f"user,time,item,category\nu1,{DAY}T01:00:00Z,i1,own\nu2,{DAY}T01:00:00Z,i1,\n"
+    shop({f"dt={DAY}/a.csv": day, f"items/dt={DAY}/a.csv": "id,kind\ni1,table\n"}, category_id="category")
+    assert categories_of(DAY)[0] == [("2025-03-01", "i1", "own"), ("2025-03-01", "i1", "table")]
+
+
+@pytest.mark.spark
+def test_an_item_with_two_categories_is_refused_unless_something_says_which_is_newer(spark, shop):
+    shop({f"dt={DAY}/a.csv": log(DAY, "i1"), f"items/dt={DAY}/a.csv": "id,kind\ni1,a\ni1,b\ni2,c\ni2,c\n"})
+    with pytest.raises(SourceMismatch, match=r"has 1 items with more than one category.*`items\.changed`"):
+        categories_of(DAY)
+    # The same row twice is one.
+    shop({f"items/dt={DAY}/a.csv": "id,kind\ni1,a\ni1,a\n"})
+    assert categories_of(DAY)[0] == [("2025-03-01", "i1", "a")]
+
+
+@pytest.mark.spark
+def test_the_doctor_shows_categories_of_the_table(spark, shop):
+    source = shop({f"dt={DAY}/a.csv": log(DAY, "i1", "i2"), f"items/dt={DAY}/a.csv": "id,kind\ni1,a\n"})
+    found = preview(spark, source, Landing.of(settings()), [DAY], settings())
+    field = {each.name: each for each in found.fields}["category_id"]
+    assert (field.read_from, field.filled) == ("items/ by item", 0.5)
+
+
+@pytest.mark.spark
+def test_a_table_that_is_cut_off_is_named(spark, shop, lake):
+    """Its columns are at the beginning, so only Spark comes to its end."""
+    shop({f"dt={DAY}/a.csv": log(DAY, "i1")})
+    whole = gzip.compress("".join(f"i{n},{random.Random(n).random()}\n" for n in range(100_000)).encode())
+    file = lake / "landing" / "items" / f"dt={DAY}" / "a.csv.gz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(gzip.compress(b"id,kind\n") + whole[: len(whole) // 2])
+    persisted = spark.sparkContext._jsc.getPersistentRDDs
+    before = set(persisted())  # what other tests of this session have left
+    with pytest.raises(LandingUnreadable, match=r"items/dt=2025-03-01/a\.csv\.gz: expected a readable file, found"):
+        categories_of(DAY)
+    assert not set(persisted()) - before, "what was persisted is released"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        pytest.param(lambda _: None, r"items/dt=2025-03-01: .* has no file with a byte", id="an empty folder"),
+        pytest.param(lambda folder: (folder / "a.csv").touch(), r"has no file with a byte", id="an empty file"),
+        pytest.param(
+            lambda folder: os.mkfifo(folder / "a.csv"), r"expected a file, .* found something else", id="a pipe"
+        ),
+        pytest.param(
+            lambda folder: (folder / "a.csv").symlink_to("/etc/hosts"),
+            r"found a link that leads out of it",
+            id="a link",
+        ),
+        pytest.param(lambda folder: (folder / "a:b.csv").write_text("id\n"), r"a name without `:`", id="a name"),
+    ],
+)
+def test_a_table_is_checked_as_a_day_of_the_log_is(shop, lake, prepare, says):
+    source = shop({})
+    folder = lake / "landing" / "items" / f"dt={DAY}"
+    folder.mkdir(parents=True)
+    prepare(folder)
+    with pytest.raises(MeanderError, match=says):
+        files_of(place_of(source, Landing(str(lake / "landing"))), DAY, source)
+
+
+def test_a_table_is_complete_by_the_same_sign_as_a_day(shop, lake):
+    today = now().date()
+    source = shop({f"items/dt={today}/a.csv": "id,kind\n"})
+    for landing in (
+        Landing(str(lake / "landing"), quiet=timedelta(hours=1)),
+        Landing(str(lake / "landing"), marker="_SUCCESS"),
+    ):
+        with pytest.raises(LandingMissing, match=f"{today} has not landed: .*items"):
+            files_of(place_of(source, landing), today, source)
+    (lake / "landing" / "items" / f"dt={today}" / "_SUCCESS").touch()
+    assert len(files_of(place_of(source, landing), today, source)) == 1
+
+
+def test_an_object_of_an_item_may_lack_its_category(shop):
+    items = {"item_id": "id", "category_id": ["kind", "id"], "format": "jsonl"}
+    source = shop({}, items=items)
+    assert source.items.as_source(source).may_lack == ["kind"]
+    with_header = shop({}, items={**items, "format": "csv"})
+    assert with_header.items.as_source(with_header).may_lack == []
+
+
+def test_a_category_of_the_table_may_vanish(shop):
+    source = shop({}, may_vanish=["category_id"], versions=[{"from": NEXT, "delimiter": ";"}])
+    assert [version.source.may_vanish for version in source.versions] == [["category_id"]]
+    # Of no column of the log, so nothing is missing in it.
+    require_same_types(source, {"user": "string"}, (DAY, {"user": "string", "price": "double"}))
+
+
+def test_the_table_of_a_day_is_the_newest_that_was_there(shop, lake):
+    source = shop({f"items/dt={day}/a.csv": "id,kind\n" for day in (DAY, NEXT)})
+    place = Landing(str(lake / "landing" / "items"))
+    assert version_of(place, DAY, source) == DAY
+    assert version_of(place, date(2026, 1, 1), source) == NEXT
+    with pytest.raises(SourceMismatch, match=r"there is no table as of 2025-02-28 in .*items; put its files into"):
+        version_of(place, date(2025, 2, 28), source)
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ({"item_id": "id"}, r"items\.category_id: Field required"),
+        ({"item_id": "id", "category_id": "kind", "price": "p"}, r"items\.price: Extra inputs are not permitted"),
+        ({"item_id": "id", "category_id": "kind", "folder": "dt=items"}, r"items\.folder: String should match pattern"),
+        ({"item_id": "id", "category_id": "kind", "folder": "../x"}, r"items\.folder: String should match pattern"),
+        ({"item_id": "id", "category_id": "kind", "where": "cast(a as int) = 1"}, r"items: .*write try_cast"),
+        ({"item_id": "id", "category_id": "kind", "header": False}, r"items: .*lists its `columns` in file order"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_told_before_a_run(shop, items, says):
+    with pytest.raises(SourceInvalid, match=says):
+        shop({}, items=items)
+
+
+def test_a_field_may_be_there_by_a_column_or_by_the_table(shop):
+    with_table = shop({})
+    assert (with_table.has("category_id"), with_table.has("price"), with_table.has("item_id")) == (True, False, True)
+    assert not shop({}, items=None).has("category_id")
+    assert read_from(shop({}, category_id="c"), "category_id") == "c, items/ by item"
