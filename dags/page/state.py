@@ -40,6 +40,7 @@ STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_AUDITED = "staged, but not audited"
 NOT_PUBLISHED = "audited, but not published"
 NOT_LANDED = "has not landed"
+PUBLISHED_WITHOUT = "withheld by an audit; a later one lets it through, but a staging is published once: stage it again"
 # A view of the page may be so old in what has landed for days that were loaded long ago.
 LISTED_SECONDS = 300
 # The complete weeks of a calendar: a year and the week in which it ends.
@@ -315,7 +316,8 @@ class LakeSnapshot:
         reasons: tuple[str, ...]
         # A staging that is older than what readers see has been overtaken, whatever became of it.
         stage_id = newest.staged.stage_id if newest else ""
-        pending = stage_id not in self._stage_ids or (stage_id, day) in self._withheld
+        left_out = (stage_id, day) in self._withheld
+        pending = left_out or stage_id not in self._stage_ids
         verdict = newest.verdict if newest else None
         withheld = verdict is not None and str(day) in verdict.withheld
         if newest and pending and (commit is None or newest.staged.order > commit.order):
@@ -323,6 +325,8 @@ class LakeSnapshot:
                 state, reasons = "unfinished", (NOT_AUDITED,)
             elif withheld:
                 state, reasons = "failed", of_day(verdict, day)
+            elif left_out:
+                state, reasons = "failed", (PUBLISHED_WITHOUT,)
             elif verdict.of_published == "failed":
                 state, reasons = "failed", tuple(verdict.failed)
             else:

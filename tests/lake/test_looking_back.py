@@ -1,9 +1,12 @@
 """Planner, page and `meander days` look back a year, and say of it what the whole past says, for less reading."""
 
 import os
+import shutil
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +33,10 @@ from tests.lake.stagings import JAN_1, published
 DAYS = 40
 
 
-@pytest.fixture
-def years(lake, monkeypatch) -> Years:
-    """A lake of forty daily runs, of which ten days count as a year; late data, redeliveries, postponed sessions."""
-    monkeypatch.setenv("MEANDER_HISTORY_DAYS", "8")
+def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Point the settings at a lake in which ten days count as a year, with late data and redeliveries."""
+    for name, value in (("LAKE", folder / "lake"), ("LANDING", folder / "landing"), ("HISTORY_DAYS", 8)):
+        monkeypatch.setenv(f"MEANDER_{name}", str(value))
     monkeypatch.setenv("MEANDER_LOOKBACK_DAYS", "4")
     monkeypatch.setenv("MEANDER_HORIZON_DAYS", "2")
     monkeypatch.setattr(looking_back, "AT_LEAST", 10 * ONE_DAY)
@@ -46,11 +49,37 @@ def years(lake, monkeypatch) -> Years:
     monkeypatch.setattr(bench, "REDELIVERED_EVERY", 5)
     monkeypatch.setattr(bench, "REDELIVERED_AFTER", 3)
     monkeypatch.setattr(bench, "REPAIRED_EVERY", 19)
-    made = Years()
-    made.run(0, DAYS)
-    # Nothing that was computed from it is made anew.
-    made.behavior(newest(DAYS) - 6 * ONE_DAY, "delivered-again")
-    return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Years]:
+    """Forty daily runs, in a folder that tests copy."""
+    folder = tmp_path_factory.mktemp("years")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        small(monkeypatch, folder)
+        years = Years()
+        years.run(0, DAYS)
+        # Nothing that was computed from it is made anew.
+        years.behavior(newest(DAYS) - 6 * ONE_DAY, "delivered-again")
+    return folder, years
+
+
+@pytest.fixture
+def years(made, tmp_path, monkeypatch) -> Years:
+    """A copy of forty daily runs, which may go on."""
+    folder, before = made
+    # With the times of folders.
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    small(monkeypatch, tmp_path)
+    mine = Years()
+    mine.order, mine.today = before.order, before.today
+    mine.files, mine.sessions, mine.postponed, mine.labelled = map(
+        copy, (before.files, before.sessions, before.postponed, before.labelled)
+    )
+    for table in before.logs:
+        mine.logs[table] = bench.Log(table)
+        mine.published(table)
+    return mine
 
 
 @pytest.fixture

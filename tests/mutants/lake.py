@@ -1450,6 +1450,14 @@ MUTANTS = [
         "tests/lake/test_looking_back.py::test_a_table_that_was_not_published_for_long_is_told_all_the_same",
     ),
     Mutant(
+        "page_publishes_what_was_withheld",
+        "dags/page/state.py",
+        "elif left_out:",
+        "elif False:",
+        "tests/dags/page/test_state.py::test_a_day_that_was_withheld_is_not_there_because_an_audit_that_ran_since_lets_it_"
+        "through",
+    ),
+    Mutant(
         "looking_back_page_never_older",
         "dags/page/state.py",
         'min(first or date.max, first_day(settings(), tables["events"]))',
