@@ -17,8 +17,9 @@ COMMIT_FILE = re.compile(r"\d{20}\.json")
 CHECKPOINT_FILE = re.compile(r"\d{20}\.checkpoint\.parquet")
 # The time of a commit, which has one line of this kind; quotes inside of a text are escaped.
 TOLD_AT = re.compile(r'\{"commitInfo": ?\{(?:.*?, ?)?"timestamp": ?(\d+)')
-# So many commits are read at once, the newest first, until one is too old.
-COMMITS_AT_ONCE = 128
+# So many commits are read at once, the newest first, until the few oldest of them are too old: of a single one, the
+# clock may have been wrong.
+COMMITS_AT_ONCE, ALIKE = 128, 8
 
 
 def read_log(path: str, last: int, after: int = -1, since: datetime | None = None) -> dict[int, str]:
@@ -37,7 +38,7 @@ def read_log(path: str, last: int, after: int = -1, since: datetime | None = Non
         begin = max(after, last - COMMITS_AT_ONCE)
         some = _read(path, names, last, begin)
         found |= some
-        if not some or _told_at(some[min(some)]) < since.timestamp():
+        if not some or all(_told_at(some[version]) < since.timestamp() for version in sorted(some)[:ALIKE]):
             break
         last = begin
     # Clocks of hosts differ: one commit that seems to be older than the one before it hides none.

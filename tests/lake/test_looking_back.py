@@ -156,11 +156,11 @@ def test_of_the_log_the_commits_since_a_time_are_read_and_one_by_a_clock_that_wa
     expected = [v for v in told if told[v] >= since.timestamp()]
     assert list(read_log(path, last, since=since)) == expected
     assert read_log(path, last, since=since) == {v: text for v, text in read_log(path, last).items() if v in expected}
-    # The third newest says that it is of 1970.
-    file = f"{path}/_delta_log/{last - 2:020}.json"
+    # Of four that are read at once the oldest says that it is of 1970.
+    file = f"{path}/_delta_log/{last - 3:020}.json"
     fs, place = storage.filesystem(file)
     text = fs.cat_file(place).decode()
-    fs.pipe_file(place, text.replace(f'"timestamp":{int(told[last - 2] * 1000)}', '"timestamp":1').encode())
+    fs.pipe_file(place, text.replace(f'"timestamp":{int(told[last - 3] * 1000)}', '"timestamp":1').encode())
     assert list(read_log(path, last, since=since)) == expected
     assert read_log(path, last, since=datetime.fromtimestamp(told[last] + 1, UTC)) == {}
 

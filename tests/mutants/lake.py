@@ -1389,9 +1389,17 @@ MUTANTS = [
     Mutant(
         "looking_back_reads_all",
         "lake/log.py",
-        "if not some or _told_at(some[min(some)]) < since.timestamp():",
+        "if not some or all(_told_at(some[version]) < since.timestamp() for version in sorted(some)[:ALIKE]):",
         "if not some:",
         "tests/lake/test_looking_back.py::test_how_much_is_read_does_not_depend_on_the_age_of_the_lake",
+    ),
+    Mutant(
+        "looking_back_one_clock_hides_what_is_older",
+        "lake/log.py",
+        "sorted(some)[:ALIKE]",
+        "sorted(some)[:1]",
+        "tests/lake/test_looking_back.py::test_of_the_log_the_commits_since_a_time_are_read_and_one_by_a_clock_that_was_"
+        "behind",
     ),
     Mutant(
         "looking_back_one_clock_hides_a_commit",
