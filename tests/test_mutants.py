@@ -1,6 +1,7 @@
 """The lists of `make mutants` fit the code: each change can be made, and leaves a file that Python can read."""
 
 import ast
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def test_what_became_of_a_mutant_is_told_by_what_its_tests_did():
     # A change that nothing can import says nothing about the tests, nor does a test that is not there.
     assert judge(2, "ERROR tests/t.py\n1 error", ONE)[0] == UNCLEAR
     assert judge(None, "", ONE)[0] == KILLED
+    assert judge(-signal.SIGSEGV, "", ONE) == (KILLED, "its tests ended with SIGSEGV")
+    assert judge(-signal.SIGKILL, "", ONE)[0] == UNCLEAR, "memory may have been short"
 
 
 def test_python_takes_in_a_change_of_the_same_size_at_once(tmp_path):

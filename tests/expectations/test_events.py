@@ -21,7 +21,7 @@ from tests.expectations.cases import (
     without_tags,
 )
 
-# Landing days, one after the other. Before the last are seven that do not fail: what a day should have is told by these.
+# Landing days, one after the other. What the last should have is told by the seven before it that do not fail.
 GOOD = [date(2025, 1, n) for n in range(10, 13)]
 BROKEN, LOST, IN_BUDGET, REJECTED, HALF_LATE, LATE, EMPTY, MANY = (date(2025, 1, n) for n in range(13, 21))
 

@@ -236,13 +236,25 @@ def test_the_labels_count_exactly_the_events_of_the_horizon_that_were_known_at_i
     assert seen.on(FAULTS, "events_upstream") == (1,)
 
 
-@pytest.mark.spark
-def test_a_restatement_counts_what_arrived_later_and_waits_for_no_landing_day(spark, shared_lake, seen):
-    staged = replace(read_staged("examples", "r"), counts={"include_late": True})
+def events_upstream(spark, day, **changes):
+    """Return the events of the horizon of a day, as the audit of the same rows counts them in another run."""
+    staged = replace(read_staged("examples", "r"), **changes)
     zeros = dict.fromkeys(("rows", "judged", "churned", "migrated"), 0)
     figures = pd.DataFrame({"day": staged.owns, **zeros})
     found = examples.extend(spark, staged.read(spark), staged, figures, settings()).set_index("day")
-    assert (found.loc[GOOD, "events_upstream"], found.loc[CHANGED, "missing_landings"]) == (5 + 1, 0)
+    return found.loc[day, ["events_upstream", "missing_landings"]].tolist()
+
+
+@pytest.mark.spark
+def test_a_restatement_counts_what_arrived_later_and_waits_for_no_landing_day(spark, shared_lake, seen):
+    late = {"include_late": True}
+    assert events_upstream(spark, GOOD, counts=late)[0] == 5 + 1
+    assert events_upstream(spark, CHANGED, counts=late)[1] == 0
+
+
+@pytest.mark.spark
+def test_events_of_a_date_are_none_of_its_horizon_also_where_they_are_of_that_of_another_date(spark, shared_lake, seen):
+    assert events_upstream(spark, GOOD, owns=[after(-1), GOOD]) == [5, 0]
 
 
 @pytest.mark.spark

@@ -5,6 +5,7 @@ The spans are as short as in tests/jobs/test_summaries.py: W of two days, a hist
 
 import json
 import random
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -67,6 +68,18 @@ def log(spans):
 def made(spark, log):
     """Return the states of a range, as the job makes them."""
     return interests.main(["--from", str(AS_OF[0]), "--to", str(AS_OF[-1]), "--run-id", "good"])
+
+
+@pytest.fixture
+def may_change_summaries(made, tmp_path):
+    """Restore the summaries after a test that changes them: the other tests have the same ones."""
+    folders = {kind: Path(summaries_folder(kind)) for kind in ("on_time", "late")}
+    for kind, folder in folders.items():
+        shutil.copytree(folder, tmp_path / kind)
+    yield
+    for kind, folder in folders.items():
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / kind, folder)
 
 
 def figures_of(spark, staged):
@@ -154,6 +167,7 @@ def test_a_day_is_audited_without_the_events_of_its_history(spark, made, monkeyp
     assert list(figures["summaries_differ"]) == [0]
 
 
+@pytest.mark.usefixtures("may_change_summaries")
 def test_where_summaries_are_gone_events_are_read(spark, made):
     for kind in ("on_time", "late"):
         folder = summaries_folder(kind)
@@ -178,6 +192,7 @@ def changed(kind, first, change):
     return rows
 
 
+@pytest.mark.usefixtures("may_change_summaries")
 def test_summaries_that_do_not_say_what_has_landed_are_refused_as_the_states_made_from_them(spark, made):
     """Whose blocks are, at T: 2, 3, 4, 5 to 8, 9 to 10 January; all but 4 January are broken, each in its way."""
     day = ["--day", str(T)]

@@ -436,6 +436,13 @@ def test_a_line_of_a_mebibyte_is_a_line_and_one_byte_more_is_too_long(file, end)
         check_files(TAOBAO, [file("a.csv", line + b"1" + end)])
 
 
+def test_of_a_line_of_which_only_the_beginning_was_read_no_column_is_counted(file):
+    # Each whole line has a column too many; the beginning of the last one has fewer.
+    content = b"1,2,3,pv,1511544070,6\n1,2," + b"3" * MIB + b",pv,1511544070,6\n"
+    with pytest.raises(SourceMismatch, match=r"expects 5 columns .* found 6"):
+        check_files(TAOBAO, [file("a.csv", content)])
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize("character", ["1", "漢", "🙂"])
 def test_a_line_that_is_too_long_is_one_rejected_row_and_loses_no_other(spark, file, character):

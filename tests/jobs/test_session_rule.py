@@ -446,6 +446,20 @@ def test_what_a_delivery_of_several_days_brought_late_leaves_when_one_of_them_co
             shop.require_right()
 
 
+def test_what_a_delivery_of_several_days_took_back_leaves_when_only_one_of_them_is_made_sessions_of():
+    # Its sessions are not made; then one of its days comes again. Its commit begins before that day, or ends after it.
+    log = sparse(("01 12:00", 1), ("02 12:00", 2), ("01 12:10", 3), ("03 12:00", 3), ("04 12:00", 4))
+    for range_of_days in ([1, 2, 3], [3, 4]):
+        with empty_lake():
+            shop = Shop(log)
+            for day in january(1, 2, 3, 4):
+                shop.run(day)
+            shop.deliver([row for row in log if row.event_id != "e2"])
+            publish("events", shop.stage_events(*january(*range_of_days)))
+            shop.run(date(2025, 1, 3))
+            shop.require_right()
+
+
 @pytest.fixture
 def two_runs(lake) -> Shop:
     """Two runs that have staged their sessions, each from the events that were published when its turn came."""

@@ -10,6 +10,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,6 +123,8 @@ def judge(status: int | None, said: str, mutant: Mutant | None) -> tuple[str, st
         return KILLED, f"its tests hung for {HANGS_SECONDS} s"
     if status == 0:
         return (HARMLESS, mutant.harmless) if mutant and mutant.harmless else (SURVIVED, "no test noticed it")
+    if status < 0 and -status != signal.SIGKILL:  # which the system sends where memory is short
+        return KILLED, f"its tests ended with {signal.Signals(-status).name}"
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", said, re.MULTILINE)
     # Any other status: the tests could not be collected, or there were none.
     if status == 1 and failed:

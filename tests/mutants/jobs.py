@@ -7,7 +7,7 @@ WHOLE_JOB = f"{RULE}::test_the_job_over_a_range_and_then_for_days_that_come_agai
 STARTS = "tests/jobs/test_sessionize.py::test_where_sessions_start"
 SAYS = "tests/jobs/test_sessionize.py::test_what_a_session_says"
 TAKEN_BACK = f"{RULE}::test_a_late_event_that_is_taken_back_leaves_its_session"
-COMES_AGAIN = f"{RULE}::test_what_a_delivery_of_several_days_brought_late_leaves_when_one_of_them_comes_again"
+TOOK_BACK = f"{RULE}::test_what_a_delivery_of_several_days_took_back_leaves_when_only_one_of_them_is_made_sessions_of"
 STATES = "tests/jobs/test_interests.py::test_a_sparse_range_has_the_states_of_a_naive_reading_at_its_dates"
 HISTORY = "tests/jobs/test_interests.py::test_a_run_reads_the_whole_history_and_not_the_lookback_alone"
 RESTATED = "tests/jobs/test_interests.py::test_a_restatement_counts_what_came_late_and_still_nothing_after_t"
@@ -161,14 +161,14 @@ MUTANTS = [
         "jobs/sessionize.py",
         'if first <= c["last"]',
         'if first <= c["first"]',
-        COMES_AGAIN,
+        TOOK_BACK,
     ),
     Mutant(
         "sess_overwritten_last_only",
         "jobs/sessionize.py",
         'c["first"] <= last]',
         'c["last"] <= last]',
-        COMES_AGAIN,
+        TOOK_BACK,
     ),
     Mutant(
         "inputs_withheld_days_are_taken",

@@ -204,9 +204,10 @@ def test_a_blend_is_the_mean_under_which_what_came_in_validation_is_likeliest():
     )
 
 
-def test_a_blend_is_of_all_that_ranks_categories():
-    alone = {type(method) for method in cheap_baselines() if "next_category" in method.tasks} - {Blend}
-    assert {type(part) for part in Blend().parts} == alone
+def test_a_blend_is_of_all_that_ranks_categories_and_each_is_judged_alone_too():
+    alone = {name for name, answers in ANSWERS.items() if "next_category" in answers} - {Blend.name}
+    assert {part.name for part in Blend().parts} == alone
+    assert {method.name for method in cheap_baselines()} == set(ANSWERS)
 
 
 def test_a_blend_puts_its_weight_on_the_part_that_is_right():

@@ -136,9 +136,9 @@ def test_an_answer_is_made_of_both_where_that_gains_and_of_the_network_where_it_
     valid = pd.DataFrame(
         {"user_id": np.arange(rows) // 2, "next_category": np.array(CATEGORIES, object)[came], **truth}
     )
-    # Of a third of the rows it is not known, and what stands there may be anything.
+    # Of a third of the users it is not known, and what stands there may be anything.
     migrated = pd.array(truth["migrated"], "boolean")
-    migrated[::3] = pd.NA
+    migrated[valid["user_id"] % 3 == 0] = pd.NA
     valid["migrated"] = migrated
     said = {**guess, "migrated": knows["migrated"]}
     stack, gains = fit_stack(Says(trees, said), network, guess, valid, seed=1)
@@ -150,6 +150,7 @@ def test_an_answer_is_made_of_both_where_that_gains_and_of_the_network_where_it_
     assert stack.category["trees"] == pytest.approx(0.5, abs=0.1)
     sizes = {gain.answer: gain.users for gain in gains}
     assert sizes["churned"] == rows // 2
+    assert sizes["migrated"] == rows // 2 * 2 // 3
     # What came was among the categories that the network finds likeliest for these users alone.
     offered = np.sort(network, axis=1)[:, -OFFERED]
     asked = network[np.arange(rows), came] >= offered
