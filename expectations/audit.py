@@ -32,6 +32,7 @@ from expectations.docs import Check, figure_text, render
 from expectations.row_rules import count_broken, met
 from expectations.suite import CRITICAL, Suite
 from lake import storage
+from lake.arguments import parser_of_tables
 from lake.audits import AuditLine, record
 from lake.days import ONE_DAY, days_in_words
 from lake.errors import AuditFailed, run_main
@@ -311,7 +312,8 @@ def with_days_withheld(verdict: Verdict, bad: Set[str], together: Sequence[Verdi
     for day in bad - set(verdict.withheld):
         others = [other.table for other in together if day in other.withheld]
         why = f"{' and '.join(others)} of the day failed" if others else "a day that touches it failed"
-        unmet[day] = [*unmet.get(day, []), f"not published, since {why}"]
+        # First, since readers of one line are told why the day is not there, not what its table has only warned of.
+        unmet[day] = [f"not published, since {why}", *unmet.get(day, [])]
     return replace(verdict, withheld=sorted(bad), unmet=dict(sorted(unmet.items())))
 
 
@@ -400,18 +402,7 @@ def main(argv: list[str] | None = None) -> list[Verdict]:
         AuditFailed: a critical expectation of one of them is not met, and no day of it is published.
         NotStaged: they were not staged together: readers would get new events beside old rejected rows.
     """
-    parser = argparse.ArgumentParser(
-        prog="expectations.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--table",
-        action="append",
-        required=True,
-        choices=TABLES,
-        metavar="TABLE",
-        help="a table of docs/tables.md; may be repeated",
-    )
-    parser.add_argument("--run-id", required=True, help="the run that staged")
+    parser = parser_of_tables("expectations.audit", __doc__ or "", formatter_class=argparse.RawDescriptionHelpFormatter)
     args = parser.parse_args(argv)
     config = settings()
     require_one_try(args.table, args.run_id)

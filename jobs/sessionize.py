@@ -17,6 +17,7 @@ from jobs.arguments import job_parser, parse_run
 from jobs.inputs import published_events, without_withheld
 from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
+from lake.looking_back import nothing_before
 from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 from lake.session import spark_session
@@ -121,9 +122,11 @@ def landed_files(events: Table, days: Collection[date]) -> Iterator[DataFile]:
     Events that are not delivered again have to leave their sessions. If all are, the run stages the same partitions.
     """
     first, last = str(min(days)), str(max(days))
-    # A publish replaces the files of the delivery before it: the log tells of them, so no older version is opened.
-    again = [c["version"] for c in events.commits() if first <= c["last"] and c["first"] <= last]
-    for files in (events.files, *events.replaced_by(again).values()):
+    # A publish replaces the files of the delivery before it: the log tells of them, so no older version is opened. Of
+    # the log, what is older than these days is not read.
+    since = nothing_before(min(days))
+    again = [c["version"] for c in events.commits(since) if first <= c["last"] and c["first"] <= last]
+    for files in (events.files_of("landed", days), *events.replaced_by(again, since).values()):
         for file in files:
             if file.partition["landed"] in days:
                 yield file

@@ -48,6 +48,20 @@ def record(lines: list[AuditLine]) -> None:
     until_first(attempt, "other audits", "the history of audits has no line of this one, try again")
 
 
+def remove_before(moment: datetime, *, dry_run: bool = False) -> int:
+    """Remove the lines of the audits that ended before a moment, and return how many there are."""
+    old = pc.less(read()["audited"], pa.scalar(moment, TYPES[datetime]))
+    lines = int(pc.sum(old).as_py() or 0)
+    if lines and not dry_run:
+        # Audits append meanwhile; a merge of the same files by another upkeep is looked at again.
+        until_first(
+            lambda: DeltaTable(audits_path()).delete(f"audited < '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"),
+            "other upkeeps",
+            "no line was removed, try again",
+        )
+    return lines
+
+
 def read(table: str | None = None) -> pa.Table:
     """Return the history, oldest first: of one table, or of all."""
     if not DeltaTable.is_deltatable(audits_path()):

@@ -315,10 +315,11 @@ def since(read: Read, now: Delivery) -> Difference:
     return compare(read.day, {name: file for name, (file, _) in read.listed.items()}, now)
 
 
-def listed(landing: Landing) -> dict[date, str]:
-    """Return the digest of each day that has a folder, which `changed_since_read` can be given again and again."""
+def listed(landing: Landing, first: date) -> dict[date, str]:
+    """Return the digest of each day from `first` on that has a folder; `changed_since_read` can be given it often."""
     try:
-        return {day: digest(files) for day, files in landing.found(landing.days()).items()}
+        days = [day for day in landing.days() if day >= first]
+        return {day: digest(files) for day, files in landing.found(days).items()}
     except OSError:
         return {}
 

@@ -7,28 +7,58 @@ to be opened to see its files.
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from math import inf
 from typing import Any
 
 from lake import storage
 
 COMMIT_FILE = re.compile(r"\d{20}\.json")
 CHECKPOINT_FILE = re.compile(r"\d{20}\.checkpoint\.parquet")
+# The time of a commit, which has one line of this kind; quotes inside of a text are escaped.
+TOLD_AT = re.compile(r'\{"commitInfo": ?\{(?:.*?, ?)?"timestamp": ?(\d+)')
+# So many commits are read at once, the newest first, until the few oldest of them are too old: of a single one, the
+# clock may have been wrong.
+COMMITS_AT_ONCE, ALIKE = 128, 8
 
 
-def read_log(path: str, last: int, after: int = -1) -> dict[int, str]:
+def read_log(path: str, last: int, after: int = -1, since: datetime | None = None) -> dict[int, str]:
     """Return {version: text} of the commits after one version of a table up to `last`, newest first.
 
-    Where the log was cleaned, it begins with the oldest commit that is left.
+    Where the log was cleaned, it begins with the oldest commit that is left. With `since`, it begins with the oldest
+    commit that says to be of that time or later; hardly more is read.
     """
     # Not by `DeltaTable.history`: it also returns commits that came after the table was opened, and counts versions
     # down from the open one, so that each commit would get the version of another.
-    return _read(path, _log_files(path), last, after)
+    names = _log_files(path)
+    if since is None:
+        return _read(path, names, last, after)
+    found: dict[int, str] = {}
+    while last > after:
+        begin = max(after, last - COMMITS_AT_ONCE)
+        some = _read(path, names, last, begin)
+        found |= some
+        if not some or all(_told_at(some[version]) < since.timestamp() for version in sorted(some)[:ALIKE]):
+            break
+        last = begin
+    # Clocks of hosts differ: one commit that seems to be older than the one before it hides none.
+    young = [version for version, commit in found.items() if _told_at(commit) >= since.timestamp()]
+    return {version: commit for version, commit in found.items() if young and version >= min(young)}
+
+
+def _told_at(commit: str) -> float:
+    """Return when a commit says that it was made, in seconds since 1970; infinity where it does not say."""
+    found = TOLD_AT.search(commit, max(0, commit.find('{"commitInfo":')))
+    return int(found[1]) / 1000 if found else inf
 
 
 def actions(commit: str, kind: str) -> list[dict[str, Any]]:
     """Return the actions of one kind, such as `remove`, in the text of a commit."""
+    begin = f'{{"{kind}":'
+    if begin not in commit:
+        return []
     # A commit has a line for each action.
-    return [json.loads(line)[kind] for line in commit.splitlines() if line.startswith(f'{{"{kind}":')]
+    return [json.loads(line)[kind] for line in commit.splitlines() if line.startswith(begin)]
 
 
 def history(path: str, last: int) -> list[dict[str, Any]]:
@@ -66,7 +96,7 @@ def transactions(path: str, version: int) -> dict[str, int] | None:
 
 
 def _log_files(path: str) -> list[str]:
-    return list(storage.list_files(storage.join(path, "_delta_log")))
+    return storage.list_names(storage.join(path, "_delta_log"))
 
 
 def _read(path: str, names: list[str], last: int, after: int) -> dict[int, str]:

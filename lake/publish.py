@@ -12,7 +12,6 @@ A day of a run that has failed its audit is *withheld*: the others are published
 that is refused (docs/decisions/0036).
 """
 
-import argparse
 import json
 import logging
 import time
@@ -27,6 +26,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
+from lake.arguments import parser_of_tables
 from lake.commits import until_first
 from lake.days import days_in_words
 from lake.deliveries import all_read_by, require_no_loss
@@ -379,17 +379,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         AuditFailed: all are published, but for days that failed their audit.
     """
-    parser = argparse.ArgumentParser(prog="lake.publish", description="Commit what a run staged, if its audit passed.")
-    parser.add_argument(
-        "--table",
-        action="append",
-        required=True,
-        choices=TABLES,
-        metavar="TABLE",
-        help="a table of docs/tables.md; may be repeated",
-    )
-    parser.add_argument("--run-id", required=True, help="the run that staged")
-    args = parser.parse_args(argv)
+    args = parser_of_tables("lake.publish", "Commit what a run staged, if its audit passed.").parse_args(argv)
     reports = []
     for table in args.table:
         reports.append(publish(table, args.run_id))

@@ -11,6 +11,7 @@ from typing import Any
 from lake import storage
 from lake.deliveries import changed_since_read, published
 from lake.landing import Landing
+from lake.looking_back import nothing_before
 from lake.places import is_landing_list, is_manifest, run_name, runs_folder
 from lake.schemas import TABLES
 from lake.staging import UNREADABLE, Staged, Verdict, order_in_name, parse_staged, verdict_names
@@ -81,7 +82,7 @@ def summarize(first: date | None = None, last: date | None = None, landing: Land
     """Return the runs whose days touch `first` to `last`, by day, then by start; last those whose days nobody can read.
 
     Args:
-        first: no limit when None.
+        first: no limit when None. With it, what runs have left long before that day is not read.
         last: no limit when None.
         landing: where the published days are compared with what was read of them; nowhere when None.
     """
@@ -89,14 +90,14 @@ def summarize(first: date | None = None, last: date | None = None, landing: Land
     def within(begins: date, ends: date) -> bool:
         return (first is None or ends >= first) and (last is None or begins <= last)
 
-    root = runs_folder()
+    root, since = runs_folder(), nothing_before(first or date.min)
     said: dict[str, dict[str, str]] = defaultdict(dict)
-    names = [name for name in storage.list_files(root) if not is_landing_list(name.rpartition("/")[2])]
+    names = [name for name in storage.list_entries(root, since) if not is_landing_list(name.rpartition("/")[2])]
     for path, text in storage.read_texts(root, names).items():
         run, _, name = path.partition("/")
         said[run][name] = text
     stagings = {folder: _read(texts) for folder, texts in said.items()}
-    by_table = {table.name: table.commits() for table in filter(None, map(Table.find, TABLES))}
+    by_table = {table.name: table.commits(since) for table in filter(None, map(Table.find, TABLES))}
     commits = _newest(by_table)
     changed = _changed(by_table.get("events", []), landing, within)
     runs, lost = [], []

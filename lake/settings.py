@@ -110,7 +110,9 @@ class Settings(BaseSettings):
         ge=1,
         description="days that upkeep keeps files of replaced rows, for readers, and stagings not published",
     )
-    docs_days: int = Field(90, ge=1, description="days that upkeep keeps the data docs of an audit")
+    docs_days: int = Field(
+        90, ge=1, description="days that upkeep keeps the data docs of an audit, and what alert was sent of a cause"
+    )
     keep_raw_days: int = Field(
         90,
         ge=0,
@@ -118,6 +120,9 @@ class Settings(BaseSettings):
     )
     keep_events_days: int = Field(
         0, ge=0, description="days that upkeep keeps events, at least MEANDER_HISTORY_DAYS; 0: for ever"
+    )
+    keep_audits_days: int = Field(
+        0, ge=0, description="days that upkeep keeps lines of the history of audits; 0: for ever"
     )
     keep_landing_days: int = Field(0, ge=0, description="days that upkeep keeps landing files; 0: for ever")
     min_group: int = Field(

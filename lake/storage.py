@@ -44,17 +44,42 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
-def list_entries(folder: str) -> dict[str, dict[str, Any]]:
-    """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any."""
+def list_names(folder: str) -> list[str]:
+    """Return the names of what is directly in a folder, sorted; nothing is asked about each. None where it is missing.
+
+    >>> list_names("/no/such/folder")
+    []
+    """
+    fs, inner = filesystem(folder)
+    with suppress(FileNotFoundError):
+        if isinstance(fs, LocalFileSystem):
+            return sorted(os.listdir(inner))  # noqa: PTH208  names alone
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False))
+    return []
+
+
+def list_entries(folder: str, since: datetime | None = None) -> dict[str, dict[str, Any]]:
+    """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any.
+
+    With `since`, those of the folders directly below it in which no file was created, replaced or removed since that
+    time are left out.
+    """
     fs, inner = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         # fsspec asks three times about each file, and the log of a lake of years has thousands.
-        return dict(sorted(_local_entries(inner, "")))
-    entries = fs.find(inner, detail=True)
-    return {path[len(inner.rstrip("/")) + 1 :]: entries[path] for path in sorted(entries)}
+        return dict(sorted(_local_entries(inner, "", since)))
+    found = fs.find(inner, detail=True)
+    root = inner.rstrip("/")
+    entries = {path[len(root) + 1 :]: found[path] for path in sorted(found)}
+    if since is None:
+        return entries
+    young = {
+        name.partition("/")[0] for name, entry in entries.items() if last_written(fs, f"{root}/{name}", entry) >= since
+    }
+    return {name: entry for name, entry in entries.items() if name.partition("/")[0] in young}
 
 
-def _local_entries(folder: str, below: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _local_entries(folder: str, below: str, since: datetime | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what `list_entries` returns of a folder on this machine, with `below` before each name.
 
     A link is a file, whatever it leads to, and has the size of that, 0 of nothing. What cannot be listed is left out.
@@ -62,7 +87,9 @@ def _local_entries(folder: str, below: str) -> Iterator[tuple[str, dict[str, Any
     with suppress(OSError), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
-                yield from _local_entries(entry.path, f"{below}{entry.name}/")
+                # A folder has the time at which a name in it came or went, and files here are replaced by a new name.
+                if since is None or entry.stat().st_mtime >= since.timestamp():
+                    yield from _local_entries(entry.path, f"{below}{entry.name}/")
                 continue
             with suppress(FileNotFoundError):  # it is gone since
                 told = entry.stat(follow_symlinks=False)

@@ -128,33 +128,53 @@ class Table:
     @cached_property
     def files(self) -> list[DataFile]:
         """Every live file, sorted by path."""
-        actions = self.delta.get_add_actions(flatten=True)
-        columns = {n: actions.column(n).to_pylist() for n in ("path", "num_records", "size_bytes")}
-        partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.spec.partition_by}
-        # delta-rs leaves out the columns of which no file has a value.
-        logged = set(actions.schema.names)
+        return self._described(range(self._actions.num_rows))
+
+    def files_of(self, column: str, days: Collection[date]) -> list[DataFile]:
+        """Return the live files of some days of a partition column, sorted by path."""
+        return self._described([n for n, day in enumerate(self._partitions[column]) if day in days])
+
+    @cached_property
+    def _actions(self) -> AnsweredTable:
+        """What the log says of each live file; a column of which no file has a value is missing."""
+        return self.delta.get_add_actions(flatten=True)
+
+    @cached_property
+    def _partitions(self) -> dict[str, list[date]]:
+        """The values of each partition column, by file, in the order of `_actions`."""
+        return {
+            column: list(self._actions.column(f"partition.{column}").to_pylist()) for column in self.spec.partition_by
+        }
+
+    @cached_property
+    def _moved(self) -> dict[str, dict[str, Any] | None]:
+        """The files of a version that was asked for which were rewritten since; see `rewritten_since`."""
+        return rewritten_since(self.path, self.version) if self._is_pinned else {}
+
+    def _described(self, places: Iterable[int]) -> list[DataFile]:
+        """Return the files at some places of `_actions`, sorted by path."""
+        paths, rows, sizes = (self._actions.column(n).to_pylist() for n in ("path", "num_records", "size_bytes"))
+        logged = set(self._actions.schema.names)
         ends = {
-            field.name: [actions.column(f"{end}.{field.name}").to_pylist() for end in ("min", "max")]
+            field.name: [self._actions.column(f"{end}.{field.name}").to_pylist() for end in ("min", "max")]
             for field in self.spec.schema
             if isinstance(field.dataType, TimestampType) and {f"min.{field.name}", f"max.{field.name}"} <= logged
         }
         files = [
             DataFile(
-                path,
-                rows,
-                size,
-                {c: partitions[c][i] for c in partitions},
-                {c: (first[i], last[i]) for c, (first, last) in ends.items() if first[i] and last[i]},
+                paths[i],
+                rows[i],
+                sizes[i],
+                {column: values[i] for column, values in self._partitions.items()},
+                {column: (first[i], last[i]) for column, (first, last) in ends.items() if first[i] and last[i]},
             )
-            for i, (path, rows, size) in enumerate(
-                zip(columns["path"], columns["num_records"], columns["size_bytes"], strict=True)
-            )
+            for i in places
         ]
-        if self._is_pinned and (moved := rewritten_since(self.path, self.version)):
+        if self._moved:
             files = [
-                replace(file, **now) if (now := moved.get(file.path)) else file
+                replace(file, **now) if (now := self._moved.get(file.path)) else file
                 for file in files
-                if moved.get(file.path, "as it was") is not None
+                if self._moved.get(file.path, "as it was") is not None
             ]
         return sorted(files, key=lambda file: file.path)
 
@@ -166,9 +186,14 @@ class Table:
 
     def rows_by(self, column: str = "dt") -> dict[date, int]:
         """Return {partition value: rows}, sorted, from the log alone: no data is read."""
+        rows = (
+            ((file.partition[column], file.rows) for file in self.files)
+            if self._moved
+            else zip(self._partitions[column], self._actions.column("num_records").to_pylist(), strict=True)
+        )
         totals: dict[date, int] = {}
-        for file in self.files:
-            totals[file.partition[column]] = totals.get(file.partition[column], 0) + file.rows
+        for day, number in rows:
+            totals[day] = totals.get(day, 0) + number
         return dict(sorted(totals.items()))
 
     def basis(self, owned: date) -> int | None:
@@ -176,9 +201,14 @@ class Table:
         return self.transaction(f"{self.spec.owned_by}={owned}")
 
     @cached_property
-    def _log(self) -> Mapping[int, str]:
-        """The commits up to this version, newest first, as texts."""
-        return read_log(self.path, self.version)
+    def _logs(self) -> dict[datetime | None, Mapping[int, str]]:
+        return {}
+
+    def _log(self, since: datetime | None) -> Mapping[int, str]:
+        """Return the commits up to this version, newest first, as texts; see `read_log`."""
+        if since not in self._logs:
+            self._logs[since] = read_log(self.path, self.version, since=since)
+        return self._logs[since]
 
     @cached_property
     def _transactions(self) -> Mapping[str, int] | None:
@@ -191,9 +221,12 @@ class Table:
         number: int | None = self.delta.transaction_version(name)
         return number
 
-    def replaced_by(self, versions: Sequence[int]) -> dict[int, list[DataFile]]:
-        """Return the files that commits replaced, by the version of each commit; no version is opened."""
-        commits = self._log
+    def replaced_by(self, versions: Sequence[int], since: datetime | None = None) -> dict[int, list[DataFile]]:
+        """Return the files that commits replaced, by the version of each commit.
+
+        No version is opened, but for a commit that replaced a file of before `since`.
+        """
+        commits = self._log(since)
         removed = {v: {unquote(gone["path"]) for gone in actions(commits.get(v, ""), "remove")} for v in versions}
         wanted = set().union(*removed.values())
         known = {
@@ -241,9 +274,9 @@ class Table:
             return "" if self.files else None
         return from_number(number)
 
-    def commits(self) -> list[dict[str, Any]]:
-        """Return the metadata of each publish up to this version, newest first."""
-        return [entry for entry in said_in(self._log) if "run_id" in entry]
+    def commits(self, since: datetime | None = None) -> list[dict[str, Any]]:
+        """Return the metadata of each publish up to this version, newest first; all of them, or those since a time."""
+        return [entry for entry in said_in(self._log(since)) if "run_id" in entry]
 
     def read(
         self,

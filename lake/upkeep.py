@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,13 +24,16 @@ from lake import storage
 from lake.commits import until_first
 from lake.compact import compact, live_files
 from lake.errors import UpkeepFailed, run_main
-from lake.log import read_log
+from lake.log import read_log, transactions
 from lake.maintenance import MaintenanceResult, data_files, pinned, published_stagings, replaced_since, staging_of
 from lake.places import (
     alerts_folder,
     audits_path,
+    forgotten_path,
     models_folder,
     monitor_folder,
+    order_path,
+    receipts_folder,
     registry_folder,
     runs_folder,
     summaries_folder,
@@ -46,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult]:
-    """Compact and clean every table, then the data docs; `dry_run` returns what would be done and does nothing.
+    """Compact and clean every table, then data docs and alerts; `dry_run` returns what would be done and does nothing.
 
     Where one of them fails, the others are maintained all the same; its result has the problem.
     """
@@ -55,9 +59,10 @@ def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult
     staged = [attempted(name, maintain_stagings, name, retention, dry_run=dry_run) for name in only_staged()]
     kinds = [kind for kind in KEPT_BLOCKS if storage.exists(summaries_folder(kind))]
     summaries = [attempted(f"summaries: {kind}", prune_summaries, kind, retention, dry_run=dry_run) for kind in kinds]
-    docs = attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)
+    docs = [attempted("data docs", prune_docs, config.docs_folder, docs_age, dry_run=dry_run)]
+    docs += [attempted("alerts", prune_alerts, config.lake, docs_age, dry_run=dry_run)]
     landing = [attempted("landing", expire_landing, config, dry_run=dry_run)] if config.keep_landing_days else []
-    return [*tables, *staged, *summaries, docs, *landing]
+    return [*tables, *staged, *summaries, *docs, *landing]
 
 
 def end_and_maintain(name: str, path: str, config: Settings, *, dry_run: bool = False) -> MaintenanceResult:
@@ -200,12 +205,37 @@ def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> Mai
     return MaintenanceResult("data docs", *sizes, removed=len(pages))
 
 
+def prune_alerts(lake: str, max_age: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
+    """Remove what is known of causes of which the last alert was sent before `max_age`; not what waits to be sent."""
+    folder = alerts_folder(lake)
+    before = storage.list_files(folder)
+    old = storage.list_older(folder, datetime.now(UTC) - max_age)
+    sent = [name for name in old if name.endswith(".json") and "/" not in name]
+    if not dry_run:
+        storage.remove_files(folder, sent)
+    after = storage.list_files(folder)
+    sizes = len(before), sum(before.values()), len(after), sum(after.values())
+    return MaintenanceResult("alerts", *sizes, removed=len(sent))
+
+
 def never_removed(lake: str) -> dict[str, dict[str, int]]:
-    """Return the files and the bytes of what upkeep leaves, by folder of the lake: it grows with each run."""
-    folders = [runs_folder(), models_folder(), registry_folder(), monitor_folder(), alerts_folder(lake)]
-    folders += [storage.join(path, "_delta_log") for _, path in delta_tables()]
-    sizes = {folder.removeprefix(lake).lstrip("/"): storage.list_files(folder).values() for folder in folders}
-    return {folder: {"files": len(found), "bytes": sum(found)} for folder, found in sizes.items() if found}
+    """Return the files and the bytes of what upkeep leaves, by folder of the lake: it grows with each run.
+
+    Of a log, also how many transactions its newest version has: at least one for each run and for each day.
+    """
+    folders = [runs_folder(), models_folder(), registry_folder(), monitor_folder(), receipts_folder()]
+    logs = [path for _, path in delta_tables()]
+    logs += [path for path in (order_path(), forgotten_path()) if DeltaTable.is_deltatable(path)]
+    sizes = {folder: storage.list_files(folder).values() for folder in folders}
+    kept = {folder: {"files": len(found), "bytes": sum(found)} for folder, found in sizes.items() if found}
+    for path in logs:
+        found = storage.list_files(storage.join(path, "_delta_log")).values()
+        told = {"files": len(found), "bytes": sum(found)}
+        # The log of a table that failed cannot be read.
+        with suppress(Exception):
+            told["transactions"] = len(transactions(path, DeltaTable(path).version()) or ())
+        kept[storage.join(path, "_delta_log")] = told
+    return {folder.removeprefix(lake).lstrip("/"): what for folder, what in kept.items()}
 
 
 def prune_summaries(kind: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:

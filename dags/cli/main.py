@@ -135,14 +135,16 @@ def landed_bytes(days: list[date]) -> int:
 
 
 def days(first: First = None, last: Last = None, as_json: AsJson = False) -> None:
-    """Show each run: rows in and out, verdict, seconds."""
+    """Show each run of the last year: rows in and out, verdict, seconds. Older ones with --from."""
     _print_days(as_date(first), as_date(last), as_json)
 
 
 def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
+    from lake.looking_back import first_day
     from lake.runs import COUNTS, summarize
+    from lake.table import Table
 
-    runs = summarize(first, last, Landing.of(settings()))
+    runs = summarize(first or first_day(settings(), Table.find("events")), last, Landing.of(settings()))
     if as_json:
         print_json([run.as_json() for run in runs])
         return

@@ -25,7 +25,7 @@ class MonitoredDay:
 def load_findings(max_days: int = MAX_DAYS) -> list[MonitoredDay]:
     """Return the newest monitored days, the oldest first."""
     folder = monitor_folder()
-    names = [name for name in storage.list_files(folder) if name.endswith(".json")][-max_days:]
+    names = [name for name in storage.list_names(folder) if name.endswith(".json")][-max_days:]
     # A remote store takes a while for each file.
     with ThreadPoolExecutor(max_workers=16) as pool:
         files = list(pool.map(storage.read_json, (storage.join(folder, name) for name in names)))

@@ -18,6 +18,7 @@ from lake.days import days_between
 from lake.deliveries import Difference, changed_since_read, listed, read_by
 from lake.errors import NotStaged
 from lake.landing import Landing
+from lake.looking_back import first_day, nothing_before
 from lake.places import is_manifest, runs_folder, verdict_beside
 from lake.settings import settings
 from lake.staging import UNREADABLE, Staged, Verdict, order_of, parse_staged
@@ -39,6 +40,7 @@ STATES = ("failed", "unfinished", "missing", "warned", "published")
 NOT_AUDITED = "staged, but not audited"
 NOT_PUBLISHED = "audited, but not published"
 NOT_LANDED = "has not landed"
+PUBLISHED_WITHOUT = "withheld by an audit; a later one lets it through, but a staging is published once: stage it again"
 # A view of the page may be so old in what has landed for days that were loaded long ago.
 LISTED_SECONDS = 300
 # The complete weeks of a calendar: a year and the week in which it ends.
@@ -132,6 +134,7 @@ class LakeSnapshot:
         commits: the publishes of each table, newest first.
         stagings: the stagings of each table, oldest first.
         landed: the days that have landed; None where the landing cannot be read or is empty.
+        first: the first day that is looked at; of days before it nothing is known but their rows.
         changed: the published landing days of which the landing is another than what was read.
         unreadable: the manifests that cannot be read, below the folder of the runs.
     """
@@ -142,23 +145,36 @@ class LakeSnapshot:
     commits: dict[str, list[Commit]]
     stagings: dict[str, list[Staging]]
     landed: frozenset[date] | None
+    first: date = date.min
     changed: dict[date, Difference] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, cache: Cache, now: datetime, expected: date | None = None) -> "LakeSnapshot":
-        """Read the state of the lake, except for the parts in the cache."""
-        stagings, unreadable = read_stagings(cache)
+    def load(
+        cls, cache: Cache, now: datetime, expected: date | None = None, first: date | None = None
+    ) -> "LakeSnapshot":
+        """Read the state of the lake, except for the parts in the cache.
+
+        Args:
+            cache: of the web server.
+            now: the time, UTC.
+            expected: the newest day that should be published by now.
+            first: the first day that is asked for, where that is before the days that are always looked at.
+        """
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
             tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
+        begins = min(first or date.max, first_day(settings(), tables["events"]))
+        since = nothing_before(begins)
+        stagings, unreadable = read_stagings(cache, since)
         owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for of_table in stagings.values() for s in of_table}
-        commits = {
-            name: [_commit(name, entry, owns) for entry in cache.of_version(table, "commits", table.commits)]
-            if table
-            else []
-            for name, table in tables.items()
-        }
-        lake = cls(now, expected, tables, commits, stagings, _landed_days(), unreadable=unreadable)
+
+        def publishes(name: str, table: Table) -> list[Commit]:
+            # A table that was not published for so long is told as it is.
+            entries = commits_of(cache, table, since) or commits_of(cache, table, None)
+            return [_commit(name, entry, owns) for entry in entries]
+
+        commits = {name: publishes(name, table) if table else [] for name, table in tables.items()}
+        lake = cls(now, expected, tables, commits, stagings, _landed_days(), begins, unreadable=unreadable)
         lake.changed = lake._changed(cache)
         return lake
 
@@ -166,7 +182,11 @@ class LakeSnapshot:
     def cells(self) -> dict[str, dict[date, Cell]]:
         """Every day on which a table has rows, was staged or is due, by table and day."""
         return {
-            table: {day: self._cell(table, day) for day in sorted(self._touched(table) | self._due(table))}
+            table: {
+                day: self._cell(table, day)
+                for day in sorted(self._touched(table) | self._due(table))
+                if day >= self.first
+            }
             for table in SHOWN
         }
 
@@ -255,9 +275,10 @@ class LakeSnapshot:
         reads = {
             day: read
             for day, commit in self.current["events"].items()
-            if day in (self.landed or ()) and (read := read_by(commit.counts, commit.run_id, commit.order, day))
+            if day >= self.first and day in (self.landed or ())
+            if (read := read_by(commit.counts, commit.run_id, commit.order, day))
         }
-        return changed_since_read(Landing.of(settings()), reads, listed_landing(cache)) if reads else {}
+        return changed_since_read(Landing.of(settings()), reads, listed_landing(cache, self.first)) if reads else {}
 
     def _touched(self, table: str) -> set[date]:
         return set(self._newest[table]) | set(self.current[table]) | set(self.rows[table])
@@ -295,7 +316,8 @@ class LakeSnapshot:
         reasons: tuple[str, ...]
         # A staging that is older than what readers see has been overtaken, whatever became of it.
         stage_id = newest.staged.stage_id if newest else ""
-        pending = stage_id not in self._stage_ids or (stage_id, day) in self._withheld
+        left_out = (stage_id, day) in self._withheld
+        pending = left_out or stage_id not in self._stage_ids
         verdict = newest.verdict if newest else None
         withheld = verdict is not None and str(day) in verdict.withheld
         if newest and pending and (commit is None or newest.staged.order > commit.order):
@@ -303,6 +325,8 @@ class LakeSnapshot:
                 state, reasons = "unfinished", (NOT_AUDITED,)
             elif withheld:
                 state, reasons = "failed", of_day(verdict, day)
+            elif left_out:
+                state, reasons = "failed", (PUBLISHED_WITHOUT,)
             elif verdict.of_published == "failed":
                 state, reasons = "failed", tuple(verdict.failed)
             else:
@@ -343,10 +367,18 @@ def of_day(verdict: Verdict, day: date) -> tuple[str, ...]:
     return tuple(verdict.unmet.get(str(day), ()) if verdict.unmet else verdict.failed)
 
 
-def read_stagings(cache: Cache) -> tuple[dict[str, list[Staging]], list[str]]:
-    """Return every staging that has a manifest, by table, oldest first; and the manifests that cannot be read."""
+def commits_of(cache: Cache, table: Table, since: datetime | None) -> list[dict[str, Any]]:
+    """Return what `table.commits` returns, by the cache."""
+    return cache.of_version(table, f"commits since {since}", lambda: table.commits(since))
+
+
+def read_stagings(cache: Cache, since: datetime | None) -> tuple[dict[str, list[Staging]], list[str]]:
+    """Return every staging that has a manifest, by table, oldest first; and the manifests that cannot be read.
+
+    Those of runs that have written nothing since a time are left out.
+    """
     fs, root = storage.filesystem(runs_folder())
-    files = {f"{root}/{name}": entry for name, entry in storage.list_entries(runs_folder()).items()}
+    files = {f"{root}/{name}": entry for name, entry in storage.list_entries(runs_folder(), since).items()}
     names = ((path, path.rsplit("/", 1)[1]) for path in files)
     manifests = [path for path, name in names if (table := name.split(".")[0]) in SHOWN and is_manifest(name, table)]
     # What the storage says of size and time, of the manifest and of the verdict beside it.
@@ -377,10 +409,10 @@ def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | NotStaged | 
         return Staging(staged, None)
 
 
-def listed_landing(cache: Cache) -> dict[date, str]:
-    """Return a listing of the landing that is at most LISTED_SECONDS old: one for all parts of the page."""
+def listed_landing(cache: Cache, first: date) -> dict[date, str]:
+    """Return a listing of the landing from a day on, at most LISTED_SECONDS old: one for all parts of the page."""
     landing = Landing.of(settings())
-    return cache.for_a_while(f"landing {landing.address}", LISTED_SECONDS, lambda: listed(landing))
+    return cache.for_a_while(f"landing {landing.address} {first}", LISTED_SECONDS, lambda: listed(landing, first))
 
 
 def _landed_days() -> frozenset[date] | None:

@@ -35,7 +35,7 @@ from dags.page.problems import (
     readers_see,
     warned_lately,
 )
-from dags.page.state import COMPUTED, SHOWN, STATES, Cell, LakeSnapshot, Staging, listed_landing
+from dags.page.state import COMPUTED, SHOWN, STATES, WEEKS, LakeSnapshot, Staging, commits_of, listed_landing
 from dags.shared import backfill as planning
 from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
@@ -47,6 +47,7 @@ from lake.days import days_between
 from lake.errors import MeanderError
 from lake.labels import LABELS
 from lake.landing import Landing
+from lake.looking_back import first_day, nothing_before
 from lake.settings import settings
 from lake.table import Table
 
@@ -138,16 +139,16 @@ def failure(request: Request, error: Exception) -> HTMLResponse:  # noqa: ARG001
     return HTMLResponse(text, 503, headers=HEADERS)
 
 
-def load_lake_snapshot(cache: Cache, airflow: AirflowState) -> LakeSnapshot:
-    """Return the state of the lake now."""
+def load_lake_snapshot(cache: Cache, airflow: AirflowState, first: date | None = None) -> LakeSnapshot:
+    """Return the state of the lake now; also of days from `first` on, however old they are."""
     now = datetime.now(UTC)
-    return LakeSnapshot.load(cache, now, expected_day(now, airflow.scheduled))
+    return LakeSnapshot.load(cache, now, expected_day(now, airflow.scheduled), first)
 
 
 @router.get("/")
 def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Show problems, the rows that readers see and safe repairs; then freshness, late data and the calendar."""
-    lake = load_lake_snapshot(cache, airflow)
+    lake = load_lake_snapshot(cache, airflow, until and until - timedelta(weeks=WEEKS))
     last = until or lake.last or lake.now.date()
     weeks = lake.weeks(last)
     return page(
@@ -172,7 +173,7 @@ def overview(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLR
 @router.get("/days/{day}")
 def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
     """Show every table on one day: state, counts, the run and the data docs."""
-    lake = load_lake_snapshot(cache, airflow)
+    lake = load_lake_snapshot(cache, airflow, day)
     counts = landed_counts(lake).get(day)
     return page(
         "day.html",
@@ -187,14 +188,20 @@ def one_day(day: date, airflow: AirflowDep, cache: CacheDep) -> HTMLResponse:
 @router.get("/run")
 def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
     """Show the stagings of a DAG run, their verdicts and the state of their days: the tab *Lake* of the run."""
-    lake = LakeSnapshot.load(cache, datetime.now(UTC))
-    return page("run.html", dag=dag, stagings=staged_by(lake, dag, run))
+    now = datetime.now(UTC)
+    lake = LakeSnapshot.load(cache, now)
+    stagings = staged_by(lake, dag, run)
+    if min((day for staging in stagings for day in staging.staged.owns), default=date.min) < lake.first:
+        lake = LakeSnapshot.load(cache, now, None, date.min)
+        stagings = staged_by(lake, dag, run)
+    cells = [[lake.cells[staging.staged.table][day] for day in staging.staged.owns] for staging in stagings]
+    return page("run.html", dag=dag, stagings=list(zip(stagings, cells, strict=True)))
 
 
 @router.get("/rows")
 def rows(airflow: AirflowDep, cache: CacheDep, until: Until = None) -> HTMLResponse:
     """Draw the input rows by outcome, and the rows of each table, day by day."""
-    lake = load_lake_snapshot(cache, airflow)
+    lake = load_lake_snapshot(cache, airflow, until and until - timedelta(days=CHART_DAYS))
     last = until or lake.last
     if last is None:
         return page("empty.html", text="No day has been loaded yet.")
@@ -233,8 +240,9 @@ def planned(cache: Cache, reason: str, first: date | None, last: date | None, ta
     rules = config.session_gap_minutes, config.late_days, config.history_days
     landed = {}
     if reason == "late-data":
-        commits = cache.of_version(events, "commits", events.commits)
-        landed = landing_differences(Landing.of(config), commits, listed_landing(cache))
+        begins = first or first_day(config, events)
+        commits = commits_of(cache, events, nothing_before(begins))
+        landed = landing_differences(Landing.of(config), commits, listed_landing(cache, begins), begins)
     question = f"plan {reason} {first} {last} {table} {versions} {rules} {landed}"
     return cache.of_version(events, question, lambda: plan_backfill(config, reason, first, last, table, landed))
 
@@ -322,7 +330,7 @@ def model(cache: CacheDep) -> HTMLResponse:
         span = days_between(drift[0]["dt"], drift[-1]["dt"])
         means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
-        unseen = unseen_share(cache)
+        unseen = unseen_share(cache, drift[0]["dt"])
         charts.append(
             ("Share of events with an item outside the vocabulary", drawing.lines(span, {"unseen events": unseen}))
         )
@@ -338,19 +346,19 @@ def model(cache: CacheDep) -> HTMLResponse:
     )
 
 
-def staged_by(lake: LakeSnapshot, dag: str, run: str) -> list[tuple[Staging, list[Cell]]]:
-    """Return the stagings of a DAG run, with the present state of each of their days."""
+def staged_by(lake: LakeSnapshot, dag: str, run: str) -> list[Staging]:
+    """Return the stagings of a DAG run."""
     return [
-        (staging, [lake.cells[table][day] for day in staging.staged.owns])
-        for table, stagings in lake.stagings.items()
+        staging
+        for stagings in lake.stagings.values()
         for staging in stagings
         if airflow_run(staging.staged.run_id) == (dag, run)
     ]
 
 
-def unseen_share(cache: Cache) -> dict[date, float]:
-    """Return for each predicted day the share of events with an item outside the vocabulary, from the commits."""
-    lake = LakeSnapshot.load(cache, datetime.now(UTC))
+def unseen_share(cache: Cache, first: date) -> dict[date, float]:
+    """Return for each predicted day from `first` on the share of events with an item outside the vocabulary."""
+    lake = LakeSnapshot.load(cache, datetime.now(UTC), None, first)
     shares = {}
     for day, commit in lake.current["predictions"].items():
         if commit.counts.get("events"):

@@ -4,15 +4,21 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from lake.days import days_between
 from lake.deliveries import changed_since_read, published
 from lake.landing import Landing
+from lake.looking_back import nothing_before
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
+
+# Labels look so far ahead at most; where published ones look further, the whole history is read.
+LONGEST_HORIZON = timedelta(days=35)
+# Times are estimated from so many of the newest commits of a table.
+SAMPLE = 50
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class History:
         taken_back: by version of `events`, the files that it replaced since their landing days were delivered again.
         sessions_basis: of each published partition of sessions, the version of `events` that it was made from.
         landing: how the landing differs from what was read of it, by landing day, where there is more to read.
+        begins: the first landing day whose changes are known; what can only be changed by those before it may be
+            missing in `commits`.
     """
 
     commits: Mapping[str, Sequence[Commit]]
@@ -73,18 +81,39 @@ class History:
     taken_back: Mapping[int, Sequence[DataFile]]
     sessions_basis: Mapping[date, int]
     landing: Mapping[date, str] = field(default_factory=dict)
+    begins: date = date.min
 
     @staticmethod
-    def read(landing: Landing | None = None) -> "History":
+    def read(landing: Landing | None = None, first: date = date.min) -> "History":
         """Return the history of what is published now, and where `landing` has more than what was read of it.
+
+        Args:
+            landing: the landing area; None where its files do not matter.
+            first: the first landing day that matters. Of what was published before it, only what its events can change
+                is read.
 
         Raises:
             TableMissing: no events are published.
         """
         events = Table("events")
         tables = {name: events if name == "events" else Table.find(name) for name in TABLES}
-        entries = {name: table.commits() if table else [] for name, table in tables.items()}
+        begins = min(
+            (file.partition["dt"] for file in events.files if file.partition["landed"] >= first), default=first
+        )
+        begins = before(min(begins, first), LONGEST_HORIZON)
+        since = nothing_before(begins)
+        entries = {name: table.commits(since) if table else [] for name, table in tables.items()}
+        # Times are estimated from some, however old.
+        entries |= {name: table.commits() for name, table in tables.items() if table and len(entries[name]) < SAMPLE}
         commits = {name: [_commit(name, entry) for entry in of] for name, of in entries.items()}
+        known = {day for commit in commits["events"] for day in commit.owns}
+        taken_back = _taken_back(events, commits["events"], begins, since)
+        gone = [file.partition for files in taken_back.values() for file in files]
+        oldest = min((partition["dt"] for partition in gone if partition["landed"] >= first), default=date.max)
+        horizon = max((commit.horizon_days for commit in commits["examples"]), default=0)
+        lost = any(file.partition["landed"] not in known for file in events.files if file.partition["landed"] >= begins)
+        if since and (lost or before(oldest, LONGEST_HORIZON) < begins or horizon > LONGEST_HORIZON.days):
+            return History.read(landing)
         rows = {name: table.rows_by(TABLES[name].owned_by) if table else {} for name, table in tables.items()}
         sessions = tables["sessions"]
         basis = {day: sessions.basis(day) for day in {*events.rows_by("dt"), *rows["sessions"]}} if sessions else {}
@@ -92,9 +121,10 @@ class History:
             commits,
             rows,
             events.files,
-            _taken_back(events, commits["events"]),
+            taken_back,
             {day: version for day, version in sorted(basis.items()) if version is not None},
-            landing_differences(landing, entries["events"]) if landing else {},
+            landing_differences(landing, entries["events"], first=first) if landing else {},
+            begins,
         )
 
     @cached_property
@@ -130,7 +160,7 @@ class History:
         """The additions to `events` and what was taken back, newest landing first."""
         changes = [
             Change(self.latest["events"][landed].version, day, landed, files)
-            for (day, landed), files in _by_day(self.files)
+            for (day, landed), files in _by_day(file for file in self.files if file.partition["landed"] >= self.begins)
         ]
         for version, replaced in self.taken_back.items():
             changes += [
@@ -148,16 +178,21 @@ class History:
 
 
 def landing_differences(
-    landing: Landing, commits: Iterable[Mapping[str, Any]], before: Mapping[date, str] | None = None
+    landing: Landing,
+    commits: Iterable[Mapping[str, Any]],
+    listed: Mapping[date, str] | None = None,
+    first: date = date.min,
 ) -> dict[date, str]:
     """Return, in words, how the landing differs from what was read, of the days that have more.
 
     Args:
         landing: the landing area.
         commits: those of `events`, as Table.commits() returns them.
-        before: an earlier listing, see `changed_since_read`.
+        listed: an earlier listing, see `changed_since_read`.
+        first: the first day that is compared.
     """
-    different = changed_since_read(landing, published(commits), before)
+    reads = {day: read for day, read in published(commits).items() if day >= first}
+    different = changed_since_read(landing, reads, listed)
     # What is only gone would be read again for nothing, and refused.
     return {day: str(difference) for day, difference in different.items() if difference.has_more}
 
@@ -188,16 +223,27 @@ def _commit(table: str, entry: Mapping[str, Any]) -> Commit:
     )
 
 
-def _taken_back(events: Table, commits: Sequence[Commit]) -> dict[int, list[DataFile]]:
+def before(day: date, span: timedelta) -> date:
+    """Return the day that is so long before another, or the first of all.
+
+    >>> before(date(2025, 1, 2), timedelta(1)), before(date.min, timedelta(1))
+    (datetime.date(2025, 1, 1), datetime.date(1, 1, 1))
+    """
+    return day - min(span, day - date.min)
+
+
+def _taken_back(
+    events: Table, commits: Sequence[Commit], first: date, since: datetime | None
+) -> dict[int, list[DataFile]]:
     """Return, by version, the files that publishes of `events` replaced because a landing day was delivered again.
 
-    `commits` are newest first.
+    `commits` are newest first, all since a time; landing days before `first` do not matter.
     """
     delivered: set[date] = set()
     again: dict[int, set[date]] = {}
     for commit in reversed(commits):
         if days := delivered & set(commit.owns):
             again[commit.version] = days
-        delivered |= set(commit.owns)
-    replaced = events.replaced_by(list(again))
+        delivered |= {day for day in commit.owns if day >= first}
+    replaced = events.replaced_by(list(again), since)
     return {v: [file for file in replaced[v] if file.partition["landed"] in days] for v, days in again.items()}

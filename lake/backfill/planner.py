@@ -5,17 +5,16 @@ from dataclasses import replace
 from datetime import date
 
 from lake.backfill.costs import Costs
-from lake.backfill.history import History
+from lake.backfill.history import SAMPLE, History
 from lake.backfill.partitions import Request, partitions
 from lake.backfill.plan import CODE, REASONS, BackfillPlan, Redo, Untouched
 from lake.backfill.runs import optional_runs, runs, whole_range
 from lake.errors import SettingsInvalid
 from lake.landing import Landing
+from lake.looking_back import first_day
 from lake.schemas import TABLES
 from lake.settings import Settings
-
-# Times are estimated from so many of the newest commits of a table.
-COST_SAMPLE_COMMITS = 50
+from lake.table import Table
 
 
 def plan_backfill(
@@ -34,7 +33,7 @@ def plan_backfill(
             others than those that were read. `bad-day`: landing days that are
             delivered again. `code`: the job of a table has changed.
         first: of `late-data` and `bad-day`, the first landing day that counts; of `code`, the first day of the table.
-            Only `late-data` can do without: all landing days count then.
+            Only `late-data` can do without: the landing days of a year count then, see lake/looking_back.py.
         last: the last such day, included.
         table: of `code`, the table whose job has changed.
         landed: of `late-data`, how the landing differs from what was read, where that is known; else it is listed.
@@ -51,8 +50,13 @@ def plan_backfill(
         raise SettingsInvalid(f"a plan for {reason} needs both from and to; received {first} and {last}")
     if first and last and first > last:
         raise SettingsInvalid(f"from must not be after to; received {first} and {last}")
-    history = History.read(Landing.of(config) if reason == "late-data" and landed is None else None)
-    return plan_of(replace(history, landing=landed) if landed else history, config, Request(reason, first, last, table))
+    begins = first or first_day(config, Table("events"))
+    # Where the code has changed, any later run may be the one that makes a day anew.
+    needed = date.min if reason == "code" else begins
+    history = History.read(Landing.of(config) if reason == "late-data" and landed is None else None, needed)
+    if landed:
+        history = replace(history, landing=landed)
+    return replace(plan_of(history, config, Request(reason, begins, last, table)), first=first)
 
 
 def plan_of(history: History, config: Settings, request: Request) -> BackfillPlan:
@@ -60,7 +64,7 @@ def plan_of(history: History, config: Settings, request: Request) -> BackfillPla
     why = partitions(history, config, request)
     costs = Costs(
         {
-            name: [(commit.rows, commit.seconds) for commit in commits[:COST_SAMPLE_COMMITS]]
+            name: [(commit.rows, commit.seconds) for commit in commits[:SAMPLE]]
             for name, commits in history.commits.items()
         }
     )

@@ -15,6 +15,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
+from lake.audits import remove_before
 from lake.commits import until_first
 from lake.compact import live_files
 from lake.errors import SettingsInvalid
@@ -55,6 +56,9 @@ def expire_rows(name: str, path: str, config: Settings, *, dry_run: bool = False
             )
         old = dated_before((now - timedelta(days=config.keep_events_days)).date())
         files = expire(name, path, old, EVERY_ROW, no_row, dry_run=dry_run)
+    if name == "audits" and config.keep_audits_days:
+        lines = remove_before(now - timedelta(days=config.keep_audits_days), dry_run=dry_run)
+        log.info("audits: %d lines that are no longer kept", lines)
     # The history of audits quotes no row.
     logs = redact_log(path, dry_run=dry_run) if name in TABLES else 0
     log.info(

@@ -9,7 +9,7 @@ sessions that runs postpone are restated each quarter: what there is to plan doe
 """
 
 import json
-import time
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -23,7 +23,7 @@ from lake import storage
 from lake.compact import live_files
 from lake.days import ONE_DAY, days_between
 from lake.order import FIRST
-from lake.places import table_path
+from lake.places import run_folder, table_path
 from lake.publish import commit, ensure_table
 from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import TABLES
@@ -41,7 +41,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Log:
-    """The log of one table; takes the place of a DeltaTable in `lake.publish.commit`."""
+    """The log of one table; takes the place of a DeltaTable in `lake.publish.commit`. `now` is the time of a commit."""
 
     table: str
     live: dict[tuple[str, ...], dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
@@ -49,6 +49,7 @@ class Log:
     def __post_init__(self) -> None:
         ensure_table(self.table)
         self.last = 0
+        self.now = 0.0
         self.opened = DeltaTable(table_path(self.table))
 
     def read(self) -> None:
@@ -77,7 +78,7 @@ class Log:
         commit_properties: Any,
     ) -> None:
         """Write the next commit as delta-rs does."""
-        now = int(time.time() * 1000)
+        now = int(self.now * 1000)
         said = {"timestamp": now, "operation": "WRITE", **commit_properties.custom_metadata}
         lines: list[dict[str, Any]] = [{"commitInfo": said}]
         for column, _, values in partition_filters or ():
@@ -109,11 +110,12 @@ class Years:
     sessions: set[date] = field(default_factory=set)
     postponed: set[date] = field(default_factory=set)
     labelled: set[date] = field(default_factory=set)
+    today: date = FIRST_DAY
 
     def run(self, first: int, last: int) -> None:
         """Make the runs of day number `first` up to `last`, excluded, and what is delivered again meanwhile."""
         for n in range(first, last):
-            day = FIRST_DAY + n * ONE_DAY
+            self.today = day = FIRST_DAY + n * ONE_DAY
             folder = Path(settings().landing) / f"dt={day}"
             folder.mkdir(parents=True, exist_ok=True)
             self.behavior(day, f"scheduled__{day}T00:00:00+00:00")
@@ -222,13 +224,20 @@ class Years:
         verdict = Verdict(table, run_id, stage_id, "passed", [], page, 5.0, f"{day}T03:01:00+00:00")
         write_staged(staged)
         write_verdict(verdict)
+        # As if this were the day of the run, and not now.
+        os.utime(run_folder(run_id), (self.now(), self.now()))
         return staged, verdict
+
+    def now(self) -> float:
+        """Return a time in the night after the day that is run, in seconds since 1970."""
+        return datetime.combine(self.today + ONE_DAY, day_time(3), UTC).timestamp()
 
     def publish(self, table: str, run_id: str, day: date, owns: list[date], *rows: Any, **more: Any) -> None:
         """Stage and publish."""
         staged, verdict = self.stage(table, run_id, day, owns, *rows, **more)
         if table not in self.logs:
             self.logs[table] = Log(table)
+        self.logs[table].now = self.now()
         commit(self.logs[table], staged, verdict, owns, [])  # type: ignore[arg-type]
 
     def published(self, table: str) -> None:

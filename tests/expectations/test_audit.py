@@ -204,6 +204,12 @@ def test_a_day_that_passed_says_why_it_is_withheld():
     assert (quarantine.of_published, events.of_published) == ("passed", "passed")
 
 
+def test_a_day_that_its_table_only_warns_of_says_first_why_it_is_withheld():
+    warned = replace(verdict_of("quarantine"), verdict="warned", unmet={D2: ["few rows"]})
+    quarantine, _ = audit.withhold([warned, verdict_of("events", D2)], ALL, publish_good_days=True)
+    assert quarantine.unmet == {D2: ["not published, since events of the day failed", "few rows"]}
+
+
 def test_sessions_of_a_day_take_those_that_touch_it_along_and_no_others():
     apart = [JAN_1, JAN_2, JAN_3 + timedelta(days=3), JAN_3 + timedelta(days=4)]
     (found,) = audit.withhold([verdict_of("sessions", D2)], apart, publish_good_days=True)

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lake.publish import publish
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.table import Table
-from lake.upkeep import MaintenanceResult, delta_tables, main, maintain_table, prune_docs, upkeep
+from lake.upkeep import MaintenanceResult, delta_tables, main, maintain_table, prune_alerts, prune_docs, upkeep
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, published, read_files, rejected, stage_files
 from tests.session_oracle import ONE_DAY
 
@@ -70,7 +71,7 @@ LINE = audits.AuditLine(
 def test_the_history_of_audits_is_compacted_too(lake):
     for _ in range(3):
         audits.record([LINE])
-    (result, _) = upkeep(settings())
+    (result, *_) = upkeep(settings())
     assert (result.what, result.compacted) == ("audits", 1)
     assert len(DeltaTable(audits_path()).file_uris()) == 1
     assert audits.read().num_rows == 3
@@ -168,10 +169,10 @@ def test_stagings_of_a_table_that_was_never_published_are_removed_as_any_other(l
     stage_files("quarantine", "old", rejected(JAN_1, "a"), [JAN_1], 1)
     age(30)
     stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
-    planned, _ = upkeep(settings(), dry_run=True)
+    planned, *_ = upkeep(settings(), dry_run=True)
     assert (planned.what, planned.removed, planned.files_after) == ("quarantine", 1, 2)
     assert Table.find("quarantine") is None
-    done, _ = upkeep(settings())
+    done, *_ = upkeep(settings())
     assert (done.what, done.removed, done.files_after) == ("quarantine", 1, 1)
     with pytest.raises(PublishRefused, match="1 files that run 'old' staged for quarantine are gone"):
         publish("quarantine", "old")
@@ -181,7 +182,7 @@ def test_stagings_of_a_table_that_was_never_published_are_removed_as_any_other(l
 
 def test_a_table_whose_stagings_are_young_is_not_made_by_upkeep(lake):
     stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
-    part, _ = upkeep(settings())
+    part, *_ = upkeep(settings())
     assert (part.what, part.removed, part.files_after) == ("quarantine", 0, 1)
     assert Table.find("quarantine") is None
 
@@ -327,6 +328,37 @@ def test_old_data_docs_are_removed_and_nothing_else_of_their_folder(lake):
     assert sorted(storage.list_files(str(folder))) == ["index.html", "new/events.html", "old/notes.txt"]
 
 
+def test_what_was_sent_long_ago_is_forgotten_and_what_waits_to_be_sent_is_not(lake):
+    folder = lake / "lake" / "_alerts"
+    for name in ("old.json", "new.json", "unsent/old.json", "claims/old.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    aged(folder, 6)
+    (folder / "new.json").write_text("{}")
+    aged(folder, 2)
+    assert prune_alerts(settings().lake, WEEK, dry_run=True).removed == 1
+    pruned = prune_alerts(settings().lake, WEEK)
+    assert (pruned.what, pruned.files_before, pruned.files_after, pruned.removed) == ("alerts", 4, 3, 1)
+    assert sorted(storage.list_files(str(folder))) == ["claims/old.json", "new.json", "unsent/old.json"]
+
+
+def test_lines_of_audits_end_after_the_days_of_their_setting(lake, monkeypatch):
+    now = datetime.now(UTC)
+    for days in (1, 9, 11, 30):
+        audits.record([replace(LINE, audited=now - timedelta(days=days), run_id=f"{days} days ago")])
+
+    def kept() -> list[str]:
+        return audits.read()["run_id"].to_pylist()
+
+    upkeep(settings())
+    assert len(kept()) == 4, "by default for ever"
+    monkeypatch.setenv("MEANDER_KEEP_AUDITS_DAYS", "10")
+    upkeep(settings(), dry_run=True)
+    assert len(kept()) == 4
+    upkeep(settings())
+    assert kept() == ["9 days ago", "1 days ago"]
+
+
 def test_each_age_is_the_one_that_its_setting_names(lake):
     # Replaced files and data docs of 30 days ago: one is older than its setting, and the other is not.
     page = Path(settings().docs_folder) / "1" / "quarantine.html"
@@ -335,9 +367,14 @@ def test_each_age_is_the_one_that_its_setting_names(lake):
     for n in (1, 2):
         published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)
     age(30)
-    for retention, docs, removed in ((31, 31, (0, 0)), (31, 29, (0, 1)), (29, 31, (1, 0)), (29, 29, (1, 1))):
+    for retention, docs, removed in (
+        (31, 31, [0, 0, 0]),
+        (31, 29, [0, 1, 0]),
+        (29, 31, [1, 0, 0]),
+        (29, 29, [1, 1, 0]),
+    ):
         results = upkeep(Settings(retention_days=retention, docs_days=docs), dry_run=True)
-        assert tuple(result.removed for result in results) == removed
+        assert [result.removed for result in results] == removed
 
 
 # ---- logs of years ----
@@ -367,11 +404,11 @@ def test_a_table_whose_log_delta_has_cleaned_is_maintained_as_any_other(lake):
     grow_old(audits_path())
     assert commits_of(audits_path()) == [3, 4, 5, 6], "versions 0 to 2 are gone"
     assert [commit["version"] for commit in history(audits_path(), 5)] == [5, 4, 3]
-    (result, _) = upkeep(settings())
+    (result, *_) = upkeep(settings())
     # What it merged stays for those who read it now.
     assert (result.problem, result.compacted, result.files_after, result.removed) == ("", 1, 7, 0)
     age(8)
-    (result, _) = upkeep(settings())
+    (result, *_) = upkeep(settings())
     assert (result.problem, result.files_after, result.removed) == ("", 1, 6)
     assert audits.read().num_rows == 6
 
@@ -386,7 +423,7 @@ def test_every_table_is_maintained_after_years_and_its_log_is_whole(lake):
             grow_old(path)
         age(365)
     results = upkeep(settings())
-    assert [result.what for result in results] == [*TABLES, "audits", "data docs"]
+    assert [result.what for result in results] == [*TABLES, "audits", "data docs", "alerts"]
     assert [result.problem for result in results] == [""] * len(results)
     # Each was created and then written four times; of the audits, the four files were merged.
     last = {name: 5 if name == "audits" else 4 for name in (*TABLES, "audits")}
@@ -415,12 +452,12 @@ def test_a_table_that_fails_does_not_keep_the_others_from_being_maintained(lake,
     audits.record([LINE])
     audits.record([LINE])
     (Path(table_path("quarantine")) / "_delta_log" / f"{2:020}.json").write_text("no json")
-    with pytest.raises(UpkeepFailed, match="1 of 3 parts of the lake have a problem: quarantine: ") as failed:
+    with pytest.raises(UpkeepFailed, match="1 of 4 parts of the lake have a problem: quarantine: ") as failed:
         main(["--run-id", "r"])
     assert "upkeep-failed" in str(failed.value)
     parts = json.loads(capsys.readouterr().out)["parts"]
     assert [(part["what"], bool(part["problem"]), part["compacted"]) for part in parts] == [
-        ("quarantine", True, 0), ("audits", False, 1), ("data docs", False, 0),
+        ("quarantine", True, 0), ("audits", False, 1), ("data docs", False, 0), ("alerts", False, 0),
     ]  # fmt: skip
 
 
@@ -441,18 +478,22 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(lake, capsys, monkeypa
     assert storage.list_files(settings().lake) == before
     main(["--run-id", "r"])
     done = json.loads(capsys.readouterr().out)
-    # What no upkeep removes is told: manifests and verdicts of three runs, and what was committed.
-    assert sorted(planned["kept"]) == ["_runs", "quarantine/_delta_log"]
+    # What no upkeep removes is told: manifests and verdicts of three runs, what was committed, the numbers of stagings.
+    assert sorted(planned["kept"]) == ["_order/_delta_log", "_runs", "quarantine/_delta_log"]
     assert (planned["kept"]["_runs"]["files"], planned["kept"]["quarantine/_delta_log"]["files"]) == (6, 3)
+    # Two runs, the basis and the staging of the one day, the key of pseudonyms; and the last number.
+    assert planned["kept"]["quarantine/_delta_log"]["transactions"] == 5
+    assert planned["kept"]["_order/_delta_log"]["transactions"] == 1
     assert all(size["bytes"] > 0 for size in planned["kept"].values())
     # The two merged files stay for those who read them now.
     assert (done["compacted"], done["removed"], done["files_after"]) == (1, 3, 3)
-    assert [part["what"] for part in done["parts"]] == ["quarantine", "data docs"]
+    assert [part["what"] for part in done["parts"]] == ["quarantine", "data docs", "alerts"]
 
 
 def test_an_empty_lake_needs_no_upkeep(lake):
-    (docs,) = upkeep(settings())
+    docs, alerts = upkeep(settings())
     assert (docs.what, docs.files_before, docs.removed) == ("data docs", 0, 0)
+    assert (alerts.what, alerts.files_before, alerts.removed) == ("alerts", 0, 0)
 
 
 def test_however_many_versions_there_are_a_table_is_opened_a_few_times(lake, monkeypatch):

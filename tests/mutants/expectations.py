@@ -381,6 +381,13 @@ MUTANTS = [
     Mutant("exp_interests_not_active", KNOWN, '.where(F.col("n") > 0)', '.where(F.col("n") >= 0)', INTERESTS),
     Mutant("exp_interests_landed_on_t_unknown", KNOWN, 'F.col("landed") <= day', 'F.col("landed") < day', INTERESTS),
     Mutant(
+        "audit_warnings_before_why_a_day_is_withheld",
+        "expectations/audit.py",
+        'f"not published, since {why}", *unmet.get(day, [])]',
+        '*unmet.get(day, []), f"not published, since {why}"]',
+        "tests/expectations/test_audit.py::test_a_day_that_its_table_only_warns_of_says_first_why_it_is_withheld",
+    ),
+    Mutant(
         "exp_interests_history_is_the_lookback",
         KNOWN,
         '"last", known.config.history_days)',

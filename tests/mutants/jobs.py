@@ -201,8 +201,8 @@ MUTANTS = [
     Mutant(
         "sess_what_was_taken_back_stays",
         "jobs/sessionize.py",
-        "(events.files, *events.replaced_by(again).values())",
-        "(events.files,)",
+        '(events.files_of("landed", days), *events.replaced_by(again, since).values())',
+        '(events.files_of("landed", days),)',
         TAKEN_BACK,
     ),
     Mutant(

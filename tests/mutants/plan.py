@@ -324,7 +324,7 @@ MUTANTS = [
     Mutant(
         "plan_remembers_all",
         "lake/backfill/planner.py",
-        "in commits[:COST_SAMPLE_COMMITS]]",
+        "in commits[:SAMPLE]]",
         "in commits]",
         f"{PLAN}::test_the_newest_fifty_runs_of_a_table_say_what_one_takes",
     ),

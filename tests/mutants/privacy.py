@@ -66,8 +66,8 @@ MUTANTS = [
     Mutant(
         "forget_old_names_of_pinned",
         "lake/table.py",
-        "if self._is_pinned and (moved",
-        "if not self._is_pinned and (moved",
+        "if self._is_pinned else {}",
+        "if not self._is_pinned else {}",
         NOWHERE,
     ),
     Mutant(

@@ -8,7 +8,7 @@ import pytest
 
 from dags.page import state
 from dags.page.cache import Cache
-from dags.page.state import LakeSnapshot
+from dags.page.state import PUBLISHED_WITHOUT, LakeSnapshot
 from lake import storage
 from lake.landing import Landing
 from lake.places import run_folder, run_name
@@ -125,7 +125,9 @@ def test_a_day_that_was_withheld_is_not_there_because_an_audit_that_ran_since_le
     write_verdict(replace(said, unmet={str(MAR_2): ["no price"]}, withheld=[str(MAR_2)]))
     publish("events", "chunk")
     write_verdict(replace(said, verdict="passed", failed=[]))
-    assert states("events") == {MAR_1: "published", MAR_2: "unfinished"}
+    # Not "unfinished": a publish of it is refused.
+    assert states("events") == {MAR_1: "published", MAR_2: "failed"}
+    assert snapshot().cells["events"][MAR_2].reasons == (PUBLISHED_WITHOUT,)
     # The other way round, readers see the day all the same.
     put("events", MAR_1, [], owns=[MAR_1, MAR_2], run="again")
     staged = read_staged("events", "again")
