@@ -48,7 +48,7 @@ test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Air
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e' $(SLOWEST)
 
 torture: java $(STAMP) $(CLASSES) ## Run the property tests with hundreds of random examples, for MINUTES=10, from SEED=, or RESUME=1
-	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
+	@$(BIN)/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
 
 mutants: java $(STAMP) $(CLASSES) ## Make each plausible mistake of tests/mutants in a copy, and tell which ones no test notices
 	@$(BIN)/python -m tests.mutants $(MUTANTS)

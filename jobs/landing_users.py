@@ -21,7 +21,7 @@ from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
-from lake.landing import Landing
+from lake.landing import HIDDEN, Landing, leads_out, stray
 from lake.privacy.forget import Done, Left
 from lake.privacy.landed import note_landed
 from lake.privacy.matching import Chosen, NamedUsers, Whose
@@ -152,17 +152,28 @@ class LandingFile:
         return not self.address.endswith(OTHERWISE_PACKED) and not source.multiline and not wide
 
 
-def files_of(landing: Landing, users: NamedUsers, source: Source) -> Iterator[LandingFile]:
-    """Yield the landing files that have rows of some users."""
+def names_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
+    """Yield each name of data in the landing with its day, and whether it is a file inside of the folder of that day.
+
+    Others are read by no ingest: a pipe would be waited for without end, and what a link leads to is not ours to write.
+    """
     for day in landing.days():
         folder = landing.folder(day)
+        is_elsewhere = leads_out(folder)
         for name in storage.list_files(folder):
-            if not any(part.startswith(("_", ".")) for part in name.split("/")):
-                file = storage.join(folder, name)
-                version = source.of(day, name)
-                names = names_in_header(version, file)
-                if rows := count_rows(file, names, users, version):
-                    yield LandingFile(day, file, version, names, rows)
+            if not any(part.startswith(HIDDEN) for part in name.split("/")):
+                yield day, name, not is_elsewhere and not stray(folder, name)
+
+
+def files_of(landing: Landing, users: NamedUsers, source: Source) -> Iterator[LandingFile]:
+    """Yield the landing files that have rows of some users."""
+    for day, name, is_inside in names_of(landing):
+        if is_inside:
+            file = storage.join(landing.folder(day), name)
+            version = source.of(day, name)
+            names = names_in_header(version, file)
+            if rows := count_rows(file, names, users, version):
+                yield LandingFile(day, file, version, names, rows)
 
 
 def names_in_header(source: Source, file: str) -> tuple[str, ...]:
@@ -276,6 +287,8 @@ def forget_in_landing(
     for found in files if new.ids else ():
         by_day[found.day] += found.rows if new == users else count_rows(found.address, found.names, new, found.source)
     note_landed(request, +by_day)
+    unread = [storage.join(landing.folder(day), name) for day, name, is_inside in names_of(landing) if not is_inside]
+    left += [Left(f"{file} was not searched: it is no file, or leads out of its day", "the shop") for file in unread]
     for found in files:
         file, possible = found.address, found.can_be_rewritten()
         if rewrite and possible:

@@ -238,27 +238,46 @@ def require_files_inside(folder: str, names: list[str]) -> None:
 
     Raises:
         LandingUnreadable: one is a symbolic link that leads out of the folder, or a folder, a pipe or a device; or its
-            name cannot be stored everywhere, or read.
+            name cannot be stored everywhere, or read. Or the folder itself is a link that leads out of the landing.
     """
+    if leads_out(folder):
+        raise LandingUnreadable(
+            f"{folder}: expected a folder, or a link to one of the same landing, found a link that leads out of it; "
+            "deliver the files themselves"
+        )
+    is_local = isinstance(storage.filesystem(folder)[0], LocalFileSystem)
     for name in names:
         if not is_usable_id(name):
             raise LandingUnreadable(
                 f"{storage.join(folder, name)!a}: expected a name that can be stored and shown everywhere, found "
                 "control or similar characters, or more than 2,048 bytes; rename the file"
             )
-    fs, inner = storage.filesystem(folder)
-    if not isinstance(fs, LocalFileSystem):
-        return
-    root = os.path.realpath(inner)
-    for name in names:
-        if ":" in name:
+        if is_local and ":" in name:
             raise LandingUnreadable(
                 f"{storage.join(folder, name)}: expected a name without `:`, which Spark cannot read on a local disk; "
                 "rename it"
             )
-        place = Path(os.path.realpath(Path(inner) / name))
-        if not place.is_file() or not place.is_relative_to(root):
+        if found := stray(folder, name):
             raise LandingUnreadable(
                 f"{storage.join(folder, name)}: expected a file, or a link to one of the same landing day, found "
-                f"{'a link that leads out of it' if place.is_file() else 'something else'}; deliver the file itself"
+                f"{found}; deliver the file itself"
             )
+
+
+def leads_out(folder: str) -> bool:
+    """Return whether the folder of a day is a link to a place outside of the folder that it lies in."""
+    fs, inner = storage.filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    return not Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(Path(inner).parent))
+
+
+def stray(folder: str, name: str) -> str:
+    """Return what a name below a folder is, if it is no file inside of it; empty if it is one."""
+    fs, inner = storage.filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return ""
+    place = Path(os.path.realpath(Path(inner) / name))
+    if place.is_file() and place.is_relative_to(os.path.realpath(inner)):
+        return ""
+    return "a link that leads out of it" if place.is_file() else "something else"

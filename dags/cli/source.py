@@ -17,6 +17,7 @@ from lake import storage
 from lake.errors import SettingsInvalid, SourceInvalid, SourceMismatch
 from lake.landing import Landing, now
 from lake.settings import settings
+from lake.text import visible
 
 if TYPE_CHECKING:
     from jobs.source import Source
@@ -113,10 +114,11 @@ def init(
 
 def asked(question: str, answers: Sequence[str], likely: str) -> str:
     """Ask on the terminal until the answer is one of some; an empty one of these is written as `none`."""
-    named = {answer or "none": answer for answer in answers}
-    shown = f"{question} ({', '.join(named)})" if named else question
+    # Names of columns are answers, and a file may have any.
+    named = {visible(answer) or "none": answer for answer in answers}
+    shown = f"{visible(question)} ({', '.join(named)})" if named else visible(question)
     while True:
-        given = str(typer.prompt(shown, default=likely or "none")).strip()
+        given = str(typer.prompt(shown, default=visible(likely) or "none")).strip()
         if not named or given in named:
             return named.get(given, given)
         out.print(f"{given!r} is none of them")

@@ -8,11 +8,13 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
+from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.commits import until_first
@@ -138,7 +140,10 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     if not dry_run:
         for day in old:
             fs, place = storage.filesystem(landing.folder(day))
-            fs.rm(place, recursive=True)
+            if isinstance(fs, LocalFileSystem) and Path(place).is_symlink():
+                Path(place).unlink()  # what it leads to is not ours to remove
+            else:
+                fs.rm(place, recursive=True)
     removed, freed = (sum(count(sizes[day]) for day in old) for count in (len, sum))
     left = (files, size) if dry_run else (files - removed, size - freed)
     return MaintenanceResult("landing", files, size, *left, removed=removed)

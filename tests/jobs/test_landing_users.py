@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import os
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -270,3 +271,23 @@ def test_rows_that_were_loaded_in_the_other_form_are_found_by_the_statistics_of_
     assert users.between("rene\u0301", "rene\u0301")
     assert users.between("ren\u00e9", "ren\u00e9")
     assert not users.between("renf", "ren\u00c0")
+
+
+def test_what_is_no_file_of_its_day_is_named_and_neither_read_nor_written(tmp_path):
+    """A pipe would be waited for without end, and a link would have files of others written anew."""
+    landing, elsewhere = tmp_path / "landing", tmp_path / "elsewhere"
+    day, linked = landing / f"dt={DAY}", landing / "dt=2025-01-02"
+    for folder in (day, elsewhere):
+        folder.mkdir(parents=True)
+    (elsewhere / "a.jsonl").write_bytes(text(ANN))
+    (day / "a.jsonl").write_bytes(text(ANN, OTHERS[0]))
+    (day / "link.jsonl").symlink_to(elsewhere / "a.jsonl")
+    os.mkfifo(day / "pipe.jsonl")
+    linked.symlink_to(elsewhere)
+    (done,), left = forget(Landing(str(landing)), "ann", JSON, rewrite=True)
+    assert (done.files, done.rows, (day / "a.jsonl").read_bytes()) == (1, 1, text(OTHERS[0]))
+    assert (elsewhere / "a.jsonl").read_bytes() == text(ANN)
+    assert [each.what for each in left if "not searched" in each.what] == [
+        f"{file} was not searched: it is no file, or leads out of its day"
+        for file in (day / "link.jsonl", day / "pipe.jsonl", linked / "a.jsonl")
+    ]

@@ -205,6 +205,23 @@ def test_a_link_to_what_is_no_file_is_named_too(landing, folder, target):
         landing.files(DAY)
 
 
+@pytest.mark.parametrize("target", ["/etc", "../secret", "/"])
+def test_a_day_that_is_a_link_out_of_the_landing_is_not_read(landing, lake, target):
+    """Whoever may write to the landing could have every file read that the jobs may read."""
+    (lake / "secret").mkdir()
+    (lake / "secret" / "a.jsonl").write_text("{}")
+    (lake / "landing").mkdir(exist_ok=True)
+    (lake / "landing" / "dt=2025-01-01").symlink_to(target)
+    with pytest.raises(LandingUnreadable, match=r"dt=2025-01-01: expected a folder, .* a link that leads out of it"):
+        landing.files(DAY)
+
+
+def test_the_landing_itself_may_be_a_link(lake, land):
+    land(DAY, ["{}"])
+    (lake / "elsewhere").symlink_to(lake / "landing")
+    assert len(Landing(str(lake / "elsewhere")).files(DAY)) == 1
+
+
 def test_a_pipe_which_would_be_read_for_ever_is_named(landing, folder):
     os.mkfifo(folder / "pipe")
     with pytest.raises(LandingUnreadable, match=r"/dt=2025-01-01/pipe: expected a file"):

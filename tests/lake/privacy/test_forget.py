@@ -207,8 +207,14 @@ def test_a_rejected_row_in_which_another_user_names_the_id_stays(full):
 
 def test_what_other_users_typed_is_theirs_and_counted(full):
     put("events", "typed", [event(BOB, "t", JAN_3, query=f"who is {ANN}?"), event(BOB, "u", JAN_3)], [JAN_3])
-    left = [left.what for left in forgotten().left if "queries" in left.what]
-    assert left == ["events: 1 rows of other users whose queries have such an id"]
+    # What is kept of it is told, also where the row was rejected.
+    theirs = {**rejected(BOB, 4), "raw": json.dumps({"user_id": BOB, "query": ANN}), "dt": JAN_2}
+    put("quarantine", "quotes", [theirs, {**rejected(BOB, 5), "dt": JAN_2}], [JAN_2])
+    left = [left.what for left in forgotten().left if "other users whose" in left.what]
+    assert left == [
+        "quarantine: 1 rows of other users whose texts have such an id",
+        "events: 1 rows of other users whose texts have such an id",
+    ]
 
 
 def test_trainings_are_listed_by_the_dates_that_they_have_read(full):
@@ -261,8 +267,14 @@ def test_where_an_id_still_stands_is_told(full, tmp_path):
     (logs / "old.log.gz").write_bytes(gzip.compress(f"user {ANN}".encode()))
     (logs / "other.log").write_text("user bob")
     storage.write_json(f"{settings().lake}/_monitor/x.json", {"note": ANN})
-    left = [left.what for left in forget([ANN], replace(places(), logs=[str(logs)])).left if "stands in" in left.what]
-    assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log"]
+    alone = [tmp_path / name for name in ("spark.log", "steps.log", "gone.log")]
+    alone[0].write_text(f"java.lang.RuntimeException: {ANN}")
+    alone[1].write_text("user bob")
+    where = replace(places(), logs=[str(logs)], log_files=[str(file) for file in alone])
+    left = [left.what for left in forget([ANN], where).left if "stands in" in left.what]
+    assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log", "spark.log"]
+    # Of an id that is no word of its own, none of them is searched.
+    assert not [left for left in forget(["42"], where).left if "stands in" in left.what]
 
 
 # ---- killed, and beside publishes ----
