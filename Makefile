@@ -36,7 +36,7 @@ setup: java $(STAMP) $(CLASSES) ## Create .venv from requirements.lock (nothing 
 demo: java $(STAMP) $(CLASSES) ## Load a real shop log, train and judge a model on it, predict in the days that follow
 	@$(BIN)/python -m dags.local demo
 
-federated: $(STAMP) $(FLOWER)/.installed ## After make demo: train with three shops that do not pool their logs, beside each alone and all pooled
+federated: java $(STAMP) $(CLASSES) $(FLOWER)/.installed ## Train with three shops that do not pool their logs, beside each alone and all pooled
 	@$(BIN)/python -m pytest -q tests/federated
 	$(BIN)/python -m tests.bench.federated --flower $(FLOWER)/bin/python
 

@@ -1,4 +1,4 @@
-"""Read a YAML file so that a mistake in it is told with its line: a key twice, a word that YAML takes for a number."""
+"""Read a YAML file so that a mistake in it is told with its line, such as a key that is there twice; and write one."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -104,3 +104,22 @@ def _require_keys(name: str, node: yaml.Node | None) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for each in node.value:
             _require_keys(name, each)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that they are read as they were, and so that an editor shows them."""
+
+
+# In other styles an end of line that few know, such as U+0085, would be read as a blank.
+_Dumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar(TEXT, text, style=None if text.isprintable() else '"')
+)
+
+
+def dump(content: Any, **how: Any) -> str:
+    r"""Return a content as YAML, in its order, from which any text is read as it was.
+
+    >>> print(dump({"column": "\x85user"}), end="")
+    column: "\Nuser"
+    """
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **how))

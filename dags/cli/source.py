@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from dags.cli.console import err, out
 from dags.cli.doctor import on_this_machine
@@ -37,7 +36,7 @@ def contract(
     from jobs.contract import differences, landing_object
     from jobs.drift import columns_seen
     from jobs.source import load_source
-    from jobs.yaml_file import YamlFile
+    from jobs.yaml_file import YamlFile, dump
 
     config = settings()
     described = load_source(config.source)
@@ -65,7 +64,7 @@ def contract(
         for pattern, kind in kinds.items()
     ]
     written = contract_of(described, version, [*objects, table_object("events", config)], config)
-    out.print(yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120), soft_wrap=True, end="")
+    out.print(dump(written, width=120), soft_wrap=True, end="")
     if day is None:
         err.print(
             f"{config.landing} has no complete landing day with a file: the contract has only columns that the source "

@@ -1,8 +1,8 @@
-"""Who was among the users of a training: an attack by the loss of each, on the loop that fine-tunes, with noise and without.
+"""Who was among the users of a training: an attack by the loss of each, on the loop of fine-tuning.
 
-The attack of Yeom et al., arXiv:1709.01604: a model has a smaller loss on what it has learned by heart. Half of the users
-train and half do not, and all are alike: the answers are coin tosses, so that nothing but memory can tell one half from
-the other. This is the worst case, and an example: it bounds nothing, as the accountant does (decision 0034).
+The attack of Yeom et al., arXiv:1709.01604: a model has a smaller loss on what it has learned by heart. Half of the
+users train and half do not, and all are alike: the answers are coin tosses, so that nothing but memory can tell one
+half from the other. This is an example, made for the attack to succeed; it bounds nothing, as the accountant does.
 """
 
 import keras
@@ -87,5 +87,5 @@ def test_who_has_trained_is_told_by_the_loss_and_less_the_more_noise_there_is(us
     print(f"AUC {none:.2f} without noise; {some:.2f} at epsilon {much:.2f}; {least:.2f} at epsilon {little:.2f}")  # noqa: T201  for docs/measured.md
     assert none > 0.95
     assert some < 0.85
-    # By chance alone, it is off 0.5 by 0.05: two standard errors above. No attack at all can do better than this bound.
-    assert least < 0.6 < 1 / (1 + np.exp(-little))
+    # By chance alone, it is off 0.5 by 0.05. On average no attack can do better than the bound on the right.
+    assert least < 0.65 < 1 / (1 + np.exp(-little))
