@@ -29,9 +29,23 @@ MUTANTS = [
     Mutant(
         "hostile_strays_are_not_named",
         "jobs/landing_users.py",
-        "for day, name, is_inside in names_of(landing) if not is_inside]",
-        "for day, name, is_inside in names_of(landing) if False]",
+        'unread.append(Left(f"{file} was not searched',
+        'str(Left(f"{file} was not searched',
         USERS,
+    ),
+    Mutant(
+        "hostile_damaged_files_stop_forgetting",
+        "jobs/landing_users.py",
+        "        except UNREADABLE as error:",
+        "        except SourceMismatch as error:",
+        "tests/jobs/test_landing_users.py",
+    ),
+    Mutant(
+        "hostile_numbers_stop_forgetting",
+        "jobs/landing_users.py",
+        "for text in short if",
+        "for text in numbers if",
+        "tests/jobs/test_landing_users.py::test_an_id_is_found_in_parquet_however_ingest_would_read_it",
     ),
     Mutant(
         "hostile_linked_day_is_removed",
