@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
@@ -303,6 +304,9 @@ def main() -> None:
         app()
     except MeanderError as error:
         err.print(Text(type(error).__name__, style="bold red"), f": {error}", sep="", soft_wrap=True)
+        sys.exit(1)
+    except Exception:  # noqa: BLE001  whatever it is, Python would print what a file says as it is
+        err.print(traceback.format_exc(), soft_wrap=True, end="")
         sys.exit(1)
     finally:
         end_at_once()

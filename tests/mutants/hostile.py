@@ -105,6 +105,20 @@ MUTANTS = [
         WRITTEN,
     ),
     Mutant(
+        "hostile_packed_arrays",
+        "model/federated.py",
+        "if part.compress_type != zipfile.ZIP_STORED]",
+        "if False]",
+        "tests/model/test_federated.py::test_arrays_of_anybody_are_refused_with_what_is_wrong_with_them",
+    ),
+    Mutant(
+        "hostile_tracebacks_of_the_command",
+        "dags/cli/main.py",
+        '        err.print(traceback.format_exc(), soft_wrap=True, end="")\n',
+        "        traceback.print_exc()\n",
+        "tests/dags/cli/test_main.py::test_an_error_of_another_kind_is_shown_as_text_too",
+    ),
+    Mutant(
         "forget_typed_rejected_rows",
         "lake/privacy/forget.py",
         ', "quarantine": ("raw",)}',
