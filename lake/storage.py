@@ -44,25 +44,29 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
-def list_entries(folder: str) -> dict[str, dict[str, Any]]:
-    """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any."""
+def list_entries(folder: str, *, complete: bool = False) -> dict[str, dict[str, Any]]:
+    """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any.
+
+    Raises:
+        OSError: with `complete`, a folder on this machine cannot be listed; otherwise its files are left out.
+    """
     fs, inner = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         # fsspec asks three times about each file, and the log of a lake of years has thousands.
-        return dict(sorted(_local_entries(inner, "")))
+        return dict(sorted(_local_entries(inner, "", complete)))
     entries = fs.find(inner, detail=True)
     return {path[len(inner.rstrip("/")) + 1 :]: entries[path] for path in sorted(entries)}
 
 
-def _local_entries(folder: str, below: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _local_entries(folder: str, below: str, complete: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what `list_entries` returns of a folder on this machine, with `below` before each name.
 
-    A link is a file, whatever it leads to, and has the size of that, 0 of nothing. What cannot be listed is left out.
+    A link is a file, whatever it leads to, and has the size of that, 0 of nothing.
     """
-    with suppress(OSError), os.scandir(folder) as found:
+    with suppress(*([] if complete else [OSError])), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
-                yield from _local_entries(entry.path, f"{below}{entry.name}/")
+                yield from _local_entries(entry.path, f"{below}{entry.name}/", complete)
                 continue
             with suppress(FileNotFoundError):  # it is gone since
                 told = entry.stat(follow_symlinks=False)

@@ -20,6 +20,13 @@ MUTANTS = [
         f"{LANDING}::test_the_landing_itself_may_be_a_link",
     ),
     Mutant(
+        "hostile_unlisted_folder_is_empty",
+        "lake/landing.py",
+        "storage.list_entries(folder, complete=True)",
+        "storage.list_entries(folder)",
+        LANDING,
+    ),
+    Mutant(
         "hostile_linked_day_is_searched",
         "jobs/landing_users.py",
         "not is_elsewhere and not stray(folder, name)",
