@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.landing_files import OTHERWISE_PACKED, is_parquet, look_at
+from jobs.landing_files import OTHERWISE_PACKED, day_and_name, is_parquet, look_at
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
@@ -157,17 +157,19 @@ class LandingFile:
         return not self.address.endswith(OTHERWISE_PACKED) and not source.multiline and not wide
 
 
-def names_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
-    """Yield each name of data in the landing with its day, and whether it is a file inside of the folder of that day.
+def addresses_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
+    """Yield each address of data in the landing with its day, and whether it is a file inside of that day.
 
     Others are read by no ingest: a pipe would be waited for without end, and what a link leads to is not ours to write.
     """
     for day in landing.days():
         folder = landing.folder(day)
-        is_elsewhere = leads_out(folder)
+        if leads_out(folder):
+            yield day, folder, False
+            continue
         for name in storage.list_files(folder):
             if not any(part.startswith(HIDDEN) for part in name.split("/")):
-                yield day, name, not is_elsewhere and not stray(folder, name)
+                yield day, storage.join(folder, name), not stray(folder, name)
 
 
 def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[Left]) -> Iterator[LandingFile]:
@@ -179,13 +181,12 @@ def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[L
         source: how they are read.
         unread: gets the files of which nobody can say. One of them must not keep users from being forgotten elsewhere.
     """
-    for day, name, is_inside in names_of(landing):
-        file = storage.join(landing.folder(day), name)
+    for day, file, is_inside in addresses_of(landing):
         if not is_inside:
             unread.append(Left(f"{file} was not searched: it is no file, or leads out of its day", "the shop"))
             continue
         try:
-            version = source.of(day, name)
+            version = source.of(*day_and_name(file))
             names = names_in_header(version, file)
             rows = count_rows(file, names, users, version)
         except UNREADABLE as error:

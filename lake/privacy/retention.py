@@ -20,7 +20,7 @@ from lake import storage
 from lake.commits import until_first
 from lake.compact import live_files
 from lake.errors import SettingsInvalid
-from lake.landing import Landing
+from lake.landing import Landing, leads_out
 from lake.maintenance import MaintenanceResult
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import Chosen
@@ -134,7 +134,11 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     """
     landing = Landing.of(config)
     first = (datetime.now(UTC) - timedelta(days=config.keep_landing_days)).date()
-    sizes = {day: storage.list_files(landing.folder(day)).values() for day in landing.days()}
+    # What a link leads to out of the landing is none of it, and may be all files of a machine.
+    sizes = {
+        day: [] if leads_out(folder := landing.folder(day)) else list(storage.list_files(folder).values())
+        for day in landing.days()
+    }
     files, size = (sum(map(count, sizes.values())) for count in (len, sum))
     old = [day for day in sizes if day < first]
     if not dry_run:

@@ -295,7 +295,7 @@ def test_what_is_no_file_of_its_day_is_named_and_neither_read_nor_written(tmp_pa
     assert (elsewhere / "a.jsonl").read_bytes() == text(ANN)
     assert [each.what for each in left if "not searched" in each.what] == [
         f"{file} was not searched: it is no file, or leads out of its day"
-        for file in (day / "link.jsonl", day / "pipe.jsonl", linked / "a.jsonl")
+        for file in (day / "link.jsonl", day / "pipe.jsonl", linked)
     ]
 
 

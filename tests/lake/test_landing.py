@@ -230,7 +230,7 @@ def test_the_landing_itself_may_be_a_link(lake, land):
 
 @pytest.mark.parametrize("denied", ["dt=2025-01-01", "dt=2025-01-01/late"])
 def test_a_folder_that_may_not_be_listed_is_no_empty_one(landing, folder, monkeypatch, denied):
-    """Its files would be missing from a day that is published as passed, and an unreadable day would be an empty one."""
+    """Its files would be missing from a day that is published as passed; without any, the day would be empty."""
     (folder / "late").mkdir()
     scandir = os.scandir
 

@@ -29,8 +29,8 @@ MUTANTS = [
     Mutant(
         "hostile_linked_day_is_searched",
         "jobs/landing_users.py",
-        "not is_elsewhere and not stray(folder, name)",
-        "not stray(folder, name)",
+        "        if leads_out(folder):\n",
+        "        if False:\n",
         USERS,
     ),
     Mutant(
