@@ -293,12 +293,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=REPO / ".meander" / "federated", help="is made anew")
     parser.add_argument("--rounds", type=int, default=2, metavar="N")
     parser.add_argument("--demo", action="store_true", help="take the lake of `make demo`, a year of the log")
-    parser.add_argument("--cut", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--alone", type=Path, nargs=2, metavar=("FIRST", "LAST"), help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs="+", metavar="WAY=FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    if args.alone or args.measure or args.cut:
+    if args.alone or args.measure:
         in_a_lake(args)
         return
     began = time.monotonic()
@@ -306,11 +305,10 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     shutil.rmtree(args.folder, ignore_errors=True)
     args.folder.mkdir(parents=True, mode=0o700)
-    if args.demo:
-        cut(args.folder)
-    else:
+    if not args.demo:
         load(args.folder / LOG)
-        start(args.folder / LOG, "tests.bench.federated", "--cut", "--folder", args.folder)
+        os.environ.update(in_lake(args.folder / LOG))
+    cut(args.folder)
     compare(args.folder, args.flower, args.rounds)
     with suppress(ChildProcessError):
         while True:
@@ -322,9 +320,7 @@ def main() -> None:
 
 
 def in_a_lake(args: Namespace) -> None:
-    """Do a part of it in the lake of the settings: cut it, or train there, then measure."""
-    if args.cut:
-        cut(args.folder)
+    """Train in the lake of the settings, then measure there."""
     if args.alone:
         alone(args.rounds, *args.alone)
     if args.measure:
