@@ -247,6 +247,11 @@ def copies() -> "list[Left]":
     """Return which copies of rows, made by commands of ours outside of the lake, are on this machine."""
     from lake.privacy.forget import Left
 
-    federated = home_folder() / "federated"
-    what = f"{federated} has copies of rows, made by `make federated`: remove the folder"
-    return [Left(what, "you")] if federated.exists() else []
+    said = {
+        "federated": "has copies of rows, made by `make federated`: remove the folder",
+        "tmp": "is what Spark keeps while it runs, and may have rows: it goes with `make down`, or remove it then",
+    }
+    there = {home_folder() / name: what for name, what in said.items()}
+    return [
+        Left(f"{folder} {what}", "you") for folder, what in there.items() if folder.is_dir() and any(folder.iterdir())
+    ]

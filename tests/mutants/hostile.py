@@ -149,8 +149,8 @@ MUTANTS = [
     Mutant(
         "forget_copies_for_training",
         "dags/cli/forget.py",
-        'return [Left(what, "you")] if federated.exists() else []',
-        "return []",
+        "for folder, what in there.items() if folder.is_dir()",
+        "for folder, what in there.items() if folder.is_file()",
         "tests/dags/cli/test_forget.py::test_the_logs_and_copies_of_this_machine_are_looked_at",
     ),
 ]

@@ -196,13 +196,22 @@ def test_the_logs_and_copies_of_this_machine_are_looked_at(tmp_path, monkeypatch
     monkeypatch.setenv("MEANDER_HOME", str(home))
     monkeypatch.delenv("AIRFLOW_HOME", raising=False)
     assert (local_logs(), local_files(), copies()) == ([], [], [])
-    for name in ("airflow/logs/x.log", "airflow/airflow.db", "spark.log", "steps.log", "mlflow.db", "federated/a"):
+    for name in (
+        "airflow/logs/x.log",
+        "airflow/airflow.db",
+        "spark.log",
+        "steps.log",
+        "mlflow.db",
+        "federated/a",
+        "tmp/a",
+    ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     assert local_logs() == [f"{home}/airflow/logs"]
     assert local_files() == [f"{home}/{name}" for name in ("airflow/airflow.db", "mlflow.db", "spark.log", "steps.log")]
     assert [left.what for left in copies()] == [
-        f"{home}/federated has copies of rows, made by `make federated`: remove the folder"
+        f"{home}/federated has copies of rows, made by `make federated`: remove the folder",
+        f"{home}/tmp is what Spark keeps while it runs, and may have rows: it goes with `make down`, or remove it then",
     ]
     (tmp_path / "other" / "logs").mkdir(parents=True)
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other"))
