@@ -12,7 +12,7 @@ With MEANDER_PSEUDONYM_KEY, users have pseudonyms in both.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import reduce
 from typing import Any
@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from jobs.arguments import job_parser, parse_run
 from jobs.drift import columns_of, told
 from jobs.forgotten import FORGOTTEN, mark_forgotten
-from jobs.item_table import table_files, with_categories
+from jobs.item_table import item_deliveries, table_files, with_categories
 from jobs.landing_files import are_names, by_version, check_files, days_of, like
 from jobs.pseudonymize import with_pseudonyms
 from jobs.raw_rows import REPLACEMENT, read_rows
@@ -42,7 +42,7 @@ from lake import storage
 from lake.days import days_between
 from lake.deliveries import all_read_by, require_no_copies, require_no_loss, require_unchanged, summary, write_list
 from lake.errors import LandingUnreadable, SettingsInvalid, run_main
-from lake.landing import Landing, now
+from lake.landing import Delivery, Landing, now
 from lake.privacy.forgotten import ForgottenUsers
 from lake.pseudonyms import IdentityMap, Key, require_key
 from lake.schemas import EVENTS, QUARANTINE
@@ -61,6 +61,8 @@ LARGE_SHARE, EVENTS_TO_TELL = 0.2, 1000
 VALUES_TO_TELL, VALUES_TO_SHAPE, MOST_BEHAVIORS = 5, 1000, 50
 # Events that are counted by user: of more, these are a sample.
 COUNTED_BY_USER = 100_000
+# Places with the files of their days, as they were before they were read.
+Listings = Sequence[tuple[Landing, Mapping[date, Delivery]]]
 # Fields that an event may lack. The audit compares how often they are there with the days before.
 MAY_BE_NULL = ("item_id", "category_id", "query", "price")
 
@@ -259,6 +261,16 @@ def cause_of(spark_error: str) -> str:
     return causes[-1] if causes else "an error in the middle of it"
 
 
+def require_as_listed(listings: Listings) -> None:
+    """Check that the files of the log, and of tables beside it, are those that were listed before they were read.
+
+    Raises:
+        LandingChanged: files came, changed or went.
+    """
+    for place, listed in listings:
+        require_unchanged(listed, place.deliveries(listed, complete=False))
+
+
 def tell(counts: Mapping[str, Any], run: Run, parts: list[tuple[Source, list[str]]]) -> None:
     """Log what a run has counted, and warn of what a person should look at."""
     if counts.get("largest_user_share", 0) > LARGE_SHARE:
@@ -306,6 +318,7 @@ def main(argv: list[str] | None = None) -> list[Staged]:
     files = [storage.join(landing.folder(day), name) for day in days for name in delivered[day]]
     published = Table.find("events")
     parts = by_version(source, files)
+    listings: Listings = [(landing, delivered), *item_deliveries(parts, landing)]
     commits = published.commits() if published else []
     columns = columns_of(source, parts, run.first, run.last, commits, used_alone=key is not None)
     if "supplied" in columns:
@@ -356,7 +369,7 @@ def main(argv: list[str] | None = None) -> list[Staged]:
             write_rows(rejected, "quarantine", run, days, run.basis, counts, key_id=key_id),
         ]
         # All has been read by now. Until the manifests are written, nothing of it can be published.
-        require_unchanged(delivered, landing.deliveries(days, complete=False))
+        require_as_listed(listings)
         for one in staged:
             write_staged(one)
     except Exception as error:
@@ -366,7 +379,7 @@ def main(argv: list[str] | None = None) -> list[Staged]:
             unreadable = damaged_parquet_error(spark, [*parts, *tables])
         if unreadable:
             # A file that was replaced under Spark's hands is none that is broken.
-            require_unchanged(delivered, landing.deliveries(days, complete=False))
+            require_as_listed(listings)
             raise unreadable from error
         raise
     finally:

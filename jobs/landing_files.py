@@ -9,7 +9,7 @@ import csv
 import json
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from jobs.source import Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
-from lake.text import SURROUNDING
+from lake.text import SURROUNDING, visible
 
 # The lines by which a file without a header is checked against its source: a few of them may be broken.
 SAMPLE_LINES = 100
@@ -399,7 +399,17 @@ def likely(missing: list[str], names: Iterable[str]) -> str:
 
 def names_or_shape(names: list[str], line: str) -> str:
     """Return for a message what a line names as columns; only its shape, if it may be a row of the log."""
-    return f"the names {', '.join(names)[:SHOWN]!r}" if are_names(names) else shape(line)
+    return f"the names {in_a_line(names)!r}" if are_names(names) else shape(line)
+
+
+def in_a_line(names: Iterable[str]) -> str:
+    r"""Return for a message names that a file has given, of any characters and any number, in one short line.
+
+    >>> in_a_line(["user", "\x1b[2J\nERROR"]), len(in_a_line(["a"] * 1000))
+    ('user, \\x1b[2J\\nERROR', 304)
+    """
+    line = visible(", ".join(names)).replace("\n", "\\n")
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
 
 
 def are_names(texts: Sequence[str]) -> bool:
@@ -450,11 +460,12 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
             schema = stored.to_arrow_schema()
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
-    lowered = [name.lower() for name in schema.names]
-    twice = [name for name in schema.names if lowered.count(name.lower()) > 1]
+    # In one pass: a file of some megabytes may have a hundred thousand columns.
+    alike = Counter(name.lower() for name in schema.names)
+    twice = [name for name in schema.names if alike[name.lower()] > 1]
     if twice:
         raise SourceMismatch(
-            f"{file}: expected columns whose names differ, found {', '.join(twice)}, which Spark does not tell apart"
+            f"{file}: expected columns whose names differ, found {in_a_line(twice)}, which Spark does not tell apart"
         )
     types = {name: parquet_type(schema, name, source.each) for name in source.used_columns}
     missing = [name for name, of in types.items() if of is None]
@@ -463,7 +474,7 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
         expected = [name for name in source.used_columns if name not in source.may_lack or name in wrong]
         raise SourceMismatch(
             f"{file}: source {source.name} expects {', '.join(expected)}, "
-            f"found {', '.join(schema.names)}; missing: {', '.join(wrong)}{likely(wrong, schema.names)}"
+            f"found {in_a_line(schema.names)}; missing: {', '.join(wrong)}{likely(wrong, schema.names)}"
         )
     int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
     kinds = {name: parquet_kind(of, name in int96) for name, of in types.items() if of is not None}

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +126,13 @@ def valid_text(source: str, line_end: bytes, *, is_large: bool) -> bytes:
     return line_end.join([*(line.encode() for line in [*head, *rows]), b""])
 
 
-def valid_parquet() -> bytes:
-    """Return a Parquet file of the source `completejourney`."""
+# How writers of Parquet may pack its pages, as pyarrow calls them; of others Spark has no reader.
+PARQUET_CODECS = ("none", "snappy", "gzip", "zstd", "lz4")
+
+
+@cache
+def valid_parquet(codec: str, version: str, dictionary: bool) -> bytes:
+    """Return a Parquet file of the source `completejourney`, its pages packed and encoded in one of the usual ways."""
     rows = {
         "household_id": ["1", "1", "2", None],
         "product_id": ["10", "10", "11", "12"],
@@ -134,7 +141,9 @@ def valid_parquet() -> bytes:
         "transaction_timestamp": pa.array([1_704_067_200_000_000 + n for n in (0, 0, 1, 2)], pa.timestamp("us")),
     }
     file = io.BytesIO()
-    pq.write_table(pa.table(rows), file, row_group_size=2)
+    pq.write_table(
+        pa.table(rows), file, row_group_size=2, compression=codec, data_page_version=version, use_dictionary=dictionary
+    )
     return file.getvalue()
 
 
@@ -185,7 +194,8 @@ def edited(draw: Any, content: bytes) -> bytes:
 def cases(draw: Any, source: str) -> Case:
     """Return a file of a source: a valid one with edits, before or after it was compressed, or any bytes."""
     if source == "completejourney":
-        whole = valid_parquet()
+        how = (draw(st.sampled_from(PARQUET_CODECS)), draw(st.sampled_from(["1.0", "2.0"])), draw(st.booleans()))
+        whole = valid_parquet(*how)
         content = draw(edited(whole) | st.binary(max_size=60))
         return Case("a.parquet", content, content != whole)
     suffix = draw(st.sampled_from(list(CODECS)))
@@ -205,9 +215,18 @@ def cases(draw: Any, source: str) -> Case:
     return Case(f"a{end}{suffix}", CODECS[suffix](content), content != whole)
 
 
+def whole_files(source: str) -> list[Case]:
+    """Return a file of a source by each codec: few are left as they are where chance decides."""
+    if source == "completejourney":
+        packed = [valid_parquet(*how) for how in product(PARQUET_CODECS, ("1.0", "2.0"), (True,))]
+        return [Case("a.parquet", content, is_damaged=False) for content in packed]
+    text, end = valid_text(source, b"\n", is_large=False), load_source(source).format
+    return [Case(f"a.{end}{suffix}", pack(text), is_damaged=False) for suffix, pack in CODECS.items()]
+
+
 def drawn(source: str) -> list[Case]:
-    """Return as many files as the profile says, each once."""
-    found: dict[Case, None] = {}
+    """Return a whole file for each codec, and as many drawn ones as the profile says, each once."""
+    found: dict[Case, None] = dict.fromkeys(whole_files(source))
 
     @settings(suppress_health_check=list(HealthCheck))
     @given(cases(source))
@@ -253,6 +272,14 @@ def rows_of_line(source: Source, line: str) -> tuple[int, int]:
         part = part.get(step, {})
     rows = max(1, len(part))
     return rows, rows
+
+
+@pytest.mark.parametrize("name", shipped_sources())
+def test_each_codec_is_among_the_files_that_are_drawn(name):
+    """Of each source, at least one file that is whole and one that is damaged."""
+    kinds = Counter((Path(case.name).suffix.removeprefix("."), case.is_damaged) for case in drawn(name))
+    packed = {"parquet"} if name == "completejourney" else {load_source(name).format, "gz", "bz2"}
+    assert kinds.keys() == {(kind, is_damaged) for kind in packed for is_damaged in (False, True)}
 
 
 def chunks(things: list[Any]) -> Iterator[list[Any]]:

@@ -226,6 +226,19 @@ def test_parquet_without_a_column_that_every_event_needs_is_told(file):
     )
 
 
+def test_names_of_columns_are_told_as_text_in_one_short_line(file):
+    """A message goes to a terminal, to alerts and to pages, and a file may name its columns as it likes."""
+    hostile = {f"\x1b[2J\nERROR meander: all is well [docs/runbook.md#x] {n}": ["x"] for n in range(20)}
+    path = file("a.parquet", b"")
+    pq.write_table(pa.table(hostile), path)
+    with pytest.raises(SourceMismatch) as raised:
+        check_files(CANONICAL, [path])
+    said = str(raised.value)
+    assert said.isprintable()
+    assert r"found \x1b[2J\nERROR meander: " in said
+    assert len(said) < 700
+
+
 def test_parquet_files_of_different_types_are_told_before_spark_reads_both_by_the_schema_of_one(file):
     paths = [parquet(file, "a.parquet", item_id="1"), parquet(file, "b.parquet", item_id=1)]
     with pytest.raises(SourceMismatch) as raised:

@@ -176,6 +176,16 @@ def test_a_mistake_is_told_with_its_place(load, changes, told):
         load(**changes)
 
 
+def test_a_few_aliases_are_no_way_to_write_a_file_of_billions_of_parts(tmp_path):
+    """A contract comes from a supplier: 300 bytes of aliases of aliases would take hours and all memory."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    file = tmp_path / "bomb.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(SourceInvalid, match=r"bomb\.yaml has more than 100,000 parts; write less, without aliases"):
+        load_source(str(file))
+
+
 def test_a_file_that_is_not_yaml_is_told(tmp_path):
     file = tmp_path / "broken.yaml"
     file.write_text("name: [unclosed")

@@ -562,10 +562,8 @@ MUTANTS = [
     Mutant(
         "ingest_manifests_before_the_last_look",
         "jobs/ingest.py",
-        "        require_unchanged(delivered, landing.deliveries(days, complete=False))\n        for one in staged:\n"
-        "            write_staged(one)",
-        "        for one in staged:\n            write_staged(one)\n"
-        "        require_unchanged(delivered, landing.deliveries(days, complete=False))",
+        "        require_as_listed(listings)\n        for one in staged:\n            write_staged(one)",
+        "        for one in staged:\n            write_staged(one)\n        require_as_listed(listings)",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(

@@ -125,15 +125,15 @@ MUTANTS = [
     Mutant(
         "landing_links_lead_out",
         "lake/landing.py",
-        "if not place.is_file() or not place.is_relative_to(root):",
-        "if not place.is_file():",
+        "if place.is_file() and place.is_relative_to(os.path.realpath(inner)):",
+        "if place.is_file():",
         "tests/lake/test_landing.py::test_a_link_that_leads_out_of_its_day_is_named_and_the_day_is_not_read",
     ),
     Mutant(
         "landing_reads_pipes",
         "lake/landing.py",
-        "if not place.is_file() or not place.is_relative_to(root):",
-        "if not place.is_relative_to(root):",
+        "if place.is_file() and place.is_relative_to(os.path.realpath(inner)):",
+        "if place.is_relative_to(os.path.realpath(inner)):",
         "tests/lake/test_landing.py::test_a_pipe_which_would_be_read_for_ever_is_named",
     ),
     Mutant("run_of_dots", "lake/places.py", 'name.strip(".") and ', "", "tests/lake/test_places.py"),
@@ -466,8 +466,8 @@ MUTANTS = [
     Mutant(
         "publish_failure_is_a_success",
         "lake/errors.py",
-        "sys.exit(1)",
-        "sys.exit(0)",
+        "type(error).__name__, error)\n        sys.exit(1)",
+        "type(error).__name__, error)\n        sys.exit(0)",
         "tests/lake/test_publish.py::test_the_command_prints_a_line_for_each_table_and_names_what_it_refuses",
     ),
     # ---- staging and reading ----
