@@ -228,6 +228,8 @@ def unreadable_file_error(spark_error: str) -> LandingUnreadable | None:
     Such a file, for example a gzip that ends too early, is detected only when Spark reads it. A local session and
     Spark Connect raise different errors then, with the same text.
     """
+    if of_python := re.search(r"LandingUnreadable: (.+?)(?: \[docs/\S+\])?$", spark_error, re.MULTILINE):
+        return LandingUnreadable(of_python[1])
     file = re.search(r"FAILED_READ_FILE\S* Encountered error while reading file (\S+)", spark_error)
     if file is None:
         return None

@@ -17,7 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.landing_files import OTHERWISE_PACKED, day_and_name, is_parquet, look_at
+from jobs import python_rows
+from jobs.landing_files import LINE_BYTES, OTHERWISE_PACKED, day_and_name, is_parquet, look_at
+from jobs.orc_rows import is_orc
+from jobs.packed import BROKEN, is_packed
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
@@ -154,7 +157,8 @@ class LandingFile:
             return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
         # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
         wide = source.charset.startswith("UTF-16")
-        return not self.address.endswith(OTHERWISE_PACKED) and not source.multiline and not wide
+        is_packed = self.address.endswith(OTHERWISE_PACKED) or is_read_by_python(self.address)
+        return not is_packed and not source.multiline and not wide
 
 
 def addresses_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
@@ -222,9 +226,22 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         folder, _, name = file.rpartition("/")
         return count_chosen(folder, name, found)
     theirs = is_theirs(users, source, names)
-    packed = "infer" if file.endswith(PACKED) or not file.endswith(OTHERWISE_PACKED) else None
+    if is_read_by_python(file):
+        try:
+            end = "\n".encode(source.charset.lower()) if source.charset.startswith("UTF-16") else b""
+            lines = python_rows.lines_of(file, LINE_BYTES, end)
+            return sum(theirs(line.decode(source.encoding, "replace")) for line in lines)
+        except BROKEN:
+            pass  # no run takes it
+    packed = "infer" if file.endswith(PACKED) else None
     with fsspec.open(file, "rt", compression=packed, encoding=source.encoding, errors="replace", newline="\n") as lines:
         return sum(map(theirs, lines))
+
+
+def is_read_by_python(file: str) -> bool:
+    """Return whether Python reads the lines of a file, since Spark does not: it is packed, or ORC."""
+    with fsspec.open(file, "rb") as stream:
+        return is_packed(file) or is_orc(file, stream.read(4))
 
 
 def batches_of(file: str) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.days import ONE_DAY
-from lake.errors import LandingMissing, LandingUnreadable
+from lake.errors import LandingMissing, LandingUnreadable, SettingsInvalid
 from lake.settings import Settings
 from lake.text import is_usable_id
 
@@ -61,7 +61,18 @@ class Landing:
 
     @classmethod
     def of(cls, config: Settings) -> "Landing":
-        """Return the landing area that the settings name."""
+        """Return the landing area that the settings name.
+
+        Raises:
+            SettingsInvalid: it lies below a folder that is named as a landing day is.
+        """
+        # The landing day of a file is that of the first such folder in its address.
+        parts = config.landing.split("/") if "://" in config.landing else Path(config.landing).absolute().parts
+        if above := next((part for part in parts if DAY_FOLDER.fullmatch(part)), None):
+            raise SettingsInvalid(
+                f"MEANDER_LANDING={config.landing} lies below a folder {above}, which would be taken for the landing "
+                "day of each file; move it to a folder that has no dt=YYYY-MM-DD above it, or let a link lead to it"
+            )
         return cls(config.landing, config.landing_marker, timedelta(minutes=config.landing_quiet_minutes))
 
     def folder(self, day: date) -> str:

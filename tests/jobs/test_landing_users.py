@@ -2,7 +2,9 @@
 
 import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 from datetime import date
 from decimal import Decimal
@@ -11,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from jobs.landing_users import forget_in_landing, user_of, whose_of
 from jobs.source import Source, Value, Version, load_source
@@ -73,6 +76,13 @@ ANN = json.dumps({"user_id": "ann", "item_id": "x"})
 # Another user who typed the id; a row that cannot be read; one with another id in which it is.
 OTHERS = [json.dumps({"user_id": "bob", "query": "ann"}), '{"user_id": "joanna"', json.dumps({"user_id": "ann-marie"})]
 BROKEN = '{"user_id": "ann"'
+
+
+def table_of_orc(*lines: str) -> bytes:
+    """Return rows of JSON as an ORC file."""
+    sink = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist([json.loads(line) for line in lines]), sink)
+    return sink.getvalue()
 
 
 def text(*lines: str) -> bytes:
@@ -172,6 +182,9 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
     ("name", "content", "changes"),
     [
         pytest.param("a.jsonl.lz4", text(ANN), {}, id="packed in another way"),
+        pytest.param("a.jsonl.xz", lzma.compress(text(ANN)), {}, id="packed, and read by Python"),
+        pytest.param("a.jsonl.zst", text(ANN), {}, id="packed in name only"),
+        pytest.param("part-0", table_of_orc(ANN), {"format": "parquet"}, id="ORC"),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
         pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
     ],
@@ -183,6 +196,7 @@ def test_what_is_not_plain_lines_is_named_and_left_to_the_shop(tmp_path, name, c
     file.write_bytes(content)
     (done,), (left,) = forget(Landing(str(tmp_path)), "ann", source, rewrite=True)
     assert (done.files, "remove them by the shop" in left.what) == (0, True)
+    assert "has 1 rows of theirs" in left.what
     assert file.read_bytes() == content
 
 

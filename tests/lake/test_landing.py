@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lake import storage
-from lake.errors import LandingMissing, LandingUnreadable
+from lake.errors import LandingMissing, LandingUnreadable, SettingsInvalid
 from lake.landing import Landing, LandingFile
 from lake.settings import settings
 
@@ -31,6 +31,23 @@ def test_the_settings_name_the_landing_and_its_marker(monkeypatch):
     monkeypatch.setenv("MEANDER_LANDING_QUIET_MINUTES", "3")
     assert Landing.of(settings()) == Landing("s3://shop/landing/", "_DONE", timedelta(minutes=3))
     assert Landing.of(settings()).folder(DAY) == "s3://shop/landing/dt=2025-01-01"
+
+
+@pytest.mark.parametrize("address", ["/data/dt=2024-01-01/landing", "s3://shop/dt=2024-01-01/landing", "dt=2024-01-01"])
+def test_a_landing_below_a_folder_of_a_day_is_refused(monkeypatch, address):
+    monkeypatch.setenv("MEANDER_LANDING", address)
+    with pytest.raises(SettingsInvalid, match=r"MEANDER_LANDING=\S+ lies below a folder dt=2024-01-01, which would be"):
+        Landing.of(settings())
+    monkeypatch.setenv("MEANDER_LANDING", address.replace("dt=2024-01-01", "dt=export"))
+    assert Landing.of(settings()).address == address.replace("dt=2024-01-01", "dt=export")
+
+
+def test_a_landing_below_the_folder_of_a_day_in_which_the_command_runs_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "dt=2024-01-01").mkdir()
+    monkeypatch.chdir(tmp_path / "dt=2024-01-01")
+    monkeypatch.setenv("MEANDER_LANDING", "landing")
+    with pytest.raises(SettingsInvalid, match=r"below a folder dt=2024-01-01"):
+        Landing.of(settings())
 
 
 def test_a_day_has_landed_when_its_folder_is_there(landing, lake):

@@ -39,6 +39,8 @@ PSEUDONYMS = "tests/jobs/test_pseudonymize.py"
 FUZZ = "tests/jobs/test_fuzz.py"
 DRIFT, JSON_COLUMNS = "tests/jobs/test_drift.py", "tests/jobs/test_json_columns.py"
 ITEMS = "tests/jobs/test_item_table.py"
+PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
+PREVIEW = "tests/jobs/test_preview.py"
 CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_source.py"
 
 MUTANTS = [
@@ -95,8 +97,8 @@ MUTANTS = [
     Mutant(
         "raw_rows_blank_lines_are_no_rows",
         "jobs/raw_rows.py",
-        "    lines = reader.text([spark_name(file) for file in files]).select(",
-        """    lines = reader.text([spark_name(file) for file in files]).where("value != ''").select(""",
+        "    return reader.text([spark_name(file) for file in files]).select(",
+        """    return reader.text([spark_name(file) for file in files]).where("value != ''").select(""",
         FUZZ,
     ),
     Mutant(
@@ -651,7 +653,7 @@ MUTANTS = [
     Mutant(
         "raw_reads_until_the_line_ends",
         "jobs/landing_files.py",
-        'stream.read(4 if file.endswith(".parquet") else LINE_BYTES + len(b"\\r\\n"))',
+        'b"".join(chunks(stream, most))',
         "stream.readline()",
         RAW_ROWS,
     ),
@@ -785,15 +787,15 @@ MUTANTS = [
     Mutant(
         "raw_packed_files_are_told_by_their_name_alone",
         "jobs/landing_files.py",
-        "if head.startswith(beginning)",
-        "if not head",
+        "next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None)",
+        "None",
         RAW_ROWS,
     ),
     Mutant(
         "preview_counts_rows_of_short_files_twice",
         "jobs/preview.py",
-        "after = ROWS if len(names) == 1 else 0",
-        "after = 0",
+        "ROWS if names[-1] in chosen else 0",
+        "0",
         "tests/dags/cli/test_doctor.py",
     ),
     Mutant(
@@ -1231,5 +1233,139 @@ MUTANTS = [
         "dropped = serving_load.prune_unless_busy(store, values.serving_keep)",
         "dropped: list[int] = []",
         SERVE,
+    ),
+    # ---- files that Spark does not read, lists in lists and in texts ----
+    Mutant(
+        "packed_xz_ends_with_its_first_part",
+        "jobs/packed.py",
+        "if self._decoder is None or self._decoder.eof:",
+        "if self._decoder and self._decoder.eof:\n                return 0\n            if self._decoder is None:",
+        f"{PACKED}::test_a_packed_file_has_the_text_that_was_packed",
+    ),
+    Mutant(
+        "packed_xz_that_was_cut_off_is_whole",
+        "jobs/packed.py",
+        'raise EOFError("the file ends before its content does")',
+        "return 0",
+        f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
+    ),
+    Mutant(
+        "packed_xz_takes_any_memory",
+        "jobs/packed.py",
+        "lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)",
+        "lzma.LZMADecompressor(lzma.FORMAT_XZ)",
+        f"{PACKED}::test_a_file_that_would_need_much_memory_is_refused",
+    ),
+    Mutant(
+        "packed_first_file_of_a_zip_counts",
+        "jobs/packed.py",
+        "if len(files) != 1:",
+        "if not files:",
+        f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
+    ),
+    Mutant(
+        "packed_long_line_is_kept",
+        "jobs/packed.py",
+        "kept, is_begun = (kept + moved)[: most + 1], True",
+        "kept, is_begun = kept + moved, True",
+        f"{PACKED}::test_a_line_of_gigabytes_in_a_few_kilobytes_takes_no_memory",
+    ),
+    Mutant(
+        "packed_return_at_the_end_of_a_piece_ends_a_line",
+        "jobs/packed.py",
+        'is_open = match and match[0] == b"\\r" and match.end() == len(rest) and chunk',
+        "is_open = False",
+        f"{PACKED}::test_lines_are_those_of_python_however_the_bytes_arrive",
+    ),
+    Mutant(
+        "packed_wide_line_ends_anywhere",
+        "jobs/packed.py",
+        "while place >= 0 and (place - at) % 2:",
+        "while False:",
+        f"{PACKED}::test_lines_of_two_bytes_a_character_end_where_a_character_is_the_end",
+    ),
+    Mutant(
+        "packed_lines_count_in_their_batch",
+        "jobs/python_rows.py",
+        "pa.array(range(first, first + n), pa.int64()),",
+        "pa.array(range(n), pa.int64()),",
+        f"{PYTHON_ROWS}::test_each_row_of_a_packed_file_is_an_event_or_in_quarantine_with_its_line",
+    ),
+    Mutant(
+        "packed_last_lines_are_lost",
+        "jobs/python_rows.py",
+        "    if lines:\n",
+        "    if len(lines) >= BATCH_ROWS:\n",
+        f"{PYTHON_ROWS}::test_each_row_of_a_packed_file_is_an_event_or_in_quarantine_with_its_line",
+    ),
+    Mutant(
+        "packed_damage_has_no_name",
+        "jobs/ingest.py",
+        "return LandingUnreadable(of_python[1])",
+        "pass",
+        f"{PYTHON_ROWS}::test_a_packed_file_that_is_damaged_further_down_is_named_and_nothing_is_staged",
+    ),
+    Mutant(
+        "orc_fractions_stay_fractions",
+        "jobs/orc_rows.py",
+        "return int(value) if value.is_integer() and abs(value) <= EXACT else value",
+        "return value",
+        f"{PYTHON_ROWS}::test_rows_of_orc_are_what_their_types_say",
+    ),
+    Mutant(
+        "orc_text_that_begins_so_is_orc",
+        "jobs/orc_rows.py",
+        "return orc_schema(file) is not None",
+        "return True",
+        f"{PYTHON_ROWS}::test_a_text_that_begins_as_orc_does_is_text",
+    ),
+    Mutant(
+        "each_inner_list_is_of_the_whole_row",
+        "jobs/raw_rows.py",
+        'elements = follow_row(row, name.split("."), each[:n])',
+        'elements = follow_row(row, name.split("."), each[:0])',
+        f"{ANY_LOG}::test_each_element_of_lists_in_a_list_is_a_row_with_what_stands_around_it",
+    ),
+    Mutant(
+        "each_outer_list_comes_first",
+        "jobs/raw_rows.py",
+        'in reversed(list(enumerate(name.split(".") for name in each))):',
+        'in list(enumerate(name.split(".") for name in each)):',
+        f"{ANY_LOG}::test_each_element_of_lists_in_a_list_is_a_row_with_what_stands_around_it",
+    ),
+    Mutant(
+        "split_empty_parts_are_rows",
+        "jobs/raw_rows.py",
+        'lambda part: F.trim(part) != "")',
+        "lambda part: F.lit(True))",
+        f"{ANY_LOG}::test_a_text_of_several_values_is_a_row_for_each",
+    ),
+    Mutant(
+        "split_no_row_without_a_part",
+        "jobs/raw_rows.py",
+        'rows = rows.withColumn("element0", F.explode_outer(parts))',
+        'rows = rows.withColumn("element0", F.explode(parts))',
+        f"{ANY_LOG}::test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects",
+    ),
+    Mutant(
+        "preview_shows_the_first_file_alone",
+        "jobs/preview.py",
+        "if (wanted & look.keys) - seen:",
+        "if not wanted:",
+        f"{PREVIEW}::test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other",
+    ),
+    Mutant(
+        "preview_asks_for_each_key_again",
+        "jobs/preview.py",
+        "parts.append((relaxed(version), day,",
+        "parts.append((version, day,",
+        f"{PREVIEW}::test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other",
+    ),
+    Mutant(
+        "preview_no_look_at_all_files",
+        "jobs/preview.py",
+        "            check_looks(version, looks)\n",
+        "",
+        f"{PREVIEW}::test_a_key_that_no_file_has_is_told_by_the_names_of_the_files",
     ),
 ]

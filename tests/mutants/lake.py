@@ -1551,4 +1551,11 @@ MUTANTS = [
         "if len(some) > 2",
         "tests/lake/test_compact.py::test_each_partition_is_compacted_in_a_commit_of_its_own",
     ),
+    Mutant(
+        "landing_may_lie_below_a_day",
+        "lake/landing.py",
+        "if above := next((part for part in parts if DAY_FOLDER.fullmatch(part)), None):",
+        "if above := None:",
+        "tests/lake/test_landing.py::test_a_landing_below_a_folder_of_a_day_is_refused",
+    ),
 ]
