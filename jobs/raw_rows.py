@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
 
-from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name
+from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of
 from jobs.python_rows import read_lines
 from jobs.source import Source, quoted
 from lake import storage
@@ -37,7 +37,8 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
     lines can be counted by `position`, a rising number), `lines_above` int (lines of the file above its first row),
     `raw` string, `undecodable` and `malformed` booleans, and `values`, a struct of strings, one for each column that
-    the source uses. Without files there are no rows.
+    the source uses. Where all files are Parquet of the same types, `raw` is the row itself, a struct: to write it as
+    text costs more than all else, and few rows need it. Without files there are no rows.
 
     Raises:
         LandingUnreadable: a file cannot be opened.
@@ -57,7 +58,14 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
             "landed date, file string, whole_file boolean, position bigint, lines_above int, raw string, "
             f"undecodable boolean, malformed boolean, values struct<{values}>",
         )
+    if len(frames) > 1:
+        frames = [frame.withColumn("raw", raw_text(frame)) for frame in frames]
     return reduce(DataFrame.unionByName, frames)
+
+
+def raw_text(rows: DataFrame) -> Column:
+    """Return the text of each row, as `read_rows` returns them; of Parquet it is the row as JSON."""
+    return F.to_json("raw") if isinstance(rows.schema["raw"].dataType, StructType) else F.col("raw")
 
 
 def spark_name(file: str) -> str:
@@ -69,14 +77,20 @@ def spark_name(file: str) -> str:
     return re.sub(r"([\\{}\[\]*?])", r"\\\1", storage.spark_path(file))
 
 
-def file_address() -> Column:
-    """Return the address of the row's file for people: only Hadoop writes s3a for S3."""
+def file_address(files: list[str]) -> Column:
+    """Return the address of the row's file, one of some, for people: only Hadoop writes s3a for S3."""
     path = F.col("_metadata.file_path")
+    if not any(file.startswith("s3://") for file in files):
+        return path
     return F.when(path.startswith("s3a://"), F.overlay(path, F.lit("s3://"), 1, len("s3a://"))).otherwise(path)
 
 
-def landed_day() -> Column:
-    """Return the landing day, from the `dt=` folder of the row's file."""
+def landed_day(files: list[str]) -> Column:
+    """Return the landing day, from the `dt=` folder of the row's file, one of some."""
+    days = days_of(files)
+    # Mostly there is one, and to look for it in each row's path costs as much as to judge the row's price.
+    if len(days) == 1:
+        return F.lit(days[0])
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
 
 
@@ -140,8 +154,8 @@ def spark_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFr
     whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
     return reader.text([spark_name(file) for file in files]).select(
         "value",
-        landed_day().alias("landed"),
-        file_address().alias("file"),
+        landed_day(files).alias("landed"),
+        file_address(files).alias("file"),
         whole_file.alias("whole_file"),
         F.col("_metadata.file_block_start").alias("block"),
         # Rising within a file that one task reads from start to end; ingest turns it into a line number.
@@ -343,20 +357,17 @@ def without_lone_halves(raw: Column) -> Column:
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout, files: list[str]) -> DataFrame:
-    """Read Parquet files of the same types; the row as JSON is its raw text."""
+    """Read Parquet files of the same types; `raw` is the row."""
     rows = spark.read.parquet(*(spark_name(file) for file in files))
     kinds, names = dict(layout.kinds), set(rows.columns)
-    whole = F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))
-    rows = rows.select(
-        landed_day().alias("landed"), file_address().alias("file"), whole.alias("raw"), F.struct("*").alias("row")
-    )
-    rows = with_elements(rows, F.col("row"), source.lists)
+    rows = rows.select(landed_day(files).alias("landed"), file_address(files).alias("file"), F.struct("*").alias("raw"))
+    rows = with_elements(rows, F.col("raw"), source.lists)
 
     def text(name: str) -> Column:
         if name not in kinds or kinds[name] == "nothing":
             return F.lit(None).cast("string")
         path = [name] if name in names else name.split(".")
-        return parquet_text(follow_row(F.col("row"), path, source.lists), name, kinds[name], source)
+        return parquet_text(follow_row(F.col("raw"), path, source.lists), name, kinds[name], source)
 
     value: Callable[[str], Column] = text
     if source.split:

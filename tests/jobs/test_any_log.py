@@ -447,6 +447,45 @@ def test_what_surrounds_a_value_is_no_part_of_it(mine, judged):
     ]
 
 
+def test_what_surrounds_a_value_of_parquet_is_no_part_of_it(mine, judged):
+    around = ["\t", "\n", "\v", "\f", "\r", " ", "\u00a0", "\u3000", "\ufeff", " \t "]
+    rows = [
+        {"time": TIME, "user": f"{blank}u", "event": f"view{blank}", "item": f"{blank}i{blank}"} for blank in around
+    ]
+    # A word for null is one too; letters of two forms are one; a blank inside stays.
+    rows += [{"time": TIME, "user": "u", "event": "view", "item": "\tNULL\n"}]
+    rows += [{"time": TIME, "user": "cafe\u0301 1", "event": "view", "item": "NA "}]
+    found = judged(mine(JSON), log_parquet=pa.Table.from_pylist(rows))
+    outcomes = found.select("reason", "user_id", "item_id").collect()
+    assert [tuple(row) for row in outcomes] == [
+        *[(None, "u", "i")] * len(around),
+        ("missing_item", "u", None),
+        ("missing_item", "caf\u00e9 1", None),
+    ]
+    # Of a rejected row there is the text, as JSON; of an event there is none.
+    assert [row.raw and json.loads(row.raw) for row in found.select("raw").collect()] == [
+        *[None] * len(around),
+        *rows[-2:],
+    ]
+
+
+def test_files_of_parquet_and_of_text_are_read_together_whatever_their_rows_are(mine, judged):
+    row = {"time": TIME, "user": "u", "event": "view", "item": "i"}
+    files = {
+        "a_parquet": pa.Table.from_pylist([row, {**row, "user": None}]),
+        "b_parquet": pa.Table.from_pylist([{**row, "item": 7}, {**row, "item": 8, "user": None}]),
+        "c_jsonl": json.dumps({**row, "user": None}),
+    }
+    rejected = judged(mine(JSON), **files).where("outcome = 'rejected'").select("raw").collect()
+    assert sorted(found["raw"] for found in rejected) == sorted(
+        [
+            '{"time":"2025-03-02T10:00:00Z","event":"view","item":"i"}',
+            '{"time":"2025-03-02T10:00:00Z","event":"view","item":8}',
+            json.dumps({**row, "user": None}),
+        ]
+    )
+
+
 def test_numbers_that_were_written_as_fractions_are_ids_where_no_digit_is_lost(mine, judged):
     ids = {
         "100.0": "100",

@@ -38,7 +38,7 @@ RECEIPTS = (
 PSEUDONYMS = "tests/jobs/test_pseudonymize.py"
 FUZZ = "tests/jobs/test_fuzz.py"
 DRIFT, JSON_COLUMNS = "tests/jobs/test_drift.py", "tests/jobs/test_json_columns.py"
-ITEMS = "tests/jobs/test_item_table.py"
+ITEMS, BOUNDS = "tests/jobs/test_item_table.py", "tests/jobs/test_bounds.py"
 PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
 PREVIEW = "tests/jobs/test_preview.py"
 CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_source.py"
@@ -48,22 +48,22 @@ MUTANTS = [
     Mutant(
         "pseudo_events_before_names",
         "jobs/ingest.py",
-        'write_rows(to_events(rows, source), "events", run, days, run.basis, counts, key_id=key_id)',
-        'write_rows(to_events(judged, source), "events", run, days, run.basis, counts, key_id=key_id)',
+        "        rows = with_pseudonyms(",
+        "        with_pseudonyms(",
         f"{PSEUDONYMS}::test_with_pseudonyms_a_lake_has_the_same_events_and_sessions_of_the_same_users_by_other_names",
     ),
     Mutant(
         "pseudo_quarantine_as_delivered",
-        "jobs/ingest.py",
-        'to_quarantine(rows, source) if counts["quarantined"]',
-        'to_quarantine(judged, source) if counts["quarantined"]',
-        f"{PSEUDONYMS}::test_no_id_of_a_user_and_nothing_of_the_key_is_in_lake_logs_plans_or_data_docs",
+        "jobs/pseudonymize.py",
+        'rows.withColumn("raw", redacted()).withColumn("user_id"',
+        'rows.withColumn("user_id"',
+        f"{PSEUDONYMS}::test_a_rejected_row_keeps_what_was_understood_and_the_shape_of_the_rest",
     ),
     Mutant(
         "pseudo_no_look_at_the_lake",
         "jobs/ingest.py",
-        "require_key(table, published.key_id, key_id)",
-        "require_key(table, key_id, key_id)",
+        "require_key(table, published.key_id, ",
+        'require_key(table, key.id if key else "", ',
         f"{PSEUDONYMS}::test_a_lake_takes_no_second_key_and_no_ids_of_the_shop_and_says_which_it_has",
     ),
     Mutant(
@@ -110,15 +110,15 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_damage_further_down_is_an_error_of_spark",
-        "jobs/ingest.py",
+        "jobs/unreadable.py",
         r'r"FAILED_READ_FILE\S* Encountered',
         r'r"FAILED_READ_FILE Encountered',
         FUZZ,
     ),
     Mutant(
         "ingest_damaged_page_is_an_error_of_spark",
-        "jobs/ingest.py",
-        "if not unreadable and is_of_a_task(error):",
+        "jobs/unreadable.py",
+        "if found is None and is_of_a_task(error):",
         "if False:",
         "tests/jobs/test_read_landing.py::test_a_parquet_file_with_a_damaged_page_is_named_and_nothing_of_the_day_is_staged",
     ),
@@ -556,7 +556,7 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_fields_of_rejected_rows",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         'if row["outcome"] == EVENT:\n            of_day = ',
         "if row:\n            of_day = ",
         "tests/jobs/test_read_landing.py",
@@ -564,13 +564,13 @@ MUTANTS = [
     Mutant(
         "ingest_manifests_before_the_last_look",
         "jobs/ingest.py",
-        "        require_as_listed(listings)\n        for one in staged:\n            write_staged(one)",
-        "        for one in staged:\n            write_staged(one)\n        require_as_listed(listings)",
+        "    found.require_unchanged()\n    for one in staged:\n        write_staged(one)",
+        "    for one in staged:\n        write_staged(one)\n    found.require_unchanged()",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
         "ingest_names_as_spark_writes_them",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         'unquote(row["file"]).split(',
         'row["file"].split(',
         "tests/jobs/test_read_landing.py",
@@ -578,8 +578,8 @@ MUTANTS = [
     Mutant(
         "ingest_basis_of_nothing",
         "jobs/ingest.py",
-        'write_rows(to_events(rows, source), "events", run, days, run.basis, counts, key_id=key_id)',
-        'write_rows(to_events(rows, source), "events", run, days, 1, counts, key_id=key_id)',
+        "write_rows(frame, table, run, found.days, run.basis, counts",
+        "write_rows(frame, table, run, found.days, 1, counts",
         INPUT,
     ),
     Mutant(
@@ -604,7 +604,81 @@ MUTANTS = [
         REJECTIONS,
     ),
     Mutant(
-        "rej_length_ge", "jobs/rejections.py", "> config.max_field_length", ">= config.max_field_length", REJECTIONS
+        "rej_length_ge",
+        "jobs/rejections.py",
+        "map(F.length, texts)) > config.max_field_length",
+        "map(F.length, texts)) >= config.max_field_length",
+        REJECTIONS,
+    ),
+    Mutant(
+        "rej_bytes_for_characters",
+        "jobs/rejections.py",
+        "too_long = may_be_too_long & (F.greatest(*map(F.length, texts)) > config.max_field_length)",
+        "too_long = may_be_too_long",
+        REJECTIONS,
+    ),
+    Mutant(
+        "rej_parquet_has_no_odd_blanks",
+        "jobs/rejections.py",
+        ' | raw.rlike(r"[\\t-\\r]")',
+        "",
+        f"{ANY_LOG}::test_what_surrounds_a_value_of_parquet_is_no_part_of_it",
+    ),
+    Mutant(
+        "rej_plain_ids_may_have_quotes",
+        "jobs/rejections.py",
+        'PLAIN = rf"^{WORD_OF_NO_ID}[!#-*',
+        'PLAIN = rf"^{WORD_OF_NO_ID}[!-*',
+        f"{REJECTIONS}::test_no_id_that_is_none_looks_plain",
+    ),
+    Mutant(
+        "rej_plain_ids_end_at_a_line",
+        "jobs/rejections.py",
+        r"*+)*+\z",
+        r"*+)*+$",
+        f"{REJECTIONS}::test_no_id_that_is_none_looks_plain",
+    ),
+    # ---- the bound of the events of a user ----
+    Mutant(
+        "bound_of_all_landing_days", "jobs/bounds.py", '("landed", "user_id", "date")', '("user_id", "date")', BOUNDS
+    ),
+    Mutant("bound_of_all_dates", "jobs/bounds.py", '("landed", "user_id", "date")', '("landed", "user_id")', BOUNDS),
+    Mutant("bound_one_too_few", "jobs/bounds.py", "number > most)", "number >= most)", BOUNDS),
+    Mutant(
+        "bound_counts_folded_rows",
+        "jobs/bounds.py",
+        '(F.row_number() if source.repeats == "keep" else F.dense_rank())',
+        "F.row_number()",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_counts_repeats_once",
+        "jobs/bounds.py",
+        '(F.row_number() if source.repeats == "keep" else F.dense_rank())',
+        "F.dense_rank()",
+        BOUNDS,
+    ),
+    Mutant("bound_of_one_instant_by_behavior", "jobs/bounds.py", 'F.xxhash64(*content).alias("hash"), ', "", BOUNDS),
+    Mutant(
+        "bound_of_rejected_rows_too",
+        "jobs/bounds.py",
+        "is_theirs = is_event & F.coalesce(",
+        "is_theirs = F.coalesce(",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_rejects_without_the_row",
+        "jobs/rejections.py",
+        "(raw if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), raw))",
+        "F.when(~ignored & reason.isNotNull(), raw)",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_not_applied",
+        "jobs/ingest.py",
+        "    rows = with_bound(rows, config.max_events_per_user_day, found.source, kept)\n",
+        "",
+        BOUNDS,
     ),
     Mutant(
         "rej_wall_clocks_in_utc",
@@ -724,15 +798,15 @@ MUTANTS = [
     Mutant(
         "rej_words_for_null_in_small_letters_alone",
         "jobs/rejections.py",
-        "F.lower(text).isin(*words)",
-        "text.isin(*words)",
+        'F.lower(text).isin("",',
+        'text.isin("",',
         f"{ANY_LOG}::test_words_for_null_are_no_values",
     ),
     Mutant(
         "rej_words_for_null_are_all_looked_up",
         "jobs/rejections.py",
-        'F.col("odd_blanks") if all(word.isascii() for word in source.nulls) else F.lit(True)',
-        'F.col("odd_blanks")',
+        "if is_ascii and all(word.isascii() for word in source.nulls):",
+        "if is_ascii:",
         f"{ANY_LOG}::test_words_for_null_are_no_values",
     ),
     Mutant(
@@ -780,8 +854,8 @@ MUTANTS = [
     Mutant(
         "ingest_reads_all_files_by_the_source_itself",
         "jobs/ingest.py",
-        "judge(read_rows(spark, each, names), each, config), each,",
-        "judge(read_rows(spark, source, names), source, config), each,",
+        "judge(read_rows(spark, version, files), version, config)",
+        "judge(read_rows(spark, found.source, files), found.source, config)",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
@@ -961,14 +1035,14 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_tells_values_of_one_user",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "are_few and users >= min_group and ",
         "are_few and ",
         DRIFT,
     ),
     Mutant(
         "ingest_tells_values_of_a_column_of_ids",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "are_few and users >= min_group and ",
         "users >= min_group and ",
         DRIFT,
@@ -1017,7 +1091,7 @@ MUTANTS = [
     ),
     Mutant(
         "items_not_counted_as_filled",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "if any(kind.has(name) for kind in of_day)",
         "if any(getattr(kind, name) for kind in of_day)",
         ITEMS,
