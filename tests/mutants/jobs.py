@@ -1374,7 +1374,7 @@ MUTANTS = [
     ),
     Mutant(
         "packed_damage_has_no_name",
-        "jobs/ingest.py",
+        "jobs/unreadable.py",
         "return LandingUnreadable(of_python[1])",
         "pass",
         f"{PYTHON_ROWS}::test_a_packed_file_that_is_damaged_further_down_is_named_and_nothing_is_staged",
