@@ -473,14 +473,14 @@ def test_files_of_parquet_and_of_text_are_read_together_whatever_their_rows_are(
     row = {"time": TIME, "user": "u", "event": "view", "item": "i"}
     files = {
         "a_parquet": pa.Table.from_pylist([row, {**row, "user": None}]),
-        "b_parquet": pa.Table.from_pylist([{**row, "item": 7}, {**row, "item": 8, "user": None}]),
+        "b_parquet": pa.Table.from_pylist([{**row, "more": 7}, {**row, "more": 8, "user": None}]),
         "c_jsonl": json.dumps({**row, "user": None}),
     }
     rejected = judged(mine(JSON), **files).where("outcome = 'rejected'").select("raw").collect()
     assert sorted(found["raw"] for found in rejected) == sorted(
         [
             '{"time":"2025-03-02T10:00:00Z","event":"view","item":"i"}',
-            '{"time":"2025-03-02T10:00:00Z","event":"view","item":8}',
+            '{"time":"2025-03-02T10:00:00Z","event":"view","item":"i","more":8}',
             json.dumps({**row, "user": None}),
         ]
     )
