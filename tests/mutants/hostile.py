@@ -135,16 +135,16 @@ MUTANTS = [
     Mutant(
         "forget_single_logs",
         "lake/privacy/forget.py",
-        "[file for file in places.log_files if",
-        "[file for file in () if",
-        f"{FORGET}::test_where_an_id_still_stands_is_told",
+        "search([*files, *places.log_files]",
+        "search(files",
+        f"{FORGET}::test_where_an_id_still_stands_is_told_and_what_may_not_be_read",
     ),
     Mutant(
         "forget_short_ids_in_logs",
-        "lake/privacy/forget.py",
-        "if searched.ids and file_has_id(file, searched)",
-        "if file_has_id(file, searched)",
-        f"{FORGET}::test_where_an_id_still_stands_is_told",
+        "lake/privacy/folders.py",
+        "for file in files if users.ids else ():",
+        "for file in files:",
+        f"{FORGET}::test_where_an_id_still_stands_is_told_and_what_may_not_be_read",
     ),
     Mutant(
         "forget_copies_for_training",
