@@ -55,13 +55,6 @@ MUTANTS = [
         "tests/jobs/test_landing_users.py::test_an_id_is_found_in_parquet_however_ingest_would_read_it",
     ),
     Mutant(
-        "hostile_linked_day_is_removed",
-        "lake/privacy/retention.py",
-        "isinstance(fs, LocalFileSystem) and Path(place).is_symlink()",
-        "False",
-        "tests/lake/privacy/test_retention.py::test_of_an_old_day_that_is_a_link_only_the_link_goes",
-    ),
-    Mutant(
         "hostile_items_change_unseen",
         "jobs/ingest.py",
         "[(landing, delivered), *item_deliveries(parts, landing)]",
