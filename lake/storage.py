@@ -89,7 +89,8 @@ def _local_entries(
 
     A link is a file, whatever it leads to, and has the size of that, 0 of nothing.
     """
-    with suppress(*([] if complete else [OSError])), os.scandir(folder) as found:
+    # A folder that is gone by now has no files, also for who wants to know of all.
+    with suppress(FileNotFoundError if complete else OSError), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 # A folder has the time at which a name in it came or went, and files here are replaced by a new name.

@@ -1,6 +1,7 @@
 """Forget users in files that are no tables: data docs, alerts; and where else their ids stand."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO
 
@@ -30,6 +31,29 @@ def files_with(folder: str, users: NamedUsers, beside: tuple[str, ...] = ()) -> 
     for name in storage.list_files(folder):
         if not name.startswith(beside) and file_has_id(storage.join(folder, name), users):
             yield name
+
+
+def below(folder: str, beside: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    """Return the addresses of the files below a folder, without those of `beside`, and of what may not be listed."""
+    denied = []
+    try:
+        names = list(storage.list_entries(folder, complete=True))
+    except OSError as error:
+        denied.append(str(error.filename or folder))
+        names = list(storage.list_files(folder))
+    return [storage.join(folder, name) for name in names if not name.startswith(beside)], denied
+
+
+def search(files: Iterable[str], users: NamedUsers) -> tuple[list[str], list[str]]:
+    """Return those of some files that have an id, and those that may not be read, or only in part."""
+    found, unread = [], []
+    for file in files if users.ids else ():
+        try:
+            if file_has_id(file, users):
+                found.append(file)
+        except (OSError, EOFError, zlib.error):  # of another user, or a .gz that is cut off or damaged
+            unread.append(file)
+    return found, unread
 
 
 def file_has_id(file: str, users: NamedUsers) -> bool:

@@ -17,7 +17,7 @@ from lake.compact import live_files
 from lake.errors import SettingsInvalid
 from lake.maintenance import data_files
 from lake.places import CARD, PLAN, audits_path, below_lake, models_folder, receipt_file, registry_folder, table_path
-from lake.privacy.folders import DISTINCT, distinct, file_has_id, files_with, redact_messages, remove_pages
+from lake.privacy.folders import DISTINCT, below, distinct, redact_messages, remove_pages, search
 from lake.privacy.forgotten import list_users
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
@@ -256,8 +256,8 @@ def left_to_people(users: NamedUsers, models: list[dict[str, Any]], places: Plac
             "whoever keeps them",
         )
     )
-    searched = distinct(users)
-    if len(searched.ids) < len(users.ids):
+    distinct_ones = distinct(users)
+    if len(distinct_ones.ids) < len(users.ids):
         left.append(
             Left(
                 f"ids of fewer than {DISTINCT} characters cannot be told from other words: no text was searched "
@@ -267,15 +267,16 @@ def left_to_people(users: NamedUsers, models: list[dict[str, Any]], places: Plac
         )
     # The rows of tables have been looked through.
     tables = tuple(f"{name}/" for name in (*TABLES, "audits"))
-    lake = [below_lake(file) for file in files_with(below_lake(), searched, beside=tables)]
-    in_logs = [
-        storage.join(table_path(name), file)
-        for name in TABLES
-        for file in files_with(storage.join(table_path(name), "_delta_log"), searched)
-    ]
-    logs = [storage.join(folder, file) for folder in places.logs for file in files_with(folder, searched)]
-    # Of no distinct id, the pattern would find nothing between any two bytes.
-    logs += [file for file in places.log_files if searched.ids and file_has_id(file, searched)]
-    found = [*lake, *in_logs, *logs]
+    folders = [(below_lake(), tables), *((storage.join(table_path(name), "_delta_log"), ()) for name in TABLES)]
+    files: list[str] = []
+    denied: list[str] = []
+    for folder, beside in (*folders, *((folder, ()) for folder in places.logs)):
+        of_folder = below(folder, beside)
+        files += of_folder[0]
+        denied += of_folder[1]
+    found, unread = search([*files, *places.log_files], distinct_ones)
     left += [Left(f"the id stands in {file}", "you: remove it, or the file") for file in found]
+    left += [
+        Left(f"{file} may not be read, so it was not searched", "whoever may read it") for file in (*denied, *unread)
+    ]
     return left

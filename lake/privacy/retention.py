@@ -8,13 +8,11 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
-from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.audits import remove_before
@@ -148,10 +146,7 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     if not dry_run:
         for day in old:
             fs, place = storage.filesystem(landing.folder(day))
-            if isinstance(fs, LocalFileSystem) and Path(place).is_symlink():
-                Path(place).unlink()  # what it leads to is not ours to remove
-            else:
-                fs.rm(place, recursive=True)
+            fs.rm(place, recursive=True)  # of a link, the link alone
     removed, freed = (sum(count(sizes[day]) for day in old) for count in (len, sum))
     left = (files, size) if dry_run else (files - removed, size - freed)
     return MaintenanceResult("landing", files, size, *left, removed=removed)

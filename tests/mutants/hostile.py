@@ -55,13 +55,6 @@ MUTANTS = [
         "tests/jobs/test_landing_users.py::test_an_id_is_found_in_parquet_however_ingest_would_read_it",
     ),
     Mutant(
-        "hostile_linked_day_is_removed",
-        "lake/privacy/retention.py",
-        "isinstance(fs, LocalFileSystem) and Path(place).is_symlink()",
-        "False",
-        "tests/lake/privacy/test_retention.py::test_of_an_old_day_that_is_a_link_only_the_link_goes",
-    ),
-    Mutant(
         "hostile_items_change_unseen",
         "jobs/ingest.py",
         "[(landing, delivered), *item_deliveries(parts, landing)]",
@@ -135,16 +128,16 @@ MUTANTS = [
     Mutant(
         "forget_single_logs",
         "lake/privacy/forget.py",
-        "[file for file in places.log_files if",
-        "[file for file in () if",
-        f"{FORGET}::test_where_an_id_still_stands_is_told",
+        "search([*files, *places.log_files]",
+        "search(files",
+        f"{FORGET}::test_where_an_id_still_stands_is_told_and_what_may_not_be_read",
     ),
     Mutant(
         "forget_short_ids_in_logs",
-        "lake/privacy/forget.py",
-        "if searched.ids and file_has_id(file, searched)",
-        "if file_has_id(file, searched)",
-        f"{FORGET}::test_where_an_id_still_stands_is_told",
+        "lake/privacy/folders.py",
+        "for file in files if users.ids else ():",
+        "for file in files:",
+        f"{FORGET}::test_where_an_id_still_stands_is_told_and_what_may_not_be_read",
     ),
     Mutant(
         "forget_copies_for_training",

@@ -177,6 +177,7 @@ def test_a_column_of_any_name_is_shown_as_text_and_can_be_answered(monkeypatch):
     shown = []
 
     def prompt(text, default):
+        assert not shown, "asked again: the answer was not understood"
         shown.append(text + default)
         return default
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -278,18 +279,33 @@ def test_an_id_is_found_across_the_parts_in_which_a_file_is_read(monkeypatch):
         assert not folders.has_id(io.BytesIO(f"a long text, {ANN[:-1]} and more".encode()), users)
 
 
-def test_where_an_id_still_stands_is_told(full, tmp_path):
+def test_where_an_id_still_stands_is_told_and_what_may_not_be_read(full, tmp_path, monkeypatch):
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "task.log").write_text(f"user {ANN}")
     (logs / "old.log.gz").write_bytes(gzip.compress(f"user {ANN}".encode()))
     (logs / "other.log").write_text("user bob")
     storage.write_json(f"{settings().lake}/_monitor/x.json", {"note": ANN})
+    # Of another user; and cut off by a full disk.
+    (logs / "theirs").mkdir()
+    (logs / "cut.log.gz").write_bytes(gzip.compress(f"user {ANN}".encode() * 99)[:40])
+    scandir = os.scandir
+
+    def scan(place):
+        if str(place).endswith("/theirs"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
     alone = [tmp_path / name for name in ("spark.log", "steps.log", "gone.log")]
     alone[0].write_text(f"java.lang.RuntimeException: {ANN}")
     alone[1].write_text("user bob")
     where = replace(places(), logs=[str(logs)], log_files=[str(file) for file in alone])
-    left = [left.what for left in forget([ANN], where).left if "stands in" in left.what]
+    told = [left.what for left in forget([ANN], where).left]
+    assert [what for what in told if "may not be read" in what] == [
+        f"{logs}/{name} may not be read, so it was not searched" for name in ("theirs", "cut.log.gz")
+    ]
+    left = [what for what in told if "stands in" in what]
     assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log", "spark.log"]
     # Of an id that is no word of its own, none of them is searched.
     assert not [left for left in forget(["42"], where).left if "stands in" in left.what]
