@@ -1466,10 +1466,17 @@ MUTANTS = [
         "through",
     ),
     Mutant(
+        "page_keeps_old_answers",
+        "dags/page/cache.py",
+        "if now < kept[0] + kept[1]}",
+        "}",
+        "tests/dags/page/test_cache.py::test_an_answer_that_is_too_old_is_not_kept",
+    ),
+    Mutant(
         "looking_back_page_never_older",
         "dags/page/state.py",
-        'min(first or date.max, first_day(settings(), tables["events"]))',
-        'first_day(settings(), tables["events"])',
+        'min(first or date.max, first_day(settings(), Table.find("events")))',
+        'first_day(settings(), Table.find("events"))',
         "tests/lake/test_looking_back.py::test_the_page_shows_older_days_when_they_are_asked_for",
     ),
     Mutant(
