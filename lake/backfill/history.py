@@ -15,8 +15,8 @@ from lake.looking_back import nothing_before
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
-# An event on D can change the sessions of D-1, as can one on D-3, but no older one. So a run of a day that landed before
-# D-3, and has no event that is dated after it, makes none of these sessions anew.
+# An event on D can change the sessions of D-1, as can one on D-3, but no older one. So a run of a day that landed
+# before D-3 makes none of these sessions anew: no event is dated after it has landed.
 NEIGHBOURS = timedelta(days=3)
 # Times are estimated from so many of the newest commits of a table.
 SAMPLE = 50
