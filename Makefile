@@ -36,7 +36,7 @@ setup: java $(STAMP) $(CLASSES) ## Create .venv from requirements.lock (nothing 
 demo: java $(STAMP) $(CLASSES) ## Load a real shop log, train and judge a model on it, predict in the days that follow
 	@$(BIN)/python -m dags.local demo
 
-federated: $(STAMP) $(FLOWER)/.installed ## After make demo: train with three shops that do not pool their logs, beside each alone and all pooled
+federated: java $(STAMP) $(CLASSES) $(FLOWER)/.installed ## Train with three shops that do not pool their logs, beside each alone and all pooled
 	@$(BIN)/python -m pytest -q tests/federated
 	$(BIN)/python -m tests.bench.federated --flower $(FLOWER)/bin/python
 
@@ -48,7 +48,7 @@ test-fast: $(STAMP) ## Run the tests that need neither Spark, TensorFlow nor Air
 	@$(BIN)/python -m pytest -m 'not spark and not tf and not e2e' $(SLOWEST)
 
 torture: java $(STAMP) $(CLASSES) ## Run the property tests with hundreds of random examples, for MINUTES=10, from SEED=, or RESUME=1
-	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
+	@$(BIN)/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
 
 mutants: java $(STAMP) $(CLASSES) ## Make each plausible mistake of tests/mutants in a copy, and tell which ones no test notices
 	@$(BIN)/python -m tests.mutants $(MUTANTS)

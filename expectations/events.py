@@ -95,6 +95,7 @@ def extend(
         late_share=figures["late"] / figures["rows"].where(figures["rows"] > 0),
     )
     figures["strangers"] = strangers(staged_rows, staged, figures)
+    figures["beyond_bound"] = beyond_bound(staged_rows, figures, config)
     return with_fields(staged, with_volume_ratio(staged, figures), failed_otherwise(figures, config))
 
 
@@ -122,6 +123,16 @@ def strangers(staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame) -> 
     return pd.Series([by_day.get(day, 0) for day in figures["day"]], index=figures.index)
 
 
+def beyond_bound(staged_rows: DataFrame, figures: pd.DataFrame, config: Settings) -> "pd.Series[int]":
+    """Count by day the users and dates with more events than the bound of the settings; none where it has none."""
+    by_day = {}
+    if config.max_events_per_user_day:
+        counted = staged_rows.groupBy("landed", "user_id", "dt").agg(F.count_distinct("event_id").alias("n"))
+        beyond = counted.where(F.col("n") > config.max_events_per_user_day).groupBy("landed").count()
+        by_day = {row["landed"]: row["count"] for row in beyond.collect()}
+    return pd.Series([by_day.get(day, 0) for day in figures["day"]], index=figures.index)
+
+
 def expected_figures(config: Settings) -> list[Expectation]:
     """Expect that nothing was lost, nothing is there twice, and the day resembles the days before."""
     return [
@@ -132,6 +143,7 @@ def expected_figures(config: Settings) -> list[Expectation]:
         zero("before_floor", "no event is from before MEANDER_TIME_FLOOR"),
         zero("without_item", "only a search may lack an item"),
         zero("strangers", "with pseudonyms, each user has one by the key of the lake"),
+        zero("beyond_bound", "no user has more events of a date than MEANDER_MAX_EVENTS_PER_USER_DAY"),
         zero("unusable_text", "every sink can hold each id and each query"),
         few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),

@@ -30,6 +30,7 @@ REASONS = (
         "missing_item",
         "invalid_price",
         "negative_price",
+        "too_many_events",
     ),
 )
 
@@ -43,6 +44,7 @@ REMEDIES = {
     "missing_user": "guests may be left out, by `guests`",
     "unknown_behavior": "add them to `behavior.values`, or let `behavior.others` ignore them",
     "invalid_price": "does `amounts` say how prices are written?",
+    "too_many_events": "a robot, or one user that stands for many? MEANDER_MAX_EVENTS_PER_USER_DAY is the bound",
 }
 SHOWN_REASONS = 3
 

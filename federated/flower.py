@@ -20,6 +20,7 @@ import os
 import random
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,6 +69,10 @@ def write(file: Path, arrays: ArrayRecord, encoder: str) -> None:
 
 def read(file: Path) -> tuple[ArrayRecord, str, int]:
     """Return the arrays of a file of a shop, which encoder they belong to, and of how many rows they are."""
+    with zipfile.ZipFile(file) as archive:
+        # Packed, a few kilobytes of zeros are gigabytes of an array.
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError(f"{file.name} must hold arrays that are not packed")
     with np.load(file, allow_pickle=False) as stored:
         content = {name: stored[name] for name in stored.files}
     encoder, rows = str(content.pop(ENCODER)), int(content.pop(ROWS))

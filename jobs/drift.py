@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from jobs.json_columns import seen_in, usual_kinds
 from jobs.landing_files import are_names, first_bytes, first_lines, header_line, is_parquet, split_header
+from jobs.orc_rows import is_orc
 from jobs.source import Source
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -136,7 +137,7 @@ def csv_header(source: Source, files: Iterable[str]) -> list[str]:
     for file in files:
         with suppress(LandingUnreadable):
             head = first_bytes(file)
-            if head and not is_parquet(file, head):
+            if head and not is_parquet(file, head) and not is_orc(file, head):
                 line = header_line(source, file, head)
                 names = split_header(source, line) if line else ()
                 return list(names) if are_names(names) else []
@@ -183,7 +184,7 @@ def json_columns(source: Source, files: Iterable[str]) -> dict[str, tuple[float,
     for file in files:
         with suppress(LandingUnreadable):
             head = first_bytes(file)
-            if head and not is_parquet(file, head):
+            if head and not is_parquet(file, head) and not is_orc(file, head):
                 seen = seen_in(first_lines(source, file, head)[0])
                 used = source.used_columns
                 return {name: of for name, of in seen.items() if name in used or are_names(name.split("."))}

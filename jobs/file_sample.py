@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from charset_normalizer import from_bytes
 
 from jobs.json_columns import DEPTH
 from jobs.landing_files import LINE_BYTES, are_names, first_bytes, is_parquet, record
+from jobs.orc_rows import batches_of, is_orc, orc_schema
 from jobs.source import NULLS, java_charset
 from lake import storage
 from lake.errors import SourceMismatch
@@ -49,7 +50,10 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
     """
     head = first_bytes(file)
     if is_parquet(file, head):
-        return parquet_sample(file)
+        with storage.parquet_file(file) as opened:
+            return table_sample(file, opened.schema_arrow, opened.iter_batches(batch_size=ROWS))
+    if is_orc(file, head):
+        return table_sample(file, orc_schema(file), batches_of(file, ROWS))
     text, encoding, doubts = decoded(head)
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
     lines = text.splitlines()
@@ -114,11 +118,9 @@ def columns_of_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
     }, ({"each": name} if is_each else {})
 
 
-def parquet_sample(file: str) -> Sample:
-    """Return the first rows of a Parquet file."""
-    with storage.parquet_file(file) as opened:
-        batch = next(opened.iter_batches(batch_size=ROWS), None)
-        schema = opened.schema_arrow
+def table_sample(file: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Sample:
+    """Return the first rows of a Parquet or ORC file."""
+    batch = next(batches, None)
     if not batch:
         raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
     kept = (dict, list, int, float)

@@ -14,9 +14,9 @@ from typing import Any
 from zoneinfo import available_timezones
 
 import pyarrow as pa
-import yaml
 
 from jobs.file_sample import MOST, Sample, look_into
+from jobs.yaml_file import dump
 from lake.errors import SourceMismatch
 from lake.rules import BEHAVIORS
 
@@ -117,13 +117,7 @@ class FirstSource:
         for key, value in self.content.items():
             lines += [f"# {one_line(text)}" for text in self.doubts.get(key, [])]
             flow = isinstance(value, dict) and all(not isinstance(each, (dict, list)) for each in value.values())
-            dumped = yaml.safe_dump(
-                {key: value},
-                sort_keys=False,
-                allow_unicode=True,
-                width=1000,
-                default_flow_style=None if flow else False,
-            )
+            dumped = dump({key: value}, width=1000, default_flow_style=None if flow else False)
             lines.append(dumped.rstrip("\n"))
         return "\n".join(lines) + "\n"
 

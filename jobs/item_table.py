@@ -7,18 +7,20 @@ what it had. No row of the log is lost or doubled: each item has one category, o
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.landing_files import days_of
 from jobs.raw_rows import read_rows
 from jobs.rejections import EVENT, REJECTED, judge
 from jobs.source import Source
 from lake import storage
 from lake.errors import SourceMismatch
-from lake.landing import Landing
+from lake.landing import Delivery, Landing
 from lake.settings import Settings
 
 # An item may be older than any event, and a table of changes may go on after the day of its folder.
@@ -141,6 +143,27 @@ def files_of(place: Landing, version: date, source: Source) -> list[str]:
             "category; deliver it, or remove the folder, so that the table before it counts"
         )
     return files
+
+
+def item_deliveries(
+    parts: Iterable[tuple[Source, list[str]]], landing: Landing
+) -> list[tuple[Landing, Mapping[date, Delivery]]]:
+    """Return the files of the item tables that a run will read, by place and day, to compare them once it has.
+
+    Args:
+        parts: the files of the log by how they are read.
+        landing: where they are.
+
+    Raises:
+        SourceMismatch: there is no table as of a day.
+    """
+    found: list[tuple[Landing, Mapping[date, Delivery]]] = []
+    for source, files in parts:
+        if source.items is not None:
+            place = place_of(source, landing)
+            versions = dict.fromkeys(version_of(place, day, source) for day in days_of(files))
+            found.append((place, {version: place.present(version) for version in versions}))
+    return found
 
 
 def table_files(source: Source, landing: Landing, days: list[date]) -> tuple[Source, list[str]]:

@@ -8,41 +8,52 @@ import codecs
 import csv
 import json
 import re
-import zlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.orc_rows import is_orc, orc_schema
+from jobs.packed import BROKEN, is_packed, unpacked
 from jobs.source import Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
-from lake.text import SURROUNDING
+from lake.text import SURROUNDING, visible
 
 # The lines by which a file without a header is checked against its source: a few of them may be broken.
 SAMPLE_LINES = 100
 # The longest line, in bytes; a file is checked by no more of it than that, decompressed.
 LINE_BYTES = 1 << 20
+# Files with a footer, also where they have no row.
+TABLES = (".parquet", ".orc")
 # Characters of a line's shape that a message shows.
 SHOWN = 300
-# Packed in ways that Spark does not unpack: it would read the packed bytes as text.
+# Packed in ways that nothing here unpacks: the packed bytes would be read as text.
 OTHERWISE_PACKED = (
-    *(".zip", ".xz", ".zst", ".lzma", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"),
-    *(".tar.bz2", ".zstd"),
+    *(".lzma", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz"),
+    *(".tar.zst", ".tar.zstd"),
 )
-# How a packed file begins, whatever its name is.
+# How a packed file begins, whatever its name is, and the end of its name by which it is read.
 BEGINNINGS = {
-    b"PK\x03\x04": "zip",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"7z\xbc\xaf": "7z",
-    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": ("zip", ".zip"),
+    b"\xfd7zXZ\0": ("xz", ".xz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", ".zst"),
+    b"7z\xbc\xaf": ("7z", ""),
+    b"\x1f\x8b": ("gzip", ".gz"),
+}
+# How files begin that are tables of another kind.
+OTHER_TABLES = {
+    b"Obj\x01": "Avro, which Spark reads only with a package of its own; convert it to Parquet, such as in DuckDB by "
+    "COPY (FROM read_avro('log.avro')) TO 'log.parquet'",
+    b"ARROW1\0\0": "Arrow, or Feather; write it as Parquet",
+    b"SQLite format 3": "a database of SQLite; export its table as CSV",
+    b"\xd0\xcf\x11\xe0": "a file of Excel; export it as CSV",
 }
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -56,12 +67,14 @@ class Layout:
         names: csv: the columns in file order.
         header: csv: the line that names them, which is no row; None if there is none.
         preamble: csv: the lines above the header or the first row.
+        is_packed: whether Python unpacks the file, since Spark does not.
     """
 
     charset: str
     names: tuple[str, ...] = ()
     header: str | None = None
     preamble: tuple[str, ...] = ()
+    is_packed: bool = False
 
     @property
     def lines_above(self) -> int:
@@ -71,7 +84,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ParquetLayout:
-    """The types of a Parquet file: the kind of each column that the source uses, and all types as one text.
+    """The types of a Parquet or ORC file: the kind of each column that the source uses, and all types as one text.
 
     A kind is text, whole number, fraction, truth, instant, wall clock, either of these two in nanoseconds, nothing
     (each value is null), date, or other; a column that the file lacks has none.
@@ -87,6 +100,7 @@ class LandingFiles:
 
     text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
     parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
+    orc: list[str] = field(default_factory=list)
 
 
 def check_files(source: Source, files: list[str]) -> LandingFiles:
@@ -98,8 +112,17 @@ def check_files(source: Source, files: list[str]) -> LandingFiles:
         LandingUnreadable: a file cannot be opened, decompressed or read.
         SourceMismatch: a file, or all of them, do not have the columns that the source names.
     """
+    return check_looks(source, look_at_all(source, files))
+
+
+def look_at_all(source: Source, files: Sequence[str]) -> "list[Look]":
+    """Check each of some files against its source; return what was found in each."""
     with ThreadPoolExecutor(max_workers=16) as pool:
-        looks = list(pool.map(lambda file: look_at(source, file), files))
+        return list(pool.map(lambda file: look_at(source, file), files))
+
+
+def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
+    """Check that files have together what their source names, and fit each other; see `check_files`."""
     days_with_rows = {landing_folder(look.file) for look in looks if not look.is_empty}
     found = LandingFiles()
     for look in looks:
@@ -114,8 +137,10 @@ def check_files(source: Source, files: list[str]) -> LandingFiles:
             found.text[look.text].append(look.file)
         elif look.parquet:
             found.parquet[look.parquet].append(look.file)
+        elif look.orc:
+            found.orc.append(look.file)
     require_keys(source, [look for look in looks if look.text])
-    require_equal_kinds([(look.file, look.parquet) for look in looks if look.parquet])
+    require_equal_kinds([(look.file, layout) for look in looks if (layout := look.parquet or look.orc)])
     return found
 
 
@@ -127,23 +152,26 @@ class Look:
     text: Layout | None = None
     keys: frozenset[str] = frozenset()
     parquet: ParquetLayout | None = None
+    orc: ParquetLayout | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether the file has not one byte."""
-        return self.text is None and self.parquet is None
+        return self.text is None and self.parquet is None and self.orc is None
 
 
 def look_at(source: Source, file: str) -> Look:
     """Check one file against its source; keep nothing of its rows."""
     head = first_bytes(file)
     # Whoever writes Parquet writes a footer, also where there is no row: such a file was cut off.
-    if not head and not file.endswith(".parquet"):
+    if not head and not file.endswith(TABLES):
         return Look(file)
     if is_parquet(file, head):
         return Look(file, parquet=check_parquet(source, file))
+    if is_orc(file, head):
+        return Look(file, orc=check_orc(source, file))
     if source.format == "parquet":
-        raise SourceMismatch(f"{file}: source {source.name} expects Parquet files, found text")
+        raise SourceMismatch(f"{file}: source {source.name} expects Parquet or ORC files, found text")
     return check_text(source, file, head)
 
 
@@ -184,19 +212,33 @@ def first_bytes(file: str) -> bytes:
     Raises:
         LandingUnreadable: the file cannot be opened or decompressed.
     """
-    expected = f"{file}: expected plain text, or text in a .gz or .bz2, found"
-    known = file.endswith((".gz", ".bz2")) or not fsspec.utils.infer_compression(file)
+    expected = f"{file}: expected plain text, or text in a .gz, .bz2, .zip, .xz or .zst, found"
+    known = file.endswith((".gz", ".bz2")) or is_packed(file) or not fsspec.utils.infer_compression(file)
     if not known or file.lower().endswith(OTHERWISE_PACKED):
         raise LandingUnreadable(f"{expected} another compression; unpack it")
+    most = len(b"PAR1") if file.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
     try:
-        with fsspec.open(file, "rb", compression=None if file.endswith(".parquet") else "infer") as stream:
-            head = bytes(stream.read(4 if file.endswith(".parquet") else LINE_BYTES + len(b"\r\n")))
-    except (OSError, EOFError, zlib.error) as error:
+        with unpacked(file) as stream:
+            # Not every reader gives as much as it is asked for.
+            head = b"".join(chunks(stream, most))
+    except BROKEN as error:
         raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
     if kind := next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None):
-        remedy = "give it a name that ends in .gz" if kind == "gzip" and not file.endswith(".gz") else "unpack it"
-        raise LandingUnreadable(f"{expected} bytes that begin as those of {kind}; {remedy}")
+        name, end = kind
+        remedy = f"give it a name that ends in {end}" if end and not file.lower().endswith(end) else "unpack it"
+        if file.lower().endswith((".xlsx", ".ods")):
+            remedy = "it is a spreadsheet: export it as CSV"
+        raise LandingUnreadable(f"{expected} bytes that begin as those of {name}; {remedy}")
+    if table := next((table for beginning, table in OTHER_TABLES.items() if head.startswith(beginning)), None):
+        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {table}")
     return head
+
+
+def chunks(stream: IO[bytes], most: int) -> Iterator[bytes]:
+    """Yield the first bytes of a stream, in pieces."""
+    while most > 0 and (chunk := bytes(stream.read(most))):
+        yield chunk
+        most -= len(chunk)
 
 
 def is_parquet(file: str, head: bytes) -> bool:
@@ -234,12 +276,13 @@ def check_text(source: Source, file: str, head: bytes) -> Look:
     """Check one text file against its source by its first bytes."""
     lines, encoding = first_lines(source, file, head)
     charset = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, source.charset)
+    packed = is_packed(file)
     if source.format == "jsonl":
-        return Look(file, Layout(charset), check_json_lines(source, file, lines))
+        return Look(file, Layout(charset, is_packed=packed), check_json_lines(source, file, lines))
     above = preamble_lines(source, lines)
     preamble, rows = tuple(lines[:above]), lines[above:]
     if source.header:
-        return Look(file, Layout(charset, header_names(source, file, rows), rows[0], preamble))
+        return Look(file, Layout(charset, header_names(source, file, rows), rows[0], preamble, packed))
     if rows and not source.multiline:
         quote = re.escape(source.quote)
         # What is in quotes does not count; broken quotes can only make the count larger.
@@ -250,7 +293,7 @@ def check_text(source: Source, file: str, head: bytes) -> Look:
                 f"{file}: source {source.name} expects {len(source.columns)} columns ({', '.join(source.columns)}), "
                 f"found {counts[0]} in {shape(rows[0])}"
             )
-    return Look(file, Layout(charset, tuple(source.columns), None, preamble))
+    return Look(file, Layout(charset, tuple(source.columns), None, preamble, packed))
 
 
 def preamble_lines(source: Source, lines: list[str]) -> int:
@@ -271,10 +314,11 @@ def header_names(source: Source, file: str, lines: list[str]) -> tuple[str, ...]
     Raises:
         SourceMismatch: the header lacks a column, or has one that is used more than once.
     """
-    wanted = source.columns or [name for name in source.used_columns if name not in source.may_lack]
+    needed = (name for name in source.used_columns if name not in source.may_lack)
+    wanted = source.columns or list(dict.fromkeys(map(source.file_column, needed)))
     names = split_header(source, lines[0]) if lines else ()
     missing = [name for name in wanted if name not in names and name not in source.may_lack]
-    missing += [name for name in source.may_lack if name not in names and near(name, names)]
+    missing += [name for name in map(source.file_column, source.may_lack) if name not in names and near(name, names)]
     if missing:
         expected = (
             f"the header line {source.delimiter.join(wanted)!r}"
@@ -283,7 +327,7 @@ def header_names(source: Source, file: str, lines: list[str]) -> tuple[str, ...]
         )
         header = names_or_shape(list(names), lines[0]) if lines else "an empty file"
         raise SourceMismatch(f"{file}: source {source.name} expects {expected}, found {header}{likely(missing, names)}")
-    twice = [name for name in source.used_columns if names.count(name) > 1]
+    twice = [name for name in source.file_columns if names.count(name) > 1]
     if twice:
         raise SourceMismatch(
             f"{file}: source {source.name} reads the column {twice[0]}, found it {names.count(twice[0])} times in the "
@@ -362,19 +406,29 @@ def json_keys(line: str) -> set[str]:
 
 def columns_of(row: dict[str, Any], source: Source) -> set[str]:
     """Return which of the columns that a source uses are in a JSON object, those inside of others too."""
-    return {name for name in source.used_columns if name in row or holds(row, name.split("."), source.each or "")}
+    columns = {name: source.file_column(name) for name in source.used_columns}
+    return {name for name, at in columns.items() if at in row or holds(row, at.split("."), source.lists)}
 
 
-def holds(part: Any, steps: list[str], each: str) -> bool:
-    """Return whether a part of a JSON object has what a path leads to, through the elements of the list `each` too."""
+def holds(part: Any, steps: list[str], each: Sequence[str], above: tuple[str, ...] = ()) -> bool:
+    """Return whether a part of a JSON object has what a path leads to, through the elements of the lists `each` too.
+
+    Args:
+        part: of the object.
+        steps: the path from there.
+        each: the paths of the lists.
+        above: the path to the part.
+
+    >>> holds({"events": [{}, {"id": 7}]}, ["events", "id"], ["events"])
+    True
+    """
     if not steps:
         return True
     if isinstance(part, list):
         if steps[0].isdigit():
-            return int(steps[0]) < len(part) and holds(part[int(steps[0])], steps[1:], " ")
-        return not each and any(holds(element, steps, " ") for element in part)
-    inner = each.partition(".")[2] if each.split(".")[0] == steps[0] else " "
-    return isinstance(part, dict) and steps[0] in part and holds(part[steps[0]], steps[1:], inner)
+            return int(steps[0]) < len(part) and holds(part[int(steps[0])], steps[1:], each, (*above, steps[0]))
+        return ".".join(above) in each and any(holds(element, steps, each, above) for element in part)
+    return isinstance(part, dict) and steps[0] in part and holds(part[steps[0]], steps[1:], each, (*above, steps[0]))
 
 
 def has_values(values: Iterable[Value], columns: set[str]) -> bool:
@@ -399,7 +453,17 @@ def likely(missing: list[str], names: Iterable[str]) -> str:
 
 def names_or_shape(names: list[str], line: str) -> str:
     """Return for a message what a line names as columns; only its shape, if it may be a row of the log."""
-    return f"the names {', '.join(names)[:SHOWN]!r}" if are_names(names) else shape(line)
+    return f"the names {in_a_line(names)!r}" if are_names(names) else shape(line)
+
+
+def in_a_line(names: Iterable[str]) -> str:
+    r"""Return for a message names that a file has given, of any characters and any number, in one short line.
+
+    >>> in_a_line(["user", "\x1b[2J\nERROR"]), len(in_a_line(["a"] * 1000))
+    ('user, \\x1b[2J\\nERROR', 304)
+    """
+    line = visible(", ".join(names)).replace("\n", "\\n")
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
 
 
 def are_names(texts: Sequence[str]) -> bool:
@@ -450,30 +514,57 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
             schema = stored.to_arrow_schema()
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
-    lowered = [name.lower() for name in schema.names]
-    twice = [name for name in schema.names if lowered.count(name.lower()) > 1]
+    int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
+    return check_columns(source, file, schema, int96)
+
+
+def check_orc(source: Source, file: str) -> ParquetLayout:
+    """Check one ORC file against its source, as `check_parquet`."""
+    try:
+        schema = orc_schema(file)
+    except Exception as error:
+        raise LandingUnreadable(f"{file}: expected an ORC file, found {type(error).__name__}: {error}") from error
+    return check_columns(source, file, schema, set())
+
+
+def check_columns(source: Source, file: str, schema: pa.Schema, int96: Container[str]) -> ParquetLayout:
+    """Check the columns of a Parquet or ORC file against its source; return the kinds of those that are used.
+
+    Args:
+        source: of the file.
+        file: its name.
+        schema: its types.
+        int96: names of the columns that Parquet keeps in that type.
+
+    Raises:
+        SourceMismatch: a column is missing, or of a type that cannot be what the source says.
+    """
+    # In one pass: a file of some megabytes may have a hundred thousand columns.
+    alike = Counter(name.lower() for name in schema.names)
+    twice = [name for name in schema.names if alike[name.lower()] > 1]
     if twice:
         raise SourceMismatch(
-            f"{file}: expected columns whose names differ, found {', '.join(twice)}, which Spark does not tell apart"
+            f"{file}: expected columns whose names differ, found {in_a_line(twice)}, which Spark does not tell apart"
         )
-    types = {name: parquet_type(schema, name, source.each) for name in source.used_columns}
+    # What is in a list that is one text has the type of that text.
+    used = dict.fromkeys([*source.used_columns, *source.file_columns])
+    types = {name: parquet_type(schema, source.file_column(name), source.lists) for name in used}
     missing = [name for name, of in types.items() if of is None]
     wrong = [name for name in missing if name not in source.may_lack or near(name, schema.names)]
     if wrong:
         expected = [name for name in source.used_columns if name not in source.may_lack or name in wrong]
         raise SourceMismatch(
             f"{file}: source {source.name} expects {', '.join(expected)}, "
-            f"found {', '.join(schema.names)}; missing: {', '.join(wrong)}{likely(wrong, schema.names)}"
+            f"found {in_a_line(schema.names)}; missing: {', '.join(wrong)}{likely(wrong, schema.names)}"
         )
-    int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
     kinds = {name: parquet_kind(of, name in int96) for name, of in types.items() if of is not None}
     require_kinds(source, file, kinds, types)
     return ParquetLayout(tuple(kinds.items()), str(schema.remove_metadata()))
 
 
-def parquet_type(schema: pa.Schema, name: str, each: str | None) -> pa.DataType | None:
+def parquet_type(schema: pa.Schema, name: str, each: Sequence[str]) -> pa.DataType | None:
     """Return the type of a column, or of a part inside of one; None if there is none."""
-    if name in schema.names and name != each:
+    if name in schema.names and name not in each:
         return schema.field(name).type
     steps = name.split(".")
     of: pa.DataType = pa.struct(list(schema))
@@ -482,13 +573,13 @@ def parquet_type(schema: pa.Schema, name: str, each: str | None) -> pa.DataType 
             of = of.value_type
             if step.isdigit():
                 continue
-            if ".".join(steps[:n]) != each:
+            if ".".join(steps[:n]) not in each:
                 return None
         if not pa.types.is_struct(of) or of.get_field_index(step) < 0:
             return None
         of = of.field(step).type
     is_list = pa.types.is_list(of) or pa.types.is_large_list(of)
-    return of.value_type if name == each and is_list else of
+    return of.value_type if name in each and is_list else of
 
 
 def parquet_kind(of: pa.DataType, int96: bool) -> str:
@@ -536,7 +627,7 @@ def require_kinds(source: Source, file: str, kinds: dict[str, str], types: dict[
         if is_time and source.time.format != "iso8601" and source.time.column.sql is None:
             raise SourceMismatch(
                 f"{file}: source {source.name} expects times in {name} as {source.time.format}, found {types[name]}; "
-                "write `format: iso8601` for a Parquet timestamp"
+                "write `format: iso8601` for a timestamp"
             )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.landing_files import OTHERWISE_PACKED, is_parquet, look_at
+from jobs import python_rows
+from jobs.landing_files import LINE_BYTES, OTHERWISE_PACKED, day_and_name, is_parquet, look_at
+from jobs.orc_rows import is_orc
+from jobs.packed import BROKEN, is_packed
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
-from lake.landing import Landing
+from lake.landing import HIDDEN, Landing, leads_out, stray
 from lake.privacy.forget import Done, Left
 from lake.privacy.landed import note_landed
 from lake.privacy.matching import Chosen, NamedUsers, Whose
@@ -30,6 +34,10 @@ from lake.text import SURROUNDING, composed
 
 # A number that ingest may read as another text.
 FRACTION = re.compile(r"[-+]?\d+(?:\.\d*(?:[eE][-+]?\d+)?|[eE][-+]?\d+)")
+# A number in scientific notation that ingest takes for a whole one has no larger exponent, and is no longer.
+MOST_DIGITS, MOST_CHARACTERS = 15, 40
+# What a file raises that was cut off or damaged, or belongs to two versions of its source.
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, pa.ArrowException, SourceMismatch)
 # Packed line by line, as Spark reads them too.
 PACKED = (".gz", ".bz2")
 
@@ -149,20 +157,48 @@ class LandingFile:
             return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
         # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
         wide = source.charset.startswith("UTF-16")
-        return not self.address.endswith(OTHERWISE_PACKED) and not source.multiline and not wide
+        is_packed = self.address.endswith(OTHERWISE_PACKED) or is_read_by_python(self.address)
+        return not is_packed and not source.multiline and not wide
 
 
-def files_of(landing: Landing, users: NamedUsers, source: Source) -> Iterator[LandingFile]:
-    """Yield the landing files that have rows of some users."""
+def addresses_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
+    """Yield each address of data in the landing with its day, and whether it is a file inside of that day.
+
+    Others are read by no ingest: a pipe would be waited for without end, and what a link leads to is not ours to write.
+    """
     for day in landing.days():
         folder = landing.folder(day)
+        if leads_out(folder):
+            yield day, folder, False
+            continue
         for name in storage.list_files(folder):
-            if not any(part.startswith(("_", ".")) for part in name.split("/")):
-                file = storage.join(folder, name)
-                version = source.of(day, name)
-                names = names_in_header(version, file)
-                if rows := count_rows(file, names, users, version):
-                    yield LandingFile(day, file, version, names, rows)
+            if not any(part.startswith(HIDDEN) for part in name.split("/")):
+                yield day, storage.join(folder, name), not stray(folder, name)
+
+
+def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[Left]) -> Iterator[LandingFile]:
+    """Yield the landing files that have rows of some users.
+
+    Args:
+        landing: where they are.
+        users: whose rows.
+        source: how they are read.
+        unread: gets the files of which nobody can say. One of them must not keep users from being forgotten elsewhere.
+    """
+    for day, file, is_inside in addresses_of(landing):
+        if not is_inside:
+            unread.append(Left(f"{file} was not searched: it is no file, or leads out of its day", "the shop"))
+            continue
+        try:
+            version = source.of(*day_and_name(file))
+            names = names_in_header(version, file)
+            rows = count_rows(file, names, users, version)
+        except UNREADABLE as error:
+            what = f"{file} cannot be read to its end ({type(error).__name__}), and may have rows of theirs"
+            unread.append(Left(f"{what}: have it delivered again, or removed", "the shop"))
+            continue
+        if rows:
+            yield LandingFile(day, file, version, names, rows)
 
 
 def names_in_header(source: Source, file: str) -> tuple[str, ...]:
@@ -190,9 +226,22 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         folder, _, name = file.rpartition("/")
         return count_chosen(folder, name, found)
     theirs = is_theirs(users, source, names)
-    packed = "infer" if file.endswith(PACKED) or not file.endswith(OTHERWISE_PACKED) else None
+    if is_read_by_python(file):
+        try:
+            end = "\n".encode(source.charset.lower()) if source.charset.startswith("UTF-16") else b""
+            lines = python_rows.lines_of(file, LINE_BYTES, end)
+            return sum(theirs(line.decode(source.encoding, "replace")) for line in lines)
+        except BROKEN:
+            pass  # no run takes it
+    packed = "infer" if file.endswith(PACKED) else None
     with fsspec.open(file, "rt", compression=packed, encoding=source.encoding, errors="replace", newline="\n") as lines:
         return sum(map(theirs, lines))
+
+
+def is_read_by_python(file: str) -> bool:
+    """Return whether Python reads the lines of a file, since Spark does not: it is packed, or ORC."""
+    with fsspec.open(file, "rb") as stream:
+        return is_packed(file) or is_orc(file, stream.read(4))
 
 
 def batches_of(file: str) -> Iterator[pa.RecordBatch]:
@@ -227,7 +276,9 @@ def as_texts(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     texts = pc.utf8_trim(ids.cast(pa.string()), characters=SURROUNDING)
     texts = pc.replace_substring_regex(texts, pattern=WHOLE_FRACTION, replacement=r"\1")
     numbers = pc.unique(texts.filter(pc.match_substring_regex(texts, PRINTED_FRACTION))).to_pylist()
-    whole = {text: f"{Decimal(text):f}" for text in numbers if Decimal(text) % 1 == 0}
+    # Of more digits ingest takes none for a number either.
+    short = (text for text in numbers if len(text) < MOST_CHARACTERS and int(text.partition("E")[2]) < MOST_DIGITS)
+    whole = {text: f"{Decimal(text):f}" for text in short if Decimal(text) % 1 == 0}
     return pa.chunked_array([[whole.get(text, text) for text in texts.to_pylist()]], pa.string()) if whole else texts
 
 
@@ -270,8 +321,8 @@ def forget_in_landing(
         request: how many rows there are is written down for it, since a later delivery may be without them.
         new: those of the users whom no earlier request has named: the rows of others are written down already.
     """
-    done, left = Done("landing"), []
-    files = list(files_of(landing, users, source))
+    done, left = Done("landing"), list[Left]()
+    files = list(files_of(landing, users, source, left))
     by_day: Counter[date] = Counter()
     for found in files if new.ids else ():
         by_day[found.day] += found.rows if new == users else count_rows(found.address, found.names, new, found.source)

@@ -1,8 +1,9 @@
 """What a source makes of a few rows of the landing, found by the functions of the job itself: for `meander doctor`.
 
 Of each kind of files of a day, the first rows of the first file and the last rows of the last one are copied into a
-temporary folder of this machine, read and judged there as `jobs.ingest` does, and removed: not into the lake, which may
-have pseudonyms alone.
+temporary folder of this machine, and the first rows of each file of JSON lines with a key that those before it have
+not. There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms
+alone.
 """
 
 import tempfile
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import orc
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from jobs import orc_rows
 from jobs.item_table import with_categories
-from jobs.landing_files import LINE_BYTES, by_version, first_bytes, like, look_at
+from jobs.landing_files import LINE_BYTES, Look, by_version, check_looks, first_bytes, like, look_at, look_at_all
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, judge
 from jobs.source import Source
@@ -100,10 +103,13 @@ def judged_ends(
         for version, day, names in groups:
             target = Path(folder, str(len(parts)), f"dt={day}")
             target.mkdir(parents=True)
+            looks = look_at_all(version, names)
+            check_looks(version, looks)
+            chosen = files_to_show(version, looks)
+            pieces = [write_first(version, name, target, f"first{n}") for n, name in enumerate(chosen)]
             # Of one file, the rows that are among its first are not among its last.
-            after = ROWS if len(names) == 1 else 0
-            pieces = (write_first(version, names[0], target), write_last(version, names[-1], target, after))
-            parts.append((version, day, [piece for piece in pieces if piece]))
+            pieces.append(write_last(version, names[-1], target, ROWS if names[-1] in chosen else 0))
+            parts.append((relaxed(version), day, [piece for piece in pieces if piece]))
         judged = []
         # A time as text is in UTC, and not in the zone of this machine.
         columns = [F.col(name).cast("string").alias(name) for name in (*CONTENT, "outcome", "reason")]
@@ -119,13 +125,36 @@ def judged_ends(
                 table.unpersist()
 
 
-def write_first(source: Source, file: str, target: Path) -> str | None:
+def files_to_show(source: Source, looks: Sequence[Look]) -> list[str]:
+    """Return the first of some files, and for each key of JSON that it does not have, the first one that has it."""
+    wanted = {name for value in source.optional for name in value.columns}
+    chosen, seen = [looks[0].file], looks[0].keys
+    for look in looks[1:]:
+        if (wanted & look.keys) - seen:
+            chosen.append(look.file)
+            seen = seen | look.keys
+    return chosen
+
+
+def relaxed(source: Source) -> Source:
+    """Return how a few rows are read: all files were checked, and these rows need not have each optional column."""
+    optional = (name for value in source.optional for name in value.columns)
+    return source.model_copy(update={"may_lack": list(dict.fromkeys([*source.may_lack, *optional]))})
+
+
+def write_first(source: Source, file: str, target: Path, name: str = "first") -> str | None:
     """Write the first rows of a file into a folder and return the path of the new file; None if it has no rows."""
     look = look_at(source, file)
     if look.parquet:
         with storage.parquet_file(file) as opened:
             batch = next(opened.iter_batches(batch_size=ROWS), None)
-            return write_parquet(opened, pa.Table.from_batches([batch]), target, "first") if batch else None
+            return write_parquet(opened, pa.Table.from_batches([batch]), target, name) if batch else None
+    if look.orc:
+        place = target / f"{name}.orc"
+        batch = next(orc_rows.batches_of(file, ROWS), None)
+        if batch:
+            orc.write_table(pa.Table.from_batches([batch]), place)
+        return str(place) if batch else None
     if not look.text:
         return None
     head = first_bytes(file)
@@ -136,7 +165,7 @@ def write_first(source: Source, file: str, target: Path) -> str | None:
     if len(head) > LINE_BYTES and len(lines) > 1:
         lines = lines[:-1]  # only the beginning of it was read
     first = read[:0].join(lines[: look.text.lines_above + ROWS])  # type: ignore[arg-type]  # of one type all
-    return write_text(first.encode(source.encoding) if isinstance(first, str) else first, target, "first")
+    return write_text(first.encode(source.encoding) if isinstance(first, str) else first, target, name)
 
 
 def write_last(source: Source, file: str, target: Path, after: int) -> str | None:
@@ -153,7 +182,7 @@ def write_last(source: Source, file: str, target: Path, after: int) -> str | Non
             before = opened.metadata.num_rows - rows.num_rows
             rows = rows.slice(max(0, rows.num_rows - ROWS, after - before))
             return write_parquet(opened, rows, target, "last") if rows.num_rows else None
-    packed = file.endswith((".gz", ".bz2"))
+    packed = file.endswith((".gz", ".bz2")) or look.orc or (look.text and look.text.is_packed)
     if not look.text or packed or source.multiline or source.charset.startswith("UTF-16"):
         return None
     fs, inner = storage.filesystem(file)

@@ -5,14 +5,15 @@ rows, and jobs/landing_files.py has checked the files.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
 
-from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files
+from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of
+from jobs.python_rows import read_lines
 from jobs.source import Source, quoted
 from lake import storage
 
@@ -36,7 +37,8 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
     lines can be counted by `position`, a rising number), `lines_above` int (lines of the file above its first row),
     `raw` string, `undecodable` and `malformed` booleans, and `values`, a struct of strings, one for each column that
-    the source uses. Without files there are no rows.
+    the source uses. Where all files are Parquet of the same types, `raw` is the row itself, a struct: to write it as
+    text costs more than all else, and few rows need it. Without files there are no rows.
 
     Raises:
         LandingUnreadable: a file cannot be opened.
@@ -45,6 +47,10 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     found = check_files(source, files)
     frames = [read_text(spark, source, layout, names) for layout, names in found.text.items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
+    if found.orc:
+        # Python reads its rows as lines of JSON.
+        as_lines = source.model_copy(update={"format": "jsonl", "multiline": False})
+        frames.append(read_text(spark, as_lines, Layout("UTF-8", is_packed=True), found.orc))
     if not frames:
         values = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
         return spark.createDataFrame(
@@ -52,7 +58,14 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
             "landed date, file string, whole_file boolean, position bigint, lines_above int, raw string, "
             f"undecodable boolean, malformed boolean, values struct<{values}>",
         )
+    if len(frames) > 1:
+        frames = [frame.withColumn("raw", raw_text(frame)) for frame in frames]
     return reduce(DataFrame.unionByName, frames)
+
+
+def raw_text(rows: DataFrame) -> Column:
+    """Return the text of each row, as `read_rows` returns them; of Parquet it is the row as JSON."""
+    return F.to_json("raw") if isinstance(rows.schema["raw"].dataType, StructType) else F.col("raw")
 
 
 def spark_name(file: str) -> str:
@@ -64,20 +77,26 @@ def spark_name(file: str) -> str:
     return re.sub(r"([\\{}\[\]*?])", r"\\\1", storage.spark_path(file))
 
 
-def file_address() -> Column:
-    """Return the address of the row's file for people: only Hadoop writes s3a for S3."""
+def file_address(files: list[str]) -> Column:
+    """Return the address of the row's file, one of some, for people: only Hadoop writes s3a for S3."""
     path = F.col("_metadata.file_path")
+    if not any(file.startswith("s3://") for file in files):
+        return path
     return F.when(path.startswith("s3a://"), F.overlay(path, F.lit("s3://"), 1, len("s3a://"))).otherwise(path)
 
 
-def landed_day() -> Column:
-    """Return the landing day, from the `dt=` folder of the row's file."""
+def landed_day(files: list[str]) -> Column:
+    """Return the landing day, from the `dt=` folder of the row's file, one of some."""
+    days = days_of(files)
+    # Mostly there is one, and to look for it in each row's path costs as much as to judge the row's price.
+    if len(days) == 1:
+        return F.lit(days[0])
     return F.to_date(F.regexp_extract("_metadata.file_path", r"/dt=(\d{4}-\d{2}-\d{2})/", 1))
 
 
 def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
     """Read files of one record a line, all laid out in the same way."""
-    whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    lines = (python_lines if layout.is_packed else spark_lines)(spark, layout, files)
     # Spark reads a line whole, however long it is; its many copies from here on are cut.
     too_long = F.octet_length("value") > LINE_BYTES
     content = F.col("value").cast("binary")
@@ -90,19 +109,12 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
         # Nearly each line is as it is, and to look whether it is costs less than to decode it.
         is_text = F.is_valid_utf8("value")
         raw, undecodable = F.when(~too_long & is_text, F.col("value")).otherwise(raw), ~too_long & ~is_text
-    reader = spark.read
     if layout.charset.startswith("UTF-16"):
-        # Spark knows the end of a line by its bytes, and takes off only what it knows of UTF-8.
-        reader = reader.option("encoding", layout.charset).option("lineSep", "\n")
+        # What stands around a line is taken off by its reader only where it is UTF-8.
         raw = F.rtrim(F.ltrim(raw, F.lit("\ufeff")), F.lit("\r"))
-    lines = reader.text([spark_name(file) for file in files]).select(
+    lines = lines.select(
         too_long.alias("too_long"),
-        landed_day().alias("landed"),
-        file_address().alias("file"),
-        whole_file.alias("whole_file"),
-        F.col("_metadata.file_block_start").alias("block"),
-        # Rising within a file that one task reads from start to end; ingest turns it into a line number.
-        F.monotonically_increasing_id().alias("position"),
+        *("landed", "file", "whole_file", "block", "position"),
         F.lit(layout.lines_above).alias("lines_above"),
         raw.alias("raw"),
         undecodable.alias("undecodable"),
@@ -115,8 +127,9 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
         lines = join_lines(lines, source.quote)
     parsed, values, complete = csv_values(source, layout) if source.format == "csv" else json_values(source)
     lines = lines.withColumn("parsed", parsed)
-    if source.each:
-        lines = lines.withColumn("element", F.explode_outer(follow(json_row(), source.each.split("."))))
+    lines = with_elements(lines, json_row(), source.lists)
+    if source.split:
+        lines, values = with_parts(lines, values, source)
     return lines.select(
         "landed",
         "file",
@@ -129,6 +142,38 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
             "malformed"
         ),
         F.struct(*(values(name).alias(name) for name in source.used_columns)).alias("values"),
+    )
+
+
+def spark_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFrame:
+    """Return the lines of files that Spark reads: `value`, with their place."""
+    reader = spark.read
+    if layout.charset.startswith("UTF-16"):
+        # Spark knows the end of a line by its bytes.
+        reader = reader.option("encoding", layout.charset).option("lineSep", "\n")
+    whole_file = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    return reader.text([spark_name(file) for file in files]).select(
+        "value",
+        landed_day(files).alias("landed"),
+        file_address(files).alias("file"),
+        whole_file.alias("whole_file"),
+        F.col("_metadata.file_block_start").alias("block"),
+        # Rising within a file that one task reads from start to end; ingest turns it into a line number.
+        F.monotonically_increasing_id().alias("position"),
+    )
+
+
+def python_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFrame:
+    """Return the lines of files that Python reads, as `spark_lines`."""
+    end = "\n".encode(layout.charset.lower()) if layout.charset.startswith("UTF-16") else b""
+    # Of a line that is too long, what tells so is enough.
+    lines = read_lines(spark, files, [day_and_name(file)[0] for file in files], LINE_BYTES + 1, end)
+    return lines.select(
+        F.col("value").cast("string").alias("value"),
+        *("landed", "file"),
+        F.lit(True).alias("whole_file"),
+        F.lit(0).cast("bigint").alias("block"),
+        "position",
     )
 
 
@@ -191,7 +236,7 @@ def csv_values(source: Source, layout: Layout) -> tuple[Column, Callable[[str], 
 def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column]:
     """Return the parsed line, a function from a column's name to its value, and whether the line is complete."""
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
-    wanted = object_type([path for name in source.used_columns for path in paths(name)], source.each)
+    wanted = object_type([path for name in source.file_columns for path in paths(name)], source.lists)
     # Spark would read the first object of a line and drop the rest. As the only element of a list inside another
     # object, with a key after it, a line is read only if it is one object from its first to its last character.
     schema = StructType(
@@ -201,7 +246,7 @@ def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column
     row = json_row()
 
     def value(name: str) -> Column:
-        return F.coalesce(*(follow_row(row, path, source.each) for path in paths(name)))
+        return F.coalesce(*(follow_row(row, path, source.lists) for path in paths(name)))
 
     complete = row.isNotNull() & (F.size(F.col("parsed")["line"]) == 1) & F.col("parsed")["end"].isNotNull()
     return F.from_json(framed, schema, options), value, complete
@@ -221,7 +266,7 @@ def paths(name: str) -> list[list[str]]:
     return [[name], name.split(".")] if "." in name else [[name]]
 
 
-def object_type(wanted: list[list[str]], each: str | None, prefix: tuple[str, ...] = ()) -> StructType:
+def object_type(wanted: list[list[str]], each: Sequence[str], prefix: tuple[str, ...] = ()) -> StructType:
     """Return the type of an object that holds a text at each of some paths; numbers in a path lead into lists."""
     inside: dict[str, list[list[str]]] = {}
     for path in wanted:
@@ -230,9 +275,9 @@ def object_type(wanted: list[list[str]], each: str | None, prefix: tuple[str, ..
     for key, rests in inside.items():
         deeper = [rest for rest in rests if rest]
         at = (*prefix, key)
-        of: DataType = ArrayType(StringType()) if ".".join(at) == each else StringType()
+        of: DataType = ArrayType(StringType()) if ".".join(at) in each else StringType()
         if deeper:
-            is_list = ".".join(at) == each or any(rest[0].isdigit() for rest in deeper)
+            is_list = ".".join(at) in each or any(rest[0].isdigit() for rest in deeper)
             if is_list:
                 deeper = [rest[1:] if rest[0].isdigit() else rest for rest in deeper]
                 deeper = [rest for rest in deeper if rest]
@@ -249,11 +294,55 @@ def follow(part: Column, path: list[str]) -> Column:
     return part
 
 
-def follow_row(row: Column, path: list[str], each: str | None) -> Column:
-    """Return what a path leads to: from the element of a row's list, if the path goes through that list."""
-    through = each.split(".") if each else []
-    if through and path[: len(through)] == through:
-        return follow(F.col("element"), path[len(through) :])
+def with_elements(rows: DataFrame, row: Column, each: Sequence[str]) -> DataFrame:
+    """Return a row for each element of a list, and for each element of the lists in it; one row for an empty list.
+
+    Args:
+        rows: of the log.
+        row: their column that has the lists.
+        each: the paths of the lists, each one inside of an element of the one before.
+    """
+    for n, name in enumerate(each):
+        # By the element of the list before, where there is one.
+        elements = follow_row(row, name.split("."), each[:n])
+        rows = rows.withColumn(f"element{n}", F.explode_outer(elements))
+    return rows
+
+
+def with_parts(
+    rows: DataFrame, values: Callable[[str], Column], source: Source
+) -> tuple[DataFrame, Callable[[str], Column]]:
+    """Return a row for each element of a list that is one text, and the function that gives its values.
+
+    A text without an element gives one row without it.
+
+    Args:
+        rows: of the log.
+        values: gives the text of a column of these rows.
+        source: says how the text is split.
+    """
+    (name,) = source.each
+    if source.split == "json":
+        inside = [column.removeprefix(f"{name}.") for column in source.used_columns if column.startswith(f"{name}.")]
+        of = object_type([column.split(".") for column in inside], ()) if inside else StringType()
+        parts = F.from_json(without_lone_halves(values(name)), ArrayType(of))
+    else:
+        parts = F.filter(F.split(values(name), rf"\Q{source.split}\E"), lambda part: F.trim(part) != "")
+    rows = rows.withColumn("element0", F.explode_outer(parts))
+
+    def value(column: str) -> Column:
+        if source.file_column(column) != name:
+            return values(column)
+        return follow_row(F.lit(None), column.split("."), source.each)
+
+    return rows, value
+
+
+def follow_row(row: Column, path: list[str], each: Sequence[str]) -> Column:
+    """Return what a path leads to: from the element of the innermost of a row's lists through which the path goes."""
+    for n, through in reversed(list(enumerate(name.split(".") for name in each))):
+        if path[: len(through)] == through:
+            return follow(F.col(f"element{n}"), path[len(through) :])
     return follow(row, path)
 
 
@@ -268,23 +357,22 @@ def without_lone_halves(raw: Column) -> Column:
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout, files: list[str]) -> DataFrame:
-    """Read Parquet files of the same types; the row as JSON is its raw text."""
+    """Read Parquet files of the same types; `raw` is the row."""
     rows = spark.read.parquet(*(spark_name(file) for file in files))
     kinds, names = dict(layout.kinds), set(rows.columns)
-    whole = F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))
-    rows = rows.select(
-        landed_day().alias("landed"), file_address().alias("file"), whole.alias("raw"), F.struct("*").alias("row")
-    )
-    if source.each:
-        rows = rows.withColumn("element", F.explode_outer(follow(F.col("row"), source.each.split("."))))
+    rows = rows.select(landed_day(files).alias("landed"), file_address(files).alias("file"), F.struct("*").alias("raw"))
+    rows = with_elements(rows, F.col("raw"), source.lists)
 
     def text(name: str) -> Column:
         if name not in kinds or kinds[name] == "nothing":
             return F.lit(None).cast("string")
         path = [name] if name in names else name.split(".")
-        return parquet_text(follow_row(F.col("row"), path, source.each), name, kinds[name], source)
+        return parquet_text(follow_row(F.col("raw"), path, source.lists), name, kinds[name], source)
 
-    values = [text(name).alias(name) for name in source.used_columns]
+    value: Callable[[str], Column] = text
+    if source.split:
+        rows, value = with_parts(rows, text, source)
+    values = [value(name).alias(name) for name in source.used_columns]
     return rows.select(
         "landed",
         "file",

@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from jobs import sql_value, time_pattern
+from jobs.raw_rows import raw_text
 from jobs.source import Source, Value, quoted
 from jobs.time_pattern import EPOCHS
 from lake.errors import SourceInvalid
@@ -38,7 +40,10 @@ REASONS = {
     "missing_item": "no item, and the behavior is not a search",
     "invalid_price": "the price is not a number below 10^14",
     "negative_price": "the price is below zero",
+    "too_many_events": "the user has MEANDER_MAX_EVENTS_PER_USER_DAY earlier events of its date and landing day",
 }
+# The only reason that is none of the row by itself: see jobs/bounds.py.
+TOO_MANY = "too_many_events"
 
 EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
 CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price")
@@ -57,8 +62,10 @@ PRINTED_FRACTION = r"^-?[1-9]\.(?:\d*[1-9]|0)E\d+$"
 WHOLE_FRACTION = r"^(-?(?:0|[1-9]\d{0,14}))\.0+$"
 # A character that is not printable ASCII.
 UNUSUAL = "[^ -~]"
-# An id that has none of this is none of NO_ID, and to look for it costs less.
-SUSPICIOUS = r"[\[{+.]|[Tt]rue|TRUE|[Ff]alse|FALSE|[Ii][Nn][Ff]"
+# Ids, with blanks between them, of which each can be one, as nearly all can: printable ASCII, without the signs and the
+# words of NO_ID. To see that costs less than to look for what cannot.
+WORD_OF_NO_ID = r"(?!-?(?:[Tt]rue|TRUE|[Ff]alse|FALSE|[Ii][Nn][Ff]))"
+PLAIN = rf"^{WORD_OF_NO_ID}[!#-*,\-/-Z\\\]-z|}}~]*+(?: {WORD_OF_NO_ID}[!#-*,\-/-Z\\\]-z|}}~]*+)*+\z"
 # What is certainly no id: an object, a list, a truth value, a number that is not whole, one that was rounded.
 NO_ID = (
     r'^"?(?:\{(?:"|\}).*|\[(?:["\d\-{\[\]]|true|false|null).*|[Tt]rue|TRUE|[Ff]alse|FALSE|-?(?i:inf(?:inity)?)'
@@ -76,8 +83,16 @@ ISO_ZONE = r" ?(?:Z|(?:UTC|GMT|UT)?(?:[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?|[A-Z
 CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|[A-Z]{1,2}\p{Sc}|kr\.?|zł|Kč|Ft|lei|元|円)"
 
 
-def has_odd_blanks(source: Source) -> Column:
-    """Return whether a row may have more around a value than blanks; telling so costs little, and few rows have."""
+def has_odd_characters(rows: DataFrame, source: Source) -> Column:
+    """Return whether a row may have more around a value than blanks, or more in it than ASCII; few rows have.
+
+    Args:
+        rows: as jobs.raw_rows.read_rows returns them.
+        source: of which `format` they are.
+    """
+    if isinstance(rows.schema["raw"].dataType, StructType):
+        raw = F.concat_ws("", *(F.col("values")[name] for name in source.used_columns))
+        return (F.octet_length(raw) != F.length(raw)) | raw.rlike(r"[\t-\r]")
     raw = F.col("raw")
     # The other characters of SURROUNDING are beyond ASCII. In JSON, and so in rows of Parquet, all may be escapes.
     signs = ("\t", "\v", "\f", "\\") if source.format == "csv" else ("\\",)
@@ -103,21 +118,18 @@ def in_one_form(text: Column) -> Column:
     return F.when(text.rlike(r"[^\x00-\x{2FF}]"), nfc).otherwise(text)
 
 
-def without_surroundings(text: Column) -> Column:
-    """Return a text in one form, without what surrounds it.
+def is_null_word(text: Column, source: Source, *, is_ascii: bool) -> Column:
+    """Return whether a text without surroundings is empty, or a word that means no value.
 
-    The row says in `odd_blanks` whether there may be more around it than blanks, and more in it than ASCII.
+    Args:
+        text: of a value.
+        source: has the words.
+        is_ascii: whether each text is. Of letters beyond ASCII, some have the same capital letter as one of ASCII; only
+            the pattern knows them.
     """
-    return F.when(F.col("odd_blanks"), in_one_form(F.trim(text, F.lit(SURROUNDING)))).otherwise(F.trim(text))
-
-
-def without_nulls(text: Column, source: Source) -> Column:
-    """Return a text without surroundings, or null if it is empty or a word that means no value."""
-    words = ("", *(word.lower() for word in source.nulls))
-    # Of letters beyond ASCII, some have the same capital letter as one of ASCII; only the pattern knows them.
-    rare = F.col("odd_blanks") if all(word.isascii() for word in source.nulls) else F.lit(True)
-    is_null = F.when(rare, (text == "") | text.rlike(source.null_pattern())).otherwise(F.lower(text).isin(*words))
-    return F.when(~is_null, text)
+    if is_ascii and all(word.isascii() for word in source.nulls):
+        return F.lower(text).isin("", *(word.lower() for word in source.nulls))
+    return (text == "") | text.rlike(source.null_pattern())
 
 
 def in_row(sql: str) -> Column:
@@ -140,13 +152,13 @@ def require_expressions(rows: DataFrame, source: Source) -> None:
                 raise SourceInvalid(f"source {source.name}: Spark does not take {value.sql!r}: {said}") from error
 
 
-def id_value(text: Column, source: Source) -> Column:
-    """Return an id: a whole number as such, also where it was written as a fraction."""
+def id_value(text: Column, source: Source, raw: Column) -> Column:
+    """Return an id, from its text and that of the row; a whole number as such, also if written as a fraction."""
     digits = F.length(F.regexp_extract(text, r"\.(\d+)E", 1))
     exponent = F.regexp_extract(text, r"E(\d+)$", 1).try_cast("int")
     is_whole = text.rlike(PRINTED_FRACTION) & (exponent < 15) & ((digits <= exponent) | text.rlike(r"\.0E"))
     if source.format == "jsonl":
-        is_whole = is_whole & ~F.col("raw").rlike(ROUNDED)
+        is_whole = is_whole & ~raw.rlike(ROUNDED)
     whole = text.try_cast("decimal(38, 0)").cast("string")
     # Few ids have a point, and to look for one costs less than these expressions.
     return F.when(
@@ -155,10 +167,14 @@ def id_value(text: Column, source: Source) -> Column:
     ).otherwise(text)
 
 
-def event_time(source: Source) -> tuple[Column, Column]:
+def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
     """Return the instant of an event, null if its text is not in the source's format; and whether its hour is in doubt.
 
     An hour is in doubt if the clocks of the source's zone show it twice, or never, on that day.
+
+    Args:
+        source: its format and zone.
+        raw: the text of the row, which has that of the time as `time_text`.
     """
     time, text = source.time, F.col("time_text")
     if time.format in EPOCHS:
@@ -167,7 +183,7 @@ def event_time(source: Source) -> tuple[Column, Column]:
         # In scientific notation digits are lost. Spark writes fractions of JSON that way, but with all digits.
         written = ~F.contains(text, F.lit("E")) & ~F.contains(text, F.lit("e"))
         if source.format == "jsonl":
-            written = written | (text.rlike(PRINTED_FRACTION) & ~F.col("raw").rlike(SCIENTIFIC))
+            written = written | (text.rlike(PRINTED_FRACTION) & ~raw.rlike(SCIENTIFIC))
         per_second = EPOCHS[time.format]
         micros = number * (1_000_000 // per_second) if per_second <= 1_000_000 else F.floor(number / 1_000)
         # Beyond the year 9999 a timestamp cannot be written, so it cannot be an event's time either.
@@ -256,23 +272,25 @@ def price_value(source: Source) -> Column:
     return (number / source.amounts.divide_by).try_cast(PRICE)
 
 
-def has_unusable_text() -> Column:
-    """Return whether a row has an id or a query that not every sink can hold, as lake/text.py defines it."""
+def text_reasons() -> dict[str, Column]:
+    """Return the reasons that are about the characters of ids and queries, `unusable_text` and `not_an_id`, or null.
+
+    Which texts every sink can hold defines lake/text.py. What is certainly no id is an object, a list, a truth value or
+    a rounded number.
+    """
     ids = ("user_id", "item_id", "category_id")
     text, query = F.concat_ws(" ", *ids), F.coalesce("query", F.lit(""))
     # Hardly any row has such a character, and to look for one costs less than the expressions.
-    return (
-        (text.rlike(UNUSUAL) & text.rlike(UNUSABLE_IN_IDS))
-        | (query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES))
-        | (F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES)
+    unusable_query = query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES)
+    too_many_bytes = F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES
+    is_no_id = reduce(or_, (F.coalesce(F.col(name).rlike(NO_ID), F.lit(False)) for name in ids))
+    of_ids = F.coalesce(
+        F.when(text.rlike(UNUSABLE_IN_IDS), F.lit("unusable_text")), F.when(is_no_id, F.lit("not_an_id"))
     )
-
-
-def is_no_id() -> Column:
-    """Return whether the user, item or category of a row is certainly no id, such as an object or a rounded number."""
-    ids = [F.col(name) for name in ("user_id", "item_id", "category_id")]
-    is_one = (F.coalesce(each.rlike(NO_ID), F.lit(False)) for each in ids)
-    return F.concat_ws(" ", *ids).rlike(SUSPICIOUS) & reduce(or_, is_one)
+    return {
+        "unusable_text": F.when(unusable_query | too_many_bytes, F.lit("unusable_text")),
+        "not_an_id": F.when(~text.rlike(PLAIN), of_ids),
+    }
 
 
 def texts_of(rows: DataFrame, source: Source) -> DataFrame:
@@ -286,22 +304,36 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
     # An expression may make characters beyond ASCII in a row that has none.
     texts |= {value.sql: in_one_form(in_row(value.sql).cast("string")) for value in fields if value.sql is not None}
     place = [name for name in rows.columns if name != "values"]
-    # A step of its own, since it is asked for each text.
-    rows = rows.withColumn("odd_blanks", has_odd_blanks(source))
-    as_written = {name: without_surroundings(text) for name, text in texts.items()}
-    known = {name: without_nulls(text, source) for name, text in as_written.items()}
+
+    def cleaned(text: Column) -> Column:
+        """Return a text in one form, without what surrounds it, and whether it means no value."""
+        written = in_one_form(F.trim(text, F.lit(SURROUNDING)))
+        return F.struct(written.alias("text"), is_null_word(written, source, is_ascii=False).alias("is_null"))
+
+    # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
+    # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.
+    odd = F.when(has_odd_characters(rows, source), F.transform(F.array(*texts.values()), cleaned))
+    rows = rows.withColumn("odd", odd)
+    as_written, known = {}, {}
+    for n, (name, text) in enumerate(texts.items()):
+        found, plain, is_odd = F.get("odd", F.lit(n)), F.trim(text), F.col("odd").isNotNull()
+        as_written[name] = F.when(is_odd, found["text"]).otherwise(plain)
+        is_null = is_null_word(plain, source, is_ascii=True)
+        known[name] = F.when(is_odd, F.when(~found["is_null"], found["text"])).otherwise(F.when(~is_null, plain))
+    behavior = text_value(source.behavior.column, as_written)
     return rows.select(
         *place,
         *(text_value(value, known).alias(name) for name, value in values.items()),
         # A word for null may be one of the values that the source names.
-        F.nullif(text_value(source.behavior.column, as_written), F.lit("")).alias("behavior_text"),
+        F.when(behavior != "", behavior).alias("behavior_text"),
     )
 
 
 def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
-    `unknown_behavior` is the beginning of a value that the source names no behavior for, null in all other rows.
+    `unknown_behavior` is the beginning of a value that the source names no behavior for, null in all other rows; `raw`
+    is the text of a rejected row. With a bound of the events of a user, which may reject any row, all have it.
 
     Persist the rows before they are chosen by what is added: Spark would move such a condition below all steps here,
     compute them twice, and take a minute to compile it.
@@ -314,12 +346,13 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     require_expressions(rows, source)
     ids = ("user_id", "item_id", "category_id")
     place = ("landed", "file", "whole_file", "position", "lines_above", "raw", "undecodable", "malformed")
-    instant, doubtful = event_time(source)
+    raw = raw_text(rows)
+    instant, doubtful = event_time(source, raw)
     # Two steps, since a text is used several times in the second one.
     rows = texts_of(rows.select(*place, "values"), source)
     rows = rows.select(
         *place,
-        *(id_value(F.col(name), source).alias(name) for name in ids),
+        *(id_value(F.col(name), source, raw).alias(name) for name in ids),
         "query",
         instant.alias("event_time"),
         doubtful.alias("doubtful_hour"),
@@ -333,15 +366,15 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     if source.guests.users:
         guests = map(composed, source.guests.users)
         rows = rows.withColumn("user_id", F.when(~F.col("user_id").isin(*guests), F.col("user_id")))
-    names = (*ids, "query")
-    too_long = F.greatest(*(F.length(F.coalesce(name, F.lit(""))) for name in names)) > config.max_field_length
+    texts = [F.coalesce(name, F.lit("")) for name in (*ids, "query")]
+    # There are as many bytes as characters, or more, and they need not be counted.
+    may_be_too_long = F.greatest(*map(F.octet_length, texts)) > config.max_field_length
+    too_long = may_be_too_long & (F.greatest(*map(F.length, texts)) > config.max_field_length)
     needs_item = F.col("behavior") != "search"
     applies = {
         "undecodable": F.col("undecodable"),
         "malformed_line": F.col("malformed"),
         "field_too_long": too_long,
-        "unusable_text": has_unusable_text(),
-        "not_an_id": is_no_id(),
         "missing_time": F.col("time_text").isNull(),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
@@ -352,8 +385,9 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "invalid_price": F.col("price_text").isNotNull() & F.col("price").isNull(),
         "negative_price": F.col("price") < 0,
     }
-    # A step of its own, since it is used twice below.
-    rows = rows.withColumn("reason", F.coalesce(*(F.when(applies[code], F.lit(code)) for code in REASONS)))
+    found = {code: F.when(condition, F.lit(code)) for code, condition in applies.items()} | text_reasons()
+    # A step of its own, since it is used several times below.
+    rows = rows.withColumn("reason", F.coalesce(*(found[code] for code in REASONS if code in found)))
     reason = F.col("reason")
     readable = ~F.col("undecodable") & ~F.col("malformed")
     ignored = readable & (F.coalesce("behavior", F.lit("")) == "ignore")
@@ -362,7 +396,10 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     outcome = F.when(ignored, IGNORED).when(reason.isNotNull(), REJECTED).otherwise(EVENT)
     unknown = F.when(F.col("behavior").isNull(), F.substring("behavior_text", 1, UNKNOWN_CHARACTERS))
     return rows.select(
-        *("landed", "file", "whole_file", "position", "lines_above", "raw", *CONTENT, "doubtful_hour"),
+        *("landed", "file", "whole_file", "position", "lines_above"),
+        (raw if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), raw)).alias("raw"),
+        *CONTENT,
+        "doubtful_hour",
         unknown.alias("unknown_behavior"),
         outcome.alias("outcome"),
         F.when(~ignored, reason).alias("reason"),

@@ -98,6 +98,14 @@ def _value(given: Any) -> Any:
 Place = Annotated[Value, BeforeValidator(_value)]
 
 
+def _lists(given: Any) -> Any:
+    return (given,) if isinstance(given, str) and given else given
+
+
+# Paths of lists, each one inside of an element of the one before.
+Lists = Annotated[tuple[str, ...], BeforeValidator(_lists)]
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
@@ -243,7 +251,10 @@ class Source(Strict):
         default_factory=list,
         description="csv: every column, in file order; may be left out where a header names them, in any order",
     )
-    each: str | None = Field(None, description="jsonl, parquet: the list of which each element is a row of its own")
+    each: Lists = Field((), description="the list of which each element is a row of its own; of lists in lists, all")
+    split: str = Field(
+        "", description='what is between the elements of `each` where it is one text, such as " "; json: a list of JSON'
+    )
     may_lack: list[str] = Field(default_factory=list, description="columns that a file may be without")
     nulls: tuple[str, ...] = Field(NULLS, description="words that mean no value, whatever the case of their letters")
     user_id: Place
@@ -311,7 +322,7 @@ class Source(Strict):
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise ValueError(f"`columns` has {', '.join(twice)} more than once; give each column a name of its own")
-        unknown = sorted(set(self.used_columns) - set(self.columns)) if self.columns else []
+        unknown = sorted(set(self.file_columns) - set(self.columns)) if self.columns else []
         if unknown:
             raise ValueError(f"{', '.join(unknown)} is used but not among `columns`")
         names = sorted(self.used_columns, key=str.lower)
@@ -334,14 +345,21 @@ class Source(Strict):
     @model_validator(mode="after")
     def keys_fit_the_format(self) -> Self:
         """Reject keys that mean nothing for the format."""
-        if self.each and self.format == "csv":
-            raise ValueError("`each` is for JSON lines and Parquet; a csv file has no lists")
+        if self.split and len(self.each) != 1:
+            raise ValueError("`split` says how the text of one list is split; name its column in `each`")
+        if self.split not in ("", "json") and any(name.startswith(f"{self.each[0]}.") for name in self.used_columns):
+            raise ValueError(f"`split: {self.split}` makes texts, and a part of them is read; for objects, say json")
+        if self.each and self.format == "csv" and not self.split:
+            raise ValueError('`each` of a csv file is a column of text: say in `split` what is between, such as " "')
         for name in self.used_columns if self.format != "csv" else ():
             inner = next((other for other in self.used_columns if other.startswith(f"{name}.")), None)
-            if inner and name != self.each:
+            if inner and name not in self.each:
                 raise ValueError(f"{name} is read as a value, and {inner} as a part of it; it is one or the other")
-        if self.each and not any(f"{name}.".startswith(f"{self.each}.") for name in self.used_columns):
-            raise ValueError(f"`each` is {self.each}, of which no part is read, such as {self.each}.id")
+        for outer, inner in pairwise(self.each):
+            if not inner.startswith(f"{outer}."):
+                raise ValueError(f"`each` has {inner} after {outer}, but is not inside of it, as {outer}.{inner} is")
+        if self.each and not any(f"{name}.".startswith(f"{self.each[-1]}.") for name in self.used_columns):
+            raise ValueError(f"`each` is {self.each[-1]}, of which no part is read, such as {self.each[-1]}.id")
         if self.quote and (self.quote in self.delimiter or self.quote in "\\\r\n"):
             raise ValueError(f"{self.quote!r} cannot be around values: it is a part of the delimiter, or ends a line")
         if self.multiline and (self.format != "csv" or not self.quote or self.escape != "quote"):
@@ -388,6 +406,21 @@ class Source(Strict):
     def used_columns(self) -> list[str]:
         """Every column that is read, each once."""
         return list(dict.fromkeys(name for value in (*self.required, *self.optional) for name in value.columns))
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The lists of `each` that are lists in the file, and no texts."""
+        return () if self.split else self.each
+
+    def file_column(self, name: str) -> str:
+        """Return the column of a file from which a used one comes: the text of a list, for what is in that list."""
+        texts = self.each if self.split else ()
+        return next((text for text in texts if name.startswith(f"{text}.")), name)
+
+    @property
+    def file_columns(self) -> list[str]:
+        """Every column that a file has of those that are read, each once."""
+        return list(dict.fromkeys(map(self.file_column, self.used_columns)))
 
     def on(self, day: date) -> dict[str, "Source"]:
         """Return how files that landed on a day are read: by the pattern of their names, "" for all other files."""

@@ -18,7 +18,7 @@ FUNCTIONS = frozenset(
         "regexp_replace", "regexp_substr", "rlike", "regexp_like", "ascii", "hex", "unhex", "md5", "sha2",
         "crc32", "xxhash64", "url_encode", "try_url_decode", "get_json_object", "try_cast", "try_to_number",
         "try_to_timestamp", "try_add", "try_subtract", "try_multiply", "try_divide", "try_element_at", "abs",
-        "sign", "round", "bround", "floor", "ceil", "ceiling",
+        "sign", "round", "bround", "floor", "ceil", "ceiling", "unix_seconds", "unix_millis",
     )
 )
 WORDS = frozenset(

@@ -1,5 +1,7 @@
-"""Read a YAML file so that a mistake in it is told with its line: a key twice, a word that YAML takes for a number."""
+"""Read a YAML file so that a mistake in it is told with its line, such as a key that is there twice; and write one."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -7,6 +9,8 @@ import yaml
 from lake.errors import SourceInvalid
 
 TEXT = "tag:yaml.org,2002:str"
+# Of a file, with all that its aliases stand for: a few hundred bytes of aliases of aliases would be billions of parts.
+MOST_PARTS = 100_000
 STEPS = list[str | int]
 
 
@@ -33,6 +37,8 @@ class YamlFile:
             ) from error
         try:
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            if sum(1 for _ in islice(_parts(self._root), MOST_PARTS + 1)) > MOST_PARTS:
+                raise SourceInvalid(f"{name} has more than {MOST_PARTS:,} parts; write less, without aliases (`*name`)")
             _require_keys(name, self._root)
             self.content: Any = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none; an anchor inside of itself
@@ -67,6 +73,16 @@ class YamlFile:
         return f"write '{node.value}' in quotes" if node.tag != TEXT and node.value else ""
 
 
+def _parts(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield a part of the file and all that is in it; what has aliases, once for each."""
+    if node is not None:
+        yield node
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    inner = [part for pair in pairs for part in pair]
+    for each in inner or (node.value if isinstance(node, yaml.SequenceNode) else ()):
+        yield from _parts(each)
+
+
 def _require_keys(name: str, node: yaml.Node | None) -> None:
     """Check that each key is text, and there once."""
     if isinstance(node, yaml.MappingNode):
@@ -88,3 +104,22 @@ def _require_keys(name: str, node: yaml.Node | None) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for each in node.value:
             _require_keys(name, each)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that they are read as they were, and so that an editor shows them."""
+
+
+# In other styles an end of line that few know, such as U+0085, would be read as a blank.
+_Dumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar(TEXT, text, style=None if text.isprintable() else '"')
+)
+
+
+def dump(content: Any, **how: Any) -> str:
+    r"""Return a content as YAML, in its order, from which any text is read as it was.
+
+    >>> print(dump({"column": "\x85user"}), end="")
+    column: "\Nuser"
+    """
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **how))

@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Callable
 
+from lake.text import visible
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: ")  # the part before a message
 
@@ -186,9 +188,18 @@ class GenerationMissing(MeanderError):
     code = "generation-missing"
 
 
+class TextFormatter(logging.Formatter):
+    """Shows what a log says as text: names of its columns and files may have characters that a terminal acts on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def run_main(main: Callable[[], object]) -> None:
-    """Run a job's `main` as a process: log to stderr; its own failures end in one line and exit code 1."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    """Run a job's `main` as a process: log to stderr; its failures end in exit code 1, its own ones in one line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter(LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # The Delta and Spark Connect clients log each request at this level; a task log is for people.
     for chatty in ("pyspark", "py4j", "great_expectations", "urllib3", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -196,6 +207,10 @@ def run_main(main: Callable[[], object]) -> None:
         main()
     except MeanderError as error:
         logging.getLogger("meander").error("%s: %s", type(error).__name__, error)
+        sys.exit(1)
+    except Exception:
+        # Not left to Python, which would print what a row holds as it is.
+        logging.getLogger("meander").exception("unexpected")
         sys.exit(1)
     finally:
         end_at_once()

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.days import ONE_DAY
-from lake.errors import LandingMissing, LandingUnreadable
+from lake.errors import LandingMissing, LandingUnreadable, SettingsInvalid
 from lake.settings import Settings
 from lake.text import is_usable_id
 
@@ -61,7 +61,18 @@ class Landing:
 
     @classmethod
     def of(cls, config: Settings) -> "Landing":
-        """Return the landing area that the settings name."""
+        """Return the landing area that the settings name.
+
+        Raises:
+            SettingsInvalid: it lies below a folder that is named as a landing day is.
+        """
+        # The landing day of a file is that of the first such folder in its address.
+        parts = config.landing.split("/") if "://" in config.landing else Path(config.landing).absolute().parts
+        if above := next((part for part in parts if DAY_FOLDER.fullmatch(part)), None):
+            raise SettingsInvalid(
+                f"MEANDER_LANDING={config.landing} lies below a folder {above}, which would be taken for the landing "
+                "day of each file; move it to a folder that has no dt=YYYY-MM-DD above it, or let a link lead to it"
+            )
         return cls(config.landing, config.landing_marker, timedelta(minutes=config.landing_quiet_minutes))
 
     def folder(self, day: date) -> str:
@@ -86,7 +97,7 @@ class Landing:
             return f"there is no {required}; deliver it, then run this day again"
         # Whoever still writes does so into the folder of today, or of the day that has just ended. Older days cost no
         # look at their files.
-        if self.marker or not self.quiet or day < now().date() - ONE_DAY:
+        if self.marker or not self.quiet or day < now().date() - ONE_DAY or leads_out(folder):
             return ""
         # A time ahead of this clock by more than that tells nothing.
         age = abs(now() - last_change(folder))
@@ -116,20 +127,32 @@ class Landing:
         Raises:
             LandingMissing: the day has not landed. A day without a single event is an empty folder
                 (on an object store: a folder that holds only a marker such as `_SUCCESS`).
-            LandingUnreadable: a file is a symbolic link that leads out of the folder, or no file at all.
+            LandingUnreadable: a file is a symbolic link that leads out of the folder, or no file at all; or a folder is
+                none, or cannot be listed, so that nobody knows which files are missing.
         """
         if lacks := self.lacks(day):
             other = self.misnamed(day)
             remedy = f". The folder {other} is not read; rename it to dt={day}" if other else ""
             raise LandingMissing(f"{day} has not landed: {lacks}{remedy}")
-        files = self.present(day)
-        require_files_inside(self.folder(day), list(files))
+        folder = self.folder(day)
+        require_inside(folder)
+        try:
+            files = described(folder, data_files(storage.list_entries(folder, complete=True)))
+        except OSError as error:
+            raise LandingUnreadable(
+                f"{error.filename or folder}: expected a folder that can be listed, found {type(error).__name__}; give "
+                "the user of the jobs the right to read it, or deliver the day as a folder"
+            ) from error
+        require_files_inside(folder, list(files))
         return files
 
     def present(self, day: date) -> dict[str, LandingFile]:
-        """Return the data files that are in the folder of a day now, unchecked; see `delivery`."""
+        """Return the data files that are in the folder of a day now, unchecked; see `delivery`.
+
+        None where the folder is a link out of the landing: it may be one to all files of this machine.
+        """
         folder = self.folder(day)
-        return described(folder, data_files(storage.list_entries(folder)))
+        return {} if leads_out(folder) else described(folder, data_files(storage.list_entries(folder)))
 
     def deliveries(self, days: Iterable[date], *, complete: bool = True) -> dict[date, dict[str, LandingFile]]:
         """Return the data files of several days: those of `delivery`, or of `present` unless `complete`."""
@@ -240,25 +263,52 @@ def require_files_inside(folder: str, names: list[str]) -> None:
         LandingUnreadable: one is a symbolic link that leads out of the folder, or a folder, a pipe or a device; or its
             name cannot be stored everywhere, or read.
     """
+    is_local = isinstance(storage.filesystem(folder)[0], LocalFileSystem)
     for name in names:
         if not is_usable_id(name):
             raise LandingUnreadable(
                 f"{storage.join(folder, name)!a}: expected a name that can be stored and shown everywhere, found "
                 "control or similar characters, or more than 2,048 bytes; rename the file"
             )
-    fs, inner = storage.filesystem(folder)
-    if not isinstance(fs, LocalFileSystem):
-        return
-    root = os.path.realpath(inner)
-    for name in names:
-        if ":" in name:
+        if is_local and ":" in name:
             raise LandingUnreadable(
                 f"{storage.join(folder, name)}: expected a name without `:`, which Spark cannot read on a local disk; "
                 "rename it"
             )
-        place = Path(os.path.realpath(Path(inner) / name))
-        if not place.is_file() or not place.is_relative_to(root):
+        if found := stray(folder, name):
             raise LandingUnreadable(
                 f"{storage.join(folder, name)}: expected a file, or a link to one of the same landing day, found "
-                f"{'a link that leads out of it' if place.is_file() else 'something else'}; deliver the file itself"
+                f"{found}; deliver the file itself"
             )
+
+
+def require_inside(folder: str) -> None:
+    """Check that the folder of a day is inside of its landing, before anything of it is listed.
+
+    Raises:
+        LandingUnreadable: it is a symbolic link that leads out of it.
+    """
+    if leads_out(folder):
+        raise LandingUnreadable(
+            f"{folder}: expected a folder, or a link to one of the same landing, found a link that leads out of it; "
+            "deliver the files themselves"
+        )
+
+
+def leads_out(folder: str) -> bool:
+    """Return whether the folder of a day is a link to a place outside of the folder that it lies in."""
+    fs, inner = storage.filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    return not Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(Path(inner).parent))
+
+
+def stray(folder: str, name: str) -> str:
+    """Return what a name below a folder is, if it is no file inside of it; empty if it is one."""
+    fs, inner = storage.filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return ""
+    place = Path(os.path.realpath(Path(inner) / name))
+    if place.is_file() and place.is_relative_to(os.path.realpath(inner)):
+        return ""
+    return "a link that leads out of it" if place.is_file() else "something else"

@@ -5,8 +5,10 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from lake import storage
+from lake.errors import UpkeepFailed
 from lake.log import actions
 from lake.places import CARD, PLAN, models_folder, registry_folder
+from lake.staging import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,24 @@ def data_files(folder: str) -> dict[str, int]:
 
 
 def pinned(table: str) -> set[int]:
-    """Return the versions of a table that trainings and registered models were made from, by their plans and cards."""
+    """Return the versions of a table that trainings and registered models were made from, by their plans and cards.
+
+    Raises:
+        UpkeepFailed: one cannot be read. To go on would be to remove what it may need.
+    """
     versions = set()
     for root, name in ((models_folder(), PLAN), (registry_folder(), CARD)):
         for path in storage.list_files(root):
             if path.rsplit("/", 1)[-1] == name:
-                content = storage.read_json(storage.join(root, path)) or {}
-                versions |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
+                file = storage.join(root, path)
+                try:
+                    content = storage.read_json(file) or {}
+                    versions |= {int(version) for of, version in content.get("tables", {}).items() if of == table}
+                except UNREADABLE as error:
+                    raise UpkeepFailed(
+                        f"{file} cannot be read ({type(error).__name__}), so nobody knows which versions of {table} it "
+                        "needs, and nothing of that table was removed; restore the file, or remove its folder"
+                    ) from error
     return versions
 
 

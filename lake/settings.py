@@ -97,6 +97,12 @@ class Settings(BaseSettings):
 
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
+    max_events_per_user_day: int = Field(
+        0,
+        ge=0,
+        description="events of a user and date that are taken of a landing day, the earliest ones; those beyond are "
+        "rejected; 0: all",
+    )
     max_rejected_share: Decimal = Field(
         Decimal("0.05"), ge=0, le=1, description="share of rejected input rows above which the audit fails"
     )

@@ -58,16 +58,19 @@ def list_names(folder: str) -> list[str]:
     return []
 
 
-def list_entries(folder: str, since: datetime | None = None) -> dict[str, dict[str, Any]]:
+def list_entries(folder: str, since: datetime | None = None, *, complete: bool = False) -> dict[str, dict[str, Any]]:
     """Return {path below `folder`: what the storage says of it} of every file under it, sorted; empty without any.
 
     With `since`, those of the folders directly below it in which no file was created, replaced or removed since that
     time are left out.
+
+    Raises:
+        OSError: with `complete`, a folder on this machine cannot be listed; otherwise its files are left out.
     """
     fs, inner = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         # fsspec asks three times about each file, and the log of a lake of years has thousands.
-        return dict(sorted(_local_entries(inner, "", since)))
+        return dict(sorted(_local_entries(inner, "", since, complete)))
     found = fs.find(inner, detail=True)
     root = inner.rstrip("/")
     entries = {path[len(root) + 1 :]: found[path] for path in sorted(found)}
@@ -79,17 +82,19 @@ def list_entries(folder: str, since: datetime | None = None) -> dict[str, dict[s
     return {name: entry for name, entry in entries.items() if name.partition("/")[0] in young}
 
 
-def _local_entries(folder: str, below: str, since: datetime | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _local_entries(
+    folder: str, below: str, since: datetime | None, complete: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what `list_entries` returns of a folder on this machine, with `below` before each name.
 
-    A link is a file, whatever it leads to, and has the size of that, 0 of nothing. What cannot be listed is left out.
+    A link is a file, whatever it leads to, and has the size of that, 0 of nothing.
     """
-    with suppress(OSError), os.scandir(folder) as found:
+    with suppress(*([] if complete else [OSError])), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 # A folder has the time at which a name in it came or went, and files here are replaced by a new name.
                 if since is None or entry.stat().st_mtime >= since.timestamp():
-                    yield from _local_entries(entry.path, f"{below}{entry.name}/")
+                    yield from _local_entries(entry.path, f"{below}{entry.name}/", None, complete)
                 continue
             with suppress(FileNotFoundError):  # it is gone since
                 told = entry.stat(follow_symlinks=False)

@@ -48,3 +48,19 @@ def is_usable_id(text: str) -> bool:
 def is_usable_query(text: str) -> bool:
     """Return whether every sink can hold what somebody searched for."""
     return all(is_usable_character(each) or each in "\t\n" for each in text)
+
+
+def visible(text: str) -> str:
+    r"""Return a text for people, with an escape for each character that has no picture of its own.
+
+    Such characters move the cursor, clear the screen, turn the direction of reading, or cannot be encoded.
+
+    >>> print(visible("a\x1b[2Jb\ud800"))
+    a\x1b[2Jb\ud800
+    """
+    return "".join(c if has_picture(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def has_picture(character: str) -> bool:
+    """Return whether a character is shown as it is: also a space of any width, and the end of a line."""
+    return character.isprintable() or character == "\n" or unicodedata.category(character) == "Zs"

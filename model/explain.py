@@ -5,7 +5,7 @@ predicts again what `model.score` published, by the same functions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake import storage
 from lake.errors import SettingsInvalid
-from lake.labels import LABELS
+from lake.labels import LABELS, NAMES
 from lake.rules import BEHAVIORS
 from lake.table import Table
 from model.arrays import Array
@@ -94,6 +94,7 @@ class Explanation:
         reason: why the user is in the segment.
         sides: the answers of a version that is a stack, the likeliest categories first; none of a network alone.
         set: None where the version was registered without.
+        never: the labels that no example of the lake has: of a log without purchases, `purchased`.
     """
 
     user: str
@@ -109,6 +110,7 @@ class Explanation:
     reason: str
     sides: list[Side] = field(default_factory=list)
     set: CategorySet | None = None
+    never: frozenset[str] = frozenset()
 
 
 def explain(
@@ -142,7 +144,17 @@ def explain(
     chosen = version or published_version(day) or registry.champion_at(day)
     artifact = load(registry.artifact_folder(chosen))
     made_with = settings_of_state(publishes(table), day)
-    return explanation(artifact, chosen, state, made_with.get("lookback_days"))
+    found = explanation(artifact, chosen, state, made_with.get("lookback_days"))
+    return replace(found, never=labels_without_users())
+
+
+def labels_without_users() -> frozenset[str]:
+    """Return the labels that no example has; none if there are no examples, which then tell nothing."""
+    table = Table.find("examples")
+    if table is None:
+        return frozenset()
+    (known,) = table.query(f"select {', '.join(f'max({name}) as {name}' for name in NAMES)} from examples").to_pylist()
+    return frozenset(name for name, some in known.items() if some is False)
 
 
 def published_version(day: date) -> int | None:
@@ -291,6 +303,8 @@ def in_words(explained: Explanation, shown: int = SHOWN) -> str:
     events, prediction = explained.events, explained.prediction
     percentile = prediction["risk_percentile"]
     unseen = prediction["unseen_events"]
+    labels = [label for label in LABELS if label.name not in explained.never]
+    untold = {label.does for label in LABELS if label.name in explained.never}
     lines = [
         f"user {explained.user} at the end of {explained.day}, by version {explained.version} of the model",
         "",
@@ -304,14 +318,14 @@ def in_words(explained: Explanation, shown: int = SHOWN) -> str:
         f"  category: {_shares(_pairs(prediction, 'category')[:shown])}",
         *_set_lines(explained.set, shown),
         f"  item:     {_shares(_pairs(prediction, 'item')[:shown])}",
-        "  " + ", ".join(f"{label.does} {percent(prediction[label.probability])}" for label in LABELS),
+        "  " + ", ".join(f"{label.does} {percent(prediction[label.probability])}" for label in labels),
         "  risk: "
         + (
             "too few events to say how surprising they are"
             if percentile is None
             else f"recent events are more surprising than those of {percentile:.0f} % of users"
         ),
-        *_side_lines(explained.sides),
+        *_side_lines([side for side in explained.sides if side.answer not in untold]),
         f"Segment {prediction['segment']}: {explained.reason}.",
     ]
     if explained.lookback_days != explained.learnt_lookback_days:

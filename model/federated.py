@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import io
 import logging
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -171,8 +172,13 @@ def read(file: Path, base: Artifact) -> dict[str, Array]:
             that is not finite.
     """
     try:
+        content = file.read_bytes()
+        # Packed, a few kilobytes of zeros are gigabytes of an array. What `write` writes is not.
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if packed := [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]:
+                raise ValueError(f"{packed[0]} is packed")
         # By way of memory: of a file that is no archive, numpy leaves the stream open.
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
     except Exception as error:
         raise InputInvalid(

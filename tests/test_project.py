@@ -192,15 +192,20 @@ def test_the_sources_that_ship_are_these():
     assert shipped_sources() == [
         "canonical",
         "completejourney",
+        "diginetica",
+        "dunnhumby",
         "export_zh",
         "ga4",
         "jd",
+        "matomo",
         "otto",
         "rees46",
         "retailrocket",
         "segment",
+        "snowplow",
         "taobao",
         "tmall",
+        "yoochoose",
     ]
 
 

@@ -2,10 +2,13 @@
 
     make torture                          # ten minutes; the seed is printed
     make torture MINUTES=120 SEED=7       # the same examples again in the first rounds
-    make torture RESUME=1                 # go on with what was stopped: its seed, its minutes, its next file of tests
+    make torture RESUME=1                 # go on with what was stopped: its seed, what is left of its minutes
+    make torture RESUME=1 MINUTES=30      # go on for 30 minutes more, also after its time was used up
 
-It takes every test that draws its examples with hypothesis, and those marked `torture`. A file that fails ends it, and
-is repeated by the command that it prints. At the end it says how often each promise of docs/promises.md was attacked.
+It takes every test that draws its examples with hypothesis, and those marked `torture`, one file after the other. What
+has passed is written down after each file, so that it may be killed anywhere. A file that fails ends it, and is
+repeated by the command that it prints. At the end, also after Ctrl-C, it says how often each promise of
+docs/promises.md was attacked, and which files were not reached.
 """
 
 import argparse
@@ -60,8 +63,13 @@ class Torture:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is used up; one round is run in any case."""
-        return self.round > 0 and self.seconds >= 60 * self.minutes
+        """Whether the time is used up."""
+        return self.seconds >= 60 * self.minutes
+
+    @property
+    def not_reached(self) -> list[str]:
+        """The files that have not been run once."""
+        return self.files[self.runs :]
 
 
 def say(text: str) -> None:
@@ -133,33 +141,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10, help="no file of tests begins after that (default: 10)")
+    parser.add_argument("--minutes", type=float, help="no file of tests begins after that (default: 10)")
     parser.add_argument("--seed", type=int, help="of the first round; each next one adds 1 (default: a random one)")
-    parser.add_argument("--resume", action="store_true", help="go on with the last one, its seed and minutes")
+    parser.add_argument("--resume", action="store_true", help="go on with the last one, by --minutes for more")
     asked = parser.parse_args(arguments)
     if asked.resume:
+        if asked.seed is not None:
+            parser.error("--resume goes on with the seed of the last one, and takes no --seed")
         if not STATE.is_file():
             parser.error(f"--resume: there is no {STATE.relative_to(ROOT)}, so nothing was stopped; run it without")
         torture = Torture(**loads(STATE.read_text()))
-        if torture.is_over:
-            parser.error(f"--resume: the last one, with seed {torture.seed}, was not stopped; run it without")
+        if asked.minutes is not None:
+            torture.minutes = torture.seconds / 60 + asked.minutes
+        elif torture.is_over:
+            parser.error(
+                f"--resume: the {torture.minutes:g} minutes of the last one, with seed {torture.seed}, are used up; "
+                "say by --minutes for how long it is to go on, or run it without --resume"
+            )
     else:
         seed = random.randrange(10**6) if asked.seed is None else asked.seed
-        torture = Torture(seed, asked.minutes, chosen_files())
+        torture = Torture(seed, 10 if asked.minutes is None else asked.minutes, chosen_files())
         keep(torture)
-    say(f"Seed {torture.seed}, {torture.minutes:g} minutes, of which {torture.seconds / 60:.0f} are used up")
-    repeat = run(torture)
+    say(f"Seed {torture.seed}, {torture.minutes:.0f} minutes, of which {torture.seconds / 60:.0f} are used up")
+    status = 0
+    try:
+        if repeat := run(torture):
+            status, end = 1, f"Round {torture.round + 1} has failed. Again, with the same examples: {repeat}"
+        else:
+            end = "Nothing found"
+    except KeyboardInterrupt:
+        status, end = 130, "Stopped. --resume goes on with it"
     say("\n passed  promise")
     for line in table(torture, (ROOT / "docs" / "promises.md").read_text()):
         say(line)
-    if repeat:
-        say(f"\nRound {torture.round + 1} has failed. Again, with the same examples: {repeat}")
-        return 1
+    if torture.not_reached:
+        say(f"\nNot reached: {', '.join(torture.not_reached)}")
     say(
         f"\n{torture.runs} files of tests in {torture.seconds / 60:.0f} minutes, seeds {torture.seed} to "
-        f"{torture.seed + (torture.runs - 1) // len(torture.files)}: nothing found"
+        f"{torture.seed + max(0, torture.runs - 1) // len(torture.files)}. {end}"
     )
-    return 0
+    return status
 
 
 if __name__ == "__main__":

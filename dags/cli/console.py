@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -18,21 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-
-def visible(text: str) -> str:
-    r"""Return a text with an escape for each character that has no picture of its own.
-
-    Such characters move the cursor, clear the screen, turn the direction of reading, or cannot be encoded.
-
-    >>> print(visible("a\x1b[2Jb\ud800"))
-    a\x1b[2Jb\ud800
-    """
-    return "".join(c if has_picture(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def has_picture(char: str) -> bool:
-    """Return whether a character is shown as it is: also a space of any width, and the end of a line."""
-    return char.isprintable() or char == "\n" or unicodedata.category(char) == "Zs"
+from lake.text import visible
 
 
 class PlainConsole(Console):

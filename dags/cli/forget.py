@@ -186,6 +186,7 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
     if unknown := sum(user.in_shop is None for user in users):
         unsearched = f"the landing was not searched for {unknown} users, given by pseudonyms: give the shop's own ids"
         elsewhere.append(lambda _: ([], [Left(unsearched, "whoever has MEANDER_IDENTITY_MAP")]))
+    elsewhere.append(lambda _: ([], copies()))
     if config.serving_url.get_secret_value():
         elsewhere.append(lambda users: forget_in_store(config, users.ids))
     else:
@@ -195,6 +196,7 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
         docs=config.docs_folder,
         alerts=[alerts_folder(memory) for memory in (config.lake, private_folder()) if memory],
         logs=local_logs(),
+        log_files=local_files(),
         retention=timedelta(days=config.retention_days),
         whose=whose_of(source),
         elsewhere=elsewhere,
@@ -214,5 +216,42 @@ def forget_identities(config: Settings, pseudonyms: Collection[str]) -> "tuple[l
 
 def local_logs() -> list[str]:
     """Return the folders of Airflow's logs on this machine, those that exist."""
-    homes = (os.environ.get("AIRFLOW_HOME"), Path(os.environ.get("MEANDER_HOME", ".meander"), "airflow"))
-    return [str(folder) for home in homes if home and (folder := Path(home, "logs")).is_dir()]
+    return [str(folder) for home in airflow_homes() if (folder := home / "logs").is_dir()]
+
+
+def local_files() -> list[str]:
+    """Return what else processes of ours have written on this machine: their own logs, and databases.
+
+    An error of Spark or of a step may quote a row, and so may what Airflow keeps of a task that has failed.
+    """
+    files = [
+        *home_folder().glob("*.log"),
+        *home_folder().glob("*.db"),
+        *(home / "airflow.db" for home in airflow_homes()),
+    ]
+    return sorted(str(file) for file in files if file.is_file())
+
+
+def home_folder() -> Path:
+    """Return the folder of `make up` and `make demo`."""
+    return Path(os.environ.get("MEANDER_HOME", ".meander"))
+
+
+def airflow_homes() -> list[Path]:
+    """Return the folders that Airflow may have on this machine."""
+    given = os.environ.get("AIRFLOW_HOME")
+    return [*([Path(given)] if given else []), home_folder() / "airflow"]
+
+
+def copies() -> "list[Left]":
+    """Return which copies of rows, made by commands of ours outside of the lake, are on this machine."""
+    from lake.privacy.forget import Left
+
+    said = {
+        "federated": "has copies of rows, made by `make federated`: remove the folder",
+        "tmp": "is what Spark keeps while it runs, and may have rows: it goes with `make down`, or remove it then",
+    }
+    there = {home_folder() / name: what for name, what in said.items()}
+    return [
+        Left(f"{folder} {what}", "you") for folder, what in there.items() if folder.is_dir() and any(folder.iterdir())
+    ]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
@@ -16,7 +17,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from dags.cli.backfill import plan
-from dags.cli.console import AsJson, Day, First, Last, as_date, err, out, print_json, visible
+from dags.cli.console import AsJson, Day, First, Last, as_date, err, out, print_json
 from dags.cli.doctor import doctor
 from dags.cli.forget import forget
 from dags.cli.model import explain, model, monitor, predictions
@@ -31,6 +32,7 @@ from lake.pseudonyms import in_lake
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.tables import GROUPS, comes_after, groups_of, made_by
+from lake.text import visible
 
 # Landing files of so few bytes, packed or not, are done before a second compiler of the JVM has paid for itself.
 SMALL_BYTES = 4 * 2**20
@@ -304,6 +306,9 @@ def main() -> None:
         app()
     except MeanderError as error:
         err.print(Text(type(error).__name__, style="bold red"), f": {error}", sep="", soft_wrap=True)
+        sys.exit(1)
+    except Exception:  # noqa: BLE001  whatever it is, Python would print what a file says as it is
+        err.print(traceback.format_exc(), soft_wrap=True, end="")
         sys.exit(1)
     finally:
         end_at_once()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from dags.cli.console import err, out
 from dags.cli.doctor import on_this_machine
@@ -17,6 +16,7 @@ from lake import storage
 from lake.errors import SettingsInvalid, SourceInvalid, SourceMismatch
 from lake.landing import Landing, now
 from lake.settings import settings
+from lake.text import visible
 
 if TYPE_CHECKING:
     from jobs.source import Source
@@ -36,7 +36,7 @@ def contract(
     from jobs.contract import differences, landing_object
     from jobs.drift import columns_seen
     from jobs.source import load_source
-    from jobs.yaml_file import YamlFile
+    from jobs.yaml_file import YamlFile, dump
 
     config = settings()
     described = load_source(config.source)
@@ -64,7 +64,7 @@ def contract(
         for pattern, kind in kinds.items()
     ]
     written = contract_of(described, version, [*objects, table_object("events", config)], config)
-    out.print(yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120), soft_wrap=True, end="")
+    out.print(dump(written, width=120), soft_wrap=True, end="")
     if day is None:
         err.print(
             f"{config.landing} has no complete landing day with a file: the contract has only columns that the source "
@@ -113,10 +113,11 @@ def init(
 
 def asked(question: str, answers: Sequence[str], likely: str) -> str:
     """Ask on the terminal until the answer is one of some; an empty one of these is written as `none`."""
-    named = {answer or "none": answer for answer in answers}
-    shown = f"{question} ({', '.join(named)})" if named else question
+    # Names of columns are answers, and a file may have any.
+    named = {visible(answer) or "none": answer for answer in answers}
+    shown = f"{visible(question)} ({', '.join(named)})" if named else visible(question)
     while True:
-        given = str(typer.prompt(shown, default=likely or "none")).strip()
+        given = str(typer.prompt(shown, default=visible(likely) or "none")).strip()
         if not named or given in named:
             return named.get(given, given)
         out.print(f"{given!r} is none of them")

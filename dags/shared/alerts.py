@@ -8,6 +8,7 @@ it cannot be written, alerts are sent all the same.
 """
 
 import asyncio
+import html
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from dags import PREFIX
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
 from lake.tables import TABLES, way_to
+from lake.text import visible
 
 if TYPE_CHECKING:
     from dags.shared.alert_memory import AlertMemory
@@ -247,11 +249,20 @@ def deliver(alert: Alert, text: str, context: Any) -> str:
             import requests
 
             # `text` is what Slack, Mattermost and Teams show; the rest is for programs.
-            content = {**asdict(alert), "runbook": alert.runbook, "text": text}
+            content = {**asdict(alert), "runbook": alert.runbook, "text": for_chat(text)}
             requests.post(address, json=content, timeout=TIMEOUT_SECONDS).raise_for_status()
     except Exception as error:  # noqa: BLE001  a notifier may raise anything
         return type(error).__name__
     return ""
+
+
+def for_chat(text: str) -> str:
+    """Return a text so that a chat shows it as it is: the name of a landing file may be `<!channel>`, or be a link.
+
+    >>> for_chat("<!channel> <https://evil.example|all is well>: 3 > 2")
+    '&lt;!channel&gt; &lt;https://evil.example|all is well&gt;: 3 &gt; 2'
+    """
+    return html.escape(visible(text), quote=False)
 
 
 def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context: Any) -> None:

@@ -27,12 +27,19 @@ def files_with(folder: str, users: NamedUsers, beside: tuple[str, ...] = ()) -> 
     """
     if not users.ids:
         return
-    for name in (name for name in storage.list_files(folder) if not name.startswith(beside)):
-        packed = "gzip" if name.endswith(".gz") else None
-        # A file that is gone by now has no id.
-        with suppress(FileNotFoundError), fsspec.open(storage.join(folder, name), "rb", compression=packed) as stream:
-            if has_id(stream, users):
-                yield name
+    for name in storage.list_files(folder):
+        if not name.startswith(beside) and file_has_id(storage.join(folder, name), users):
+            yield name
+
+
+def file_has_id(file: str, users: NamedUsers) -> bool:
+    """Return whether a file has an id, in its bytes or, of .gz, in what is packed; one that is gone by now has none."""
+    with (
+        suppress(FileNotFoundError),
+        fsspec.open(file, "rb", compression="gzip" if file.endswith(".gz") else None) as s,
+    ):
+        return has_id(s, users)
+    return False
 
 
 def has_id(stream: IO[bytes], users: NamedUsers) -> bool:

@@ -17,7 +17,7 @@ from lake.compact import live_files
 from lake.errors import SettingsInvalid
 from lake.maintenance import data_files
 from lake.places import CARD, PLAN, audits_path, below_lake, models_folder, receipt_file, registry_folder, table_path
-from lake.privacy.folders import DISTINCT, distinct, files_with, redact_messages, remove_pages
+from lake.privacy.folders import DISTINCT, distinct, file_has_id, files_with, redact_messages, remove_pages
 from lake.privacy.forgotten import list_users
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
@@ -29,7 +29,7 @@ from lake.text import composed, is_usable_id
 log = logging.getLogger(__name__)
 
 # The texts of a table that people typed, in which one user may have written the id of another.
-TYPED = {"events": ("query",), "sessions": ("events",)}
+TYPED = {"events": ("query",), "sessions": ("events",), "quarantine": ("raw",)}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class Places:
         retention: after which upkeep removes what nobody needs.
         whose: says whose a rejected row is.
         elsewhere: by name, what is no file of the lake: the serving store, the landing.
+        log_files: single files that are searched as `logs` are.
     """
 
     docs: str
@@ -96,6 +97,7 @@ class Places:
     retention: timedelta
     whose: Whose | None = None
     elsewhere: Sequence[Elsewhere] = ()
+    log_files: Sequence[str] = ()
 
 
 def as_in_lake(user: str) -> str:
@@ -158,7 +160,7 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
         receipt.left += left
         progress("elsewhere")
     receipt.models = models_of(cleaned)
-    receipt.left += left_to_people(named, receipt.models, places.logs)
+    receipt.left += left_to_people(named, receipt.models, places)
     receipt.finished = datetime.now(UTC).isoformat(timespec="seconds")
     storage.write_json(receipt_file(receipt.request), asdict(receipt))
     progress("receipt written")
@@ -193,12 +195,12 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
             )
         )
     if cleaned.table in TYPED and (found := typed_elsewhere(cleaned.table, distinct(users))):
-        left.append(Left(f"{cleaned.table}: {found} rows of other users whose queries have such an id", "you: decide"))
+        left.append(Left(f"{cleaned.table}: {found} rows of other users whose texts have such an id", "you: decide"))
     return left
 
 
 def typed_elsewhere(table: str, users: NamedUsers) -> int:
-    """Count the rows of other users in whose queries one of the ids stands."""
+    """Count the rows of other users in whose queries, or rejected rows, one of the ids stands."""
     if not users.ids:
         return 0
     path = table_path(table)
@@ -231,7 +233,7 @@ def models_of(cleaned: dict[str, Cleaned]) -> list[dict[str, Any]]:
     return found
 
 
-def left_to_people(users: NamedUsers, models: list[dict[str, Any]], logs: Sequence[str]) -> list[Left]:
+def left_to_people(users: NamedUsers, models: list[dict[str, Any]], places: Places) -> list[Left]:
     """Return what only people can do, with the files in which an id still stands."""
     left = []
     if models:
@@ -271,6 +273,9 @@ def left_to_people(users: NamedUsers, models: list[dict[str, Any]], logs: Sequen
         for name in TABLES
         for file in files_with(storage.join(table_path(name), "_delta_log"), searched)
     ]
-    found = [*lake, *in_logs, *(storage.join(folder, file) for folder in logs for file in files_with(folder, searched))]
+    logs = [storage.join(folder, file) for folder in places.logs for file in files_with(folder, searched)]
+    # Of no distinct id, the pattern would find nothing between any two bytes.
+    logs += [file for file in places.log_files if searched.ids and file_has_id(file, searched)]
+    found = [*lake, *in_logs, *logs]
     left += [Left(f"the id stands in {file}", "you: remove it, or the file") for file in found]
     return left

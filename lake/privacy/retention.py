@@ -8,18 +8,20 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
+from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.audits import remove_before
 from lake.commits import until_first
 from lake.compact import live_files
 from lake.errors import SettingsInvalid
-from lake.landing import Landing
+from lake.landing import Landing, leads_out
 from lake.maintenance import MaintenanceResult
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import Chosen
@@ -136,13 +138,20 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     """
     landing = Landing.of(config)
     first = (datetime.now(UTC) - timedelta(days=config.keep_landing_days)).date()
-    sizes = {day: storage.list_files(landing.folder(day)).values() for day in landing.days()}
+    # What a link leads to out of the landing is none of it, and may be all files of a machine.
+    sizes = {
+        day: [] if leads_out(folder := landing.folder(day)) else list(storage.list_files(folder).values())
+        for day in landing.days()
+    }
     files, size = (sum(map(count, sizes.values())) for count in (len, sum))
     old = [day for day in sizes if day < first]
     if not dry_run:
         for day in old:
             fs, place = storage.filesystem(landing.folder(day))
-            fs.rm(place, recursive=True)
+            if isinstance(fs, LocalFileSystem) and Path(place).is_symlink():
+                Path(place).unlink()  # what it leads to is not ours to remove
+            else:
+                fs.rm(place, recursive=True)
     removed, freed = (sum(count(sizes[day]) for day in old) for count in (len, sum))
     left = (files, size) if dry_run else (files - removed, size - freed)
     return MaintenanceResult("landing", files, size, *left, removed=removed)

@@ -12,6 +12,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +30,7 @@ from lake.places import runs_folder
 from lake.privacy.matching import Chosen
 from lake.privacy.rewriting import Rewritten, count_chosen, rewrite
 from lake.publish import added
-from lake.staging import StagedFile, parse_staged, partition_of
+from lake.staging import UNREADABLE, StagedFile, parse_staged, partition_of
 from lake.table import FORGOTTEN, FORGOTTEN_BY, FORGOTTEN_FILES, files_today
 
 Progress = Callable[[str], None]
@@ -216,9 +217,11 @@ def manifests_of(table: str) -> dict[str, str]:
         name = file.rsplit("/", 1)[-1]
         if name.startswith(f"{table}.") and name.endswith(".json") and not name.endswith(".audit.json"):
             manifest = storage.join(runs_folder(), file)
-            content = storage.read_json(manifest)
-            if content:
-                found[str(content["stage_id"])] = manifest
+            # One that is damaged lets nothing be published: its files are those of a staging without a manifest.
+            with suppress(*UNREADABLE):
+                content = storage.read_json(manifest)
+                if content:
+                    found[str(content["stage_id"])] = manifest
     return found
 
 

@@ -1,8 +1,9 @@
 """Measure what shops gain that train together without pooling their logs: `make federated`.
 
-    python -m tests.bench.federated --flower PYTHON [--lake LAKE] [--folder FOLDER] [--rounds N]
+    python -m tests.bench.federated --flower PYTHON [--demo] [--folder FOLDER] [--rounds N]
 
-Takes the log of the demo (run `make demo` before), and makes five lakes of it below FOLDER:
+Loads five months of the log of the demo, or takes, with --demo, the lake that `make demo` has made of a year of it
+(that of MEANDER_LAKE), and makes five lakes of it below FOLDER:
 
     public             a quarter of the households: what pretrains the encoder, and gives the vocabulary
     one, two, three    three shops of different sizes, each with the households that favour its part of the categories
@@ -10,18 +11,23 @@ Takes the log of the demo (run `make demo` before), and makes five lakes of it b
 
 Then the heads and adapters are trained in three ways from the same arrays, with as many passes: by each shop alone, by
 the three together (`model.federated`, averaged by Flower in the environment of PYTHON), and on the pooled rows. Each
-is measured on the test dates of each shop.
+is measured on the test dates of each shop. At the end it says what it took.
 """
 
 import argparse
+import ctypes
 import json
 import logging
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +48,15 @@ from tests.bench.privacy import METRICS
 
 REPO = Path(__file__).resolve().parents[2]
 RUN = "federated"
+LOG = "log"
+# Of five months, weekly states: with gaps of the horizon between, three dates to train on, and two each to judge by.
+FIRST, LAST = date(2017, 3, 1), date(2017, 7, 30)
+FIRST_STATES, HORIZON_DAYS = date(2017, 4, 9), 28
 PUBLIC, POOLED = "public", "pooled"
 # Which share of the households that favour its categories a shop has.
 SHOPS = {"one": 1.0, "two": 0.5, "three": 0.2}
 DATES = 8  # the newest ones to train on, of each user
+PR_SET_CHILD_SUBREAPER = 36
 log = logging.getLogger(__name__)
 
 
@@ -86,6 +97,9 @@ def in_lake(folder: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": str(REPO),
         "MEANDER_LAKE": str(folder / "lake"),
+        "MEANDER_LANDING": str(folder / "landing"),
+        "MEANDER_SOURCE": "completejourney",
+        "MEANDER_HORIZON_DAYS": str(HORIZON_DAYS),
         "MEANDER_MLFLOW_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
@@ -98,11 +112,31 @@ def start(folder: Path, *command: str | Path) -> str:
     return subprocess.run(command, env=in_lake(folder), stdout=subprocess.PIPE, text=True, check=True, cwd=REPO).stdout
 
 
+def load(folder: Path) -> None:
+    """Make a lake of a part of the demo's log, with what a training is planned from."""
+    start(folder, "jobs.export_completejourney", "--from", str(FIRST), "--to", str(LAST))
+    days = ("--from", str(FIRST_STATES), "--to", str(LAST - timedelta(days=HORIZON_DAYS)), "--every", "7")
+    for job, tables, wanted in (
+        ("ingest", ("quarantine", "events"), ("--from", str(FIRST), "--to", str(LAST))),
+        ("interests", ("interests",), days),
+        ("examples", ("examples",), (*days, "--missing")),
+    ):
+        start(folder, f"jobs.{job}", "--run-id", LOG, *wanted)
+        of_run = (*(part for table in tables for part in ("--table", table)), "--run-id", LOG)
+        start(folder, "expectations.audit", *of_run)
+        start(folder, "lake.publish", *of_run)
+    # The states of the gap before the validation too: pretraining needs no labels.
+    dates = ("--valid-dates", "2", "--test-dates", "2")
+    start(folder, "model.prepare", "--day", str(LAST), "--run-id", LOG, "--cold", *dates)
+
+
 def cut(folder: Path) -> None:
-    """Write the five lakes from that of the demo, which is the one of the settings."""
+    """Write the five lakes from that of the settings."""
     runs = sorted(path.parent for path in Path(table_path("examples")).parent.glob("_models/*/plan.json"))
     if not runs:
-        raise SystemExit(f"there is no training in {Path(table_path('examples')).parent}; run `make demo` first")
+        raise SystemExit(
+            f"there is no training in {Path(table_path('examples')).parent}; run `make demo`, or leave out --demo"
+        )
     content = json.loads((runs[-1] / "plan.json").read_text(encoding="utf-8"))
     whole = TrainingPlan.load(content["run_id"])
     days = [*whole.train[-DATES:], *whole.valid, *whole.test]
@@ -221,20 +255,16 @@ def compare(folder: Path, flower: Path, rounds: int) -> None:
     log.info("Flower: %s", " ".join(map(str, command)))
     home = {"PATH": os.environ["PATH"], "HOME": str(folder), "FLWR_HOME": str(folder / "flower")}
     subprocess.run([str(part) for part in command], env=home, check=True)
-    module = "tests.bench.federated"
-    for name in (*SHOPS, POOLED):
-        start(folder / name, module, "--alone", arrays["first"], arrays[name], "--rounds", rounds, "--folder", folder)
     told: dict[str, dict[str, list[float]]] = {}
-    for name in SHOPS:
-        told |= json.loads(
-            start(
-                folder / name, module, "--folder", folder,
-                "--measure", f"alone={arrays[name]}", f"together={arrays['federated']}",
-            ).splitlines()[-1]
+    for name in (*SHOPS, POOLED):
+        ways = {"alone": name, "together": "federated"} if name in SHOPS else {POOLED: name}
+        # One process trains and measures: to start one takes longer than to train a shop.
+        said = start(
+            folder / name, "tests.bench.federated", "--folder", folder, "--rounds", rounds,
+            "--alone", arrays["first"], arrays[name], "--measure", *(f"{way}={arrays[of]}" for way, of in ways.items()),
         )  # fmt: skip
-    pooled = start(folder / POOLED, module, "--folder", folder, "--measure", f"pooled={arrays[POOLED]}").splitlines()
-    for shop, ways in json.loads(pooled[-1]).items():
-        told[shop] |= ways
+        for shop, of_ways in json.loads(said.splitlines()[-1]).items():
+            told.setdefault(shop, {}).update(of_ways)
     show(told, json.loads(crossed.read_text(encoding="utf-8")))
 
 
@@ -262,21 +292,41 @@ def main() -> None:
     parser.add_argument("--flower", type=Path, metavar="PYTHON", help="of Flower's environment")
     parser.add_argument("--folder", type=Path, default=REPO / ".meander" / "federated", help="is made anew")
     parser.add_argument("--rounds", type=int, default=2, metavar="N")
+    parser.add_argument("--demo", action="store_true", help="take the lake of `make demo`, a year of the log")
     parser.add_argument("--alone", type=Path, nargs=2, metavar=("FIRST", "LAST"), help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs="+", metavar="WAY=FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    if args.alone or args.measure:
+        in_a_lake(args)
+        return
+    began = time.monotonic()
+    # A JVM outlives the process that has started it: by this we get it, and its CPU seconds count.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    shutil.rmtree(args.folder, ignore_errors=True)
+    args.folder.mkdir(parents=True, mode=0o700)
+    if not args.demo:
+        load(args.folder / LOG)
+        os.environ.update(in_lake(args.folder / LOG))
+    cut(args.folder)
+    compare(args.folder, args.flower, args.rounds)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    Console().print(
+        f"It took {(time.monotonic() - began) / 60:.1f} minutes and {used.ru_utime + used.ru_stime:.0f} CPU seconds."
+    )
+
+
+def in_a_lake(args: Namespace) -> None:
+    """Train in the lake of the settings, then measure there."""
     if args.alone:
         alone(args.rounds, *args.alone)
-    elif args.measure:
+    if args.measure:
         owners = json.loads((args.folder / "owners.json").read_text(encoding="utf-8"))
         files = {way: Path(file) for way, file in (entry.split("=", 1) for entry in args.measure)}
         sys.stdout.write(json.dumps(measured(files, owners)) + "\n")
-    else:
-        shutil.rmtree(args.folder, ignore_errors=True)
-        args.folder.mkdir(parents=True, mode=0o700)
-        cut(args.folder)
-        compare(args.folder, args.flower, args.rounds)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--times", type=int, default=6, help="how often each code judges each format")
-    parser.add_argument("--beside", type=Path, help="another checkout, such as a git worktree of an older commit")
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="other checkouts, such as a git worktree of an older commit"
+    )
     parser.add_argument("--log", type=Path, help="where the log is or will be; by default in a temporary folder")
     parser.add_argument("--format", choices=FORMATS.values(), help="this one alone")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
@@ -145,8 +147,7 @@ def main() -> None:
         if not (folder / "csv.yaml").exists():
             make_log(folder, args.rows)
         codes = {"this code": Code(ROOT, folder)}
-        if args.beside:
-            codes["beside"] = Code(args.beside.resolve(), folder)
+        codes |= {each.name: Code(each.resolve(), folder) for each in args.beside}
         try:
             out = Console()
             out.print(f"CPU seconds for {args.rows:,} rows: first time, least, middle")
@@ -160,7 +161,7 @@ def main() -> None:
                 for name, each in found.items():
                     first, *later = (one["cpu"] for one in each)
                     out.print(
-                        f"{label:10} {name:9} {first:6.2f} {min(later):6.2f} {statistics.median(later):6.2f}  "
+                        f"{label:10} {name:14} {first:6.2f} {min(later):6.2f} {statistics.median(later):6.2f}  "
                         f"{each[0]['rows']}"
                     )
         finally:

@@ -158,7 +158,9 @@ def by_polars(cores: int) -> Callable[[str, str], None]:
 
 ORDERED = "(partition by user_id order by event_time, event_id)"
 SO_FAR = "(partition by user_id order by event_time, event_id rows between unbounded preceding and current row)"
-ENGINES = {"Meander": ours, "Spark SQL": spark_sql, "DuckDB": by_duckdb, "Polars": by_polars}
+# Takes a number of cores, and returns what reads the files of one folder and writes those of another one.
+Engine = Callable[[int], Callable[[str, str], None]]
+ENGINES: dict[str, Engine] = {"Meander": ours, "Spark SQL": spark_sql, "DuckDB": by_duckdb, "Polars": by_polars}
 
 
 def spark_of(cores: int):
@@ -237,11 +239,13 @@ class Cost:
     peak: int
 
 
-def serve(name: str, source: str, target: str, cores: int, times: int) -> None:
+def serve(
+    engine: Callable[[int], Callable[[str, str], None]], source: str, target: str, cores: int, times: int
+) -> None:
     """Be the process of an engine: print the seconds of each run as JSON, those of the first from the start on."""
     seconds = []
     began = time.perf_counter()
-    run = ENGINES[name](cores)
+    run = engine(cores)
     for number in range(times):
         shutil.rmtree(target, ignore_errors=True)
         began = time.perf_counter() if number else began
@@ -250,11 +254,13 @@ def serve(name: str, source: str, target: str, cores: int, times: int) -> None:
     print(json.dumps(seconds))  # noqa: T201
 
 
-def measure(name: str, source: Path, target: Path, cores: int, times: int) -> Cost:
-    """Run an engine in a process of its own, on the first cores of this machine."""
+def measure(
+    name: str, source: Path, target: Path, cores: int, times: int, module: str = "tests.bench.sessionize"
+) -> Cost:
+    """Run an engine of a module in a process of its own, on the first cores of this machine."""
     arguments = [name, str(source), str(target), str(cores), str(times)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.sessionize", "--serve", *arguments],
+        [sys.executable, "-m", module, "--serve", *arguments],
         env={**os.environ, "POLARS_MAX_THREADS": str(cores)}, stdout=subprocess.PIPE, text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
     )  # fmt: skip
@@ -290,7 +296,7 @@ def main() -> None:
     """Write the log, compare what the engines make of it, then time them by turns and print a table."""
     if sys.argv[1:2] == ["--serve"]:
         name, source, target, cores, times = sys.argv[2:]
-        serve(name, source, target, int(cores), int(times))
+        serve(ENGINES[name], source, target, int(cores), int(times))
         return
     parser = argparse.ArgumentParser(prog="tests.bench.sessionize", description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from expectations.events import strangers
+from expectations.events import beyond_bound, strangers
 from expectations.fields import FIELDS
+from lake.settings import Settings
 from tests.expectations.cases import (
     Seen,
     Tagged,
@@ -93,7 +94,8 @@ ROWS: Tagged = [
     (event(41, item_id="\t"), "between unusable_text"),
     (event(42, item_id="é" * 1024), ""),
     (event(43, item_id="é" * 1024 + "i"), "between unusable_text"),
-    (event(44, category_id="\u200d\ue000\U000e0041"), ""),  # a joiner, private use, a tag of a flag
+    # A joiner, private use, a tag of a flag; and the sixth event of its user and date, or one after it.
+    (event(44, category_id="\u200d\ue000\U000e0041"), "between beyond_bound"),
     # Another key, a digit too few or too many, capitals, an end of a line: no pseudonyms by the key of the lake.
     *(
         (event(45 + n, user_id=each), "between strangers")
@@ -133,7 +135,10 @@ def seen(spark, shared_lake) -> Seen:
     # On the last day no event has any field that it may lack.
     filled = {f"{day}": dict.fromkeys(FIELDS, 0 if day == MANY else 100) for day in DAYS}
     stage_rows("events", "r", rows, list(DAYS), counts={"by_day": by_day, "filled": filled}, key_id=KEY)
-    return see(spark, "events", "r")
+    with pytest.MonkeyPatch.context() as patch:
+        # The events of the last day, which all are of one user and date.
+        patch.setenv("MEANDER_MAX_EVENTS_PER_USER_DAY", "5")
+        return see(spark, "events", "r")
 
 
 @pytest.mark.spark
@@ -181,9 +186,10 @@ def test_every_expectation_is_seen_failing(seen):
     assert seen.verdict.verdict == "failed"
 
 
-def test_without_pseudonyms_a_user_may_have_any_id():
+def test_without_pseudonyms_a_user_may_have_any_id_and_without_a_bound_any_number_of_events():
     staged, figures = SimpleNamespace(key_id=""), pd.DataFrame({"day": [BROKEN, LOST]})
     assert strangers(None, staged, figures).tolist() == [0, 0]
+    assert beyond_bound(None, figures, Settings()).tolist() == [0, 0]
 
 
 def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):

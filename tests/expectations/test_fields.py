@@ -10,7 +10,7 @@ import pytest
 
 from expectations.events import extend, failed_otherwise
 from expectations.fields import FIELDS, MIN_EXPECTED, compare, fields_are_there, recent_shares, shares, with_fields
-from jobs.ingest import MAY_BE_NULL
+from jobs.input_counts import MAY_BE_NULL
 from lake.publish import publish
 from lake.settings import settings
 from lake.staging import Staged

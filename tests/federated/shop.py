@@ -43,7 +43,7 @@ def main() -> None:
         case "has another encoder":
             sent["encoder"] = np.array("f" * 64)
     with Path(asked["--out"]).open("wb") as stream:
-        np.savez(stream, **sent)
+        (np.savez_compressed if os.environ["DOES"] == "packs it" else np.savez)(stream, **sent)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def test_arrays_are_averaged_by_rows_and_nothing_else_crosses(flower, tmp_path):
         ("sends no number", "something else than finite 32-bit numbers"),
         ("has no rows", "must have learnt from a row at least, got 0"),
         ("has another encoder", "two has another pretrained encoder"),
+        ("packs it", "must hold arrays that are not packed"),
     ],
 )
 def test_a_shop_that_does_anything_else_ends_the_training(flower, tmp_path, does, message):

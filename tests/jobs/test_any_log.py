@@ -1,8 +1,13 @@
 """Logs of many shapes, each described by a source alone: a row is what its log means, or is rejected and says why."""
 
+import csv
+import io
 import json
 import random
+import re
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +24,8 @@ from lake.errors import SourceInvalid
 from lake.settings import Settings
 
 pytestmark = pytest.mark.spark
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sources.md"
 
 VALUES = {"view": "view", "buy": "purchase"}
 CSV = {
@@ -97,7 +104,74 @@ MEASURED = [
     {"event_name": "page_view", "user_pseudo_id": "p", "items": []},
     {"event_name": "view_search_results", "user_id": "u", "user_pseudo_id": "p"},
 ]
+ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action_1"
+PRODUCTS = "contexts_com_snowplowanalytics_snowplow_ecommerce_product_1"
+SHOE = {"id": "p1", "category": "woman/shoes", "price": 59.99, "currency": "EUR"}
+SOCK = {"id": "p2", "category": "woman/socks", "price": 5, "currency": "EUR", "quantity": 2}
+ENRICHED = [
+    {"event": "page_view", "domain_userid": "d"},
+    {"event": "unstruct", "domain_userid": "d", ACTION: {"type": "product_view"}, PRODUCTS: [SHOE]},
+    {"event": "unstruct", "domain_userid": "d", ACTION: {"type": "list_view", "name": "new"}, PRODUCTS: [SHOE, SOCK]},
+    {"event": "unstruct", "user_id": "u", "domain_userid": "d", ACTION: {"type": "add_to_cart"}, PRODUCTS: [SOCK]},
+    {
+        "event": "unstruct",
+        "user_id": "u",
+        "domain_userid": "d",
+        ACTION: {"type": "transaction"},
+        PRODUCTS: [SHOE, SOCK],
+    },
+    {"event": "unstruct", "user_id": "u", "domain_userid": "d", ACTION: {"type": "transaction"}},
+]
+DOLL = {"itemSKU": "p1", "itemName": "Doll", "itemCategory": "toys", "price": 12.5, "quantity": 1}
+GIFT = {"itemSKU": "p2", "itemName": "Gift", "itemCategory": None, "price": 3, "quantity": 2}
+VIEWED = {"productViewSku": "p1", "productViewPrice": "12.5", "productViewCategories": ["toys", "sale"]}
+ACTIONS = [
+    {"type": "action", "pageTitle": "Home"},
+    {"type": "action", "pageTitle": "Doll", **VIEWED},
+    {"type": "search", "siteSearchKeyword": "red doll"},
+    {"type": "ecommerceAbandonedCart", "itemDetails": [DOLL]},
+    {"type": "ecommerceOrder", "orderId": "o", "itemDetails": [DOLL, GIFT]},
+]
+VISITS = [
+    {"visitorId": "v", "userId": None, "actionDetails": [{"timestamp": 1740909600, **action} for action in ACTIONS]},
+    {"visitorId": "v", "userId": "u", "actionDetails": []},
+]
 SHIPPED = {
+    "snowplow": (
+        "\n".join(json.dumps({"derived_tstamp": "2025-03-02T10:00:00.123Z", **event}) for event in ENRICHED),
+        [
+            ("ignored", "d", "ignore", None, None, None, None),
+            ("event", "d", "view", "p1", "woman/shoes", None, Decimal("59.99")),
+            ("ignored", "d", "ignore", "p1", "woman/shoes", None, Decimal("59.99")),
+            ("ignored", "d", "ignore", "p2", "woman/socks", None, Decimal(5)),
+            ("event", "u", "cart", "p2", "woman/socks", None, Decimal(5)),
+            ("event", "u", "purchase", "p1", "woman/shoes", None, Decimal("59.99")),
+            ("event", "u", "purchase", "p2", "woman/socks", None, Decimal(5)),
+            ("missing_item", "u", "purchase", None, None, None, None),
+        ],
+    ),
+    "matomo": (
+        "\n".join(map(json.dumps, VISITS)),
+        [
+            ("ignored", "v", "ignore", None, None, None, None),
+            ("event", "v", "view", "p1", "toys", None, Decimal("12.5")),
+            ("event", "v", "search", None, None, "red doll", None),
+            ("event", "v", "cart", "p1", "toys", None, Decimal("12.5")),
+            ("event", "v", "purchase", "p1", "toys", None, Decimal("12.5")),
+            ("event", "v", "purchase", "p2", None, None, Decimal(3)),
+            ("missing_time", "u", None, None, None, None, None),  # a visit without an action
+        ],
+    ),
+    "dunnhumby": (
+        "SHOP_WEEK,SHOP_DATE,SHOP_WEEKDAY,SHOP_HOUR,QUANTITY,SPEND,PROD_CODE,PROD_CODE_10,PROD_CODE_20,CUST_CODE\n"
+        "200607,20060413,5,8,2,2.06,PRD01,CL01,DEP01,CUST01\n200607,20060413,5,20,1,0.5,PRD01,CL01,DEP01,\n"
+        "200607,20060230,5,20,1,0.5,PRD01,CL01,DEP01,CUST01\n",
+        [
+            ("event", "CUST01", "purchase", "PRD01", "CL01", None, Decimal("2.06")),
+            ("ignored", None, "purchase", "PRD01", "CL01", None, Decimal("0.5")),  # without a card
+            ("unparsable_time", "CUST01", "purchase", "PRD01", "CL01", None, Decimal("0.5")),  # 30 February
+        ],
+    ),
     "segment": (
         "\n".join(json.dumps({"timestamp": TIME, "type": "track", **call}) for call in TRACKED),
         [
@@ -154,6 +228,86 @@ def test_a_public_log_is_read_as_its_publisher_describes_it(judged, name):
     rows = judged(load_source(name), log_txt=content)
     columns = ("user_id", "behavior", "item_id", "category_id", "query", "price")
     assert sorted(told(rows, *columns), key=str) == sorted(expected, key=str)
+
+
+# Logs with two kinds of files, or more: by their names.
+KINDS = {
+    "yoochoose": {
+        "yoochoose-clicks.dat": (
+            "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,S\n"
+            "2,2014-04-07T13:56:37.614Z,214662742,7\n",
+            [
+                ("event", "1", "2014-04-07 10:51:09.277", "view", "214536502", None, None, None),
+                ("event", "1", "2014-04-07 10:54:09.868", "view", "214536500", "S", None, None),
+                ("event", "2", "2014-04-07 13:56:37.614", "view", "214662742", "7", None, None),
+            ],
+        ),
+        "yoochoose-buys.dat": (
+            "420374,2014-04-06T18:44:58.314Z,214537888,12462,1\n420374,2014-04-06T18:44:58.325Z,214537850,0,0\n",
+            [
+                ("event", "420374", "2014-04-06 18:44:58.314", "purchase", "214537888", None, None, Decimal(12462)),
+                ("event", "420374", "2014-04-06 18:44:58.325", "purchase", "214537850", None, None, None),
+            ],
+        ),
+    },
+    "diginetica": {
+        # 526,309 milliseconds are 8 minutes and 46.309 seconds.
+        "train-item-views.csv": (
+            "sessionId;userId;itemId;timeframe;eventdate\n1;NA;81766;526309;2016-05-09\n7;7;9;0;2016-05-09\n"
+            "1;NA;81766;soon;2016-05-09\n",
+            [
+                ("event", "session-1", "2016-05-09 00:08:46.309", "view", "81766", None, None, None),
+                ("event", "7", "2016-05-09 00:00:00", "view", "9", None, None, None),
+                ("missing_time", "session-1", None, "view", "81766", None, None, None),
+            ],
+        ),
+        "train-purchases.csv": (
+            "sessionId;userId;timeframe;eventdate;ordernumber;itemId\n150;18278;17100868;2016-05-06;16421;25911\n",
+            # 17,100,868 milliseconds are 4 hours, 45 minutes and 0.868 seconds.
+            [("event", "18278", "2016-05-06 04:45:00.868", "purchase", "25911", None, None, None)],
+        ),
+        "train-queries.csv": (
+            "queryId;sessionId;userId;timeframe;duration;eventdate;searchstring.tokens;categoryId;items;is.test\n"
+            "1;2;NA;1000;293;2016-05-09;24857,22;0;7518,71;FALSE\n3;2;NA;2000;307;2016-05-09;;16;2,5;FALSE\n",
+            [
+                ("event", "session-2", "2016-05-09 00:00:01", "search", None, None, "24857,22", None),
+                ("event", "session-2", "2016-05-09 00:00:02", "search", None, "16", None, None),
+            ],
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_file_of_a_public_log_is_read_as_its_publisher_describes_it(judged, name):
+    for file, (content, expected) in KINDS[name].items():
+        rows = judged(load_source(name).of(date(2025, 3, 2), file), **{file.replace("_", "."): content})
+        columns = ("behavior", "item_id", "category_id", "query", "price")
+        found = told(rows, "user_id", F.col("event_time").cast("string"), *columns)
+        assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+def test_the_categories_of_diginetica_are_in_its_table_of_items(judged):
+    log = load_source("diginetica")
+    rows = judged(log.items.as_source(log), a_csv="itemId;categoryId\n139578;1096\n417;NA\n")
+    # The time of such a row, which is always, is never judged.
+    assert [row[1:] for row in told(rows, "item_id", "category_id")] == [("139578", "1096"), ("417", None)]
+
+
+def test_the_log_of_the_documents_that_counts_its_days_has_the_times_of_its_first_day(mine, judged):
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (said,) = (yaml.safe_load(block) for block in blocks if "household_key" in block)
+    source = mine(CSV, **{"columns": None, **said, "items": None})
+    header = "household_key,BASKET_ID,DAY,PRODUCT_ID,QUANTITY,SALES_VALUE,STORE_ID,TRANS_TIME"
+    lines = [
+        header,
+        "2375,2,1,1004906,1,1.39,364,905",
+        "2375,2,32,1004906,1,1.39,364,1631",
+        "2375,2,,1004906,1,1,364,1",
+    ]
+    found = told(judged(source, a_csv="\n".join(lines)), F.col("event_time").cast("string"))
+    # Day 1 is taken for 1 January 2015.
+    assert found == [("event", "2015-01-01 09:05:00"), ("event", "2015-02-01 16:31:00"), ("missing_time", None)]
 
 
 # --- CSV in its dialects -----------------------------------------------------------------------------------
@@ -291,6 +445,45 @@ def test_what_surrounds_a_value_is_no_part_of_it(mine, judged):
     assert told(judged(mine(CSV, header=False), b_csv=f"{TIME},a\u00a0b,view,i,1"), "user_id") == [
         ("event", "a\u00a0b")
     ]
+
+
+def test_what_surrounds_a_value_of_parquet_is_no_part_of_it(mine, judged):
+    around = ["\t", "\n", "\v", "\f", "\r", " ", "\u00a0", "\u3000", "\ufeff", " \t "]
+    rows = [
+        {"time": TIME, "user": f"{blank}u", "event": f"view{blank}", "item": f"{blank}i{blank}"} for blank in around
+    ]
+    # A word for null is one too; letters of two forms are one; a blank inside stays.
+    rows += [{"time": TIME, "user": "u", "event": "view", "item": "\tNULL\n"}]
+    rows += [{"time": TIME, "user": "cafe\u0301 1", "event": "view", "item": "NA "}]
+    found = judged(mine(JSON), log_parquet=pa.Table.from_pylist(rows))
+    outcomes = found.select("reason", "user_id", "item_id").collect()
+    assert [tuple(row) for row in outcomes] == [
+        *[(None, "u", "i")] * len(around),
+        ("missing_item", "u", None),
+        ("missing_item", "caf\u00e9 1", None),
+    ]
+    # Of a rejected row there is the text, as JSON; of an event there is none.
+    assert [row.raw and json.loads(row.raw) for row in found.select("raw").collect()] == [
+        *[None] * len(around),
+        *rows[-2:],
+    ]
+
+
+def test_files_of_parquet_and_of_text_are_read_together_whatever_their_rows_are(mine, judged):
+    row = {"time": TIME, "user": "u", "event": "view", "item": "i"}
+    files = {
+        "a_parquet": pa.Table.from_pylist([row, {**row, "user": None}]),
+        "b_parquet": pa.Table.from_pylist([{**row, "item": 7}, {**row, "item": 8, "user": None}]),
+        "c_jsonl": json.dumps({**row, "user": None}),
+    }
+    rejected = judged(mine(JSON), **files).where("outcome = 'rejected'").select("raw").collect()
+    assert sorted(found["raw"] for found in rejected) == sorted(
+        [
+            '{"time":"2025-03-02T10:00:00Z","event":"view","item":"i"}',
+            '{"time":"2025-03-02T10:00:00Z","event":"view","item":8}',
+            json.dumps({**row, "user": None}),
+        ]
+    )
 
 
 def test_numbers_that_were_written_as_fractions_are_ids_where_no_digit_is_lost(mine, judged):
@@ -469,6 +662,90 @@ def test_each_element_of_a_list_is_a_row_and_an_empty_list_is_one_that_is_reject
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_each_element_of_lists_in_a_list_is_a_row_with_what_stands_around_it(mine, judged, kind):
+    visits = [
+        {
+            "user": "u",
+            "acts": [
+                {"time": TIME, "event": "buy", "order": {"lines": [{"id": "a"}, {"id": "b"}]}},
+                {"time": TIME, "event": "view", "id": "c", "order": None},
+                {"time": TIME, "event": "buy", "order": {"lines": []}},
+            ],
+        }
+    ]
+    source = mine(
+        JSON,
+        each=["acts", "acts.order.lines"],
+        item_id=["acts.order.lines.id", "acts.id"],
+        time={"column": "acts.time", "format": "iso8601"},
+        behavior={"column": "acts.event", "values": VALUES},
+    )
+    content = json.dumps(visits[0]) if kind == "jsonl" else pa.Table.from_pylist(visits)
+    found = told(judged(source, **{f"a_{kind}": content}), "user_id", "behavior", "item_id")
+    assert sorted(found, key=str) == [
+        ("event", "u", "purchase", "a"),
+        ("event", "u", "purchase", "b"),
+        ("event", "u", "view", "c"),
+        ("missing_item", "u", "purchase", None),
+    ]
+
+
+def test_a_text_of_several_values_is_a_row_for_each(mine, judged):
+    # Impressions of a news log, each with whether it was clicked.
+    source = mine(
+        CSV,
+        columns=["impression", "user", "time", "history", "shown"],
+        delimiter="\t",
+        quote="",
+        header=False,
+        price=None,
+        each="shown",
+        split=" ",
+        item_id={"sql": "split_part(shown, '-', 1)"},
+        time={"column": "time", "format": "M/d/yyyy h:mm:ss a"},
+        behavior={"column": {"sql": "split_part(shown, '-', 2)"}, "values": {"1": "view", "0": "ignore"}},
+    )
+    lines = ["1\tU1\t2/27/2025 9:05:58 AM\tN9 N8\t N1-0  N2-1 N3-1", "2\tU2\t2/27/2025 9:05:58 PM\t\t"]
+    found = told(judged(source, a_tsv="\n".join(lines)), "user_id", "item_id", F.col("event_time").cast("string"))
+    assert sorted(found, key=str) == [
+        ("event", "U1", "N2", "2025-02-27 09:05:58"),
+        ("event", "U1", "N3", "2025-02-27 09:05:58"),
+        ("ignored", "U1", "N1", "2025-02-27 09:05:58"),
+        ("unknown_behavior", "U2", None, "2025-02-27 21:05:58"),  # nothing was shown
+    ]
+
+
+ITEMS = '[{"id": "a", "price": 1.5}, {"id": "b", "of": {"kind": "c"}}]'
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects(mine, judged, kind):
+    changes = {"item_id": "items.id", "category_id": "items.of.kind", "price": "items.price", "columns": None}
+    source = mine({**CSV, "format": kind}, each="items", split="json", **changes)
+    rows = [
+        {"time": TIME, "user": "u", "event": "buy", "items": items}
+        for items in (ITEMS, '{"id": "d"}', "[]", "[{broken", None)
+    ]
+    if kind == "csv":
+        out = io.StringIO()
+        writer = csv.DictWriter(out, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = out.getvalue()
+    else:
+        # JSON may also have the list itself.
+        first = {**rows[0], "items": json.loads(ITEMS)}
+        content = "\n".join(map(json.dumps, [first, *rows[1:]])) if kind == "jsonl" else pa.Table.from_pylist(rows)
+    found = told(judged(source, **{f"a_{kind}": content}), "item_id", "category_id", "price")
+    assert sorted(found, key=str) == [
+        ("event", "a", None, Decimal("1.5")),
+        ("event", "b", "c", None),
+        ("event", "d", None, None),  # an object is a list of one
+        *[("missing_item", None, None, None)] * 3,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_list_of_ids_is_a_row_for_each(mine, judged, kind):
     orders = [{"time": TIME, "user": "u", "event": "buy", "items": ["a", "b"]}]
     content = json.dumps(orders[0]) if kind == "jsonl" else pa.Table.from_pylist(orders)
@@ -589,9 +866,6 @@ def test_fractions_of_json_are_times_and_scientific_notation_is_not(mine, judged
 
 
 def test_rows_in_any_dialect_are_read_as_they_were_written(mine, judged):
-    import csv
-    import io
-
     rng = random.Random(7)
     items = ["".join(rng.choices('ab,;"\\|\n', k=rng.randint(1, 6))) + "x" for _ in range(300)]
     out = io.StringIO()

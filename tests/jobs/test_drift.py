@@ -21,6 +21,7 @@ from jobs.drift import (
     said_before,
     told,
 )
+from jobs.input_counts import unknown_behaviors
 from jobs.rejections import REJECTED
 from jobs.source import Value, load_source
 from lake.errors import SourceMismatch
@@ -377,7 +378,7 @@ def test_values_of_a_column_with_more_of_them_than_behaviors_are_told_by_their_s
     def told(values):
         rows = [(REJECTED, "unknown_behavior", "n" * (n + 1), f"u{k}") for n in range(values) for k in range(2)]
         names = "outcome string, reason string, unknown_behavior string, user_id string"
-        return ingest.unknown_behaviors(spark.createDataFrame(rows, names), 2)
+        return unknown_behaviors(spark.createDataFrame(rows, names), 2)
 
     assert told(3) == {"n": 2, "nn": 2, "nnn": 2}
     assert told(51) == {"a": 102}

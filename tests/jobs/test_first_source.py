@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from jobs.first_source import first_source
 from jobs.landing_files import header_line
@@ -365,3 +366,16 @@ def test_the_encoding_of_a_file(look, encoding, is_certain):
 def test_what_is_no_log_is_told(look, content, says):
     with pytest.raises(SourceMismatch, match=says):
         look(content)
+
+
+@pytest.mark.parametrize(
+    "name", ["user\x85", "\u2028user", "a: b", "- user", "*user", "null", "2024-01-01", "\x1b[2J", "#u"]
+)
+def test_a_column_of_any_name_is_written_so_that_it_is_read_as_it_is(tmp_path, name):
+    """An end of a line that few know was read as a blank: the source named a column that no file has."""
+    file = tmp_path / "log.jsonl"
+    rows = [{name: "u1", "time": "2024-01-01T10:00:00Z", "item": f"i{n}"} for n in range(3)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = first_source(str(file), "mine", {"user_id": name, "time": "time", "item_id": "item"}, None)
+    assert yaml.safe_load(found.as_yaml()) == found.content
+    assert all(each.isprintable() for each in found.as_yaml().replace("\n", ""))

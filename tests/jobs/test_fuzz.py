@@ -10,18 +10,23 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import re
 import shutil
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +35,7 @@ from jobs.landing_files import LINE_BYTES, check_files
 from jobs.source import Source, load_source, shipped_sources
 from lake.errors import LandingUnreadable, SourceMismatch
 from tests.jobs.tables import staged_rows
+from tests.jobs.test_packed import zipped, zstd
 
 # A test draws its examples itself, to read them by one job.
 pytestmark = [pytest.mark.spark, pytest.mark.torture]
@@ -37,7 +43,17 @@ pytestmark = [pytest.mark.spark, pytest.mark.torture]
 FIRST_DAY = date(2024, 3, 1)
 # Beyond this a job has so many partitions that it is slower than two jobs.
 FILES_OF_A_JOB = 125
-CODECS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}
+CODECS: dict[str, Callable[[bytes], bytes]] = {
+    **{"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd},
+    ".zip": lambda content: zipped(log=content),
+}
+UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    **{".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress},
+    ".zst": lambda content: zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read(),
+    ".zip": lambda content: zipfile.ZipFile(io.BytesIO(content)).read("log"),
+}
+ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action_1"
+PRODUCTS = "contexts_com_snowplowanalytics_snowplow_ecommerce_product_1"
 # Rows of each source: two that are equal, one with a quoted separator or quote, one that is ignored or broken.
 LINES = {
     "canonical": [
@@ -52,6 +68,21 @@ LINES = {
         "u1，浏览，2024-01-01 10:00:00，i1",
         '"u，2"，购买，2024-01-01 10:00:01，"i ""2"""',
         "u3，看，2024-01-01 10:00:00，i1",
+    ],
+    "diginetica": [
+        "sessionId;userId;itemId;timeframe;eventdate",
+        "1;NA;10;1000;2024-01-01",
+        "1;NA;10;1000;2024-01-01",
+        '2;"7;8";"1""0";0;2024-01-01',
+        "2;7;10;0;soon",
+    ],
+    "dunnhumby": [
+        "SHOP_WEEK,SHOP_DATE,SHOP_HOUR,SPEND,PROD_CODE,PROD_CODE_10,CUST_CODE",
+        "202401,20240101,9,2.06,10,CL1,C1",
+        "202401,20240101,9,2.06,10,CL1,C1",
+        '202401,20240101,19,2.06,"1,0","C""L1",C1',
+        "202401,20240101,9,0.5,10,CL1,",
+        "202401,soon,9,0.5,10,CL1,C2",
     ],
     # A row for each item, and one for a line without an item.
     "ga4": [
@@ -68,6 +99,14 @@ LINES = {
         '"1,2","1""0",2024-01-01 10:00:01,216,4,4,7',
         "2,10,2024-01-01 10:00:02,216,6,4,7",
         "3,10,soon,,1,4,7",
+    ],
+    # A row for each action of a visit, and for each item of an order.
+    "matomo": [
+        '{"visitorId": "u1", "actionDetails": [{"type": "action", "timestamp": 1704067200}, {"type": "ecommerceOrder", '
+        '"timestamp": 1704067201, "itemDetails": [{"itemSKU": "i1", "price": 1.5}, {"itemSKU": "i1", "price": 1.5}]}]}',
+        '{"visitorId": "ü \\"2\\", 3", "actionDetails": [{"type": "search", "timestamp": "soon", "siteSearchKeyword": '
+        '"a"}]}',
+        '{"visitorId": "u3", "actionDetails": []}',
     ],
     "otto": [
         '{"session": "u1", "events": [{"aid": 1, "ts": 1704067200000, "type": "clicks"}, {"aid": 1, "ts": '
@@ -100,6 +139,13 @@ LINES = {
         '{"userId": "u3", "timestamp": "2024-01-01T10:00:00Z", "event": "Product Viewed", "properties": {}}',
         '{"userId": "u3", "timestamp": "2024-01-01T10:00:00Z", "event": "Signed In"}',
     ],
+    "snowplow": [
+        f'{{"domain_userid": "u1", "derived_tstamp": "2024-01-01T10:00:00.000Z", "event": "unstruct", "{ACTION}": '
+        f'{{"type": "transaction"}}, "{PRODUCTS}": [{{"id": "i1", "price": 2.5}}, {{"id": "i1", "price": 2.5}}]}}',
+        f'{{"user_id": "ü2", "derived_tstamp": "yesterday", "event": "unstruct", "{ACTION}": {{"type": "add_to_cart"}}'
+        "}",
+        '{"domain_userid": "u3", "derived_tstamp": "2024-01-01T10:00:00.000Z", "event": "page_view"}',
+    ],
     "tmall": [
         "user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type",
         "1,10,100,5,6,511,0",
@@ -108,9 +154,17 @@ LINES = {
         "2,10,100,5,6,511,9",
         "3,10,100,5,6,0,0",
     ],
+    "yoochoose": [
+        "1,2024-01-01T10:00:00.000Z,10,S",
+        "1,2024-01-01T10:00:00.000Z,10,S",
+        '"1,2",2024-01-01T10:00:00.001Z,"1""0",0',
+        "2,soon,10,7",
+    ],
     "taobao": ["1,10,100,pv,1704067200", "1,10,100,pv,1704067200", "1,10,100,buy,1704067201", "2,10,100,pv,soon"],
 }
-HEADERS = {name: lines[0] for name, lines in LINES.items() if load_source(name).header and load_source(name).columns}
+HEADERS = {
+    name: lines[0] for name, lines in LINES.items() if load_source(name).header and load_source(name).format == "csv"
+}
 
 
 def valid_text(source: str, line_end: bytes, *, is_large: bool) -> bytes:
@@ -124,8 +178,13 @@ def valid_text(source: str, line_end: bytes, *, is_large: bool) -> bytes:
     return line_end.join([*(line.encode() for line in [*head, *rows]), b""])
 
 
-def valid_parquet() -> bytes:
-    """Return a Parquet file of the source `completejourney`."""
+# How writers of Parquet may pack its pages, as pyarrow calls them; of others Spark has no reader.
+PARQUET_CODECS = ("none", "snappy", "gzip", "zstd", "lz4")
+
+
+@cache
+def valid_parquet(codec: str, version: str, dictionary: bool) -> bytes:
+    """Return a Parquet file of the source `completejourney`, its pages packed and encoded in one of the usual ways."""
     rows = {
         "household_id": ["1", "1", "2", None],
         "product_id": ["10", "10", "11", "12"],
@@ -134,7 +193,9 @@ def valid_parquet() -> bytes:
         "transaction_timestamp": pa.array([1_704_067_200_000_000 + n for n in (0, 0, 1, 2)], pa.timestamp("us")),
     }
     file = io.BytesIO()
-    pq.write_table(pa.table(rows), file, row_group_size=2)
+    pq.write_table(
+        pa.table(rows), file, row_group_size=2, compression=codec, data_page_version=version, use_dictionary=dictionary
+    )
     return file.getvalue()
 
 
@@ -185,7 +246,8 @@ def edited(draw: Any, content: bytes) -> bytes:
 def cases(draw: Any, source: str) -> Case:
     """Return a file of a source: a valid one with edits, before or after it was compressed, or any bytes."""
     if source == "completejourney":
-        whole = valid_parquet()
+        how = (draw(st.sampled_from(PARQUET_CODECS)), draw(st.sampled_from(["1.0", "2.0"])), draw(st.booleans()))
+        whole = valid_parquet(*how)
         content = draw(edited(whole) | st.binary(max_size=60))
         return Case("a.parquet", content, content != whole)
     suffix = draw(st.sampled_from(list(CODECS)))
@@ -205,9 +267,21 @@ def cases(draw: Any, source: str) -> Case:
     return Case(f"a{end}{suffix}", CODECS[suffix](content), content != whole)
 
 
+def given_files(source: str) -> list[Case]:
+    """Return a whole file by each codec, since chance leaves few as they are, and one whose lines are easily lost."""
+    if source == "completejourney":
+        packed = [valid_parquet(*how) for how in product(PARQUET_CODECS, ("1.0", "2.0"), (True,))]
+        return [Case("a.parquet", content, is_damaged=False) for content in packed]
+    text, end = valid_text(source, b"\n", is_large=False), load_source(source).format
+    # A line without a character, and one that begins as the header does.
+    first, rest = text.split(b"\n", 1)
+    odd = Case(f"a.{end}", b"\n".join([first, b"", first[: len(first) * 2 // 3], rest]), is_damaged=True)
+    return [odd, *(Case(f"a.{end}{suffix}", pack(text), is_damaged=False) for suffix, pack in CODECS.items())]
+
+
 def drawn(source: str) -> list[Case]:
-    """Return as many files as the profile says, each once."""
-    found: dict[Case, None] = {}
+    """Return the files above, and as many drawn ones as the profile says, each once."""
+    found: dict[Case, None] = dict.fromkeys(given_files(source))
 
     @settings(suppress_health_check=list(HealthCheck))
     @given(cases(source))
@@ -231,14 +305,17 @@ def input_rows(source: Source, case: Case) -> range | None:
         return range(rows, rows + 1)
     text = case.content
     try:
-        text = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(Path(case.name).suffix, bytes)(text)
+        text = UNPACK.get(Path(case.name).suffix, bytes)(text)
     except Exception:  # noqa: BLE001  as above
         return None
     # Lines end as a text file's do; what follows the last end is a line unless it is empty.
     lines = re.split(rb"\r\n|\n|\r", text.removeprefix(b"\xef\xbb\xbf"))
     lines = lines if lines[-1] else lines[:-1]
     texts = [line.decode("utf-8", "replace") for line in lines]
-    rows_of = [rows_of_line(source, text) for text in texts if text != HEADERS.get(source.name)]
+    header = HEADERS.get(source.name)
+    if header and not source.columns:
+        header = next(iter(texts), "")  # whatever names the columns
+    rows_of = [rows_of_line(source, text) for text in texts if text != header]
     return range(sum(least for least, _ in rows_of), sum(most for _, most in rows_of) + 1)
 
 
@@ -248,11 +325,18 @@ def rows_of_line(source: Source, line: str) -> tuple[int, int]:
         return 1, 1
     if line.replace("x" * 5_000, "u1") not in LINES[source.name]:
         return 1, line.count(",") + 1
-    part: Any = json.loads(line)
-    for step in source.each.split("."):
-        part = part.get(step, {})
-    rows = max(1, len(part))
+    rows = rows_of_lists(json.loads(line), source.each)
     return rows, rows
+
+
+def rows_of_lists(row: Any, each: Sequence[str]) -> int:
+    """Return how many rows an object is, by the paths of its lists."""
+    if not each:
+        return 1
+    part, (outer, *others) = row, each
+    for step in outer.split("."):
+        part = part.get(step, {})
+    return max(1, sum(rows_of_lists(element, [inner[len(outer) + 1 :] for inner in others]) for element in part))
 
 
 def chunks(things: list[Any]) -> Iterator[list[Any]]:
@@ -269,6 +353,10 @@ def test_a_damaged_file_is_refused_and_nothing_of_it_staged_or_every_row_of_it_i
         landing = lake / "landing"
         shutil.rmtree(landing, ignore_errors=True)
         days = {FIRST_DAY + timedelta(days=n): case for n, case in enumerate(chunk)}
+        if source.items:
+            table = landing / source.items.folder / f"dt={FIRST_DAY}" / "table.csv"
+            table.parent.mkdir(parents=True)
+            table.write_text("itemId;categoryId\n10;7\n")
         for day, case in days.items():
             file = landing / f"dt={day}" / case.name
             file.parent.mkdir(parents=True)

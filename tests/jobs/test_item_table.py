@@ -13,10 +13,19 @@ from jobs.drift import require_same_types
 from jobs.item_table import files_of, place_of, version_of
 from jobs.preview import preview, read_from
 from jobs.source import load_source
-from lake.errors import LandingMissing, LandingUnreadable, MeanderError, SourceInvalid, SourceMismatch
+from lake.errors import (
+    LandingChanged,
+    LandingMissing,
+    LandingUnreadable,
+    MeanderError,
+    NotStaged,
+    SourceInvalid,
+    SourceMismatch,
+)
 from lake.landing import Landing, now
 from lake.publish import publish
 from lake.settings import settings
+from lake.staging import read_staged
 from lake.table import Table
 from tests.lake.stagings import audit
 
@@ -180,6 +189,22 @@ def test_a_table_that_is_cut_off_is_named(spark, shop, lake):
     with pytest.raises(LandingUnreadable, match=r"items/dt=2025-03-01/a\.csv\.gz: expected a readable file, found"):
         categories_of(DAY)
     assert not set(persisted()) - before, "what was persisted is released"
+
+
+@pytest.mark.spark
+def test_a_table_that_changes_while_it_is_read_leaves_nothing_that_could_be_published(spark, shop, lake, monkeypatch):
+    shop({f"dt={DAY}/a.csv": log(DAY, "i1"), f"items/dt={DAY}/a.csv": "id,kind\ni1,old\n"})
+    write_rows = ingest.write_rows
+
+    def write(rows, table, *more, **named):
+        (lake / "landing" / "items" / f"dt={DAY}" / "b.csv").write_text("id,kind\ni2,new\n")
+        return write_rows(rows, table, *more, **named)
+
+    monkeypatch.setattr(ingest, "write_rows", write)
+    with pytest.raises(LandingChanged, match=r"changed while it was read, .* came later: 1 \(b\.csv\)"):
+        ingest.main(["--day", str(DAY), "--run-id", "r"])
+    with pytest.raises(NotStaged):
+        read_staged("events", "r")
 
 
 @pytest.mark.parametrize(

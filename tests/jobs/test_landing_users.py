@@ -2,7 +2,10 @@
 
 import bz2
 import gzip
+import io
 import json
+import lzma
+import os
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from jobs.landing_users import forget_in_landing, user_of, whose_of
 from jobs.source import Source, Value, Version, load_source
@@ -72,6 +76,13 @@ ANN = json.dumps({"user_id": "ann", "item_id": "x"})
 # Another user who typed the id; a row that cannot be read; one with another id in which it is.
 OTHERS = [json.dumps({"user_id": "bob", "query": "ann"}), '{"user_id": "joanna"', json.dumps({"user_id": "ann-marie"})]
 BROKEN = '{"user_id": "ann"'
+
+
+def table_of_orc(*lines: str) -> bytes:
+    """Return rows of JSON as an ORC file."""
+    sink = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist([json.loads(line) for line in lines]), sink)
+    return sink.getvalue()
 
 
 def text(*lines: str) -> bytes:
@@ -171,6 +182,9 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
     ("name", "content", "changes"),
     [
         pytest.param("a.jsonl.lz4", text(ANN), {}, id="packed in another way"),
+        pytest.param("a.jsonl.xz", lzma.compress(text(ANN)), {}, id="packed, and read by Python"),
+        pytest.param("a.jsonl.zst", text(ANN), {}, id="packed in name only"),
+        pytest.param("part-0", table_of_orc(ANN), {"format": "parquet"}, id="ORC"),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
         pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
     ],
@@ -182,6 +196,7 @@ def test_what_is_not_plain_lines_is_named_and_left_to_the_shop(tmp_path, name, c
     file.write_bytes(content)
     (done,), (left,) = forget(Landing(str(tmp_path)), "ann", source, rewrite=True)
     assert (done.files, "remove them by the shop" in left.what) == (0, True)
+    assert "has 1 rows of theirs" in left.what
     assert file.read_bytes() == content
 
 
@@ -240,6 +255,12 @@ def test_an_id_of_digits_is_found_in_a_column_of_fractions(tmp_path):
         pytest.param([Decimal("7.00"), Decimal("7.50")], "7", [Decimal("7.50")], id="a decimal"),
         pytest.param(["7.0", "7.5", "17.0", "7"], "7", ["7.5", "17.0"], id="text that pandas wrote"),
         pytest.param(["1.2E7", "1.25E1", "1.2E8"], "12000000", ["1.25E1", "1.2E8"], id="text that Java wrote"),
+        pytest.param(
+            ["1.2E7", "1.0E30", "1.0E999999999", f"1.{'1' * 60}E9"],
+            "12000000",
+            ["1.0E30", "1.0E999999999", f"1.{'1' * 60}E9"],
+            id="texts that are no number that a log has",
+        ),
         pytest.param([" ann\t", "ann b", "an"], "ann", ["ann b", "an"], id="with blanks around it"),
     ],
 )
@@ -270,3 +291,50 @@ def test_rows_that_were_loaded_in_the_other_form_are_found_by_the_statistics_of_
     assert users.between("rene\u0301", "rene\u0301")
     assert users.between("ren\u00e9", "ren\u00e9")
     assert not users.between("renf", "ren\u00c0")
+
+
+def test_what_is_no_file_of_its_day_is_named_and_neither_read_nor_written(tmp_path):
+    """A pipe would be waited for without end, and a link would have files of others written anew."""
+    landing, elsewhere = tmp_path / "landing", tmp_path / "elsewhere"
+    day, linked = landing / f"dt={DAY}", landing / "dt=2025-01-02"
+    for folder in (day, elsewhere):
+        folder.mkdir(parents=True)
+    (elsewhere / "a.jsonl").write_bytes(text(ANN))
+    (day / "a.jsonl").write_bytes(text(ANN, OTHERS[0]))
+    (day / "link.jsonl").symlink_to(elsewhere / "a.jsonl")
+    os.mkfifo(day / "pipe.jsonl")
+    linked.symlink_to(elsewhere)
+    (done,), left = forget(Landing(str(landing)), "ann", JSON, rewrite=True)
+    assert (done.files, done.rows, (day / "a.jsonl").read_bytes()) == (1, 1, text(OTHERS[0]))
+    assert (elsewhere / "a.jsonl").read_bytes() == text(ANN)
+    assert [each.what for each in left if "not searched" in each.what] == [
+        f"{file} was not searched: it is no file, or leads out of its day"
+        for file in (day / "link.jsonl", day / "pipe.jsonl", linked)
+    ]
+
+
+WHOLE = text(*(f'{{"user_id": "u{n}", "item_id": "x"}}' for n in range(500)), ANN)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("a.jsonl.gz", gzip.compress(WHOLE)[:-20], id="a gzip that was cut off"),
+        pytest.param("a.jsonl.gz", WHOLE, id="no gzip"),
+        pytest.param("a.jsonl.gz", gzip.compress(WHOLE)[:200] + b"x" * 200, id="a gzip that was damaged"),
+        pytest.param("a.jsonl.bz2", bz2.compress(WHOLE)[:-20], id="a bzip2 that was cut off"),
+        pytest.param("a.jsonl.bz2", WHOLE, id="no bzip2"),
+        pytest.param("a.parquet", b"", id="no Parquet"),
+        pytest.param("a.jsonl", b"PAR1" + WHOLE, id="the beginning of Parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_and_keeps_nobody_from_being_forgotten_elsewhere(tmp_path, name, content):
+    """Such a file fails the ingest of its day, and lies in the landing until somebody repairs it."""
+    folder = tmp_path / f"dt={DAY}"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    (folder / "b.jsonl").write_bytes(text(ANN, OTHERS[0]))
+    (done,), left = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True)
+    assert (done.files, done.rows, (folder / "b.jsonl").read_bytes()) == (1, 1, text(OTHERS[0]))
+    assert left[0].what.startswith(f"{folder / name} cannot be read to its end (")
+    assert (folder / name).read_bytes() == content

@@ -1,11 +1,19 @@
 """From where the doctor says that a field is read; what it makes of rows is in tests/dags/cli/test_doctor.py."""
 
+import json
+import lzma
+from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import orc
 
-from jobs.preview import ROWS, read_from, summary, write_first
+from jobs.preview import ROWS, preview, read_from, summary, write_first
 from jobs.source import load_source, shipped_sources
+from lake.errors import SourceMismatch
+from lake.landing import Landing
+from lake.settings import settings
 
 
 @pytest.mark.parametrize("name", shipped_sources())
@@ -34,3 +42,44 @@ def test_a_field_is_read_from_a_column_a_constant_or_nothing():
     assert read_from(source, "behavior") == "constant: purchase"
     assert read_from(source, "event_time") == ", ".join(source.time.column.columns)
     assert read_from(source, "query") == ""
+
+
+@pytest.mark.spark
+def test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other(spark, lake, land):
+    row = {"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}
+    for name, more in (("a", {}), ("b", {"price": 7}), ("c", {"price": 8}), ("d", {})):
+        land("2025-03-02", [{**row, **more}] * 2, f"{name}.jsonl")
+    # Files may not lack a price, as they may in the shipped source.
+    source = load_source("canonical").model_copy(update={"may_lack": ["category_id", "query"]})
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    # The first two, the two of the first file with a price, and the last two.
+    assert (found.rows, found.outcomes) == (6, {"event": 6})
+    (price,) = (field for field in found.fields if field.name == "price")
+    assert (round(price.filled, 2), price.samples) == (0.33, ("7.0000",))
+
+
+@pytest.mark.spark
+def test_a_key_that_no_file_has_is_told_by_the_names_of_the_files(spark, lake, land):
+    row = {"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}
+    file = land("2025-03-02", [row])
+    source = load_source("canonical").model_copy(update={"may_lack": ["category_id", "query"]})
+    with pytest.raises(
+        SourceMismatch, match=rf"^{file} and other files of the run: source canonical reads price, found"
+    ):
+        preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["a.jsonl.xz", "part-0"])
+def test_rows_that_python_reads_are_shown(spark, lake, name):
+    rows = [
+        {"user_id": f"u{n}", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"} for n in range(3)
+    ]
+    file = lake / "landing" / "dt=2025-03-02" / name
+    file.parent.mkdir(parents=True)
+    if name.endswith(".xz"):
+        file.write_bytes(lzma.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode()))
+    else:
+        orc.write_table(pa.Table.from_pylist(rows), file)
+    found = preview(spark, load_source("canonical"), Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert found.outcomes == {"event": 3}

@@ -174,17 +174,34 @@ def test_no_message_says_what_a_row_says(file, case):
     [
         pytest.param("a.jsonl.gz", gzip.compress(b"{}\n" * 50)[:-12], "EOFError", id="gzip that ends too early"),
         pytest.param("a.jsonl.gz", b"{}\n", "BadGzipFile", id="gzip in name only"),
-        pytest.param("a.zip", b"PK", "another compression; unpack it", id="a compression that Spark does not read"),
+        pytest.param("a.zip", b"PK", "BadZipFile", id="zip in name only"),
+        pytest.param("a.jsonl.deflate", b"{}\n", "another compression; unpack it", id="a compression of Hadoop"),
         pytest.param("a.jsonl.GZ", gzip.compress(b"{}\n"), "another compression", id="nor does it know this as gzip"),
-        pytest.param("a.jsonl.zst", b"{}\n", "another compression; unpack it", id="nor Zstandard"),
+        pytest.param("a.jsonl.zst", b"{}\n", "OSError: ZSTD decompress failed", id="Zstandard in name only"),
+        pytest.param("a.tar.xz", b"{}\n", "another compression; unpack it", id="an archive in xz"),
         pytest.param("a.LZ4", b"{}\n", "another compression; unpack it", id="nor what no library here knows"),
         pytest.param(
             "a.tar.gz", gzip.compress(b"{}\n"), "another compression; unpack it", id="nor an archive of files"
         ),
         pytest.param(
-            "a.jsonl", b"PK\x03\x04{}\n", "bytes that begin as those of zip; unpack it", id="zip, by its bytes"
+            "a.jsonl",
+            b"PK\x03\x04{}\n",
+            "bytes that begin as those of zip; give it a name that ends in .zip",
+            id="zip, by its bytes",
         ),
-        pytest.param("part-0", b"\x28\xb5\x2f\xfd{}\n", "bytes that begin as those of zstd; unpack it", id="zstd too"),
+        pytest.param(
+            "a.xlsx", b"PK\x03\x04{}\n", "bytes that begin as those of zip; it is a spreadsheet", id="a spreadsheet"
+        ),
+        pytest.param(
+            "part-0",
+            b"\x28\xb5\x2f\xfd{}\n",
+            "bytes that begin as those of zstd; give it a name that ends in .zst",
+            id="zstd too",
+        ),
+        pytest.param("a.zip.gz", gzip.compress(b"PK\x03\x04"), "bytes that begin as those of zip", id="zip in gzip"),
+        pytest.param("a.avro", b"Obj\x01\x02", "Avro, which Spark reads only with a package of its own", id="Avro"),
+        pytest.param("a.feather", b"ARROW1\0\0", "Arrow, or Feather; write it as Parquet", id="Feather"),
+        pytest.param("a.xls", b"\xd0\xcf\x11\xe0\xa1", "a file of Excel; export it as CSV", id="an old spreadsheet"),
         pytest.param(
             "part-0",
             gzip.compress(b"{}\n"),
@@ -224,6 +241,19 @@ def test_parquet_without_a_column_that_every_event_needs_is_told(file):
         f"{path}: source canonical expects user_id, event_time, behavior, "
         "found event_time, behavior, item_id, user; missing: user_id"
     )
+
+
+def test_names_of_columns_are_told_as_text_in_one_short_line(file):
+    """A message goes to a terminal, to alerts and to pages, and a file may name its columns as it likes."""
+    hostile = {f"\x1b[2J\nERROR meander: all is well [docs/runbook.md#x] {n}": ["x"] for n in range(20)}
+    path = file("a.parquet", b"")
+    pq.write_table(pa.table(hostile), path)
+    with pytest.raises(SourceMismatch) as raised:
+        check_files(CANONICAL, [path])
+    said = str(raised.value)
+    assert said.isprintable()
+    assert r"found \x1b[2J\nERROR meander: " in said
+    assert len(said) < 700
 
 
 def test_parquet_files_of_different_types_are_told_before_spark_reads_both_by_the_schema_of_one(file):
@@ -375,7 +405,9 @@ def test_a_json_array_is_told_with_what_to_do(file):
 
 def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
-    with pytest.raises(SourceMismatch, match=r"a\.csv: source completejourney expects Parquet files, found text"):
+    with pytest.raises(
+        SourceMismatch, match=r"a\.csv: source completejourney expects Parquet or ORC files, found text"
+    ):
         check_files(load_source("completejourney"), [path])
 
 

@@ -1,6 +1,8 @@
 """Why a row cannot be an event: every reason, by rows that really arrive, and how times are read."""
 
 import json
+import random
+import re
 from collections import Counter
 from datetime import date
 from decimal import Decimal
@@ -10,7 +12,7 @@ import yaml
 from pyspark.sql import functions as F
 
 from jobs.raw_rows import read_rows
-from jobs.rejections import REASONS, event_time, judge, texts_of
+from jobs.rejections import NO_ID, PLAIN, REASONS, TOO_MANY, event_time, judge, texts_of
 from jobs.source import Time, load_source
 from lake.landing import Landing
 from lake.settings import settings
@@ -142,6 +144,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     }
     accepted = [
         line(user_id="u" * 20),
+        line(user_id="é" * 20),  # as many characters, and twice as many bytes
         line(event_time="2010-01-01T00:00:00Z"),  # the floor itself
         line(event_time="2025-03-02T23:59:59.999999Z"),
         line(event_time="2025-03-02 23:30"),  # no zone is UTC
@@ -161,7 +164,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     counts, found, events = judged(spark, lake, "log.jsonl", content)
 
     assert found == rejected
-    assert set(found.values()) == set(REASONS), "each reason has a row here"
+    assert set(found.values()) == set(REASONS) - {TOO_MANY}, "each reason of a row has one here"
     assert counts == {"event": len(accepted), "rejected": len(rejected)}
     assert events[-9:] == [
         ("u", "i", 0),
@@ -174,6 +177,36 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         ("u", "i", None),
         ("7", "12345678901234567890", None),
     ]
+
+
+def test_no_id_that_is_none_looks_plain():
+    # Java's, in Python.
+    plain = re.compile(PLAIN.replace(r"\z", r"\Z"))
+    no_id, unusable = re.compile(NO_ID), re.compile(r"[^ -~]")
+    draw = random.Random(6)
+    parts = [*"0123456789", "12", "1.5", "e+", "E+", "E-3", "E7", ".", "+", "-", "[", "]", "{", "}", '"', ",", ":", " "]
+    parts += ["true", "True", "TRUE", "false", "inf", "Infinity", "-INF", "a", "item", "\t", "\n", "\x7f", "é", "\0"]
+    seen = {True: 0, False: 0}
+    for _ in range(30_000):
+        ids = ["".join(draw.choices(parts, k=draw.randrange(1, 4))) for _ in range(draw.randrange(1, 4))]
+        is_none = any(no_id.match(each) for each in ids) or any(unusable.search(each) for each in ids)
+        if plain.match(" ".join(ids)):
+            assert not is_none, ids
+        seen[is_none] += 1
+    assert min(seen.values()) > 5000
+    # These are what most ids are like.
+    usual = [
+        "10012345",
+        "u-7",
+        "c_1:a/b",
+        "f3b1c2d4-0000-4000-8000-0123456789ab",
+        "Trueman",
+        "a b",
+        "x|y;z",
+        "",
+        r"a\b",
+    ]
+    assert [each for each in usual if not plain.match(each)] == ["Trueman"]
 
 
 def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, monkeypatch):
@@ -230,7 +263,7 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
     counts, found, events = judged(spark, lake, "till.csv", content)
 
     assert found == rejected
-    assert set(found.values()) == set(REASONS), "each reason has a row here"
+    assert set(found.values()) == set(REASONS) - {TOO_MANY}, "each reason of a row has one here"
     assert counts == {"event": len(accepted), "ignored": len(ignored), "rejected": len(rejected)}
     # A quote inside of quotes is doubled, and a backslash is one.
     assert events == [("甲" * 682, "茶", 1), ("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]
@@ -335,7 +368,9 @@ def test_how_event_times_are_read(spark):
     }
     texts = sorted({text for cases in expected.values() for text in cases})
     rows = of_times(spark, texts)
-    read = {key: event_time(with_time(*key))[0].cast("string").alias(str(n)) for n, key in enumerate(expected)}
+    read = {
+        key: event_time(with_time(*key), F.col("raw"))[0].cast("string").alias(str(n)) for n, key in enumerate(expected)
+    }
     found = {row["raw"]: row for row in rows.select(F.col("raw"), *read.values()).collect()}
 
     assert {
@@ -360,7 +395,7 @@ def test_an_hour_that_the_clocks_show_twice_or_never_is_told(spark):
     for zone in {zone for zone, _ in shown}:
         rows = of_times(spark, [text for of, text in shown if of == zone])
         for form in ("iso8601", "yyyy-MM-dd HH:mm:ss[XXX]"):
-            instant, doubtful = event_time(with_time(form, zone))
+            instant, doubtful = event_time(with_time(form, zone), F.col("raw"))
             told = rows.select("raw", instant.cast("string").alias("instant"), doubtful.alias("doubtful"))
             found |= {(form, zone, row.raw): (row.instant, row.doubtful) for row in told.collect()}
     assert found == {

@@ -39,15 +39,20 @@ def test_the_sources_that_ship():
     assert shipped_sources() == [
         "canonical",
         "completejourney",
+        "diginetica",
+        "dunnhumby",
         "export_zh",
         "ga4",
         "jd",
+        "matomo",
         "otto",
         "rees46",
         "retailrocket",
         "segment",
+        "snowplow",
         "taobao",
         "tmall",
+        "yoochoose",
     ]
 
 
@@ -109,7 +114,25 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             id="two columns whose names differ in case alone",
         ),
         pytest.param({"may_lack": ["price"]}, r"price is in `may_lack` but not used", id="may lack what is not used"),
-        pytest.param({"each": "events"}, r"`each` is for JSON lines and Parquet", id="a list in a csv file"),
+        pytest.param(
+            {"each": "events"}, r"`each` of a csv file is a column of text: say in `split`", id="a list in csv"
+        ),
+        pytest.param({"split": " "}, r"`split` says how the text of one list is split; name its column", id="no list"),
+        pytest.param(
+            {"format": "jsonl", "columns": None, "each": "item", "split": " ", "item_id": "item.id"},
+            r"`split:  ` makes texts, and a part of them is read; for objects, say json",
+            id="a part of a text",
+        ),
+        pytest.param(
+            {"each": "things", "split": "json", "item_id": "things.id"},
+            r"things is used but not among `columns`",
+            id="a list of JSON that the file does not have",
+        ),
+        pytest.param(
+            {"format": "jsonl", "columns": None, "each": ["visits", "items"], "item_id": "visits.items.id"},
+            r"`each` has items after visits, but is not inside of it, as visits.items is",
+            id="a list that is in no other",
+        ),
         pytest.param(
             {"format": "jsonl", "columns": None, "item_id": "who.id"},
             r"who is read as a value, and who\.id as a part of it",
@@ -174,6 +197,16 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
 def test_a_mistake_is_told_with_its_place(load, changes, told):
     with pytest.raises(SourceInvalid, match=told):
         load(**changes)
+
+
+def test_a_few_aliases_are_no_way_to_write_a_file_of_billions_of_parts(tmp_path):
+    """A contract comes from a supplier: 300 bytes of aliases of aliases would take hours and all memory."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    file = tmp_path / "bomb.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(SourceInvalid, match=r"bomb\.yaml has more than 100,000 parts; write less, without aliases"):
+        load_source(str(file))
 
 
 def test_a_file_that_is_not_yaml_is_told(tmp_path):
@@ -369,5 +402,7 @@ def test_a_path_at_which_nothing_stands_is_told():
 
 
 def test_an_unknown_name_is_told_with_the_names_that_there_are():
-    with pytest.raises(SourceInvalid, match=r"'taobo' is neither a shipped source \(canonical, .*tmall\) nor the path"):
+    with pytest.raises(
+        SourceInvalid, match=r"'taobo' is neither a shipped source \(canonical, .*yoochoose\) nor the path"
+    ):
         load_source("taobo")

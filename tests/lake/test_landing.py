@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lake import storage
-from lake.errors import LandingMissing, LandingUnreadable
+from lake.errors import LandingMissing, LandingUnreadable, SettingsInvalid
 from lake.landing import Landing, LandingFile
 from lake.settings import settings
 
@@ -31,6 +31,23 @@ def test_the_settings_name_the_landing_and_its_marker(monkeypatch):
     monkeypatch.setenv("MEANDER_LANDING_QUIET_MINUTES", "3")
     assert Landing.of(settings()) == Landing("s3://shop/landing/", "_DONE", timedelta(minutes=3))
     assert Landing.of(settings()).folder(DAY) == "s3://shop/landing/dt=2025-01-01"
+
+
+@pytest.mark.parametrize("address", ["/data/dt=2024-01-01/landing", "s3://shop/dt=2024-01-01/landing", "dt=2024-01-01"])
+def test_a_landing_below_a_folder_of_a_day_is_refused(monkeypatch, address):
+    monkeypatch.setenv("MEANDER_LANDING", address)
+    with pytest.raises(SettingsInvalid, match=r"MEANDER_LANDING=\S+ lies below a folder dt=2024-01-01, which would be"):
+        Landing.of(settings())
+    monkeypatch.setenv("MEANDER_LANDING", address.replace("dt=2024-01-01", "dt=export"))
+    assert Landing.of(settings()).address == address.replace("dt=2024-01-01", "dt=export")
+
+
+def test_a_landing_below_the_folder_of_a_day_in_which_the_command_runs_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "dt=2024-01-01").mkdir()
+    monkeypatch.chdir(tmp_path / "dt=2024-01-01")
+    monkeypatch.setenv("MEANDER_LANDING", "landing")
+    with pytest.raises(SettingsInvalid, match=r"below a folder dt=2024-01-01"):
+        Landing.of(settings())
 
 
 def test_a_day_has_landed_when_its_folder_is_there(landing, lake):
@@ -77,7 +94,8 @@ QUIET = timedelta(minutes=10)
 def test_without_a_marker_a_recent_day_is_complete_once_it_has_been_quiet(lake, land, clock, days_ago):
     landing = Landing(str(lake / "landing"), quiet=QUIET)
     began = datetime.now(UTC)
-    day = began.date() - timedelta(days=days_ago)
+    # As of the end of the test, which may come after midnight.
+    day = (began + timedelta(minutes=11)).date() - timedelta(days=days_ago)
     file = land(day, ["{}"], "hour=01/a.jsonl")
     # A copy that keeps the times of the original has arrived just now.
     for copied in (file, file.parent, file.parent.parent):
@@ -202,6 +220,51 @@ def test_a_link_that_leads_out_of_its_day_is_named_and_the_day_is_not_read(landi
 def test_a_link_to_what_is_no_file_is_named_too(landing, folder, target):
     (folder / "itself").symlink_to(target)
     with pytest.raises(LandingUnreadable, match=r"/dt=2025-01-01/itself: .* found something else"):
+        landing.files(DAY)
+
+
+@pytest.mark.parametrize("target", ["/etc", "../secret", "/"])
+def test_a_day_that_is_a_link_out_of_the_landing_is_not_read(landing, lake, target):
+    """Whoever may write to the landing could have every file read that the jobs may read."""
+    (lake / "secret").mkdir()
+    (lake / "secret" / "a.jsonl").write_text("{}")
+    (lake / "landing").mkdir(exist_ok=True)
+    (lake / "landing" / "dt=2025-01-01").symlink_to(target)
+    with pytest.raises(LandingUnreadable, match=r"dt=2025-01-01: expected a folder, .* a link that leads out of it"):
+        landing.files(DAY)
+    # Who only looks at it, such as the page, lists nothing of the other place: it may be all files of a machine.
+    assert landing.present(DAY) == {}
+    today = datetime.now(UTC).date()
+    (lake / "landing" / f"dt={today}").symlink_to(target)
+    assert Landing(str(lake / "landing"), quiet=timedelta(days=2)).lacks(today) == ""
+
+
+def test_the_landing_itself_may_be_a_link(lake, land):
+    land(DAY, ["{}"])
+    (lake / "elsewhere").symlink_to(lake / "landing")
+    assert len(Landing(str(lake / "elsewhere")).files(DAY)) == 1
+
+
+@pytest.mark.parametrize("denied", ["dt=2025-01-01", "dt=2025-01-01/late"])
+def test_a_folder_that_may_not_be_listed_is_no_empty_one(landing, folder, monkeypatch, denied):
+    """Its files would be missing from a day that is published as passed; without any, the day would be empty."""
+    (folder / "late").mkdir()
+    scandir = os.scandir
+
+    def scan(place):
+        if str(place).endswith(denied):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(LandingUnreadable, match=rf"/{denied}: expected a folder that can be listed, found Permission"):
+        landing.files(DAY)
+
+
+def test_a_file_in_place_of_the_folder_of_a_day_is_no_empty_day(landing, lake):
+    (lake / "landing").mkdir()
+    (lake / "landing" / f"dt={DAY}").write_text("{}")
+    with pytest.raises(LandingUnreadable, match=r"dt=2025-01-01: expected a folder .* found NotADirectoryError"):
         landing.files(DAY)
 
 

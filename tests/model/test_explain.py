@@ -1,6 +1,7 @@
 """One user explained: what they did, what the model says, why they are in their segment, in words of the shop."""
 
 import shutil
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -202,6 +203,22 @@ def test_the_lookback_of_a_state_is_that_of_its_publish(shop):
     publish("interests", "again")
     found = explain("ann", T, registry(), load=load)
     assert (found.lookback_days, found.learnt_lookback_days) == (14, 30)
+
+
+def test_of_a_log_without_purchases_it_is_not_told_who_buys(shop):
+    assert explain("ann", T, registry(), load=load).never == frozenset(), "without examples, nobody knows"
+    labels = {"migrated": None, "purchased": False, "churned": True}
+    stage_files("examples", "e", [{"user_id": "ann", "dt": T, **labels}, {"user_id": "bob", "dt": T, **labels}], [T], 1)
+    publish("examples", "e")
+    found = explain("ann", T, registry(), load=load)
+    assert found.never == {"purchased"}, "whether anybody has moved on is not known"
+    told = in_words(replace(found, sides=[Side("buys", 0.1, 0.2, 0.3), Side("a", 0.4, 0.5, 0.6)]))
+    assert "  moves on to another main category 20 %, does nothing at all 33 %\n" in told
+    assert "buys" not in told
+    assert "  a: network 40 %" in told
+    stage_files("examples", "f", [{"user_id": "ann", "dt": T, **labels, "purchased": True}], [T], 2)
+    publish("examples", "f")
+    assert explain("ann", T, registry(), load=load).never == frozenset()
 
 
 def test_who_or_what_is_not_there_is_named(shop):

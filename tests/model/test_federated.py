@@ -215,8 +215,11 @@ def test_arrays_of_anybody_are_refused_with_what_is_wrong_with_them(shops, tmp_p
     np.savez(pickled, x=np.array([{}], object))
     one = io.BytesIO()
     np.save(one, np.zeros(3, np.float32))
+    bomb = io.BytesIO()
+    np.savez_compressed(bomb, **{"state/0": np.zeros(1 << 22, np.float32)})
     cases = [
         (b"no archive", "must be a file of numpy arrays"),
+        (bomb.getvalue(), "must be a file of numpy arrays .* state/0.npy is packed"),
         (first.read_bytes()[:2000], "must be a file of numpy arrays"),
         (one.getvalue(), "must be a file of numpy arrays"),
         (with_text(first), "must be a file of numpy arrays, .* with other content: notes.txt"),

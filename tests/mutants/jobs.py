@@ -38,7 +38,9 @@ RECEIPTS = (
 PSEUDONYMS = "tests/jobs/test_pseudonymize.py"
 FUZZ = "tests/jobs/test_fuzz.py"
 DRIFT, JSON_COLUMNS = "tests/jobs/test_drift.py", "tests/jobs/test_json_columns.py"
-ITEMS = "tests/jobs/test_item_table.py"
+ITEMS, BOUNDS = "tests/jobs/test_item_table.py", "tests/jobs/test_bounds.py"
+PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
+PREVIEW = "tests/jobs/test_preview.py"
 CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_source.py"
 
 MUTANTS = [
@@ -46,22 +48,22 @@ MUTANTS = [
     Mutant(
         "pseudo_events_before_names",
         "jobs/ingest.py",
-        'write_rows(to_events(rows, source), "events", run, days, run.basis, counts, key_id=key_id)',
-        'write_rows(to_events(judged, source), "events", run, days, run.basis, counts, key_id=key_id)',
+        "        rows = with_pseudonyms(",
+        "        with_pseudonyms(",
         f"{PSEUDONYMS}::test_with_pseudonyms_a_lake_has_the_same_events_and_sessions_of_the_same_users_by_other_names",
     ),
     Mutant(
         "pseudo_quarantine_as_delivered",
-        "jobs/ingest.py",
-        'to_quarantine(rows, source) if counts["quarantined"]',
-        'to_quarantine(judged, source) if counts["quarantined"]',
-        f"{PSEUDONYMS}::test_no_id_of_a_user_and_nothing_of_the_key_is_in_lake_logs_plans_or_data_docs",
+        "jobs/pseudonymize.py",
+        'rows.withColumn("raw", redacted()).withColumn("user_id"',
+        'rows.withColumn("user_id"',
+        f"{PSEUDONYMS}::test_a_rejected_row_keeps_what_was_understood_and_the_shape_of_the_rest",
     ),
     Mutant(
         "pseudo_no_look_at_the_lake",
         "jobs/ingest.py",
-        "require_key(table, published.key_id, key_id)",
-        "require_key(table, key_id, key_id)",
+        "require_key(table, published.key_id, ",
+        'require_key(table, key.id if key else "", ',
         f"{PSEUDONYMS}::test_a_lake_takes_no_second_key_and_no_ids_of_the_shop_and_says_which_it_has",
     ),
     Mutant(
@@ -95,8 +97,8 @@ MUTANTS = [
     Mutant(
         "raw_rows_blank_lines_are_no_rows",
         "jobs/raw_rows.py",
-        "    lines = reader.text([spark_name(file) for file in files]).select(",
-        """    lines = reader.text([spark_name(file) for file in files]).where("value != ''").select(""",
+        "    return reader.text([spark_name(file) for file in files]).select(",
+        """    return reader.text([spark_name(file) for file in files]).where("value != ''").select(""",
         FUZZ,
     ),
     Mutant(
@@ -108,15 +110,15 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_damage_further_down_is_an_error_of_spark",
-        "jobs/ingest.py",
+        "jobs/unreadable.py",
         r'r"FAILED_READ_FILE\S* Encountered',
         r'r"FAILED_READ_FILE Encountered',
         FUZZ,
     ),
     Mutant(
         "ingest_damaged_page_is_an_error_of_spark",
-        "jobs/ingest.py",
-        "if not unreadable and is_of_a_task(error):",
+        "jobs/unreadable.py",
+        "if found is None and is_of_a_task(error):",
         "if False:",
         "tests/jobs/test_read_landing.py::test_a_parquet_file_with_a_damaged_page_is_named_and_nothing_of_the_day_is_staged",
     ),
@@ -554,7 +556,7 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_fields_of_rejected_rows",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         'if row["outcome"] == EVENT:\n            of_day = ',
         "if row:\n            of_day = ",
         "tests/jobs/test_read_landing.py",
@@ -562,15 +564,13 @@ MUTANTS = [
     Mutant(
         "ingest_manifests_before_the_last_look",
         "jobs/ingest.py",
-        "        require_unchanged(delivered, landing.deliveries(days, complete=False))\n        for one in staged:\n"
-        "            write_staged(one)",
-        "        for one in staged:\n            write_staged(one)\n"
-        "        require_unchanged(delivered, landing.deliveries(days, complete=False))",
+        "    found.require_unchanged()\n    for one in staged:\n        write_staged(one)",
+        "    for one in staged:\n        write_staged(one)\n    found.require_unchanged()",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
         "ingest_names_as_spark_writes_them",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         'unquote(row["file"]).split(',
         'row["file"].split(',
         "tests/jobs/test_read_landing.py",
@@ -578,8 +578,8 @@ MUTANTS = [
     Mutant(
         "ingest_basis_of_nothing",
         "jobs/ingest.py",
-        'write_rows(to_events(rows, source), "events", run, days, run.basis, counts, key_id=key_id)',
-        'write_rows(to_events(rows, source), "events", run, days, 1, counts, key_id=key_id)',
+        "write_rows(frame, table, run, found.days, run.basis, counts",
+        "write_rows(frame, table, run, found.days, 1, counts",
         INPUT,
     ),
     Mutant(
@@ -604,7 +604,81 @@ MUTANTS = [
         REJECTIONS,
     ),
     Mutant(
-        "rej_length_ge", "jobs/rejections.py", "> config.max_field_length", ">= config.max_field_length", REJECTIONS
+        "rej_length_ge",
+        "jobs/rejections.py",
+        "map(F.length, texts)) > config.max_field_length",
+        "map(F.length, texts)) >= config.max_field_length",
+        REJECTIONS,
+    ),
+    Mutant(
+        "rej_bytes_for_characters",
+        "jobs/rejections.py",
+        "too_long = may_be_too_long & (F.greatest(*map(F.length, texts)) > config.max_field_length)",
+        "too_long = may_be_too_long",
+        REJECTIONS,
+    ),
+    Mutant(
+        "rej_parquet_has_no_odd_blanks",
+        "jobs/rejections.py",
+        ' | raw.rlike(r"[\\t-\\r]")',
+        "",
+        f"{ANY_LOG}::test_what_surrounds_a_value_of_parquet_is_no_part_of_it",
+    ),
+    Mutant(
+        "rej_plain_ids_may_have_quotes",
+        "jobs/rejections.py",
+        'PLAIN = rf"^{WORD_OF_NO_ID}[!#-*',
+        'PLAIN = rf"^{WORD_OF_NO_ID}[!-*',
+        f"{REJECTIONS}::test_no_id_that_is_none_looks_plain",
+    ),
+    Mutant(
+        "rej_plain_ids_end_at_a_line",
+        "jobs/rejections.py",
+        r"*+)*+\z",
+        r"*+)*+$",
+        f"{REJECTIONS}::test_no_id_that_is_none_looks_plain",
+    ),
+    # ---- the bound of the events of a user ----
+    Mutant(
+        "bound_of_all_landing_days", "jobs/bounds.py", '("landed", "user_id", "date")', '("user_id", "date")', BOUNDS
+    ),
+    Mutant("bound_of_all_dates", "jobs/bounds.py", '("landed", "user_id", "date")', '("landed", "user_id")', BOUNDS),
+    Mutant("bound_one_too_few", "jobs/bounds.py", "number > most)", "number >= most)", BOUNDS),
+    Mutant(
+        "bound_counts_folded_rows",
+        "jobs/bounds.py",
+        '(F.row_number() if source.repeats == "keep" else F.dense_rank())',
+        "F.row_number()",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_counts_repeats_once",
+        "jobs/bounds.py",
+        '(F.row_number() if source.repeats == "keep" else F.dense_rank())',
+        "F.dense_rank()",
+        BOUNDS,
+    ),
+    Mutant("bound_of_one_instant_by_behavior", "jobs/bounds.py", 'F.xxhash64(*content).alias("hash"), ', "", BOUNDS),
+    Mutant(
+        "bound_of_rejected_rows_too",
+        "jobs/bounds.py",
+        "is_theirs = is_event & F.coalesce(",
+        "is_theirs = F.coalesce(",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_rejects_without_the_row",
+        "jobs/rejections.py",
+        "(raw if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), raw))",
+        "F.when(~ignored & reason.isNotNull(), raw)",
+        BOUNDS,
+    ),
+    Mutant(
+        "bound_not_applied",
+        "jobs/ingest.py",
+        "    rows = with_bound(rows, config.max_events_per_user_day, found.source, kept)\n",
+        "",
+        BOUNDS,
     ),
     Mutant(
         "rej_wall_clocks_in_utc",
@@ -653,7 +727,7 @@ MUTANTS = [
     Mutant(
         "raw_reads_until_the_line_ends",
         "jobs/landing_files.py",
-        'stream.read(4 if file.endswith(".parquet") else LINE_BYTES + len(b"\\r\\n"))',
+        'b"".join(chunks(stream, most))',
         "stream.readline()",
         RAW_ROWS,
     ),
@@ -724,15 +798,15 @@ MUTANTS = [
     Mutant(
         "rej_words_for_null_in_small_letters_alone",
         "jobs/rejections.py",
-        "F.lower(text).isin(*words)",
-        "text.isin(*words)",
+        'F.lower(text).isin("",',
+        'text.isin("",',
         f"{ANY_LOG}::test_words_for_null_are_no_values",
     ),
     Mutant(
         "rej_words_for_null_are_all_looked_up",
         "jobs/rejections.py",
-        'F.col("odd_blanks") if all(word.isascii() for word in source.nulls) else F.lit(True)',
-        'F.col("odd_blanks")',
+        "if is_ascii and all(word.isascii() for word in source.nulls):",
+        "if is_ascii:",
         f"{ANY_LOG}::test_words_for_null_are_no_values",
     ),
     Mutant(
@@ -780,22 +854,22 @@ MUTANTS = [
     Mutant(
         "ingest_reads_all_files_by_the_source_itself",
         "jobs/ingest.py",
-        "judge(read_rows(spark, each, names), each, config), each,",
-        "judge(read_rows(spark, source, names), source, config), each,",
+        "judge(read_rows(spark, version, files), version, config)",
+        "judge(read_rows(spark, found.source, files), found.source, config)",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
         "raw_packed_files_are_told_by_their_name_alone",
         "jobs/landing_files.py",
-        "if head.startswith(beginning)",
-        "if not head",
+        "next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None)",
+        "None",
         RAW_ROWS,
     ),
     Mutant(
         "preview_counts_rows_of_short_files_twice",
         "jobs/preview.py",
-        "after = ROWS if len(names) == 1 else 0",
-        "after = 0",
+        "ROWS if names[-1] in chosen else 0",
+        "0",
         "tests/dags/cli/test_doctor.py",
     ),
     Mutant(
@@ -961,14 +1035,14 @@ MUTANTS = [
     ),
     Mutant(
         "ingest_tells_values_of_one_user",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "are_few and users >= min_group and ",
         "are_few and ",
         DRIFT,
     ),
     Mutant(
         "ingest_tells_values_of_a_column_of_ids",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "are_few and users >= min_group and ",
         "users >= min_group and ",
         DRIFT,
@@ -1017,7 +1091,7 @@ MUTANTS = [
     ),
     Mutant(
         "items_not_counted_as_filled",
-        "jobs/ingest.py",
+        "jobs/input_counts.py",
         "if any(kind.has(name) for kind in of_day)",
         "if any(getattr(kind, name) for kind in of_day)",
         ITEMS,
@@ -1233,5 +1307,139 @@ MUTANTS = [
         "dropped = serving_load.prune_unless_busy(store, values.serving_keep)",
         "dropped: list[int] = []",
         SERVE,
+    ),
+    # ---- files that Spark does not read, lists in lists and in texts ----
+    Mutant(
+        "packed_xz_ends_with_its_first_part",
+        "jobs/packed.py",
+        "if self._decoder is None or self._decoder.eof:",
+        "if self._decoder and self._decoder.eof:\n                return 0\n            if self._decoder is None:",
+        f"{PACKED}::test_a_packed_file_has_the_text_that_was_packed",
+    ),
+    Mutant(
+        "packed_xz_that_was_cut_off_is_whole",
+        "jobs/packed.py",
+        'raise EOFError("the file ends before its content does")',
+        "return 0",
+        f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
+    ),
+    Mutant(
+        "packed_xz_takes_any_memory",
+        "jobs/packed.py",
+        "lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)",
+        "lzma.LZMADecompressor(lzma.FORMAT_XZ)",
+        f"{PACKED}::test_a_file_that_would_need_much_memory_is_refused",
+    ),
+    Mutant(
+        "packed_first_file_of_a_zip_counts",
+        "jobs/packed.py",
+        "if len(files) != 1:",
+        "if not files:",
+        f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
+    ),
+    Mutant(
+        "packed_long_line_is_kept",
+        "jobs/packed.py",
+        "kept, is_begun = (kept + moved)[: most + 1], True",
+        "kept, is_begun = kept + moved, True",
+        f"{PACKED}::test_a_line_of_gigabytes_in_a_few_kilobytes_takes_no_memory",
+    ),
+    Mutant(
+        "packed_return_at_the_end_of_a_piece_ends_a_line",
+        "jobs/packed.py",
+        'is_open = match and match[0] == b"\\r" and match.end() == len(rest) and chunk',
+        "is_open = False",
+        f"{PACKED}::test_lines_are_those_of_python_however_the_bytes_arrive",
+    ),
+    Mutant(
+        "packed_wide_line_ends_anywhere",
+        "jobs/packed.py",
+        "while place >= 0 and (place - at) % 2:",
+        "while False:",
+        f"{PACKED}::test_lines_of_two_bytes_a_character_end_where_a_character_is_the_end",
+    ),
+    Mutant(
+        "packed_lines_count_in_their_batch",
+        "jobs/python_rows.py",
+        "pa.array(range(first, first + n), pa.int64()),",
+        "pa.array(range(n), pa.int64()),",
+        f"{PYTHON_ROWS}::test_each_row_of_a_packed_file_is_an_event_or_in_quarantine_with_its_line",
+    ),
+    Mutant(
+        "packed_last_lines_are_lost",
+        "jobs/python_rows.py",
+        "    if lines:\n",
+        "    if len(lines) >= BATCH_ROWS:\n",
+        f"{PYTHON_ROWS}::test_each_row_of_a_packed_file_is_an_event_or_in_quarantine_with_its_line",
+    ),
+    Mutant(
+        "packed_damage_has_no_name",
+        "jobs/unreadable.py",
+        "return LandingUnreadable(of_python[1])",
+        "pass",
+        f"{PYTHON_ROWS}::test_a_packed_file_that_is_damaged_further_down_is_named_and_nothing_is_staged",
+    ),
+    Mutant(
+        "orc_fractions_stay_fractions",
+        "jobs/orc_rows.py",
+        "return int(value) if value.is_integer() and abs(value) <= EXACT else value",
+        "return value",
+        f"{PYTHON_ROWS}::test_rows_of_orc_are_what_their_types_say",
+    ),
+    Mutant(
+        "orc_text_that_begins_so_is_orc",
+        "jobs/orc_rows.py",
+        "return orc_schema(file) is not None",
+        "return True",
+        f"{PYTHON_ROWS}::test_a_text_that_begins_as_orc_does_is_text",
+    ),
+    Mutant(
+        "each_inner_list_is_of_the_whole_row",
+        "jobs/raw_rows.py",
+        'elements = follow_row(row, name.split("."), each[:n])',
+        'elements = follow_row(row, name.split("."), each[:0])',
+        f"{ANY_LOG}::test_each_element_of_lists_in_a_list_is_a_row_with_what_stands_around_it",
+    ),
+    Mutant(
+        "each_outer_list_comes_first",
+        "jobs/raw_rows.py",
+        'in reversed(list(enumerate(name.split(".") for name in each))):',
+        'in list(enumerate(name.split(".") for name in each)):',
+        f"{ANY_LOG}::test_each_element_of_lists_in_a_list_is_a_row_with_what_stands_around_it",
+    ),
+    Mutant(
+        "split_empty_parts_are_rows",
+        "jobs/raw_rows.py",
+        'lambda part: F.trim(part) != "")',
+        "lambda part: F.lit(True))",
+        f"{ANY_LOG}::test_a_text_of_several_values_is_a_row_for_each",
+    ),
+    Mutant(
+        "split_no_row_without_a_part",
+        "jobs/raw_rows.py",
+        'rows = rows.withColumn("element0", F.explode_outer(parts))',
+        'rows = rows.withColumn("element0", F.explode(parts))',
+        f"{ANY_LOG}::test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects",
+    ),
+    Mutant(
+        "preview_shows_the_first_file_alone",
+        "jobs/preview.py",
+        "if (wanted & look.keys) - seen:",
+        "if not wanted:",
+        f"{PREVIEW}::test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other",
+    ),
+    Mutant(
+        "preview_asks_for_each_key_again",
+        "jobs/preview.py",
+        "parts.append((relaxed(version), day,",
+        "parts.append((version, day,",
+        f"{PREVIEW}::test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other",
+    ),
+    Mutant(
+        "preview_no_look_at_all_files",
+        "jobs/preview.py",
+        "            check_looks(version, looks)\n",
+        "",
+        f"{PREVIEW}::test_a_key_that_no_file_has_is_told_by_the_names_of_the_files",
     ),
 ]

@@ -874,6 +874,20 @@ MUTANTS = [
     ),
     Mutant("explain_oldest_first", "model/explain.py", "    ][::-1]", "    ]", EXPLAIN),
     Mutant(
+        "explain_who_never_buys_is_told",
+        "model/explain.py",
+        "return frozenset(name for name, some in known.items() if some is False)",
+        "return frozenset(name for name, some in known.items() if some)",
+        EXPLAIN,
+    ),
+    Mutant(
+        "explain_what_nobody_knows_is_never",
+        "model/explain.py",
+        "return frozenset(name for name, some in known.items() if some is False)",
+        "return frozenset(name for name, some in known.items() if not some)",
+        EXPLAIN,
+    ),
+    Mutant(
         "explain_attention_to_the_oldest",
         "model/explain.py",
         '[None] * (len(known["item_keys"]) - kept) + weights[:kept].tolist()',

@@ -924,8 +924,8 @@ MUTANTS = [
     Mutant(
         "federated_runs_what_it_is_sent",
         "model/federated.py",
-        "io.BytesIO(file.read_bytes()), allow_pickle=False",
-        "io.BytesIO(file.read_bytes()), allow_pickle=True",
+        "io.BytesIO(content), allow_pickle=False",
+        "io.BytesIO(content), allow_pickle=True",
         FEDERATED,
     ),
     Mutant("federated_any_arrays", "model/federated.py", "if found != wanted:", "if False:", FEDERATED),

@@ -253,7 +253,7 @@ MUTANTS = [
         "dags/local/step_server.py",
         "        ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)\n",
         "",
-        f"{STEPS}::test_it_does_not_outlive_its_keeper_and_is_tried_again",
+        f"{STEPS}::test_it_does_not_outlive_its_keeper_where_its_task_does_nothing_about_it",
     ),
     Mutant(
         "steps_leave_their_children",

@@ -201,7 +201,11 @@ MUTANTS = [
         WHOSE,
     ),
     Mutant(
-        "forgotten_not_counted", "jobs/ingest.py", 'day[FORGOTTEN] = day.get(FORGOTTEN, 0) + row["n"]', "pass", READS
+        "forgotten_not_counted",
+        "jobs/input_counts.py",
+        'day[FORGOTTEN] = day.get(FORGOTTEN, 0) + row["n"]',
+        "pass",
+        READS,
     ),
     Mutant(
         "forgotten_not_accounted_for", "expectations/events.py", " + quarantined + forgotten,", " + quarantined,", READS

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rich.table import Table as Grid
 
 from dags.cli import console
-from dags.cli.console import PlainConsole, libraries_hushed, print_json, visible
+from dags.cli.console import PlainConsole, libraries_hushed, print_json
 from lake.errors import MeanderError
+from lake.text import visible
 
 # What a terminal would act on, or what would change how the text beside it is read.
 ACTIVE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dags.cli.forget import ids
+from dags.cli.forget import copies, ids, local_files, local_logs
 from dags.cli.main import app
 from jobs import ingest
 from lake.errors import SettingsInvalid
@@ -188,3 +188,31 @@ def test_who_may_not_write_to_the_lake_forgets_in_the_serving_store_alone(servin
 def test_each_line_of_a_file_is_a_user_once(tmp_path):
     (tmp_path / "users.txt").write_text("bob\n ann \r\nbob\n\n")
     assert ids(None, tmp_path / "users.txt") == ["ann", "bob"]
+
+
+def test_the_logs_and_copies_of_this_machine_are_looked_at(tmp_path, monkeypatch):
+    """`make up` and `make federated` write them beside the lake."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("MEANDER_HOME", str(home))
+    monkeypatch.delenv("AIRFLOW_HOME", raising=False)
+    assert (local_logs(), local_files(), copies()) == ([], [], [])
+    for name in (
+        "airflow/logs/x.log",
+        "airflow/airflow.db",
+        "spark.log",
+        "steps.log",
+        "mlflow.db",
+        "federated/a",
+        "tmp/a",
+    ):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).touch()
+    assert local_logs() == [f"{home}/airflow/logs"]
+    assert local_files() == [f"{home}/{name}" for name in ("airflow/airflow.db", "mlflow.db", "spark.log", "steps.log")]
+    assert [left.what for left in copies()] == [
+        f"{home}/federated has copies of rows, made by `make federated`: remove the folder",
+        f"{home}/tmp is what Spark keeps while it runs, and may have rows: it goes with `make down`, or remove it then",
+    ]
+    (tmp_path / "other" / "logs").mkdir(parents=True)
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other"))
+    assert local_logs() == [f"{tmp_path}/other/logs", f"{home}/airflow/logs"]

@@ -206,6 +206,21 @@ def test_a_failure_of_ours_is_one_line_and_exit_code_1(lake, monkeypatch, capsys
     assert printed.endswith(" [docs/runbook.md#table-missing]\n")
 
 
+def test_an_error_of_another_kind_is_shown_as_text_too(monkeypatch, capsys):
+    """It may quote what a file says."""
+
+    def fails():
+        raise ValueError("found \x1b[2J\u202e[/x]")
+
+    monkeypatch.setattr("dags.cli.main.app", fails)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("Traceback")
+    assert printed.endswith("ValueError: found \\x1b[2J\\u202e[/x]\n")
+
+
 def test_a_raw_row_is_shown_as_the_text_that_it_is(lake):
     raw = '[/evil] [bold]u1[/bold] \x1b[2J"\t:smile:'
     stage_files("quarantine", "r", rejected(JAN_1, raw), [JAN_1], 0)

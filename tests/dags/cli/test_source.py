@@ -172,6 +172,19 @@ def test_a_question_is_asked_until_it_is_answered(monkeypatch, typed, answer):
     assert asked("Which?", ["", "a", "b"], "a") == answer
 
 
+def test_a_column_of_any_name_is_shown_as_text_and_can_be_answered(monkeypatch):
+    hostile = "\x1b[2J\u202euser"
+    shown = []
+
+    def prompt(text, default):
+        shown.append(text + default)
+        return default
+
+    monkeypatch.setattr("typer.prompt", prompt)
+    assert asked(f"What is {hostile}?", ["", hostile], hostile) == hostile
+    assert all(each.isprintable() for each in shown)
+
+
 def test_a_question_with_any_answer(monkeypatch):
     monkeypatch.setattr("typer.prompt", lambda *_, **__: " Europe/Berlin ")
     assert asked("In which zone?", [], "UTC") == "Europe/Berlin"

@@ -33,15 +33,27 @@ print("rows", spark_session("test", settings()).range(7).count())
 """
 
 
+class Noted(LocalAirflow):
+    """Notes what its processes get: one that gives itself a title writes it over its variables."""
+
+    def __init__(self, home: Path, given: dict[str, str], **more: str):
+        super().__init__(home, given, **more)
+        self.variables: dict[str, dict[str, str]] = {}
+
+    def spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+        self.variables |= {name: environment or self.environment, "airflow": self.environment}
+        super().spawn(name, command, environment)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Noted]:
     """The Connect server of `make up`, in a shell with secrets that it has no use for."""
     home = tmp_path_factory.mktemp("up")
     home.chmod(0o755)  # as it was made by earlier versions
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
-        local = LocalAirflow(home, {}, spark_options=SHORT_LIVED_JVM)
+        local = Noted(home, {}, spark_options=SHORT_LIVED_JVM)
         local.make_private_home()
         local.remember(port=free_port(), spark_port=free_port(), spark_token="of this start", settings={})
         local.make_password()
@@ -75,8 +87,8 @@ def test_who_has_the_token_may_use_spark_and_nobody_else(server):
 def test_nobody_else_has_steps_forked_and_who_forks_them_knows_no_secret(server):
     assert open_to_others(server.groups["steps"].members()) == set()
     assert stat.S_IMODE(server.step_server.stat().st_mode) & 0o077 == 0
-    (process,) = server.groups["steps"].members()
-    assert planted(process.environ()) == set()
+    assert "MEANDER_SERVING_URL" in planted(server.variables["airflow"]), "who needs it knows it"
+    assert planted(server.variables["steps"]) == set()
 
 
 @pytest.mark.spark
@@ -84,6 +96,7 @@ def test_spark_listens_on_loopback_alone_and_gets_no_secret_that_it_has_no_use_f
     members = server.groups["spark"].members()
     assert any(port == server.state["spark_port"] for _, port, _ in doors(members))
     assert open_to_others(members) == set()
+    assert planted(server.variables["spark"]) <= STORE
     for process in members:
         assert planted(process.environ()) <= STORE
         assert "of this start" not in " ".join(process.cmdline()), "every user of a machine sees all command lines"

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec.config
@@ -198,19 +199,37 @@ def test_one_that_does_not_end_politely_is_ended_for_good(impatient):
     assert step.returncode == -signal.SIGKILL
 
 
-def test_it_does_not_outlive_a_task_that_is_killed(server):
+@contextmanager
+def task(server: StepServer) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """Run a task as a process, and yield it with the numbers of its step and of the child of that."""
     (server.modules / "of_a_test.py").write_text(FAMILY + SLEEP)
-    task = f"""
+    code = f"""
 import time
 from dags.shared.forked import fork
 step = fork({str(server.socket)!r}, "of_a_test", [], {server.environment!r})
 print(step.pid, step.stdout.readline(), flush=True)
 time.sleep(900)
 """
-    with subprocess.Popen([sys.executable, "-c", task], stdout=subprocess.PIPE, text=True, cwd=ROOT) as started:
-        step, child = map(int, started.stdout.readline().split())
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as started:
+        try:
+            step, child = map(int, started.stdout.readline().split())
+            yield started, step, child
+        finally:
+            started.kill()
+
+
+def test_it_does_not_outlive_a_task_that_is_killed(server):
+    with task(server) as (started, step, child):
         started.kill()
-    require_gone(step, child)
+        require_gone(step, child)
+
+
+def test_it_does_not_outlive_its_keeper_where_its_task_does_nothing_about_it(server):
+    with task(server) as (started, step, child):
+        started.send_signal(signal.SIGSTOP)
+        psutil.Process(step).parent().kill()
+        require_gone(step)
+    os.kill(child, signal.SIGKILL)  # of which nobody is left who knows
 
 
 def test_it_does_not_outlive_its_keeper_and_is_tried_again(server):

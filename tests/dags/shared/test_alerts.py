@@ -93,6 +93,16 @@ def queued_by_an_earlier_version(folder):
     return unsent
 
 
+def test_a_name_of_a_file_calls_nobody_in_a_chat_and_is_no_link_there(received):
+    """Slack reads `<` in a text, and whoever may write to the landing chooses the names of files."""
+    name = "<!channel> <https://evil.example|all is well>&\x1b[2J\u202e.csv"
+    assert send_alert(alert(what=f"{name}: expected a readable file"))
+    (message,) = received
+    shown = "&lt;!channel&gt; &lt;https://evil.example|all is well&gt;&amp;\\x1b[2J\\u202e.csv"
+    assert f": {shown}: expected a readable file. Readers" in message["text"]
+    assert message["what"] == f"{name}: expected a readable file", "a program gets it as it is"
+
+
 def test_a_message_names_all_that_a_person_needs(received):
     assert send_alert(alert())
     assert received == [

@@ -19,7 +19,8 @@ from lake import audits, storage
 from lake import publish as publishing
 from lake.audits import AuditLine
 from lake.backfill.history import History
-from lake.places import alerts_folder, docs_page, plan_file, receipt_file
+from lake.errors import UpkeepFailed
+from lake.places import alerts_folder, docs_page, manifest_file, plan_file, receipt_file, run_folder
 from lake.privacy import folders
 from lake.privacy import tables as forgetting
 from lake.privacy.forget import Places, Receipt, forget
@@ -28,6 +29,7 @@ from lake.publish import publish
 from lake.runs import summarize
 from lake.schemas import TABLES
 from lake.settings import settings
+from lake.staging import find_staged
 from lake.table import Table
 from lake.upkeep import main as upkeep
 from tests.lake.predicted import prediction
@@ -207,8 +209,14 @@ def test_a_rejected_row_in_which_another_user_names_the_id_stays(full):
 
 def test_what_other_users_typed_is_theirs_and_counted(full):
     put("events", "typed", [event(BOB, "t", JAN_3, query=f"who is {ANN}?"), event(BOB, "u", JAN_3)], [JAN_3])
-    left = [left.what for left in forgotten().left if "queries" in left.what]
-    assert left == ["events: 1 rows of other users whose queries have such an id"]
+    # What is kept of it is told, also where the row was rejected.
+    theirs = {**rejected(BOB, 4), "raw": json.dumps({"user_id": BOB, "query": ANN}), "dt": JAN_2}
+    put("quarantine", "quotes", [theirs, {**rejected(BOB, 5), "dt": JAN_2}], [JAN_2])
+    left = [left.what for left in forgotten().left if "other users whose" in left.what]
+    assert left == [
+        "quarantine: 1 rows of other users whose texts have such an id",
+        "events: 1 rows of other users whose texts have such an id",
+    ]
 
 
 def test_trainings_are_listed_by_the_dates_that_they_have_read(full):
@@ -225,6 +233,22 @@ def test_trainings_are_listed_by_the_dates_that_they_have_read(full):
     assert found == {
         "weekly": [str(JAN_1)], "trained": [str(JAN_1)], "validated": [str(JAN_2)], "pretrained": [str(JAN_1)]
     }  # fmt: skip
+
+
+def test_a_manifest_that_is_cut_off_keeps_nobody_from_being_forgotten(full):
+    """A publish refuses it, and it stays where a full disk has left it."""
+    later = find_staged("events", "later")
+    manifest = Path(manifest_file(run_folder("later"), "events", later.stage_id))
+    manifest.write_text(manifest.read_text()[:40])
+    # The files of that staging are told; in no table is the user.
+    assert any(left.what.startswith("events: 1 files of stagings") for left in forgotten().left)
+    assert not [row for table in ROWS for row in rows_seen(table) if "73194517qz" in row]
+
+
+def test_a_plan_that_is_cut_off_is_named_since_nobody_knows_what_it_needs(full):
+    Path(plan_file("weekly")).write_text("{")
+    with pytest.raises(UpkeepFailed, match=r"_models/weekly/plan\.json cannot be read \(JSONDecodeError\), so nobody"):
+        forgotten()
 
 
 def test_a_short_id_is_looked_for_only_where_a_column_says_that_it_is_a_user(full):
@@ -261,8 +285,14 @@ def test_where_an_id_still_stands_is_told(full, tmp_path):
     (logs / "old.log.gz").write_bytes(gzip.compress(f"user {ANN}".encode()))
     (logs / "other.log").write_text("user bob")
     storage.write_json(f"{settings().lake}/_monitor/x.json", {"note": ANN})
-    left = [left.what for left in forget([ANN], replace(places(), logs=[str(logs)])).left if "stands in" in left.what]
-    assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log"]
+    alone = [tmp_path / name for name in ("spark.log", "steps.log", "gone.log")]
+    alone[0].write_text(f"java.lang.RuntimeException: {ANN}")
+    alone[1].write_text("user bob")
+    where = replace(places(), logs=[str(logs)], log_files=[str(file) for file in alone])
+    left = [left.what for left in forget([ANN], where).left if "stands in" in left.what]
+    assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log", "spark.log"]
+    # Of an id that is no word of its own, none of them is searched.
+    assert not [left for left in forget(["42"], where).left if "stands in" in left.what]
 
 
 # ---- killed, and beside publishes ----

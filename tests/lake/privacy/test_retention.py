@@ -101,6 +101,16 @@ def test_old_landing_days_go_as_a_whole(lake, land, monkeypatch):
     assert len(list(Path(landing.folder(young)).iterdir())) == 2
 
 
+def test_of_an_old_day_that_is_a_link_only_the_link_goes(lake, land, monkeypatch):
+    monkeypatch.setenv("MEANDER_KEEP_LANDING_DAYS", "2")
+    file = land(JAN_1, ["{}"])
+    elsewhere = lake / "archive"
+    file.parent.rename(elsewhere)
+    file.parent.symlink_to(elsewhere)
+    assert expire_landing(settings()).removed == 0
+    assert (Landing.of(settings()).days(), [each.name for each in elsewhere.iterdir()]) == ([], [file.name])
+
+
 def test_upkeep_applies_the_settings_and_says_what_it_did(lake, land, monkeypatch):
     land(JAN_1, ["{}"])
     put("events", "r", events(JAN_1), [JAN_3])

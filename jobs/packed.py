@@ -1,0 +1,167 @@
+"""Text in packed files, of which at no time more is in memory than what is asked for: .gz, .bz2, .zip, .xz and .zst.
+
+Spark unpacks .gz and .bz2 itself; files of the other kinds are read in Python (jobs/python_rows.py).
+"""
+
+import io
+import lzma
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import PurePosixPath
+from typing import IO, Any, cast
+
+import fsspec
+import pyarrow as pa
+
+from lake import storage
+
+ZIP, XZ, ZSTD = (".zip",), (".xz",), (".zst", ".zstd")
+# What is read by Python.
+SUFFIXES = (*ZIP, *XZ, *ZSTD)
+# What these libraries raise of a file that is broken, cut off, locked by a password, or needs too much memory.
+BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, struct.error)
+BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+CHUNK = 1 << 16
+HIDDEN = (".", "__MACOSX")
+# A packed file says itself how much of its text a reader has to keep: the strongest setting of xz needs 65 MiB.
+XZ_MEMORY = 128 << 20
+
+
+def is_packed(file: str) -> bool:
+    """Return whether a file is packed in a way that Spark does not unpack, by its name."""
+    return file.lower().endswith(SUFFIXES)
+
+
+@contextmanager
+def unpacked(file: str) -> Iterator[IO[bytes]]:
+    """Open a file on any storage; what is read from it is unpacked.
+
+    Raises:
+        BROKEN: at once, or when it is read to the damaged place: the file cannot be unpacked.
+    """
+    with ExitStack() as opened:
+        if not is_packed(file):
+            yield opened.enter_context(fsspec.open(file, "rb", compression="infer"))
+            return
+        fs, inner = storage.filesystem(file)
+        stream = opened.enter_context(fs.open(inner, "rb"))
+        name = file.lower()
+        if name.endswith(ZIP):
+            packed = opened.enter_context(zipfile.ZipFile(stream))
+            yield opened.enter_context(packed.open(only_member(packed)))
+        elif name.endswith(XZ):
+            yield io.BufferedReader(_Xz(stream), CHUNK)
+        else:
+            source = pa.PythonFile(stream, mode="r")
+            yield cast("IO[bytes]", opened.enter_context(pa.CompressedInputStream(source, "zstd")))
+
+
+def only_member(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the one file in a .zip; folders, and what macOS adds, do not count.
+
+    Raises:
+        zipfile.BadZipFile: it has none, or several.
+    """
+    files = [
+        each
+        for each in packed.infolist()
+        if not each.is_dir() and not any(part.startswith(HIDDEN) for part in PurePosixPath(each.filename).parts)
+    ]
+    if len(files) != 1:
+        raise zipfile.BadZipFile(f"{len(files)} files in it, and a landing file is one; deliver each of them alone")
+    return files[0]
+
+
+class _Xz(io.RawIOBase):
+    """The content of an .xz file, also of one that several were joined into."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decoder: lzma.LZMADecompressor | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        place = memoryview(buffer)
+        while True:
+            if self._decoder is None or self._decoder.eof:
+                begin = self._next_beginning()
+                if not begin:
+                    return 0
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+                content = self._decoder.decompress(begin, len(place))
+            elif self._decoder.needs_input:
+                more = self._stream.read(CHUNK)
+                if not more:
+                    raise EOFError("the file ends before its content does")
+                content = self._decoder.decompress(more, len(place))
+            else:
+                content = self._decoder.decompress(b"", len(place))
+            if content:
+                place[: len(content)] = content
+                return len(content)
+
+    def _next_beginning(self) -> bytes:
+        """Return the first bytes of what follows, without the zeros by which a file may be filled up."""
+        rest = self._decoder.unused_data if self._decoder else b""
+        while not (begin := rest.lstrip(b"\0")):
+            rest = self._stream.read(CHUNK)
+            if not rest:
+                return b""
+        return begin
+
+
+def lines_of(stream: IO[bytes], most: int, end: bytes = b"") -> Iterator[bytes]:
+    r"""Yield the lines of a text as Spark finds them, without their ends; of a longer line, the first `most` bytes.
+
+    Args:
+        stream: of the text.
+        most: bytes of a line that are kept.
+        end: of a line, by two bytes of UTF-16; empty: `\n`, `\r` or both.
+
+    >>> list(lines_of(io.BytesIO(b"a\r\nbcdef\r\n\nlast"), 3))
+    [b'a', b'bcd', b'', b'las']
+    """
+    ends = re.compile(rb"\r\n|\n|\r")
+    kept, rest = b"", b""  # the beginning of a line whose end was not found yet, and what was not looked at
+    is_begun = False
+    while True:
+        chunk = stream.read(CHUNK)
+        rest += chunk
+        at = 0
+        while True:
+            if end:
+                place = aligned(rest, end, at)
+                found = (place, place + len(end)) if place >= 0 else None
+            else:
+                match = ends.search(rest, at)
+                # After `\r` at the end of a chunk, `\n` may follow.
+                is_open = match and match[0] == b"\r" and match.end() == len(rest) and chunk
+                found = match.span() if match and not is_open else None
+            if found is None:
+                break
+            yield (kept + rest[at : found[0]])[:most]
+            kept, at, is_begun = b"", found[1], False
+        rest = rest[at:]
+        if not chunk:
+            if rest or is_begun:
+                yield (kept + rest)[:most]
+            return
+        # What cannot be the beginning of an end is moved on, and cut.
+        open_bytes = len(rest) % 2 if end else int(rest.endswith(b"\r"))
+        moved, rest = rest[: len(rest) - open_bytes], rest[len(rest) - open_bytes :]
+        if moved:
+            kept, is_begun = (kept + moved)[: most + 1], True
+
+
+def aligned(text: bytes, end: bytes, at: int) -> int:
+    """Return where the end of a line of UTF-16 is, from an even place on; -1 if it is nowhere."""
+    place = text.find(end, at)
+    while place >= 0 and (place - at) % 2:
+        place = text.find(end, place + 1)
+    return place

@@ -1,0 +1,96 @@
+"""Lines of files that Spark does not read itself, read by Python on its workers: one task for each file.
+
+These are packed files (jobs/packed.py), and ORC, of which each row is a line of JSON (jobs/orc_rows.py).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs import orc_rows, packed
+from lake.errors import LandingUnreadable
+
+# A task gives its rows to Spark in batches of about this size.
+BATCH_BYTES, BATCH_ROWS = 4 << 20, 10_000
+LINES = "landed date, file string, position bigint, value binary"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_lines(spark: SparkSession, files: Sequence[str], days: Sequence[date], most: int, end: bytes) -> DataFrame:
+    """Return the lines of some files as Spark would, each with its file as an address and its number in it, from 0.
+
+    The workers open the files by fsspec: what a file on S3 needs, their environment has to have.
+
+    Args:
+        spark: the session.
+        files: names or addresses.
+        days: the landing day of each.
+        most: bytes that are kept of a longer line.
+        end: of a line, if it is none of the usual ones; see `jobs.packed.lines_of`.
+    """
+    # A worker has another folder of its own.
+    names = [file if "://" in file else str(Path(file).absolute()) for file in files]
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
+            yield from batches_of(names[n], days[n], most, end)
+
+    return spark.range(0, len(names), 1, numPartitions=len(names)).mapInArrow(read, LINES)
+
+
+def batches_of(file: str, day: date, most: int, end: bytes) -> Iterator[pa.RecordBatch]:
+    """Yield the lines of one file with their place, as `LINES` has it.
+
+    Raises:
+        LandingUnreadable: it cannot be read to its end.
+    """
+    lines: list[bytes] = []
+    size = first = 0
+    try:
+        for line in lines_of(file, most, end):
+            lines.append(line)
+            size += len(line)
+            if size >= BATCH_BYTES or len(lines) >= BATCH_ROWS:
+                yield batch_of(file, day, first, lines)
+                first, size, lines = first + len(lines), 0, []
+    except packed.BROKEN as error:
+        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
+    if lines:
+        yield batch_of(file, day, first, lines)
+
+
+def lines_of(file: str, most: int, end: bytes) -> Iterator[bytes]:
+    """Yield the lines of a packed file, or the rows of an ORC file as JSON; of a longer one, its beginning."""
+    if not packed.is_packed(file):
+        yield from (line[:most] for line in orc_rows.json_lines(file))
+        return
+    with packed.unpacked(file) as stream:
+        for n, line in enumerate(packed.lines_of(stream, most, end)):
+            yield line if n else line.removeprefix(BYTE_ORDER_MARK)
+
+
+def batch_of(file: str, day: date, first: int, lines: list[bytes]) -> pa.RecordBatch:
+    """Return lines with their place, of which the first has a number in its file."""
+    n = len(lines)
+    columns = [
+        pa.array([day] * n, pa.date32()),
+        pa.array([address_of(file)] * n, pa.string()),
+        pa.array(range(first, first + n), pa.int64()),
+        pa.array(lines, pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=["landed", "file", "position", "value"])
+
+
+def address_of(file: str) -> str:
+    """Return the address of a file as Spark writes those that it reads.
+
+    >>> address_of("/data/dt=2025-03-02/log 1.csv.xz"), address_of("s3://shop/dt=2025-03-02/100%.zip")
+    ('file:///data/dt=2025-03-02/log%201.csv.xz', 's3://shop/dt=2025-03-02/100%25.zip')
+    """
+    address = file if "://" in file else f"file://{file}"
+    return re.sub(r'[\x00- "%<>\\^`{|}#?\[\]\x7f]', lambda sign: f"%{ord(sign[0]):02X}", address)

@@ -1,0 +1,158 @@
+"""Text in packed files is read piece by piece, whatever it is packed in; what cannot be read to its end says so."""
+
+import io
+import lzma
+import random
+import re
+import resource
+import subprocess
+import sys
+import zipfile
+
+import pyarrow as pa
+import pytest
+
+from jobs.packed import BROKEN, lines_of, unpacked
+
+TEXT = b"".join(b"line %d\n" % n for n in range(30_000))
+
+
+def zipped(**members: bytes) -> bytes:
+    """Return a .zip of some files; `__` in a name stands for `/`."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name.replace("__", "/"), content)
+    return file.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+def read(path, content: bytes) -> bytes:
+    path.write_bytes(content)
+    with unpacked(str(path)) as stream:
+        return b"".join(iter(lambda: stream.read(10_000), b""))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("a.csv.zip", zipped(**{"a.csv": TEXT}), id="zip"),
+        pytest.param(
+            "a.ZIP",
+            zipped(**{"export__": b"", "export__a.csv": TEXT, "__MACOSX__._a.csv": b"x", "export__.DS_Store": b"y"}),
+            id="zip of a folder, by macOS",
+        ),
+        pytest.param("a.csv.xz", lzma.compress(TEXT), id="xz"),
+        pytest.param("a.xz", lzma.compress(TEXT[:-9]) + b"\0" * 8 + lzma.compress(TEXT[-9:]), id="several xz in one"),
+        pytest.param("a.csv.zst", zstd(TEXT), id="zstd"),
+        pytest.param("a.ZSTD", zstd(TEXT[:-9]) + zstd(TEXT[-9:]), id="several frames of zstd"),
+    ],
+)
+def test_a_packed_file_has_the_text_that_was_packed(tmp_path, name, content):
+    assert read(tmp_path / name, content) == TEXT
+
+
+@pytest.mark.parametrize("name", ["a.xz", "a.zst"])
+def test_a_file_without_a_byte_has_no_text(tmp_path, name):
+    assert read(tmp_path / name, b"") == b""
+
+
+def locked() -> bytes:
+    """Return a .zip that says that its file is encrypted."""
+    content = bytearray(zipped(a=TEXT))
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
+    return bytes(content)
+
+
+NOISE = random.Random(7).randbytes(200_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        pytest.param("a.xz", lzma.compress(NOISE)[:-5], "ends before its content", id="xz that was cut off"),
+        pytest.param("a.xz", lzma.compress(NOISE) + b"user,item\n" * 9, "format", id="xz with something behind it"),
+        pytest.param("a.xz", b"user,item\n" * 9, "format", id="xz in name only"),
+        pytest.param("a.zst", zstd(NOISE)[:-5], "Truncated", id="zstd that was cut off"),
+        pytest.param("a.zst", b"user,item\n", "ZSTD", id="zstd in name only"),
+        pytest.param("a.zip", zipped(a=NOISE)[:-30], "not a zip", id="zip that was cut off"),
+        pytest.param("a.zip", zipped(a=NOISE).replace(NOISE[:50], NOISE[1:51], 1), "CRC", id="zip with other bytes"),
+        pytest.param("a.zip", zipped(), "0 files in it", id="zip without a file"),
+        pytest.param(
+            "a.zip", zipped(a=b"x", b=b"y"), "2 files in it.*deliver each of them alone", id="zip of two files"
+        ),
+        pytest.param("a.zip", locked(), "password", id="zip with a password"),
+    ],
+)
+def test_a_file_that_cannot_be_unpacked_to_its_end_says_so(tmp_path, name, content, told):
+    with pytest.raises(BROKEN, match=told):
+        read(tmp_path / name, content)
+
+
+def test_a_file_that_would_need_much_memory_is_refused(tmp_path):
+    # Its dictionary would have 512 MiB, which a reader of it has to keep.
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 512 << 20}]
+    with pytest.raises(lzma.LZMAError, match=r"[Mm]emory"):
+        read(tmp_path / "a.xz", lzma.compress(b"x", lzma.FORMAT_XZ, filters=large))
+
+
+BOMB = """
+import resource, sys
+from jobs.packed import lines_of, unpacked
+with unpacked(sys.argv[1]) as stream:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = [len(line) for line in lines_of(stream, 1000)]
+print(lines, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["zip", "xz", "zst"])
+def test_a_line_of_gigabytes_in_a_few_kilobytes_takes_no_memory(tmp_path, kind):
+    assert resource.getpagesize()  # rusage counts kilobytes on Linux alone
+    content = b"0" * (160 << 20)
+    pack = {"zip": lambda text: zipped(a=text), "xz": lambda text: lzma.compress(text, preset=0), "zst": zstd}[kind]
+    file = tmp_path / f"a.{kind}"
+    file.write_bytes(pack(content))
+    assert file.stat().st_size < 1 << 20
+    printed = subprocess.run([sys.executable, "-c", BOMB, str(file)], capture_output=True, text=True, check=True).stdout
+    lines, megabytes = re.fullmatch(r"\[(.*)\] (\d+)\n", printed).groups()
+    assert lines == "1000"
+    assert int(megabytes) < 60, "of 160 MiB"
+
+
+class Dripping(io.RawIOBase):
+    """A stream that gives at most some bytes at once."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self.content, self.size = content, size
+
+    def read(self, _size: int = -1) -> bytes:
+        part, self.content = self.content[: self.size], self.content[self.size :]
+        return part
+
+
+def test_lines_are_those_of_python_however_the_bytes_arrive():
+    rng = random.Random(3)
+    for _ in range(300):
+        text = bytes(rng.choices(b"ab\r\n\x0b\x85", k=rng.randint(0, 30)))
+        for size in (1, 2, 3, 100):
+            # Of bytes, Python splits at these three ends alone.
+            assert list(lines_of(Dripping(text, size), 100)) == text.splitlines(), (text, size)
+            assert list(lines_of(Dripping(text, size), 3)) == [line[:3] for line in text.splitlines()], (text, size)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_lines_of_two_bytes_a_character_end_where_a_character_is_the_end(encoding):
+    # U+0A0A has the bytes of an end of a line, and so have U+000A's neighbours U+0A00 and U+0100.
+    text = "a\u0a0a\u0a00\u010a\nb\n\n\u0a0a"
+    end = "\n".encode(encoding)
+    for size in (1, 2, 3, 5, 100):
+        found = list(lines_of(Dripping(text.encode(encoding), size), 100, end))
+        assert [line.decode(encoding) for line in found] == text.split("\n"), size
