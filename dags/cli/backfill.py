@@ -23,7 +23,10 @@ def plan(
     table: Annotated[str, typer.Option(help="with code: the table whose job changed")] = "events",
     as_json: AsJson = False,
 ) -> None:
-    """Print the reprocessing plan: partitions, reasons, estimated times and commands. Changes nothing."""
+    """Print the reprocessing plan: partitions, reasons, estimated times and commands. Changes nothing.
+
+    For late-data, without --from, the landing days of the last year count.
+    """
     from lake.backfill.planner import plan_backfill
     from lake.settings import settings
 

@@ -28,7 +28,7 @@ class Cache:
         self._answers: OrderedDict[tuple[str, str], tuple[int, Any, int]] = OrderedDict()
         self._lock = Lock()
         self._files: dict[str, tuple[str, Any]] = {}
-        self._recent: dict[str, tuple[float, Any]] = {}
+        self._recent: dict[str, tuple[float, float, Any]] = {}
 
     def of_version(self, table: Table, question: str, read: Callable[[], Answer]) -> Answer:
         """Return the answer of a version of a table to a question, and read it if it is not cached.
@@ -81,11 +81,14 @@ class Cache:
         For what nothing tells of a change: the answer may be older than what it is about.
         """
         with self._lock:
-            read_at, cached = self._recent.get(question, (-math.inf, None))
+            read_at, _, cached = self._recent.get(question, (-math.inf, 0.0, None))
         if time.monotonic() - read_at < seconds:
             answer: Answer = cached
             return answer
         answer = read()
         with self._lock:
-            self._recent[question] = time.monotonic(), answer
+            now = time.monotonic()
+            # Questions name days: nobody asks again for most of them.
+            self._recent = {q: kept for q, kept in self._recent.items() if now < kept[0] + kept[1]}
+            self._recent[question] = now, seconds, answer
         return answer

@@ -161,11 +161,12 @@ class LakeSnapshot:
             expected: the newest day that should be published by now.
             first: the first day that is asked for, where that is before the days that are always looked at.
         """
+        begins = min(first or date.max, first_day(settings(), Table.find("events")))
+        since = nothing_before(begins)
+        # Before the tables: what is published between the two would look as if it waited for its publish.
+        stagings, unreadable = read_stagings(cache, since)
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
             tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
-        begins = min(first or date.max, first_day(settings(), tables["events"]))
-        since = nothing_before(begins)
-        stagings, unreadable = read_stagings(cache, since)
         owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for of_table in stagings.values() for s in of_table}
 
         def publishes(name: str, table: Table) -> list[Commit]:

@@ -15,8 +15,9 @@ from lake.looking_back import nothing_before
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
-# Labels look so far ahead at most; where published ones look further, the whole history is read.
-LONGEST_HORIZON = timedelta(days=35)
+# An event on D can change the sessions of D-1, as can one on D-3, but no older one. So a run of a day that landed
+# before D-3 makes none of these sessions anew: no event is dated after it has landed.
+NEIGHBOURS = timedelta(days=3)
 # Times are estimated from so many of the newest commits of a table.
 SAMPLE = 50
 
@@ -100,7 +101,7 @@ class History:
         begins = min(
             (file.partition["dt"] for file in events.files if file.partition["landed"] >= first), default=first
         )
-        begins = before(min(begins, first), LONGEST_HORIZON)
+        begins = before(min(begins, first), NEIGHBOURS)
         since = nothing_before(begins)
         entries = {name: table.commits(since) if table else [] for name, table in tables.items()}
         # Times are estimated from some, however old.
@@ -110,9 +111,8 @@ class History:
         taken_back = _taken_back(events, commits["events"], begins, since)
         gone = [file.partition for files in taken_back.values() for file in files]
         oldest = min((partition["dt"] for partition in gone if partition["landed"] >= first), default=date.max)
-        horizon = max((commit.horizon_days for commit in commits["examples"]), default=0)
         lost = any(file.partition["landed"] not in known for file in events.files if file.partition["landed"] >= begins)
-        if since and (lost or before(oldest, LONGEST_HORIZON) < begins or horizon > LONGEST_HORIZON.days):
+        if since and (lost or before(oldest, NEIGHBOURS) < begins):
             return History.read(landing)
         rows = {name: table.rows_by(TABLES[name].owned_by) if table else {} for name, table in tables.items()}
         sessions = tables["sessions"]

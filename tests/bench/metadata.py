@@ -50,7 +50,7 @@ def whole_past() -> Iterator[None]:
     with ExitStack() as patches:
         for module in (history, runs, sessionize, state):
             patches.enter_context(patch.object(module, "nothing_before", lambda _: None))
-        patches.enter_context(patch.object(history, "LONGEST_HORIZON", timedelta.max))
+        patches.enter_context(patch.object(history, "NEIGHBOURS", timedelta.max))
         yield
 
 

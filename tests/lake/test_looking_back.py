@@ -41,7 +41,6 @@ def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("MEANDER_HORIZON_DAYS", "2")
     monkeypatch.setattr(looking_back, "AT_LEAST", 10 * ONE_DAY)
     monkeypatch.setattr(looking_back, "CLOCKS", 2 * ONE_DAY)
-    monkeypatch.setattr(history, "LONGEST_HORIZON", 2 * ONE_DAY)
     for module in (history, planner):
         monkeypatch.setattr(module, "SAMPLE", 3)
     monkeypatch.setattr("lake.log.COMMITS_AT_ONCE", 4)

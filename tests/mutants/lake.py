@@ -1427,23 +1427,16 @@ MUTANTS = [
     Mutant(
         "looking_back_plan_of_landings_alone",
         "lake/backfill/history.py",
-        "begins = before(min(begins, first), LONGEST_HORIZON)",
+        "begins = before(min(begins, first), NEIGHBOURS)",
         "begins = first",
         "tests/lake/test_looking_back.py::test_the_plan_for_any_landing_days_is_the_one_that_the_whole_past_gives",
     ),
     Mutant(
         "looking_back_past_what_was_taken_back",
         "lake/backfill/history.py",
-        "before(oldest, LONGEST_HORIZON) < begins or ",
-        "",
+        "(lost or before(oldest, NEIGHBOURS) < begins)",
+        "lost",
         "tests/lake/test_looking_back.py::test_events_that_were_taken_back_are_planned_however_old_they_are",
-    ),
-    Mutant(
-        "looking_back_past_long_labels",
-        "lake/backfill/history.py",
-        " or horizon > LONGEST_HORIZON.days",
-        "",
-        "tests/lake/test_looking_back.py::test_labels_that_look_further_ahead_are_planned_as_well",
     ),
     Mutant(
         "looking_back_page_shows_older_days",
@@ -1468,10 +1461,17 @@ MUTANTS = [
         "through",
     ),
     Mutant(
+        "page_keeps_old_answers",
+        "dags/page/cache.py",
+        "if now < kept[0] + kept[1]}",
+        "}",
+        "tests/dags/page/test_cache.py::test_an_answer_that_is_too_old_is_not_kept",
+    ),
+    Mutant(
         "looking_back_page_never_older",
         "dags/page/state.py",
-        'min(first or date.max, first_day(settings(), tables["events"]))',
-        'first_day(settings(), tables["events"])',
+        'min(first or date.max, first_day(settings(), Table.find("events")))',
+        'first_day(settings(), Table.find("events"))',
         "tests/lake/test_looking_back.py::test_the_page_shows_older_days_when_they_are_asked_for",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 from datetime import date
+from weakref import ref
 
 import pytest
 
@@ -123,3 +124,18 @@ def test_an_answer_is_believed_for_so_many_seconds_and_each_question_has_its_own
     assert [cache.for_a_while(question, 60, reads) for question in ("landing", "another")] == ["1", "2"]
     now[0] = 160.0
     assert [cache.for_a_while(question, 60, reads) for question in ("landing", "another")] == ["3", "2"]
+
+
+def test_an_answer_that_is_too_old_is_not_kept(monkeypatch):
+    class Listing:
+        """What can be looked at from outside."""
+
+    cache, now = Cache(), [100.0]
+    monkeypatch.setattr("dags.page.cache.time.monotonic", lambda: now[0])
+    monday = ref(cache.for_a_while("monday", 60, Listing))
+    now[0] = 159.0
+    cache.for_a_while("tuesday", 60, Listing)
+    assert monday() is not None
+    now[0] = 161.0
+    cache.for_a_while("wednesday", 60, Listing)
+    assert monday() is None

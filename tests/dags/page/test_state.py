@@ -137,6 +137,20 @@ def test_a_day_that_was_withheld_is_not_there_because_an_audit_that_ran_since_le
     assert states("events")[MAR_2] == "published"
 
 
+def test_a_publish_while_the_page_is_made_does_not_look_as_if_it_waited(lake, landed, monkeypatch):
+    landed(MAR_1)
+    put("events", MAR_1, [event(MAR_1, 1)], run="r", visible=False)
+    read = state.read_stagings
+
+    def read_then_publish(*arguments):
+        found = read(*arguments)
+        publish("events", "r")
+        return found
+
+    monkeypatch.setattr(state, "read_stagings", read_then_publish)
+    assert states("events") == {MAR_1: "published"}
+
+
 def test_a_day_that_failed_its_first_audit_has_no_rows_for_readers(lake, landed):
     landed(MAR_1)
     put_events(MAR_1, audited="failed")
