@@ -116,7 +116,7 @@ AT = datetime(2025, 3, 2, 10, 0, 0, 250_000)
 BOUGHT = [
     {"user": 7.0, "time": AT, "event": "buy", "item": {"id": 1 << 60}, "price": Decimal("1.50"), "weight": 0.1},
     {"user": None, "time": AT, "event": "buy", "item": {"id": 2}, "price": None, "weight": None},
-    {"user": 8.0, "time": None, "event": "buy", "item": None, "price": None, "weight": None},
+    {"user": 8.0, "time": None, "event": "buy", "item": {"id": 1 << 61}, "price": Decimal("2.50"), "weight": None},
 ]
 SOURCE = (
     "{name: mine, description: x, format: %s, user_id: user, item_id: item.id, price: price, query: weight, "
@@ -142,10 +142,11 @@ def test_rows_of_orc_are_what_their_types_say(deliver, spark, tmp_path, zone, at
     assert [tuple(row) for row in found] == [
         ("event", "7", at, str(1 << 60), Decimal("1.5"), "0.1"),
         ("missing_user", None, at, "2", None, None),
-        ("missing_time", "8", None, None, None, None),
+        ("missing_time", "8", None, str(1 << 61), Decimal("2.5"), None),
     ]
-    raw = json.loads(judged.orderBy("position").first()["raw"])
-    assert (raw["user"], raw["item"], raw["price"]) == (7, {"id": 1 << 60}, "1.50")
+    # What is kept of a rejected row.
+    raw = json.loads(judged.where("reason = 'missing_time'").first()["raw"])
+    assert (raw["user"], raw["item"], raw["price"]) == (8, {"id": 1 << 61}, "2.50")
 
 
 def test_orc_that_is_not_what_the_source_says_is_told(deliver):
