@@ -1338,13 +1338,6 @@ MUTANTS = [
         f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
     ),
     Mutant(
-        "packed_long_line_is_kept",
-        "jobs/packed.py",
-        "kept, is_begun = (kept + moved)[: most + 1], True",
-        "kept, is_begun = kept + moved, True",
-        f"{PACKED}::test_a_line_of_gigabytes_in_a_few_kilobytes_takes_no_memory",
-    ),
-    Mutant(
         "packed_return_at_the_end_of_a_piece_ends_a_line",
         "jobs/packed.py",
         'is_open = match and match[0] == b"\\r" and match.end() == len(rest) and chunk',
