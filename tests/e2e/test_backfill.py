@@ -202,7 +202,7 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     (run,) = airflow.runs("upkeep_weekly")
     said = airflow.result("upkeep_weekly", run["dag_run_id"], "upkeep")
     summaries = {f"summaries: {kind}" for kind in ("on_time", "late", "last", "totals")}
-    assert {part["what"] for part in said["parts"]} == {*TABLES, *summaries, "audits", "data docs"}
+    assert {part["what"] for part in said["parts"]} == {*TABLES, *summaries, "audits", "alerts", "data docs"}
     assert said["removed"] == 0, "everything is younger than the retention"
     assert {table: rows(table) for table in TABLES} == by_day
 
