@@ -271,7 +271,7 @@ MUTANTS = [
     Mutant(
         "forget_landing_unfinished",
         "jobs/landing_users.py",
-        "    fs.mv(place, storage.filesystem(file)[1])\n",
+        "        fs.mv(place, storage.filesystem(file)[1])\n",
         "",
         LANDING,
     ),
