@@ -128,8 +128,8 @@ MUTANTS = [
     Mutant(
         "forget_single_logs",
         "lake/privacy/forget.py",
-        "search([*files, *places.log_files]",
-        "search(files",
+        "    found.add(search(places.log_files, distinct_ones))\n",
+        "",
         f"{FORGET}::test_where_an_id_still_stands_is_told_and_what_may_not_be_read",
     ),
     Mutant(
