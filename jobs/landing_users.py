@@ -3,9 +3,9 @@
 import csv
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs import python_rows
-from jobs.landing_files import LINE_BYTES, OTHERWISE_PACKED, day_and_name, is_parquet, look_at
+from jobs.landing_files import LINE_BYTES, day_and_name, first_bytes, is_parquet, look_at
 from jobs.orc_rows import is_orc
 from jobs.packed import BROKEN, is_packed
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
@@ -36,8 +36,17 @@ from lake.text import SURROUNDING, composed
 FRACTION = re.compile(r"[-+]?\d+(?:\.\d*(?:[eE][-+]?\d+)?|[eE][-+]?\d+)")
 # A number in scientific notation that ingest takes for a whole one has no larger exponent, and is no longer.
 MOST_DIGITS, MOST_CHARACTERS = 15, 40
-# What a file raises that was cut off or damaged, or belongs to two versions of its source.
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, pa.ArrowException, SourceMismatch)
+# What a file raises that was cut off or damaged, is packed in a way that nobody here unpacks, or belongs to two
+# versions of its source.
+UNREADABLE = (*BROKEN, pa.ArrowException, LandingUnreadable, SourceMismatch)
+# How a file begins that is written in the place of another one, until it is whole. Such a name is no data.
+UNFINISHED = "_forget-"
+# Why something in the landing is not searched.
+STRAY, UNLISTED = "it is no file, or leads out of its day", "it cannot be listed"
+LEFT_OVER = (
+    "a forget with --rewrite-landing has written it, with rows of a file beside it, and was killed; remove it, unless "
+    "one is at work"
+)
 # Packed line by line, as Spark reads them too.
 PACKED = (".gz", ".bz2")
 
@@ -157,23 +166,41 @@ class LandingFile:
             return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
         # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
         wide = source.charset.startswith("UTF-16")
-        is_packed = self.address.endswith(OTHERWISE_PACKED) or is_read_by_python(self.address)
-        return not is_packed and not source.multiline and not wide
+        return not is_read_by_python(self.address) and not source.multiline and not wide
 
 
-def addresses_of(landing: Landing) -> Iterator[tuple[date, str, bool]]:
-    """Yield each address of data in the landing with its day, and whether it is a file inside of that day.
+def addresses_of(landing: Landing) -> Iterator[tuple[date, str, str]]:
+    """Yield each address in the landing that may have rows, with its day, and why it is not searched; empty if it is.
 
-    Others are read by no ingest: a pipe would be waited for without end, and what a link leads to is not ours to write.
+    Some are read by no ingest: a pipe would be waited for without end, and what a link leads to is not ours to write.
     """
-    for day in landing.days():
+    try:
+        days = landing.days()
+    except OSError:
+        yield date.min, landing.address, UNLISTED
+        return
+    for day in days:
         folder = landing.folder(day)
         if leads_out(folder):
-            yield day, folder, False
+            yield day, folder, STRAY
             continue
-        for name in storage.list_files(folder):
-            if not any(part.startswith(HIDDEN) for part in name.split("/")):
-                yield day, storage.join(folder, name), not stray(folder, name)
+        names, denied = storage.list_readable(folder)
+        for place in denied:
+            yield day, place, UNLISTED
+        for name in names:
+            parts = name.split("/")
+            if parts[-1].startswith(UNFINISHED):
+                yield day, storage.join(folder, name), LEFT_OVER
+            elif not any(part.startswith(HIDDEN) for part in parts):
+                yield day, storage.join(folder, name), STRAY if is_stray(folder, name) else ""
+
+
+def is_stray(folder: str, name: str) -> bool:
+    """Return whether a name below the folder of a day is no file of that day, or nobody may say what it is."""
+    try:
+        return bool(stray(folder, name))
+    except OSError:
+        return True
 
 
 def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[Left]) -> Iterator[LandingFile]:
@@ -185,11 +212,12 @@ def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[L
         source: how they are read.
         unread: gets the files of which nobody can say. One of them must not keep users from being forgotten elsewhere.
     """
-    for day, file, is_inside in addresses_of(landing):
-        if not is_inside:
-            unread.append(Left(f"{file} was not searched: it is no file, or leads out of its day", "the shop"))
+    for day, file, obstacle in addresses_of(landing):
+        if obstacle:
+            unread.append(Left(f"{file} was not searched: {obstacle}", "the shop"))
             continue
         try:
+            first_bytes(file)  # it knows what is packed, or a table, in a way that would be read as text
             version = source.of(*day_and_name(file))
             names = names_in_header(version, file)
             rows = count_rows(file, names, users, version)
@@ -219,7 +247,11 @@ def begins_as_parquet(file: str) -> bool:
 
 
 def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Source) -> int:
-    """Count the rows of some users in a file; of one that is packed in a way that is not known, its bytes count."""
+    """Count the rows of some users in a file.
+
+    Raises:
+        UNREADABLE: it cannot be read to its end.
+    """
     if begins_as_parquet(file):
         if (found := in_parquet(users, source, file)) is None:
             return sum(1 for batch in batches_of(file) for row in batch.to_pylist() if users.in_text(str(row)))
@@ -227,12 +259,9 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         return count_chosen(folder, name, found)
     theirs = is_theirs(users, source, names)
     if is_read_by_python(file):
-        try:
-            end = "\n".encode(source.charset.lower()) if source.charset.startswith("UTF-16") else b""
-            lines = python_rows.lines_of(file, LINE_BYTES, end)
-            return sum(theirs(line.decode(source.encoding, "replace")) for line in lines)
-        except BROKEN:
-            pass  # no run takes it
+        end = "\n".encode(source.charset.lower()) if source.charset.startswith("UTF-16") else b""
+        read = python_rows.lines_of(file, LINE_BYTES, end)
+        return sum(theirs(line.decode(source.encoding, "replace")) for line in read)
     packed = "infer" if file.endswith(PACKED) else None
     with fsspec.open(file, "rt", compression=packed, encoding=source.encoding, errors="replace", newline="\n") as lines:
         return sum(map(theirs, lines))
@@ -286,11 +315,28 @@ def rewrite_file(found: LandingFile, users: NamedUsers) -> None:
     """Write a landing file without the rows of some users, in its place, in one step; all other rows stay as they are.
 
     A row of which it cannot be told whose it is, but that has one of their ids, goes too.
+
+    Raises:
+        OSError: it, or its folder, cannot be written to. The file is as it was.
     """
-    file, source = found.address, found.source
+    file = found.address
     folder, _, name = file.rpartition("/")
     # Such a name is no data, so that a run that lists the folder meanwhile does not read it.
-    unfinished = f"_forget-{uuid4().hex[:8]}{''.join(end for end in PACKED if name.endswith(end))}"
+    unfinished = f"{UNFINISHED}{uuid4().hex[:8]}{''.join(end for end in PACKED if name.endswith(end))}"
+    try:
+        write_without(found, users, unfinished)
+        fs, place = storage.filesystem(storage.join(folder, unfinished))
+        fs.mv(place, storage.filesystem(file)[1])
+    except OSError:
+        with suppress(OSError):
+            storage.remove(storage.join(folder, unfinished))
+        raise
+
+
+def write_without(found: LandingFile, users: NamedUsers, unfinished: str) -> None:
+    """Write a landing file without the rows of some users, under another name beside it; see `rewrite_file`."""
+    file, source = found.address, found.source
+    folder, _, name = file.rpartition("/")
     fs, place = storage.filesystem(storage.join(folder, unfinished))
     chosen = in_parquet(users, source, file) if found.is_parquet else None
     if chosen:
@@ -305,7 +351,6 @@ def rewrite_file(found: LandingFile, users: NamedUsers) -> None:
             fsspec.open(storage.join(folder, unfinished), "wb", compression="infer") as left,
         ):
             left.writelines(line for line in lines if not theirs(line.decode(source.encoding, "replace")))
-    fs.mv(place, storage.filesystem(file)[1])
 
 
 def forget_in_landing(
@@ -330,7 +375,12 @@ def forget_in_landing(
     for found in files:
         file, possible = found.address, found.can_be_rewritten()
         if rewrite and possible:
-            rewrite_file(found, users)
+            try:
+                rewrite_file(found, users)
+            except OSError as error:
+                what = f"{file} has {found.rows} rows of theirs, which runs leave out, and could not be written anew"
+                left.append(Left(f"{what} ({type(error).__name__}): remove them", "the shop"))
+                continue
             done.files, done.rows = done.files + 1, done.rows + found.rows
             left.append(
                 Left(

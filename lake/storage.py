@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -70,7 +70,8 @@ def list_entries(folder: str, since: datetime | None = None, *, complete: bool =
     fs, inner = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         # fsspec asks three times about each file, and the log of a lake of years has thousands.
-        return dict(sorted(_local_entries(inner, "", since, complete)))
+        denied = _raise if complete else _leave_out
+        return dict(sorted(_local_entries(inner, "", since, denied)))
     found = fs.find(inner, detail=True)
     root = inner.rstrip("/")
     entries = {path[len(root) + 1 :]: found[path] for path in sorted(found)}
@@ -82,30 +83,57 @@ def list_entries(folder: str, since: datetime | None = None, *, complete: bool =
     return {name: entry for name, entry in entries.items() if name.partition("/")[0] in young}
 
 
+def list_readable(folder: str) -> tuple[list[str], list[str]]:
+    """Return the paths below a folder of the files in it, sorted, and the local folders that cannot be listed.
+
+    The files of the other folders are among them, so that what cannot be looked at is known by name, and is all.
+    """
+    fs, inner = filesystem(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return list(list_entries(folder)), []
+    denied: list[str] = []
+    found = _local_entries(inner, "", None, lambda place, _: denied.append(place))
+    return sorted(name for name, _ in found), sorted(denied)
+
+
 def _local_entries(
-    folder: str, below: str, since: datetime | None, complete: bool
+    folder: str, below: str, since: datetime | None, denied: Callable[[str, OSError], None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what `list_entries` returns of a folder on this machine, with `below` before each name.
 
-    A link is a file, whatever it leads to, and has the size of that, 0 of nothing.
+    A link is a file, whatever it leads to, and has the size of that, 0 of nothing. `denied` is told of each folder that
+    cannot be listed.
     """
-    # A folder that is gone by now has no files, also for who wants to know of all.
-    with suppress(FileNotFoundError if complete else OSError), os.scandir(folder) as found:
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                # A folder has the time at which a name in it came or went, and files here are replaced by a new name.
-                if since is None or entry.stat().st_mtime >= since.timestamp():
-                    yield from _local_entries(entry.path, f"{below}{entry.name}/", None, complete)
-                continue
-            with suppress(FileNotFoundError):  # it is gone since
-                told = entry.stat(follow_symlinks=False)
-                size = told.st_size
-                if entry.is_symlink():
-                    try:
-                        size = entry.stat().st_size
-                    except OSError:
-                        size = 0
-                yield f"{below}{entry.name}", {"size": size, "mtime": told.st_mtime}
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    # A folder has the time at which a name in it came or went, and files are replaced by a new name.
+                    if since is None or entry.stat().st_mtime >= since.timestamp():
+                        yield from _local_entries(entry.path, f"{below}{entry.name}/", None, denied)
+                    continue
+                with suppress(FileNotFoundError):  # it is gone since
+                    told = entry.stat(follow_symlinks=False)
+                    size = told.st_size
+                    if entry.is_symlink():
+                        try:
+                            size = entry.stat().st_size
+                        except OSError:
+                            size = 0
+                    yield f"{below}{entry.name}", {"size": size, "mtime": told.st_mtime}
+    except FileNotFoundError:
+        pass  # a folder that is gone by now has no files, also for who wants to know of all
+    except OSError as error:
+        denied(folder, error)
+
+
+def _leave_out(_: str, error: OSError) -> None:
+    """Leave out a folder that cannot be listed."""
+
+
+def _raise(_: str, error: OSError) -> None:
+    """Tell of a folder that cannot be listed by an error."""
+    raise error
 
 
 def list_files(folder: str) -> dict[str, int]:

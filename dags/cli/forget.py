@@ -39,7 +39,8 @@ def forget(
     from lake.privacy import forget as forgetting
 
     config = settings()
-    users = names_of(ids(user, file), config)
+    given = ids(user, file)
+    users = names_of(given, config)
     if only_store:
         if rewrite_landing:
             raise SettingsInvalid("--only-store leaves the landing alone, so it takes no --rewrite-landing")
@@ -50,6 +51,13 @@ def forget(
         show_done(done)
         show_left(left)
         return
+    if nameless := needed_for_the_store(given, users, config):
+        # On the screen alone, since a receipt has no name of a user; and now, whatever comes in between.
+        err.print(
+            "The map of identities will no longer have them, so note how events name them, for `meander forget ID "
+            f"--only-store` where the serving store is: {', '.join(nameless)}",
+            soft_wrap=True,
+        )
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err) as progress:
         task = progress.add_task(f"forgetting {len(users)} users", total=None)
         receipt = forgetting.forget(
@@ -155,6 +163,16 @@ def names_of(given: Sequence[str], config: Settings) -> list[Names]:
     return [Names(in_lake(user, key_id, config), of_shop(user)) for user in given]
 
 
+def needed_for_the_store(given: Sequence[str], users: Sequence[Names], config: Settings) -> list[str]:
+    """Return how the lake names users who were given by the shop's ids, if nobody can say it once they are forgotten.
+
+    That is where the map of identities alone says it, and the serving store is left to another command.
+    """
+    if config.serving_url.get_secret_value() or Key.of(config):
+        return []
+    return [names.in_lake for id_, names in zip(given, users, strict=True) if names.in_lake != id_]
+
+
 def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool) -> "Places":
     """Return where to look for some users, by the settings."""
     from dags.shared.alerts import private_folder
@@ -178,11 +196,7 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
         of_request = NamedUsers(frozenset(user.in_shop for user in users if user.in_shop and user.in_lake in new))
         return forget_in_landing(landing, of_shop, source, rewrite=rewrite_landing, request=request, new=of_request)
 
-    elsewhere: list[Elsewhere] = [
-        in_landing,
-        # After the landing: who is forgotten here can no longer be found there by a pseudonym.
-        lambda named: forget_identities(config, named.ids),
-    ]
+    elsewhere: list[Elsewhere] = [in_landing]
     if unknown := sum(user.in_shop is None for user in users):
         unsearched = f"the landing was not searched for {unknown} users, given by pseudonyms: give the shop's own ids"
         elsewhere.append(lambda _: ([], [Left(unsearched, "whoever has MEANDER_IDENTITY_MAP")]))
@@ -191,7 +205,11 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
         elsewhere.append(lambda users: forget_in_store(config, users.ids))
     else:
         what = "the serving store, if there is one: run this again with MEANDER_SERVING_URL and --only-store"
+        if key_of_lake():
+            what += ", and the id that events have"
         elsewhere.append(lambda _: ([], [Left(what, "whoever may write to it")]))
+    # Last: of who is forgotten here nobody can say the other name, as all before, and this command run again, need it.
+    elsewhere.append(lambda named: forget_identities(config, named.ids))
     return Places(
         docs=config.docs_folder,
         alerts=[alerts_folder(memory) for memory in (config.lake, private_folder()) if memory],
@@ -224,12 +242,12 @@ def local_files() -> list[str]:
 
     An error of Spark or of a step may quote a row, and so may what Airflow keeps of a task that has failed.
     """
+    # SQLite writes to a log beside the database first: Airflow has it do so.
     files = [
-        *home_folder().glob("*.log"),
-        *home_folder().glob("*.db"),
-        *(home / "airflow.db" for home in airflow_homes()),
+        *(file for pattern in ("*.log", "*.db", "*.db-wal") for file in home_folder().glob(pattern)),
+        *(home / name for home in airflow_homes() for name in ("airflow.db", "airflow.db-wal")),
     ]
-    return sorted(str(file) for file in files if file.is_file())
+    return sorted({str(file.resolve()) for file in files if file.is_file()})
 
 
 def home_folder() -> Path:
@@ -240,7 +258,8 @@ def home_folder() -> Path:
 def airflow_homes() -> list[Path]:
     """Return the folders that Airflow may have on this machine."""
     given = os.environ.get("AIRFLOW_HOME")
-    return [*([Path(given)] if given else []), home_folder() / "airflow"]
+    homes = [*([Path(given)] if given else []), home_folder() / "airflow"]
+    return list(dict.fromkeys(home.resolve() for home in homes))
 
 
 def copies() -> "list[Left]":

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 PREFIXES = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 TIMEOUT_SECONDS = 10
+WORD_JOINER = "\u2060"
 STILL_UNSENT = "queued alerts could not be sent (%s); they stay in %s/unsent"
 # Differs between alerts of one cause: numbers, and names that consist of them, such as run ids and the ids of stagings.
 VARIABLE_PARTS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
@@ -257,12 +258,16 @@ def deliver(alert: Alert, text: str, context: Any) -> str:
 
 
 def for_chat(text: str) -> str:
-    """Return a text so that a chat shows it as it is: the name of a landing file may be `<!channel>`, or be a link.
+    r"""Return a text so that a chat shows it as it is: the name of a landing file may be `<!channel>`, or be a link.
+
+    Slack reads `<!channel>`, and Mattermost `@channel`: behind each @ stands a joiner of words, which nobody sees.
 
     >>> for_chat("<!channel> <https://evil.example|all is well>: 3 > 2")
     '&lt;!channel&gt; &lt;https://evil.example|all is well&gt;: 3 &gt; 2'
+    >>> for_chat("@all") == "@\u2060all"
+    True
     """
-    return html.escape(visible(text), quote=False)
+    return html.escape(visible(text), quote=False).replace("@", f"@{WORD_JOINER}")
 
 
 def notify(path: str, options: dict[str, Any], alert: Alert, text: str, context: Any) -> None:

@@ -1,11 +1,16 @@
 """Forget users in files that are no tables: data docs, alerts; and where else their ids stand."""
 
+import os
+import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from lake import storage
 from lake.privacy.matching import NamedUsers
@@ -14,6 +19,7 @@ from lake.privacy.matching import NamedUsers
 DISTINCT = 5
 PART_BYTES = 8 * 1024 * 1024
 SHOWN_INSTEAD = "(forgotten)"
+MAY_NOT_BE_READ, NO_FILE = (f"{why}, so it was not searched" for why in ("may not be read", "is no file"))
 
 
 def distinct(users: NamedUsers) -> NamedUsers:
@@ -21,39 +27,77 @@ def distinct(users: NamedUsers) -> NamedUsers:
     return NamedUsers(frozenset(user for user in users.ids if len(user) >= DISTINCT))
 
 
-def files_with(folder: str, users: NamedUsers, beside: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the files below a folder that have an id, in their bytes or, of .gz, in what is packed; paths below it.
+@dataclass
+class Found:
+    """What a search has found.
 
-    Those whose paths begin with one of `beside` are not looked at.
+    Attributes:
+        files: those that have an id.
+        unsearched: what was not searched, or only in part, with the end of a sentence that says why.
+    """
+
+    files: list[str] = field(default_factory=list)
+    unsearched: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "Found") -> None:
+        """Add what another search has found."""
+        self.files += other.files
+        self.unsearched |= other.unsearched
+
+
+def search_below(folder: str, users: NamedUsers, beside: tuple[str, ...] = ()) -> Found:
+    """Search the files below a folder.
+
+    Links to what is in that folder are left out, since it is searched where it is: Airflow makes one to its newest log.
+
+    Args:
+        folder: its path or address.
+        users: whose ids are searched for; of none, nothing is looked at.
+        beside: files whose paths below the folder begin with one of these are left out.
     """
     if not users.ids:
-        return
-    for name in storage.list_files(folder):
-        if not name.startswith(beside) and file_has_id(storage.join(folder, name), users):
-            yield name
+        return Found()
+    names, denied = storage.list_readable(folder)
+    files = [storage.join(folder, name) for name in names if not name.startswith(beside)]
+    found = search([file for file in files if not links_into(file, folder)], users)
+    found.unsearched = dict.fromkeys(denied, MAY_NOT_BE_READ) | found.unsearched
+    return found
 
 
-def below(folder: str, beside: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
-    """Return the addresses of the files below a folder, without those of `beside`, and of what may not be listed."""
-    denied = []
-    try:
-        names = list(storage.list_entries(folder, complete=True))
-    except OSError as error:
-        denied.append(str(error.filename or folder))
-        names = list(storage.list_files(folder))
-    return [storage.join(folder, name) for name in names if not name.startswith(beside)], denied
-
-
-def search(files: Iterable[str], users: NamedUsers) -> tuple[list[str], list[str]]:
-    """Return those of some files that have an id, and those that may not be read, or only in part."""
-    found, unread = [], []
+def search(files: Iterable[str], users: NamedUsers) -> Found:
+    """Search single files."""
+    found = Found()
     for file in files if users.ids else ():
         try:
-            if file_has_id(file, users):
-                found.append(file)
+            if is_no_file(file):
+                found.unsearched[file] = NO_FILE
+            elif file_has_id(file, users):
+                found.files.append(file)
         except (OSError, EOFError, zlib.error):  # of another user, or a .gz that is cut off or damaged
-            unread.append(file)
-    return found, unread
+            found.unsearched[file] = MAY_NOT_BE_READ
+    return found
+
+
+def links_into(file: str, folder: str) -> bool:
+    """Return whether a file on this machine is a link to what is in a folder."""
+    fs, inner = storage.filesystem(file)
+    if not isinstance(fs, LocalFileSystem) or not Path(inner).is_symlink():
+        return False
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(storage.filesystem(folder)[1]))
+
+
+def is_no_file(file: str) -> bool:
+    """Return whether something on this machine is no file, such as a pipe, which would be waited for without end.
+
+    Raises:
+        OSError: nobody may say what it is.
+    """
+    fs, inner = storage.filesystem(file)
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    with suppress(FileNotFoundError):  # it is gone by now, or a link to nothing
+        return not stat.S_ISREG(Path(inner).stat().st_mode)
+    return False
 
 
 def file_has_id(file: str, users: NamedUsers) -> bool:
@@ -77,18 +121,40 @@ def has_id(stream: IO[bytes], users: NamedUsers) -> bool:
     return False
 
 
-def remove_pages(folder: str, users: NamedUsers) -> int:
-    """Remove the data docs that show an id, and return how many; the history of audits keeps their verdicts."""
-    pages = [name for name in files_with(folder, users) if name.endswith(".html")]
-    storage.remove_files(folder, pages)
-    return len(pages)
+def remove_pages(folder: str, users: NamedUsers) -> tuple[int, dict[str, str]]:
+    """Remove the data docs that show an id; the history of audits keeps their verdicts.
+
+    Returns:
+        how many were removed; and what was not searched, or could not be removed, with the reason.
+    """
+    return change(folder, users, ".html", storage.remove)
 
 
-def redact_messages(folder: str, users: NamedUsers) -> int:
-    """Replace each id in the JSON files below a folder, and return how many files had one."""
-    fs, inner = storage.filesystem(folder)
-    names = [name for name in files_with(folder, users) if name.endswith(".json")]
-    for name in names:
-        text = users.pattern.sub(SHOWN_INSTEAD, bytes(fs.cat_file(storage.join(inner, name))).decode())
-        storage.write_bytes(storage.join(folder, name), text.encode())
-    return len(names)
+def redact_messages(folder: str, users: NamedUsers) -> tuple[int, dict[str, str]]:
+    """Replace each id in the JSON files below a folder.
+
+    Returns:
+        how many files had one; and what was not searched, or could not be changed, with the reason.
+    """
+
+    def redact(file: str) -> None:
+        fs, inner = storage.filesystem(file)
+        # By bytes: a message may be in any encoding, and has to lose what the search finds.
+        content = users.bytes_pattern.sub(SHOWN_INSTEAD.encode(), bytes(fs.cat_file(inner)))
+        storage.write_bytes(file, content)
+
+    return change(folder, users, ".json", redact)
+
+
+def change(folder: str, users: NamedUsers, suffix: str, what: Callable[[str], None]) -> tuple[int, dict[str, str]]:
+    """Do something to each file below a folder that has an id and a suffix; see `remove_pages`."""
+    found = search_below(folder, users)
+    changed = 0
+    for file in found.files:
+        if file.endswith(suffix):
+            try:
+                what(file)
+                changed += 1
+            except OSError as error:
+                found.unsearched[file] = f"has the id, and could not be changed ({type(error).__name__})"
+    return changed, found.unsearched

@@ -17,7 +17,7 @@ from lake.compact import live_files
 from lake.errors import SettingsInvalid
 from lake.maintenance import data_files
 from lake.places import CARD, PLAN, audits_path, below_lake, models_folder, receipt_file, registry_folder, table_path
-from lake.privacy.folders import DISTINCT, below, distinct, redact_messages, remove_pages, search
+from lake.privacy.folders import DISTINCT, Found, distinct, redact_messages, remove_pages, search, search_below
 from lake.privacy.forgotten import list_users
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
@@ -149,18 +149,22 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
         remove_summaries(kind, old)
         receipt.done.append(Done(f"summaries: {kind}", removed=len(old)))
         progress(f"summaries: {kind} removed")
-    receipt.done.append(Done("data docs", removed=remove_pages(places.docs, distinct(named))))
+    removed, unsearched = remove_pages(places.docs, distinct(named))
+    receipt.done.append(Done("data docs", removed=removed))
     progress("data docs removed")
     for folder in places.alerts:
-        receipt.done.append(Done(f"alerts in {folder}", files=redact_messages(folder, distinct(named))))
+        redacted, of_folder = redact_messages(folder, distinct(named))
+        receipt.done.append(Done(f"alerts in {folder}", files=redacted))
+        unsearched |= of_folder
     progress("alerts redacted")
+    # Before the last of the places, after which a user may be known by no name.
+    receipt.models = models_of(cleaned)
     for place in places.elsewhere:
         done, left = place(named)
         receipt.done += done
         receipt.left += left
         progress("elsewhere")
-    receipt.models = models_of(cleaned)
-    receipt.left += left_to_people(named, receipt.models, places)
+    receipt.left += left_to_people(named, receipt.models, places, unsearched)
     receipt.finished = datetime.now(UTC).isoformat(timespec="seconds")
     storage.write_json(receipt_file(receipt.request), asdict(receipt))
     progress("receipt written")
@@ -193,6 +197,11 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
                 "upkeep_weekly",
                 max(cleaned.pending.values()),
             )
+        )
+    for file, error in cleaned.unread.items():
+        what = f"{cleaned.table}: {file} cannot be read ({error}), and may have rows of theirs"
+        left.append(
+            Left(f"{what}: a run that is writing it leaves them out, or lake.upkeep removes it", "upkeep_weekly")
         )
     if cleaned.table in TYPED and (found := typed_elsewhere(cleaned.table, distinct(users))):
         left.append(Left(f"{cleaned.table}: {found} rows of other users whose texts have such an id", "you: decide"))
@@ -233,8 +242,10 @@ def models_of(cleaned: dict[str, Cleaned]) -> list[dict[str, Any]]:
     return found
 
 
-def left_to_people(users: NamedUsers, models: list[dict[str, Any]], places: Places) -> list[Left]:
-    """Return what only people can do, with the files in which an id still stands."""
+def left_to_people(
+    users: NamedUsers, models: list[dict[str, Any]], places: Places, unsearched: dict[str, str]
+) -> list[Left]:
+    """Return what only people can do, with the files in which an id still stands, or that could not be searched."""
     left = []
     if models:
         left.append(
@@ -268,15 +279,10 @@ def left_to_people(users: NamedUsers, models: list[dict[str, Any]], places: Plac
     # The rows of tables have been looked through.
     tables = tuple(f"{name}/" for name in (*TABLES, "audits"))
     folders = [(below_lake(), tables), *((storage.join(table_path(name), "_delta_log"), ()) for name in TABLES)]
-    files: list[str] = []
-    denied: list[str] = []
+    found = Found()
     for folder, beside in (*folders, *((folder, ()) for folder in places.logs)):
-        of_folder = below(folder, beside)
-        files += of_folder[0]
-        denied += of_folder[1]
-    found, unread = search([*files, *places.log_files], distinct_ones)
-    left += [Left(f"the id stands in {file}", "you: remove it, or the file") for file in found]
-    left += [
-        Left(f"{file} may not be read, so it was not searched", "whoever may read it") for file in (*denied, *unread)
-    ]
+        found.add(search_below(folder, distinct_ones, beside))
+    found.add(search(places.log_files, distinct_ones))
+    left += [Left(f"the id stands in {file}", "you: remove it, or the file") for file in found.files]
+    left += [Left(f"{file} {why}", "whoever may") for file, why in (unsearched | found.unsearched).items()]
     return left

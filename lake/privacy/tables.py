@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -47,6 +48,7 @@ class Cleaned:
         removed: old files that this call has removed.
         stagings: unpublished stagings from which this call has taken rows.
         pending: files of stagings without a manifest, with the date on which upkeep removes them at the latest.
+        unread: files that cannot be read, and that neither the newest version nor a pinned one names; with the error.
         dates: dates of rows that were removed.
         before_version: older versions than this one name files that are gone; None if none was rewritten.
     """
@@ -57,6 +59,7 @@ class Cleaned:
     removed: int = 0
     stagings: int = 0
     pending: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     dates: list[str] = field(default_factory=list)
     before_version: int | None = None
 
@@ -164,8 +167,9 @@ def others_with(cleaned: Cleaned, path: str, chosen: Chosen) -> tuple[list[str],
     published = published_stagings(read_log(path, delta.version()))
     old: list[str] = []
     stagings: dict[str, list[str]] = defaultdict(list)
+    cleaned.unread = {}
     for file in data_files(path):
-        if file not in needed and count_or_gone(path, file, chosen):
+        if file not in needed and count_or_gone(cleaned, path, file, chosen):
             staging = staging_of(file)
             (stagings[staging] if staging and staging not in published else old).append(file)
     return old, stagings
@@ -202,11 +206,19 @@ def remove_the_rest(cleaned: Cleaned, path: str, chosen: Chosen, retention: time
         progress(f"{cleaned.table}: {file} removed")
 
 
-def count_or_gone(path: str, file: str, chosen: Chosen) -> int:
-    """Count the chosen rows of a file; none if it has been removed meanwhile, or is not complete yet."""
+def count_or_gone(cleaned: Cleaned, path: str, file: str, chosen: Chosen) -> int:
+    """Count the chosen rows of a file; none if it has been removed meanwhile, or cannot be read, which is noted.
+
+    It may be damaged, not complete yet, or no file of the table at all.
+    """
     try:
         return count_chosen(path, file, chosen)
-    except (FileNotFoundError, OSError, ValueError):
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        # Beside the files, Hadoop writes checksums of them, which have no rows.
+        if not file.endswith(".crc"):
+            cleaned.unread[file] = type(error).__name__
         return 0
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import zipfile
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import orc
 
 from jobs.landing_users import forget_in_landing, user_of, whose_of
@@ -181,9 +183,7 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "changes"),
     [
-        pytest.param("a.jsonl.lz4", text(ANN), {}, id="packed in another way"),
         pytest.param("a.jsonl.xz", lzma.compress(text(ANN)), {}, id="packed, and read by Python"),
-        pytest.param("a.jsonl.zst", text(ANN), {}, id="packed in name only"),
         pytest.param("part-0", table_of_orc(ANN), {"format": "parquet"}, id="ORC"),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
         pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
@@ -314,6 +314,16 @@ def test_what_is_no_file_of_its_day_is_named_and_neither_read_nor_written(tmp_pa
 
 
 WHOLE = text(*(f'{{"user_id": "u{n}", "item_id": "x"}}' for n in range(500)), ANN)
+ZSTD = pa.Codec("zstd").compress(WHOLE, asbytes=True)
+
+
+def zipped(*names: str) -> bytes:
+    """Return a .zip in which each of some files has all rows."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in names:
+            packed.writestr(name, WHOLE)
+    return sink.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -326,6 +336,13 @@ WHOLE = text(*(f'{{"user_id": "u{n}", "item_id": "x"}}' for n in range(500)), AN
         pytest.param("a.jsonl.bz2", WHOLE, id="no bzip2"),
         pytest.param("a.parquet", b"", id="no Parquet"),
         pytest.param("a.jsonl", b"PAR1" + WHOLE, id="the beginning of Parquet"),
+        pytest.param("a.jsonl.xz", lzma.compress(WHOLE)[:-20], id="an xz that was cut off"),
+        pytest.param("a.jsonl.xz", lzma.compress(WHOLE * 80)[:-20], id="an xz that was cut off behind its first MiB"),
+        pytest.param("a.jsonl.zst", ZSTD[:-20], id="a zstd that was cut off"),
+        pytest.param("a.jsonl.zst", WHOLE, id="no zstd"),
+        pytest.param("a.zip", zipped("a.jsonl", "b.jsonl"), id="two files in a zip"),
+        pytest.param("a.jsonl.lz4", WHOLE, id="packed in a way that nobody here unpacks"),
+        pytest.param("a.jsonl", zipped("a.jsonl"), id="packed, by its bytes alone"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_and_keeps_nobody_from_being_forgotten_elsewhere(tmp_path, name, content):
@@ -338,3 +355,58 @@ def test_a_file_that_cannot_be_read_is_named_and_keeps_nobody_from_being_forgott
     assert (done.files, done.rows, (folder / "b.jsonl").read_bytes()) == (1, 1, text(OTHERS[0]))
     assert left[0].what.startswith(f"{folder / name} cannot be read to its end (")
     assert (folder / name).read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_of_its_day_are_searched(tmp_path, monkeypatch):
+    day = tmp_path / f"dt={DAY}"
+    for name in ("a", "b", "c"):
+        (day / name).mkdir(parents=True)
+        (day / name / "a.jsonl").write_bytes(text(ANN, OTHERS[0]))
+    scandir = os.scandir
+
+    def scan(place):
+        if str(place).endswith(("/a", "/c")):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    (done,), left = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True)
+    assert (done.files, (day / "b" / "a.jsonl").read_bytes()) == (1, text(OTHERS[0]))
+    assert [each.what for each in left if "not searched" in each.what] == [
+        f"{day}/{name} was not searched: it cannot be listed" for name in ("a", "c")
+    ]
+
+
+def test_what_a_killed_forget_has_left_is_named_and_its_rows_are_none_of_the_delivery(lake, tmp_path):
+    day = tmp_path / f"dt={DAY}"
+    day.mkdir()
+    (day / "a.jsonl").write_bytes(text(ANN))
+    (day / "_forget-12ab34cd").write_bytes(text(ANN))
+    _, left = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True, is_new=True)
+    assert left[0].what.startswith(f"{day}/_forget-12ab34cd was not searched: a forget with --rewrite-landing has")
+    assert [each.rows for each in read_landed()] == [{DAY: 1}]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_stays_and_the_next_one_is_written(tmp_path, monkeypatch):
+    """The landing may be one that the jobs can only read."""
+    day = tmp_path / f"dt={DAY}"
+    day.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (day / name).write_bytes(text(ANN, OTHERS[0]))
+    move = LocalFileSystem.mv
+
+    def mv(self, old, new, **more):
+        if new.endswith("a.jsonl"):
+            raise PermissionError(13, "Permission denied", new)
+        move(self, old, new, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", mv)
+    (done,), left = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True)
+    assert (done.files, done.rows) == (1, 1)
+    assert [each.what for each in left if "could not" in each.what] == [
+        f"{day}/a.jsonl has 1 rows of theirs, which runs leave out, and could not be written anew (PermissionError): "
+        "remove them"
+    ]
+    assert {file.name: file.read_bytes() for file in day.iterdir()} == {
+        "a.jsonl": text(ANN, OTHERS[0]), "b.jsonl": text(OTHERS[0])
+    }  # fmt: skip

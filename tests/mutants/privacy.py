@@ -155,8 +155,8 @@ MUTANTS = [
         'hmac.new(b"",',
         f"{READS}::test_the_hash_is_the_one_of_the_list {WHOSE}",
     ),
-    Mutant("forget_docs_stay", FORGET, "removed=remove_pages(places.docs, distinct(named))", "removed=0", NOWHERE),
-    Mutant("forget_alerts_stay", FORGET, "files=redact_messages(folder, distinct(named))", "files=0", NOWHERE),
+    Mutant("forget_docs_stay", FORGET, "remove_pages(places.docs, distinct(named))", "0, {}", NOWHERE),
+    Mutant("forget_alerts_stay", FORGET, "redact_messages(folder, distinct(named))", "0, {}", NOWHERE),
     Mutant(
         "forget_models_by_examples_alone",
         FORGET,
@@ -271,7 +271,7 @@ MUTANTS = [
     Mutant(
         "forget_landing_unfinished",
         "jobs/landing_users.py",
-        "    fs.mv(place, storage.filesystem(file)[1])\n",
+        "        fs.mv(place, storage.filesystem(file)[1])\n",
         "",
         LANDING,
     ),

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dags.cli.forget import copies, ids, local_files, local_logs
+from dags.cli.forget import Names, copies, ids, local_files, local_logs, needed_for_the_store, places_of
 from dags.cli.main import app
 from jobs import ingest
 from lake.errors import SettingsInvalid
 from lake.privacy.forgotten import list_users
+from lake.privacy.matching import NamedUsers
 from lake.pseudonyms import IdentityMap, Key, pseudonym
 from lake.publish import publish
 from lake.serving.store import open_store
@@ -201,14 +202,26 @@ def test_the_logs_and_copies_of_this_machine_are_looked_at(tmp_path, monkeypatch
         "airflow/airflow.db",
         "spark.log",
         "steps.log",
+        "airflow/airflow.db-wal",
         "mlflow.db",
+        "mlflow.db-wal",
         "federated/a",
         "tmp/a",
     ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     assert local_logs() == [f"{home}/airflow/logs"]
-    assert local_files() == [f"{home}/{name}" for name in ("airflow/airflow.db", "mlflow.db", "spark.log", "steps.log")]
+    assert local_files() == [
+        f"{home}/{name}"
+        for name in (
+            "airflow/airflow.db",
+            "airflow/airflow.db-wal",
+            "mlflow.db",
+            "mlflow.db-wal",
+            "spark.log",
+            "steps.log",
+        )
+    ]
     assert [left.what for left in copies()] == [
         f"{home}/federated has copies of rows, made by `make federated`: remove the folder",
         f"{home}/tmp is what Spark keeps while it runs, and may have rows: it goes with `make down`, or remove it then",
@@ -216,3 +229,29 @@ def test_the_logs_and_copies_of_this_machine_are_looked_at(tmp_path, monkeypatch
     (tmp_path / "other" / "logs").mkdir(parents=True)
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "other"))
     assert local_logs() == [f"{tmp_path}/other/logs", f"{home}/airflow/logs"]
+    # As `make up` sets it, from the folder of the checkout.
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("AIRFLOW_HOME", "airflow")
+    assert local_logs() == [f"{home}/airflow/logs"]
+
+
+def test_identities_are_the_last_to_go_so_that_a_store_that_is_down_keeps_a_forget_repeatable(lake, monkeypatch):
+    """By the shop's own id, and without the key, only the map says who is meant."""
+    gone = []
+    monkeypatch.setattr("dags.cli.forget.forget_identities", lambda *_: gone.append("identities") or ([], []))
+    monkeypatch.setattr("lake.serving.forget.forget_in_store", lambda *_: gone.append("store") or ([], []))
+    monkeypatch.setenv("MEANDER_SERVING_URL", "postgresql://nobody@localhost/none")
+    (lake / "landing").mkdir()
+    for place in places_of(settings(), [Names("9c3f01aa-x", "ann")], rewrite_landing=False).elsewhere:
+        place(NamedUsers(frozenset({"9c3f01aa-x"})))
+    assert gone == ["store", "identities"]
+
+
+def test_how_events_name_a_user_is_told_where_nobody_can_say_it_afterwards(lake, monkeypatch):
+    given, users = ["ann", "9c3f01aa-y"], [Names("9c3f01aa-x", "ann"), Names("9c3f01aa-y", None)]
+    assert needed_for_the_store(given, users, settings()) == ["9c3f01aa-x"]
+    with monkeypatch.context() as patch:
+        patch.setenv("MEANDER_PSEUDONYM_KEY", bytes(range(32)).hex())
+        assert needed_for_the_store(given, users, settings()) == [], "the key says it"
+    monkeypatch.setenv("MEANDER_SERVING_URL", "postgresql://nobody@localhost/none")
+    assert needed_for_the_store(given, users, settings()) == [], "this command does it"

@@ -94,11 +94,11 @@ def queued_by_an_earlier_version(folder):
 
 
 def test_a_name_of_a_file_calls_nobody_in_a_chat_and_is_no_link_there(received):
-    """Slack reads `<` in a text, and whoever may write to the landing chooses the names of files."""
-    name = "<!channel> <https://evil.example|all is well>&\x1b[2J\u202e.csv"
+    """Slack reads `<` in a text, and Mattermost `@`; whoever may write to the landing chooses the names of files."""
+    name = "@all <!channel> <https://evil.example|all is well>&\x1b[2J\u202e.csv"
     assert send_alert(alert(what=f"{name}: expected a readable file"))
     (message,) = received
-    shown = "&lt;!channel&gt; &lt;https://evil.example|all is well&gt;&amp;\\x1b[2J\\u202e.csv"
+    shown = "@\u2060all &lt;!channel&gt; &lt;https://evil.example|all is well&gt;&amp;\\x1b[2J\\u202e.csv"
     assert f": {shown}: expected a readable file. Readers" in message["text"]
     assert message["what"] == f"{name}: expected a readable file", "a program gets it as it is"
 

@@ -22,9 +22,9 @@ from lake.audits import AuditLine
 from lake.backfill.history import History
 from lake.errors import UpkeepFailed
 from lake.places import alerts_folder, docs_page, manifest_file, plan_file, receipt_file, run_folder
-from lake.privacy import folders
+from lake.privacy import folders, matching
 from lake.privacy import tables as forgetting
-from lake.privacy.forget import Places, Receipt, forget
+from lake.privacy.forget import Places, Receipt, forget, left_in
 from lake.privacy.matching import NamedUsers
 from lake.publish import publish
 from lake.runs import summarize
@@ -309,6 +309,21 @@ def test_where_an_id_still_stands_is_told_and_what_may_not_be_read(full, tmp_pat
     assert [what.rsplit("/", 1)[1] for what in left] == ["x.json", "old.log.gz", "task.log", "spark.log"]
     # Of an id that is no word of its own, none of them is searched.
     assert not [left for left in forget(["42"], where).left if "stands in" in left.what]
+
+
+def test_a_file_of_a_table_that_cannot_be_read_is_named_and_one_that_is_gone_is_not(tmp_path):
+    folder = tmp_path / "stage=1-ab"
+    folder.mkdir()
+    # Being written, or damaged; the checksum that Hadoop writes has no rows.
+    for name in ("a.parquet", ".a.parquet.crc"):
+        (folder / name).write_bytes(b"PAR1")
+    cleaned = forgetting.Cleaned("events")
+    chosen = matching.rows_of("events", NamedUsers(frozenset({ANN})))
+    for name in ("a.parquet", ".a.parquet.crc", "gone.parquet"):
+        assert forgetting.count_or_gone(cleaned, str(folder), name, chosen) == 0
+    assert cleaned.unread == {"a.parquet": "ArrowInvalid"}
+    (left,) = left_in(replace(cleaned, table="interests"), NamedUsers(frozenset({ANN})))
+    assert left.what.startswith("interests: a.parquet cannot be read (ArrowInvalid), and may have rows of theirs")
 
 
 # ---- killed, and beside publishes ----
