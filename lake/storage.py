@@ -89,12 +89,16 @@ def _local_entries(
 
     A link is a file, whatever it leads to, and has the size of that, 0 of nothing.
     """
-    # A folder that is gone by now has no files, also for who wants to know of all.
+    # A folder that is gone by now has no files, also where each folder has to be listed.
     with suppress(FileNotFoundError if complete else OSError), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 # A folder has the time at which a name in it came or went, and files here are replaced by a new name.
-                if since is None or entry.stat().st_mtime >= since.timestamp():
+                is_young = since is None
+                if since is not None:
+                    with suppress(FileNotFoundError):  # it is gone by now
+                        is_young = entry.stat().st_mtime >= since.timestamp()
+                if is_young:
                     yield from _local_entries(entry.path, f"{below}{entry.name}/", None, complete)
                 continue
             with suppress(FileNotFoundError):  # it is gone since
