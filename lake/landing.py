@@ -138,7 +138,7 @@ class Landing:
         require_inside(folder)
         try:
             files = described(folder, data_files(storage.list_entries(folder, complete=True)))
-        except OSError as error:
+        except (PermissionError, NotADirectoryError) as error:  # any other may be gone when it is tried again
             raise LandingUnreadable(
                 f"{error.filename or folder}: expected a folder that can be listed, found {type(error).__name__}; give "
                 "the user of the jobs the right to read it, or deliver the day as a folder"

@@ -17,16 +17,16 @@ COMMIT_FILE = re.compile(r"\d{20}\.json")
 CHECKPOINT_FILE = re.compile(r"\d{20}\.checkpoint\.parquet")
 # The time of a commit, which has one line of this kind; quotes inside of a text are escaped.
 TOLD_AT = re.compile(r'\{"commitInfo": ?\{(?:.*?, ?)?"timestamp": ?(\d+)')
-# So many commits are read at once, the newest first, until the few oldest of them are too old: of a single one, the
-# clock may have been wrong.
-COMMITS_AT_ONCE, ALIKE = 128, 8
+# So many commits are read at once, the newest first, until all of them are too old: of some, the clock may have been
+# wrong.
+COMMITS_AT_ONCE = 128
 
 
 def read_log(path: str, last: int, after: int = -1, since: datetime | None = None) -> dict[int, str]:
     """Return {version: text} of the commits after one version of a table up to `last`, newest first.
 
     Where the log was cleaned, it begins with the oldest commit that is left. With `since`, it begins with the oldest
-    commit that says to be of that time or later; hardly more is read.
+    commit that says to be of that time or later; at most two blocks of COMMITS_AT_ONCE more are read.
     """
     # Not by `DeltaTable.history`: it also returns commits that came after the table was opened, and counts versions
     # down from the open one, so that each commit would get the version of another.
@@ -38,10 +38,10 @@ def read_log(path: str, last: int, after: int = -1, since: datetime | None = Non
         begin = max(after, last - COMMITS_AT_ONCE)
         some = _read(path, names, last, begin)
         found |= some
-        if not some or all(_told_at(some[version]) < since.timestamp() for version in sorted(some)[:ALIKE]):
+        if all(_told_at(commit) < since.timestamp() for commit in some.values()):
             break
         last = begin
-    # Clocks of hosts differ: one commit that seems to be older than the one before it hides none.
+    # Clocks of hosts differ: a commit that seems to be older than the one before it hides none.
     young = [version for version, commit in found.items() if _told_at(commit) >= since.timestamp()]
     return {version: commit for version, commit in found.items() if young and version >= min(young)}
 

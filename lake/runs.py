@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -11,7 +11,7 @@ from typing import Any
 from lake import storage
 from lake.deliveries import changed_since_read, published
 from lake.landing import Landing
-from lake.looking_back import nothing_before
+from lake.looking_back import is_since, loaded_since, nothing_before
 from lake.places import is_landing_list, is_manifest, run_name, runs_folder
 from lake.schemas import TABLES
 from lake.staging import UNREADABLE, Staged, Verdict, order_in_name, parse_staged, verdict_names
@@ -78,17 +78,23 @@ class RunSummary:
         return {**days, **self.counts, **outcome}
 
 
-def summarize(first: date | None = None, last: date | None = None, landing: Landing | None = None) -> list[RunSummary]:
+def summarize(
+    first: date | None = None, last: date | None = None, landing: Landing | None = None, *, with_older: bool = False
+) -> list[RunSummary]:
     """Return the runs whose days touch `first` to `last`, by day, then by start; last those whose days nobody can read.
 
     Args:
         first: no limit when None. With it, what runs have left long before that day is not read.
         last: no limit when None.
         landing: where the published days are compared with what was read of them; nowhere when None.
+        with_older: also the runs of older days that have staged or published since `first`.
     """
 
-    def within(begins: date, ends: date) -> bool:
-        return (first is None or ends >= first) and (last is None or begins <= last)
+    def within(begins: date, ends: date, *, lately: bool = False) -> bool:
+        return (first is None or ends >= first or lately) and (last is None or begins <= last)
+
+    def lately(moments: Iterable[str]) -> bool:
+        return with_older and first is not None and any(is_since(first, moment) for moment in moments)
 
     root, since = runs_folder(), nothing_before(first or date.min)
     said: dict[str, dict[str, str]] = defaultdict(dict)
@@ -99,11 +105,14 @@ def summarize(first: date | None = None, last: date | None = None, landing: Land
     stagings = {folder: _read(texts) for folder, texts in said.items()}
     by_table = {table.name: table.commits(since) for table in filter(None, map(Table.find, TABLES))}
     commits = _newest(by_table)
-    changed = _changed(by_table.get("events", []), landing, within)
+    loaded = loaded_since(first, by_table.get("events", [])) if first and with_older else ()
+    changed = _changed(by_table.get("events", []), landing, lambda day: within(day, day, lately=day in loaded))
     runs, lost = [], []
     for folder, (staged, unreadable) in stagings.items():
         days = [(s.first, s.last) for s, _ in staged.values()]
-        if days and within(min(d[0] for d in days), max(d[1] for d in days)):
+        moments = [s.started for s, _ in staged.values()]
+        moments += [c["published"] for s, _ in staged.values() if (c := commits.get((s.table, s.run_id)))]
+        if days and within(min(d[0] for d in days), max(d[1] for d in days), lately=lately(moments)):
             summary = _summary(staged, commits)
             verdict = "unreadable" if unreadable else summary.verdict
             summary = replace(summary, verdict=verdict, landing=changed.get(summary.run_id, {}))
@@ -113,7 +122,10 @@ def summarize(first: date | None = None, last: date | None = None, landing: Land
     # Of these, each has its days.
     known = [run for _, run in sorted(runs, key=lambda pair: (str(pair[1].first), str(pair[1].last), pair[0]))]
     lost.sort(key=lambda run: (run.first is None, str(run.first), run.run_id))
-    return known + [run for run in lost if run.first is None or run.last is None or within(run.first, run.last)]
+    # Whatever is listed was written lately.
+    return known + [
+        run for run in lost if run.first is None or run.last is None or within(run.first, run.last, lately=with_older)
+    ]
 
 
 def _read(said: Mapping[str, str]) -> tuple[dict[str, tuple[Staged, Verdict | None]], list[str]]:
@@ -160,10 +172,10 @@ def _newest(by_table: Mapping[str, list[dict[str, Any]]]) -> dict[tuple[str, str
 
 
 def _changed(
-    commits: list[dict[str, Any]], landing: Landing | None, within: Callable[[date, date], bool]
+    commits: list[dict[str, Any]], landing: Landing | None, wanted: Callable[[date], bool]
 ) -> dict[str, dict[str, str]]:
     """Return, by run and day, how the landing differs from what the run has read."""
-    reads = {day: read for day, read in published(commits).items() if within(day, day)} if landing else {}
+    reads = {day: read for day, read in published(commits).items() if wanted(day)} if landing else {}
     changed: dict[str, dict[str, str]] = defaultdict(dict)
     for day, difference in (changed_since_read(landing, reads) if landing and reads else {}).items():
         changed[reads[day].run_id][str(day)] = str(difference)

@@ -109,7 +109,11 @@ def _local_entries(
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
                     # A folder has the time at which a name in it came or went, and files are replaced by a new name.
-                    if since is None or entry.stat().st_mtime >= since.timestamp():
+                    is_young = since is None
+                    if since is not None:
+                        with suppress(FileNotFoundError):  # it is gone by now
+                            is_young = entry.stat().st_mtime >= since.timestamp()
+                    if is_young:
                         yield from _local_entries(entry.path, f"{below}{entry.name}/", None, denied)
                     continue
                 with suppress(FileNotFoundError):  # it is gone since
@@ -122,7 +126,7 @@ def _local_entries(
                             size = 0
                     yield f"{below}{entry.name}", {"size": size, "mtime": told.st_mtime}
     except FileNotFoundError:
-        pass  # a folder that is gone by now has no files, also for who wants to know of all
+        pass  # a folder that is gone by now has no files
     except OSError as error:
         denied(folder, error)
 

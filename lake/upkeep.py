@@ -206,16 +206,19 @@ def prune_docs(folder: str, max_age: timedelta, *, dry_run: bool = False) -> Mai
 
 
 def prune_alerts(lake: str, max_age: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
-    """Remove what is known of causes of which the last alert was sent before `max_age`; not what waits to be sent."""
+    """Remove what is known of causes of which the last alert was sent before `max_age`; not what waits to be sent.
+
+    So are claims of that age, which tasks left that were killed.
+    """
     folder = alerts_folder(lake)
     before = storage.list_files(folder)
     old = storage.list_older(folder, datetime.now(UTC) - max_age)
-    sent = [name for name in old if name.endswith(".json") and "/" not in name]
+    done = [name for name in old if (name.endswith(".json") and "/" not in name) or name.startswith("claims/")]
     if not dry_run:
-        storage.remove_files(folder, sent)
+        storage.remove_files(folder, done)
     after = storage.list_files(folder)
     sizes = len(before), sum(before.values()), len(after), sum(after.values())
-    return MaintenanceResult("alerts", *sizes, removed=len(sent))
+    return MaintenanceResult("alerts", *sizes, removed=len(done))
 
 
 def never_removed(lake: str) -> dict[str, dict[str, int]]:

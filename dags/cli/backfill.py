@@ -25,7 +25,7 @@ def plan(
 ) -> None:
     """Print the reprocessing plan: partitions, reasons, estimated times and commands. Changes nothing.
 
-    For late-data, without --from, the landing days of the last year count.
+    For late-data, without --from, landing days of the last year count, and older ones loaded within it.
     """
     from lake.backfill.planner import plan_backfill
     from lake.settings import settings
@@ -47,6 +47,8 @@ def show(plan: BackfillPlan, out: Console) -> None:
             else "no affected partition is published"
         )
         out.print(f"Nothing to reprocess for {plan.reason}{days}: {why}.")
+        if plan.scope:
+            out.print(plan.scope)
         return
     grid = Grid("table", "day", "rows now", "why", box=box.SIMPLE)
     grid.columns[2].justify = "right"
@@ -102,6 +104,8 @@ def show(plan: BackfillPlan, out: Console) -> None:
             print_verbatim(command)
     kept = ", ".join(f"{entry.table} {entry.partitions:,}" for entry in plan.untouched if entry.partitions)
     out.print(f"\nUntouched partitions: {kept or 'none'}. Models and their training data do not change.")
+    if plan.scope:
+        out.print(plan.scope)
 
 
 def for_a_machine(plan: BackfillPlan) -> dict[str, Any]:

@@ -142,11 +142,13 @@ def days(first: First = None, last: Last = None, as_json: AsJson = False) -> Non
 
 
 def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
-    from lake.looking_back import first_day
+    from lake.looking_back import begin
     from lake.runs import COUNTS, summarize
     from lake.table import Table
 
-    runs = summarize(first or first_day(settings(), Table.find("events")), last, Landing.of(settings()))
+    events = Table.find("events")
+    begins = begin(settings(), events, first, last)
+    runs = summarize(begins, last, Landing.of(settings()), with_older=first is None)
     if as_json:
         print_json([run.as_json() for run in runs])
         return
@@ -184,6 +186,8 @@ def _print_days(first: date | None, last: date | None, as_json: bool) -> None:
             out.print(f"{day}: {visible(difference)}; see docs/runbook.md#landing-changed", soft_wrap=True)
         if run.verdict == "unreadable":
             out.print(f"run {visible(run.run_id)}: a manifest cannot be read; see docs/runbook.md#not-staged")
+    if first is None and events and min(events.rows_by("landed"), default=begins) < begins:
+        out.print(f"Shown are days from {begins} on, and runs of older days since then; other runs with --from.")
 
 
 def tables(as_json: AsJson = False) -> None:

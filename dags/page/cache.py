@@ -20,10 +20,12 @@ class Cache:
 
     Args:
         max_bytes: of the answers of tables that are kept, those that were used last.
+        max_files: how many files have an answer that is kept beside those that were asked for last.
     """
 
-    def __init__(self, max_bytes: int = 64 * 1024 * 1024):
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024, max_files: int = 20_000):
         self.max_bytes = max_bytes
+        self.max_files = max_files
         self._bytes = 0
         self._answers: OrderedDict[tuple[str, str], tuple[int, Any, int]] = OrderedDict()
         self._lock = Lock()
@@ -56,7 +58,9 @@ class Cache:
         return answer
 
     def of_files(self, stamps: Mapping[str, str], read: Callable[[str], Answer]) -> dict[str, Answer]:
-        """Return the answer of `read` for each file, and drop those of all other files.
+        """Return the answer of `read` for each file.
+
+        Those of other files are kept: one view of the page asks for a year, and the next one for all.
 
         Args:
             stamps: size and time of each file, by path: a file whose stamp has not changed is not read again.
@@ -72,7 +76,9 @@ class Cache:
             for part in pool.map(lambda paths: {path: read(path) for path in paths}, parts(unread, READERS)):
                 new |= part
         answers = {path: new[path] if path in new else cached[path][1] for path in stamps}
-        self._files = {path: (stamp, answers[path]) for path, stamp in stamps.items()}
+        others = [path for path in cached if path not in stamps][-self.max_files :] if self.max_files else []
+        # Those that were asked for last come last.
+        self._files = {path: cached[path] for path in others} | {p: (stamp, answers[p]) for p, stamp in stamps.items()}
         return answers
 
     def for_a_while(self, question: str, seconds: float, read: Callable[[], Answer]) -> Answer:

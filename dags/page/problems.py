@@ -357,11 +357,14 @@ def _unreadable(lake: LakeSnapshot) -> list[Problem]:
 
 
 def _late(lake: LakeSnapshot) -> Problem:
+    oldest = min(late.landed[0] for late in lake.late)
+    # The plan below shows those of which the landing day was loaded since; this one shows all.
+    plan = "the plan below" if oldest >= lake.first else f"`meander plan --reason late-data --from {oldest}`"
     return Problem(
         what=f"sessions of {days_in_words(late.day for late in lake.late)} do not include late events",
         why=(),
         readers="`events` includes the late events; `sessions` of those days does not yet.",
-        safe="Run the `late-data` commands from the plan below. It can wait until the morning.",
+        safe=f"Run the `late-data` commands from {plan}. It can wait until the morning.",
         links=(Link("runbook", "late-data", "late-data"),),
     )
 

@@ -18,7 +18,7 @@ from lake.days import days_between
 from lake.deliveries import Difference, changed_since_read, listed, read_by
 from lake.errors import NotStaged
 from lake.landing import Landing
-from lake.looking_back import first_day, nothing_before
+from lake.looking_back import first_day, is_since, nothing_before
 from lake.places import is_manifest, runs_folder, verdict_beside
 from lake.settings import settings
 from lake.staging import UNREADABLE, Staged, Verdict, order_of, parse_staged
@@ -134,7 +134,8 @@ class LakeSnapshot:
         commits: the publishes of each table, newest first.
         stagings: the stagings of each table, oldest first.
         landed: the days that have landed; None where the landing cannot be read or is empty.
-        first: the first day that is looked at; of days before it nothing is known but their rows.
+        first: the first day that is looked at; of days before it, it is known what rows they have, and what was done
+            to them since.
         changed: the published landing days of which the landing is another than what was read.
         unreadable: the manifests that cannot be read, below the folder of the runs.
     """
@@ -167,15 +168,8 @@ class LakeSnapshot:
         stagings, unreadable = read_stagings(cache, since)
         with ThreadPoolExecutor(max_workers=len(SHOWN)) as pool:
             tables = dict(zip(SHOWN, pool.map(Table.find, SHOWN), strict=True))
-        owns = {(s.staged.table, s.staged.stage_id): s.staged.owns for of_table in stagings.values() for s in of_table}
-
-        def publishes(name: str, table: Table) -> list[Commit]:
-            # A table that was not published for so long is told as it is.
-            entries = commits_of(cache, table, since) or commits_of(cache, table, None)
-            return [_commit(name, entry, owns) for entry in entries]
-
-        commits = {name: publishes(name, table) if table else [] for name, table in tables.items()}
-        lake = cls(now, expected, tables, commits, stagings, _landed_days(), begins, unreadable=unreadable)
+        lake = cls(now, expected, tables, {}, stagings, _landed_days(), begins, unreadable=unreadable)
+        lake.commits = {name: lake._publishes(cache, name, since) for name in SHOWN}
         lake.changed = lake._changed(cache)
         return lake
 
@@ -186,9 +180,11 @@ class LakeSnapshot:
             table: {
                 day: self._cell(table, day)
                 for day in sorted(self._touched(table) | self._due(table))
-                if day >= self.first
+                if day >= self.first or day in older
             }
             for table in SHOWN
+            # Once a run has made what a table is made from, the table is due as well.
+            for older in [set().union(*(self._lately[name] for name in (table, *TABLES[table].reads)))]
         }
 
     @cached_property
@@ -244,6 +240,37 @@ class LakeSnapshot:
 
     # ---- parts ----
 
+    def _publishes(self, cache: Cache, name: str, since: datetime | None) -> list[Commit]:
+        """Return the publishes of a table since a time; all of them, if its newest day was published before."""
+        table = self.tables[name]
+        if table is None:
+            return []
+        owns = _owns(self.stagings[name])
+        commits = [_commit(entry, owns) for entry in commits_of(cache, table, since)]
+        newest = max(self.rows[name], default=None)
+        if since and (not commits or (newest and not any(newest in commit.days for commit in commits))):
+            # A table that was not published for so long is told as it is. What waits for its publish is known already.
+            entries = commits_of(cache, table, None)
+            further = {entry["stage_id"] for entry in entries} - {s.staged.stage_id for s in self.stagings[name]}
+            found = [s for s in read_stagings(cache, None)[0][name] if s.staged.stage_id in further]
+            self.stagings[name] = sorted([*found, *self.stagings[name]], key=lambda s: s.staged.order)
+            owns = _owns(self.stagings[name])
+            return [_commit(entry, owns) for entry in entries]
+        return commits
+
+    @cached_property
+    def _lately(self) -> dict[str, set[date]]:
+        """The days on which a run has staged or published since the first day that is looked at, by table."""
+        staged = {
+            name: {day for day, one in days.items() if is_since(self.first, one.staged.started)}
+            for name, days in self._newest.items()
+        }
+        published = {
+            name: {day for day, commit in days.items() if is_since(self.first, commit.published)}
+            for name, days in self.current.items()
+        }
+        return {name: staged[name] | published[name] for name in SHOWN}
+
     @cached_property
     def _times(self) -> dict[str, dict[date, int]]:
         """How often each day was published, by table."""
@@ -276,7 +303,7 @@ class LakeSnapshot:
         reads = {
             day: read
             for day, commit in self.current["events"].items()
-            if day >= self.first and day in (self.landed or ())
+            if (day >= self.first or is_since(self.first, commit.published)) and day in (self.landed or ())
             if (read := read_by(commit.counts, commit.run_id, commit.order, day))
         }
         return changed_since_read(Landing.of(settings()), reads, listed_landing(cache, self.first)) if reads else {}
@@ -343,6 +370,8 @@ class LakeSnapshot:
             warned = commit.verdict == "warned" and (commit.unmet is None or day in commit.unmet)
             state = "warned" if warned else "published"
             return Cell(table, day, state, run_id=commit.run_id, docs=commit.docs, reasons=reasons, **seen)
+        if seen["rows"] is None and day < self.first and (known := self.tables[table]) and known.basis(day) is not None:
+            seen["rows"] = 0  # published without a row, before what was read of the log
         if seen["rows"] is not None:
             return Cell(table, day, "published", **seen)
         return Cell(table, day, "missing", reasons=(self._why_missing(table, day),), **seen)
@@ -411,9 +440,19 @@ def _staging(fs: Any, path: str, *, has_verdict: bool) -> Staging | NotStaged | 
 
 
 def listed_landing(cache: Cache, first: date) -> dict[date, str]:
-    """Return a listing of the landing from a day on, at most LISTED_SECONDS old: one for all parts of the page."""
+    """Return a listing of the landing from a day on, or of more, at most LISTED_SECONDS old.
+
+    It is one for all parts of the page, and one more for those who ask for older days than the first that asked.
+    """
     landing = Landing.of(settings())
-    return cache.for_a_while(f"landing {landing.address} {first}", LISTED_SECONDS, lambda: listed(landing, first))
+
+    def since(day: date) -> tuple[date, dict[date, str]]:
+        return day, listed(landing, day)
+
+    begins, found = cache.for_a_while(f"landing {landing.address}", LISTED_SECONDS, lambda: since(first))
+    if begins <= first:
+        return found
+    return cache.for_a_while(f"whole landing {landing.address}", LISTED_SECONDS, lambda: since(date.min))[1]
 
 
 def _landed_days() -> frozenset[date] | None:
@@ -424,11 +463,16 @@ def _landed_days() -> frozenset[date] | None:
         return None
 
 
-def _commit(table: str, entry: dict[str, Any], owns: dict[tuple[str, str], list[date]]) -> Commit:
+def _owns(stagings: list[Staging]) -> dict[str, list[date]]:
+    """Return the days of stagings, by their ids."""
+    return {one.staged.stage_id: one.staged.owns for one in stagings}
+
+
+def _commit(entry: dict[str, Any], owns: dict[str, list[date]]) -> Commit:
     first, last = date.fromisoformat(entry["first"]), date.fromisoformat(entry["last"])
     kept, withheld = (set(map(date.fromisoformat, json.loads(entry.get(of, "[]")))) for of in ("refused", "withheld"))
     # Before stagings had numbers, a run that staged again overwrote the manifest of this commit.
-    days = owns.get((table, entry["stage_id"])) or days_between(first, last)
+    days = owns.get(entry["stage_id"]) or days_between(first, last)
     return Commit(
         run_id=entry["run_id"],
         stage_id=entry["stage_id"],

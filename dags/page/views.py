@@ -35,7 +35,17 @@ from dags.page.problems import (
     readers_see,
     warned_lately,
 )
-from dags.page.state import COMPUTED, SHOWN, STATES, WEEKS, LakeSnapshot, Staging, commits_of, listed_landing
+from dags.page.state import (
+    COMPUTED,
+    SHOWN,
+    STATES,
+    WEEKS,
+    LakeSnapshot,
+    Staging,
+    commits_of,
+    listed_landing,
+    read_stagings,
+)
 from dags.shared import backfill as planning
 from dags.shared import evaluation
 from dags.shared.run_ids import DAILY, airflow_run
@@ -47,7 +57,7 @@ from lake.days import days_between
 from lake.errors import MeanderError
 from lake.labels import LABELS
 from lake.landing import Landing
-from lake.looking_back import first_day, nothing_before
+from lake.looking_back import nothing_before, window
 from lake.settings import settings
 from lake.table import Table
 
@@ -190,10 +200,12 @@ def one_run(dag: str, run: str, cache: CacheDep) -> HTMLResponse:
     """Show the stagings of a DAG run, their verdicts and the state of their days: the tab *Lake* of the run."""
     now = datetime.now(UTC)
     lake = LakeSnapshot.load(cache, now)
-    stagings = staged_by(lake, dag, run)
-    if min((day for staging in stagings for day in staging.staged.owns), default=date.min) < lake.first:
+    stagings = staged_by(lake.stagings, dag, run)
+    # Of a run of long ago nothing is found at first, nor of one that has staged nothing: of that, the manifests tell.
+    known = stagings or staged_by(read_stagings(cache, None)[0], dag, run)
+    if min((day for staging in known for day in staging.staged.owns), default=date.max) < lake.first:
         lake = LakeSnapshot.load(cache, now, None, date.min)
-        stagings = staged_by(lake, dag, run)
+        stagings = staged_by(lake.stagings, dag, run)
     cells = [[lake.cells[staging.staged.table][day] for day in staging.staged.owns] for staging in stagings]
     return page("run.html", dag=dag, stagings=list(zip(stagings, cells, strict=True)))
 
@@ -240,9 +252,9 @@ def planned(cache: Cache, reason: str, first: date | None, last: date | None, ta
     rules = config.session_gap_minutes, config.late_days, config.history_days
     landed = {}
     if reason == "late-data":
-        begins = first or first_day(config, events)
-        commits = commits_of(cache, events, nothing_before(begins))
-        landed = landing_differences(Landing.of(config), commits, listed_landing(cache, begins), begins)
+        days = window(config, events, first, last, lambda since: commits_of(cache, events, since))
+        commits = commits_of(cache, events, nothing_before(days.first))
+        landed = landing_differences(Landing.of(config), commits, listed_landing(cache, days.first), days)
     question = f"plan {reason} {first} {last} {table} {versions} {rules} {landed}"
     return cache.of_version(events, question, lambda: plan_backfill(config, reason, first, last, table, landed))
 
@@ -271,6 +283,7 @@ def plan(
         "plan.html",
         **form,
         invalid="",
+        scope=backfill.scope,
         why={name: (lines[: planning.MAX_LINES], len(lines) - planning.MAX_LINES) for name, lines in why.items()},
         todo=todo,
         optional=optional,
@@ -346,13 +359,10 @@ def model(cache: CacheDep) -> HTMLResponse:
     )
 
 
-def staged_by(lake: LakeSnapshot, dag: str, run: str) -> list[Staging]:
-    """Return the stagings of a DAG run."""
+def staged_by(stagings: Mapping[str, list[Staging]], dag: str, run: str) -> list[Staging]:
+    """Return the stagings of a DAG run, of those of each table."""
     return [
-        staging
-        for stagings in lake.stagings.values()
-        for staging in stagings
-        if airflow_run(staging.staged.run_id) == (dag, run)
+        staging for some in stagings.values() for staging in some if airflow_run(staging.staged.run_id) == (dag, run)
     ]
 
 

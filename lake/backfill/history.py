@@ -11,7 +11,7 @@ from typing import Any
 from lake.days import days_between
 from lake.deliveries import changed_since_read, published
 from lake.landing import Landing
-from lake.looking_back import nothing_before
+from lake.looking_back import EVERY_DAY, Window, before, nothing_before
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
@@ -85,22 +85,20 @@ class History:
     begins: date = date.min
 
     @staticmethod
-    def read(landing: Landing | None = None, first: date = date.min) -> "History":
+    def read(landing: Landing | None = None, days: Window = EVERY_DAY) -> "History":
         """Return the history of what is published now, and where `landing` has more than what was read of it.
 
         Args:
             landing: the landing area; None where its files do not matter.
-            first: the first landing day that matters. Of what was published before it, only what its events can change
+            days: the landing days that matter. Of what was published before the oldest, only what its events can change
                 is read.
 
         Raises:
             TableMissing: no events are published.
         """
-        events = Table("events")
+        events, first = Table("events"), days.oldest
         tables = {name: events if name == "events" else Table.find(name) for name in TABLES}
-        begins = min(
-            (file.partition["dt"] for file in events.files if file.partition["landed"] >= first), default=first
-        )
+        begins = min((file.partition["dt"] for file in events.files if file.partition["landed"] in days), default=first)
         begins = before(min(begins, first), NEIGHBOURS)
         since = nothing_before(begins)
         entries = {name: table.commits(since) if table else [] for name, table in tables.items()}
@@ -110,7 +108,7 @@ class History:
         known = {day for commit in commits["events"] for day in commit.owns}
         taken_back = _taken_back(events, commits["events"], begins, since)
         gone = [file.partition for files in taken_back.values() for file in files]
-        oldest = min((partition["dt"] for partition in gone if partition["landed"] >= first), default=date.max)
+        oldest = min((partition["dt"] for partition in gone if partition["landed"] in days), default=date.max)
         lost = any(file.partition["landed"] not in known for file in events.files if file.partition["landed"] >= begins)
         if since and (lost or before(oldest, NEIGHBOURS) < begins):
             return History.read(landing)
@@ -123,7 +121,7 @@ class History:
             events.files,
             taken_back,
             {day: version for day, version in sorted(basis.items()) if version is not None},
-            landing_differences(landing, entries["events"], first=first) if landing else {},
+            landing_differences(landing, entries["events"], days=days) if landing else {},
             begins,
         )
 
@@ -181,7 +179,7 @@ def landing_differences(
     landing: Landing,
     commits: Iterable[Mapping[str, Any]],
     listed: Mapping[date, str] | None = None,
-    first: date = date.min,
+    days: Window = EVERY_DAY,
 ) -> dict[date, str]:
     """Return, in words, how the landing differs from what was read, of the days that have more.
 
@@ -189,9 +187,9 @@ def landing_differences(
         landing: the landing area.
         commits: those of `events`, as Table.commits() returns them.
         listed: an earlier listing, see `changed_since_read`.
-        first: the first day that is compared.
+        days: those that are compared.
     """
-    reads = {day: read for day, read in published(commits).items() if day >= first}
+    reads = {day: read for day, read in published(commits).items() if day in days}
     different = changed_since_read(landing, reads, listed)
     # What is only gone would be read again for nothing, and refused.
     return {day: str(difference) for day, difference in different.items() if difference.has_more}
@@ -221,15 +219,6 @@ def _commit(table: str, entry: Mapping[str, Any]) -> Commit:
         int(entry["rows"]),
         staging + float(entry["audit_seconds"]),
     )
-
-
-def before(day: date, span: timedelta) -> date:
-    """Return the day that is so long before another, or the first of all.
-
-    >>> before(date(2025, 1, 2), timedelta(1)), before(date.min, timedelta(1))
-    (datetime.date(2025, 1, 1), datetime.date(1, 1, 1))
-    """
-    return day - min(span, day - date.min)
 
 
 def _taken_back(

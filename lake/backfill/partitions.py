@@ -17,16 +17,21 @@ Affected = tuple[str, date, str]
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of a plan; see `lake.backfill.planner.plan_backfill`."""
+    """The arguments of a plan; see `lake.backfill.planner.plan_backfill`.
+
+    `older` are landing days that count although they are before the first one.
+    """
 
     reason: str
     first: date | None = None
     last: date | None = None
     table: str = "events"
+    older: frozenset[date] = frozenset()
 
     def within(self, day: date) -> bool:
         """Return whether a day is between the first and the last one."""
-        return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
+        begins = self.first is None or self.first <= day or day in self.older
+        return begins and (self.last is None or day <= self.last)
 
 
 def partitions(history: History, config: Settings, request: Request) -> dict[str, dict[date, str]]:

@@ -89,6 +89,8 @@ class BackfillPlan:
         optional: runs that restate interests with late events; without them these are right by their rule.
         untouched: the partitions that stay, for each table.
         costs: times of past jobs, for estimates.
+        looked_from: without `first`, the day before which landing days count only if they were loaded since then;
+            None where every landing day counts.
     """
 
     reason: str
@@ -101,3 +103,12 @@ class BackfillPlan:
     optional: list[DayRun] = field(default_factory=list)
     untouched: list[Untouched] = field(default_factory=list)
     costs: Costs = field(default_factory=lambda: Costs({}))
+    looked_from: date | None = None
+
+    @property
+    def scope(self) -> str:
+        """Which landing days count where not every one does, in words; empty where every one does."""
+        if self.looked_from is None:
+            return ""
+        older = "older ones that were loaded since then; others with --from"
+        return f"Landing days from {self.looked_from} on count, and {older}."

@@ -11,7 +11,7 @@ from lake.backfill.plan import CODE, REASONS, BackfillPlan, Redo, Untouched
 from lake.backfill.runs import optional_runs, runs, whole_range
 from lake.errors import SettingsInvalid
 from lake.landing import Landing
-from lake.looking_back import first_day
+from lake.looking_back import EVERY_DAY, window
 from lake.schemas import TABLES
 from lake.settings import Settings
 from lake.table import Table
@@ -33,7 +33,8 @@ def plan_backfill(
             others than those that were read. `bad-day`: landing days that are
             delivered again. `code`: the job of a table has changed.
         first: of `late-data` and `bad-day`, the first landing day that counts; of `code`, the first day of the table.
-            Only `late-data` can do without: the landing days of a year count then, see lake/looking_back.py.
+            Only `late-data` can do without: the landing days of a year count then, and older ones that were loaded
+            within it, see lake/looking_back.py.
         last: the last such day, included.
         table: of `code`, the table whose job has changed.
         landed: of `late-data`, how the landing differs from what was read, where that is known; else it is listed.
@@ -50,13 +51,16 @@ def plan_backfill(
         raise SettingsInvalid(f"a plan for {reason} needs both from and to; received {first} and {last}")
     if first and last and first > last:
         raise SettingsInvalid(f"from must not be after to; received {first} and {last}")
-    begins = first or first_day(config, Table("events"))
+    events = Table("events")
+    days = window(config, events, first, last)
     # Where the code has changed, any later run may be the one that makes a day anew.
-    needed = date.min if reason == "code" else begins
+    needed = EVERY_DAY if reason == "code" else days
     history = History.read(Landing.of(config) if reason == "late-data" and landed is None else None, needed)
     if landed:
         history = replace(history, landing=landed)
-    return replace(plan_of(history, config, Request(reason, begins, last, table)), first=first)
+    plan = plan_of(history, config, Request(reason, days.first, last, table, days.older))
+    left_out = first is None and any(day not in days for day in events.rows_by("landed"))
+    return replace(plan, first=first, looked_from=days.first if left_out else None)
 
 
 def plan_of(history: History, config: Settings, request: Request) -> BackfillPlan:

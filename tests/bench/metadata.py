@@ -62,7 +62,7 @@ def answers(last: date, noon: datetime) -> list[Any]:
         plan_backfill(settings(), "late-data"),
         plan_backfill(settings(), "bad-day", last - timedelta(days=6), last),
         {table: {day: cell for day, cell in days.items() if day >= first} for table, days in lake.cells.items()},
-        summarize(first),
+        summarize(first, with_older=True),
         *(days_to_stage(Table("events"), [day], settings()) for day in landed),
     ]
 
@@ -88,7 +88,7 @@ def operations(years: Years, days: int) -> dict[str, Callable[[], Any]]:
         "plan --reason bad-day, a week": lambda: plan_backfill(settings(), "bad-day", last - timedelta(days=6), last),
         "the page, first": page,
         "the page, again": page,
-        "days": lambda: summarize(first_day(settings(), Table("events"))),
+        "days": lambda: summarize(first_day(settings(), Table("events")), with_older=True),
         "what a run of sessions stages": lambda: days_to_stage(Table("events"), [last], settings()),
         "publish of a day": lambda: publish("sessions", "bench"),
     }

@@ -79,7 +79,8 @@ class Log:
     ) -> None:
         """Write the next commit as delta-rs does."""
         now = int(self.now * 1000)
-        said = {"timestamp": now, "operation": "WRITE", **commit_properties.custom_metadata}
+        published = datetime.fromtimestamp(self.now, UTC).isoformat(timespec="microseconds")
+        said = {"timestamp": now, "operation": "WRITE", **commit_properties.custom_metadata, "published": published}
         lines: list[dict[str, Any]] = [{"commitInfo": said}]
         for column, _, values in partition_filters or ():
             for value in values:
@@ -216,12 +217,12 @@ class Years:
             ends = [f"{values[0]}T{hour}:00:00.000000Z" for hour in (11, 13)]
             times = {"event_time": ends} if table == "events" else {}
             files.append(StagedFile(f"stage={stage_id}/{folder}/part-00000-{self.order}.parquet", number, 9000, times))
-        began = datetime.combine(day, day_time(3), UTC).isoformat(timespec="microseconds")
+        began = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="microseconds")
         known = self.order if basis is None else basis
         staged = Staged(table, run_id, stage_id, day, day, owns, known, self.order, files, started=began, **more)
         staged = Staged(**{**staged.__dict__, "seconds": 30.0 + self.order % 7})
         page = f"/meander/data-docs/{run_id}/{table}.html"
-        verdict = Verdict(table, run_id, stage_id, "passed", [], page, 5.0, f"{day}T03:01:00+00:00")
+        verdict = Verdict(table, run_id, stage_id, "passed", [], page, 5.0, f"{self.today + ONE_DAY}T03:01:00+00:00")
         write_staged(staged)
         write_verdict(verdict)
         # As if this were the day of the run, and not now.

@@ -261,6 +261,19 @@ def test_a_folder_that_may_not_be_listed_is_no_empty_one(landing, folder, monkey
         landing.files(DAY)
 
 
+@pytest.mark.parametrize("error", [OSError(16, "Please reduce your request rate"), TimeoutError("no answer")])
+def test_a_storage_that_is_busy_says_nothing_of_the_landing(landing, folder, monkeypatch, error):
+    """So s3fs tells of SlowDown and the like: a task that is tried again may list the folder."""
+
+    def busy(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lake.landing.storage.list_entries", busy)
+    with pytest.raises(type(error)) as raised:
+        landing.files(DAY)
+    assert raised.value is error
+
+
 def test_a_file_in_place_of_the_folder_of_a_day_is_no_empty_day(landing, lake):
     (lake / "landing").mkdir()
     (lake / "landing" / f"dt={DAY}").write_text("{}")

@@ -1,7 +1,7 @@
 """What is read from the log in one go is what delta-rs says of each version, one question at a time."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from deltalake import DeltaTable
@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from lake import storage
 from lake import table as tables
 from lake.compact import compact
-from lake.log import transactions
+from lake.log import read_log, transactions
 from lake.places import table_path
 from lake.table import Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, published, rejected
@@ -113,3 +113,16 @@ def test_a_file_of_another_tool_is_looked_up_in_its_version(log):
     lines = [{"add": {"size": line["add"]["size"], **line["add"]}} if "add" in line else line for line in lines]
     fs.pipe_file(place, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
     assert Table("quarantine").replaced_by([3]) == {3: by_opening(3)}
+
+
+def test_some_clocks_that_were_wrong_hide_no_commit_that_is_young_enough(tmp_path):
+    """A commit a day; of the newest 128, which are read at once, the eight oldest say that they are of 2020."""
+    log, now = tmp_path / "_delta_log", datetime(2025, 1, 1, tzinfo=UTC)
+    log.mkdir()
+    for version in range(300):
+        made = (
+            now - timedelta(days=299 - version) if version not in range(172, 180) else datetime(2020, 1, 1, tzinfo=UTC)
+        )
+        said = {"commitInfo": {"timestamp": int(made.timestamp() * 1000), "operation": "WRITE"}}
+        (log / f"{version:020}.json").write_text(json.dumps(said, separators=(",", ":")))
+    assert list(read_log(str(tmp_path), 299, since=now - timedelta(days=280))) == list(range(299, 18, -1))

@@ -1,18 +1,21 @@
 """Planner, page and `meander days` look back a year, and say of it what the whole past says, for less reading."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dags.cli.main import _print_days
 from dags.page import state
 from dags.page.cache import Cache
+from dags.page.problems import freshness
 from dags.page.state import LakeSnapshot
 from jobs import sessionize
 from lake import looking_back, storage
@@ -20,10 +23,11 @@ from lake.backfill import history, planner
 from lake.backfill.planner import plan_backfill
 from lake.days import ONE_DAY, days_between
 from lake.log import read_log
-from lake.looking_back import first_day
+from lake.looking_back import begin, first_day, loaded_since
 from lake.places import table_path
 from lake.runs import summarize
 from lake.settings import settings
+from lake.staging import write_verdict
 from lake.table import Table
 from tests.bench import years as bench
 from tests.bench.metadata import whole_past
@@ -31,6 +35,8 @@ from tests.bench.years import FIRST_DAY, Years
 from tests.lake.stagings import JAN_1, published
 
 DAYS = 40
+# Its sessions are published without a row before all others.
+WITHOUT_SESSIONS = FIRST_DAY - 20 * ONE_DAY
 
 
 def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -57,6 +63,7 @@ def made(tmp_path_factory) -> tuple[Path, Years]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         small(monkeypatch, folder)
         years = Years()
+        years.publish("sessions", "empty", WITHOUT_SESSIONS, [WITHOUT_SESSIONS], {}, 1, inputs={"events": 0})
         years.run(0, DAYS)
         # Nothing that was computed from it is made anew.
         years.behavior(newest(DAYS) - 6 * ONE_DAY, "delivered-again")
@@ -191,10 +198,65 @@ def test_the_plan_of_a_year_is_the_one_that_the_whole_past_gives_for_these_landi
     first = first_day(settings(), Table("events"))
     assert first == newest(DAYS) - 10 * ONE_DAY
     plan = plan_backfill(settings(), "late-data")
-    whole = with_all(lambda: plan_backfill(settings(), "late-data", first))
     assert {entry.table for entry in plan.redo} >= {"sessions", "interests"}, "there is something to compare"
-    assert (plan.first, whole.first) == (None, first)
-    assert {**asdict(plan), "first": first} == asdict(whole)
+    assert (plan.first, plan.looked_from) == (None, first)
+    assert asdict(plan) == asdict(with_all(lambda: plan_backfill(settings(), "late-data")))
+    of_these = with_all(lambda: plan_backfill(settings(), "late-data", first))
+    assert {(entry.table, entry.day) for entry in plan.redo} >= {(entry.table, entry.day) for entry in of_these.redo}
+    assert of_these.looked_from is None
+
+
+def test_a_plan_has_the_landing_days_of_long_ago_that_were_loaded_lately(years):
+    landed = FIRST_DAY + 8 * ONE_DAY
+    before = {(entry.table, entry.day) for entry in plan_backfill(settings(), "late-data").redo}
+    years.behavior(landed, "corrected")
+    plan = plan_backfill(settings(), "late-data")
+    alone = with_all(lambda: plan_backfill(settings(), "late-data", landed, landed))
+    assert ("predictions", landed) in {(entry.table, entry.day) for entry in alone.redo}
+    assert {(entry.table, entry.day) for entry in plan.redo} >= before | {(one.table, one.day) for one in alone.redo}
+    assert asdict(plan) == asdict(with_all(lambda: plan_backfill(settings(), "late-data")))
+    # Nothing has happened to the day after it.
+    assert ("predictions", landed + ONE_DAY) not in {(entry.table, entry.day) for entry in plan.redo}
+    assert plan.scope == (
+        f"Landing days from {newest(DAYS) - 10 * ONE_DAY} on count, and older ones that were loaded since then; others "
+        "with --from."
+    )
+    assert plan_backfill(settings(), "late-data", newest(DAYS)).scope == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        pytest.param(None, None, newest_day := FIRST_DAY + 29 * ONE_DAY, id="a year"),
+        pytest.param(FIRST_DAY, None, FIRST_DAY, id="from an older day"),
+        pytest.param(None, FIRST_DAY + 20 * ONE_DAY, FIRST_DAY + 10 * ONE_DAY, id="a year before an old day"),
+        pytest.param(None, FIRST_DAY + 35 * ONE_DAY, FIRST_DAY + 25 * ONE_DAY, id="and before one in the year"),
+        pytest.param(None, FIRST_DAY + 60 * ONE_DAY, newest_day, id="up to a day that has not come"),
+        pytest.param(None, date.min, date.min, id="no day is before the first of all"),
+    ],
+)
+def test_who_asks_up_to_a_day_gets_the_year_before_it(years, first, last, expected):
+    assert begin(settings(), Table("events"), first, last) == expected
+
+
+def test_older_days_count_if_they_were_loaded_since_the_first_one():
+    first = date(2025, 1, 10)
+    loaded = {"refused": '["2025-01-03"]', "published": "2025-01-10T00:00:00+00:00"}
+    commits = [
+        {**loaded, "first": "2025-01-02", "last": "2025-01-04"},
+        {**loaded, "first": "2025-01-09", "last": "2025-01-12"},
+        {**loaded, "first": "2025-01-11", "last": "2025-01-11"},
+        {**loaded, "first": "2025-01-06", "last": "2025-01-06", "published": "2025-01-10T00:30:00+01:00"},
+    ]
+    assert loaded_since(first, commits) == {date(2025, 1, n) for n in (2, 4, 9)}
+
+
+def test_runs_up_to_an_old_day_are_told(years, capsys):
+    last = FIRST_DAY + 20 * ONE_DAY
+    _print_days(None, last, as_json=True)
+    told = {run["first"] for run in json.loads(capsys.readouterr().out)}
+    assert told >= {str(day) for day in days_between(FIRST_DAY + 10 * ONE_DAY, last)}
+    assert max(told) == str(last)
 
 
 @pytest.mark.parametrize("reason", ["late-data", "bad-day", "code"])
@@ -232,13 +294,46 @@ def test_the_page_shows_of_a_year_what_the_whole_past_shows(years, monkeypatch):
     lake, whole = snapshot(), snapshot(date.min)
     assert lake.first == newest(DAYS) - 10 * ONE_DAY
     assert {table for table, days in lake.cells.items() if days} >= {"events", "sessions", "interests", "predictions"}
-    assert lake.cells == {
-        table: {day: cell for day, cell in days.items() if day >= lake.first} for table, days in whole.cells.items()
-    }
+    for table, cells in whole.cells.items():
+        assert {day: cell for day, cell in lake.cells[table].items() if day >= lake.first} == {
+            day: cell for day, cell in cells.items() if day >= lake.first
+        }
+    # Of older days, those to which something was done since: events are late by up to nine days.
+    older = {day for cells in lake.cells.values() for day in cells if day < lake.first}
+    assert older
+    assert min(older) > FIRST_DAY
+    for table in lake.cells:
+        for day in older & lake.cells[table].keys():
+            assert (lake.cells[table][day].state, lake.cells[table][day].rows) == (
+                whole.cells[table][day].state,
+                whole.cells[table][day].rows,
+            )
     assert max(cell.restated for cell in lake.cells["events"].values()) == 1, "a day that was delivered again"
     assert lake.late == [late for late in whole.late if late.landed[1] >= lake.first - 2 * ONE_DAY] != []
     assert lake.last == whole.last
     assert min(whole.cells["events"]) == FIRST_DAY
+
+
+def test_the_page_tells_what_was_done_lately_to_a_day_of_long_ago(years):
+    failed, halfway, quiet = (FIRST_DAY + n * ONE_DAY for n in (5, 7, 9))
+    assert failed not in snapshot().cells["events"]
+    _, verdict = years.stage("events", "redelivered", failed, [failed], {(failed, failed): 1})
+    write_verdict(replace(verdict, verdict="failed", failed=["prices are prices"]))
+    # Loaded without a row by a run that ends before its sessions: those of before are shown.
+    years.publish("events", "emptied", halfway, [halfway], {})
+    cells = snapshot().cells
+    assert (cells["events"][failed].state, cells["events"][failed].rows) == ("failed", 12)
+    assert (cells["events"][halfway].state, cells["events"][halfway].rows) == ("published", 0)
+    assert cells["sessions"][halfway].state == cells["interests"][halfway].state == "published"
+    assert not any(quiet in of_table for of_table in cells.values())
+    assert {run.run_id for run in summarize(newest(DAYS) - 10 * ONE_DAY, with_older=True)} >= {"redelivered", "emptied"}
+
+
+def test_a_day_of_long_ago_that_was_published_without_a_row_is_not_missing(years):
+    years.publish("events", "again", WITHOUT_SESSIONS, [WITHOUT_SESSIONS], {})
+    cells = snapshot().cells
+    assert (cells["sessions"][WITHOUT_SESSIONS].state, cells["sessions"][WITHOUT_SESSIONS].rows) == ("published", 0)
+    assert cells["interests"][WITHOUT_SESSIONS].state == "missing"
 
 
 def test_the_page_shows_older_days_when_they_are_asked_for(years):
@@ -255,6 +350,18 @@ def test_a_table_that_was_not_published_for_long_is_told_all_the_same(years):
     lake = snapshot()
     assert max(lake.current["predictions"]) == newest(DAYS)
     assert {cell.state for cell in lake.cells["predictions"].values()} == {"missing"}
+    # Some of its publishes are of several days, which their manifests tell.
+    whole = snapshot(date.min).current["examples"]
+    assert len({commit.stage_id for commit in whole.values()}) < len(whole)
+    assert lake.current["examples"] == whole
+
+
+def test_what_was_published_again_of_long_ago_is_not_the_newest_day_of_a_table(years):
+    for _ in range(20):
+        years.today += ONE_DAY
+        years.behavior(years.today, f"later-{years.today}")
+    years.predictions(FIRST_DAY + 3 * ONE_DAY, "again")
+    assert {one.table: one.day for one in freshness(snapshot())}["predictions"] == newest(DAYS)
 
 
 def test_runs_of_a_year_are_told_as_all_runs_tell_them(years, monkeypatch):
@@ -286,7 +393,7 @@ def test_a_run_of_sessions_stages_what_the_whole_log_tells(years, monkeypatch, a
 QUESTIONS: dict[str, Callable[[], Any]] = {
     "the plan for late data": lambda: plan_backfill(settings(), "late-data"),
     "the page": lambda: snapshot().cells,
-    "the runs": lambda: summarize(first_day(settings(), Table("events"))),
+    "the runs": lambda: summarize(first_day(settings(), Table("events")), with_older=True),
     "the sessions of a run": lambda: sessionize.days_to_stage(
         Table("events"), [max(Table("events").rows_by("landed"))], settings()
     ),

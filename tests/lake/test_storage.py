@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Barrier
@@ -153,3 +155,22 @@ def test_a_write_that_is_cut_off_leaves_the_file_as_it_was(tmp_path, monkeypatch
         assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
     else:
         raise AssertionError("the write was not cut off")
+
+
+def test_a_folder_that_goes_while_it_is_listed_hides_none_beside_it(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    scandir = os.scandir
+
+    @contextmanager
+    def scan(place):
+        with scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        if place == str(tmp_path):
+            shutil.rmtree(tmp_path / "b")
+        yield entries
+
+    monkeypatch.setattr(os, "scandir", scan)
+    week = datetime.now(UTC) - timedelta(days=7)
+    assert list(storage.list_entries(str(tmp_path), week)) == ["a/file", "c/file"]

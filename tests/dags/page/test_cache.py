@@ -102,7 +102,7 @@ def test_an_answer_that_failed_is_asked_again(lake):
     assert cache.of_version(table(), "sum", lambda: "well") == "well"
 
 
-def test_a_file_is_read_again_when_its_stamp_changes_or_it_was_gone():
+def test_a_file_is_read_again_when_its_stamp_changes_and_not_because_others_were_asked_for():
     cache, paths = Cache(), []
 
     def read(path: str) -> str:
@@ -113,7 +113,17 @@ def test_a_file_is_read_again_when_its_stamp_changes_or_it_was_gone():
     assert cache.of_files({"a": "1", "b": "1"}, read) == {"a": "a 1", "b": "b 2"}
     assert cache.of_files({"a": "2", "b": "1"}, read) == {"a": "a 3", "b": "b 2"}
     assert cache.of_files({"b": "1"}, read) == {"b": "b 2"}
-    assert cache.of_files({"a": "2", "b": "1"}, read) == {"a": "a 4", "b": "b 2"}
+    assert cache.of_files({"a": "2", "b": "1"}, read) == {"a": "a 3", "b": "b 2"}
+
+
+def test_of_many_files_those_that_were_asked_for_last_are_kept():
+    cache, paths = Cache(max_files=1), []
+    for asked in ("a", "b", "c"):
+        cache.of_files({asked: "1"}, paths.append)
+    cache.of_files({"b": "1", "c": "1"}, paths.append)
+    assert paths == ["a", "b", "c"]
+    cache.of_files({"a": "1"}, paths.append)
+    assert paths == ["a", "b", "c", "a"]
 
 
 def test_an_answer_is_believed_for_so_many_seconds_and_each_question_has_its_own(monkeypatch):

@@ -249,6 +249,17 @@ def test_late_data_is_named_by_the_days_of_the_sessions_that_lack_it(lake, lande
     assert problem.safe.startswith("Run the `late-data` commands from the plan below.")
 
 
+def test_late_data_of_long_ago_is_planned_from_the_day_on_which_it_landed(lake, landed):
+    long_ago = date(2023, 3, 1)
+    landed(long_ago, MAR_1)
+    put_day(MAR_1)
+    put("sessions", long_ago, [], run="manual__late", basis=2, counts={"postponed": ["2023-02-01"]})
+    problem = next(one for one in problems(snapshot(), SCHEDULED) if "late events" in one.what)
+    assert problem.safe.startswith(
+        "Run the `late-data` commands from `meander plan --reason late-data --from 2023-03-01`."
+    )
+
+
 def test_the_worst_is_told_first(lake, landed):
     days = [date(2025, 3, n) for n in range(1, 8)]
     # The fifth has landed, and nobody has loaded it.

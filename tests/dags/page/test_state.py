@@ -8,11 +8,14 @@ import pytest
 
 from dags.page import state
 from dags.page.cache import Cache
-from dags.page.state import PUBLISHED_WITHOUT, LakeSnapshot
+from dags.page.state import PUBLISHED_WITHOUT, LakeSnapshot, listed_landing
 from lake import storage
+from lake.backfill.planner import plan_backfill
 from lake.landing import Landing
 from lake.places import run_folder, run_name
 from lake.publish import publish
+from lake.runs import summarize
+from lake.settings import settings
 from lake.staging import Run, Verdict, read_staged, write_verdict
 from tests.dags.page_lake import ONE_DAY, event, put, put_day, put_events, put_predictions, run_of
 from tests.lake.landed import load
@@ -429,3 +432,52 @@ def test_a_verdict_that_cannot_be_read_is_none(lake, landed):
     for content in ("", "{}", '{"stage_id": "' + staged.stage_id + '", "mood": "good"}'):
         file.write_text(content)
         assert snapshot().cells["events"][MAR_1].reasons == ("staged, but not audited",)
+
+
+LONG_AGO = date(2023, 3, 1)
+
+
+def test_what_ran_lately_for_a_day_of_long_ago_is_told(lake, landed):
+    """Days of which nothing is known are not due, though the table has a day before and days after them."""
+    landed(LONG_AGO, MAR_1)
+    put_day(MAR_1)
+    put_events(LONG_AGO, audited="failed")
+    cells = snapshot().cells
+    assert {table: cells[table][LONG_AGO].state for table in ("quarantine", "events", "sessions")} == {
+        "quarantine": "failed",
+        "events": "failed",
+        "sessions": "missing",
+    }
+    assert [day for day in cells["events"] if day < date(2024, 1, 1)] == [LONG_AGO]
+    # The process ended before the sessions.
+    put_events(LONG_AGO, basis=2)
+    cells = snapshot().cells
+    assert [cells[table][LONG_AGO].state for table in ("events", "sessions", "interests")] == [
+        "published",
+        "missing",
+        "missing",
+    ]
+
+
+def test_the_landing_of_a_day_of_long_ago_that_was_loaded_lately_is_compared(land, monkeypatch):
+    monkeypatch.setattr(state, "LISTED_SECONDS", 0)
+    for day in (LONG_AGO, MAR_1):
+        land(day, ["{}"])
+        load(f"r{day}", day)
+    land(LONG_AGO, ["{}"], "late.jsonl")
+    assert set(snapshot().changed) == {LONG_AGO}
+    plan = plan_backfill(settings(), "late-data")
+    assert ("events", LONG_AGO) in {(entry.table, entry.day) for entry in plan.redo}
+    (run,) = [
+        run for run in summarize(date(2024, 2, 1), landing=Landing.of(settings()), with_older=True) if run.landing
+    ]
+    assert run.first == LONG_AGO
+
+
+def test_the_landing_is_listed_once_for_all_parts_of_the_page_and_once_for_older_days(lake, monkeypatch):
+    days = []
+    monkeypatch.setattr(state, "listed", lambda _, first: days.append(first) or {})
+    cache = Cache()
+    for first in (MAR_2, MAR_2, MAR_3, MAR_1, LONG_AGO, MAR_2):
+        listed_landing(cache, first)
+    assert days == [MAR_2, date.min]

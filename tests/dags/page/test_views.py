@@ -16,7 +16,7 @@ from dags.shared.evaluation import Evaluation
 from lake import storage
 from lake.backfill.planner import plan_backfill
 from lake.places import monitor_file
-from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions
+from tests.dags.page_lake import event, prediction, put, put_day, put_events, put_predictions, run_of
 from tests.foreign import foreign
 from tests.lake.stagings import audit
 from tests.tables import groups_of
@@ -104,6 +104,23 @@ def test_the_tab_of_a_run_tells_what_it_staged_and_what_became_of_it(reader):
     assert '<span class="word published">published</span>' in text
     other = reader.get("/page/run", params={"dag": SCRIPT, "run": "manual__none"}).text
     assert "This run of &lt;script&gt;alert(1)&lt;/script&gt; has staged nothing" in other
+
+
+def test_for_the_tab_of_a_run_of_long_ago_alone_all_days_are_looked_at(reader, monkeypatch):
+    put_day(MAR_1)
+    long_ago, asked, load = date(2023, 3, 1), [], views.LakeSnapshot.load
+
+    def loaded(cache, now, expected=None, first=None):
+        asked.append(first)
+        return load(cache, now, expected, first)
+
+    monkeypatch.setattr(views.LakeSnapshot, "load", loaded)
+    reader.get("/page/run", params={"dag": "behavior_daily", "run": "manual__none"})
+    assert asked == [None]
+    put_day(long_ago)
+    run = {"dag": "behavior_daily", "run": run_of(long_ago)}
+    assert "<td>2023-03-01</td>" in reader.get("/page/run", params=run).text
+    assert asked == [None, None, date.min]
 
 
 def test_rows_are_drawn_by_outcome_and_reason(reader):
