@@ -1,8 +1,8 @@
 """Columns that are others than on the days before, told as a difference that a person can read.
 
-Of Parquet, names and types. Of CSV with a header, names and their order: text has no types. Of JSON lines, the keys
-that most objects have, and the kinds of their values. Whether a file has the columns that its source names is checked
-for each file alone (jobs/landing_files.py).
+Of Parquet and ORC, names and types. Of CSV with a header, names and their order: text has no types. Of JSON lines, the
+keys that most objects have, and the kinds of their values. Whether a file has the columns that its source names is
+checked for each file alone (jobs/landing_files.py).
 """
 
 import json
@@ -12,11 +12,10 @@ from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.json_columns import seen_in, usual_kinds
-from jobs.landing_files import are_names, first_bytes, first_lines, header_line, is_parquet, split_header
-from jobs.orc_rows import is_orc
+from jobs.landing_files import TABLES, are_names, first_bytes, first_lines, header_line, is_parquet, split_header
+from jobs.orc_rows import is_orc, orc_schema
 from jobs.source import Source
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -27,18 +26,25 @@ RECENT_DAYS = 28
 MOST_COLUMNS = 200
 
 
-def column_types(files: Iterable[str]) -> dict[str, str]:
-    """Return {column: type} of the first Parquet file among some; those of one run agree. Empty if there is none.
+def column_types(files: Sequence[str]) -> dict[str, str]:
+    """Return {column: type} of the first Parquet or ORC file among some; those of one run agree. Empty if none is one.
 
-    A column without any value has no type: pandas writes it as one of nulls. One file that cannot be read has none
-    either: the check of the files, which follows, says so.
+    A file is known by its name, and the first of all by its bytes too. A column without any value has no type: pandas
+    writes it as one of nulls. One file that cannot be read has none either: the check of the files, which follows,
+    says so.
     """
-    file = next((file for file in files if file.endswith(".parquet")), None)
+    file = next((file for file in files if file.endswith(TABLES)), next(iter(files), None))
     if file is None:
         return {}
     fs, inner = storage.filesystem(file)
-    with suppress(OSError, ValueError), fs.open(inner, "rb") as stream:
-        return {field.name: plain(field.type) for field in pq.read_schema(stream)}
+    with suppress(OSError, ValueError):
+        with fs.open(inner, "rb") as stream:
+            head = stream.read(len(b"PAR1"))
+        if is_parquet(file, head):
+            with storage.parquet_file(file) as opened:
+                return {field.name: plain(field.type) for field in opened.schema_arrow}
+        if is_orc(file, head):
+            return {field.name: plain(field.type) for field in orc_schema(file)}
     return {}
 
 
@@ -247,9 +253,9 @@ def columns_of(
         used_alone: only columns that the source reads count, as with pseudonyms: another name may tell of a person.
 
     Returns:
-        `types` of used columns of Parquet; `header` of CSV; `columns`, all of Parquet or JSON lines with their types;
-        `used_alone`, true where these are only columns that the source reads; `supplied`, what the supplier has changed
-        of them since the nearest day before, where that is something.
+        `types` of used columns of Parquet or ORC; `header` of CSV; `columns`, all of Parquet, ORC or JSON lines with
+        their types; `used_alone`, true where these are only columns that the source reads; `supplied`, what the
+        supplier has changed of them since the nearest day before, where that is something.
 
     Raises:
         SourceMismatch: a column has another type than before.

@@ -18,7 +18,8 @@ from charset_normalizer import from_bytes
 
 from jobs.json_columns import DEPTH
 from jobs.landing_files import LINE_BYTES, are_names, first_bytes, is_parquet, record
-from jobs.orc_rows import batches_of, is_orc, orc_schema
+from jobs.orc_rows import is_orc, orc_batches, orc_schema
+from jobs.packed import readable
 from jobs.source import NULLS, java_charset
 from lake import storage
 from lake.errors import SourceMismatch
@@ -53,7 +54,8 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
         with storage.parquet_file(file) as opened:
             return table_sample(file, opened.schema_arrow, opened.iter_batches(batch_size=ROWS))
     if is_orc(file, head):
-        return table_sample(file, orc_schema(file), batches_of(file, ROWS))
+        with readable(file):
+            return table_sample(file, orc_schema(file), orc_batches(file, ROWS))
     text, encoding, doubts = decoded(head)
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
     lines = text.splitlines()

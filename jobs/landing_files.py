@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.orc_rows import is_orc, orc_schema
-from jobs.packed import BROKEN, is_packed, unpacked
+from jobs.packed import SUFFIXES, is_packed, readable, unpacked
 from jobs.source import Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -39,6 +39,8 @@ OTHERWISE_PACKED = (
     *(".lzma", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz"),
     *(".tar.zst", ".tar.zstd"),
 )
+# Ends of names of files that are unpacked when they are read.
+UNPACKED = (".gz", ".bz2", *SUFFIXES)
 # How a packed file begins, whatever its name is, and the end of its name by which it is read.
 BEGINNINGS = {
     b"PK\x03\x04": ("zip", ".zip"),
@@ -67,14 +69,14 @@ class Layout:
         names: csv: the columns in file order.
         header: csv: the line that names them, which is no row; None if there is none.
         preamble: csv: the lines above the header or the first row.
-        is_packed: whether Python unpacks the file, since Spark does not.
+        by_python: whether Python reads the file, since Spark does not.
     """
 
     charset: str
     names: tuple[str, ...] = ()
     header: str | None = None
     preamble: tuple[str, ...] = ()
-    is_packed: bool = False
+    by_python: bool = False
 
     @property
     def lines_above(self) -> int:
@@ -217,18 +219,19 @@ def first_bytes(file: str) -> bytes:
     if not known or file.lower().endswith(OTHERWISE_PACKED):
         raise LandingUnreadable(f"{expected} another compression; unpack it")
     most = len(b"PAR1") if file.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
-    try:
-        with unpacked(file) as stream:
-            # Not every reader gives as much as it is asked for.
-            head = b"".join(chunks(stream, most))
-    except BROKEN as error:
-        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
+    with readable(file), unpacked(file) as stream:
+        # Not every reader gives as much as it is asked for.
+        head = b"".join(chunks(stream, most))
+    is_unpacked = file.lower().endswith(UNPACKED)
     if kind := next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None):
         name, end = kind
-        remedy = f"give it a name that ends in {end}" if end and not file.lower().endswith(end) else "unpack it"
+        may_be_renamed = end and not is_unpacked and not file.endswith(TABLES)
+        remedy = f"give it a name that ends in {end}" if may_be_renamed else "unpack it"
         if file.lower().endswith((".xlsx", ".ods")):
             remedy = "it is a spreadsheet: export it as CSV"
         raise LandingUnreadable(f"{expected} bytes that begin as those of {name}; {remedy}")
+    if is_unpacked and is_parquet(file, head):
+        raise LandingUnreadable(f"{expected} Parquet in it; Parquet is not packed again: unpack it")
     if table := next((table for beginning, table in OTHER_TABLES.items() if head.startswith(beginning)), None):
         raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {table}")
     return head
@@ -278,7 +281,7 @@ def check_text(source: Source, file: str, head: bytes) -> Look:
     charset = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, source.charset)
     packed = is_packed(file)
     if source.format == "jsonl":
-        return Look(file, Layout(charset, is_packed=packed), check_json_lines(source, file, lines))
+        return Look(file, Layout(charset, by_python=packed), check_json_lines(source, file, lines))
     above = preamble_lines(source, lines)
     preamble, rows = tuple(lines[:above]), lines[above:]
     if source.header:

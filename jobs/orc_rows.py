@@ -1,11 +1,13 @@
 """ORC files: their types, and their rows as JSON lines.
 
 Spark would shift their times by the zone of its machine, and refuses files with a time of a zone, so that Python reads
-them: some rows at a time, several times slower than Spark reads Parquet.
+them: some rows at a time, several times slower than Spark reads Parquet. Columns that a source does not use are not
+read: a value there that Python cannot hold must not refuse the file.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
@@ -44,40 +46,93 @@ def orc_schema(file: str) -> pa.Schema:
         return orc.ORCFile(stream).schema
 
 
-def batches_of(file: str, rows: int = ROWS) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file, at most so many at a time."""
+def columns_for(schema: pa.Schema, used: Collection[str]) -> list[str] | None:
+    """Return the columns that hold some values, of which one may be a part of a column; None if it has none of them.
+
+    >>> columns_for(pa.schema([("user", "int64"), ("item", pa.struct([("id", "int64")])), ("note", "string")]),
+    ...             ["user", "item.id"])
+    ['user', 'item']
+    """
+    # A name with dots may be that of a column.
+    wanted = {*used, *(name.split(".")[0] for name in used)}
+    return [name for name in schema.names if name in wanted] or None
+
+
+def orc_batches(file: str, rows: int = ROWS, used: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file, at most so many at a time.
+
+    Args:
+        file: its name.
+        rows: most rows of a batch.
+        used: the values that are needed, see `columns_for`; without it, all columns are read.
+    """
     fs, inner = storage.filesystem(file)
     with fs.open(inner, "rb") as stream:
         fragment = ds.OrcFileFormat().make_fragment(stream)
+        columns = None if used is None else columns_for(fragment.physical_schema, used)
         # Without threads that read ahead: what is in memory is bounded.
-        yield from fragment.scanner(batch_size=rows, batch_readahead=1, use_threads=False).to_batches()
+        scanner = fragment.scanner(columns=columns, batch_size=rows, batch_readahead=1, use_threads=False)
+        yield from scanner.to_batches()
 
 
-def json_lines(file: str) -> Iterator[bytes]:
-    """Yield the rows of a file as JSON lines."""
-    for batch in batches_of(file):
+def json_lines(file: str, used: Collection[str] | None = None, ids: Collection[str] = ()) -> Iterator[bytes]:
+    """Yield the rows of a file as JSON lines.
+
+    Args:
+        file: its name.
+        used: the values that are needed; without it, all columns are read.
+        ids: those that are ids, see `plain`.
+    """
+    at_ids = frozenset(".".join(step for step in name.split(".") if not step.isdigit()) for name in ids)
+    for batch in orc_batches(file, used=used):
         # Of 0.1 in four bytes, Python would make 0.10000000149.
         short = [name for name in batch.schema.names if pa.types.is_float32(batch.schema.field(name).type)]
         texts = {name: batch.column(name).cast(pa.string()).to_pylist() for name in short}
         for n, row in enumerate(batch.to_pylist()):
             row |= {name: float(text) for name in short if (text := texts[name][n]) is not None}
-            yield json.dumps(plain(row), ensure_ascii=False).encode()
+            yield json.dumps(plain(row, at_ids), ensure_ascii=False).encode()
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, ids: Collection[str] = (), at: str = "") -> Any:
     """Return a value of ORC as JSON has it: a whole number as such, a time in ISO 8601, with its zone if it has one.
+
+    Other numbers are texts of digits: as numbers of JSON, Spark would write large ones in scientific notation.
+
+    Args:
+        value: of a row, or the row.
+        ids: where ids are, as names with dots, through lists too. A fraction is none, and is written in scientific
+            notation, which is rejected as no id.
+        at: where the value is.
 
     >>> plain({"user": 7.0, "price": Decimal("1.50"), "at": datetime(2025, 3, 2, 10), "tags": [b"a"]})
     {'user': 7, 'price': '1.50', 'at': '2025-03-02T10:00:00', 'tags': ['a']}
+    >>> plain({"user": 12.5, "at": 1740909600.25, "price": math.nan}, ["user"])
+    {'user': '1.25E+1', 'at': '1740909600.25', 'price': None}
     """
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+        return number(value, is_id=at in ids)
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(each, ids, f"{at}.{key}" if at else str(key)) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(each, ids, at) for each in value]
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, datetime | date):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def number(value: float, *, is_id: bool) -> int | str | None:
+    """Return a number in eight bytes as `plain` does; of nan, which says that there is none, None."""
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    # Of the digits that tell the number from the next one.
+    digits = Decimal(repr(value))
+    if not is_id:
+        return f"{digits:f}"
+    text = f"{digits:E}"
+    return text if "." in text else text.replace("E", ".0E")

@@ -18,12 +18,16 @@ import fsspec
 import pyarrow as pa
 
 from lake import storage
+from lake.errors import LandingUnreadable
 
 ZIP, XZ, ZSTD = (".zip",), (".xz",), (".zst", ".zstd")
 # What is read by Python.
 SUFFIXES = (*ZIP, *XZ, *ZSTD)
-# What these libraries raise of a file that is broken, cut off, locked by a password, or needs too much memory.
-BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, struct.error)
+# How a .zip may pack its file: of other ways, `zipfile` has no limit of what it unpacks at once.
+ZIP_WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What these libraries, and the reader of ORC, raise of a file that is broken, cut off, locked by a password, needs too
+# much memory, or has a date that Python has not.
+BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, ArithmeticError, struct.error)
 BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 CHUNK = 1 << 16
 HIDDEN = (".", "__MACOSX")
@@ -34,6 +38,19 @@ XZ_MEMORY = 128 << 20
 def is_packed(file: str) -> bool:
     """Return whether a file is packed in a way that Spark does not unpack, by its name."""
     return file.lower().endswith(SUFFIXES)
+
+
+@contextmanager
+def readable(file: str) -> Iterator[None]:
+    """Name the file in the error that says that it cannot be read.
+
+    Raises:
+        LandingUnreadable: instead of what `BROKEN` has.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -51,6 +68,10 @@ def unpacked(file: str) -> Iterator[IO[bytes]]:
         stream = opened.enter_context(fs.open(inner, "rb"))
         name = file.lower()
         if name.endswith(ZIP):
+            if not stream.read(1):
+                yield io.BytesIO()
+                return
+            stream.seek(0)
             packed = opened.enter_context(zipfile.ZipFile(stream))
             yield opened.enter_context(packed.open(only_member(packed)))
         elif name.endswith(XZ):
@@ -64,16 +85,23 @@ def only_member(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
     """Return the one file in a .zip; folders, and what macOS adds, do not count.
 
     Raises:
-        zipfile.BadZipFile: it has none, or several.
+        zipfile.BadZipFile: it has none, or several, or one that is packed in an unusual way.
     """
     files = [
         each
         for each in packed.infolist()
-        if not each.is_dir() and not any(part.startswith(HIDDEN) for part in PurePosixPath(each.filename).parts)
+        if not each.is_dir()
+        and not any(part.startswith(HIDDEN) and part != ".." for part in PurePosixPath(each.filename).parts)
     ]
+    if not files:
+        raise zipfile.BadZipFile("no file in it, but for hidden ones, and a landing file is one; deliver it with one")
     if len(files) != 1:
         raise zipfile.BadZipFile(f"{len(files)} files in it, and a landing file is one; deliver each of them alone")
-    return files[0]
+    (file,) = files
+    if file.compress_type not in ZIP_WAYS:
+        way = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA"}.get(file.compress_type, "another way")
+        raise zipfile.BadZipFile(f"a file packed by {way} in it, expected deflate; pack it by `zip`, without options")
+    return file
 
 
 class _Xz(io.RawIOBase):

@@ -20,9 +20,10 @@ from pyarrow import orc
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import orc_rows
 from jobs.item_table import with_categories
 from jobs.landing_files import LINE_BYTES, Look, by_version, check_looks, first_bytes, like, look_at, look_at_all
+from jobs.orc_rows import orc_batches
+from jobs.packed import readable
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, judge
 from jobs.source import Source
@@ -151,7 +152,8 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
             return write_parquet(opened, pa.Table.from_batches([batch]), target, name) if batch else None
     if look.orc:
         place = target / f"{name}.orc"
-        batch = next(orc_rows.batches_of(file, ROWS), None)
+        with readable(file):
+            batch = next(orc_batches(file, ROWS, source.file_columns), None)
         if batch:
             orc.write_table(pa.Table.from_batches([batch]), place)
         return str(place) if batch else None
@@ -182,7 +184,7 @@ def write_last(source: Source, file: str, target: Path, after: int) -> str | Non
             before = opened.metadata.num_rows - rows.num_rows
             rows = rows.slice(max(0, rows.num_rows - ROWS, after - before))
             return write_parquet(opened, rows, target, "last") if rows.num_rows else None
-    packed = file.endswith((".gz", ".bz2")) or look.orc or (look.text and look.text.is_packed)
+    packed = file.endswith((".gz", ".bz2")) or look.orc or (look.text and look.text.by_python)
     if not look.text or packed or source.multiline or source.charset.startswith("UTF-16"):
         return None
     fs, inner = storage.filesystem(file)

@@ -4,7 +4,7 @@ These are packed files (jobs/packed.py), and ORC, of which each row is a line of
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,6 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import orc_rows, packed
-from lake.errors import LandingUnreadable
 
 # A task gives its rows to Spark in batches of about this size.
 BATCH_BYTES, BATCH_ROWS = 4 << 20, 10_000
@@ -21,7 +20,15 @@ LINES = "landed date, file string, position bigint, value binary"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_lines(spark: SparkSession, files: Sequence[str], days: Sequence[date], most: int, end: bytes) -> DataFrame:
+def read_lines(
+    spark: SparkSession,
+    files: Sequence[str],
+    days: Sequence[date],
+    most: int,
+    end: bytes,
+    used: Collection[str],
+    ids: Collection[str],
+) -> DataFrame:
     """Return the lines of some files as Spark would, each with its file as an address and its number in it, from 0.
 
     The workers open the files by fsspec: what a file on S3 needs, their environment has to have.
@@ -32,18 +39,20 @@ def read_lines(spark: SparkSession, files: Sequence[str], days: Sequence[date], 
         days: the landing day of each.
         most: bytes that are kept of a longer line.
         end: of a line, if it is none of the usual ones; see `jobs.packed.lines_of`.
+        used: of ORC, the values that are needed.
+        ids: those of them that are ids.
     """
     # A worker has another folder of its own.
     names = [file if "://" in file else str(Path(file).absolute()) for file in files]
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
-            yield from batches_of(names[n], days[n], most, end)
+            yield from in_batches(names[n], days[n], lines_of(names[n], most, end, used, ids))
 
     return spark.range(0, len(names), 1, numPartitions=len(names)).mapInArrow(read, LINES)
 
 
-def batches_of(file: str, day: date, most: int, end: bytes) -> Iterator[pa.RecordBatch]:
+def in_batches(file: str, day: date, found: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
     """Yield the lines of one file with their place, as `LINES` has it.
 
     Raises:
@@ -51,23 +60,31 @@ def batches_of(file: str, day: date, most: int, end: bytes) -> Iterator[pa.Recor
     """
     lines: list[bytes] = []
     size = first = 0
-    try:
-        for line in lines_of(file, most, end):
+    with packed.readable(file):
+        for line in found:
             lines.append(line)
             size += len(line)
             if size >= BATCH_BYTES or len(lines) >= BATCH_ROWS:
                 yield batch_of(file, day, first, lines)
                 first, size, lines = first + len(lines), 0, []
-    except packed.BROKEN as error:
-        raise LandingUnreadable(f"{file}: expected a readable file, found {type(error).__name__}: {error}") from error
     if lines:
         yield batch_of(file, day, first, lines)
 
 
-def lines_of(file: str, most: int, end: bytes) -> Iterator[bytes]:
-    """Yield the lines of a packed file, or the rows of an ORC file as JSON; of a longer one, its beginning."""
+def lines_of(
+    file: str, most: int, end: bytes, used: Collection[str] | None = None, ids: Collection[str] = ()
+) -> Iterator[bytes]:
+    """Yield the lines of a packed file, or the rows of an ORC file as JSON; of a longer one, its beginning.
+
+    Args:
+        file: its name.
+        most: bytes that are kept of a line.
+        end: of a line, see `read_lines`.
+        used: of ORC, the values that are needed; without it, all columns are read.
+        ids: those of them that are ids.
+    """
     if not packed.is_packed(file):
-        yield from (line[:most] for line in orc_rows.json_lines(file))
+        yield from (line[:most] for line in orc_rows.json_lines(file, used, ids))
         return
     with packed.unpacked(file) as stream:
         for n, line in enumerate(packed.lines_of(stream, most, end)):

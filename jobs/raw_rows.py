@@ -50,7 +50,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     if found.orc:
         # Python reads its rows as lines of JSON.
         as_lines = source.model_copy(update={"format": "jsonl", "multiline": False})
-        frames.append(read_text(spark, as_lines, Layout("UTF-8", is_packed=True), found.orc))
+        frames.append(read_text(spark, as_lines, Layout("UTF-8", by_python=True), found.orc))
     if not frames:
         values = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
         return spark.createDataFrame(
@@ -96,7 +96,7 @@ def landed_day(files: list[str]) -> Column:
 
 def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
     """Read files of one record a line, all laid out in the same way."""
-    lines = (python_lines if layout.is_packed else spark_lines)(spark, layout, files)
+    lines = python_lines(spark, source, layout, files) if layout.by_python else spark_lines(spark, layout, files)
     # Spark reads a line whole, however long it is; its many copies from here on are cut.
     too_long = F.octet_length("value") > LINE_BYTES
     content = F.col("value").cast("binary")
@@ -163,11 +163,13 @@ def spark_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFr
     )
 
 
-def python_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFrame:
+def python_lines(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
     """Return the lines of files that Python reads, as `spark_lines`."""
     end = "\n".encode(layout.charset.lower()) if layout.charset.startswith("UTF-16") else b""
+    ids = [name for value in (source.user_id, source.item_id, source.category_id) if value for name in value.columns]
+    days = [day_and_name(file)[0] for file in files]
     # Of a line that is too long, what tells so is enough.
-    lines = read_lines(spark, files, [day_and_name(file)[0] for file in files], LINE_BYTES + 1, end)
+    lines = read_lines(spark, files, days, LINE_BYTES + 1, end, source.file_columns, ids)
     return lines.select(
         F.col("value").cast("string").alias("value"),
         *("landed", "file"),

@@ -4,10 +4,13 @@ import json
 from datetime import date
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import orc
 
 from jobs.contract import contract, differences, landing_object, time_type
+from jobs.drift import columns_seen
 from jobs.source import load_source, shipped_sources
 from lake.errors import SourceInvalid
 from lake.settings import Settings
@@ -164,8 +167,6 @@ def test_a_contract_that_was_just_written_is_kept(tmp_path, mine):
     csv, parquet = tmp_path / "a.csv", tmp_path / "a.parquet"
     csv.write_text("at,what,login,cookie,item\n")
     pd.DataFrame({"user_id": [1], "tags": [["a"]], "none": [None]}).to_parquet(parquet)
-    from jobs.drift import columns_seen
-
     for source, file in ((mine(), csv), (load_source("canonical"), parquet)):
         about = landing_object(source, "", columns_seen(source, [str(file)]), Settings())
         written = yaml.safe_load(yaml.safe_dump(contract(source, "1.0.0", [about], Settings())))
@@ -175,6 +176,17 @@ def test_a_contract_that_was_just_written_is_kept(tmp_path, mine):
             "1.0.0",
             "DataContract",
         )
+
+
+def test_a_contract_about_orc_has_types_and_tells_another_one(tmp_path):
+    source, file = load_source("canonical"), tmp_path / "a.orc"
+    orc.write_table(pa.table({"user_id": [1], "price": [1.5]}), file)
+    about = landing_object(source, "", columns_seen(source, [str(file)]), Settings())
+    agreed = contract(source, "1.0.0", [about], Settings())
+    types = {each["name"]: each.get("physicalType") for each in agreed["schema"][0]["properties"]}
+    assert (types["user_id"], types["price"]) == ("int64", "double")
+    orc.write_table(pa.table({"user_id": ["u"], "price": [1.5]}), file)
+    assert "'user_id' was int64, is string" in differences(agreed, "", source, [str(file)])
 
 
 def test_what_is_agreed_of_time(mine):

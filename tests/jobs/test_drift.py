@@ -6,6 +6,7 @@ from datetime import date
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pyarrow import orc
 
 from jobs import ingest
 from jobs.drift import (
@@ -125,6 +126,17 @@ def test_types_are_those_of_the_file(tmp_path):
     assert column_types([str(text)]) == {}
     file.write_bytes(b"cut off")
     assert column_types([str(file)]) == {}, "the check of the files says what is wrong with it"
+
+
+@pytest.mark.parametrize("name", ["a.orc", "000000_0"])
+def test_types_of_orc_are_compared_too(tmp_path, name):
+    file = tmp_path / "dt=2025-03-10" / name
+    file.parent.mkdir()
+    orc.write_table(pa.table({"user_id": [1.5], "price": [1.5]}), file)
+    assert column_types([str(file)]) == {"user_id": "double", "price": "double"}
+    days_before = [commit(BEFORE, types={"user_id": "int64"})]
+    with pytest.raises(SourceMismatch, match="user_id: was int64, is double"):
+        columns_of(source(), [(source(), [str(file)])], DAY, DAY, days_before)
 
 
 def test_the_job_refuses_a_day_whose_ids_have_become_fractions_before_it_starts_spark(lake):

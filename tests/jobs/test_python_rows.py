@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 from pyspark.sql import functions as F
@@ -147,6 +148,33 @@ def test_rows_of_orc_are_what_their_types_say(deliver, spark, tmp_path, zone, at
     # What is kept of a rejected row.
     raw = json.loads(judged.where("reason = 'missing_time'").first()["raw"])
     assert (raw["user"], raw["item"], raw["price"]) == (8, {"id": 1 << 61}, "2.50")
+
+
+@pytest.mark.parametrize("kind", ["orc", "parquet"])
+def test_numbers_of_orc_are_judged_as_those_of_parquet(deliver, spark, tmp_path, kind):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "{name: mine, description: x, format: parquet, user_id: user, item_id: item, price: price, "
+        "amounts: {decimal: '.'}, time: {column: time, format: epoch_s}, behavior: {constant: purchase}}"
+    )
+    source = load_source(str(file))
+    rows = [
+        {"user": 7.0, "time": 1740909600.25, "item": 1, "price": Decimal(0)},  # a free one, 250 ms past ten
+        {"user": 7.5, "time": 1740909600.0, "item": 2, "price": None},
+        {"user": 12.5, "time": 1740909600.0, "item": 3, "price": None},
+        {"user": 8.0, "time": 1740909600.0, "item": 4, "price": Decimal("1.5")},
+    ]
+    types = [("user", pa.float64()), ("time", pa.float64()), ("item", pa.int64()), ("price", pa.decimal128(38, 18))]
+    sink = io.BytesIO()
+    (orc if kind == "orc" else pq).write_table(pa.Table.from_pylist(rows, pa.schema(types)), sink)
+    judged = judge(read_rows(spark, source, [deliver("part-0", sink.getvalue())]), source, Settings())
+    found = judged.orderBy("item_id").select(
+        F.coalesce("reason", "outcome"), "user_id", F.col("event_time").cast("string"), "price"
+    )
+    ten = "2025-03-02 10:00:00"
+    accepted = [row for row in map(tuple, found.collect()) if row[0] == "event"]
+    assert accepted == [("event", "7", f"{ten}.25", Decimal(0)), ("event", "8", ten, Decimal("1.5"))]
+    assert judged.where("reason = 'not_an_id'").count() == 2
 
 
 def test_orc_that_is_not_what_the_source_says_is_told(deliver):

@@ -18,6 +18,7 @@ from jobs.landing_files import check_files
 from jobs.raw_rows import read_rows
 from jobs.source import load_source
 from lake.errors import LandingUnreadable, SourceMismatch
+from tests.jobs.test_packed import zipped
 
 CANONICAL = load_source("canonical")
 RETAILROCKET = load_source("retailrocket")
@@ -198,7 +199,24 @@ def test_no_message_says_what_a_row_says(file, case):
             "bytes that begin as those of zstd; give it a name that ends in .zst",
             id="zstd too",
         ),
-        pytest.param("a.zip.gz", gzip.compress(b"PK\x03\x04"), "bytes that begin as those of zip", id="zip in gzip"),
+        pytest.param(
+            "a.csv.gz",
+            gzip.compress(b"PK\x03\x04"),
+            "bytes that begin as those of zip; unpack it",
+            id="zip in gzip, to which a name that ends in .zip would be no help",
+        ),
+        pytest.param(
+            "a.orc", gzip.compress(b"ORC"), "bytes that begin as those of gzip; unpack it", id="ORC that was packed"
+        ),
+        pytest.param(
+            "a.parquet.gz",
+            gzip.compress(b"PAR1"),
+            "Parquet in it; Parquet is not packed again: unpack it",
+            id="Parquet in gzip",
+        ),
+        pytest.param(
+            "a.zip", zipped(a=b"PAR1"), "Parquet in it; Parquet is not packed again: unpack it", id="Parquet in zip"
+        ),
         pytest.param("a.avro", b"Obj\x01\x02", "Avro, which Spark reads only with a package of its own", id="Avro"),
         pytest.param("a.feather", b"ARROW1\0\0", "Arrow, or Feather; write it as Parquet", id="Feather"),
         pytest.param("a.xls", b"\xd0\xcf\x11\xe0\xa1", "a file of Excel; export it as CSV", id="an old spreadsheet"),

@@ -40,6 +40,7 @@ FUZZ = "tests/jobs/test_fuzz.py"
 DRIFT, JSON_COLUMNS = "tests/jobs/test_drift.py", "tests/jobs/test_json_columns.py"
 ITEMS, BOUNDS = "tests/jobs/test_item_table.py", "tests/jobs/test_bounds.py"
 PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
+ORC_ROWS = "tests/jobs/test_orc_rows.py"
 PREVIEW = "tests/jobs/test_preview.py"
 CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_source.py"
 
@@ -1375,9 +1376,58 @@ MUTANTS = [
     Mutant(
         "orc_fractions_stay_fractions",
         "jobs/orc_rows.py",
-        "return int(value) if value.is_integer() and abs(value) <= EXACT else value",
-        "return value",
+        "if value.is_integer() and abs(value) <= EXACT:",
+        "if False:",
         f"{PYTHON_ROWS}::test_rows_of_orc_are_what_their_types_say",
+    ),
+    Mutant(
+        "packed_zip_in_any_way",
+        "jobs/packed.py",
+        "if file.compress_type not in ZIP_WAYS:",
+        "if False:",
+        f"{PACKED}::test_a_line_of_many_megabytes_in_a_few_kilobytes_takes_no_memory",
+    ),
+    Mutant(
+        "packed_zip_without_a_byte_is_broken",
+        "jobs/packed.py",
+        "if not stream.read(1):",
+        "if False:",
+        f"{PACKED}::test_a_file_without_a_byte_has_no_text",
+    ),
+    Mutant(
+        "orc_reads_all_columns",
+        "jobs/orc_rows.py",
+        "columns = None if used is None else columns_for(fragment.physical_schema, used)",
+        "columns = None",
+        f"{ORC_ROWS}::test_a_value_that_nobody_reads_may_be_anything_and_one_that_is_read_names_the_file",
+    ),
+    Mutant(
+        "orc_dates_of_no_python_are_an_error_of_the_code",
+        "jobs/packed.py",
+        "RuntimeError, ValueError, ArithmeticError, struct.error)",
+        "RuntimeError, ValueError, struct.error)",
+        f"{ORC_ROWS}::test_a_value_that_nobody_reads_may_be_anything_and_one_that_is_read_names_the_file",
+    ),
+    Mutant(
+        "orc_fractions_are_ids",
+        "jobs/orc_rows.py",
+        "return number(value, is_id=at in ids)",
+        "return number(value, is_id=False)",
+        f"{ORC_ROWS}::test_a_fraction_that_is_to_be_an_id_is_none",
+    ),
+    Mutant(
+        "orc_decimals_have_exponents",
+        "jobs/orc_rows.py",
+        'return f"{value:f}" if isinstance(value, Decimal) else value',
+        "return str(value) if isinstance(value, Decimal) else value",
+        f"{ORC_ROWS}::test_numbers_have_no_exponent",
+    ),
+    Mutant(
+        "orc_types_are_not_compared",
+        "jobs/drift.py",
+        "        if is_orc(file, head):\n            return {",
+        "        if False:\n            return {",
+        "tests/jobs/test_drift.py::test_types_of_orc_are_compared_too",
     ),
     Mutant(
         "orc_text_that_begins_so_is_orc",
