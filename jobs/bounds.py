@@ -54,9 +54,11 @@ def with_bound(judged: DataFrame, most: int, source: Source, kept: list[DataFram
 
 def place(source: Source) -> Column:
     """Return the place of an event among those of its user and date."""
-    content = [name for name in CONTENT if name not in ("user_id", "event_time")]
+    # An item table fills in categories, and may be delivered anew in the folder of an earlier day: so they have no part
+    # in the hash, and come last, for events that are alike in all else.
+    content = [name for name in CONTENT if name not in ("user_id", "event_time", "category_id")]
     # By the content itself, views would always be the last ones where a log has no more than the day.
-    parts = [F.col("event_time"), F.xxhash64(*content).alias("hash"), *(F.col(name) for name in content)]
+    parts = [F.col("event_time"), F.xxhash64(*content).alias("hash"), *map(F.col, (*content, "category_id"))]
     if source.repeats == "keep":
         # Which of identical rows get into the quarantine; it has no column that differs between those equal here too.
         parts += [F.col("raw"), F.col("file"), F.col("position")]

@@ -275,6 +275,15 @@ def first_lines(source: Source, file: str, head: bytes) -> tuple[list[str], str]
     return [line.decode(encoding, errors="replace") for line in parts[: SAMPLE_LINES + source.skip_lines]], encoding
 
 
+def end_of_line(encoding: str) -> bytes:
+    r"""Return the bytes of an end of a line in UTF-16; none for all other encodings, whose ends are the usual ones.
+
+    >>> end_of_line("UTF-16BE"), end_of_line("utf-8")
+    (b'\x00\n', b'')
+    """
+    return "\n".encode(encoding) if encoding.upper().startswith("UTF-16") else b""
+
+
 def check_text(source: Source, file: str, head: bytes) -> Look:
     """Check one text file against its source by its first bytes."""
     lines, encoding = first_lines(source, file, head)

@@ -18,7 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs import python_rows
-from jobs.landing_files import LINE_BYTES, day_and_name, first_bytes, is_parquet, look_at
+from jobs.landing_files import (
+    LINE_BYTES,
+    day_and_name,
+    end_of_line,
+    first_bytes,
+    first_lines,
+    is_parquet,
+    look_at,
+)
 from jobs.orc_rows import is_orc
 from jobs.packed import BROKEN, is_packed
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
@@ -258,13 +266,20 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         folder, _, name = file.rpartition("/")
         return count_chosen(folder, name, found)
     theirs = is_theirs(users, source, names)
+    encoding = source.encoding
+    if source.charset.startswith("UTF-16"):
+        try:
+            # Which byte of a character comes first, the file may say otherwise than its source; its rows may be others.
+            _, encoding = first_lines(source, file, first_bytes(file))
+        except LandingUnreadable:
+            encoding = source.charset  # no run takes it
+    end = end_of_line(encoding)
     if is_read_by_python(file):
-        end = "\n".encode(source.charset.lower()) if source.charset.startswith("UTF-16") else b""
-        read = python_rows.lines_of(file, LINE_BYTES, end)
-        return sum(theirs(line.decode(source.encoding, "replace")) for line in read)
+        lines = (line.decode(encoding, "replace") for line in python_rows.lines_of(file, LINE_BYTES, end))
+        return sum(theirs(line.removeprefix("\ufeff") if end else line) for line in lines)
     packed = "infer" if file.endswith(PACKED) else None
-    with fsspec.open(file, "rt", compression=packed, encoding=source.encoding, errors="replace", newline="\n") as lines:
-        return sum(map(theirs, lines))
+    with fsspec.open(file, "rt", compression=packed, encoding=encoding, errors="replace", newline="\n") as opened:
+        return sum(theirs(line.removeprefix("\ufeff") if end else line) for line in opened)
 
 
 def is_read_by_python(file: str) -> bool:

@@ -10,9 +10,9 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, BinaryType, DataType, MapType, StringType, StructField, StructType
 
-from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of
+from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of, end_of_line
 from jobs.python_rows import read_lines
 from jobs.source import Source, quoted
 from lake import storage
@@ -64,8 +64,24 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
 
 
 def raw_text(rows: DataFrame) -> Column:
-    """Return the text of each row, as `read_rows` returns them; of Parquet it is the row as JSON."""
-    return F.to_json("raw") if isinstance(rows.schema["raw"].dataType, StructType) else F.col("raw")
+    """Return the text of each row, as `read_rows` returns them; of Parquet it is the row as JSON.
+
+    Bytes are texts there, as they are among the values of a row: as base64 they would hide what stands around an id,
+    and whose a row is.
+    """
+    kind = rows.schema["raw"].dataType
+    return F.to_json(F.col("raw").cast(with_texts(kind))) if isinstance(kind, StructType) else F.col("raw")
+
+
+def with_texts(kind: DataType) -> DataType:
+    """Return a type with texts in place of bytes, also inside of it."""
+    if isinstance(kind, StructType):
+        return StructType([StructField(field.name, with_texts(field.dataType)) for field in kind.fields])
+    if isinstance(kind, ArrayType):
+        return ArrayType(with_texts(kind.elementType))
+    if isinstance(kind, MapType):
+        return MapType(with_texts(kind.keyType), with_texts(kind.valueType))
+    return StringType() if isinstance(kind, BinaryType) else kind
 
 
 def spark_name(file: str) -> str:
@@ -129,7 +145,8 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
     lines = lines.withColumn("parsed", parsed)
     lines = with_elements(lines, json_row(), source.lists)
     if source.split:
-        lines, values = with_parts(lines, values, source)
+        lines, values, is_whole = with_parts(lines, values, source)
+        complete = complete & is_whole
     return lines.select(
         "landed",
         "file",
@@ -165,11 +182,11 @@ def spark_lines(spark: SparkSession, layout: Layout, files: list[str]) -> DataFr
 
 def python_lines(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
     """Return the lines of files that Python reads, as `spark_lines`."""
-    end = "\n".encode(layout.charset.lower()) if layout.charset.startswith("UTF-16") else b""
     ids = [name for value in (source.user_id, source.item_id, source.category_id) if value for name in value.columns]
     days = [day_and_name(file)[0] for file in files]
     # Of a line that is too long, what tells so is enough.
-    lines = read_lines(spark, files, days, LINE_BYTES + 1, end, source.file_columns, ids)
+    most, end = LINE_BYTES + 1, end_of_line(layout.charset)
+    lines = read_lines(spark, files, days, most, end, source.file_columns, ids)
     return lines.select(
         F.col("value").cast("string").alias("value"),
         *("landed", "file"),
@@ -313,10 +330,10 @@ def with_elements(rows: DataFrame, row: Column, each: Sequence[str]) -> DataFram
 
 def with_parts(
     rows: DataFrame, values: Callable[[str], Column], source: Source
-) -> tuple[DataFrame, Callable[[str], Column]]:
-    """Return a row for each element of a list that is one text, and the function that gives its values.
+) -> tuple[DataFrame, Callable[[str], Column], Column]:
+    """Return a row for each element of a list that is one text, the function that gives its values, and if it is whole.
 
-    A text without an element gives one row without it.
+    A text without an element gives one row without it, and so does one that is not a whole list of JSON.
 
     Args:
         rows: of the log.
@@ -327,9 +344,11 @@ def with_parts(
     if source.split == "json":
         inside = [column.removeprefix(f"{name}.") for column in source.used_columns if column.startswith(f"{name}.")]
         of = object_type([column.split(".") for column in inside], ()) if inside else StringType()
-        parts = F.from_json(without_lone_halves(values(name)), ArrayType(of))
+        rows = rows.withColumn("listed", json_list(values(name), of, source))
+        parts, is_whole = F.col("listed.parts"), F.col("listed.is_whole")
     else:
         parts = F.filter(F.split(values(name), rf"\Q{source.split}\E"), lambda part: F.trim(part) != "")
+        is_whole = F.lit(True)
     rows = rows.withColumn("element0", F.explode_outer(parts))
 
     def value(column: str) -> Column:
@@ -337,7 +356,43 @@ def with_parts(
             return values(column)
         return follow_row(F.lit(None), column.split("."), source.each)
 
-    return rows, value
+    return rows, value, is_whole
+
+
+def json_list(text: Column, of: DataType, source: Source) -> Column:
+    """Return the elements of a text that is a list of JSON, `parts`, and whether it is one from end to end, `is_whole`.
+
+    One object is a list of one. No text, and a word that means no value, is a list without an element.
+
+    Args:
+        text: of each row.
+        of: the type of an element.
+        source: has the words.
+    """
+    bare = F.trim(text)
+    is_none = F.coalesce((bare == "") | bare.rlike(source.null_pattern()), F.lit(True))
+    is_object = text.rlike(r"^\s*\{")
+    # In a frame, as a line of JSON is; see `json_values`. Without one, Spark would drop what follows the first list.
+    schema = StructType(
+        [
+            StructField("lists", ArrayType(ArrayType(of))),
+            StructField("end", StringType()),
+            StructField(BROKEN, StringType()),
+        ]
+    )
+    content = without_lone_halves(text)
+    content = F.when(is_object, F.concat(F.lit("["), content, F.lit("]"))).otherwise(content)
+    framed = F.concat(F.lit('{"lists":['), content, F.lit('],"end":1}'))
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
+
+    def judged(found: Column) -> Column:
+        parts = F.get(found["lists"], F.lit(0))
+        is_one = (F.size(found["lists"]) == 1) & (~is_object | (F.size(parts) == 1))
+        is_whole = is_none | F.coalesce(found[BROKEN].isNull() & found["end"].isNotNull() & is_one, F.lit(False))
+        return F.struct(F.when(is_whole & ~is_none, parts).alias("parts"), is_whole.alias("is_whole"))
+
+    # As the only element of a list, so that the text is parsed once for all that is asked of it.
+    return F.get(F.transform(F.array(F.from_json(framed, schema, options)), judged), F.lit(0))
 
 
 def follow_row(row: Column, path: list[str], each: Sequence[str]) -> Column:
@@ -372,8 +427,9 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
         return parquet_text(follow_row(F.col("raw"), path, source.lists), name, kinds[name], source)
 
     value: Callable[[str], Column] = text
+    is_whole = F.lit(True)
     if source.split:
-        rows, value = with_parts(rows, text, source)
+        rows, value, is_whole = with_parts(rows, text, source)
     values = [value(name).alias(name) for name in source.used_columns]
     return rows.select(
         "landed",
@@ -383,7 +439,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
         F.lit(0).alias("lines_above"),
         "raw",
         F.lit(False).alias("undecodable"),
-        F.lit(False).alias("malformed"),
+        (~is_whole).alias("malformed"),
         F.struct(*values).alias("values"),
     )
 

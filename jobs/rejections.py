@@ -27,7 +27,7 @@ from lake.text import SURROUNDING, composed
 # In order of precedence: reasons that make the rest of a row meaningless come first.
 REASONS = {
     "undecodable": "holds bytes that are not of the source's encoding",
-    "malformed_line": "is not a record of the source's format with its number of columns, or is longer than 1 MiB",
+    "malformed_line": "is no record of the source's format with its number of columns, cut off, or longer than 1 MiB",
     "field_too_long": "an id or query is longer than MEANDER_MAX_FIELD_LENGTH",
     "unusable_text": "an id or query has a character that not every sink can hold, or an id more than 2,048 bytes",
     "not_an_id": "a user, item or category is an object, a list, true or false, or not a whole number",

@@ -469,6 +469,36 @@ def test_what_surrounds_a_value_of_parquet_is_no_part_of_it(mine, judged):
     ]
 
 
+def test_ids_of_bytes_are_the_same_whatever_other_files_the_day_has(mine, judged):
+    ids = [b"cafe\xcc\x81", b"ann\t", "\u3000bob".encode(), b"NULL", b"ok"]
+    rows = [
+        {"time": TIME, "user": user, "event": "view", "item": "i", "more": {"bytes": [b"a\xff"], "of": [(b"k", b"v")]}}
+        for user in ids
+    ]
+    kinds = {
+        "user": pa.binary(),
+        "more": pa.struct({"bytes": pa.list_(pa.binary()), "of": pa.map_(*[pa.binary()] * 2)}),
+    }
+    table = pa.Table.from_pylist(
+        rows, pa.schema({**dict.fromkeys(("time", "user", "event", "item"), pa.string()), **kinds})
+    )
+    other = json.dumps({"time": TIME, "user": "of json", "event": "view", "item": "i"})
+    for more in ({}, {"b_jsonl": other}):
+        found = judged(mine(JSON), a_parquet=table, **more).where("user_id is null or user_id != 'of json'")
+        users = sorted(told(found, "user_id"), key=str)
+        assert users == [
+            ("event", "ann"),
+            ("event", "bob"),
+            ("event", "caf\u00e9"),
+            ("event", "ok"),
+            ("missing_user", None),
+        ]
+        # The row in the quarantine has its texts too, as a request to forget somebody looks for them.
+        (raw,) = (json.loads(row.raw) for row in found.where("outcome = 'rejected'").collect())
+        assert raw == {"time": TIME, "user": "NULL", "event": "view", "item": "i",
+                       "more": {"bytes": ["a\ufffd"], "of": {"k": "v"}}}  # fmt: skip
+
+
 def test_files_of_parquet_and_of_text_are_read_together_whatever_their_rows_are(mine, judged):
     row = {"time": TIME, "user": "u", "event": "view", "item": "i"}
     files = {
@@ -724,7 +754,7 @@ def test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects(mine, ju
     source = mine({**CSV, "format": kind}, each="items", split="json", **changes)
     rows = [
         {"time": TIME, "user": "u", "event": "buy", "items": items}
-        for items in (ITEMS, '{"id": "d"}', "[]", "[{broken", None)
+        for items in (ITEMS, '{"id": "d"}', "[]", "NULL", " ", None)
     ]
     if kind == "csv":
         out = io.StringIO()
@@ -741,7 +771,58 @@ def test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects(mine, ju
         ("event", "a", None, Decimal("1.5")),
         ("event", "b", "c", None),
         ("event", "d", None, None),  # an object is a list of one
-        *[("missing_item", None, None, None)] * 3,
+        *[("missing_item", None, None, None)] * 4,
+    ]
+
+
+BROKEN_LISTS = [
+    '{"id":"a"},{"id":"b"}',  # without brackets
+    '[{"id":"a"}] [{"id":"b"}]',
+    '[{"id":"a"}],[{"id":"b"}]',
+    '[{"id":"a"}],"x":[{"id":"b"}]',
+    '{"id":"a"}],[{"id":"b"}',
+    '[{"id":"a"}]]}',
+    '[{"id":"a"},{"id":"b"',  # cut off
+    '[{"id":"a"},',
+    "[{broken",
+    '[{"id":"a"},7]',  # of two kinds
+    "7",
+    "no list",
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_text_that_is_no_whole_list_of_json_is_rejected_and_none_of_its_elements_is_lost_unseen(mine, judged, kind):
+    # A search needs no item, so that without its list it would be an event.
+    changes = {"item_id": "items.id", "columns": None, "behavior": {"constant": "search"}, "price": None}
+    source = mine({**CSV, "format": kind}, each="items", split="json", **changes)
+    rows = [{"time": TIME, "user": "u", "items": items} for items in (*BROKEN_LISTS, '[{"id":"a"},{"id":"b"}]')]
+    if kind == "csv":
+        out = io.StringIO()
+        writer = csv.DictWriter(out, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = out.getvalue()
+    else:
+        content = "\n".join(map(json.dumps, rows)) if kind == "jsonl" else pa.Table.from_pylist(rows)
+    found = told(judged(source, **{f"a_{kind}": content}), "item_id")
+    assert sorted(found, key=str) == [
+        ("event", "a"),
+        ("event", "b"),
+        *[("malformed_line", None)] * len(BROKEN_LISTS),
+    ]
+
+
+def test_a_list_of_json_may_hold_texts(mine, judged):
+    lists = ['["a", 7]', '["a", "b"', '"a", "b"', '{"id": "a"}']
+    lines = [json.dumps({"time": TIME, "user": "u", "event": "buy", "items": items}) for items in lists]
+    source = mine(JSON, each="items", split="json", item_id="items")
+    assert told(judged(source, a_jsonl="\n".join(lines)), "item_id") == [
+        ("event", "a"),
+        ("event", "7"),
+        ("malformed_line", None),
+        ("malformed_line", None),
+        ("not_an_id", '{"id":"a"}'),
     ]
 
 

@@ -290,3 +290,21 @@ def test_a_field_may_be_there_by_a_column_or_by_the_table(shop):
     assert (with_table.has("category_id"), with_table.has("price"), with_table.has("item_id")) == (True, False, True)
     assert not shop({}, items=None).has("category_id")
     assert read_from(shop({}, category_id="c"), "category_id") == "c, items/ by item"
+
+
+@pytest.mark.spark
+def test_which_events_of_a_user_are_too_many_does_not_depend_on_the_table(spark, shop, monkeypatch):
+    monkeypatch.setenv("MEANDER_MAX_EVENTS_PER_USER_DAY", "10")
+    items = [f"i{n}" for n in range(30)]
+    robot = "user,time,item\n" + "".join(f"robot,{DAY}T10:00:00Z,{item}\n" for item in items)
+    stayed = []
+    for kind in ("a", "b"):
+        table = "id,kind\n" + "".join(f"{item},{kind}{item}\n" for item in items)
+        # Of one instant, so that a hash decides; and the table is delivered anew in the folder of an earlier day.
+        shop({f"dt={DAY}/a.csv": robot, "items/dt=2025-02-01/a.csv": table})
+        events, quarantine = ingest.main(["--day", str(DAY), "--run-id", "r"])
+        rows = events.read(spark).select("item_id", "category_id").collect()
+        assert (len(rows), quarantine.rows) == (10, 20)
+        assert all(row.category_id == f"{kind}{row.item_id}" for row in rows)
+        stayed.append({row.item_id for row in rows})
+    assert stayed[0] == stayed[1]

@@ -1,6 +1,7 @@
 """Whose a landing row is, which files have rows of a user, and those files without them."""
 
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -198,6 +199,20 @@ def test_what_is_not_plain_lines_is_named_and_left_to_the_shop(tmp_path, name, c
     assert (done.files, "remove them by the shop" in left.what) == (0, True)
     assert "has 1 rows of theirs" in left.what
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.xz"])
+def test_of_two_bytes_a_character_the_file_says_which_comes_first(tmp_path, name, encoding):
+    # Read with the bytes the other way round, the end of a line would be none, and what comes after a mebibyte unread.
+    # Ann's id in another column does not make a row hers.
+    others = [json.dumps({"user_id": "bob", "query": "ann"}), json.dumps({"user_id": "bob", "query": "q" * (1 << 19)})]
+    content = "\n".join([*others, ANN, ANN, others[0]]).encode("utf-16-be")
+    file = tmp_path / f"dt={DAY}" / name
+    file.parent.mkdir()
+    file.write_bytes((lzma.compress if name.endswith("xz") else bytes)(codecs.BOM_UTF16_BE + content))
+    _, (left,) = forget(Landing(str(tmp_path)), "ann", JSON.model_copy(update={"encoding": encoding}), rewrite=True)
+    assert "has 2 rows of theirs" in left.what
 
 
 def test_the_rows_that_were_there_are_written_down_once_for_a_user(lake, landing):

@@ -42,6 +42,9 @@ ITEMS, BOUNDS = "tests/jobs/test_item_table.py", "tests/jobs/test_bounds.py"
 PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
 ORC_ROWS = "tests/jobs/test_orc_rows.py"
 PREVIEW = "tests/jobs/test_preview.py"
+WHOLE_LISTS = (
+    f"{ANY_LOG}::test_a_text_that_is_no_whole_list_of_json_is_rejected_and_none_of_its_elements_is_lost_unseen"
+)
 CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_source.py"
 
 MUTANTS = [
@@ -660,6 +663,13 @@ MUTANTS = [
         BOUNDS,
     ),
     Mutant("bound_of_one_instant_by_behavior", "jobs/bounds.py", 'F.xxhash64(*content).alias("hash"), ', "", BOUNDS),
+    Mutant(
+        "bound_by_categories_of_a_table",
+        "jobs/bounds.py",
+        '("user_id", "event_time", "category_id")]',
+        '("user_id", "event_time")]',
+        f"{ITEMS}::test_which_events_of_a_user_are_too_many_does_not_depend_on_the_table",
+    ),
     Mutant(
         "bound_of_rejected_rows_too",
         "jobs/bounds.py",
@@ -1463,6 +1473,62 @@ MUTANTS = [
         'rows = rows.withColumn("element0", F.explode_outer(parts))',
         'rows = rows.withColumn("element0", F.explode(parts))',
         f"{ANY_LOG}::test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects",
+    ),
+    Mutant(
+        "split_json_may_end_before_the_text",
+        "jobs/raw_rows.py",
+        '& found["end"].isNotNull() & is_one',
+        "& is_one",
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "split_json_is_the_first_of_lists",
+        "jobs/raw_rows.py",
+        '(F.size(found["lists"]) == 1) & (~is_object',
+        "(~is_object",
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "split_json_needs_no_brackets",
+        "jobs/raw_rows.py",
+        " & (~is_object | (F.size(parts) == 1))",
+        "",
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "split_json_may_be_of_two_kinds",
+        "jobs/raw_rows.py",
+        "F.coalesce(found[BROKEN].isNull() & found",
+        "F.coalesce(found",
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "split_json_has_no_words_for_null",
+        "jobs/raw_rows.py",
+        '(bare == "") | bare.rlike(source.null_pattern())',
+        'bare == ""',
+        f"{ANY_LOG}::test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects",
+    ),
+    Mutant(
+        "split_json_broken_in_text_is_no_item",
+        "jobs/raw_rows.py",
+        "        complete = complete & is_whole\n",
+        "",
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "split_json_broken_in_parquet_is_no_item",
+        "jobs/raw_rows.py",
+        '(~is_whole).alias("malformed")',
+        'F.lit(False).alias("malformed")',
+        WHOLE_LISTS,
+    ),
+    Mutant(
+        "raw_bytes_hide_what_stands_around_an_id",
+        "jobs/raw_rows.py",
+        "return StringType() if isinstance(kind, BinaryType) else kind",
+        "return kind",
+        f"{ANY_LOG}::test_ids_of_bytes_are_the_same_whatever_other_files_the_day_has",
     ),
     Mutant(
         "preview_shows_the_first_file_alone",

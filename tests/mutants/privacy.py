@@ -233,6 +233,20 @@ MUTANTS = [
         LANDING,
     ),
     Mutant(
+        "forget_landing_bytes_the_other_way_round",
+        "jobs/landing_users.py",
+        "_, encoding = first_lines(source, file, first_bytes(file))",
+        "encoding = source.charset",
+        LANDING,
+    ),
+    Mutant(
+        "forget_landing_byte_order_mark_is_text",
+        "jobs/landing_users.py",
+        'return sum(theirs(line.removeprefix("\\ufeff") if end else line) for line in lines)',
+        "return sum(map(theirs, lines))",
+        LANDING,
+    ),
+    Mutant(
         "forget_identity_comes_back",
         "jobs/pseudonymize.py",
         "pairs if is_kept is None else",
