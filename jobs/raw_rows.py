@@ -459,6 +459,6 @@ def parquet_text(value: Column, name: str, kind: str, source: Source) -> Column:
     if kind == "fraction" and any(name in each.columns for each in ids):
         # Beyond 2^53 a fraction cannot tell one whole number from the next.
         exact = (value == F.floor(value)) & (F.abs(value) <= (1 << 53))
-        rounded = F.when(F.contains(text, F.lit("E")), text).otherwise(F.concat(text, F.lit("E0")))
+        rounded = F.when(F.contains(text, F.lit("E")), text).otherwise(F.concat(text, F.lit("E+0")))
         return F.when(exact, value.cast("bigint").cast("string")).when(~F.isnan(value), rounded)
     return text
