@@ -878,8 +878,8 @@ def test_an_expression_that_spark_does_not_understand_is_told(mine, judged):
 
 
 def test_fractions_of_parquet_are_ids_where_they_are_whole(mine, judged):
-    users = [123456789.0, float("nan"), 1e15, 2.5, 1e300, -1.0, 9007199254740994.0]
-    table = pa.table({"user": users, "time": [TIME] * 7, "event": ["view"] * 7, "item": pa.array(["i"] * 7)})
+    users = [123456789.0, float("nan"), 1e15, 2.5, 12.5, 1e300, -1.0, 9007199254740994.0]
+    table = pa.table({"user": users, "time": [TIME] * 8, "event": ["view"] * 8, "item": pa.array(["i"] * 8)})
     rows = judged(mine(JSON), a_parquet=table)
     found = sorted(told(rows, "user_id"), key=str)
     assert found == sorted(
@@ -887,7 +887,8 @@ def test_fractions_of_parquet_are_ids_where_they_are_whole(mine, judged):
             ("event", "123456789"),
             ("missing_user", None),
             ("event", "1000000000000000"),
-            ("not_an_id", "2.5E0"),
+            ("not_an_id", "2.5E+0"),
+            ("not_an_id", "12.5E+0"),
             ("not_an_id", "1.0E300"),
             ("event", "-1"),
             ("not_an_id", "9.007199254740994E15"),
