@@ -754,7 +754,7 @@ def test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects(mine, ju
     source = mine({**CSV, "format": kind}, each="items", split="json", **changes)
     rows = [
         {"time": TIME, "user": "u", "event": "buy", "items": items}
-        for items in (ITEMS, '{"id": "d"}', "[]", "NULL", " ", None)
+        for items in (ITEMS, '{"id": "d"}', "[]", "NULL", " ", None, '[{"id": "e", "of": 7}]')
     ]
     if kind == "csv":
         out = io.StringIO()
@@ -771,6 +771,7 @@ def test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects(mine, ju
         ("event", "a", None, Decimal("1.5")),
         ("event", "b", "c", None),
         ("event", "d", None, None),  # an object is a list of one
+        ("malformed_line", None, None, None),  # a number where the source has an object, as in a line of JSON
         *[("missing_item", None, None, None)] * 4,
     ]
 

@@ -1496,11 +1496,11 @@ MUTANTS = [
         WHOLE_LISTS,
     ),
     Mutant(
-        "split_json_may_be_of_two_kinds",
+        "split_json_may_be_of_another_kind",
         "jobs/raw_rows.py",
         "F.coalesce(found[BROKEN].isNull() & found",
         "F.coalesce(found",
-        WHOLE_LISTS,
+        f"{ANY_LOG}::test_a_list_of_json_that_is_a_text_is_a_row_for_each_of_its_objects",
     ),
     Mutant(
         "split_json_has_no_words_for_null",
