@@ -10,16 +10,18 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arguments import job_parser, parse_run
+from jobs.cutting import cut
 from jobs.inputs import published_events, without_withheld
 from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
 from lake.looking_back import nothing_before
 from lake.reach import changed_by, partitions_to_stage
-from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
+from lake.schemas import SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import Settings, settings
 from lake.staging import Staged, stage
@@ -40,68 +42,21 @@ def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, date
     )
 
 
-def mark_starts(events: DataFrame, gap: timedelta) -> DataFrame:
-    """Keep each event once and add `starts`: true on the first event of every session.
+def sessions_of(events: DataFrame, gap: timedelta, days: Collection[date] | None = None) -> DataFrame:
+    """Return the sessions of events; with `days`, those whose last event falls on one of them.
 
-    A chain is a run of events with no gap longer than `gap`. A chain opens a session, and one that already fills the
-    whole day before a midnight is cut at that midnight.
+    Copies of an event that was delivered on two days are neighbours in this order, so dropping them needs no shuffle.
     """
-    in_order = Window.partitionBy("user_id").orderBy("event_time", "event_id")
-    so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    midnight = F.date_trunc("day", "event_time")
 
-    # Copies of an event that was delivered on two days are neighbours here, so dropping them needs no extra shuffle.
-    previous_id = F.coalesce(F.lag("event_id").over(in_order), F.lit(""))
-    events = events.withColumn("previous_id", previous_id).where(F.col("previous_id") != F.col("event_id"))
-    events = events.withColumn("previous", F.lag("event_time").over(in_order))
-    events = events.withColumn(
-        "opens_chain",
-        F.col("previous").isNull() | (F.col("event_time") - F.col("previous") > F.lit(gap)),
-    )
-    events = events.withColumn(
-        "chain_start",
-        F.last(F.when(F.col("opens_chain"), F.col("event_time")), ignorenulls=True).over(so_far),
-    )
-    crosses_midnight = F.col("previous") < midnight
-    fills_the_day_before = F.col("chain_start") < midnight - F.lit(ONE_DAY)
-    starts = F.col("opens_chain") | (crosses_midnight & fills_the_day_before)
-    return events.withColumn("starts", starts).drop("previous_id", "previous", "opens_chain", "chain_start")
+    def sessions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return cut(batches, gap, days)
 
-
-def fold(marked: DataFrame) -> DataFrame:
-    """Fold marked events into one row a session, its events in time order."""
-    in_order = Window.partitionBy("user_id").orderBy("event_time", "event_id")
-    so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    first_event = F.last(F.when(F.col("starts"), F.col("event_id")), ignorenulls=True).over(so_far)
-
-    def count(behavior: str) -> Column:
-        return F.count_if(F.col("behavior") == behavior)
-
-    revenue = F.sum(F.when(F.col("behavior") == "purchase", F.col("price")))
     return (
-        marked.withColumn("session_id", first_event)
-        .groupBy("user_id", "session_id")
-        .agg(
-            F.min("event_time").alias("start_time"),
-            F.max("event_time").alias("end_time"),
-            count("view").alias("views"),
-            count("search").alias("searches"),
-            count("cart").alias("carts"),
-            count("favorite").alias("favorites"),
-            count("purchase").alias("purchases"),
-            F.coalesce(revenue, F.lit(0)).cast(MONEY).alias("revenue"),
-            # The struct begins with time and id, so sorting it puts the events in order.
-            F.array_sort(F.collect_list(F.struct(*SESSION_EVENT.fieldNames()))).alias("events"),
-        )
-        .withColumn("converted", F.col("purchases") > 0)
-        .withColumn("dt", F.to_date("end_time"))
-        .select(*SESSIONS.fieldNames())
+        events.select("user_id", *SESSION_EVENT.fieldNames())
+        .repartition("user_id")
+        .sortWithinPartitions("user_id", "event_time", "event_id")
+        .mapInArrow(sessions, SESSIONS)
     )
-
-
-def sessions_ending_on(events: DataFrame, days: Iterable[date], gap: timedelta) -> DataFrame:
-    """Return the sessions whose last event falls on one of `days`, given the events of `read_window`."""
-    return fold(mark_starts(events, gap)).where(F.col("dt").isin(list(days)))
 
 
 def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
@@ -166,7 +121,7 @@ def main(argv: list[str] | None = None) -> Staged:
     nearby = events.read(spark, dates=dates_near(days, gap))
     nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
     staged = stage(
-        sessions_ending_on(nearby, days, gap),
+        sessions_of(nearby, gap, days),
         "sessions",
         run,
         owns=days,

@@ -3,7 +3,8 @@
 Every engine reads the same Parquet files and writes all columns of `sessions` as Parquet, a folder for each date: our
 rule on Spark, the same rule as a user would write it in Spark SQL, DuckDB, Polars. Nothing is timed before all have
 written the same rows. Then each runs in a process of its own, on the same cores: once cold, and as often as asked warm.
-Memory is the most that this process and its children, the JVM among them, held at once.
+Memory is the most that this process and its children, the JVM among them, held at once; CPU seconds are of all of them,
+and say more than seconds where others use the machine.
 
 Events come in visits of five, and 2 % are delivered twice. One user never pauses, so that the rule cuts at midnight.
 """
@@ -38,13 +39,13 @@ FIELDS = ("event_time", "event_id", "behavior", "item_id", "category_id", "query
 
 
 def ours(cores: int) -> Callable[[str, str], None]:
-    """The functions of jobs/sessionize.py, in a session as `meander daily` has it."""
-    from jobs.sessionize import fold, mark_starts
+    """The rule of jobs/sessionize.py, in a session as `meander daily` has it."""
+    from jobs.sessionize import sessions_of
 
     spark = spark_of(cores)
 
     def run(source: str, target: str) -> None:
-        rows = fold(mark_starts(spark.read.parquet(source), GAP))
+        rows = sessions_of(spark.read.parquet(source), GAP)
         rows.write.partitionBy("dt").option("compression", CODEC).parquet(target)
 
     return run
@@ -232,26 +233,43 @@ def digest(folder: Path) -> tuple[int, ...]:
 
 @dataclass
 class Cost:
-    """What an engine took: seconds of each run, the first one cold, and its peak memory in bytes."""
+    """What an engine took: seconds and CPU seconds of each run, the first one cold, and its peak memory in bytes."""
 
     seconds: list[float]
-    cpu: float
+    cpus: list[float]
     peak: int
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all runs."""
+        return sum(self.cpus)
+
+
+def spent() -> float:
+    """Return the CPU seconds of this process and of all below it, such as a JVM, which nobody waits for at the end."""
+    me, total = psutil.Process(), 0.0
+    for one in (me, *children(me)):
+        try:
+            total += sum(one.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 def serve(
     engine: Callable[[int], Callable[[str, str], None]], source: str, target: str, cores: int, times: int
 ) -> None:
-    """Be the process of an engine: print the seconds of each run as JSON, those of the first from the start on."""
-    seconds = []
-    began = time.perf_counter()
+    """Be the process of an engine: print what each run took as JSON, the first one from the start on."""
+    took = []
+    began, before = time.perf_counter(), spent()
     run = engine(cores)
     for number in range(times):
         shutil.rmtree(target, ignore_errors=True)
-        began = time.perf_counter() if number else began
+        if number:
+            began, before = time.perf_counter(), spent()
         run(source, target)
-        seconds.append(time.perf_counter() - began)
-    print(json.dumps(seconds))  # noqa: T201
+        took.append((time.perf_counter() - began, spent() - before))
+    print(json.dumps(took))  # noqa: T201
 
 
 def measure(
@@ -265,7 +283,6 @@ def measure(
         preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
     )  # fmt: skip
     watched, peak = psutil.Process(process.pid), 0
-    before = os.times()
     while process.poll() is None:
         time.sleep(0.1)
         total = 0
@@ -279,9 +296,8 @@ def measure(
     said = process.stdout.read()
     if process.returncode:
         raise RuntimeError(f"{name} ended with {process.returncode}")
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(json.loads(said.splitlines()[-1]), cpu, peak)
+    took = json.loads(said.splitlines()[-1])
+    return Cost([seconds for seconds, _ in took], [cpu for _, cpu in took], peak)
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
@@ -322,13 +338,13 @@ def main() -> None:
             costs[name] = measure(name, source, Path(folder, name), args.cores, 1 + args.times)
             assert digest(Path(folder, name)) == digests[name]
     title = f"{delivered:,} rows of {events:,} events in {sessions:,} sessions; {args.cores} cores"
-    grid = Grid("", "cold, s", "warm, s", "warm, beside the fastest", "CPU s of all", "peak MB", title=title)
-    best = min(min(cost.seconds[1:]) for cost in costs.values())
+    grid = Grid("", "cold, s", "warm, s", "cold, CPU s", "warm, CPU s", "CPU beside the least", "peak MB", title=title)
+    best = min(min(cost.cpus[1:]) for cost in costs.values())
     for name, cost in costs.items():
-        warm = cost.seconds[1:]
-        spread = f"{min(warm):.1f} to {max(warm):.1f}"
-        beside = f"{min(warm) / best:.1f}"
-        grid.add_row(name, f"{cost.seconds[0]:.1f}", spread, beside, f"{cost.cpu:.1f}", f"{cost.peak / 1e6:,.0f}")
+        spreads = [f"{min(warm):.1f} to {max(warm):.1f}" for warm in (cost.seconds[1:], cost.cpus[1:])]
+        cold = f"{cost.seconds[0]:.1f}", f"{cost.cpus[0]:.1f}"
+        beside = f"{min(cost.cpus[1:]) / best:.2f}"
+        grid.add_row(name, cold[0], spreads[0], cold[1], spreads[1], beside, f"{cost.peak / 1e6:,.0f}")
     Console(width=110).print(grid)
 
 

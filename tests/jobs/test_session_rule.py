@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs import sessionize
-from jobs.sessionize import days_to_stage, fold, mark_starts, read_window
+from jobs.sessionize import days_to_stage, read_window, sessions_of
 from lake.backfill.planner import plan_backfill
 from lake.days import days_between
 from lake.publish import publish
@@ -229,7 +229,7 @@ def require_same(found: Iterable[Session], log: Iterable[Landed], gap: timedelta
 def test_the_job_agrees_with_the_oracle(spark: SparkSession, gap):
     log = named(gather(difficult_logs(gap, FIRST, 10, LATE_OR_TWICE), 10))
     rows = pa.Table.from_pylist(rows_of_events(log), to_arrow_schema(EVENTS))
-    require_same(told(fold(mark_starts(spark.createDataFrame(rows), gap))), log, gap)
+    require_same(told(sessions_of(spark.createDataFrame(rows), gap)), log, gap)
 
 
 # ---- what a run stages ----

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import sessionize
-from jobs.sessionize import fold, mark_starts, read_window, sessions_ending_on
+from jobs.sessionize import read_window, sessions_of
 from lake.days import days_between
 from lake.table import Table
 from tests.jobs import naive
@@ -73,10 +73,10 @@ def test_where_sessions_start(log):
             ["01 12:00", "02 12:11"],
         ),
     }
-    starts = mark_starts(log(**{name: times for name, (times, _) in cases.items()}), GAP).where("starts")
+    sessions = sessions_of(log(**{name: times for name, (times, _) in cases.items()}), GAP)
     found = {name: [] for name in cases}
-    times = F.date_format("event_time", "dd HH:mm").alias("time")
-    for row in starts.select("user_id", times).orderBy("event_time").collect():
+    times = F.date_format("start_time", "dd HH:mm").alias("time")
+    for row in sessions.select("user_id", times).orderBy("start_time").collect():
         found[row["user_id"]].append(row["time"])
     assert found == {name: expected for name, (_, expected) in cases.items()}
 
@@ -97,7 +97,7 @@ def test_what_a_session_says(spark):
     ]
     sessions = {
         row["user_id"]: row
-        for row in fold(mark_starts(spark.createDataFrame(events, SCHEMA), GAP))
+        for row in sessions_of(spark.createDataFrame(events, SCHEMA), GAP)
         .withColumn("start_time", F.date_format("start_time", "dd HH:mm"))
         .withColumn("end_time", F.date_format("end_time", "dd HH:mm"))
         .collect()
@@ -121,7 +121,7 @@ def test_a_day_has_the_sessions_that_end_on_it(log):
         morning=["02 08:00"],
         night_after=["02 23:50", "03 00:10"],
     )
-    found = sessions_ending_on(events, [date(2025, 1, 2)], GAP).select("user_id", "dt").collect()
+    found = sessions_of(events, GAP, [date(2025, 1, 2)]).select("user_id", "dt").collect()
     assert sorted(map(tuple, found)) == [("morning", date(2025, 1, 2)), ("night", date(2025, 1, 2))]
 
 

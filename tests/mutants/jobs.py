@@ -5,7 +5,9 @@ from tests.mutants.mutant import Mutant
 RULE = "tests/jobs/test_session_rule.py"
 WHOLE_JOB = f"{RULE}::test_the_job_over_a_range_and_then_for_days_that_come_again_has_the_sessions_of_the_oracle"
 STARTS = "tests/jobs/test_sessionize.py::test_where_sessions_start"
-SAYS = "tests/jobs/test_sessionize.py::test_what_a_session_says"
+CUTTING, CUTS = "jobs/cutting.py", "tests/jobs/test_cutting.py"
+ANYWHERE = f"{CUTS}::test_sessions_are_those_of_the_oracle_wherever_a_batch_ends"
+SAYS_ANYWHERE = f"{CUTS}::test_what_a_session_says_is_the_same_wherever_a_batch_ends"
 TAKEN_BACK = f"{RULE}::test_a_late_event_that_is_taken_back_leaves_its_session"
 TOOK_BACK = f"{RULE}::test_what_a_delivery_of_several_days_took_back_leaves_when_only_one_of_them_is_made_sessions_of"
 STATES = "tests/jobs/test_interests.py::test_a_sparse_range_has_the_states_of_a_naive_reading_at_its_dates"
@@ -129,38 +131,87 @@ MUTANTS = [
     # ---- sessions ----
     Mutant(
         "sess_gap_ge",
-        "jobs/sessionize.py",
-        'F.col("event_time") - F.col("previous") > F.lit(gap)',
-        'F.col("event_time") - F.col("previous") >= F.lit(gap)',
-        STARTS,
+        CUTTING,
+        "times - previous > gap // TICK",
+        "times - previous >= gap // TICK",
+        ANYWHERE,
     ),
     Mutant(
         "sess_full_day_le",
-        "jobs/sessionize.py",
-        'F.col("chain_start") < midnight - F.lit(ONE_DAY)',
-        'F.col("chain_start") <= midnight - F.lit(ONE_DAY)',
+        CUTTING,
+        "chain < midnight - DAY",
+        "chain <= midnight - DAY",
         STARTS,
     ),
     Mutant(
         "sess_cut_after_an_event_at_midnight",
-        "jobs/sessionize.py",
-        'F.col("previous") < midnight',
-        'F.col("previous") <= midnight',
+        CUTTING,
+        "previous < midnight",
+        "previous <= midnight",
         STARTS,
     ),
     Mutant(
         "sess_revenue_of_what_was_only_seen",
-        "jobs/sessionize.py",
-        'F.sum(F.when(F.col("behavior") == "purchase", F.col("price")))',
-        'F.sum(F.col("price"))',
-        SAYS,
+        CUTTING,
+        'of_behavior["purchase"], len(lengths)',
+        "np.full(len(session), True), len(lengths)",
+        SAYS_ANYWHERE,
     ),
     Mutant(
         "sess_in_the_partition_of_its_start",
-        "jobs/sessionize.py",
-        'F.to_date("end_time")',
-        'F.to_date("start_time")',
-        SAYS,
+        CUTTING,
+        "[bounds[1:] - 1] // DAY",
+        "[bounds[:-1]] // DAY",
+        SAYS_ANYWHERE,
+    ),
+    Mutant(
+        "sess_a_batch_ends_a_session",
+        CUTTING,
+        'equals_previous(batch["user_id"], last and last.user_id)',
+        'equals_previous(batch["user_id"], None)',
+        ANYWHERE,
+    ),
+    Mutant(
+        "sess_a_copy_after_the_end_of_a_batch_stays",
+        CUTTING,
+        'equals_previous(batch["event_id"], last and last.event_id)',
+        'equals_previous(batch["event_id"], None)',
+        ANYWHERE,
+    ),
+    Mutant(
+        "sess_a_chain_begins_with_its_batch",
+        CUTTING,
+        "np.where(opening < 0, last.chain if last else 0, times[opening])",
+        "np.where(opening < 0, times[0], times[opening])",
+        ANYWHERE,
+    ),
+    Mutant(
+        "sess_the_pause_over_a_batch_is_none",
+        CUTTING,
+        "[last.time if last else 0]",
+        "[times[0]]",
+        ANYWHERE,
+    ),
+    Mutant(
+        "sess_the_open_session_is_lost",
+        CUTTING,
+        "before + begins[0] else []",
+        "begins[0] else []",
+        ANYWHERE,
+    ),
+    Mutant(
+        "sess_money_in_64_bits",
+        CUTTING,
+        "price.filter(pa.array(bought)).cast(money)",
+        "price.filter(pa.array(bought)).cast(pa.float64())",
+        SAYS_ANYWHERE,
+    ),
+    Mutant(
+        "sess_events_of_other_days_stay",
+        CUTTING,
+        "rows.filter(pa.array(np.repeat(wanted, lengths)))",
+        "rows",
+        f"{CUTS}::test_of_some_days_only_the_sessions_that_end_on_them_come_out",
     ),
     Mutant(
         "sess_overwritten_first_only",
