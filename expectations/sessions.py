@@ -1,6 +1,7 @@
 """Expectations of staged `sessions`: the session rule, and every event of the days in exactly one session."""
 
-from datetime import timedelta
+from collections import Counter
+from datetime import date, timedelta
 
 import pandas as pd
 from great_expectations.expectations.expectation import Expectation
@@ -34,7 +35,6 @@ def measures(config: Settings) -> dict[str, Column]:
     none = F.lit(timedelta(0))
     counted = sum((F.col(name) for name in COUNTS), F.lit(0))
     return {
-        "duplicate_ids": F.count("*") - F.count_distinct("session_id"),
         "outside_partition": F.count_if(F.to_date("end_time") != F.col("dt")),
         "crosses_two_midnights": F.count_if(F.datediff("end_time", "start_time") > 1),
         "wrong_ends": F.count_if(
@@ -51,7 +51,7 @@ def measures(config: Settings) -> dict[str, Column]:
 def extend(
     spark: SparkSession, staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame, config: Settings
 ) -> pd.DataFrame:
-    """Add the number of events of each date in the upstream table, and in the staged sessions.
+    """Add how often an id is there again, and the events of each date in the upstream table and in staged sessions.
 
     Events of a date are in sessions of that date or the next. So they can be counted on dates whose next day is staged
     too, or has no events at all; on other dates both figures are null.
@@ -60,15 +60,60 @@ def extend(
     dates, owned = set(events.rows_by("dt")), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
     times = staged_rows.select(F.explode("events.event_time").alias("time"))
-    in_sessions = times.groupBy(F.to_date("time").alias("day")).count()
-    nearby = events.read(spark, dates=days)
-    upstream = nearby.groupBy(F.col("dt").alias("day")).agg(F.count_distinct("event_id").alias("count"))
-    columns = {}
-    for name, frame in (("events_upstream", upstream), ("events_in_sessions", in_sessions)):
-        counts = {row["day"]: row["count"] for row in frame.collect()}
+    in_sessions = times.groupBy(F.to_date("time").alias("day")).agg(F.count("*").alias("count"))
+    columns = {"events_upstream": count_events(spark, events, days), "events_in_sessions": by_day(in_sessions)}
+    again = count_duplicates(staged_rows) if staged.files else {}
+    figures = figures.assign(duplicate_ids=[again.get(day, 0) for day in figures["day"]])
+    for name, counts in columns.items():
         values = [counts.get(day, 0) if day in days else None for day in figures["day"]]
-        columns[name] = pd.Series(values, dtype="float64", index=figures.index)
-    return with_volume_ratio(staged, figures.assign(**columns))
+        figures[name] = pd.Series(values, dtype="float64", index=figures.index)
+    return with_volume_ratio(staged, figures)
+
+
+def by_day(counted: DataFrame) -> dict[date, int]:
+    """Return {day: count} of a frame with these columns."""
+    return {row["day"]: row["count"] for row in counted.collect()}
+
+
+def count_events(spark: SparkSession, events: Table, days: list[date]) -> dict[date, int]:
+    """Return how many events some dates have, each counted once, however often it was delivered.
+
+    A landing day has an event once. So of a date on which nothing came late the log knows the number; of another one,
+    only events whose id is among those that came late can be there again.
+    """
+    files = events.files_of("dt", days)
+    counts = Counter[date]()
+    for file in files:
+        counts[file.partition["dt"]] += file.rows
+    late = [file for file in files if file.partition["landed"] != file.partition["dt"]]
+    if late:
+        touched = {file.partition["dt"] for file in late}
+        # Eight bytes of an id are looked up; which ids are equal, all of it decides.
+        key = F.xxhash64("event_id").alias("key")
+        of_late = events.read_files(spark, late).select(key)
+        landed = events.read_files(spark, [file for file in files if file.partition["dt"] in touched])
+        again = landed.select(key, "event_id", F.col("dt").alias("day")).join(of_late, on="key", how="left_semi")
+        counts.subtract(by_day(again.groupBy("day").agg(less_than_rows("event_id"))))
+    return counts
+
+
+def count_duplicates(rows: DataFrame) -> dict[date, int]:
+    """Return, of the days on which an id is there again, or missing, by how many there are fewer ids than sessions.
+
+    Sessions are counted by eight bytes of their ids, and by all of them only where two have the same.
+    """
+    ids = rows.select(F.col("dt").alias("day"), "session_id")
+    # The hash of a missing id would be one.
+    keys = ids.withColumn("key", F.when(F.col("session_id").isNotNull(), F.xxhash64("session_id")))
+    found = {day for day, fewer in by_day(keys.groupBy("day").agg(less_than_rows("key"))).items() if fewer}
+    if not found:
+        return {}
+    return by_day(ids.where(F.col("day").isin(found)).groupBy("day").agg(less_than_rows("session_id")))
+
+
+def less_than_rows(column: str) -> Column:
+    """Return the aggregate, named `count`, of how many fewer values of a column there are than rows."""
+    return (F.count("*") - F.count_distinct(column)).alias("count")
 
 
 def expected_figures(config: Settings) -> list[Expectation]:

@@ -4,8 +4,11 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from pyspark.sql import functions as F
 
+from expectations.sessions import count_duplicates, count_events
 from lake.publish import publish
+from lake.table import Table
 from tests.expectations.cases import (
     Seen,
     Tagged,
@@ -155,6 +158,27 @@ def test_events_that_may_be_in_sessions_of_a_day_that_is_not_staged_raise_no_fal
     )
     assert seen.on(BROKEN, "events_upstream", "events_in_sessions") == (on_the_day, on_the_day)
     assert seen.on(EMPTY, "events_upstream", "events_in_sessions") == (0, 0)
+
+
+@pytest.fixture(params=[False, True], ids=["hashed", "all ids have one hash"])
+def hashed(request, monkeypatch) -> None:
+    """Let ids have hashes of eight bytes, or all of them the same one."""
+    if request.param:
+        monkeypatch.setattr(F, "xxhash64", lambda *columns: F.length(columns[0]) * 0)
+
+
+@pytest.mark.spark
+def test_what_is_counted_by_hashes_is_counted_by_ids_in_the_end(spark, lake, hashed):
+    rows = [(FIRST, "a"), (FIRST, "b"), (SECOND, None), (SECOND, "c"), (THIRD, "d"), (THIRD, "d"), (THIRD, "d")]
+    sessions = spark.createDataFrame([*rows, (None, "e"), (None, "e")], "dt date, session_id string")
+    assert {day: n for day, n in count_duplicates(sessions).items() if n} == {SECOND: 1, THIRD: 2}
+    late = [happened("late", at(SECOND, 12), landed=THIRD), happened("lost", at(SECOND, 13), landed=THIRD)]
+    events = [happened("x", at(FIRST, 12)), happened("y", at(SECOND, 12)), happened("late", at(SECOND, 12)), *late]
+    stage_files("events", "twice", events, [FIRST, SECOND, THIRD], 1)
+    publish("events", "twice")
+    days = [FIRST, SECOND, THIRD]
+    # Three of the second day: y, late, which came again, and lost.
+    assert [count_events(spark, Table("events"), days)[day] for day in days] == [1, 3, 0]
 
 
 @pytest.mark.spark
