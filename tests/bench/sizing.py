@@ -35,6 +35,9 @@ DAY = date(2025, 1, 1)
 CHECK_DAYS = 4
 # Days before today in which late events fall on an ordinary day, of which sessions are cut again.
 LATE_DAYS = 2
+# What a date costs that is cut for the sake of the next one and not written, as a part of what a written one costs, with
+# the half an hour that is kept of the date before it (docs/decisions/0046).
+NOT_WRITTEN = 0.5
 # What adaptive execution lets a task read of a shuffle (spark.sql.adaptive.advisoryPartitionSizeInBytes), and the
 # part of an executor's heap that its tasks share (spark.memory.fraction).
 TASK_BYTES, TASKS_SHARE = 64e6, 0.6
@@ -198,11 +201,11 @@ def show_constants(out: Console, lines: dict[tuple[str, str], Line], check: Meas
 
 def show_cluster(out: Console, lines: dict[tuple[str, str], Line], check: Measured, rows: float) -> None:
     """Print what a day of so many rows needs: the formulas of docs/sizing.md with these constants."""
-    # What each step reads on an ordinary day: sessions are cut again where late events fall, with a day on either side.
-    reads = {
+    # What each step reads on an ordinary day: sessions are cut again where late events fall.
+    reads: dict[str, float] = {
         "ingest": 1,
         "audit of quarantine and events": 1,
-        "sessionize": LATE_DAYS + 3,
+        "sessionize": LATE_DAYS + 1 + NOT_WRITTEN,
         "audit of sessions": LATE_DAYS + 1,
         # What landed. The summaries of the history, which it merges, are not in it: see tests/bench/history.py.
         "interests": 1,

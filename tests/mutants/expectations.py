@@ -13,6 +13,7 @@ BROKEN = "test_summaries_that_do_not_say_what_has_landed_are_refused_as_the_stat
 PREDICTIONS = "tests/expectations/test_predictions.py"
 QUARANTINE = "tests/expectations/test_quarantine.py"
 SESSIONS = "tests/expectations/test_sessions.py"
+SESSIONS_BY_HASH = f"{SESSIONS}::test_what_is_counted_by_hashes_is_counted_by_ids_in_the_end"
 SUITE = "tests/expectations/test_suite.py"
 ROW_RULES = "tests/expectations/test_row_rules.py"
 FAILED_AUDIT = f"{AUDIT}::test_a_failed_audit_says_what_was_found_where_people_look_and_readers_keep_what_they_had"
@@ -359,28 +360,28 @@ MUTANTS = [
         "expectations/sessions.py",
         "counts.subtract(by_day(",
         "Counter(by_day(",
-        SESSIONS,
+        SESSIONS_BY_HASH,
     ),
     Mutant(
         "exp_sessions_equal_hashes_are_equal_ids",
         "expectations/sessions.py",
         'agg(less_than_rows("event_id"))',
         'agg(less_than_rows("key"))',
-        SESSIONS,
+        SESSIONS_BY_HASH,
     ),
     Mutant(
         "exp_sessions_no_second_count",
         "expectations/sessions.py",
         'agg(less_than_rows("session_id"))',
         'agg(F.lit(1).alias("count"))',
-        SESSIONS,
+        SESSIONS_BY_HASH,
     ),
     Mutant(
         "exp_sessions_a_missing_id_is_one",
         "expectations/sessions.py",
         'F.when(F.col("session_id").isNotNull(), F.xxhash64("session_id"))',
         'F.xxhash64("session_id")',
-        SESSIONS,
+        SESSIONS_BY_HASH,
     ),
     Mutant("exp_sessions_gap_ge", "expectations/sessions.py", "(pause > gap)", "(pause >= gap)", SESSIONS),
     Mutant("exp_sessions_any_order", "expectations/sessions.py", " | (pause < none))", ")", SESSIONS),
