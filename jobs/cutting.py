@@ -76,8 +76,8 @@ def mark_starts(
         gap: the longest pause inside a session.
         last: the event before them; None if there is none.
     """
-    same_user = equals_previous(batch["user_id"], last and last.user_id)
-    repeated = same_user & equals_previous(batch["event_id"], last and last.event_id)
+    same_user = equals_previous(batch["user_id"], last.user_id if last else None)
+    repeated = same_user & equals_previous(batch["event_id"], last.event_id if last else None)
     if repeated.any():
         batch, same_user = batch.filter(pa.array(~repeated)), same_user[~repeated]
     if not len(batch):
@@ -100,12 +100,14 @@ def equals_previous(column: pa.Array, before: str | None) -> NDArray[np.bool_]:
     """Return for each value whether it is the one before it; `before` is the one before the first."""
     first = pa.array([len(column) > 0 and column[0].as_py() == before], pa.bool_())[: len(column)]
     rest = pc.equal(column.slice(1), column.slice(0, max(len(column) - 1, 0)))
-    return pa.concat_arrays([first, rest]).to_numpy(zero_copy_only=False)
+    equal: NDArray[np.bool_] = pa.concat_arrays([first, rest]).to_numpy(zero_copy_only=False)
+    return equal
 
 
 def microseconds(times: pa.Array) -> NDArray[np.int64]:
     """Return times as numbers of microseconds since 1970."""
-    return times.view(pa.int64()).to_numpy()
+    numbers: NDArray[np.int64] = times.view(pa.int64()).to_numpy()
+    return numbers
 
 
 def fold(

@@ -167,14 +167,14 @@ MUTANTS = [
     Mutant(
         "sess_a_batch_ends_a_session",
         CUTTING,
-        'equals_previous(batch["user_id"], last and last.user_id)',
+        'equals_previous(batch["user_id"], last.user_id if last else None)',
         'equals_previous(batch["user_id"], None)',
         ANYWHERE,
     ),
     Mutant(
         "sess_a_copy_after_the_end_of_a_batch_stays",
         CUTTING,
-        'equals_previous(batch["event_id"], last and last.event_id)',
+        'equals_previous(batch["event_id"], last.event_id if last else None)',
         'equals_previous(batch["event_id"], None)',
         ANYWHERE,
     ),
