@@ -35,7 +35,7 @@ DAY = date(2025, 1, 1)
 CHECK_DAYS = 4
 # Days before today in which late events fall on an ordinary day, of which sessions are cut again.
 LATE_DAYS = 2
-# What a date costs that is cut for the sake of the next one and not written, as a part of what a written one costs, with
+# What a date costs that is cut for the next one and not written, as a part of what a written one costs, with
 # the half an hour that is kept of the date before it (docs/decisions/0046).
 NOT_WRITTEN = 0.5
 # What adaptive execution lets a task read of a shuffle (spark.sql.adaptive.advisoryPartitionSizeInBytes), and the
