@@ -9,9 +9,11 @@ import pytest
 from dags.page import drawing, flows
 from dags.page.cache import Cache
 from dags.page.flows import NO_CATEGORY, NO_FLOWS, NOTHING, REST, Flows, Mover
+from lake.table import Table
 from tests.dags.page_lake import prediction, put, put_predictions
+from tests.lake.stagings import published
 
-MAR_1, MAR_2 = date(2025, 3, 1), date(2025, 3, 2)
+MAR_1, MAR_2, MAR_3 = (date(2025, 3, n) for n in (1, 2, 3))
 COLUMNS = ("source", "target", "users", "members")
 YEAR = timedelta(days=365)
 # One for all tests, as a web server has one for all requests.
@@ -138,6 +140,32 @@ def test_drift_is_the_mean_of_each_day(lake):
     assert [(row["dt"], row["users"], row["migration"]) for row in drift] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
     assert [row["churn"] for row in drift] == pytest.approx([0.2, 0.1])
     assert [row["purchase"] for row in drift] == [0.25, 0.25]
+
+
+def test_drift_looks_back_so_far_and_reads_each_file_once(lake, monkeypatch):
+    read, plain = [], Table.read_file
+
+    def noting(table, file, columns):
+        read.append(file.partition["dt"])
+        return plain(table, file, columns)
+
+    monkeypatch.setattr(Table, "read_file", noting)
+    cache = Cache()
+    for day in (MAR_1, MAR_2):
+        put_predictions(day, [prediction("ann", "shoes", {})])
+    assert [row["dt"] for row in flows.drift(cache, timedelta(days=1))] == read == [MAR_2]
+    assert [row["dt"] for row in flows.drift(cache, timedelta(days=2))] == [MAR_1, MAR_2]
+    put_predictions(MAR_3, [{**prediction("ann", "shoes", {}), "churn_probability": None}])
+    # A window that moves on: March 1st is out of it.
+    drift = flows.drift(cache, timedelta(days=2))
+    assert [(row["dt"], row["churn"]) for row in drift] == [(MAR_2, 0.1), (MAR_3, None)]
+    assert read == [MAR_2, MAR_1, MAR_3]
+
+
+def test_drift_is_of_all_files_of_a_day(lake):
+    rows = [{**prediction("ann", "shoes", {}), "dt": MAR_1}]
+    published("r", rows, [MAR_1], 1, copies=2, table="predictions")
+    assert [(row["users"], row["migration"]) for row in flows.drift(Cache(), YEAR)] == [(3, 0.5)]
 
 
 SCRIPT = "<script>alert(1)</script>"
