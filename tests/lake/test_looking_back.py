@@ -37,6 +37,8 @@ from tests.lake.stagings import JAN_1, published
 DAYS = 40
 # Its sessions are published without a row before all others.
 WITHOUT_SESSIONS = FIRST_DAY - 20 * ONE_DAY
+# The days before its landing day from which each delivery has events.
+LATE_BY = (0, 1, 2, 8, 9)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -50,7 +52,6 @@ def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for module in (history, planner):
         monkeypatch.setattr(module, "SAMPLE", 3)
     monkeypatch.setattr("lake.log.COMMITS_AT_ONCE", 4)
-    monkeypatch.setattr(bench, "LATE_BY", (0, 1, 2, 8, 9))
     monkeypatch.setattr(bench, "REDELIVERED_EVERY", 5)
     monkeypatch.setattr(bench, "REDELIVERED_AFTER", 3)
     monkeypatch.setattr(bench, "REPAIRED_EVERY", 19)
@@ -62,7 +63,7 @@ def made(tmp_path_factory) -> tuple[Path, Years]:
     folder = tmp_path_factory.mktemp("years")
     with pytest.MonkeyPatch.context() as monkeypatch:
         small(monkeypatch, folder)
-        years = Years()
+        years = Years(LATE_BY)
         years.publish("sessions", "empty", WITHOUT_SESSIONS, [WITHOUT_SESSIONS], {}, 1, inputs={"events": 0})
         years.run(0, DAYS)
         # Nothing that was computed from it is made anew.
@@ -77,7 +78,7 @@ def years(made, tmp_path, monkeypatch) -> Years:
     # With the times of folders.
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     small(monkeypatch, tmp_path)
-    mine = Years()
+    mine = Years(LATE_BY)
     mine.order, mine.today = before.order, before.today
     mine.files, mine.sessions, mine.postponed, mine.labelled = map(
         copy, (before.files, before.sessions, before.postponed, before.labelled)
