@@ -281,7 +281,7 @@ def test_labels_that_look_further_ahead_are_planned_as_well(years, monkeypatch):
 def test_events_that_were_taken_back_are_planned_however_old_they_are(years, monkeypatch):
     landed = newest(DAYS) - 4 * ONE_DAY
     with monkeypatch.context() as patched:
-        patched.setattr(bench, "LATE_BY", (0, 30))
+        patched.setattr(years, "late_by", (0, 30))
         years.behavior(landed, "wrong-clock")
     years.behavior(landed, "corrected")
     asked = (settings(), "late-data", landed, None)
@@ -380,7 +380,7 @@ def test_a_run_of_sessions_stages_what_the_whole_log_tells(years, monkeypatch, a
     landed = [newest(DAYS) - ago * ONE_DAY]
     # Delivered once more, without its events of before: those days have to be staged as well.
     with monkeypatch.context() as patched:
-        patched.setattr(bench, "LATE_BY", (0,))
+        patched.setattr(years, "late_by", (0,))
         years.behavior(landed[0], "shrunk")
 
     def staged() -> tuple[list[date], list[date]]:
