@@ -1,7 +1,6 @@
 """Measure what planner, page, `meander days` and a publish take on a lake of one, two and three years of daily runs.
 
     python -m tests.bench.metadata [--years 3]
-    python -m tests.bench.metadata --years 1 --late-by 180    with events of each of 180 days before, on each day
 
 No data is read by any of them: what they cost depends on manifests and logs alone. tests/bench/years.py makes the lake,
 in a temporary folder. A line is CPU seconds of this process, for an operation that finds nothing in a cache, except
@@ -15,7 +14,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as day_time
@@ -40,7 +39,7 @@ from lake.publish import publish
 from lake.runs import summarize
 from lake.settings import settings
 from lake.table import Table
-from tests.bench.years import FIRST_DAY, LATE_BY, Years, files_of
+from tests.bench.years import FIRST_DAY, Years, files_of
 
 YEAR = 365
 
@@ -85,8 +84,6 @@ def operations(years: Years, days: int) -> dict[str, Callable[[], Any]]:
     staged, _ = years.stage("sessions", "bench", last, [last], {(last,): 30}, years.logs["events"].version())
     files_of(staged)
     return {
-        "all files of events": lambda: Table("events").files,
-        "files that landed on a day": lambda: Table("events").files_of("landed", [last]),
         "plan --reason late-data": lambda: plan_backfill(settings(), "late-data"),
         "plan --reason bad-day, a week": lambda: plan_backfill(settings(), "bad-day", last - timedelta(days=6), last),
         "the page, first": page,
@@ -97,12 +94,12 @@ def operations(years: Years, days: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(number: int, late_by: Sequence[int]) -> None:
-    """Print the table, for so many years of deliveries that have events of so many days before."""
+def measure(number: int) -> None:
+    """Print the table."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"MEANDER_LAKE": f"{folder}/lake", "MEANDER_LANDING": f"{folder}/landing"}
-        years = Years(late_by=late_by)
+        years = Years()
         years.run(0, 40)
         for do in operations(years, 40).values():
             do()  # what is imported at the first use
@@ -138,9 +135,7 @@ def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(prog="tests.bench.metadata", description=__doc__)
     parser.add_argument("--years", type=int, default=3, help="how many years of daily runs")
-    parser.add_argument("--late-by", type=int, metavar="DAYS", help="events of each of so many days before")
-    args = parser.parse_args()
-    measure(args.years, LATE_BY if args.late_by is None else range(args.late_by + 1))
+    measure(parser.parse_args().years)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ sessions that runs postpone are restated each quarter: what there is to plan doe
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as day_time
@@ -104,12 +103,8 @@ class Log:
 
 @dataclass
 class Years:
-    """Runs of a number of days, one after the other, on the lake and landing of the settings.
+    """Runs of a number of days, one after the other, on the lake and landing of the settings."""
 
-    `late_by` has the days before its landing day from which each delivery has events, 0 for the day itself.
-    """
-
-    late_by: Sequence[int] = LATE_BY
     logs: dict[str, Log] = field(default_factory=dict)
     order: int = FIRST
     files: dict[date, list[DataFile]] = field(default_factory=dict)
@@ -157,7 +152,7 @@ class Years:
         """Run behavior_daily of one day."""
         config = settings()
         before = self.files.get(day, [])
-        dated = [day - late * ONE_DAY for late in self.late_by if day - late * ONE_DAY >= FIRST_DAY]
+        dated = [day - late * ONE_DAY for late in LATE_BY if day - late * ONE_DAY >= FIRST_DAY]
         noon = {d: datetime.combine(d, day_time(12), UTC) for d in dated}
         outcome = {"input": 120, "accepted": 110, "ignored": 5, "rejected": {"missing_user": 3, "unknown_behavior": 2}}
         counts: dict[str, Any] = {**outcome, "files": 3, "by_day": {str(day): outcome}}

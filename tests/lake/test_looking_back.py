@@ -37,8 +37,6 @@ from tests.lake.stagings import JAN_1, published
 DAYS = 40
 # Its sessions are published without a row before all others.
 WITHOUT_SESSIONS = FIRST_DAY - 20 * ONE_DAY
-# The days before its landing day from which each delivery has events.
-LATE_BY = (0, 1, 2, 8, 9)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -52,6 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for module in (history, planner):
         monkeypatch.setattr(module, "SAMPLE", 3)
     monkeypatch.setattr("lake.log.COMMITS_AT_ONCE", 4)
+    monkeypatch.setattr(bench, "LATE_BY", (0, 1, 2, 8, 9))
     monkeypatch.setattr(bench, "REDELIVERED_EVERY", 5)
     monkeypatch.setattr(bench, "REDELIVERED_AFTER", 3)
     monkeypatch.setattr(bench, "REPAIRED_EVERY", 19)
@@ -63,7 +62,7 @@ def made(tmp_path_factory) -> tuple[Path, Years]:
     folder = tmp_path_factory.mktemp("years")
     with pytest.MonkeyPatch.context() as monkeypatch:
         small(monkeypatch, folder)
-        years = Years(LATE_BY)
+        years = Years()
         years.publish("sessions", "empty", WITHOUT_SESSIONS, [WITHOUT_SESSIONS], {}, 1, inputs={"events": 0})
         years.run(0, DAYS)
         # Nothing that was computed from it is made anew.
@@ -78,7 +77,7 @@ def years(made, tmp_path, monkeypatch) -> Years:
     # With the times of folders.
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     small(monkeypatch, tmp_path)
-    mine = Years(LATE_BY)
+    mine = Years()
     mine.order, mine.today = before.order, before.today
     mine.files, mine.sessions, mine.postponed, mine.labelled = map(
         copy, (before.files, before.sessions, before.postponed, before.labelled)
@@ -281,7 +280,7 @@ def test_labels_that_look_further_ahead_are_planned_as_well(years, monkeypatch):
 def test_events_that_were_taken_back_are_planned_however_old_they_are(years, monkeypatch):
     landed = newest(DAYS) - 4 * ONE_DAY
     with monkeypatch.context() as patched:
-        patched.setattr(years, "late_by", (0, 30))
+        patched.setattr(bench, "LATE_BY", (0, 30))
         years.behavior(landed, "wrong-clock")
     years.behavior(landed, "corrected")
     asked = (settings(), "late-data", landed, None)
@@ -380,7 +379,7 @@ def test_a_run_of_sessions_stages_what_the_whole_log_tells(years, monkeypatch, a
     landed = [newest(DAYS) - ago * ONE_DAY]
     # Delivered once more, without its events of before: those days have to be staged as well.
     with monkeypatch.context() as patched:
-        patched.setattr(years, "late_by", (0,))
+        patched.setattr(bench, "LATE_BY", (0,))
         years.behavior(landed[0], "shrunk")
 
     def staged() -> tuple[list[date], list[date]]:
