@@ -153,7 +153,7 @@ class Table:
 
     def _described(self, places: Sequence[int]) -> list[DataFile]:
         """Return the files at some places of `_actions`, sorted by path."""
-        # To make Python's objects of all files takes longer than to choose some. pyarrow takes, arro3 makes times faster.
+        # Chosen by pyarrow before they are objects of Python, which take longer; of times, arro3 makes these faster.
         chosen = AnsweredTable.from_arrow(pa.table(self._actions).take(pa.array(places, pa.int64())))
         paths, rows, sizes = (chosen.column(name).to_pylist() for name in ("path", "num_records", "size_bytes"))
         logged = set(chosen.schema.names)
