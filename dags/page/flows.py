@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dags.page.cache import Cache
 from lake.labels import LABELS, PROBABILITIES
 from lake.looking_back import before
 from lake.table import DataFile, Table
 
+Array = NDArray[Any]
 ROUNDING = 1e-6  # tolerance of sums of probabilities
 NO_CATEGORY, NOTHING, REST = "(no category)", "(did nothing)", "(any other)"
 
@@ -56,10 +58,10 @@ class Flows:
     """
 
     names: list[str]
-    source: np.ndarray
-    target: np.ndarray
-    users: np.ndarray
-    members: np.ndarray
+    source: Array
+    target: Array
+    users: Array
+    members: Array
 
     @staticmethod
     def of(rows: pa.Table) -> "Flows":
@@ -79,7 +81,7 @@ class Flows:
         """Return how many users go to each category."""
         return self._sums(self.target)
 
-    def _sums(self, side: np.ndarray) -> dict[str, float]:
+    def _sums(self, side: Array) -> dict[str, float]:
         sums, there = np.bincount(side, self.users), np.unique(side)
         return {self.names[place]: float(sums[place]) for place in there}
 
@@ -87,8 +89,8 @@ class Flows:
         """Return how many users go between categories; all but `kept` are one, (any other)."""
         shown = np.isin(self.names, list(kept))
         rest = self.names.index(REST)
-        ends = [np.where(shown[side], side, rest) for side in (self.source, self.target)]
-        source, target, of = _pairs(*ends, len(self.names))
+        start, end = (np.where(shown[side], side, rest) for side in (self.source, self.target))
+        source, target, of = _pairs(start, end, len(self.names))
         sums = np.bincount(of, self.users)
         return {(self.names[a], self.names[b]): float(n) for a, b, n in zip(source, target, sums, strict=True)}
 
@@ -186,7 +188,7 @@ def _flows(cache: Cache, table: Table | None, day: date, sql: str, min_group: in
     return cache.of_version(table, f"{text} of {min_group}", lambda: in_groups(Flows.of(table.query(text)), min_group))
 
 
-def _pairs(source: np.ndarray, target: np.ndarray, names: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(source: Array, target: Array, names: int) -> tuple[Array, Array, Array]:
     """Return source and target of each pair that is there, and the place of each of the given ones among them."""
     pairs, of = np.unique(source.astype(np.int64) * names + target, return_inverse=True)
     return (pairs // names).astype(np.int32), (pairs % names).astype(np.int32), of
