@@ -24,6 +24,7 @@ REASONS = (
         "time_before_floor",
     ),
     *(
+        "too_late",
         "time_after_landing",
         "missing_user",
         "unknown_behavior",
@@ -44,6 +45,7 @@ REMEDIES = {
     "missing_user": "guests may be left out, by `guests`",
     "unknown_behavior": "add them to `behavior.values`, or let `behavior.others` ignore them",
     "invalid_price": "does `amounts` say how prices are written?",
+    "too_late": "a log of the past, in one landing day? MEANDER_MAX_DAYS_LATE is the bound",
     "too_many_events": "a robot, or one user that stands for many? MEANDER_MAX_EVENTS_PER_USER_DAY is the bound",
 }
 SHOWN_REASONS = 3

@@ -77,7 +77,7 @@ def categories(
     assert source.items is not None
     described = source.items.as_source(source)
     place = place_of(source, landing)
-    limits = config.model_copy(update={"time_floor": SINCE_EVER})
+    limits = config.model_copy(update={"time_floor": SINCE_EVER, "max_days_late": 0})
     days_of_version: dict[date, list[date]] = defaultdict(list)
     for day in days:
         days_of_version[version_of(place, day, source)].append(day)

@@ -34,6 +34,7 @@ REASONS = {
     "missing_time": "no event time",
     "unparsable_time": "the event time is not in the source's time format",
     "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
+    "too_late": "the event is from more than MEANDER_MAX_DAYS_LATE days before the day on which the row arrived",
     "time_after_landing": "the event time lies after the day on which the row arrived",
     "missing_user": "no user",
     "unknown_behavior": "the source file does not name this behavior",
@@ -329,6 +330,17 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
     )
 
 
+def too_late(config: Settings) -> dict[str, Column]:
+    """Return the reason of events that are too old on the day on which they land; none where every age is accepted.
+
+    It depends on the row and its landing day alone, so that a day can be loaded at any time, and again.
+    """
+    if not config.max_days_late:
+        return {}
+    first = F.date_sub("landed", config.max_days_late).cast("timestamp")
+    return {"too_late": F.col("event_time") < first}
+
+
 def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
@@ -378,6 +390,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "missing_time": F.col("time_text").isNull(),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
+        **too_late(config),
         "time_after_landing": F.col("event_time") >= F.date_add("landed", 1).cast("timestamp"),
         "missing_user": F.col("user_id").isNull(),
         "unknown_behavior": F.col("behavior").isNull(),

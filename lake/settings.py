@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     alert_quiet_hours: int = Field(6, ge=0, description="hours in which a cause sends no second alert")
 
     time_floor: date = Field(date(2000, 1, 1), description="an event before this UTC date is rejected")
+    max_days_late: int = Field(
+        0,
+        ge=0,
+        description="days before its landing day that an event may be from; an older one is rejected; 0: any number",
+    )
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")
     max_events_per_user_day: int = Field(
         0,

@@ -4,12 +4,12 @@ Every text goes through `Markup.format`, which escapes it.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
 from markupsafe import Markup
 
-from dags.page.flows import REST, Flow
+from dags.page.flows import REST, Flows
 
 WIDTH = 1000
 COLOURS = 8  # classes c0 to c7 of static/page.css
@@ -96,23 +96,20 @@ def legend(entries: Mapping[str, str]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def greatest(flows: Sequence[Flow], most: int = COLOURS) -> list[str]:
-    """Return the categories with the most users coming and going, the greatest first."""
+def greatest(flows: Iterable[Flows], most: int = COLOURS) -> list[str]:
+    """Return the categories with the most users coming and going in all of some flows, the greatest first."""
     sizes: dict[str, float] = defaultdict(float)
-    for flow in flows:
-        sizes[flow.source] += flow.users
-        sizes[flow.target] += flow.users
+    for side in (side for some in flows for side in (some.now, some.then)):
+        for name, users in side.items():
+            sizes[name] += users
     return [name for name in sorted(sizes, key=lambda name: (-sizes[name], name)) if name != REST][:most]
 
 
-def sankey(flows: Sequence[Flow], kept: Sequence[str], left: str, right: str, height: int = 420) -> Markup:
+def sankey(flows: Flows, kept: Sequence[str], left: str, right: str, height: int = 420) -> Markup:
     """Draw flows as ribbons from their source to their target; all categories but `kept` are one."""
     order = {name: i for i, name in enumerate([*kept, REST])}
     colour = {name: f"c{i % COLOURS}" for i, name in enumerate(kept)} | {REST: "rest"}
-    merged: dict[tuple[str, str], float] = defaultdict(float)
-    for flow in flows:
-        source, target = (name if name in order else REST for name in (flow.source, flow.target))
-        merged[source, target] += flow.users
+    merged = flows.among(kept)
     total = sum(merged.values())
     if not total:
         return Markup("<p>No user on this day.</p>")

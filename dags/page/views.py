@@ -57,7 +57,7 @@ from lake.days import days_between
 from lake.errors import MeanderError
 from lake.labels import LABELS
 from lake.landing import Landing
-from lake.looking_back import nothing_before, window
+from lake.looking_back import nothing_before, span, window
 from lake.settings import settings
 from lake.table import Table
 
@@ -304,7 +304,7 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
     least = settings().min_group
     predicted, actual = flows.predicted(cache, day, least), flows.actual(cache, day, least)
     # The same categories in both, in the same order and colours, so that they can be compared.
-    kept = drawing.greatest([*predicted, *actual])
+    kept = drawing.greatest([predicted, actual])
     left = f"main interest on {day}"
     charts = [
         (what, drawing.sankey(moves, kept, left, right), flows.movers(moves)[:8])
@@ -312,7 +312,7 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
             ("Predicted", predicted, "next, expected users"),
             ("Actual", actual, "next, users"),
         )
-        if moves
+        if moves.now
     ]
     return page("interest.html", day=day, days=days, charts=charts)
 
@@ -329,23 +329,23 @@ def model(cache: CacheDep) -> HTMLResponse:
     # One for each colour: the model and the best baselines.
     best = methods[: drawing.COLOURS]
     series = {name: {one.day: one.values[name] for one in evaluations if name in one.values} for name in best}
-    drift = flows.drift(cache)
+    drift = flows.drift(cache, span(settings()))
     charts = []
     monitored = load_findings()
     for metric in ("recall@5", *(f"roc_auc {one.name}" for one in LABELS)):
         observed = outcomes(monitored, metric)
         if observed:
             dates = sorted(day for values in observed.values() for day in values)
-            span = days_between(dates[0] - timedelta(days=3), dates[-1] + timedelta(days=3))
+            shown = days_between(dates[0] - timedelta(days=3), dates[-1] + timedelta(days=3))
             title = f"Observed {metric} by prediction day, compared with the offline evaluation"
-            charts.append((title, drawing.lines(span, observed, top=1.0)))
+            charts.append((title, drawing.lines(shown, observed, top=1.0)))
     if drift:
-        span = days_between(drift[0]["dt"], drift[-1]["dt"])
+        shown = days_between(drift[0]["dt"], drift[-1]["dt"])
         means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
-        charts.append(("Mean probabilities of each day's predictions", drawing.lines(span, means, top=1.0)))
+        charts.append(("Mean probabilities of each day's predictions", drawing.lines(shown, means, top=1.0)))
         unseen = unseen_share(cache, drift[0]["dt"])
         charts.append(
-            ("Share of events with an item outside the vocabulary", drawing.lines(span, {"unseen events": unseen}))
+            ("Share of events with an item outside the vocabulary", drawing.lines(shown, {"unseen events": unseen}))
         )
     return page(
         "model.html",

@@ -105,7 +105,7 @@ def load(
         raise TableMissing(
             f"the predictions of {day} are not published yet; run model.score --day {day}, audit, publish"
         )
-    files = [file for file in table.files if file.partition["dt"] == day]
+    files = table.files_of("dt", [day])
     # Each staging has new file names, so these identify the rows.
     fingerprint = hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()
     began = time.monotonic()

@@ -1,24 +1,28 @@
 """Measure what one day of `interests` and its audit read and compute, by how many landing days the lake has.
 
-    python -m tests.bench.history [--days 30 90 365] [--users 150] [--events 400]
+    python -m tests.bench.history [--days 30 90 365] [--users 150] [--events 400] [--times 4]
     python -m tests.bench.history --days 365 1095    a lake of a year and one of three; the goal: at most 1.1 times
 
 For each number of days, a lake of its own has as many landing days, of which one event in a hundred is a day late. The
-states of the last day but one are made and audited first, and its summaries with them; then those of the last day are
-measured: files, rows and bytes that were opened, by their footers, and CPU seconds of this process and its JVM.
+states of a day are made and audited first, and its summaries with them; then those of the days that follow are
+measured, of all lakes in turn, so that a JVM that gets warm favours none: files, rows and bytes that were opened on the
+last day, by their footers, and the least and the median CPU seconds of this process and its JVM.
 """
 
 import argparse
 import os
 import random
+import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -66,53 +70,79 @@ def noted(opened: list[Path]) -> None:
         module.read_parquet = noting  # type: ignore[attr-defined]
 
 
-def measured(days: int, users: int, count: int, opened: list[Path]) -> dict[str, tuple[int, int, int, float]]:
-    """Return the files, rows, bytes and CPU seconds of the last of so many days, of its states and of their audit."""
-    draw, first = random.Random(days), LAST - timedelta(days=days - 1)
-    landed = days_between(first, LAST)
-    publish_rows("events", [row for day in landed for row in events_of(day, users, count, draw)], *landed)
-    found, config = {}, settings()
-    spark = spark_session("history", config)
-    for day in (LAST - timedelta(days=1), LAST):
-        run_id = f"{days} {day}"
-        for what, do in (
-            ("states", lambda: interests.main(["--day", str(day), "--run-id", run_id])),  # noqa: B023
-            ("audit", lambda: audit(spark, read_staged("interests", run_id), config)),  # noqa: B023
-        ):
+class Lake:
+    """A lake of some landing days up to LAST."""
+
+    def __init__(self, folder: Path, days: int, users: int, count: int):
+        self.folder, self.days = folder, days
+        self.taken: dict[str, list[float]] = {"states": [], "audit": []}
+        self.opened: dict[str, tuple[int, int, int]] = {}
+        os.environ["MEANDER_LAKE"] = str(folder)
+        draw, landed = random.Random(days), days_between(LAST - timedelta(days=days - 1), LAST)
+        publish_rows("events", [row for day in landed for row in events_of(day, users, count, draw)], *landed)
+
+    def run(self, spark: SparkSession, day: date, opened: list[Path]) -> None:
+        """Make and audit the states of a day, and keep what it took."""
+        os.environ["MEANDER_LAKE"] = str(self.folder)
+        config, run_id = settings(), str(day)
+        steps: dict[str, Callable[[], object]] = {
+            "states": lambda: interests.main(["--day", str(day), "--run-id", run_id]),
+            "audit": lambda: audit(spark, read_staged("interests", run_id), config),
+        }
+        for what, do in steps.items():
             opened.clear()
             before = cpu_seconds()
             do()
-            spent, distinct = cpu_seconds() - before, set(opened)
+            self.taken[what].append(cpu_seconds() - before)
+            distinct = set(opened)
             rows = sum(pq.read_metadata(path).num_rows for path in distinct)
-            found[what] = len(distinct), rows, sum(path.stat().st_size for path in distinct), spent
-    return found
+            self.opened[what] = len(distinct), rows, sum(path.stat().st_size for path in distinct)
+
+
+def show(lakes: list[Lake], count: int) -> None:
+    """Print a table, and what the last lake's day took by that of the first."""
+    grid = Grid(
+        "days", "", "files", "rows", "kB", "CPU s: least", "median", "events in all", title="interests of one day"
+    )
+    # The first day made the summaries.
+    taken = [{what: of[1:] for what, of in lake.taken.items()} for lake in lakes]
+    for lake, of in zip(lakes, taken, strict=True):
+        for what, (files, number, size) in lake.opened.items():
+            read = (f"{n:,}" for n in (files, number, size // 1000))
+            seconds = (f"{n:.1f}" for n in (min(of[what]), statistics.median(of[what])))
+            grid.add_row(f"{lake.days:,}", what, *read, *seconds, f"{lake.days * count:,}")
+    console = Console(width=110)
+    console.print(grid)
+    by_lake = {
+        "files": [sum(files for files, *_ in lake.opened.values()) for lake in lakes],
+        "rows": [sum(rows for _, rows, _ in lake.opened.values()) for lake in lakes],
+        "CPU, least": [sum(min(some) for some in of.values()) for of in taken],
+        "CPU, median": [sum(statistics.median(some) for some in of.values()) for of in taken],
+    }
+    ratios = ", ".join(f"{what} {of[-1] / of[0]:.2f}" for what, of in by_lake.items())
+    console.print(f"the last lake's day by that of the first: {ratios}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure each history, the shortest first, and print a table."""
+    """Make the lakes, measure days of each in turn, and print a table."""
     parser = argparse.ArgumentParser(
         prog="tests.bench.history", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--days", type=int, nargs="+", default=[30, 90, 365], metavar="N", help="days of history")
     parser.add_argument("--users", type=int, default=150, metavar="N", help="users of the shop")
     parser.add_argument("--events", type=int, default=400, metavar="N", help="events that land on a day")
+    parser.add_argument("--times", type=int, default=4, metavar="N", help="days that are measured")
     args = parser.parse_args(argv)
-    spark_session("history", settings())
     opened: list[Path] = []
     noted(opened)
-    grid = Grid("days", "", "files", "rows", "kB", "CPU seconds", "events in all", title="interests of one day")
-    rows = []
-    for days in args.days:
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["MEANDER_LAKE"] = folder
-            of = measured(days, args.users, args.events, opened)
-        for what, (files, number, size, spent) in of.items():
-            read = (f"{n:,}" for n in (files, number, size // 1000))
-            grid.add_row(f"{days:,}", what, *read, f"{spent:.1f}", f"{days * args.events:,}")
-        rows.append(sum(number for _, number, *_ in of.values()))
-    console = Console(width=100)
-    console.print(grid)
-    console.print(f"rows that the last lake's day reads, by those of the first: {rows[-1] / rows[0]:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        lakes = [Lake(Path(folder, str(days)), days, args.users, args.events) for days in args.days]
+        spark = spark_session("history", settings())
+        for ago in range(args.times, -1, -1):
+            # Each lake is as often the first as the last.
+            for lake in lakes if ago % 2 else lakes[::-1]:
+                lake.run(spark, LAST - timedelta(days=ago), opened)
+    show(lakes, args.events)
 
 
 if __name__ == "__main__":

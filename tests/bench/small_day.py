@@ -3,7 +3,7 @@
 Prints what `meander daily` of one day takes, in a process of its own, and what the steps of behavior_daily and
 predict_daily take as Airflow runs them on one machine: a process each, all clients of one Spark Connect server, and
 forks of the step server of a version that has one. Each FOLDER holds another version of the code, which does the same
-in turn, in a lake of its own, on the same landing files.
+in turn, in a lake of its own, on the same landing files; with its own environment, if `make setup` was run there.
 
 CPU seconds are those of all processes that a command starts, and of what the servers do meanwhile, but not those of
 their start. They can be compared on a busy machine, where seconds cannot.
@@ -59,10 +59,17 @@ import sys
 from datetime import date
 import numpy as np
 from lake.settings import settings
-from model.data.vocabulary import Vocabulary
-from model.network.network import Finetuned, Pretrained, build, network_config
-from model.versions.artifact import Artifact
-from model.versions.registry import Registry
+try:
+    from model.data.vocabulary import Vocabulary
+    from model.network.network import Finetuned, Pretrained, build, network_config
+    from model.versions.artifact import Artifact
+    from model.versions.registry import Registry
+    registry = Registry.of(settings())
+except ImportError:  # until 2026-11-29
+    from model import registry
+    from model.artifact import Artifact
+    from model.network import Finetuned, Pretrained, build, network_config
+    from model.vocabulary import Vocabulary
 known = [
     Vocabulary(name, np.arange(1, size + 1), [str(n) for n in range(size)], buckets, np.arange(size, 0, -1))
     for name, size, buckets in (("item_id", 10_000, 64), ("category_id", 50, 8))
@@ -73,7 +80,6 @@ card = {"model": "made-up", "horizon_days": 7, "lookback_days": settings().lookb
     "tables": {"examples": 0}, "surprise_quantiles": np.linspace(0, 1, 101).tolist(),
     "segment_thresholds": {"at_risk": 0.4, "migrating": 0.5}}
 Artifact(card, config, *known, **networks).save(sys.argv[1])
-registry = Registry.of(settings())
 with registry.start_run("made-up", "evaluate") as tracked:
     registry.promote(registry.register(sys.argv[1], card, tracked), date(2025, 1, 1))
 """
@@ -188,6 +194,12 @@ class Code:
     costs: dict[str, list[Cost]] = field(default_factory=lambda: defaultdict(list))
 
     @property
+    def interpreter(self) -> str:
+        """The Python of this version's own environment, if `make setup` has made one: it may pin other packages."""
+        own = self.folder / ".venv" / "bin" / "python"
+        return str(own) if own.exists() else sys.executable
+
+    @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MEANDER_", "SPARK_", "PYSPARK_"))}
         return kept | {
@@ -200,7 +212,7 @@ class Code:
     def python(self, *arguments: str, server: Server | None = None) -> Cost:
         """Run Python with this version of the code, and return what it took."""
         environment = self.environment_at(server) if server else self.environment
-        return run([sys.executable, *arguments], environment, self.home / "log", server)
+        return run([self.interpreter, *arguments], environment, self.home / "log", server)
 
     def environment_at(self, server: Server) -> dict[str, str]:
         """Return the variables of a client of a server."""
@@ -227,7 +239,7 @@ class Code:
         """Start this version's Spark server, as `make up` does, and end it after the block."""
         arguments = [str(self.home), str(free_port()), secrets.token_hex(16)]
         said = subprocess.run(
-            [sys.executable, "-c", SERVER, *arguments], env=self.environment, cwd=self.home, capture_output=True,
+            [self.interpreter, "-c", SERVER, *arguments], env=self.environment, cwd=self.home, capture_output=True,
             text=True, check=True,
         )  # fmt: skip
         command, environment = json.loads(said.stdout)
@@ -235,7 +247,7 @@ class Code:
             process = subprocess.Popen(command, env=environment, cwd=self.home, stdout=log, stderr=log)
             steps, socket = None, Path(environment.get("MEANDER_STEP_SERVER", "/none"))
             if (self.folder / STEP_SERVER).is_file():
-                command = [sys.executable, "-m", "dags.local.step_server", str(socket)]
+                command = [self.interpreter, "-m", "dags.local.step_server", str(socket)]
                 steps = subprocess.Popen(command, env=environment, cwd=self.home, stdout=log, stderr=log)
         server = Server(process, environment, steps)
         try:
@@ -304,12 +316,10 @@ def measure_steps(code: Code, server: Server, days: list[date]) -> None:
     """Measure the steps of behavior_daily of each of some days, and as often those of predict_daily of the last one."""
     for day in days:
         code.keep("behavior_daily, all steps", dict(code.steps(server, day)))
-    # Older versions make a model in other ways.
-    if (code.folder / "model" / "versions").is_dir():
-        code.python("-c", MODEL, str(code.home / "model"))
-        for number in range(len(days)):
-            step = code.step(server, "model.score", ["predictions"], days[-1], f"score-{number}")
-            code.keep("predict_daily, all steps", dict(step))
+    code.python("-c", MODEL, str(code.home / "model"))
+    for number in range(len(days)):
+        step = code.step(server, "model.score", ["predictions"], days[-1], f"score-{number}")
+        code.keep("predict_daily, all steps", dict(step))
 
 
 def show(codes: list[Code]) -> None:

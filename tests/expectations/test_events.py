@@ -79,8 +79,9 @@ ROWS: Tagged = [
     (event(26, event_time=datetime(2025, 1, 12, 23, 59, 59, 999_999)), "between outside_partition"),
     (event(27, event_time=datetime(2025, 1, 13, 23, 59, 59, 999_999)), ""),
     (event(28, **happened(date(2025, 1, 14))), "between after_landing"),
-    (event(29, **happened(date(2000, 1, 1))), ""),  # the floor, of events that are possible
-    (event(30, **happened(date(1999, 12, 31))), "between before_floor"),
+    # The floor, of events that are possible, and as late as they may be.
+    (event(29, **happened(date(2000, 1, 1))), ""),
+    (event(30, **happened(date(1999, 12, 31))), "between before_floor, between too_late"),
     (event(31, behavior="search", item_id=None), ""),
     (event(32, behavior="view", item_id=None), "between without_item"),
     (event(33, behavior="purchase", item_id=None), "between without_item"),
@@ -138,6 +139,7 @@ def seen(spark, shared_lake) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
         # The events of the last day, which all are of one user and date.
         patch.setenv("MEANDER_MAX_EVENTS_PER_USER_DAY", "5")
+        patch.setenv("MEANDER_MAX_DAYS_LATE", str((BROKEN - date(2000, 1, 1)).days))
         return see(spark, "events", "r")
 
 

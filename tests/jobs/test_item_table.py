@@ -109,8 +109,10 @@ def test_an_event_gets_the_category_that_its_item_had_on_the_day_on_which_it_arr
 
 
 @pytest.mark.spark
-def test_of_the_changes_of_an_item_the_latest_that_was_known_counts(spark, shop):
+def test_of_the_changes_of_an_item_the_latest_that_was_known_counts(spark, shop, monkeypatch):
     """A table in the long form: a row for each change of a property."""
+    # No change is too old, as an event may be.
+    monkeypatch.setenv("MEANDER_MAX_DAYS_LATE", "1")
     table = (
         "timestamp;itemid;property;value\n"
         "1740700800;i1;categoryid;a\n"  # 28 February

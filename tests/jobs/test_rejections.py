@@ -164,7 +164,7 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
     counts, found, events = judged(spark, lake, "log.jsonl", content)
 
     assert found == rejected
-    assert set(found.values()) == set(REASONS) - {TOO_MANY}, "each reason of a row has one here"
+    assert set(found.values()) == set(REASONS) - {TOO_MANY, "too_late"}, "each reason of a row has one here"
     assert counts == {"event": len(accepted), "rejected": len(rejected)}
     assert events[-9:] == [
         ("u", "i", 0),
@@ -177,6 +177,21 @@ def test_json_lines_are_rejected_each_for_its_own_reason(spark, lake, monkeypatc
         ("u", "i", None),
         ("7", "12345678901234567890", None),
     ]
+
+
+def test_with_a_bound_an_event_of_too_many_days_before_it_landed_is_rejected(spark, lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_MAX_DAYS_LATE", "2")
+    rejected = {
+        # Two days before 2 March is 28 February, all of it.
+        line(event_time="2025-02-27T23:59:59.999999Z"): "too_late",
+        line(event_time="2025-02-28T00:30:00+01:00"): "too_late",
+        line(event_time="2024-03-02T10:00:00Z", user_id=None): "too_late",
+        line(event_time="1999-12-31T00:00:00Z"): "time_before_floor",
+    }
+    accepted = [line(event_time="2025-02-28T00:00:00Z"), line(), line(event_time="2025-02-27T23:30:00-01:00")]
+    content = "\n".join([*rejected, *accepted]).encode()
+    counts, found, _ = judged(spark, lake, "log.jsonl", content)
+    assert (counts, found) == ({"event": len(accepted), "rejected": len(rejected)}, rejected)
 
 
 def test_no_id_that_is_none_looks_plain():
@@ -263,7 +278,7 @@ def test_lines_of_a_csv_file_are_rejected_each_for_its_own_reason(spark, lake, m
     counts, found, events = judged(spark, lake, "till.csv", content)
 
     assert found == rejected
-    assert set(found.values()) == set(REASONS) - {TOO_MANY}, "each reason of a row has one here"
+    assert set(found.values()) == set(REASONS) - {TOO_MANY, "too_late"}, "each reason of a row has one here"
     assert counts == {"event": len(accepted), "ignored": len(ignored), "rejected": len(rejected)}
     # A quote inside of quotes is doubled, and a backslash is one.
     assert events == [("甲" * 682, "茶", 1), ("甲;乙", '双"引"号', Decimal("2.5")), ("丙", "C:\\", None)]

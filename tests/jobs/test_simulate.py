@@ -77,7 +77,7 @@ def test_ingest_rejects_what_was_planted_for_the_reason_it_was_planted_for(simul
         for reason, n in counts["rejected"].items()
     }
     assert rejected == planted(simulated.truth("counts"), *REASONS)
-    assert {reason for _, reason in rejected} == set(REASONS) - {TOO_MANY}
+    assert {reason for _, reason in rejected} == set(REASONS) - {TOO_MANY, "too_late"}
 
 
 @pytest.mark.spark

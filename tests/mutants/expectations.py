@@ -298,6 +298,20 @@ MUTANTS = [
         EVENTS,
     ),
     Mutant(
+        "exp_events_too_late_ge",
+        "expectations/events.py",
+        'F.datediff("landed", "dt") > config.max_days_late',
+        'F.datediff("landed", "dt") >= config.max_days_late',
+        EVENTS,
+    ),
+    Mutant(
+        "exp_events_too_late_without_a_bound",
+        "expectations/events.py",
+        " & (config.max_days_late > 0)",
+        "",
+        "tests/dags/cli/test_main.py::test_a_chunk_with_bad_days_ends_in_what_its_days_do_one_by_one",
+    ),
+    Mutant(
         "exp_events_floor_le",
         "expectations/events.py",
         'F.col("dt") < F.lit(config.time_floor)',

@@ -348,12 +348,44 @@ MUTANTS = [
     Mutant(
         "groups_by_expected_users",
         "dags/page/flows.py",
-        "small = [flow for flow in mine if flow.members < least]",
-        "small = [flow for flow in mine if flow.users < least]",
+        "small = flows.members < least",
+        "small = flows.users < least",
         "tests/dags/page/test_flows.py",
     ),
     Mutant(
-        "groups_added_up", "dags/page/flows.py", "if small and large:", "if small:", "tests/dags/page/test_flows.py"
+        "groups_added_up",
+        "dags/page/flows.py",
+        "kept = ~small | has_large",
+        "kept = small | ~small",
+        "tests/dags/page/test_flows.py",
+    ),
+    Mutant(
+        "groups_told_by_what_is_left",
+        "dags/page/flows.py",
+        "    added[firsts] = True\n",
+        "",
+        "tests/dags/page/test_flows.py",
+    ),
+    Mutant(
+        "groups_with_the_largest",
+        "dags/page/flows.py",
+        "-flows.users, flows.members, flows.target != rest,",
+        "-flows.users, -flows.members, flows.target != rest,",
+        "tests/dags/page/test_flows.py",
+    ),
+    Mutant(
+        "groups_beside_any_other",
+        "dags/page/flows.py",
+        "flows.members, flows.target != rest, small",
+        "flows.members, small",
+        "tests/dags/page/test_flows.py",
+    ),
+    Mutant(
+        "groups_count_members_twice",
+        "dags/page/flows.py",
+        "np.maximum.at(members",
+        "np.add.at(members",
+        "tests/dags/page/test_flows.py",
     ),
     Mutant(
         "groups_shown",

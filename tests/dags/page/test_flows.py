@@ -1,31 +1,37 @@
 """The numbers behind the flow of interest, the movers, the drift, and how they are drawn."""
 
 import shutil
-from datetime import date
+from datetime import date, timedelta
 
+import pyarrow as pa
 import pytest
 
 from dags.page import drawing, flows
 from dags.page.cache import Cache
-from dags.page.flows import NO_CATEGORY, NOTHING, REST, Flow, Mover
+from dags.page.flows import NO_CATEGORY, NO_FLOWS, NOTHING, REST, Flows, Mover
+from lake.table import Table
 from tests.dags.page_lake import prediction, put, put_predictions
+from tests.lake.stagings import published
 
-MAR_1, MAR_2 = date(2025, 3, 1), date(2025, 3, 2)
+MAR_1, MAR_2, MAR_3 = (date(2025, 3, n) for n in (1, 2, 3))
+COLUMNS = ("source", "target", "users", "members")
+YEAR = timedelta(days=365)
 # One for all tests, as a web server has one for all requests.
 CACHE = Cache()
 
 
-def as_dict(found: list[Flow]) -> dict[tuple[str, str], float]:
-    return {(flow.source, flow.target): pytest.approx(flow.users) for flow in found}
+def flows_of(*rows: tuple[str, str, float, int]) -> Flows:
+    """Make flows of source, target, users and members."""
+    return Flows.of(pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows]))
+
+
+def as_dict(found: Flows) -> dict[tuple[str, str], float]:
+    return {pair: pytest.approx(users) for pair, users in found.among(found.names).items()}
 
 
 def test_without_predictions_and_examples_there_is_no_flow(lake):
-    assert (flows.available_days(), flows.predicted(CACHE, MAR_1), flows.actual(CACHE, MAR_1), flows.drift(CACHE)) == (
-        [],
-        [],
-        [],
-        [],
-    )
+    assert (flows.available_days(), flows.drift(CACHE, YEAR)) == ([], [])
+    assert flows.predicted(CACHE, MAR_1) is flows.actual(CACHE, MAR_1) is NO_FLOWS
 
 
 def test_a_predicted_flow_is_the_sum_of_probabilities(lake):
@@ -61,7 +67,7 @@ def test_the_actual_flow_counts_what_each_user_did(lake):
         ("shoes", NOTHING): 1,
         (NO_CATEGORY, NO_CATEGORY): 1,
     }
-    assert flows.actual(CACHE, MAR_2) == []
+    assert as_dict(flows.actual(CACHE, MAR_2)) == {}
 
 
 @pytest.mark.parametrize(
@@ -75,12 +81,17 @@ def test_the_actual_flow_counts_what_each_user_did(lake):
     ],
 )
 def test_small_groups_are_not_shown_by_themselves(found, shown):
-    flows_of_one = [Flow("shoes", target, users, users) for target, users in found.items()]
-    other = Flow("tea", "tea", 7, 7)
-    kept = flows.in_groups([*flows_of_one, other], 5)
-    assert {flow.target: flow.users for flow in kept if flow.source == "shoes"} == shown
-    assert other in kept, "of another source"
-    assert flows.in_groups(flows_of_one, 1) == flows_of_one
+    of_one = [("shoes", target, users, users) for target, users in found.items()]
+    # Another source, after it and before it.
+    others = {("tea", "tea"): 7, ("ale", "ale"): 6}
+    kept = flows.in_groups(flows_of(*of_one, *((*pair, users, users) for pair, users in others.items())), 5)
+    assert as_dict(kept) == {("shoes", target): users for target, users in shown.items()} | others
+    assert as_dict(flows.in_groups(flows_of(*of_one), 1)) == {("shoes", name): users for name, users in found.items()}
+
+
+def test_how_many_are_behind_what_was_added_up_is_told_by_the_largest():
+    kept = flows.in_groups(flows_of(("shoes", "hats", 0.5, 4), ("shoes", "ties", 2.5, 7), ("shoes", "tea", 4, 9)), 5)
+    assert dict(zip((kept.names[n] for n in kept.target), kept.members, strict=True)) == {REST: 7, "tea": 9}
 
 
 def test_a_prediction_of_few_users_is_no_group_whatever_its_probabilities_add_up_to(lake):
@@ -90,7 +101,7 @@ def test_a_prediction_of_few_users_is_no_group_whatever_its_probabilities_add_up
         + [prediction("ann", "shoes", {"ties": 1.0}), prediction("bob", "tea", {"tea": 0.5})],
     )
     assert as_dict(flows.predicted(CACHE, MAR_1, 5)) == {("shoes", "shoes"): 2.5, ("shoes", REST): 3.5}
-    assert len(flows.predicted(CACHE, MAR_1)) == 5
+    assert len(as_dict(flows.predicted(CACHE, MAR_1))) == 5
 
 
 def test_scoring_a_day_again_changes_its_flow(lake):
@@ -110,13 +121,13 @@ def test_another_lake_at_the_same_place_has_flows_of_its_own(lake):
 
 def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only():
     found = flows.movers(
-        [
-            Flow("shoes", "hats", 5, 9),
-            Flow("shoes", "shoes", 2, 9),
-            Flow("hats", "belts", 1, 9),
-            Flow("hats", REST, 1, 9),
-            Flow(NO_CATEGORY, "belts", 1, 9),
-        ]
+        flows_of(
+            ("shoes", "hats", 5, 9),
+            ("shoes", "shoes", 2, 9),
+            ("hats", "belts", 1, 9),
+            ("hats", REST, 1, 9),
+            (NO_CATEGORY, "belts", 1, 9),
+        )
     )
     assert found == [Mover("shoes", 7, 2), Mover("hats", 2, 5), Mover("belts", 0, 2)]
     assert [mover.change for mover in found] == [-5, 3, 2]
@@ -125,10 +136,36 @@ def test_movers_are_sorted_by_how_much_they_change_and_name_real_categories_only
 def test_drift_is_the_mean_of_each_day(lake):
     put_predictions(MAR_1, [prediction("ann", "shoes", {}), {**prediction("bob", None, {}), "churn_probability": 0.3}])
     put_predictions(MAR_2, [prediction("ann", "shoes", {})])
-    drift = flows.drift(CACHE)
+    drift = flows.drift(CACHE, YEAR)
     assert [(row["dt"], row["users"], row["migration"]) for row in drift] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
     assert [row["churn"] for row in drift] == pytest.approx([0.2, 0.1])
     assert [row["purchase"] for row in drift] == [0.25, 0.25]
+
+
+def test_drift_looks_back_so_far_and_reads_each_file_once(lake, monkeypatch):
+    read, plain = [], Table.read_file
+
+    def noting(table, file, columns):
+        read.append(file.partition["dt"])
+        return plain(table, file, columns)
+
+    monkeypatch.setattr(Table, "read_file", noting)
+    cache = Cache()
+    for day in (MAR_1, MAR_2):
+        put_predictions(day, [prediction("ann", "shoes", {})])
+    assert [row["dt"] for row in flows.drift(cache, timedelta(days=1))] == read == [MAR_2]
+    assert [row["dt"] for row in flows.drift(cache, timedelta(days=2))] == [MAR_1, MAR_2]
+    put_predictions(MAR_3, [{**prediction("ann", "shoes", {}), "churn_probability": None}])
+    # A window that moves on: March 1st is out of it.
+    drift = flows.drift(cache, timedelta(days=2))
+    assert [(row["dt"], row["churn"]) for row in drift] == [(MAR_2, 0.1), (MAR_3, None)]
+    assert read == [MAR_2, MAR_1, MAR_3]
+
+
+def test_drift_is_of_all_files_of_a_day(lake):
+    rows = [{**prediction("ann", "shoes", {}), "dt": MAR_1}]
+    published("r", rows, [MAR_1], 1, copies=2, table="predictions")
+    assert [(row["users"], row["migration"]) for row in flows.drift(Cache(), YEAR)] == [(3, 0.5)]
 
 
 SCRIPT = "<script>alert(1)</script>"
@@ -136,7 +173,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 def test_a_name_in_a_chart_is_text():
     charts = (
-        drawing.sankey([Flow(SCRIPT, SCRIPT, 1, 9)], [SCRIPT], "now", "next"),
+        drawing.sankey(flows_of((SCRIPT, SCRIPT, 1, 9)), [SCRIPT], "now", "next"),
         drawing.stacked([MAR_1], {SCRIPT: {MAR_1: 1}}),
         drawing.lines([MAR_1, MAR_2], {SCRIPT: {MAR_1: 1}}),
         drawing.legend({SCRIPT: SCRIPT}),
@@ -147,15 +184,15 @@ def test_a_name_in_a_chart_is_text():
 
 
 def test_small_categories_are_drawn_as_one():
-    found = [Flow(f"c{n}", f"c{n}", 100 - n, 9) for n in range(20)]
-    chart = drawing.sankey(found, drawing.greatest(found, most=3), "now", "next")
+    found = flows_of(*((f"c{n}", f"c{n}", 100 - n, 9) for n in range(20)))
+    chart = drawing.sankey(found, drawing.greatest([found], most=3), "now", "next")
     assert chart.count("<rect") == 8, "three categories and the rest, on either side"
     rest = sum(100 - n for n in range(3, 20))
     assert chart.count(f'{REST} <tspan class="n">{rest:,}</tspan>') == 2
 
 
 def test_ribbons_fill_their_categories_exactly():
-    chart = drawing.sankey([Flow("a", "a", 1, 9), Flow("a", "b", 3, 9)], ["a", "b"], "now", "next", height=110)
+    chart = drawing.sankey(flows_of(("a", "a", 1, 9), ("a", "b", 3, 9)), ["a", "b"], "now", "next", height=110)
     # 4 users share 100 of 110 pixels, the rest is the gap on the right: 25 for each.
     assert 'height="100.0"' in chart
     assert 'height="25.0"' in chart
