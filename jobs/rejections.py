@@ -192,7 +192,7 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
     if time.format == "iso8601":
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
         complete = text.rlike(f"^{ISO_WALL_CLOCK}{ISO_ZONE}$")
-        instant = F.when(complete, text.try_cast("timestamp"))
+        instant = F.coalesce(F.when(complete, text.try_cast("timestamp")), instant_of_year())
         if time.zone == "UTC":
             return instant, F.lit(False)
         has_no_zone = text.rlike(f"^{ISO_WALL_CLOCK}$")
@@ -212,6 +212,11 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
         doubts.append(F.when(in_zone.isNotNull(), doubtful))
         instants.append(in_zone)
     return F.coalesce(*instants), F.coalesce(*doubts, F.lit(False))
+
+
+def instant_of_year() -> Column:
+    """Return the instant that a row has instead of a text, if its year has four digits, as that of a text has to."""
+    return F.when(F.unix_micros("instant").between(-62_167_219_200_000_000, 253_402_300_799_999_999), F.col("instant"))
 
 
 def at_wall_clock(shown: Column, zone: str) -> tuple[Column, Column]:
@@ -349,7 +354,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     raw = raw_text(rows)
     instant, doubtful = event_time(source, raw)
     # Two steps, since a text is used several times in the second one.
-    rows = texts_of(rows.select(*place, "values"), source)
+    rows = texts_of(rows.select(*place, "instant", "values"), source)
     rows = rows.select(
         *place,
         *(id_value(F.col(name), source, raw).alias(name) for name in ids),
@@ -359,8 +364,9 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         behavior_of(source).alias("behavior"),
         "behavior_text",
         price_value(source).alias("price"),
-        "time_text",
-        "price_text",
+        # Each step copies its rows: of these texts no more is needed.
+        (F.col("time_text").isNull() & F.col("instant").isNull()).alias("lacks_time"),
+        F.col("price_text").isNotNull().alias("has_price"),
     )
     is_guest = F.col("user_id").isNull()
     if source.guests.users:
@@ -375,14 +381,14 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "undecodable": F.col("undecodable"),
         "malformed_line": F.col("malformed"),
         "field_too_long": too_long,
-        "missing_time": F.col("time_text").isNull(),
+        "missing_time": F.col("lacks_time"),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
         "time_after_landing": F.col("event_time") >= F.date_add("landed", 1).cast("timestamp"),
         "missing_user": F.col("user_id").isNull(),
         "unknown_behavior": F.col("behavior").isNull(),
         "missing_item": needs_item & F.col("item_id").isNull(),
-        "invalid_price": F.col("price_text").isNotNull() & F.col("price").isNull(),
+        "invalid_price": F.col("has_price") & F.col("price").isNull(),
         "negative_price": F.col("price") < 0,
     }
     found = {code: F.when(condition, F.lit(code)) for code, condition in applies.items()} | text_reasons()

@@ -324,8 +324,8 @@ def test_what_a_delivery_has_lost(before, now, lost):
     ("before", "now", "lost"),
     [
         pytest.param(
-            "a", "b", "its 5 rows are those of the source a, and those of b would take their place; two kinds of files "
-            "of a day are `versions` of one source", id="another",
+            "a", "b", "its 5 rows are those of the source a, and those of b would take their place; two logs of a "
+            "day are `sources` of one source, two kinds of files its `versions`", id="another",
         ),
         pytest.param("a", "a", "", id="the same"),
         pytest.param("", "b", "", id="a run that did not write it down"),
