@@ -91,8 +91,7 @@ def has_odd_characters(rows: DataFrame, source: Source) -> Column:
         source: of which `format` they are.
     """
     if isinstance(rows.schema["raw"].dataType, StructType):
-        raw = F.concat_ws("", *(F.col("values")[name] for name in source.used_columns))
-        return (F.octet_length(raw) != F.length(raw)) | raw.rlike(r"[\t-\r]")
+        return F.concat_ws("", *(F.col("values")[name] for name in source.used_columns)).rlike(UNUSUAL)
     raw = F.col("raw")
     # The other characters of SURROUNDING are beyond ASCII. In JSON, and so in rows of Parquet, all may be escapes.
     signs = ("\t", "\v", "\f", "\\") if source.format == "csv" else ("\\",)
@@ -128,7 +127,13 @@ def is_null_word(text: Column, source: Source, *, is_ascii: bool) -> Column:
             the pattern knows them.
     """
     if is_ascii and all(word.isascii() for word in source.nulls):
-        return F.lower(text).isin("", *(word.lower() for word in source.nulls))
+        words = {word.lower() for word in source.nulls}
+        is_word = F.lower(text).isin(*words) if words else F.lit(False)
+        # Nearly all texts have another length than each word, or begin with a digit as none does.
+        may_be = F.octet_length(text).isin(*{len(word) for word in words}) if words else F.lit(False)
+        if not any(word[:1] in "123456789" for word in words):
+            may_be = may_be & ~((text >= "1") & (text < ":"))
+        return (text == "") | (may_be & is_word)
     return (text == "") | text.rlike(source.null_pattern())
 
 
@@ -174,7 +179,7 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
 
     Args:
         source: its format and zone.
-        raw: the text of the row, which has that of the time as `time_text`.
+        raw: the text of the row, which has that of the time as `time_text`, or an `instant` in its place.
     """
     time, text = source.time, F.col("time_text")
     if time.format in EPOCHS:
@@ -284,9 +289,9 @@ def text_reasons() -> dict[str, Column]:
     a rounded number.
     """
     ids = ("user_id", "item_id", "category_id")
-    text, query = F.concat_ws(" ", *ids), F.coalesce("query", F.lit(""))
+    text, query = F.concat_ws(" ", *ids), F.col("query")
     # Hardly any row has such a character, and to look for one costs less than the expressions.
-    unusable_query = query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES)
+    unusable_query = F.coalesce(query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES), F.lit(False))
     too_many_bytes = F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES
     is_no_id = reduce(or_, (F.coalesce(F.col(name).rlike(NO_ID), F.lit(False)) for name in ids))
     of_ids = F.coalesce(
@@ -318,10 +323,11 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
     # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
     # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.
     odd = F.when(has_odd_characters(rows, source), F.transform(F.array(*texts.values()), cleaned))
-    rows = rows.withColumn("odd", odd)
+    plain_texts = (F.trim(text).alias(f"text{n}") for n, text in enumerate(texts.values()))
+    rows = rows.select(*place, odd.alias("odd"), *plain_texts)
     as_written, known = {}, {}
-    for n, (name, text) in enumerate(texts.items()):
-        found, plain, is_odd = F.get("odd", F.lit(n)), F.trim(text), F.col("odd").isNotNull()
+    for n, name in enumerate(texts):
+        found, plain, is_odd = F.get("odd", F.lit(n)), F.col(f"text{n}"), F.col("odd").isNotNull()
         as_written[name] = F.when(is_odd, found["text"]).otherwise(plain)
         is_null = is_null_word(plain, source, is_ascii=True)
         known[name] = F.when(is_odd, F.when(~found["is_null"], found["text"])).otherwise(F.when(~is_null, plain))

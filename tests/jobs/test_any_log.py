@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from jobs.ingest import to_quarantine
 from jobs.raw_rows import read_rows
 from jobs.rejections import judge
-from jobs.source import load_source
+from jobs.source import NULLS, load_source
 from lake.errors import SourceInvalid
 from lake.settings import Settings
 
@@ -555,22 +555,8 @@ def test_numbers_that_were_written_as_fractions_are_ids_where_no_digit_is_lost(m
 
 
 def test_words_for_null_are_no_values(mine, judged):
-    words = [
-        "\\N",
-        "NULL",
-        "null",
-        "nan",
-        "NaN",
-        "None",
-        "undefined",
-        "(not set)",
-        "NA",
-        "N/A",
-        "n/a",
-        "-",
-        "nil",
-        "#N/A",
-    ]
+    # Not the one with quotes, which are none of CSV.
+    words = [*(word for word in NULLS if '"' not in word), "null", "nan", "n/a", "UNDEFINED"]
     lines = [f"{TIME},{word},view,i,1\n{TIME},u,view,{word},1\n{TIME},u,view,i,{word}" for word in words]
     found = told(judged(mine(CSV, header=False), a_csv="\n".join(lines)), "price")
     assert found == [("missing_user", 1), ("missing_item", 1), ("event", None)] * len(words)
@@ -580,6 +566,11 @@ def test_words_for_null_are_no_values(mine, judged):
     lines += [f"{TIME},Leer,view,\u7532,1", f"{TIME},-,view,\u7532,1"]
     found = ["missing_user", "missing_user", "event", "missing_user", "event"]
     assert [row[0] for row in told(judged(own, b_csv="\n".join(lines)))] == found
+    # Words may be numbers, as some systems write that there is none.
+    digits = mine(CSV, header=False, nulls=["99", "n/a"])
+    lines = [f"{TIME},{user},view,i,1" for user in ("99", "9", "98", "n/a", "na")]
+    found_of_digits = told(judged(digits, d_csv="\n".join(lines)))
+    assert [row[0] for row in found_of_digits] == ["missing_user", "event", "event", "missing_user", "event"]
     # A Turkish capital letter, of which the small one is in ASCII.
     turkish = mine(CSV, header=False, nulls=["N\u0130L"])
     lines = [f"{TIME},nil,view,i,1", f"{TIME},n\u0130l,view,i,1", f"{TIME},-,view,i,1"]
@@ -921,6 +912,46 @@ def test_times_of_parquet_in_nanoseconds_are_read_used_or_not(mine, judged, tmp_
     pq.write_table(table, path, **options)
     rows = judged(source, **{"part-0": path.read_bytes()})
     assert told(rows, F.col("event_time").cast("string")) == [("event", "2025-03-02 10:00:00.000001")]
+
+
+def test_an_instant_of_parquet_is_the_time_as_it_stands(mine, judged):
+    ten, ever = 1_740_909_600_000_000, 253_402_300_800_000_000
+    times = {
+        ten + 1: "event",
+        None: "missing_time",
+        0: "time_before_floor",
+        ten + 14 * 3_600_000_000 - 1: "event",  # the last one of the landing day
+        ten + 14 * 3_600_000_000: "time_after_landing",
+        ever - 1: "time_after_landing",
+        ever: "unparsable_time",  # the year 10000
+        -62_167_219_200_000_000: "time_before_floor",
+        -62_167_219_200_000_001: "unparsable_time",  # before the year 0
+    }
+    table = {
+        "user": ["u"] * len(times),
+        "time": pa.array(times, pa.timestamp("us", "UTC")),
+        "event": ["view"] * len(times),
+        "item": [f"i{n}" for n in range(len(times))],
+    }
+    for zone in ("UTC", "Europe/Berlin"):
+        source = mine(JSON, time={"column": "time", "format": "iso8601", "zone": zone})
+        rows = judged(source, **{f"{zone[:3]}_parquet": pa.table(table)})
+        found = rows.orderBy("item_id").select(F.coalesce("reason", "outcome"), F.unix_micros("event_time")).collect()
+        unread = ("missing_time", "unparsable_time")
+        assert [tuple(row) for row in found] == [
+            (what, None if what in unread else time) for time, what in times.items()
+        ]
+    # A text of it, where the source reads it for something else too.
+    first = pa.table(table).slice(0, 1)
+    rows = judged(mine(JSON, query="time"), query_parquet=first)
+    assert told(rows, F.unix_micros("event_time"), "query") == [("event", ten + 1, "2025-03-02 10:00:00.000001Z")]
+    # Beside a file of text, in one run.
+    text = json.dumps({"user": "v", "time": TIME, "event": "view", "item": "i"})
+    both = judged(mine(JSON), both_parquet=first, both_jsonl=text).orderBy("user_id")
+    assert [tuple(row) for row in both.select("user_id", F.unix_micros("event_time"), "outcome").collect()] == [
+        ("u", ten + 1, "event"),
+        ("v", ten, "event"),
+    ]
 
 
 def test_parquet_files_whose_types_differ_in_name_alone_are_one_log(mine, judged):
