@@ -144,7 +144,7 @@ def main() -> None:
         "--beside", type=Path, nargs="+", default=[], help="other checkouts, such as a git worktree of an older commit"
     )
     parser.add_argument("--log", type=Path, help="where the log is or will be; by default in a temporary folder")
-    parser.add_argument("--format", choices=FORMATS.values(), help="this one alone")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS.values(), default=list(FORMATS.values()))
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -160,7 +160,7 @@ def main() -> None:
             out = Console()
             out.print(f"CPU seconds for {args.rows:,} rows: least, middle")
             for label, kind in FORMATS.items():
-                if args.format not in (None, kind):
+                if kind not in args.formats:
                     continue
                 became = {name: code.ask(f"={kind}") for name, code in codes.items()}
                 for name, what in became.items():
