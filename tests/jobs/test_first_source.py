@@ -66,7 +66,7 @@ def test_a_plain_log_of_csv(look):
     [
         ("user_id,timestamp,parent_asin,asin,rating", "parent_asin"),  # of two alike, the first
         ("CustomerID,InvoiceDate,StockCode,Description,Quantity", "StockCode"),
-        ("user_id,timestamp,EAN,leanness", "EAN"),
+        ("user_id,timestamp,EAN,leanness,n", "EAN"),
     ],
 )
 def test_goods_that_are_known_by_a_number_of_trade_are_items(look, columns, item):
