@@ -100,7 +100,9 @@ from lake.settings import settings
 from datetime import date
 config, source = settings(), load_source("canonical")
 found = Landing.of(config).files(date.fromisoformat(sys.argv[1]))
-rows = judge(read_rows(spark_session("test", config), source, found), source, config)
+# Spark itself reads nothing there, and so needs no jars for it.
+spark = spark_session("test", config.model_copy(update={"lake": "here", "landing": "here"}))
+rows = judge(read_rows(spark, source, found), source, config)
 print(json.dumps([[row.user_id, row.reason, row.file] for row in rows.collect()]))
 """
 
