@@ -127,13 +127,13 @@ def is_null_word(text: Column, source: Source, *, is_ascii: bool) -> Column:
             the pattern knows them.
     """
     if is_ascii and all(word.isascii() for word in source.nulls):
-        words = {word.lower() for word in source.nulls}
-        is_word = F.lower(text).isin(*words) if words else F.lit(False)
+        # In the same order in each process: Spark keeps the code that it has compiled.
+        words = sorted({"", *(word.lower() for word in source.nulls)})
         # Nearly all texts have another length than each word, or begin with a digit as none does.
-        may_be = F.octet_length(text).isin(*{len(word) for word in words}) if words else F.lit(False)
-        if not any(word[:1] in "123456789" for word in words):
+        may_be = F.octet_length(text).isin(*sorted({len(word) for word in words}))
+        if not any(word[:1] in set("123456789") for word in words):
             may_be = may_be & ~((text >= "1") & (text < ":"))
-        return (text == "") | (may_be & is_word)
+        return may_be & F.lower(text).isin(*words)
     return (text == "") | text.rlike(source.null_pattern())
 
 
