@@ -673,21 +673,21 @@ MUTANTS = [
         "jobs/landing_files.py",
         "(is_parquet(file, head) or may_be_orc(head))",
         "is_parquet(file, head)",
-        RAW_ROWS,
+        f"{RAW_ROWS}::test_a_file_that_cannot_be_opened_is_named",
     ),
     Mutant(
         "raw_rows_mustard_is_an_archive",
         "jobs/landing_files.py",
         '(b"ustar\\0", b"ustar  \\0"), 257',
         'b"ustar", 257',
-        RAW_ROWS,
+        f"{RAW_ROWS}::test_files_that_are_what_their_source_says",
     ),
     Mutant(
         "orc_by_its_first_letters",
         "jobs/orc_rows.py",
         ' and any(byte < ord("\\t") for byte in head[:HEAD])',
         "",
-        RAW_ROWS,
+        f"{RAW_ROWS}::test_files_that_are_what_their_source_says",
     ),
     # ---- several sources ----
     Mutant(
