@@ -190,8 +190,8 @@ def test_orc_is_read_whatever_the_encoding_of_the_texts_beside_it_is(deliver, sp
     orc.write_table(pa.Table.from_pylist([row | {"user": "\u4e59"}]), sink)
     source = load_source(str(file))
     judged = judge(read_rows(spark, source, [text, deliver("b.orc", sink.getvalue())]), source, Settings())
-    found = judged.orderBy("file").select("user_id", "item_id", "outcome").collect()
-    assert [tuple(row) for row in found] == [("\u7532", "\u9e21\u86cb", "event"), ("\u4e59", "\u9e21\u86cb", "event")]
+    found = judged.orderBy("user_id").select("user_id", "item_id", "outcome").collect()
+    assert [tuple(row) for row in found] == [("\u4e59", "\u9e21\u86cb", "event"), ("\u7532", "\u9e21\u86cb", "event")]
 
 
 def test_orc_that_is_not_what_the_source_says_is_told(deliver):
