@@ -237,10 +237,10 @@ def first_bytes(file: str) -> bytes:
     if head[TAR_AT:].startswith(TAR):
         raise LandingUnreadable(f"{expected} an archive of files (tar); deliver each of its files alone")
     if is_unpacked and (is_parquet(file, head) or may_be_orc(head)):
-        kind = "Parquet" if is_parquet(file, head) else "ORC"
-        raise LandingUnreadable(f"{expected} {kind} in it; {kind} is not packed again: unpack it")
-    if table := next((table for beginning, table in OTHER_TABLES.items() if head.startswith(beginning)), None):
-        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {table}")
+        table = "Parquet" if is_parquet(file, head) else "ORC"
+        raise LandingUnreadable(f"{expected} {table} in it; {table} is not packed again: unpack it")
+    if other := next((other for beginning, other in OTHER_TABLES.items() if head.startswith(beginning)), None):
+        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {other}")
     return head
 
 
