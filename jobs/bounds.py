@@ -3,6 +3,8 @@
 Why it is so says docs/decisions/0042-how-many-events-a-user-may-have.md.
 """
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -40,7 +42,9 @@ def with_bound(judged: DataFrame, most: int, source: Source, kept: list[DataFram
     listed = dated.join(whose, on=[*TOGETHER], how="left").withColumn("is_theirs", is_theirs)
     in_order = Window.partitionBy(*TOGETHER).orderBy("place")
     number = (F.row_number() if source.repeats == "keep" else F.dense_rank()).over(in_order)
-    theirs = listed.where("is_theirs").withColumn("place", place(source)).withColumn("is_beyond", number > most)
+    # Of several sources, an event of each is one of its own.
+    own = [name for name in ("source",) if name in judged.columns]
+    theirs = listed.where("is_theirs").withColumn("place", place(source, own)).withColumn("is_beyond", number > most)
     theirs = theirs.withColumns(
         {
             "outcome": F.when(F.col("is_beyond"), REJECTED).otherwise(F.col("outcome")),
@@ -52,13 +56,18 @@ def with_bound(judged: DataFrame, most: int, source: Source, kept: list[DataFram
     return listed.where(~F.col("is_theirs")).select(*judged.columns).unionByName(theirs)
 
 
-def place(source: Source) -> Column:
-    """Return the place of an event among those of its user and date."""
+def place(source: Source, own: Sequence[str] = ()) -> Column:
+    """Return the place of an event among those of its user and date.
+
+    Args:
+        source: tells whether identical rows are one event or several.
+        own: what tells events apart beside their content.
+    """
     # An item table fills in categories, and may be delivered anew in the folder of an earlier day: so they have no part
     # in the hash, and come last, for events that are alike in all else.
     content = [name for name in CONTENT if name not in ("user_id", "event_time", "category_id")]
     # By the content itself, views would always be the last ones where a log has no more than the day.
-    parts = [F.col("event_time"), F.xxhash64(*content).alias("hash"), *map(F.col, (*content, "category_id"))]
+    parts = [F.col("event_time"), F.xxhash64(*content).alias("hash"), *map(F.col, (*content, "category_id", *own))]
     if source.repeats == "keep":
         # Which of identical rows get into the quarantine; it has no column that differs between those equal here too.
         parts += [F.col("raw"), F.col("file"), F.col("position")]

@@ -34,7 +34,7 @@ NAMES = {
     "item_id": (
         r"^(item|product|article|track|song|news|sku|artikel|movie|video)[ _.-]?(id|nr|no|key|code)?$",
         r"(item|product|article|track|song|news|sku|artikel|movie|video|aid)[ _.-]?(id|nr|no|key|code|uri)?$",
-        r"item|product|article|artikel|sku|track|song|merchant",
+        r"item|product|article|artikel|sku|track|song|merchant|stock[ _.-]?code|(^|_)(asin|isbn|gtin|ean|upc)($|_)",
     ),
     "category_id": (
         r"^(category|cat|genre|section|department|warengruppe|mcc)[ _.-]?(id|code)?$",

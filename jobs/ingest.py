@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 RAW_CHARACTERS = 4096
 
 
-def event_id(source: Source, occurrence: Column | None = None) -> Column:
+def event_id(source: Column, occurrence: Column | None = None) -> Column:
     """Hash the identity of an event: its source, its content and, where repeats are kept, its occurrence number.
 
     So two input rows with the same id are equal in every column, and it does not matter which one is kept.
@@ -71,23 +71,28 @@ def event_id(source: Source, occurrence: Column | None = None) -> Column:
         parts.append(occurrence.cast("string"))
     # Each part has its length in front, or two rows that differ only in where one part ends would be equal.
     framed = [F.coalesce(F.concat(F.length(part), F.lit(":"), part), F.lit("-")) for part in parts]
-    return F.substring(F.sha2(F.concat_ws(",", F.lit(source.name), *framed), 256), 1, 32)
+    return F.substring(F.sha2(F.concat_ws(",", source, *framed), 256), 1, 32)
+
+
+def name_of_source(judged: DataFrame, source: Source) -> Column:
+    """Return the name of the source that has read a row: the rows have it where they are of several."""
+    return F.col("source") if "source" in judged.columns else F.lit(source.name)
 
 
 def to_events(judged: DataFrame, source: Source) -> DataFrame:
     """Fold identical rows of a landing day, or number them where the source keeps repeats."""
-    counted = (
-        judged.where(F.col("outcome") == EVENT).groupBy("landed", *CONTENT).agg(F.count("*").cast("int").alias("n"))
-    )
+    name = name_of_source(judged, source)
+    alike = ["landed", *CONTENT, *(["source"] if "source" in judged.columns else [])]
+    counted = judged.where(F.col("outcome") == EVENT).groupBy(*alike).agg(F.count("*").cast("int").alias("n"))
     if source.repeats == "keep":
         counted = counted.withColumn("occurrence", F.explode(F.sequence(F.lit(1), "n"))).withColumn("n", F.lit(1))
-        identity = event_id(source, F.col("occurrence"))
+        identity = event_id(name, F.col("occurrence"))
     else:
-        identity = event_id(source)
+        identity = event_id(name)
     return counted.select(
         identity.alias("event_id"),
         *CONTENT,
-        F.lit(source.name).alias("source"),
+        name.alias("source"),
         F.col("n").alias("copies"),
         F.to_date("event_time").alias("dt"),
         "landed",
@@ -109,7 +114,7 @@ def to_quarantine(judged: DataFrame, source: Source) -> DataFrame:
             F.regexp_replace(F.substring("raw", 1, RAW_CHARACTERS), UNUSABLE_IN_QUERIES, REPLACEMENT).alias("raw"),
             "file",
             F.when(F.col("whole_file"), line).alias("line"),
-            F.lit(source.name).alias("source"),
+            name_of_source(judged, source).alias("source"),
             F.col("landed").alias("dt"),
         )
         .select(*QUARANTINE.fieldNames())
@@ -202,7 +207,8 @@ def read_and_judge(spark: SparkSession, found: Input, run: Run, config: Settings
     judged = []
     for version, files in found.parts:
         rows = judge(read_rows(spark, version, files), version, config)
-        judged.append(with_categories(spark, rows, version, found.landing, days_of(files), config, kept))
+        rows = with_categories(spark, rows, version, found.landing, days_of(files), config, kept)
+        judged.append(rows.withColumn("source", F.lit(version.name)) if len(found.source.names) > 1 else rows)
     rows = reduce(DataFrame.unionByName, judged).persist()
     kept.append(rows)
     # Before users have other names: which events are beyond the bound does not depend on a key.
@@ -223,7 +229,7 @@ def count(rows: DataFrame, found: Input, config: Settings) -> tuple[dict[str, An
         "landing": summary(found.delivered, of_files),
         "filled": filled_fields(counted, found.source, found.days),
         "may_vanish": found.source.may_vanish,
-        "source": found.source.name,
+        "source": ", ".join(found.source.names),
         **found.columns,
     }
     if counts["accepted"] >= EVENTS_TO_TELL:

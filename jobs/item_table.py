@@ -124,7 +124,7 @@ def categories(
 def place_of(source: Source, landing: Landing) -> Landing:
     """Return where the item table of a source is: beside the days of the log, and complete by the same sign."""
     assert source.items is not None
-    return Landing(storage.join(landing.address, source.items.folder), landing.marker, landing.quiet)
+    return landing.beside(source.items.folder)
 
 
 def files_of(place: Landing, version: date, source: Source) -> list[str]:

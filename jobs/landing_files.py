@@ -19,7 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.orc_rows import is_orc, orc_schema
+from jobs.orc_rows import is_orc, may_be_orc, orc_schema
 from jobs.packed import SUFFIXES, is_packed, readable, unpacked
 from jobs.source import Source, Value
 from lake import storage
@@ -48,7 +48,11 @@ BEGINNINGS = {
     b"\x28\xb5\x2f\xfd": ("zstd", ".zst"),
     b"7z\xbc\xaf": ("7z", ""),
     b"\x1f\x8b": ("gzip", ".gz"),
+    **{f"BZh{level}1AY&SY".encode(): ("bzip2", ".bz2") for level in range(1, 10)},
+    b"\x04\x22\x4d\x18": ("lz4", ""),
 }
+# A tar has its mark behind the name of its first file, and not at its beginning.
+TAR, TAR_AT = (b"ustar\0", b"ustar  \0"), 257
 # How files begin that are tables of another kind.
 OTHER_TABLES = {
     b"Obj\x01": "Avro, which Spark reads only with a package of its own; convert it to Parquet, such as in DuckDB by "
@@ -230,10 +234,13 @@ def first_bytes(file: str) -> bytes:
         if file.lower().endswith((".xlsx", ".ods")):
             remedy = "it is a spreadsheet: export it as CSV"
         raise LandingUnreadable(f"{expected} bytes that begin as those of {name}; {remedy}")
-    if is_unpacked and is_parquet(file, head):
-        raise LandingUnreadable(f"{expected} Parquet in it; Parquet is not packed again: unpack it")
-    if table := next((table for beginning, table in OTHER_TABLES.items() if head.startswith(beginning)), None):
-        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {table}")
+    if head[TAR_AT:].startswith(TAR):
+        raise LandingUnreadable(f"{expected} an archive of files (tar); deliver each of its files alone")
+    if is_unpacked and (is_parquet(file, head) or may_be_orc(head)):
+        table = "Parquet" if is_parquet(file, head) else "ORC"
+        raise LandingUnreadable(f"{expected} {table} in it; {table} is not packed again: unpack it")
+    if other := next((other for beginning, other in OTHER_TABLES.items() if head.startswith(beginning)), None):
+        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {other}")
     return head
 
 

@@ -21,6 +21,8 @@ from lake import storage
 
 MAGIC = b"ORC"
 ROWS = 1024
+# So many bytes tell a table from a text.
+HEAD = 512
 # Beyond it, a fraction cannot tell one whole number from the next.
 EXACT = 1 << 53
 
@@ -33,6 +35,15 @@ def is_orc(file: str, head: bytes) -> bool:
         with suppress(OSError, ValueError):
             return orc_schema(file) is not None
     return False
+
+
+def may_be_orc(head: bytes) -> bool:
+    r"""Return whether a file may be ORC by its first bytes alone: behind the mark, no text has such signs.
+
+    >>> may_be_orc(b"ORC\n\x1c\n\x04\x08"), may_be_orc(b"ORC_ID,time\n7,")
+    (True, False)
+    """
+    return head.startswith(MAGIC) and any(byte < ord("\t") for byte in head[:HEAD])
 
 
 def orc_schema(file: str) -> pa.Schema:

@@ -85,7 +85,7 @@ def preview(spark: SparkSession, source: Source, landing: Landing, days: Sequenc
         files = [storage.join(landing.folder(day), name) for name, file in landing.present(day).items() if file.bytes]
         groups += [(version, day, names) for version, names in (by_version(source, files) if files else [])]
     # Of several kinds of files, the first of the newest day stands for all.
-    return summary(source.on(days[-1])[""], judged_ends(spark, groups, config, landing))
+    return summary(next(iter(source.on(days[-1]).values())), judged_ends(spark, groups, config, landing))
 
 
 def judged_ends(

@@ -56,7 +56,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         return spark.createDataFrame(
             [],
             "landed date, file string, whole_file boolean, position bigint, lines_above int, raw string, "
-            f"undecodable boolean, malformed boolean, values struct<{values}>",
+            f"undecodable boolean, malformed boolean, instant timestamp, values struct<{values}>",
         )
     if len(frames) > 1:
         frames = [frame.withColumn("raw", raw_text(frame)) for frame in frames]
@@ -158,6 +158,7 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
         (F.col("too_long") | F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias(
             "malformed"
         ),
+        F.lit(None).cast("timestamp").alias("instant"),
         F.struct(*(values(name).alias(name) for name in source.used_columns)).alias("values"),
     )
 
@@ -419,12 +420,17 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
     kinds, names = dict(layout.kinds), set(rows.columns)
     rows = rows.select(landed_day(files).alias("landed"), file_address(files).alias("file"), F.struct("*").alias("raw"))
     rows = with_elements(rows, F.col("raw"), source.lists)
+    time = time_alone(source)
+    instant = time if kinds.get(time, "").startswith("instant") and source.time.format == "iso8601" else ""
+
+    def at(name: str) -> Column:
+        path = [name] if name in names else name.split(".")
+        return follow_row(F.col("raw"), path, source.lists)
 
     def text(name: str) -> Column:
-        if name not in kinds or kinds[name] == "nothing":
+        if name not in kinds or kinds[name] == "nothing" or name == instant:
             return F.lit(None).cast("string")
-        path = [name] if name in names else name.split(".")
-        return parquet_text(follow_row(F.col("raw"), path, source.lists), name, kinds[name], source)
+        return parquet_text(at(name), name, kinds[name], source)
 
     value: Callable[[str], Column] = text
     is_whole = F.lit(True)
@@ -440,15 +446,29 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
         "raw",
         F.lit(False).alias("undecodable"),
         (~is_whole).alias("malformed"),
+        (in_micros(at(instant), kinds[instant]) if instant else F.lit(None).cast("timestamp")).alias("instant"),
         F.struct(*values).alias("values"),
     )
 
 
+def time_alone(source: Source) -> str:
+    """Return the column of the time, if it is one column that the source reads for nothing else; otherwise empty."""
+    time = source.time.column
+    uses = [name for value in (*source.required, *source.optional) for name in value.columns]
+    is_alone = time.sql is None and len(time.columns) == 1 and uses.count(time.columns[0]) == 1
+    return time.columns[0] if is_alone else ""
+
+
+def in_micros(value: Column, kind: str) -> Column:
+    """Return a value of a Parquet column without nanoseconds, which the session reads as numbers (lake/session.py)."""
+    if not kind.endswith("in nanoseconds"):
+        return value
+    return F.timestamp_micros(F.floor(value.cast("decimal(20, 0)") / 1000).cast("bigint"))
+
+
 def parquet_text(value: Column, name: str, kind: str, source: Source) -> Column:
     """Return a value of a Parquet column as the text that a log of text would have."""
-    if kind.endswith("in nanoseconds"):
-        # The session reads these as numbers (lake/session.py), since Spark has no such timestamps.
-        value = F.timestamp_micros(F.floor(value.cast("decimal(20, 0)") / 1000).cast("bigint"))
+    value = in_micros(value, kind)
     text = value.cast("string")
     # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
     if kind.startswith("instant") and source.time.format == "iso8601":

@@ -92,8 +92,7 @@ def has_odd_characters(rows: DataFrame, source: Source) -> Column:
         source: of which `format` they are.
     """
     if isinstance(rows.schema["raw"].dataType, StructType):
-        raw = F.concat_ws("", *(F.col("values")[name] for name in source.used_columns))
-        return (F.octet_length(raw) != F.length(raw)) | raw.rlike(r"[\t-\r]")
+        return F.concat_ws("", *(F.col("values")[name] for name in source.used_columns)).rlike(UNUSUAL)
     raw = F.col("raw")
     # The other characters of SURROUNDING are beyond ASCII. In JSON, and so in rows of Parquet, all may be escapes.
     signs = ("\t", "\v", "\f", "\\") if source.format == "csv" else ("\\",)
@@ -129,7 +128,13 @@ def is_null_word(text: Column, source: Source, *, is_ascii: bool) -> Column:
             the pattern knows them.
     """
     if is_ascii and all(word.isascii() for word in source.nulls):
-        return F.lower(text).isin("", *(word.lower() for word in source.nulls))
+        # In the same order in each process: Spark keeps the code that it has compiled.
+        words = sorted({"", *(word.lower() for word in source.nulls)})
+        # Nearly all texts have another length than each word, or begin with a digit as none does.
+        may_be = F.octet_length(text).isin(*sorted({len(word) for word in words}))
+        if not any(word[:1] in set("123456789") for word in words):
+            may_be = may_be & ~((text >= "1") & (text < ":"))
+        return may_be & F.lower(text).isin(*words)
     return (text == "") | text.rlike(source.null_pattern())
 
 
@@ -175,7 +180,7 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
 
     Args:
         source: its format and zone.
-        raw: the text of the row, which has that of the time as `time_text`.
+        raw: the text of the row, which has that of the time as `time_text`, or an `instant` in its place.
     """
     time, text = source.time, F.col("time_text")
     if time.format in EPOCHS:
@@ -193,7 +198,7 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
     if time.format == "iso8601":
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
         complete = text.rlike(f"^{ISO_WALL_CLOCK}{ISO_ZONE}$")
-        instant = F.when(complete, text.try_cast("timestamp"))
+        instant = F.coalesce(F.when(complete, text.try_cast("timestamp")), instant_of_year())
         if time.zone == "UTC":
             return instant, F.lit(False)
         has_no_zone = text.rlike(f"^{ISO_WALL_CLOCK}$")
@@ -213,6 +218,11 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
         doubts.append(F.when(in_zone.isNotNull(), doubtful))
         instants.append(in_zone)
     return F.coalesce(*instants), F.coalesce(*doubts, F.lit(False))
+
+
+def instant_of_year() -> Column:
+    """Return the instant that a row has instead of a text, if its year has four digits, as that of a text has to."""
+    return F.when(F.unix_micros("instant").between(-62_167_219_200_000_000, 253_402_300_799_999_999), F.col("instant"))
 
 
 def at_wall_clock(shown: Column, zone: str) -> tuple[Column, Column]:
@@ -280,9 +290,9 @@ def text_reasons() -> dict[str, Column]:
     a rounded number.
     """
     ids = ("user_id", "item_id", "category_id")
-    text, query = F.concat_ws(" ", *ids), F.coalesce("query", F.lit(""))
+    text, query = F.concat_ws(" ", *ids), F.col("query")
     # Hardly any row has such a character, and to look for one costs less than the expressions.
-    unusable_query = query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES)
+    unusable_query = F.coalesce(query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES), F.lit(False))
     too_many_bytes = F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES
     is_no_id = reduce(or_, (F.coalesce(F.col(name).rlike(NO_ID), F.lit(False)) for name in ids))
     of_ids = F.coalesce(
@@ -314,10 +324,11 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
     # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
     # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.
     odd = F.when(has_odd_characters(rows, source), F.transform(F.array(*texts.values()), cleaned))
-    rows = rows.withColumn("odd", odd)
+    plain_texts = (F.trim(text).alias(f"text{n}") for n, text in enumerate(texts.values()))
+    rows = rows.select(*place, odd.alias("odd"), *plain_texts)
     as_written, known = {}, {}
-    for n, (name, text) in enumerate(texts.items()):
-        found, plain, is_odd = F.get("odd", F.lit(n)), F.trim(text), F.col("odd").isNotNull()
+    for n, name in enumerate(texts):
+        found, plain, is_odd = F.get("odd", F.lit(n)), F.col(f"text{n}"), F.col("odd").isNotNull()
         as_written[name] = F.when(is_odd, found["text"]).otherwise(plain)
         is_null = is_null_word(plain, source, is_ascii=True)
         known[name] = F.when(is_odd, F.when(~found["is_null"], found["text"])).otherwise(F.when(~is_null, plain))
@@ -361,7 +372,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     raw = raw_text(rows)
     instant, doubtful = event_time(source, raw)
     # Two steps, since a text is used several times in the second one.
-    rows = texts_of(rows.select(*place, "values"), source)
+    rows = texts_of(rows.select(*place, "instant", "values"), source)
     rows = rows.select(
         *place,
         *(id_value(F.col(name), source, raw).alias(name) for name in ids),
@@ -371,8 +382,9 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         behavior_of(source).alias("behavior"),
         "behavior_text",
         price_value(source).alias("price"),
-        "time_text",
-        "price_text",
+        # Each step copies its rows: of these texts no more is needed.
+        (F.col("time_text").isNull() & F.col("instant").isNull()).alias("lacks_time"),
+        F.col("price_text").isNotNull().alias("has_price"),
     )
     is_guest = F.col("user_id").isNull()
     if source.guests.users:
@@ -387,7 +399,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "undecodable": F.col("undecodable"),
         "malformed_line": F.col("malformed"),
         "field_too_long": too_long,
-        "missing_time": F.col("time_text").isNull(),
+        "missing_time": F.col("lacks_time"),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
         **too_late(config),
@@ -395,7 +407,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "missing_user": F.col("user_id").isNull(),
         "unknown_behavior": F.col("behavior").isNull(),
         "missing_item": needs_item & F.col("item_id").isNull(),
-        "invalid_price": F.col("price_text").isNotNull() & F.col("price").isNull(),
+        "invalid_price": F.col("has_price") & F.col("price").isNull(),
         "negative_price": F.col("price") < 0,
     }
     found = {code: F.when(condition, F.lit(code)) for code, condition in applies.items()} | text_reasons()

@@ -442,6 +442,11 @@ class Source(Strict):
         """
         kinds = self.on(day)
         matching = sorted(pattern for pattern in kinds if pattern and fnmatchcase(name, pattern))
+        if not matching and "" not in kinds:
+            raise SourceMismatch(
+                f"dt={day}/{name}: source {self.name} has no source for it: its patterns are {', '.join(kinds)}; add "
+                "one that matches, or remove the file"
+            )
         if len(matching) > 1:
             raise SourceMismatch(
                 f"dt={day}/{name}: source {self.name} has several versions for it, by the patterns "
@@ -449,11 +454,24 @@ class Source(Strict):
             )
         return kinds[matching[0] if matching else ""]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the sources that read its files: its own, or those that it consists of."""
+        return sorted({version.source.name for version in self.versions} or {self.name})
+
     def null_pattern(self, but: Iterable[str] = ()) -> str:
         """Return the regular expression of Java that matches the words of `nulls`, but for some, and no other text."""
         kept = {composed(word).lower() for word in but}
         words = [re.escape(word) for word in self.nulls if word.lower() not in kept]
         return f"(?iu)^(?:{'|'.join(words)})$" if words else "(?!)"
+
+
+class Sources(Source):
+    """Several sources, each for the files whose names match a pattern; it reads no other files."""
+
+    def on(self, day: date) -> dict[str, Source]:
+        """Return how files that landed on a day are read, by the pattern of their names."""
+        return {pattern: source for pattern, source in super().on(day).items() if pattern}
 
 
 def quoted(column: str) -> str:
@@ -471,8 +489,12 @@ def shipped_sources() -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_source(name_or_path: str) -> Source:
+def load_source(name_or_path: str, *, part_of: str = "") -> Source:
     """Return a shipped source by its name, or your own by the path of its YAML file.
+
+    Args:
+        name_or_path: of the source.
+        part_of: the file that lists it among its `sources`; such a one has none itself.
 
     Raises:
         SourceInvalid: there is no such source, or its file is invalid.
@@ -491,6 +513,10 @@ def load_source(name_or_path: str) -> Source:
         )
     file = YamlFile(name_or_path, data)
     content = dict(file.content) if isinstance(file.content, dict) else file.content
+    if isinstance(content, dict) and "sources" in content:
+        if part_of:
+            raise SourceInvalid(f"{part_of}: sources: {name_or_path} has `sources` itself; name its parts here")
+        return _sources(file, name_or_path, content)
     said = content.pop("versions", []) if isinstance(content, dict) else []
     source = _validated(file, name_or_path, content, [])
     if not isinstance(said, list):
@@ -504,6 +530,42 @@ def load_source(name_or_path: str) -> Source:
                 f"(line {file.line(['versions', n])})"
             )
     return source.model_copy(update={"versions": versions}) if versions else source
+
+
+def _sources(file: YamlFile, path: str, content: dict[str, Any]) -> Sources:
+    """Return the source that consists of those that a file lists, each for a pattern of names."""
+    line = f"(line {file.line(['sources'])})"
+    listed = content["sources"]
+    if set(content) != {"name", "description", "sources"} or not isinstance(listed, dict) or len(listed) < 2:
+        raise SourceInvalid(
+            f"{path}: expected `name`, `description` and `sources`, and no other key: two or more patterns of names "
+            f'such as "web/*", each with a shipped source or the path of a .yaml file {line}'
+        )
+    found: dict[str, Source] = {}
+    for pattern, named in listed.items():
+        if not isinstance(pattern, str) or not pattern or not isinstance(named, str):
+            raise SourceInvalid(f'{path}: sources: expected text such as "web/*": web.yaml, found {pattern!r} {line}')
+        # A path is as seen from this file.
+        place = str(Path(path).parent / named) if named.endswith((".yaml", ".yml")) else named
+        source = load_source(place, part_of=path)
+        if any(version.files for version in source.versions):
+            raise SourceInvalid(f"{path}: sources: {named} has `files` itself; name its parts here {line}")
+        found[pattern] = source
+    names, repeats = [source.name for source in found.values()], {source.repeats for source in found.values()}
+    if len({content["name"], *names}) <= len(names) or len(repeats) > 1:
+        raise SourceInvalid(
+            f"{path}: sources: their names have to differ from each other and from {content['name']!r}, found "
+            f"{', '.join(names)}, and `repeats` has to be the same for all {line}"
+        )
+    # Checked as those of any source are.
+    keys = {"format": "jsonl", "user_id": "-", "time": {"column": "-", "format": "iso8601"}}
+    own = {"name": content["name"], "description": content["description"]}
+    _validated(file, path, {**own, **keys, "behavior": {"constant": "view"}}, [])
+    versions = [Version(date.min, pattern, each.model_copy(update={"versions": ()})) for pattern, each in found.items()]
+    versions += [Version(v.since, pattern, v.source) for pattern, each in found.items() for v in each.versions]
+    vanishing = list(dict.fromkeys(field for each in found.values() for field in each.may_vanish))
+    first = dict(next(iter(found.values())))
+    return Sources.model_construct(**{**first, **own, "versions": tuple(versions), "may_vanish": vanishing})
 
 
 # What is the same for all files of a source: a name makes the ids of events, and a landing day is judged as a whole.

@@ -41,7 +41,7 @@ class Read:
         run_id, order: of its stagings.
         rows: input rows.
         forgotten: those of them that are of forgotten users, and were left out.
-        source: the name of their source; empty where it was not written down.
+        source: the name of their source, of several separated by commas; empty where it was not written down.
         files: number of files; None where the run did not write it down, as runs did before.
         digest: of their names, sizes and stamps; empty where it was not written down.
     """
@@ -220,7 +220,7 @@ def require_no_loss(table: Table | None, now: Mapping[date, Read]) -> None:
     if lost:
         day, what = next(iter(lost.items()))
         more = f"; so do {len(lost) - 1} more days" if len(lost) > 1 else ""
-        if before[day].source != now[day].source and before[day].source and now[day].source:
+        if not still_has(before[day], now[day]):
             raise DeliveryShrunk(
                 f"landing day {day}: {what}{more}. Readers keep what they have. Is MEANDER_SOURCE right? If the other "
                 "rows are to go, run jobs.ingest or `meander daily` with --allow-shrink (in Airflow: the parameter "
@@ -233,6 +233,12 @@ def require_no_loss(table: Table | None, now: Mapping[date, Read]) -> None:
         )
 
 
+def still_has(before: Read, now: Read) -> bool:
+    """Return whether each source that a day was read by is among those that it is read by now, where both are known."""
+    known = before.source and now.source
+    return not known or set(before.source.split(", ")) <= set(now.source.split(", "))
+
+
 def loss(before: Read, now: Read, forgotten: int = 0) -> str:
     """Return what of a landing day was read before and would be gone, in words; empty if nothing would.
 
@@ -242,10 +248,10 @@ def loss(before: Read, now: Read, forgotten: int = 0) -> str:
         forgotten: how many of the rows that were read before are of users who were forgotten since. Like those that
             a run has left out, they may be gone.
     """
-    if before.source and now.source and before.source != now.source:
+    if not still_has(before, now):
         return (
             f"its {before.rows:,} rows are those of the source {before.source}, and those of {now.source} would take "
-            "their place; two kinds of files of a day are `versions` of one source"
+            "their place; two logs of a day are `sources` of one source, two kinds of files its `versions`"
         )
     kept = before.rows - before.forgotten - forgotten
     if now.rows < before.rows and now.rows - now.forgotten < kept:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ class Landing:
 
     Attributes:
         address: the folder or address of the days.
-        marker: the file that completes a day, such as _SUCCESS; empty if a quiet time does.
-        quiet: the time in which no file of a recent day may have changed before it is complete, where no marker is set.
+        marker: the files that complete a day, such as _SUCCESS, separated by commas; empty if a quiet time does. One
+            with `*` is a pattern, of which any data file of the day has to be: web/*, app/*.
+        quiet: the time in which no file of a recent day may have changed before it is complete. It does not count
+            where files without `*` complete a day.
     """
 
     address: str
@@ -85,19 +88,31 @@ class Landing:
         paths = fs.ls(root, detail=False) if fs.exists(root) else ()
         return sorted(day for path in paths if (day := day_of(path.rstrip("/").rsplit("/", 1)[-1])))
 
+    @property
+    def markers(self) -> list[str]:
+        """The names, and the patterns of names, of which a complete day has a file each."""
+        return [name for part in self.marker.split(",") if (name := part.strip())]
+
+    def beside(self, folder: str) -> "Landing":
+        """Return the landing of a table beside the log, whose days have no folders for the kinds of its files."""
+        own = ", ".join(name for name in self.markers if "/" not in name)
+        return Landing(storage.join(self.address, folder), own, self.quiet)
+
     def has_landed(self, day: date) -> bool:
-        """Return whether a day is complete: its folder exists, and has the marker or is quiet, whichever is set."""
+        """Return whether a day is complete: its folder exists, and has the markers or is quiet, whichever is set."""
         return not self.lacks(day)
 
     def lacks(self, day: date) -> str:
         """Return what a day lacks to be complete, in words; empty if it lacks nothing."""
         folder = self.folder(day)
-        required = storage.join(folder, self.marker) if self.marker else folder
-        if not storage.exists(required):
-            return f"there is no {required}; deliver it, then run this day again"
+        if (missing := self.missing(folder)) is not None:
+            needed = storage.join(folder, missing) if missing else folder
+            empty = "; where nothing happened, a file without a byte does" if "*" in missing else ""
+            return f"there is no {needed}; deliver it, then run this day again{empty}"
         # Whoever still writes does so into the folder of today, or of the day that has just ended. Older days cost no
         # look at their files.
-        if self.marker or not self.quiet or day < now().date() - ONE_DAY or leads_out(folder):
+        tells_itself = bool(self.markers) and not any("*" in name for name in self.markers)
+        if tells_itself or not self.quiet or day < now().date() - ONE_DAY or leads_out(folder):
             return ""
         # A time ahead of this clock by more than that tells nothing.
         age = abs(now() - last_change(folder))
@@ -108,6 +123,22 @@ class Landing:
             f"changed for {self.quiet // timedelta(minutes=1)} minutes (MEANDER_LANDING_QUIET_MINUTES); wait, or let "
             "the shop write a marker file last and set MEANDER_LANDING_MARKER"
         )
+
+    def missing(self, folder: str) -> str | None:
+        """Return the first marker that the folder of a day has no file for, empty for the folder itself; None if none.
+
+        Nothing behind a link out of the landing is listed: `delivery` refuses it.
+        """
+        if not self.markers:
+            return None if storage.exists(folder) else ""
+        patterns = [name for name in self.markers if "*" in name and not leads_out(folder)]
+        files = data_files(storage.list_entries(folder)) if patterns else {}
+        for name in self.markers:
+            if "*" not in name and not storage.exists(storage.join(folder, name)):
+                return name
+            if name in patterns and not any(fnmatchcase(file, name) for file in files):
+                return name
+        return None
 
     def misnamed(self, day: date) -> str:
         """Return the name of a folder that is meant for a day and is not read, such as dt=2025-3-1; empty if none."""

@@ -25,13 +25,15 @@ class Settings(BaseSettings):
     lake: str = Field(".meander/lake", description=f"where the tables live: {URL_HINT}")
     landing: str = Field(".meander/landing", description=f"where the shop's log files arrive: {URL_HINT}")
     landing_marker: str = Field(
-        "", description="file that completes a landing day, such as _SUCCESS; empty: a quiet time does"
+        "",
+        description="file that completes a landing day, such as _SUCCESS, or several: web/_SUCCESS, app/_SUCCESS; "
+        "with *, any data file of that name, and a quiet time too: web/*, app/*; empty: a quiet time does",
     )
     landing_quiet_minutes: int = Field(
         10,
         ge=0,
-        description="without a marker, minutes in which no file of a landing day of today or yesterday may have "
-        "changed before it is complete; older days are complete at once",
+        description="without a marker, or with * in it, minutes in which no file of a landing day of today or "
+        "yesterday may have changed before it is complete; older days are complete at once",
     )
     source: str = Field("canonical", description="name of a shipped source, or the path of a YAML file")
     pseudonym_key: SecretStr = Field(

@@ -141,8 +141,8 @@ def check_landing() -> str:
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     minutes = landing.quiet // timedelta(minutes=1)
     complete = (
-        f"by its marker {landing.marker}"
-        if landing.marker
+        f"by {'its marker' if len(landing.markers) == 1 else 'all of its markers'} {', '.join(landing.markers)}"
+        if landing.markers
         else f"once no file has changed for {minutes} minutes, for days before yesterday at once"
         if minutes
         else "as soon as its folder exists: set MEANDER_LANDING_MARKER or MEANDER_LANDING_QUIET_MINUTES"

@@ -1,8 +1,9 @@
 """Measure what reading and judging rows costs: `python -m tests.bench.ingest`, with `--beside PATH` of two codes.
 
 Each code, this one and that of another checkout, has a process and a Spark of its own, and both take turns, so that a
-busy machine is as busy for both. CPU seconds of the process with its JVM are printed: of the first time, when Java
-still compiles, and of the cheapest and the middle one of those after it.
+busy machine is as busy for both. Nothing is measured before all of them have judged all rows alike: their number by
+outcome and reason, and a sum over the hashes of all values. CPU seconds of the process with its JVM are printed, of the
+cheapest and the middle one of some times.
 """
 
 import argparse
@@ -66,18 +67,21 @@ def make_log(folder: Path, rows: int) -> None:
 
 
 def serve(folder: Path) -> None:
-    """Judge the rows of the format that each line of the input names; answer with CPU seconds and a count of rows."""
+    """Judge the rows of the format that each line of the input names; answer with CPU seconds.
+
+    To a line with `=` before the format, the answer is what became of the rows.
+    """
     import psutil
+    from pyspark.sql import functions as F
 
     from jobs.raw_rows import read_rows
-    from jobs.rejections import judge
+    from jobs.rejections import CONTENT, judge
     from jobs.source import load_source
     from lake.session import spark_session
     from lake.settings import settings
 
     config, me = settings(), psutil.Process()
     spark = spark_session("bench", config)
-    outcomes: dict[str, dict[str, int]] = {}
 
     def cpu() -> float:
         """Return the CPU seconds of this process and its JVM so far."""
@@ -85,16 +89,21 @@ def serve(folder: Path) -> None:
         return float(sum(each.user + each.system for each in times))
 
     for line in sys.stdin:
-        kind = line.strip()
+        kind = line.strip().removeprefix("=")
         source = load_source(str(folder / "csv.yaml") if kind == "csv" else "canonical")
         files = sorted(str(file) for file in (folder / kind).glob("dt=*/[!_.]*"))
         began = cpu()
         rows = judge(read_rows(spark, source, files), source, config)
-        rows.write.format("noop").mode("overwrite").save()
-        took = cpu() - began
-        if kind not in outcomes:
-            outcomes[kind] = {row["outcome"]: row["count"] for row in rows.groupBy("outcome").count().collect()}
-        sys.stdout.write(json.dumps({"cpu": took, "rows": outcomes[kind]}) + "\n")
+        if line.startswith("="):
+            # Each code hashes all columns of an event; where and in which order rows were read does not count.
+            values = F.sum(F.pmod(F.xxhash64("landed", *CONTENT), F.lit(1_000_003)))
+            found = rows.persist().groupBy("outcome", "reason").agg(F.count("*"), values).collect()
+            answer: object = sorted(map(list, found), key=str)
+            rows.unpersist()
+        else:
+            rows.write.format("noop").mode("overwrite").save()
+            answer = cpu() - began
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
@@ -111,14 +120,13 @@ class Code:
             text=True,
         )
 
-    def judge(self, kind: str) -> dict[str, Any]:
-        """Return what it took to judge the rows of a format."""
+    def ask(self, kind: str) -> Any:
+        """Return what it took to judge the rows of a format or, with `=` before it, what became of them."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(f"{kind}\n")
         self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
+        return json.loads(self.process.stdout.readline())
 
     def end(self) -> None:
         """Let the process end by itself."""
@@ -136,7 +144,7 @@ def main() -> None:
         "--beside", type=Path, nargs="+", default=[], help="other checkouts, such as a git worktree of an older commit"
     )
     parser.add_argument("--log", type=Path, help="where the log is or will be; by default in a temporary folder")
-    parser.add_argument("--format", choices=FORMATS.values(), help="this one alone")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS.values(), default=list(FORMATS.values()))
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -150,20 +158,21 @@ def main() -> None:
         codes |= {each.name: Code(each.resolve(), folder) for each in args.beside}
         try:
             out = Console()
-            out.print(f"CPU seconds for {args.rows:,} rows: first time, least, middle")
+            out.print(f"CPU seconds for {args.rows:,} rows: least, middle")
             for label, kind in FORMATS.items():
-                if args.format not in (None, kind):
+                if kind not in args.formats:
                     continue
-                found: dict[str, list[dict[str, Any]]] = {name: [] for name in codes}
+                became = {name: code.ask(f"={kind}") for name, code in codes.items()}
+                for name, what in became.items():
+                    assert what == became["this code"], f"they do not make the same of {label}: {name}: {became}"
+                found: dict[str, list[float]] = {name: [] for name in codes}
                 for _ in range(args.times):
                     for name, code in codes.items():
-                        found[name].append(code.judge(kind))
+                        found[name].append(code.ask(kind))
+                rows = sum(n for *_, n, _ in became["this code"])
                 for name, each in found.items():
-                    first, *later = (one["cpu"] for one in each)
-                    out.print(
-                        f"{label:10} {name:14} {first:6.2f} {min(later):6.2f} {statistics.median(later):6.2f}  "
-                        f"{each[0]['rows']}"
-                    )
+                    costs = f"{min(each):6.2f} {statistics.median(each):6.2f}"
+                    out.print(f"{label:10} {name:14} {costs}  {rows:,} rows, judged alike")
         finally:
             for code in codes.values():
                 code.end()

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import textwrap
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,7 @@ from pyspark.sql import functions as F
 from jobs.ingest import to_quarantine
 from jobs.raw_rows import read_rows
 from jobs.rejections import judge
-from jobs.source import load_source
+from jobs.source import NULLS, load_source
 from lake.errors import SourceInvalid
 from lake.settings import Settings
 
@@ -285,6 +286,62 @@ def test_each_kind_of_file_of_a_public_log_is_read_as_its_publisher_describes_it
         columns = ("behavior", "item_id", "category_id", "query", "price")
         found = told(rows, "user_id", F.col("event_time").cast("string"), *columns)
         assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+REVIEW = {"rating": 1.0, "title": "Ok", "text": "x", "images": [], "asin": "B1", "parent_asin": "B0", "user_id": "AGK"}
+REVIEW |= {"timestamp": 1588687728923, "helpful_vote": 0}
+# Logs that do not ship: what `meander source init` writes, corrected by hand.
+DESCRIBED = {
+    "h_and_m": (
+        """
+        format: csv
+        user_id: customer_id
+        item_id: article_id
+        price: price
+        repeats: keep                     # the same article twice in one order is two rows
+        time: {column: t_dat, format: yyyy-MM-dd, zone: Europe/Stockholm}
+        behavior: {constant: purchase}
+        items: {item_id: article_id, category_id: product_type_name}    # articles.csv
+        """,
+        "t_dat,customer_id,article_id,price,sales_channel_id\n"
+        "2018-09-20,000058a1,0663713001,0.0508305,2\n2018-09-20,000058a1,0663713001,0.0508305,2\n",
+        [("event", "000058a1", "2018-09-19 22:00:00", "purchase", "0663713001", None, Decimal("0.0508"))] * 2,
+    ),
+    "amazon_reviews_2023": (
+        """
+        format: jsonl
+        user_id: user_id
+        item_id: parent_asin
+        time: {column: timestamp, format: epoch_ms}
+        behavior:
+          # A review of what was bought is a purchase; who has rated it well has liked it, wherever it was bought.
+          column:
+            sql: >
+              case when verified_purchase = 'true' then 'bought' when try_cast(rating as double) >= 4 then 'liked'
+              else 'read' end
+          values: {bought: purchase, liked: favorite, read: view}
+        items: {item_id: parent_asin, category_id: main_category, format: jsonl}    # meta_All_Beauty.jsonl
+        """,
+        "".join(
+            json.dumps({**REVIEW, "rating": rating, "verified_purchase": verified}) + "\n"
+            for rating, verified in ((5.0, True), (4.0, False), (1.0, False))
+        ),
+        [
+            ("event", "AGK", "2020-05-05 14:08:48.923", behavior, "B0", None, None)
+            for behavior in ("purchase", "favorite", "view")
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_a_public_log_that_does_not_ship_is_described_in_a_few_lines(tmp_path, judged, name):
+    lines, content, expected = DESCRIBED[name]
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"name: {name}\ndescription: a public log\n{textwrap.dedent(lines)}")
+    rows = judged(load_source(str(file)), log_txt=content)
+    columns = ("user_id", F.col("event_time").cast("string"), "behavior", "item_id", "category_id", "price")
+    assert sorted(told(rows, *columns), key=str) == sorted(expected, key=str)
 
 
 def test_the_categories_of_diginetica_are_in_its_table_of_items(judged):
@@ -555,22 +612,8 @@ def test_numbers_that_were_written_as_fractions_are_ids_where_no_digit_is_lost(m
 
 
 def test_words_for_null_are_no_values(mine, judged):
-    words = [
-        "\\N",
-        "NULL",
-        "null",
-        "nan",
-        "NaN",
-        "None",
-        "undefined",
-        "(not set)",
-        "NA",
-        "N/A",
-        "n/a",
-        "-",
-        "nil",
-        "#N/A",
-    ]
+    # Not the one with quotes, which are none of CSV.
+    words = [*(word for word in NULLS if '"' not in word), "null", "nan", "n/a", "UNDEFINED"]
     lines = [f"{TIME},{word},view,i,1\n{TIME},u,view,{word},1\n{TIME},u,view,i,{word}" for word in words]
     found = told(judged(mine(CSV, header=False), a_csv="\n".join(lines)), "price")
     assert found == [("missing_user", 1), ("missing_item", 1), ("event", None)] * len(words)
@@ -580,6 +623,11 @@ def test_words_for_null_are_no_values(mine, judged):
     lines += [f"{TIME},Leer,view,\u7532,1", f"{TIME},-,view,\u7532,1"]
     found = ["missing_user", "missing_user", "event", "missing_user", "event"]
     assert [row[0] for row in told(judged(own, b_csv="\n".join(lines)))] == found
+    # Words may be numbers, as some systems write that there is none.
+    digits = mine(CSV, header=False, nulls=["99", "n/a"])
+    lines = [f"{TIME},{user},view,i,1" for user in ("99", "9", "98", "n/a", "na")]
+    found_of_digits = told(judged(digits, d_csv="\n".join(lines)))
+    assert [row[0] for row in found_of_digits] == ["missing_user", "event", "event", "missing_user", "event"]
     # A Turkish capital letter, of which the small one is in ASCII.
     turkish = mine(CSV, header=False, nulls=["N\u0130L"])
     lines = [f"{TIME},nil,view,i,1", f"{TIME},n\u0130l,view,i,1", f"{TIME},-,view,i,1"]
@@ -921,6 +969,46 @@ def test_times_of_parquet_in_nanoseconds_are_read_used_or_not(mine, judged, tmp_
     pq.write_table(table, path, **options)
     rows = judged(source, **{"part-0": path.read_bytes()})
     assert told(rows, F.col("event_time").cast("string")) == [("event", "2025-03-02 10:00:00.000001")]
+
+
+def test_an_instant_of_parquet_is_the_time_as_it_stands(mine, judged):
+    ten, ever = 1_740_909_600_000_000, 253_402_300_800_000_000
+    times = {
+        ten + 1: "event",
+        None: "missing_time",
+        0: "time_before_floor",
+        ten + 14 * 3_600_000_000 - 1: "event",  # the last one of the landing day
+        ten + 14 * 3_600_000_000: "time_after_landing",
+        ever - 1: "time_after_landing",
+        ever: "unparsable_time",  # the year 10000
+        -62_167_219_200_000_000: "time_before_floor",
+        -62_167_219_200_000_001: "unparsable_time",  # before the year 0
+    }
+    table = {
+        "user": ["u"] * len(times),
+        "time": pa.array(times, pa.timestamp("us", "UTC")),
+        "event": ["view"] * len(times),
+        "item": [f"i{n}" for n in range(len(times))],
+    }
+    for zone in ("UTC", "Europe/Berlin"):
+        source = mine(JSON, time={"column": "time", "format": "iso8601", "zone": zone})
+        rows = judged(source, **{f"{zone[:3]}_parquet": pa.table(table)})
+        found = rows.orderBy("item_id").select(F.coalesce("reason", "outcome"), F.unix_micros("event_time")).collect()
+        unread = ("missing_time", "unparsable_time")
+        assert [tuple(row) for row in found] == [
+            (what, None if what in unread else time) for time, what in times.items()
+        ]
+    # A text of it, where the source reads it for something else too.
+    first = pa.table(table).slice(0, 1)
+    rows = judged(mine(JSON, query="time"), query_parquet=first)
+    assert told(rows, F.unix_micros("event_time"), "query") == [("event", ten + 1, "2025-03-02 10:00:00.000001Z")]
+    # Beside a file of text, in one run.
+    text = json.dumps({"user": "v", "time": TIME, "event": "view", "item": "i"})
+    both = judged(mine(JSON), both_parquet=first, both_jsonl=text).orderBy("user_id")
+    assert [tuple(row) for row in both.select("user_id", F.unix_micros("event_time"), "outcome").collect()] == [
+        ("u", ten + 1, "event"),
+        ("v", ten, "event"),
+    ]
 
 
 def test_parquet_files_whose_types_differ_in_name_alone_are_one_log(mine, judged):

@@ -92,6 +92,24 @@ def test_without_a_bound_and_with_one_that_nobody_reaches_all_events_stay(spark,
     assert kept(spark, run()[1], "reason", "line") == [("too_many_events", 30)]
 
 
+def test_equal_events_of_two_sources_are_two_of_a_users_events(spark, lake, land, bound, monkeypatch):
+    shared = {"description": "x", "format": "jsonl", "user_id": "user_id", "item_id": "item_id"}
+    shared |= {"time": {"column": "event_time", "format": "iso8601"}, "behavior": {"constant": "view"}}
+    for name in ("web", "app"):
+        (lake / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **shared}))
+    both = {"name": "both", "description": "x", "sources": {"web/*": "web.yaml", "app/*": "app.yaml"}}
+    (lake / "both.yaml").write_text(yaml.safe_dump(both))
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "both.yaml"))
+    # In another order: two files that are equal would be refused.
+    land(DAY, [act("robot", "10:00"), act("robot", "11:00")], "web/a.jsonl")
+    land(DAY, [act("robot", "11:00"), act("robot", "10:00")], "app/a.jsonl")
+    bound(3)
+    events, quarantine = run()
+    # The two at ten, and that of the first source by name.
+    assert kept(spark, events, "event_time", "source") == [("10:00", "app"), ("10:00", "web"), ("11:00", "app")]
+    assert kept(spark, quarantine, "reason", "source") == [("too_many_events", "web")]
+
+
 @pytest.mark.parametrize("repeats", ["drop", "keep"])
 def test_files_and_their_order_do_not_matter(spark, lake, land, bound, monkeypatch, repeats):
     source = {

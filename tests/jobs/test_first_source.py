@@ -61,6 +61,19 @@ def test_a_plain_log_of_csv(look):
     assert doubts(found) == []
 
 
+@pytest.mark.parametrize(
+    ("columns", "item"),
+    [
+        ("user_id,timestamp,parent_asin,asin,rating", "parent_asin"),  # of two alike, the first
+        ("CustomerID,InvoiceDate,StockCode,Description,Quantity", "StockCode"),
+        ("user_id,timestamp,EAN,leanness,n", "EAN"),
+    ],
+)
+def test_goods_that_are_known_by_a_number_of_trade_are_items(look, columns, item):
+    found = look(f"{columns}\nu1,2024-03-05T10:00:00Z,x1,x2,1\nu2,2024-03-05T10:01:00Z,y1,y2,2\n")
+    assert found.content["item_id"] == item
+
+
 def test_an_export_of_a_german_spreadsheet(look):
     found = look(
         "\ufeffDatum;Kunde;Aktion;Artikel;Warengruppe;Preis\r\n"

@@ -177,6 +177,23 @@ def test_numbers_of_orc_are_judged_as_those_of_parquet(deliver, spark, tmp_path,
     assert judged.where("reason = 'not_an_id'").count() == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "gb18030"])
+def test_orc_is_read_whatever_the_encoding_of_the_texts_beside_it_is(deliver, spark, tmp_path, encoding):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"{{name: mine, description: x, format: jsonl, encoding: {encoding}, user_id: user, item_id: item, "
+        "time: {column: time, format: iso8601}, behavior: {constant: view}}"
+    )
+    row = {"user": "\u7532", "item": "\u9e21\u86cb", "time": "2025-03-02T10:00:00Z"}
+    text = deliver("a.jsonl", f"{json.dumps(row, ensure_ascii=False)}\n".encode(encoding))
+    sink = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist([row | {"user": "\u4e59"}]), sink)
+    source = load_source(str(file))
+    judged = judge(read_rows(spark, source, [text, deliver("b.orc", sink.getvalue())]), source, Settings())
+    found = judged.orderBy("user_id").select("user_id", "item_id", "outcome").collect()
+    assert [tuple(row) for row in found] == [("\u4e59", "\u9e21\u86cb", "event"), ("\u7532", "\u9e21\u86cb", "event")]
+
+
 def test_orc_that_is_not_what_the_source_says_is_told(deliver):
     sink = io.BytesIO()
     orc.write_table(pa.table({"user_id": ["u"], "event_time": [True], "behavior": ["view"]}), sink)

@@ -2,16 +2,19 @@
 
 import bz2
 import gzip
+import io
 import json
 import random
 import re
 import subprocess
 import sys
+import tarfile
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from jobs import ingest
 from jobs.landing_files import check_files
@@ -24,8 +27,37 @@ CANONICAL = load_source("canonical")
 RETAILROCKET = load_source("retailrocket")
 TAOBAO = load_source("taobao")
 
+ORC_LOG = RETAILROCKET.model_validate(
+    {
+        "name": "orc_log",
+        "description": "its first column begins as an ORC file does",
+        "format": "csv",
+        "user_id": "ORC_ID",
+        "time": {"column": "time", "format": "epoch_s"},
+        "behavior": {"constant": "view"},
+    }
+)
+
 HEADER = b"timestamp,visitorid,event,itemid,transactionid\n"
 RECORD = {"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}
+
+
+def orc_file():
+    """Return an ORC file of one record."""
+    sink = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist([RECORD]), sink)
+    return sink.getvalue()
+
+
+def tar_of(**members):
+    """Return a .tar of some files."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return sink.getvalue()
 
 
 @pytest.fixture
@@ -56,6 +88,9 @@ def file(tmp_path):
         ),
         pytest.param(RETAILROCKET, "a.csv.gz", gzip.compress(HEADER), id="compressed"),
         pytest.param(TAOBAO, "a.csv", b"", id="no header and no line"),
+        # It says `ustar` where the mark of an archive would be.
+        pytest.param(TAOBAO, "a.csv", b"1,2,3,pv," + b"0" * 247 + b"Mustard\n", id="mustard in the place of a tar"),
+        pytest.param(ORC_LOG, "a.csv.gz", gzip.compress(b"ORC_ID,time\n7,1\n"), id="a text that begins as ORC"),
         pytest.param(TAOBAO, "a.csv", b"1,2\n1,2,3,pv,1511544070\n", id="no header, a broken line among good ones"),
         pytest.param(TAOBAO, "a.csv", b'1,"2,3",3,pv,1511544070\n', id="no header, a delimiter in quotes"),
         pytest.param(CANONICAL, "a.jsonl", b"", id="no JSON line"),
@@ -217,6 +252,25 @@ def test_no_message_says_what_a_row_says(file, case):
         pytest.param(
             "a.zip", zipped(a=b"PAR1"), "Parquet in it; Parquet is not packed again: unpack it", id="Parquet in zip"
         ),
+        pytest.param("a.orc.gz", gzip.compress(orc_file()), "ORC in it; ORC is not packed again", id="ORC in gzip"),
+        pytest.param("a.zip", zipped(a=orc_file()), "ORC in it; ORC is not packed again: unpack it", id="ORC in zip"),
+        pytest.param(
+            "a.csv.gz",
+            gzip.compress(tar_of(a=b"x\n")),
+            "an archive of files (tar); deliver each of its files alone",
+            id="an archive in gzip",
+        ),
+        pytest.param("a.csv", tar_of(a=b"x\n"), "an archive of files (tar)", id="an archive, by its bytes"),
+        pytest.param(
+            "a.zip", zipped(a=zipped(b=b"x\n")), "bytes that begin as those of zip; unpack it", id="zip in zip"
+        ),
+        pytest.param(
+            "a.csv",
+            bz2.compress(b"x\n"),
+            "bytes that begin as those of bzip2; give it a name that ends in .bz2",
+            id="bzip2, by its bytes",
+        ),
+        pytest.param("a.csv", b"\x04\x22\x4d\x18", "bytes that begin as those of lz4; unpack it", id="lz4, too"),
         pytest.param("a.avro", b"Obj\x01\x02", "Avro, which Spark reads only with a package of its own", id="Avro"),
         pytest.param("a.feather", b"ARROW1\0\0", "Arrow, or Feather; write it as Parquet", id="Feather"),
         pytest.param("a.xls", b"\xd0\xcf\x11\xe0\xa1", "a file of Excel; export it as CSV", id="an old spreadsheet"),

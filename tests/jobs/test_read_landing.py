@@ -17,7 +17,16 @@ from jobs.landing_files import by_version
 from jobs.source import load_source
 from lake import storage
 from lake.deliveries import published
-from lake.errors import DeliveredTwice, DeliveryShrunk, LandingChanged, LandingUnreadable, NotStaged, SettingsInvalid
+from lake.errors import (
+    DeliveredTwice,
+    DeliveryShrunk,
+    LandingChanged,
+    LandingMissing,
+    LandingUnreadable,
+    NotStaged,
+    SettingsInvalid,
+    SourceMismatch,
+)
 from lake.landing import Landing
 from lake.places import deliveries_file
 from lake.publish import publish
@@ -186,6 +195,112 @@ def test_a_run_reads_each_file_by_the_version_of_its_source(spark, land, lake, m
         str(DAY): {"item_id": 2, "price": 2},
         str(NEXT): {"item_id": 2, "price": 1},
     }
+
+
+WEB = """
+name: web
+description: the tracker of the site
+format: jsonl
+user_id: user
+item_id: item
+time: {column: at, format: iso8601}
+behavior: {constant: view}
+"""
+APP = """
+name: app
+description: the export of the app
+format: csv
+delimiter: ";"
+user_id: login
+item_id: product
+time: {column: time, format: iso8601}
+behavior: {constant: view}
+versions:
+  - from: 2025-03-02
+    delimiter: "|"
+"""
+SHOP = """
+name: shop
+description: the site and the app, each delivered at its own time
+sources:
+  "web/*": web.yaml
+  "app/*": app.yaml
+"""
+
+
+@pytest.fixture
+def shop(lake, monkeypatch):
+    """Write two sources and the one that consists of them; return what sets which one counts."""
+    for name, text in (("web", WEB), ("app", APP), ("shop", SHOP)):
+        (lake / f"{name}.yaml").write_text(text)
+
+    def read_by(name: str) -> None:
+        monkeypatch.setenv("MEANDER_SOURCE", str(lake / f"{name}.yaml"))
+
+    return read_by
+
+
+def ids_of(spark) -> dict[tuple[str, str], str]:
+    """Return the ids of the published events by source and user."""
+    found = Table("events").read(spark).select("source", "user_id", "event_id").collect()
+    return {(source, user): event_id for source, user, event_id in found}
+
+
+@pytest.mark.spark
+def test_two_exporters_of_one_day_are_read_each_by_its_source_whoever_is_late(spark, land, lake, shop, monkeypatch):
+    shop("web")
+    at = f"{DAY}T10:00:00Z"
+    land(DAY, [{"user": "ann", "item": "i", "at": at}, {"user": "bob", "item": "i", "at": at}], "web/a.jsonl")
+    run("early")
+    publish_all("early")
+    alone = ids_of(spark)
+    # The app joins. Its first delivery is late: with a marker for each of both, the day waits for it.
+    shop("shop")
+    monkeypatch.setenv("MEANDER_LANDING_MARKER", "web/*, app/*")
+    with pytest.raises(LandingMissing, match=r"there is no \S+/dt=2025-03-01/app/\*; deliver it"):
+        run("too early")
+    lines = ["login;product;time", f"ann;i;{at}", f";i;{at}"]
+    land(DAY, lines, "app/log.csv")
+    _, quarantine = run("both")
+    (rejected,) = quarantine.read(spark).select("reason", "source", "line").collect()
+    assert tuple(rejected) == ("missing_user", "app", 3)
+    publish_all("both")
+    both = ids_of(spark)
+    assert both.keys() == {("web", "ann"), ("web", "bob"), ("app", "ann")}
+    assert {key: both[key] for key in alone} == alone, "what the site has told are the same events"
+    assert both["app", "ann"] != both["web", "ann"], "one of the app is another one, with the same content"
+    # The app alone is delivered again, with more.
+    land(DAY, [*lines, f"eve;i;{at}"], "app/log.csv")
+    assert run("again")[0].counts["source"] == "app, web"
+    publish_all("again")
+    assert ids_of(spark) == {**both, ("app", "eve"): ids_of(spark)["app", "eve"]}
+    # The next day, which the app writes in another way, and a day without any event of the site.
+    land(NEXT, ["login|product|time", f"ann|i|{NEXT}T10:00:00Z"], "app/log.csv")
+    land(NEXT, [], "web/empty.jsonl")
+    run("range", last=NEXT)
+    publish_all("range")
+    assert Table("events").rows_by("landed") == {DAY: 4, NEXT: 1}
+
+
+@pytest.mark.spark
+def test_a_day_of_two_exporters_loses_neither_of_them(spark, land, lake, shop):
+    shop("shop")
+    at = f"{DAY}T10:00:00Z"
+    land(DAY, [{"user": "ann", "item": "i", "at": at}], "web/a.jsonl")
+    app = land(DAY, ["login;product;time", f"ann;i;{at}"], "app/log.csv")
+    run("r")
+    publish_all("r")
+    app.unlink()
+    with pytest.raises(DeliveryShrunk, match="2 rows were read, now it has 1"):
+        run("without the app")
+    land(DAY, [{"user": user, "item": "i", "at": at} for user in ("ann", "bob", "eve")], "web/a.jsonl")
+    shop("web")
+    with pytest.raises(DeliveryShrunk, match="its 2 rows are those of the source app, web, and those of web would"):
+        run("by the site's source")
+    shop("shop")
+    land(DAY, [{"user": "ann", "item": "i", "at": at}], "other/a.jsonl")
+    with pytest.raises(SourceMismatch, match=r"dt=2025-03-01/other/a\.jsonl: .*its patterns are web/\*, app/\*"):
+        run("another folder")
 
 
 @pytest.mark.spark

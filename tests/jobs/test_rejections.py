@@ -294,7 +294,8 @@ def with_time(form, zone):
 
 def of_times(spark, texts):
     """Return a row for each text, as the value of that column."""
-    rows = spark.createDataFrame([(text, (text,)) for text in texts], "raw string, values struct<t: string>")
+    kind = "raw string, instant timestamp, values struct<t: string>"
+    rows = spark.createDataFrame([(text, None, (text,)) for text in texts], kind)
     return texts_of(rows, with_time("iso8601", "UTC"))
 
 

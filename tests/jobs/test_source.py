@@ -389,6 +389,63 @@ def test_a_mistake_in_a_version_is_told(load, versions, told):
     assert re.search(r"\(line \d+\)", str(raised.value))
 
 
+@pytest.fixture
+def combine(load, tmp_path):
+    """Write two sources, and one that consists of sources; return what loads the latter, with some keys changed."""
+
+    def write_and_load(**changes):
+        for name, of in (("web", {"may_vanish": ["item_id"]}), ("app", {"versions": VERSIONS[1:2]}), ("own", {})):
+            versions = VERSIONS[2:] if name == "own" else of.get("versions", [])
+            said = {**VALID, **of, "name": name, "versions": versions}
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(said))
+        (tmp_path / "kept.yaml").write_text(yaml.safe_dump({**VALID, "name": "kept", "repeats": "keep"}))
+        said = {"name": "shop", "description": "both", "sources": {"web/*": "web.yaml", "app/*": "app.yaml"}, **changes}
+        (tmp_path / "shop.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
+        return load_source(str(tmp_path / "shop.yaml"))
+
+    return write_and_load
+
+
+def test_a_source_may_consist_of_others_each_with_its_files_versions_and_name(combine):
+    source = combine()
+    assert (source.name, source.description, source.names) == ("shop", "both", ["app", "web"])
+    assert source.may_vanish == ["item_id"]
+    days = (date(2025, 4, 30), date(2025, 5, 1))
+    assert [source.of(day, "app/a.csv").delimiter for day in days] == [",", "|"]
+    assert [source.of(day, "web/deep/a.csv").name for day in days] == ["web", "web"]
+    assert [set(source.on(day)) for day in days] == [{"web/*", "app/*"}] * 2
+    with pytest.raises(
+        SourceMismatch, match=r"dt=2025-04-30/a\.csv: source shop has no source for it: its patterns are"
+    ):
+        source.of(days[0], "a.csv")
+    assert combine(sources={"a*": "web.yaml", "b*": "canonical"}).names == ["canonical", "web"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"format": "csv"}, "expected `name`, `description` and `sources`, and no other key"),
+        ({"sources": {"web/*": "web.yaml"}}, "two or more patterns of names"),
+        ({"sources": ["web.yaml", "app.yaml"]}, "two or more patterns of names"),
+        ({"sources": {"a": ["web.yaml"], "b": "app.yaml"}}, "sources: expected text such as"),
+        ({"sources": {"a": "web.yaml", "b": "web.yaml"}}, "their names have to differ"),
+        ({"name": "web"}, "their names have to differ from each other and from 'web'"),
+        ({"sources": {"a": "web.yaml", "b": "kept.yaml"}}, "`repeats` has to be the same for all"),
+        ({"sources": {"a": "web.yaml", "b": "own.yaml"}}, "own.yaml has `files` itself; name its parts here"),
+        ({"name": "Shop"}, "name: String should match pattern"),
+    ],
+)
+def test_a_mistake_in_a_source_of_sources_is_told(combine, changes, told):
+    with pytest.raises(SourceInvalid, match=re.escape(told)) as raised:
+        combine(**changes)
+    assert re.search(r"shop\.yaml: .*\(line \d+\)", str(raised.value))
+
+
+def test_a_source_of_sources_is_no_part_of_one_not_even_of_itself(combine):
+    with pytest.raises(SourceInvalid, match=r"shop\.yaml: sources: \S+shop\.yaml has `sources` itself; name its parts"):
+        combine(sources={"a": "web.yaml", "b": "shop.yaml"})
+
+
 def test_an_empty_file_is_told(tmp_path):
     file = tmp_path / "empty.yaml"
     file.write_text("")

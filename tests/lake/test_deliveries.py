@@ -324,11 +324,16 @@ def test_what_a_delivery_has_lost(before, now, lost):
     ("before", "now", "lost"),
     [
         pytest.param(
-            "a", "b", "its 5 rows are those of the source a, and those of b would take their place; two kinds of files "
-            "of a day are `versions` of one source", id="another",
+            "a", "b", "its 5 rows are those of the source a, and those of b would take their place; two logs of a "
+            "day are `sources` of one source, two kinds of files its `versions`", id="another",
         ),
         pytest.param("a", "a", "", id="the same"),
         pytest.param("", "b", "", id="a run that did not write it down"),
+        pytest.param("a", "a, b", "", id="one more"),
+        pytest.param(
+            "a, b", "b", "its 5 rows are those of the source a, b, and those of b would take their place; two logs of "
+            "a day are `sources` of one source, two kinds of files its `versions`", id="one of two",
+        ),
     ],
 )  # fmt: skip
 def test_rows_of_another_source_do_not_take_the_place_of_those_of_a_day(before, now, lost):

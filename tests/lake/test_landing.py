@@ -77,6 +77,52 @@ def test_with_a_marker_the_folder_alone_does_not_do(marked, lake, land):
     assert marked.files(DAY) == [str(file)]
 
 
+def test_of_several_markers_each_has_to_be_there(lake, land):
+    landing = Landing(str(lake / "landing"), "web/_SUCCESS, app/_DONE")
+    web, app = land(DAY, ["{}"], "web/a.jsonl"), land(DAY, ["{}"], "app/a.jsonl")
+    (app.parent / "_DONE").touch()
+    assert landing.lacks(DAY).startswith(f"there is no {web.parent}/_SUCCESS; deliver it")
+    (web.parent / "_SUCCESS").touch()
+    assert landing.files(DAY) == [str(app), str(web)]
+    (app.parent / "_DONE").unlink()
+    with pytest.raises(LandingMissing, match=r"there is no \S+/dt=2025-01-01/app/_DONE; deliver it"):
+        landing.files(DAY)
+
+
+def test_a_marker_with_a_star_is_any_file_of_that_kind_and_a_quiet_time(lake, land, clock):
+    began = datetime.now(UTC)
+    day = (began + timedelta(minutes=11)).date()
+    landing = Landing(str(lake / "landing"), "web/*, app/*", QUIET)
+    assert landing.lacks(day).startswith(f"there is no {landing.folder(day)}/web/*; deliver it")
+    land(day, ["{}"], "web/hour=01/a.jsonl")
+    land(day, ["{}"], "app/_temporary/a.jsonl")
+    land(day, ["{}"], "happy/a.jsonl")
+    clock(began + timedelta(minutes=11))
+    assert landing.lacks(day).startswith(f"there is no {landing.folder(day)}/app/*; deliver it"), "it is hidden"
+    assert landing.lacks(day).endswith("; where nothing happened, a file without a byte does")
+    land(day, [], "app/nothing.jsonl").write_bytes(b"")
+    assert landing.has_landed(day)
+    clock(began)
+    assert "changed 0 minutes ago" in landing.lacks(day)
+    assert Landing(str(lake / "landing"), "web/*, app/nothing.jsonl", QUIET).lacks(day), "one star asks for quiet"
+    assert Landing(str(lake / "landing"), "app/nothing.jsonl", QUIET).has_landed(day)
+
+
+def test_a_marker_with_a_star_lists_nothing_behind_a_link_out_of_the_landing(lake, land, tmp_path, monkeypatch):
+    land(DAY, ["{}"])
+    (tmp_path / "outside").mkdir()
+    link = lake / "landing" / "dt=2025-01-02"
+    link.symlink_to(tmp_path / "outside")
+    monkeypatch.setattr("lake.storage.list_entries", lambda _: pytest.fail("it lists what is behind the link"))
+    with pytest.raises(LandingUnreadable, match=r"found a link that leads out of it"):
+        Landing(str(lake / "landing"), "*.jsonl").delivery(date(2025, 1, 2))
+
+
+def test_a_table_beside_the_log_has_the_markers_without_a_folder(lake):
+    beside = Landing(str(lake), "_SUCCESS, web/*", QUIET).beside("items")
+    assert (beside.address, beside.markers, beside.quiet) == (f"{lake}/items", ["_SUCCESS"], QUIET)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Move the clock, and not that of the disk."""

@@ -28,6 +28,7 @@ INGEST = "tests/jobs/test_ingest.py"
 INPUT = f"{INGEST}::test_input_is_events_and_their_copies_ignored_and_quarantined_on_each_day"
 REJECTIONS = "tests/jobs/test_rejections.py"
 ANY_LOG = "tests/jobs/test_any_log.py"
+READ_LANDING = "tests/jobs/test_read_landing.py"
 RAW_ROWS = "tests/jobs/test_raw_rows.py"
 SOURCES = "tests/jobs/test_source.py"
 ARGUMENTS = "tests/jobs/test_arguments.py"
@@ -570,8 +571,12 @@ MUTANTS = [
     Mutant(
         "ingest_days_of_one_event_fold",
         "jobs/ingest.py",
-        '.groupBy("landed", *CONTENT).agg(F.count("*").cast("int").alias("n"))',
-        '.groupBy(*CONTENT).agg(F.count("*").cast("int").alias("n"), F.min("landed").alias("landed"))',
+        'alike = ["landed", *CONTENT, *(["source"] if "source" in judged.columns else [])]\n'
+        '    counted = judged.where(F.col("outcome") == EVENT).groupBy(*alike).agg('
+        'F.count("*").cast("int").alias("n"))',
+        'alike = [*CONTENT, *(["source"] if "source" in judged.columns else [])]\n'
+        '    counted = judged.where(F.col("outcome") == EVENT).groupBy(*alike).agg(\n'
+        '        F.count("*").cast("int").alias("n"), F.min("landed").alias("landed")\n    )',
         INPUT,
     ),
     Mutant(
@@ -710,9 +715,115 @@ MUTANTS = [
     Mutant(
         "rej_parquet_has_no_odd_blanks",
         "jobs/rejections.py",
-        ' | raw.rlike(r"[\\t-\\r]")',
-        "",
+        "source.used_columns)).rlike(UNUSUAL)",
+        "source.used_columns)).rlike(r'[^\\x00-\\x7f]')",
         f"{ANY_LOG}::test_what_surrounds_a_value_of_parquet_is_no_part_of_it",
+    ),
+    Mutant(
+        "rej_null_words_of_one_length",
+        "jobs/rejections.py",
+        "sorted({len(word) for word in words})",
+        "sorted({len(word) - 1 for word in words})",
+        f"{ANY_LOG}::test_words_for_null_are_no_values",
+    ),
+    Mutant(
+        "rej_null_words_are_no_numbers",
+        "jobs/rejections.py",
+        'if not any(word[:1] in set("123456789") for word in words):',
+        "if True:",
+        f"{ANY_LOG}::test_words_for_null_are_no_values",
+    ),
+    Mutant(
+        "rej_instant_of_any_year",
+        "jobs/rejections.py",
+        "-62_167_219_200_000_000, 253_402_300_799_999_999",
+        "-62_167_219_200_000_001, 253_402_300_800_000_000",
+        f"{ANY_LOG}::test_an_instant_of_parquet_is_the_time_as_it_stands",
+    ),
+    Mutant(
+        "rej_instant_is_no_time",
+        "jobs/rejections.py",
+        ' & F.col("instant").isNull()).alias("lacks_time")',
+        ').alias("lacks_time")',
+        f"{ANY_LOG}::test_an_instant_of_parquet_is_the_time_as_it_stands",
+    ),
+    Mutant(
+        "raw_rows_instant_without_its_text",
+        "jobs/raw_rows.py",
+        "uses.count(time.columns[0]) == 1",
+        "uses.count(time.columns[0]) >= 1",
+        f"{ANY_LOG}::test_an_instant_of_parquet_is_the_time_as_it_stands",
+    ),
+    Mutant(
+        "raw_rows_packed_orc_is_text",
+        "jobs/landing_files.py",
+        "(is_parquet(file, head) or may_be_orc(head))",
+        "is_parquet(file, head)",
+        f"{RAW_ROWS}::test_a_file_that_cannot_be_opened_is_named",
+    ),
+    Mutant(
+        "raw_rows_mustard_is_an_archive",
+        "jobs/landing_files.py",
+        '(b"ustar\\0", b"ustar  \\0"), 257',
+        'b"ustar", 257',
+        f"{RAW_ROWS}::test_files_that_are_what_their_source_says",
+    ),
+    Mutant(
+        "orc_by_its_first_letters",
+        "jobs/orc_rows.py",
+        ' and any(byte < ord("\\t") for byte in head[:HEAD])',
+        "",
+        f"{RAW_ROWS}::test_files_that_are_what_their_source_says",
+    ),
+    # ---- several sources ----
+    Mutant(
+        "sources_of_one_name",
+        "jobs/ingest.py",
+        "if len(found.source.names) > 1 else rows)",
+        "if False else rows)",
+        f"{READ_LANDING}::test_two_exporters_of_one_day_are_read_each_by_its_source_whoever_is_late",
+    ),
+    Mutant(
+        "sources_fold_each_others_rows",
+        "jobs/ingest.py",
+        '*(["source"] if "source" in judged.columns else [])]\n    counted = judged',
+        ']\n    counted = judged.withColumn("source", F.lit("app"))',
+        f"{READ_LANDING}::test_two_exporters_of_one_day_are_read_each_by_its_source_whoever_is_late",
+    ),
+    Mutant(
+        "sources_any_takes_the_place",
+        "lake/deliveries.py",
+        'set(before.source.split(", ")) <= set(now.source.split(", "))',
+        'bool(set(before.source.split(", ")) & set(now.source.split(", ")))',
+        "tests/lake/test_deliveries.py",
+    ),
+    Mutant(
+        "sources_read_other_files_too",
+        "jobs/source.py",
+        "for pattern, source in super().on(day).items() if pattern}",
+        "for pattern, source in super().on(day).items()}",
+        "tests/jobs/test_source.py",
+    ),
+    Mutant(
+        "landing_of_any_marker",
+        "lake/landing.py",
+        '[name for part in self.marker.split(",") if (name := part.strip())]',
+        '[name for part in self.marker.split(",")[:1] if (name := part.strip())]',
+        "tests/lake/test_landing.py",
+    ),
+    Mutant(
+        "landing_star_needs_no_quiet_time",
+        "lake/landing.py",
+        'bool(self.markers) and not any("*" in name for name in self.markers)',
+        "bool(self.markers)",
+        "tests/lake/test_landing.py",
+    ),
+    Mutant(
+        "landing_star_is_hidden_too",
+        "lake/landing.py",
+        "files = data_files(storage.list_entries(folder)) if patterns else {}",
+        "files = storage.list_entries(folder) if patterns else {}",
+        "tests/lake/test_landing.py",
     ),
     Mutant(
         "rej_plain_ids_may_have_quotes",
@@ -733,6 +844,13 @@ MUTANTS = [
         "bound_of_all_landing_days", "jobs/bounds.py", '("landed", "user_id", "date")', '("user_id", "date")', BOUNDS
     ),
     Mutant("bound_of_all_dates", "jobs/bounds.py", '("landed", "user_id", "date")', '("landed", "user_id")', BOUNDS),
+    Mutant(
+        "bound_counts_two_sources_as_one",
+        "jobs/bounds.py",
+        'own = [name for name in ("source",) if name in judged.columns]',
+        "own: list[str] = []",
+        f"{BOUNDS}::test_equal_events_of_two_sources_are_two_of_a_users_events",
+    ),
     Mutant("bound_one_too_few", "jobs/bounds.py", "number > most)", "number >= most)", BOUNDS),
     Mutant(
         "bound_counts_folded_rows",
@@ -895,8 +1013,8 @@ MUTANTS = [
     Mutant(
         "rej_words_for_null_in_small_letters_alone",
         "jobs/rejections.py",
-        'F.lower(text).isin("",',
-        'text.isin("",',
+        "may_be & F.lower(text).isin(",
+        "may_be & text.isin(",
         f"{ANY_LOG}::test_words_for_null_are_no_values",
     ),
     Mutant(

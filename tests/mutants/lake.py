@@ -10,15 +10,15 @@ MUTANTS = [
     Mutant(
         "deliveries_any_source_takes_the_place_of_another",
         "lake/deliveries.py",
-        "before.source and now.source and before.source != now.source",
-        "False",
+        "if not still_has(before, now):",
+        "if False:",
         "tests/lake/test_deliveries.py",
     ),
     Mutant(
         "deliveries_an_unknown_source_is_another",
         "lake/deliveries.py",
-        "if before.source and now.source and",
-        "if now.source and",
+        "known = before.source and now.source",
+        "known = now.source",
         "tests/lake/test_deliveries.py",
     ),
     # ---- pseudonyms ----
@@ -613,8 +613,8 @@ MUTANTS = [
     Mutant(
         "landing_marker_ignored",
         "lake/landing.py",
-        "storage.join(folder, self.marker) if self.marker else folder",
-        "folder",
+        "        if not self.markers:\n            return None if",
+        "        if True:\n            return None if",
         "tests/lake/test_landing.py",
     ),
     Mutant(
