@@ -342,7 +342,7 @@ def rewrite_file(found: LandingFile, users: NamedUsers) -> None:
         write_without(found, users, unfinished)
         fs, place = storage.filesystem(storage.join(folder, unfinished))
         fs.mv(place, storage.filesystem(file)[1])
-    except OSError:
+    except UNREADABLE:
         with suppress(OSError):
             storage.remove(storage.join(folder, unfinished))
         raise
@@ -392,7 +392,7 @@ def forget_in_landing(
         if rewrite and possible:
             try:
                 rewrite_file(found, users)
-            except OSError as error:
+            except UNREADABLE as error:
                 what = f"{file} has {found.rows} rows of theirs, which runs leave out, and could not be written anew"
                 left.append(Left(f"{what} ({type(error).__name__}): remove them", "the shop"))
                 continue

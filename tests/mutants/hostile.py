@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "hostile_damaged_files_stop_forgetting",
         "jobs/landing_users.py",
-        "        except UNREADABLE as error:",
-        "        except SourceMismatch as error:",
+        "        except UNREADABLE as error:\n            what",
+        "        except SourceMismatch as error:\n            what",
         "tests/jobs/test_landing_users.py",
     ),
     Mutant(
@@ -177,7 +177,7 @@ MUTANTS = [
     Mutant(
         "unsearched_read_only_landing",
         "jobs/landing_users.py",
-        "            except OSError as error:\n                what",
+        "            except UNREADABLE as error:\n                what",
         "            except SourceMismatch as error:\n                what",
         "tests/jobs/test_landing_users.py",
     ),
