@@ -144,16 +144,19 @@ class _Xz(io.RawIOBase):
         return begin
 
 
-def lines_of(stream: IO[bytes], most: int, end: bytes = b"") -> Iterator[bytes]:
-    r"""Yield the lines of a text as Spark finds them, without their ends; of a longer line, the first `most` bytes.
+def lines_of(stream: IO[bytes], most: int, end: bytes = b"", *, with_ends: bool = False) -> Iterator[bytes]:
+    r"""Yield the lines of a text as Spark finds them; of a longer line, the first `most` bytes.
 
     Args:
         stream: of the text.
         most: bytes of a line that are kept.
         end: of a line, by two bytes of UTF-16; empty: `\n`, `\r` or both.
+        with_ends: whether a line has its end.
 
     >>> list(lines_of(io.BytesIO(b"a\r\nbcdef\r\n\nlast"), 3))
     [b'a', b'bcd', b'', b'las']
+    >>> list(lines_of(io.BytesIO(b"a\r\nbc\rlast"), 9, with_ends=True))
+    [b'a\r\n', b'bc\r', b'last']
     """
     ends = re.compile(rb"\r\n|\n|\r")
     kept, rest = b"", b""  # the beginning of a line whose end was not found yet, and what was not looked at
@@ -173,7 +176,7 @@ def lines_of(stream: IO[bytes], most: int, end: bytes = b"") -> Iterator[bytes]:
                 found = match.span() if match and not is_open else None
             if found is None:
                 break
-            yield (kept + rest[at : found[0]])[:most]
+            yield (kept + rest[at : found[with_ends]])[:most]
             kept, at, is_begun = b"", found[1], False
         rest = rest[at:]
         if not chunk:

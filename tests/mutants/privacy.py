@@ -264,8 +264,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_breaks_records",
         "jobs/landing_users.py",
-        "and not source.multiline and not wide",
-        "and not wide",
+        "not self.has_long and not source.multiline and",
+        "not self.has_long and",
         LANDING,
     ),
     Mutant(
@@ -278,8 +278,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_byte_order_mark_is_text",
         "jobs/landing_users.py",
-        'return sum(theirs(line.removeprefix("\\ufeff") if end else line) for line in lines)',
-        "return sum(map(theirs, lines))",
+        'theirs(line.decode(encoding, "replace").removeprefix("\\ufeff"))',
+        'theirs(line.decode(encoding, "replace"))',
         LANDING,
     ),
     Mutant(
