@@ -719,6 +719,13 @@ MUTANTS = [
         "F.length(F.coalesce(",
         REJECTIONS,
     ),
+    Mutant(
+        "time_pattern_of_any_number_of_variants",
+        "jobs/time_pattern.py",
+        "if zones > MOST_ZONES:",
+        "if zones > 99:",
+        "tests/jobs/test_time_pattern.py",
+    ),
     Mutant("raw_lone_halves_of_pairs", "jobs/raw_rows.py", "{HIGH}(?!{LOW})", "{HIGH}", REJECTIONS),
     Mutant(
         "raw_escaped_backslashes_begin_escapes",
