@@ -93,6 +93,13 @@ MUTANTS = [
         USERS_LONG,
     ),
     Mutant(
+        "long_lines_of_lists_again_and_again",
+        "jobs/rejections.py",
+        "F.when(F.octet_length(raw) > KEPT_CHARACTERS, F.left(raw, F.lit(KEPT_CHARACTERS)))",
+        "F.when(F.lit(False), raw)",
+        "tests/jobs/test_any_log.py::test_each_row_of_a_long_list_has_the_beginning_of_its_line_alone",
+    ),
+    Mutant(
         "users_of_orc_in_two_bytes",
         "jobs/landing_users.py",
         "    if python_rows.is_orc(file):\n",
