@@ -533,6 +533,7 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
         with fs.open(inner, "rb") as stream:
             stored = pq.read_metadata(stream).schema
             schema = stored.to_arrow_schema()
+        tuple(schema.names)  # fails where one is no text
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
     int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
@@ -543,6 +544,7 @@ def check_orc(source: Source, file: str) -> ParquetLayout:
     """Check one ORC file against its source, as `check_parquet`."""
     try:
         schema = orc_schema(file)
+        tuple(schema.names)  # as above
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected an ORC file, found {type(error).__name__}: {error}") from error
     return check_columns(source, file, schema, set())

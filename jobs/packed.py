@@ -28,7 +28,7 @@ ZIP_WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What these libraries, and the reader of ORC, raise of a file that is broken, cut off, locked by a password, needs too
 # much memory, or has a date that Python has not.
 BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, ArithmeticError, struct.error)
-BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
 CHUNK = 1 << 16
 HIDDEN = (".", "__MACOSX")
 # A packed file says itself how much of its text a reader has to keep: the strongest setting of xz needs 65 MiB.
