@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import IO, Any
 
@@ -73,7 +73,7 @@ class Layout:
         names: csv: the columns in file order.
         header: csv: the line that names them, which is no row; None if there is none.
         preamble: csv: the lines above the header or the first row.
-        by_python: whether Python reads the file, since Spark does not.
+        by_python: whether Python reads the file, since Spark does not, or would take a line into memory whole.
     """
 
     charset: str
@@ -102,11 +102,17 @@ class ParquetLayout:
 
 @dataclass
 class LandingFiles:
-    """The files of a run by their layout, so that each group is read as one."""
+    """The files of a run by their layout, so that each group is read as one.
+
+    Attributes:
+        text, parquet, orc: by kind.
+        beyond: text files of more than `LINE_BYTES`, unpacked, of which only the beginning was looked at.
+    """
 
     text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
     parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
     orc: list[str] = field(default_factory=list)
+    beyond: set[str] = field(default_factory=set)
 
 
 def check_files(source: Source, files: list[str]) -> LandingFiles:
@@ -141,6 +147,8 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
             check_text(source, look.file, b"")  # a header was to be delivered
         elif look.text:
             found.text[look.text].append(look.file)
+            if look.beyond:
+                found.beyond.add(look.file)
         elif look.parquet:
             found.parquet[look.parquet].append(look.file)
         elif look.orc:
@@ -152,13 +160,14 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in one file: its layout, and the keys of its JSON lines."""
+    """What was found in one file: its layout, the keys of its JSON lines, whether it has more than `LINE_BYTES`."""
 
     file: str
     text: Layout | None = None
     keys: frozenset[str] = frozenset()
     parquet: ParquetLayout | None = None
     orc: ParquetLayout | None = None
+    beyond: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -178,7 +187,7 @@ def look_at(source: Source, file: str) -> Look:
         return Look(file, orc=check_orc(source, file))
     if source.format == "parquet":
         raise SourceMismatch(f"{file}: source {source.name} expects Parquet or ORC files, found text")
-    return check_text(source, file, head)
+    return replace(check_text(source, file, head), beyond=len(head) > LINE_BYTES)
 
 
 def by_version(source: Source, files: list[str]) -> list[tuple[Source, list[str]]]:
@@ -531,6 +540,7 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
         with fs.open(inner, "rb") as stream:
             stored = pq.read_metadata(stream).schema
             schema = stored.to_arrow_schema()
+        tuple(schema.names)  # fails where one is no text
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
     int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
@@ -541,6 +551,7 @@ def check_orc(source: Source, file: str) -> ParquetLayout:
     """Check one ORC file against its source, as `check_parquet`."""
     try:
         schema = orc_schema(file)
+        tuple(schema.names)  # as above
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected an ORC file, found {type(error).__name__}: {error}") from error
     return check_columns(source, file, schema, set())

@@ -27,8 +27,7 @@ from jobs.landing_files import (
     is_parquet,
     look_at,
 )
-from jobs.orc_rows import is_orc
-from jobs.packed import BROKEN, is_packed
+from jobs.packed import BROKEN, is_packed, lines_of, unpacked
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
@@ -158,6 +157,7 @@ class LandingFile:
         source: how it is read.
         names: csv: its columns, if they are known.
         rows: how many there are of theirs.
+        has_long: whether it has a line of more than `LINE_BYTES`, of which nobody takes the whole into memory.
     """
 
     day: date
@@ -165,6 +165,7 @@ class LandingFile:
     source: Source
     names: tuple[str, ...]
     rows: int
+    has_long: bool
 
     @property
     def is_parquet(self) -> bool:
@@ -177,8 +178,8 @@ class LandingFile:
         if self.is_parquet:
             return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
         # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
-        wide = source.charset.startswith("UTF-16")
-        return not is_read_by_python(self.address) and not source.multiline and not wide
+        has_lines = not self.has_long and not source.multiline and not source.charset.startswith("UTF-16")
+        return has_lines and not is_packed(self.address) and not python_rows.is_orc(self.address)
 
 
 def addresses_of(landing: Landing) -> Iterator[tuple[date, str, str]]:
@@ -232,13 +233,16 @@ def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[L
             first_bytes(file)  # it knows what is packed, or a table, in a way that would be read as text
             version = source.of(*day_and_name(file))
             names = names_in_header(version, file)
-            rows = count_rows(file, names, users, version)
+            rows, has_long = count_rows(file, names, users, version)
         except UNREADABLE as error:
             what = f"{file} cannot be read to its end ({type(error).__name__}), and may have rows of theirs"
             unread.append(Left(f"{what}: have it delivered again, or removed", "the shop"))
             continue
+        if has_long:
+            what = f"{file} has lines of more than {LINE_BYTES:,} bytes, of which the beginnings alone were searched"
+            unread.append(Left(what, "the shop"))
         if rows:
-            yield LandingFile(day, file, version, names, rows)
+            yield LandingFile(day, file, version, names, rows, has_long)
 
 
 def names_in_header(source: Source, file: str) -> tuple[str, ...]:
@@ -258,38 +262,32 @@ def begins_as_parquet(file: str) -> bool:
         return is_parquet(file, stream.read(4))
 
 
-def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Source) -> int:
-    """Count the rows of some users in a file.
+def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Source) -> tuple[int, bool]:
+    """Count the rows of some users in a file; return whether of a longer line its beginning alone was searched, too.
 
     Raises:
         UNREADABLE: it cannot be read to its end.
     """
     if begins_as_parquet(file):
-        if (found := in_parquet(users, source, file)) is None:
-            return sum(1 for batch in batches_of(file) for row in batch.to_pylist() if users.in_text(str(row)))
+        if (chosen := in_parquet(users, source, file)) is None:
+            return sum(users.in_text(str(row)) for batch in batches_of(file) for row in batch.to_pylist()), False
         folder, _, name = file.rpartition("/")
-        return count_chosen(folder, name, found)
+        return count_chosen(folder, name, chosen), False
     theirs = is_theirs(users, source, names)
     encoding = source.encoding
-    if source.charset.startswith("UTF-16"):
+    if python_rows.is_orc(file):
+        encoding = "utf-8"  # in which its rows are written, whatever the text files of the source have
+    elif source.charset.startswith("UTF-16"):
         try:
             # Which byte of a character comes first, the file may say otherwise than its source; its rows may be others.
             _, encoding = first_lines(source, file, first_bytes(file))
         except LandingUnreadable:
             encoding = source.charset  # no run takes it
-    end = end_of_line(encoding)
-    if is_read_by_python(file):
-        lines = (line.decode(encoding, "replace") for line in python_rows.lines_of(file, LINE_BYTES, end))
-        return sum(theirs(line.removeprefix("\ufeff") if end else line) for line in lines)
-    packed = "infer" if file.endswith(PACKED) else None
-    with fsspec.open(file, "rt", compression=packed, encoding=encoding, errors="replace", newline="\n") as opened:
-        return sum(theirs(line.removeprefix("\ufeff") if end else line) for line in opened)
-
-
-def is_read_by_python(file: str) -> bool:
-    """Return whether Python reads the lines of a file, since Spark does not: it is packed, or ORC."""
-    with fsspec.open(file, "rb") as stream:
-        return is_packed(file) or is_orc(file, stream.read(4))
+    found, has_long = 0, False
+    for line in python_rows.lines_of(file, LINE_BYTES + 1, end_of_line(encoding)):
+        has_long |= len(line) > LINE_BYTES
+        found += theirs(line.decode(encoding, "replace").removeprefix("\ufeff"))
+    return found, has_long
 
 
 def batches_of(file: str) -> Iterator[pa.RecordBatch]:
@@ -346,7 +344,7 @@ def rewrite_file(found: LandingFile, users: NamedUsers) -> None:
         write_without(found, users, unfinished)
         fs, place = storage.filesystem(storage.join(folder, unfinished))
         fs.mv(place, storage.filesystem(file)[1])
-    except OSError:
+    except UNREADABLE:
         with suppress(OSError):
             storage.remove(storage.join(folder, unfinished))
         raise
@@ -366,9 +364,11 @@ def write_without(found: LandingFile, users: NamedUsers, unfinished: str) -> Non
     else:
         theirs = is_theirs(users, source, found.names)
         with (
-            fsspec.open(file, "rb", compression="infer") as lines,
+            unpacked(file) as stream,
             fsspec.open(storage.join(folder, unfinished), "wb", compression="infer") as left,
         ):
+            # None is longer: `can_be_rewritten`.
+            lines = lines_of(stream, LINE_BYTES + len(b"\r\n"), with_ends=True)
             left.writelines(line for line in lines if not theirs(line.decode(source.encoding, "replace")))
 
 
@@ -389,14 +389,16 @@ def forget_in_landing(
     files = list(files_of(landing, users, source, left))
     by_day: Counter[date] = Counter()
     for found in files if new.ids else ():
-        by_day[found.day] += found.rows if new == users else count_rows(found.address, found.names, new, found.source)
+        by_day[found.day] += (
+            found.rows if new == users else count_rows(found.address, found.names, new, found.source)[0]
+        )
     note_landed(request, +by_day)
     for found in files:
         file, possible = found.address, found.can_be_rewritten()
         if rewrite and possible:
             try:
                 rewrite_file(found, users)
-            except OSError as error:
+            except UNREADABLE as error:
                 what = f"{file} has {found.rows} rows of theirs, which runs leave out, and could not be written anew"
                 left.append(Left(f"{what} ({type(error).__name__}): remove them", "the shop"))
                 continue

@@ -32,7 +32,7 @@ def is_orc(file: str, head: bytes) -> bool:
     if file.endswith(".orc"):
         return True
     if head.startswith(MAGIC):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, pa.ArrowException):
             return orc_schema(file) is not None
     return False
 
@@ -50,7 +50,7 @@ def orc_schema(file: str) -> pa.Schema:
     """Return the types of a file.
 
     Raises:
-        OSError, ValueError: it is no ORC file, or cannot be read.
+        OSError, ValueError, pa.ArrowException: it is no ORC file, or cannot be read.
     """
     fs, inner = storage.filesystem(file)
     with fs.open(inner, "rb") as stream:

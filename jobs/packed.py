@@ -28,7 +28,7 @@ ZIP_WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What these libraries, and the reader of ORC, raise of a file that is broken, cut off, locked by a password, needs too
 # much memory, or has a date that Python has not.
 BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, ArithmeticError, struct.error)
-BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
 CHUNK = 1 << 16
 HIDDEN = (".", "__MACOSX")
 # A packed file says itself how much of its text a reader has to keep: the strongest setting of xz needs 65 MiB.
@@ -144,16 +144,19 @@ class _Xz(io.RawIOBase):
         return begin
 
 
-def lines_of(stream: IO[bytes], most: int, end: bytes = b"") -> Iterator[bytes]:
-    r"""Yield the lines of a text as Spark finds them, without their ends; of a longer line, the first `most` bytes.
+def lines_of(stream: IO[bytes], most: int, end: bytes = b"", *, with_ends: bool = False) -> Iterator[bytes]:
+    r"""Yield the lines of a text as Spark finds them; of a longer line, the first `most` bytes.
 
     Args:
         stream: of the text.
         most: bytes of a line that are kept.
         end: of a line, by two bytes of UTF-16; empty: `\n`, `\r` or both.
+        with_ends: whether a line has its end.
 
     >>> list(lines_of(io.BytesIO(b"a\r\nbcdef\r\n\nlast"), 3))
     [b'a', b'bcd', b'', b'las']
+    >>> list(lines_of(io.BytesIO(b"a\r\nbc\rlast"), 9, with_ends=True))
+    [b'a\r\n', b'bc\r', b'last']
     """
     ends = re.compile(rb"\r\n|\n|\r")
     kept, rest = b"", b""  # the beginning of a line whose end was not found yet, and what was not looked at
@@ -173,7 +176,7 @@ def lines_of(stream: IO[bytes], most: int, end: bytes = b"") -> Iterator[bytes]:
                 found = match.span() if match and not is_open else None
             if found is None:
                 break
-            yield (kept + rest[at : found[0]])[:most]
+            yield (kept + rest[at : found[with_ends]])[:most]
             kept, at, is_begun = b"", found[1], False
         rest = rest[at:]
         if not chunk:

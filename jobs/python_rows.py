@@ -1,6 +1,7 @@
 """Lines of files that Spark does not read itself, read by Python on its workers: one task for each file.
 
-These are packed files (jobs/packed.py), and ORC, of which each row is a line of JSON (jobs/orc_rows.py).
+These are packed files (jobs/packed.py), files with a line that is too long for Spark (jobs/long_lines.py), and ORC, of
+which each row is a line of JSON (jobs/orc_rows.py).
 """
 
 import re
@@ -9,6 +10,7 @@ from datetime import date
 from itertools import chain
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
@@ -74,7 +76,7 @@ def in_batches(file: str, day: date, found: Iterable[bytes]) -> Iterator[pa.Reco
 def lines_of(
     file: str, most: int, end: bytes, used: Collection[str] | None = None, ids: Collection[str] = ()
 ) -> Iterator[bytes]:
-    """Yield the lines of a packed file, or the rows of an ORC file as JSON; of a longer one, its beginning.
+    """Yield the lines of a text file, or the rows of an ORC file as JSON; of a longer one, its beginning.
 
     Args:
         file: its name.
@@ -83,12 +85,20 @@ def lines_of(
         used: of ORC, the values that are needed; without it, all columns are read.
         ids: those of them that are ids.
     """
-    if not packed.is_packed(file):
+    if is_orc(file):
         yield from (line[:most] for line in orc_rows.json_lines(file, used, ids))
         return
     with packed.unpacked(file) as stream:
         for n, line in enumerate(packed.lines_of(stream, most, end)):
             yield line if n else line.removeprefix(BYTE_ORDER_MARK)
+
+
+def is_orc(file: str) -> bool:
+    """Return whether a file is ORC, whose rows are lines of JSON in UTF-8."""
+    if packed.is_packed(file):
+        return False
+    with fsspec.open(file, "rb") as stream:
+        return orc_rows.is_orc(file, stream.read(len(orc_rows.MAGIC)))
 
 
 def batch_of(file: str, day: date, first: int, lines: list[bytes]) -> pa.RecordBatch:

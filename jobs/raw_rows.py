@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, MapType, StringType, StructField, StructType
 
 from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of, end_of_line
+from jobs.long_lines import by_reader
 from jobs.python_rows import read_lines
 from jobs.source import Source, quoted
 from lake import storage
@@ -45,7 +46,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         SourceMismatch: a file does not have the columns that its source declares.
     """
     found = check_files(source, files)
-    frames = [read_text(spark, source, layout, names) for layout, names in found.text.items()]
+    frames = [read_text(spark, source, layout, names) for layout, names in by_reader(found).items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
     if found.orc:
         # Python reads its rows as lines of JSON.
@@ -113,7 +114,7 @@ def landed_day(files: list[str]) -> Column:
 def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[str]) -> DataFrame:
     """Read files of one record a line, all laid out in the same way."""
     lines = python_lines(spark, source, layout, files) if layout.by_python else spark_lines(spark, layout, files)
-    # Spark reads a line whole, however long it is; its many copies from here on are cut.
+    # A file that has one is read by Python, which keeps no more of it; its many copies from here on are shorter still.
     too_long = F.octet_length("value") > LINE_BYTES
     content = F.col("value").cast("binary")
     cut = F.when(too_long, F.substring(content, 1, KEPT_BYTES)).otherwise(content)
@@ -202,20 +203,29 @@ def join_lines(lines: DataFrame, quote: str) -> DataFrame:
     # A quote inside of quotes is doubled, so that only the number of quotes counts, be it even or odd.
     in_order = Window.partitionBy("file").orderBy("block", "position")
     quotes = F.length("raw") - F.length(F.replace("raw", F.lit(quote), F.lit("")))
-    before = F.coalesce(F.sum(quotes).over(in_order.rowsBetween(Window.unboundedPreceding, -1)), F.lit(0))
-    starts = lines.withColumn("starts", before % 2 == 0)
-    numbered = starts.withColumn(
-        "record", F.count_if("starts").over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+    earlier, until_here = (in_order.rowsBetween(Window.unboundedPreceding, last) for last in (-1, 0))
+    before = F.coalesce(F.sum(quotes).over(earlier), F.lit(0))
+    size = F.octet_length("raw")
+    starts = lines.withColumns({"starts": before % 2 == 0, "at": F.coalesce(F.sum(size + 1).over(earlier), F.lit(0))})
+    numbered = starts.withColumns(
+        {
+            "record": F.count_if("starts").over(until_here),
+            # Places rise, so that the greatest one is that of the newest start.
+            "within": F.col("at") - F.coalesce(F.max(F.when(F.col("starts"), F.col("at"))).over(until_here), F.lit(0)),
+        }
     )
+    # One quote too few makes all that follows one record: no more of it is taken into memory than of a long line.
+    part = F.when(F.col("within") <= LINE_BYTES, F.struct("block", "position", "raw"))
     joined = numbered.groupBy("file", "record").agg(
-        F.array_sort(F.collect_list(F.struct("block", "position", "raw"))).alias("parts"),
+        F.array_sort(F.collect_list(part)).alias("parts"),
+        F.max(F.col("within") + size).alias("bytes"),
         F.bool_or("undecodable").alias("undecodable"),
         F.bool_or("too_long").alias("too_long"),
         F.bool_and("whole_file").alias("whole_file"),
         *(F.min(name).alias(name) for name in ("landed", "position", "lines_above")),
     )
     raw = F.array_join("parts.raw", "\n")
-    too_long = F.col("too_long") | (F.octet_length(raw) > LINE_BYTES)
+    too_long = F.col("too_long") | (F.col("bytes") > LINE_BYTES)
     return joined.withColumns(
         {"raw": F.when(too_long, F.left(raw, F.lit(KEPT_BYTES))).otherwise(raw), "too_long": too_long}
     )

@@ -46,6 +46,10 @@ REASONS = {
 # The only reason that is none of the row by itself: see jobs/bounds.py.
 TOO_MANY = "too_many_events"
 
+# So much is kept of the text of a row until it is staged, more than the quarantine takes by the longest id: a line of a
+# mebibyte may be a list of a hundred thousand rows, each with the text of all.
+KEPT_CHARACTERS = 8192
+
 EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
 CONTENT = ("user_id", "event_time", "behavior", "item_id", "category_id", "query", "price")
 
@@ -356,7 +360,8 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
     `unknown_behavior` is the beginning of a value that the source names no behavior for, null in all other rows; `raw`
-    is the text of a rejected row. With a bound of the events of a user, which may reject any row, all have it.
+    is the beginning of the text of a rejected row. With a bound of the events of a user, which may reject any row, all
+    have it.
 
     Persist the rows before they are chosen by what is added: Spark would move such a condition below all steps here,
     compute them twice, and take a minute to compile it.
@@ -414,6 +419,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     # A step of its own, since it is used several times below.
     rows = rows.withColumn("reason", F.coalesce(*(found[code] for code in REASONS if code in found)))
     reason = F.col("reason")
+    kept = F.when(F.octet_length(raw) > KEPT_CHARACTERS, F.left(raw, F.lit(KEPT_CHARACTERS))).otherwise(raw)
     readable = ~F.col("undecodable") & ~F.col("malformed")
     ignored = readable & (F.coalesce("behavior", F.lit("")) == "ignore")
     if source.guests.are == "ignored":
@@ -422,7 +428,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     unknown = F.when(F.col("behavior").isNull(), F.substring("behavior_text", 1, UNKNOWN_CHARACTERS))
     return rows.select(
         *("landed", "file", "whole_file", "position", "lines_above"),
-        (raw if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), raw)).alias("raw"),
+        (kept if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), kept)).alias("raw"),
         *CONTENT,
         "doubtful_hour",
         unknown.alias("unknown_behavior"),

@@ -11,11 +11,14 @@ LENGTHS = {
     **{"S": 9, "V": 2, "z": 3, "O": 4, "X": 5, "x": 5, "Z": 5},
 }
 OFFSETS = set("VzOXxZ")
+OPTIONAL = r"\[([^\[\]]*)\]"
 STRFTIME = {
     **{"%Y": "yyyy", "%y": "yy", "%m": "MM", "%d": "dd", "%e": "d", "%H": "HH", "%I": "hh", "%M": "mm", "%S": "ss"},
     **{"%f": "SSSSSS", "%p": "a", "%b": "MMM", "%B": "MMMM", "%j": "DDD", "%z": "xx", "%Z": "z"},
     **{"%T": "HH:mm:ss", "%F": "yyyy-MM-dd", "%R": "HH:mm", "%D": "MM/dd/yy"},
 }
+# Optional parts that have the zone: each doubles the variants of a pattern.
+MOST_ZONES = 4
 # A word of capitals in a time that names a zone, but for those that mean one zone everywhere.
 ABBREVIATION = r"(?:^|[^A-Za-z/_])(?!(?:UTC|GMT|UT|Z|AM|PM|T)(?![A-Za-z]))[A-Z]{2,5}(?![A-Za-z/_])"
 
@@ -49,7 +52,7 @@ def variants(pattern: str) -> list[str]:
     >>> variants("yyyy-MM-dd HH:mm[:ss][XXX]")
     ['yyyy-MM-dd HH:mm[:ss]XXX', 'yyyy-MM-dd HH:mm[:ss]']
     """
-    for optional in re.finditer(r"\[([^\[\]]*)\]", pattern):
+    for optional in re.finditer(OPTIONAL, pattern):
         if has_offset(optional[1]):
             before, after = pattern[: optional.start()], pattern[optional.end() :]
             return [*variants(before + optional[1] + after), *variants(before + after)]
@@ -87,6 +90,9 @@ def problem(pattern: str) -> str | None:
     outside = re.sub(r"'[^']*'", "", pattern)
     if outside.count("[") != outside.count("]") or re.search(r"\][^\[]*\]|\[[^\]]*\[", outside):
         return f"{pattern!r} has brackets that are not closed, or inside of each other"
+    zones = sum(has_offset(part) for part in re.findall(OPTIONAL, pattern))
+    if zones > MOST_ZONES:
+        return f"{pattern!r} has {zones} optional parts with the zone; Meander takes at most {MOST_ZONES}"
     if re.search("[{}#]", outside):
         return f"{pattern!r}: write each of {{ }} # in single quotes"
     read = without_weekday(pattern)

@@ -134,6 +134,12 @@ class IdentityUnknown(MeanderError):
     code = "identity-unknown"
 
 
+class ForgetIncomplete(MeanderError):
+    """Users were forgotten in all files but some that cannot be read."""
+
+    code = "forget-incomplete"
+
+
 class InputInvalid(MeanderError):
     """Rows cannot be read as a training requires: a column, a shape or a size does not fit."""
 

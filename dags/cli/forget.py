@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from dags.cli.console import AsJson, err, out, print_json
 from dags.cli.pseudonyms import key_of_lake
-from lake.errors import SettingsInvalid
+from lake.errors import ForgetIncomplete, SettingsInvalid
 from lake.pseudonyms import IdentityMap, Key, in_lake, in_shop, is_pseudonym
 from lake.settings import Settings, settings
 
@@ -67,12 +67,19 @@ def forget(
         )
     if as_json:
         print_json(asdict(receipt))
-        return
-    show_done(receipt.done)
-    for model in receipt.models:
-        out.print(f"learned from their rows: {model['file']}, dates {', '.join(model['dates'])}", soft_wrap=True)
-    show_left(receipt.left)
-    out.print(f"{receipt.users} users forgotten; receipt {receipt.request}")
+    else:
+        show_done(receipt.done)
+        for model in receipt.models:
+            out.print(f"learned from their rows: {model['file']}, dates {', '.join(model['dates'])}", soft_wrap=True)
+        show_left(receipt.left)
+    if receipt.unread:
+        files = ", ".join(f"{each.file} of {each.table}" for each in receipt.unread)
+        raise ForgetIncomplete(
+            f"expected files that can be read, found {len(receipt.unread)} that cannot: {files}. All others are "
+            f"without these users; repair those and run the same command again. Receipt {receipt.request}"
+        )
+    if not as_json:
+        out.print(f"{receipt.users} users forgotten; receipt {receipt.request}")
 
 
 def show_done(done: "Sequence[Done]") -> None:
@@ -208,8 +215,6 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
         if key_of_lake():
             what += ", and the id that events have"
         elsewhere.append(lambda _: ([], [Left(what, "whoever may write to it")]))
-    # Last: of who is forgotten here nobody can say the other name, as all before, and this command run again, need it.
-    elsewhere.append(lambda named: forget_identities(config, named.ids))
     return Places(
         docs=config.docs_folder,
         alerts=[alerts_folder(memory) for memory in (config.lake, private_folder()) if memory],
@@ -218,6 +223,8 @@ def places_of(config: Settings, users: Sequence[Names], *, rewrite_landing: bool
         retention=timedelta(days=config.retention_days),
         whose=whose_of(source),
         elsewhere=elsewhere,
+        # Of who is forgotten here nobody can say the other name, as all before, and this command run again, need it.
+        at_last=lambda named: forget_identities(config, named.ids),
     )
 
 

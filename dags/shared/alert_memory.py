@@ -1,6 +1,7 @@
 """The causes of which an alert was sent, and the alerts that could not be sent: files in one folder for all tasks."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -109,6 +110,29 @@ class AlertMemory:
     def remove_unsent(self, name: str) -> None:
         """Remove a queued alert that was sent."""
         storage.remove(self._unsent(name))
+
+    def prune(self, max_age: timedelta, most: int) -> int:
+        """Remove all but the newest files of each folder; return how many of the others were queued.
+
+        For a memory that no upkeep knows of.
+
+        Args:
+            max_age: what is older goes too, but for what waits to be sent.
+            most: how many files of a folder stay.
+        """
+        entries = storage.list_entries(self.folder)
+        oldest = (datetime.now(UTC) - max_age).timestamp()
+        places: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(entries, key=lambda name: -entries[name]["mtime"]):
+            places[name.rpartition("/")[0]].append(name)
+        gone = [
+            name
+            for names in places.values()
+            for n, name in enumerate(names)
+            if n >= most or (entries[name]["mtime"] < oldest and not name.startswith("unsent/"))
+        ]
+        storage.remove_files(self.folder, gone)
+        return sum(name.startswith("unsent/") for name in gone)
 
     def remove_sent(self, cause: str) -> None:
         """Remove the queued alert of a cause, since it was sent."""

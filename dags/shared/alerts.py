@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 PREFIXES = {"failure": "FAILED", "warning": "Warning", "info": "For information"}
 TIMEOUT_SECONDS = 10
 WORD_JOINER = "\u2060"
+# How long, and in how many files of each kind, this machine keeps alerts that the lake cannot keep.
+MACHINE_AGE, MACHINE_FILES = timedelta(days=90), 1000
 STILL_UNSENT = "queued alerts could not be sent (%s); they stay in %s/unsent"
 # Differs between alerts of one cause: numbers, and names that consist of them, such as run ids and the ids of stagings.
 VARIABLE_PARTS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{8,}\b|\d+")
@@ -138,7 +140,17 @@ def memories() -> Iterator["AlertMemory"]:
     if folder := private_folder():
         memory = AlertMemory(alerts_folder(folder))
         take_over_queue(memory.folder)
+        prune(memory)
         yield memory
+
+
+def prune(memory: "AlertMemory") -> None:
+    """Bound the memory of this machine; that of the lake is bounded by upkeep."""
+    try:
+        if lost := memory.prune(MACHINE_AGE, MACHINE_FILES):
+            log.error("%s: removed %d of the oldest queued alerts, which were never sent", memory.folder, lost)
+    except Exception as error:  # noqa: BLE001  alerts are sent all the same
+        log.error("%s cannot be cleaned: %s", memory.folder, error)
 
 
 def private_folder() -> str:

@@ -1,6 +1,7 @@
 """Forget users: put them on the list, take their rows out of everything below the lake, and say what is left to do.
 
 Each step may be killed and the same command run again: it does what is left, and its receipt has what was done before.
+A file that cannot be read ends nothing: all others are written anew, and the receipt names it and is not finished.
 docs/decisions/0023 has the reasons.
 """
 
@@ -21,7 +22,8 @@ from lake.privacy.folders import DISTINCT, Found, distinct, redact_messages, rem
 from lake.privacy.forgotten import list_users
 from lake.privacy.logs import redact_log
 from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
-from lake.privacy.tables import Cleaned, Progress, forget_in_table
+from lake.privacy.rewriting import FileUnreadable, reading
+from lake.privacy.tables import Cleaned, Progress, Unread, forget_in_table
 from lake.schemas import TABLES
 from lake.summaries import KEPT_BLOCKS, remove_summaries, unneeded
 from lake.text import composed, is_usable_id
@@ -59,10 +61,11 @@ class Receipt:
     Attributes:
         request: its name, the same for the same users.
         users: how many.
-        finished: when the last call ended, UTC, ISO 8601.
+        finished: when the last call ended, UTC, ISO 8601; empty as long as `unread` names a file.
         done: by place.
         models: trainings and registered models that have learned from rows of theirs.
         left: what is left to do.
+        unread: files of readers and of trainings that cannot be read, and may have rows of theirs.
     """
 
     request: str
@@ -71,6 +74,7 @@ class Receipt:
     done: list[Done] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
 
 
 # A place outside the lake: forgets some users there, and says what was done and what is left.
@@ -88,6 +92,7 @@ class Places:
         retention: after which upkeep removes what nobody needs.
         whose: says whose a rejected row is.
         elsewhere: by name, what is no file of the lake: the serving store, the landing.
+        at_last: what may be done only when no table may have rows of theirs any more.
         log_files: single files that are searched as `logs` are.
     """
 
@@ -97,6 +102,7 @@ class Places:
     retention: timedelta
     whose: Whose | None = None
     elsewhere: Sequence[Elsewhere] = ()
+    at_last: Elsewhere | None = None
     log_files: Sequence[str] = ()
 
 
@@ -141,6 +147,7 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
             progress(f"{name}: log looked through")
             receipt.done.append(done_in(cleaned[name], logs))
             receipt.left += left_in(cleaned[name], named)
+            receipt.unread += cleaned[name].damaged
     # Those with rows of theirs were made from files that are gone now. A run that has begun before, and writes one from
     # now on, finds the commit to `events`, and removes it again.
     events = data_files(table_path("events"))
@@ -159,13 +166,15 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
     progress("alerts redacted")
     # Before the last of the places, after which a user may be known by no name.
     receipt.models = models_of(cleaned)
-    for place in places.elsewhere:
+    at_last = [places.at_last] if places.at_last and not receipt.unread else []
+    for place in (*places.elsewhere, *at_last):
         done, left = place(named)
         receipt.done += done
         receipt.left += left
         progress("elsewhere")
     receipt.left += left_to_people(named, receipt.models, places, unsearched)
-    receipt.finished = datetime.now(UTC).isoformat(timespec="seconds")
+    if not receipt.unread:
+        receipt.finished = datetime.now(UTC).isoformat(timespec="seconds")
     storage.write_json(receipt_file(receipt.request), asdict(receipt))
     progress("receipt written")
     return receipt
@@ -203,22 +212,43 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
         left.append(
             Left(f"{what}: a run that is writing it leaves them out, or lake.upkeep removes it", "upkeep_weekly")
         )
-    if cleaned.table in TYPED and (found := typed_elsewhere(cleaned.table, distinct(users))):
-        left.append(Left(f"{cleaned.table}: {found} rows of other users whose texts have such an id", "you: decide"))
+    for each in cleaned.damaged:
+        remedy = (
+            "put it back from a copy, or have its date published anew"
+            if each.is_newest
+            else "put it back from a copy, or remove the training or model that has pinned its version"
+        )
+        what = f"{each.table}: {each.file} of {each.day or 'no date'} cannot be read ({each.error})"
+        left.append(Left(f"{what}, and may have rows of theirs: {remedy}; then run this command again", "you"))
+    if cleaned.table in TYPED:
+        found, unsearched = typed_elsewhere(cleaned.table, distinct(users))
+        if found:
+            left.append(
+                Left(f"{cleaned.table}: {found} rows of other users whose texts have such an id", "you: decide")
+            )
+        known = {each.file for each in cleaned.damaged}
+        left += [Left(f"{cleaned.table}: texts of {file} cannot be read", "you") for file in unsearched - known]
     return left
 
 
-def typed_elsewhere(table: str, users: NamedUsers) -> int:
-    """Count the rows of other users in whose queries, or rejected rows, one of the ids stands."""
+def typed_elsewhere(table: str, users: NamedUsers) -> tuple[int, set[str]]:
+    """Count the rows of other users in whose queries, or rejected rows, one of the ids stands.
+
+    Returns:
+        how many, and the files that cannot be read.
+    """
     if not users.ids:
-        return 0
+        return 0, set()
     path = table_path(table)
-    found = 0
+    found, unread = 0, set()
     for file in live_files(DeltaTable(path)):
-        with storage.parquet_file(storage.join(path, file.path)) as opened:
-            for batch in opened.iter_batches(columns=list(TYPED[table])):
-                found += mentions(batch, users, TYPED[table])
-    return found
+        try:
+            with reading(file.path), storage.parquet_file(storage.join(path, file.path)) as opened:
+                for batch in opened.iter_batches(columns=list(TYPED[table])):
+                    found += mentions(batch, users, TYPED[table])
+        except FileUnreadable:
+            unread.add(file.path)
+    return found, unread
 
 
 def models_of(cleaned: dict[str, Cleaned]) -> list[dict[str, Any]]:

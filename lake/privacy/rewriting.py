@@ -1,6 +1,7 @@
 """Parquet files without some of their rows, one row group at a time; no file is ever changed in its place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -14,6 +15,33 @@ from lake.schemas import TABLES
 from lake.staging import StagedFile
 
 Change = Callable[[pa.Table, pa.Array], pa.Table]
+
+
+class FileUnreadable(ValueError):
+    """A Parquet file, or a page of it, is damaged.
+
+    Attributes:
+        error: the class of what was raised, whose message may quote a value.
+    """
+
+    def __init__(self, file: str, error: Exception):
+        super().__init__(f"{file} cannot be read ({type(error).__name__})")
+        self.error = type(error).__name__
+
+
+@contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Raise all that a damaged file leads to as one error; not that it is gone.
+
+    Raises:
+        FileUnreadable: instead of it.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise FileUnreadable(file, error) from error
 
 
 @dataclass(frozen=True)
@@ -43,9 +71,14 @@ def may_hold(column: pq.ColumnChunkMetaData, between: Callable[[str, str], bool]
 
 
 def count_chosen(root: str, path: str, chosen: Chosen) -> int:
-    """Count the chosen rows of a file; of the other columns nothing is read."""
+    """Count the chosen rows of a file; of the other columns nothing is read.
+
+    Raises:
+        FileUnreadable: a part of the file that is needed for it is damaged.
+        FileNotFoundError: it is gone.
+    """
     found = 0
-    with storage.parquet_file(storage.join(root, path)) as file:
+    with reading(path), storage.parquet_file(storage.join(root, path)) as file:
         place = {file.metadata.schema.column(n).path: n for n in range(file.metadata.num_columns)}
         for n in range(file.num_row_groups):
             if chosen.between and not may_hold(
@@ -71,6 +104,10 @@ def rewrite(
         chosen: the rows.
         change: what becomes of a row group, given its rows and which are chosen; without those by default.
         target: the new file below `root`; a new name beside the old one by default.
+
+    Raises:
+        FileUnreadable: a part of the file is damaged; then there is no new one.
+        FileNotFoundError: it is gone.
     """
     if not (found := count_chosen(root, path, chosen)):
         return None
@@ -78,18 +115,23 @@ def rewrite(
     target = target or f"{folder}/{name.removesuffix('.parquet')}-{uuid4().hex[:8]}.parquet".removeprefix("/")
     fs, place = storage.filesystem(storage.join(root, target))
     rows_left = 0
-    with storage.parquet_file(storage.join(root, path)) as file, fs.open(place, "wb") as stream:
-        codec = file.metadata.row_group(0).column(0).compression.lower()
-        # As Spark writes the files of a staging: no schema but that of Parquet.
-        with pq.ParquetWriter(
-            stream, file.schema_arrow, compression="none" if codec == "uncompressed" else codec, store_schema=False
-        ) as writer:
-            for n in range(file.num_row_groups):
-                group = file.read_row_group(n)
-                left = change(group, chosen.mask(group))
-                rows_left += left.num_rows
-                if left.num_rows:
-                    writer.write_table(left, row_group_size=left.num_rows)
+    try:
+        with storage.parquet_file(storage.join(root, path)) as file, fs.open(place, "wb") as stream:
+            codec = file.metadata.row_group(0).column(0).compression.lower()
+            # As Spark writes the files of a staging: no schema but that of Parquet.
+            with pq.ParquetWriter(
+                stream, file.schema_arrow, compression="none" if codec == "uncompressed" else codec, store_schema=False
+            ) as writer:
+                for n in range(file.num_row_groups):
+                    with reading(path):
+                        group = file.read_row_group(n)
+                        left = change(group, chosen.mask(group))
+                    rows_left += left.num_rows
+                    if left.num_rows:
+                        writer.write_table(left, row_group_size=left.num_rows)
+    except FileUnreadable:
+        storage.remove(storage.join(root, target))
+        raise
     if not rows_left:
         storage.remove(storage.join(root, target))
         return Rewritten(path, None, found)

@@ -6,6 +6,8 @@ those, at each instant, and a process that is killed anywhere is repaired by run
 
 The commit changes no basis and is no publish: nothing that was computed gets stale by it. It fails if another commit
 came after the version that was looked at, and that of a publish fails if this one came first; each then looks again.
+
+A file that cannot be read keeps no other from being written anew. It stays what readers have, and is named.
 """
 
 import json
@@ -17,7 +19,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -29,12 +30,30 @@ from lake.maintenance import data_files, pinned, published_stagings, staging_of
 from lake.order import take_number
 from lake.places import runs_folder
 from lake.privacy.matching import Chosen
-from lake.privacy.rewriting import Rewritten, count_chosen, rewrite
+from lake.privacy.rewriting import FileUnreadable, Rewritten, count_chosen, rewrite
 from lake.publish import added
 from lake.staging import UNREADABLE, StagedFile, parse_staged, partition_of
 from lake.table import FORGOTTEN, FORGOTTEN_BY, FORGOTTEN_FILES, files_today
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file of the newest version or of a pinned one that cannot be read, so that it may have rows of the users.
+
+    Attributes:
+        table, file: its place.
+        day: the date of its rows; empty if its path has none.
+        error: the class of the error.
+        is_newest: whether it is of the newest version; else a training or a model has pinned it.
+    """
+
+    table: str
+    file: str
+    day: str
+    error: str
+    is_newest: bool
 
 
 @dataclass
@@ -49,6 +68,7 @@ class Cleaned:
         stagings: unpublished stagings from which this call has taken rows.
         pending: files of stagings without a manifest, with the date on which upkeep removes them at the latest.
         unread: files that cannot be read, and that neither the newest version nor a pinned one names; with the error.
+        damaged: files that cannot be read, and that one of these versions names.
         dates: dates of rows that were removed.
         before_version: older versions than this one name files that are gone; None if none was rewritten.
     """
@@ -60,6 +80,7 @@ class Cleaned:
     stagings: int = 0
     pending: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    damaged: list[Unread] = field(default_factory=list)
     dates: list[str] = field(default_factory=list)
     before_version: int | None = None
 
@@ -67,7 +88,7 @@ class Cleaned:
 def forget_in_table(
     name: str, path: str, chosen: Chosen, request: str, retention: timedelta, progress: Progress
 ) -> Cleaned:
-    """Remove the chosen rows from every file of a table.
+    """Remove the chosen rows from every file of a table that can be read.
 
     Args:
         name: of the table, also `audits`.
@@ -82,35 +103,46 @@ def forget_in_table(
     """
     # Taken when all that this table is made from has been cleaned: whatever is staged by a later run has read that.
     number = take_number()
-    commit_without(name, path, chosen, request, number, progress)
-    progress(f"{name}: committed")
     cleaned = Cleaned(name)
+    cleaned.damaged = commit_without(name, path, chosen, request, number, progress)
+    progress(f"{name}: committed")
     if clean_stagings(cleaned, path, chosen, progress):
         # A publish that has looked at the table before this commit fails, looks again, and finds the new manifest; if
         # it was first, its files are those of the newest version now. So no file is removed that a publish may name.
-        commit_without(name, path, chosen, request, number, progress)
+        cleaned.damaged = commit_without(name, path, chosen, request, number, progress)
         progress(f"{name}: committed again")
     remove_the_rest(cleaned, path, chosen, retention, progress)
     return with_history(cleaned, path, request)
 
 
-def commit_without(name: str, path: str, chosen: Chosen, request: str, number: int, progress: Progress) -> None:
-    """Put files without the chosen rows in the place of those of the newest version and of pinned ones."""
+def commit_without(name: str, path: str, chosen: Chosen, request: str, number: int, progress: Progress) -> list[Unread]:
+    """Put files without the chosen rows in the place of those of the newest version and of pinned ones.
+
+    Returns:
+        those that cannot be read, which stay: without them, rows of others would be lost to readers in silence.
+    """
     known: dict[str, Rewritten | None] = {}
 
-    def attempt() -> None:
+    def attempt() -> list[Unread]:
+        damaged = []
         delta = DeltaTable(path)
         live = {file.path: file for file in live_files(delta)}
         there = storage.list_files(path)
         for file in sorted({*live, *of_pinned_versions(name, path)} & there.keys()):
-            if file not in known:
+            if file in known:
+                continue
+            try:
                 known[file] = rewrite(name, path, file, chosen)
-                if known[file]:
-                    progress(f"{name}: {file} written anew")
+            except FileUnreadable as error:
+                damaged.append(Unread(name, file, date_in(file) or "", error.error, file in live))
+                continue
+            if known[file]:
+                progress(f"{name}: {file} written anew")
         made = [file for path_, file in known.items() if file and path_ in there]
         commit(delta, live, made, request, number)
+        return damaged
 
-    until_first(attempt, f"other commits to {name}", "nobody was forgotten there, run the same command again")
+    return until_first(attempt, f"other commits to {name}", "nobody was forgotten there, run the same command again")
 
 
 def commit(delta: DeltaTable, live: Mapping[str, LiveFile], made: list[Rewritten], request: str, number: int) -> None:
@@ -215,10 +247,10 @@ def count_or_gone(cleaned: Cleaned, path: str, file: str, chosen: Chosen) -> int
         return count_chosen(path, file, chosen)
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except FileUnreadable as error:
         # Beside the files, Hadoop writes checksums of them, which have no rows.
         if not file.endswith(".crc"):
-            cleaned.unread[file] = type(error).__name__
+            cleaned.unread[file] = error.error
         return 0
 
 
@@ -238,10 +270,17 @@ def manifests_of(table: str) -> dict[str, str]:
 
 
 def clean_staging(table: str, path: str, manifest: str, chosen: Chosen) -> bool:
-    """Write the files of a staging anew, then its manifest; return whether one had chosen rows."""
+    """Write the files of a staging anew, then its manifest; return whether one had chosen rows.
+
+    A file that cannot be read stays; its publish cannot read it either, where it leaves the rows out.
+    """
     staged = parse_staged(storage.read_json(manifest) or {})
     there = storage.list_files(path)
-    made = {file.path: rewrite(table, path, file.path, chosen) for file in staged.files if file.path in there}
+    made: dict[str, Rewritten | None] = {}
+    for file in staged.files:
+        if file.path in there:
+            with suppress(FileUnreadable):
+                made[file.path] = rewrite(table, path, file.path, chosen)
     if not any(made.values()):
         return False
     files = [new.new if (new := made.get(file.path)) else file for file in staged.files]

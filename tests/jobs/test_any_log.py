@@ -433,6 +433,19 @@ def test_lines_are_counted_from_the_top_of_the_file_whatever_stands_above(mine, 
     assert [row.line for row in found.collect()] == [5]
 
 
+@pytest.mark.parametrize("most", ["0", "9"])
+def test_each_row_of_a_long_list_has_the_beginning_of_its_line_alone(mine, judged, monkeypatch, most):
+    monkeypatch.setenv("MEANDER_MAX_EVENTS_PER_USER_DAY", most)
+    source = mine(JSON, each="all", user_id="user", time={"column": "time", "format": "iso8601"}, item_id="all.item")
+    whole = {"user": "u", "time": TIME, "event": "view", "all": [{"item": "漢" * 9000}, {}]}
+    line = json.dumps(whole, ensure_ascii=False)
+    rows = judged(source, a_jsonl=f"{line}\n").collect()
+    assert {row.reason: row.raw for row in rows} == {"field_too_long": line[:8192], "missing_item": line[:8192]}
+    # Of a row that is no longer, all of it.
+    rows = judged(source, a_jsonl=(shorter := json.dumps(whole | {"all": [{}]}) + " " * 8000)).collect()
+    assert [row.raw for row in rows] == [shorter]
+
+
 def test_a_value_in_quotes_may_have_several_lines(mine, judged):
     source = mine(CSV, multiline=True, item_id="item", query="price", price=None)
     content = (

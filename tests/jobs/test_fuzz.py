@@ -305,7 +305,8 @@ def input_rows(source: Source, case: Case) -> range | None:
         return range(rows, rows + 1)
     text = case.content
     try:
-        text = UNPACK.get(Path(case.name).suffix, bytes)(text)
+        # A file without a byte has no rows, whatever its name is.
+        text = UNPACK.get(Path(case.name).suffix, bytes)(text) if text else text
     except Exception:  # noqa: BLE001  as above
         return None
     # Lines end as a text file's do; what follows the last end is a line unless it is empty.

@@ -7,6 +7,8 @@ import io
 import json
 import lzma
 import os
+import subprocess
+import sys
 import zipfile
 from datetime import date
 from decimal import Decimal
@@ -186,6 +188,13 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
     [
         pytest.param("a.jsonl.xz", lzma.compress(text(ANN)), {}, id="packed, and read by Python"),
         pytest.param("part-0", table_of_orc(ANN), {"format": "parquet"}, id="ORC"),
+        pytest.param("part-0", table_of_orc(ANN), {"encoding": "utf-16"}, id="ORC among texts of UTF-16"),
+        pytest.param(
+            "part-0.orc",
+            table_of_orc(ANN),
+            {"format": "csv", "encoding": "cp500"},
+            id="ORC among texts of another kind",
+        ),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
         pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
     ],
@@ -201,6 +210,48 @@ def test_what_is_not_plain_lines_is_named_and_left_to_the_shop(tmp_path, name, c
     assert file.read_bytes() == content
 
 
+def test_lines_may_end_as_on_old_macs_and_each_is_one_row(tmp_path):
+    file = tmp_path / f"dt={DAY}" / "a.jsonl"
+    file.parent.mkdir()
+    file.write_bytes("\r".join([ANN, OTHERS[0], ANN, f"{OTHERS[2]}\r\n{ANN}"]).encode())
+    (done,), _ = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True)
+    # As one line, all would be hers.
+    assert (done.rows, file.read_bytes()) == (3, f"{OTHERS[0]}\r{OTHERS[2]}\r\n".encode())
+
+
+# Looks for a user in a folder, and prints the memory that it took beyond what the modules take, in MiB.
+SEARCH = """
+import sys
+from pathlib import Path
+from jobs.landing_users import files_of
+from jobs.source import load_source
+from lake.landing import Landing
+from lake.privacy.matching import NamedUsers
+
+most = lambda: int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+source, before, unread = load_source("canonical"), most(), []
+files = files_of(Landing(sys.argv[1]), NamedUsers({"ann"}), source, unread)
+found = [(one.rows, one.can_be_rewritten()) for one in files]
+print(found, [one.what.rpartition("/")[2] for one in unread], most() - before, sep="|")
+"""
+
+
+@pytest.mark.parametrize(("name", "opened"), [("a.jsonl", open), ("a.jsonl.gz", gzip.open), ("a.jsonl.bz2", bz2.open)])
+def test_an_endless_line_is_searched_in_little_memory_and_named(tmp_path, name, opened):
+    file = tmp_path / f"dt={DAY}" / name
+    file.parent.mkdir()
+    with opened(file, "wb") as stream:
+        stream.write(text(ANN))
+        for _ in range(300):
+            stream.write(b"0" * (1 << 20))
+        stream.write(text("", ANN))
+    done = subprocess.run([sys.executable, "-c", SEARCH, tmp_path], capture_output=True, text=True, check=True)
+    found, unread, memory = done.stdout.split("|")
+    assert found == "[(2, False)]"
+    assert unread == f"['{name} has lines of more than 1,048,576 bytes, of which the beginnings alone were searched']"
+    assert int(memory) < 100
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.xz"])
 def test_of_two_bytes_a_character_the_file_says_which_comes_first(tmp_path, name, encoding):
@@ -211,7 +262,9 @@ def test_of_two_bytes_a_character_the_file_says_which_comes_first(tmp_path, name
     file = tmp_path / f"dt={DAY}" / name
     file.parent.mkdir()
     file.write_bytes((lzma.compress if name.endswith("xz") else bytes)(codecs.BOM_UTF16_BE + content))
-    _, (left,) = forget(Landing(str(tmp_path)), "ann", JSON.model_copy(update={"encoding": encoding}), rewrite=True)
+    source = JSON.model_copy(update={"encoding": encoding})
+    _, (long, left) = forget(Landing(str(tmp_path)), "ann", source, rewrite=True)
+    assert "has lines of more than 1,048,576 bytes" in long.what
     assert "has 2 rows of theirs" in left.what
 
 

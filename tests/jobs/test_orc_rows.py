@@ -2,20 +2,21 @@
 
 import io
 import json
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from jobs.landing_files import by_version
+from jobs.landing_files import by_version, look_at
 from jobs.orc_rows import json_lines
 from jobs.packed import BROKEN
 from jobs.preview import write_first
 from jobs.python_rows import in_batches, lines_of
 from jobs.source import load_source
-from lake.errors import LandingUnreadable
+from lake.errors import LandingUnreadable, SourceMismatch
 
 # The first day that Python's dates do not have is 2932897 days after 1970-01-01.
 AFTER_9999 = pa.array([2_932_897], pa.int32()).cast(pa.date32())
@@ -112,3 +113,35 @@ def test_a_fraction_that_is_to_be_an_id_is_none(tmp_path):
             "items": [{"id": "1.25E+1", "price": "12.5"}, {"id": 3, "price": 3}],
         }
     ]
+
+
+def test_a_damaged_file_is_named_whatever_arrow_raises(tmp_path):
+    # By zlib, whose errors are Arrow's own, and of no other kind. Its rows are damaged, and so is its end.
+    sink = io.BytesIO()
+    orc.write_table(pa.table({"user_id": [f"user {n * n}" for n in range(5000)]}), sink, compression="zlib")
+    content = sink.getvalue()
+    file = tmp_path / "dt=2025-03-02" / "part-0"
+    file.parent.mkdir()
+    file.write_bytes(content[:200] + bytes(2000) + content[2200:])
+    with pytest.raises(LandingUnreadable, match=r"part-0: expected a readable file, found ArrowException"):
+        list(in_batches(str(file), date(2025, 3, 2), lines_of(str(file), 1 << 20, b"")))
+    causes = set()
+    for at in range(len(content) - 150, len(content)):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        for name in ("part-0", "a.orc"):
+            file = file.rename(file.with_name(name))
+            try:
+                look_at(load_source("canonical"), str(file))
+            except (LandingUnreadable, SourceMismatch) as error:
+                causes.add(type(error.__cause__).__name__)
+    assert "ArrowException" in causes
+
+
+@pytest.mark.parametrize("write", [orc.write_table, pq.write_table])
+def test_a_file_with_a_column_whose_name_is_no_text_is_named(tmp_path, write):
+    sink = io.BytesIO()
+    write(pa.table({"user_id": ["u"], "naame": ["x"]}), sink)
+    file = tmp_path / f"a.{write.__module__.rpartition('.')[2].removeprefix('core')}"
+    file.write_bytes(sink.getvalue().replace(b"naame", b"na\xffme"))
+    with pytest.raises(LandingUnreadable, match="found UnicodeDecodeError"):
+        look_at(load_source("canonical"), str(file))

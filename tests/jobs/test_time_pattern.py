@@ -11,6 +11,7 @@ from jobs.time_pattern import from_strftime, has_offset, problem, variants
         *("epoch_s", "epoch_ns", "iso8601", "yyyy-MM-dd HH:mm:ss", "dd/MMM/yyyy:HH:mm:ss Z", "yyyyMMddHHmmss"),
         *("M/d/yy h:mm a", "yyyy-MM-dd", "yyyy-DDD", "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "yyyy-MM-dd HH:mm:ss 'UTC'"),
         *("EEE, dd MMM yyyy HH:mm:ss z", "yyyy-MM-dd HH:mm[:ss][.SSS][XXX]", "yyyy-MM-dd HH:mm VV"),
+        "yyyy-MM-dd['T'][ ]HH:mm[:ss][.SSSSSS][.SSS][XXX][XX][X][ z]",
     ],
 )
 def test_formats_that_a_source_may_have(pattern):
@@ -48,6 +49,8 @@ def test_formats_that_a_source_may_have(pattern):
         ("yyyyMMMMMdd", "at most 4"),
         ("yyyy-MM-dd HH:mm V", "VV"),
         ("yyyy-MM-dd HH:mm {Z}", "single quotes"),
+        ("yyyy-MM-dd HH:mm[X][XX][XXX][z][VV]", "5 optional parts with the zone"),
+        ("yyyy-MM-dd HH:mm" + "'[X]'" * 5, "5 optional parts with the zone"),
         ("", "no time format"),
         ("'yyyy'", "no time format"),
     ],

@@ -295,6 +295,28 @@ MUTANTS = [
         "        memory.remove_sent(cause)\n        obstacle = deliver(alert, text, context)\n        if obstacle:\n",
         ALERTS,
     ),
+    Mutant("alerts_pruned_by_age_alone", "dags/shared/alert_memory.py", "if n >= most or (", "if (", ALERTS),
+    Mutant(
+        "alerts_pruned_before_they_are_sent",
+        "dags/shared/alert_memory.py",
+        ' and not name.startswith("unsent/"))',
+        ")",
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_pruned_by_name",
+        "dags/shared/alert_memory.py",
+        'key=lambda name: -entries[name]["mtime"]',
+        'key=lambda name: entries[name]["mtime"]',
+        ALERTS,
+    ),
+    Mutant(
+        "alerts_pruned_by_number_alone",
+        "dags/shared/alert_memory.py",
+        'entries[name]["mtime"] < oldest',
+        "False",
+        ALERTS,
+    ),
     Mutant(
         "alerts_lost_without_a_memory",
         "dags/shared/alerts.py",

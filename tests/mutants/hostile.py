@@ -10,7 +10,109 @@ NAMES = "tests/jobs/test_raw_rows.py::test_names_of_columns_are_told_as_text_in_
 WRITTEN = "tests/jobs/test_first_source.py::test_a_column_of_any_name_is_written_so_that_it_is_read_as_it_is"
 FORGET = "tests/lake/privacy/test_forget.py"
 
+LONG = "tests/jobs/test_long_lines.py"
+ANY_LINES = f"{LONG}::test_a_file_has_a_long_line_where_one_of_its_lines_is_longer"
+BY_PYTHON = f"{LONG}::test_python_reads_the_files_with_such_a_line_and_no_others"
+OPEN_QUOTE = f"{LONG}::test_of_a_record_whose_quote_stays_open_no_more_is_kept_than_of_a_long_line"
+USERS_LONG = "tests/jobs/test_landing_users.py::test_an_endless_line_is_searched_in_little_memory_and_named"
+
 MUTANTS = [
+    # -- long lines
+    Mutant(
+        "long_lines_are_for_spark",
+        "jobs/long_lines.py",
+        "by_python=layout.by_python or file in long",
+        "by_python=layout.by_python",
+        f"{LONG}::test_an_endless_line_in_the_middle_of_a_packed_file_takes_no_memory_of_a_worker",
+    ),
+    Mutant(
+        "long_lines_begin_with_a_block",
+        "jobs/long_lines.py",
+        "begun = len(block) - last if last else begun + len(block)",
+        "begun = len(block) - last if last else len(block)",
+        ANY_LINES,
+    ),
+    Mutant(
+        "long_lines_a_byte_too_long",
+        "jobs/long_lines.py",
+        "begun + first > LINE_BYTES",
+        "begun + first > LINE_BYTES + 1",
+        ANY_LINES,
+    ),
+    Mutant(
+        "long_lines_end_by_one_sign",
+        "jobs/long_lines.py",
+        'for sign in (b"\\n", b"\\r") if',
+        'for sign in (b"\\n",) if',
+        ANY_LINES,
+    ),
+    Mutant(
+        "long_lines_end_inside_of_characters",
+        "jobs/long_lines.py",
+        "    while last % 2:\n",
+        "    while False:\n",
+        ANY_LINES,
+    ),
+    Mutant("long_lines_all_by_python", "jobs/long_lines.py", "or file in long)]", "or file in unseen)]", BY_PYTHON),
+    Mutant(
+        "long_lines_short_files_alone",
+        "jobs/landing_files.py",
+        "beyond=len(head) > LINE_BYTES",
+        "beyond=len(head) < LINE_BYTES",
+        BY_PYTHON,
+    ),
+    Mutant(
+        "long_lines_record_keeps_all",
+        "jobs/raw_rows.py",
+        'F.when(F.col("within") <= LINE_BYTES, F.struct',
+        "F.when(F.lit(True), F.struct",
+        OPEN_QUOTE,
+    ),
+    Mutant(
+        "long_lines_record_looks_short", "jobs/raw_rows.py", 'F.max(F.col("within") + size)', "F.max(size)", OPEN_QUOTE
+    ),
+    Mutant(
+        "long_lines_records_add_up",
+        "jobs/raw_rows.py",
+        '"within": F.col("at") - F.coalesce(',
+        '"within": F.col("at") - 0 * F.coalesce(',
+        OPEN_QUOTE,
+    ),
+    Mutant(
+        "long_lines_of_users_untold",
+        "jobs/landing_users.py",
+        "        if has_long:\n",
+        "        if False:\n",
+        USERS_LONG,
+    ),
+    Mutant(
+        "long_lines_of_users_cut_away",
+        "jobs/landing_users.py",
+        "has_lines = not self.has_long and not",
+        "has_lines = not",
+        USERS_LONG,
+    ),
+    Mutant(
+        "long_lines_of_lists_again_and_again",
+        "jobs/rejections.py",
+        "F.when(F.octet_length(raw) > KEPT_CHARACTERS, F.left(raw, F.lit(KEPT_CHARACTERS)))",
+        "F.when(F.lit(False), raw)",
+        "tests/jobs/test_any_log.py::test_each_row_of_a_long_list_has_the_beginning_of_its_line_alone",
+    ),
+    Mutant(
+        "users_of_orc_in_two_bytes",
+        "jobs/landing_users.py",
+        "    if python_rows.is_orc(file):\n",
+        "    if False:\n",
+        "tests/jobs/test_landing_users.py::test_what_is_not_plain_lines_is_named_and_left_to_the_shop",
+    ),
+    Mutant(
+        "users_of_a_whole_old_file",
+        "jobs/landing_users.py",
+        "with_ends=True",
+        "with_ends=False",
+        "tests/jobs/test_landing_users.py::test_lines_may_end_as_on_old_macs_and_each_is_one_row",
+    ),
     Mutant("hostile_day_is_a_link", "lake/landing.py", "    if leads_out(folder):\n", "    if False:\n", LANDING),
     Mutant(
         "hostile_landing_is_no_link",
@@ -43,8 +145,8 @@ MUTANTS = [
     Mutant(
         "hostile_damaged_files_stop_forgetting",
         "jobs/landing_users.py",
-        "        except UNREADABLE as error:",
-        "        except SourceMismatch as error:",
+        "        except UNREADABLE as error:\n            what",
+        "        except SourceMismatch as error:\n            what",
         "tests/jobs/test_landing_users.py",
     ),
     Mutant(
@@ -177,7 +279,7 @@ MUTANTS = [
     Mutant(
         "unsearched_read_only_landing",
         "jobs/landing_users.py",
-        "            except OSError as error:\n                what",
+        "            except UNREADABLE as error:\n                what",
         "            except SourceMismatch as error:\n                what",
         "tests/jobs/test_landing_users.py",
     ),

@@ -884,8 +884,8 @@ MUTANTS = [
     Mutant(
         "bound_rejects_without_the_row",
         "jobs/rejections.py",
-        "(raw if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), raw))",
-        "F.when(~ignored & reason.isNotNull(), raw)",
+        "(kept if config.max_events_per_user_day else F.when(~ignored & reason.isNotNull(), kept))",
+        "F.when(~ignored & reason.isNotNull(), kept)",
         BOUNDS,
     ),
     Mutant(
@@ -922,6 +922,34 @@ MUTANTS = [
         "F.octet_length(F.coalesce(",
         "F.length(F.coalesce(",
         REJECTIONS,
+    ),
+    Mutant(
+        "packed_errors_of_arrow_have_no_name",
+        "jobs/packed.py",
+        "zipfile.BadZipFile, pa.ArrowException)",
+        "zipfile.BadZipFile)",
+        "tests/jobs/test_orc_rows.py::test_a_damaged_file_is_named_whatever_arrow_raises",
+    ),
+    Mutant(
+        "orc_end_of_any_error",
+        "jobs/orc_rows.py",
+        "suppress(OSError, ValueError, pa.ArrowException)",
+        "suppress(OSError, ValueError)",
+        "tests/jobs/test_orc_rows.py::test_a_damaged_file_is_named_whatever_arrow_raises",
+    ),
+    Mutant(
+        "orc_names_are_any_bytes",
+        "jobs/landing_files.py",
+        "        tuple(schema.names)  # as above\n",
+        "",
+        "tests/jobs/test_orc_rows.py::test_a_file_with_a_column_whose_name_is_no_text_is_named",
+    ),
+    Mutant(
+        "time_pattern_of_any_number_of_variants",
+        "jobs/time_pattern.py",
+        "if zones > MOST_ZONES:",
+        "if zones > 99:",
+        "tests/jobs/test_time_pattern.py",
     ),
     Mutant("raw_lone_halves_of_pairs", "jobs/raw_rows.py", "{HIGH}(?!{LOW})", "{HIGH}", REJECTIONS),
     Mutant(

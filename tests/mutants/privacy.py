@@ -21,7 +21,43 @@ KEPT = "tests/lake/privacy/test_retention.py"
 LOG = "tests/lake/privacy/test_logs.py"
 FORGET_COMMAND = "tests/dags/cli/test_forget.py"
 
+UNREAD = f"{TESTS}::test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_it_can"
+PINNED_UNREAD = f"{TESTS}::test_a_file_that_a_training_alone_needs_and_that_cannot_be_read_is_named_with_what_to_do"
+
 MUTANTS = [
+    # -- files that cannot be read
+    Mutant(
+        "forget_ends_at_a_damaged_file",
+        TABLES,
+        "            except FileUnreadable as error:\n                damaged",
+        "            except KeyError as error:\n                damaged",
+        UNREAD,
+    ),
+    Mutant("forget_is_finished_without_a_file", FORGET, "    if not receipt.unread:\n", "    if True:\n", UNREAD),
+    Mutant(
+        "forget_takes_identities_too_early",
+        FORGET,
+        "if places.at_last and not receipt.unread else []",
+        "if places.at_last else []",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_leaves_half_a_file",
+        REWRITING,
+        "    except FileUnreadable:\n        storage.remove(storage.join(root, target))\n",
+        "    except FileUnreadable:\n",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_sends_readers_to_a_training", TABLES, "error.error, file in live", "error.error, True", PINNED_UNREAD
+    ),
+    Mutant(
+        "forget_cannot_say_that_it_is_incomplete",
+        "dags/cli/forget.py",
+        "    if receipt.unread:\n",
+        "    if False:\n",
+        f"{FORGET_COMMAND}::test_a_forget_that_could_not_read_a_file_ends_with_an_error_that_names_it_and_the_next_one_with_none",
+    ),
     # -- tables
     Mutant("forget_keeps_pinned_files", TABLES, "{*live, *of_pinned_versions(name, path)}", "{*live}", NOWHERE),
     Mutant("forget_retries_inside_delta", TABLES, "            max_commit_retries=0,\n", "", IN_BETWEEN),
@@ -228,8 +264,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_breaks_records",
         "jobs/landing_users.py",
-        "and not source.multiline and not wide",
-        "and not wide",
+        "not self.has_long and not source.multiline and",
+        "not self.has_long and",
         LANDING,
     ),
     Mutant(
@@ -242,8 +278,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_byte_order_mark_is_text",
         "jobs/landing_users.py",
-        'return sum(theirs(line.removeprefix("\\ufeff") if end else line) for line in lines)',
-        "return sum(map(theirs, lines))",
+        'theirs(line.decode(encoding, "replace").removeprefix("\\ufeff"))',
+        'theirs(line.decode(encoding, "replace"))',
         LANDING,
     ),
     Mutant(

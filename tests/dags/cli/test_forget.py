@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from dags.cli.forget import Names, copies, ids, local_files, local_logs, needed_for_the_store, places_of
 from dags.cli.main import app
 from jobs import ingest
-from lake.errors import SettingsInvalid
+from lake.errors import ForgetIncomplete, SettingsInvalid
 from lake.privacy.forgotten import list_users
 from lake.privacy.matching import NamedUsers
 from lake.pseudonyms import IdentityMap, Key, pseudonym
@@ -242,9 +242,30 @@ def test_identities_are_the_last_to_go_so_that_a_store_that_is_down_keeps_a_forg
     monkeypatch.setattr("lake.serving.forget.forget_in_store", lambda *_: gone.append("store") or ([], []))
     monkeypatch.setenv("MEANDER_SERVING_URL", "postgresql://nobody@localhost/none")
     (lake / "landing").mkdir()
-    for place in places_of(settings(), [Names("9c3f01aa-x", "ann")], rewrite_landing=False).elsewhere:
+    where = places_of(settings(), [Names("9c3f01aa-x", "ann")], rewrite_landing=False)
+    for place in where.elsewhere:
         place(NamedUsers(frozenset({"9c3f01aa-x"})))
+    assert gone == ["store"]
+    where.at_last(NamedUsers(frozenset({"9c3f01aa-x"})))
     assert gone == ["store", "identities"]
+
+
+def test_a_forget_that_could_not_read_a_file_ends_with_an_error_that_names_it_and_the_next_one_with_none(lake):
+    publish_rows([prediction(user, DAY_1) for user in (ANN, "bob")], DAY_1)
+    (file,) = Table("predictions").files
+    place = lake / "lake" / "predictions" / file.path
+    content = place.read_bytes()
+    place.write_bytes(content[:-1])
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(app, ["forget", ANN, *options])
+        assert isinstance(shown.exception, ForgetIncomplete)
+        assert f"found 1 that cannot: {file.path} of predictions. All others are" in str(shown.exception)
+        assert "users forgotten" not in shown.stdout
+    receipt = json.loads(shown.stdout)
+    assert (receipt["finished"], receipt["unread"][0]["day"]) == ("", str(DAY_1))
+    place.write_bytes(content)
+    assert "1 users forgotten" in meander("forget", ANN)
+    assert [row["user_id"] for row in Table("predictions").head(DAY_1, 9)] == ["bob"]
 
 
 def test_how_events_name_a_user_is_told_where_nobody_can_say_it_afterwards(lake, monkeypatch):

@@ -21,7 +21,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from dags.shared.alert_memory import AlertMemory
+from dags.shared.alert_memory import AlertMemory, name_of
 from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, resend_queued, send_alert
 from dags.shared.assets import ASSETS
 from dags.shared.model import Monitor, Promote
@@ -251,6 +251,34 @@ def test_the_memory_of_this_machine_is_for_its_user_alone(received, monkeypatch,
     assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.glob("meander*")] == [
         (f"meander-{os.getuid()}", 0o700)
     ]
+
+
+def test_the_memory_of_this_machine_does_not_grow_for_ever(received, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("dags.shared.alerts.MACHINE_FILES", 4)
+    place = tmp_path / f"meander-{os.getuid()}" / "_alerts"
+    memory = AlertMemory(str(place))
+    (tmp_path / f"meander-{os.getuid()}").mkdir(mode=0o700)
+    now = time.time()
+    for n in range(6):
+        # The smaller the number, the older, by a day; the causes have one more that is older than 90 days.
+        memory.record_sent(f"cause {n}", f"sent {n}")
+        memory.keep_unsent(f"cause {n}", {**asdict(alert()), "text": f"queued {n}"})
+        with memory.claim(f"cause {n}"):
+            pass
+    for folder, days in ((place, [100, 95, 3, 2, 1, 0]), (place / "unsent", [100, 95, 94, 93, 92, 91])):
+        for name, ago in zip([name_of(f"cause {n}") for n in range(6)], days, strict=True):
+            os.utime(folder / name, (now - ago * 86400 - 3600,) * 2)
+    monkeypatch.setattr(Receiver, "status", 500)
+    resend_queued(None)
+    # What waits to be sent is kept however old it is.
+    assert [memory.read_unsent(name_of(f"cause {n}")) is not None for n in range(6)] == [False] * 2 + [True] * 4
+    assert [memory.last_sent(f"cause {n}") is not None for n in range(6)] == [False] * 2 + [True] * 4
+    assert "removed 2 of the oldest queued alerts, which were never sent" in caplog.text
+    os.utime(place / name_of("cause 4"), (now - 91 * 86400,) * 2)
+    resend_queued(None)
+    assert [memory.last_sent(f"cause {n}") is not None for n in range(6)] == [False, False, True, True, False, True]
+    assert [memory.read_unsent(name_of(f"cause {n}")) is not None for n in range(6)] == [False] * 2 + [True] * 4
 
 
 @pytest.mark.parametrize("planted", ["file", "open folder", "link", "folder of another user"])

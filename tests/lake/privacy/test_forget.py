@@ -125,10 +125,10 @@ def whose(source: str, raw: str) -> str | None:
         return None
 
 
-def found_in(root: Path) -> Iterator[str]:
-    """Yield each file in which the user is, in its bytes, in what is packed, or in a page of a Parquet file."""
+def found_in(root: Path, but: Path | None = None) -> Iterator[str]:
+    """Yield each file but one in which the user is: in its bytes, in what is packed, or in a page of a Parquet file."""
     for file in sorted(root.rglob("*")):
-        if not file.is_file():
+        if not file.is_file() or file == but:
             continue
         content = file.read_bytes()
         if file.suffix == ".gz":
@@ -324,6 +324,98 @@ def test_a_file_of_a_table_that_cannot_be_read_is_named_and_one_that_is_gone_is_
     assert cleaned.unread == {"a.parquet": "ArrowInvalid"}
     (left,) = left_in(replace(cleaned, table="interests"), NamedUsers(frozenset({ANN})))
     assert left.what.startswith("interests: a.parquet cannot be read (ArrowInvalid), and may have rows of theirs")
+
+
+def place_of(table: str, day: date, version: int | None = None) -> Path:
+    """Return the first file of a table, or of a version of it, with rows of a date."""
+    found = Table(table, version)
+    return Path(found.path, next(file.path for file in found.files if file.partition["dt"] == day))
+
+
+def cut_off(content: bytes) -> bytes:
+    return content[:-20]
+
+
+def with_a_damaged_page(content: bytes, column: str = "item_id") -> bytes:
+    """Return a file of which, in its last rows, one column cannot be read: its pages are zeros."""
+    footer = pq.ParquetFile(io.BytesIO(content)).metadata
+    group = footer.row_group(footer.num_row_groups - 1)
+    pages = next(group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema.endswith(column))
+    start = pages.dictionary_page_offset or pages.data_page_offset
+    return content[:start] + bytes(pages.total_compressed_size) + content[start + pages.total_compressed_size :]
+
+
+@pytest.mark.parametrize(("damaged", "error"), [(cut_off, "ArrowInvalid"), (with_a_damaged_page, "OSError")])
+def test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, damaged, error):
+    before, gone = others(), []
+    place = place_of("events", JAN_1)
+    content, file = place.read_bytes(), str(place.relative_to(Table("events").path))
+    place.write_bytes(damaged(content))
+    where = replace(places(), at_last=lambda _: gone.append("identities") or ([], []))
+    receipt = forget([ANN], where)
+    assert receipt.unread == [forgetting.Unread("events", file, str(JAN_1), error, is_newest=True)]
+    (told,) = [left.what for left in receipt.left if file in left.what]
+    assert told == (
+        f"events: {file} of 2025-01-01 cannot be read ({error}), and may have rows of theirs: put it back from a copy, "
+        "or have its date published anew; then run this command again"
+    )
+    # It is not finished, and whoever can say the other name of the user still can.
+    assert (receipt.finished, gone) == ("", [])
+    assert storage.read_json(receipt_file(receipt.request))["unread"] == [vars(receipt.unread[0])]
+    # No other file has rows of theirs, and those of others are all there: the damaged file is still that of readers.
+    assert list(found_in(full / "lake", place)) == []
+    assert {table: rows_seen(table) for table in TABLES if table != "events"} == {
+        table: before[table] for table in TABLES if table != "events"
+    }
+    assert place_of("events", JAN_1) == place
+    # Nothing is left of the file that was begun in its place.
+    assert [each.name for each in place.parent.iterdir()] == [place.name]
+    # Put back, it has rows of theirs again, and the same command does the rest.
+    place.write_bytes(content)
+    receipt = forget([ANN], where)
+    assert (receipt.unread, gone) == ([], ["identities"])
+    assert receipt.finished
+    assert list(found_in(full / "lake")) == []
+    assert others() == before
+    assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
+
+
+def test_a_file_that_a_training_alone_needs_and_that_cannot_be_read_is_named_with_what_to_do(full):
+    before, place = others(), place_of("events", JAN_1, 1)
+    place.write_bytes(cut_off(place.read_bytes()))
+    receipt = forgotten()
+    assert [(each.day, each.is_newest, receipt.finished) for each in receipt.unread] == [(str(JAN_1), False, "")]
+    (told,) = [left.what for left in receipt.left if place.name in left.what]
+    assert "or remove the training or model that has pinned its version; then run this command again" in told
+    assert list(found_in(full / "lake", place)) == []
+    assert rows_seen("events") == before["events"]
+    # Without the training nobody needs the file: it is told as one that upkeep removes, and keeps nothing open.
+    Path(plan_file("weekly")).unlink()
+    receipt = forgotten()
+    assert receipt.unread == []
+    assert receipt.finished
+    assert [left.by for left in receipt.left if place.name in left.what] == ["upkeep_weekly"]
+
+
+def test_a_day_that_is_published_anew_finishes_a_forget_that_could_not_read_it(full):
+    place = place_of("events", JAN_1)
+    place.write_bytes(b"PAR1")
+    assert not forgotten().finished
+    put("events", "again", [event(ANN, "x"), event(BOB, "x")], [JAN_1])
+    assert forgotten().finished
+    assert list(found_in(full / "lake", place)) == []
+    assert sum("datetime.date(2025, 1, 1))" in row and "'bob'" in row for row in rows_seen("events")) == 1
+
+
+def test_texts_that_cannot_be_read_are_named_where_the_ids_beside_them_can(full):
+    forgotten()
+    place = place_of("sessions", JAN_1)
+    place.write_bytes(with_a_damaged_page(place.read_bytes(), "query"))
+    receipt = forgotten()
+    assert receipt.finished, "each row is somebody's, and none is theirs"
+    assert [left.what for left in receipt.left if place.name in left.what] == [
+        f"sessions: texts of {place.relative_to(Table('sessions').path)} cannot be read"
+    ]
 
 
 # ---- killed, and beside publishes ----
