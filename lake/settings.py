@@ -1,8 +1,10 @@
 """Settings: every one is an environment variable `MEANDER_<NAME>`, listed by `meander settings`."""
 
+import os
 import re
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
@@ -14,13 +16,10 @@ URL_HINT = "a local path or an s3://, gs://, abfs:// or hdfs:// address"
 
 
 class Settings(BaseSettings):
-    """All settings: the values that differ between a laptop and a cluster.
-
-    Each instance is read from the environment, so that a long-lived process sees no stale value.
-    """
+    """All settings: the values that differ between a laptop and a cluster, as the environment has them."""
 
     # An empty variable is one that is not set: compose files pass those, and an empty lake would be the root folder.
-    model_config = SettingsConfigDict(env_prefix="MEANDER_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MEANDER_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     lake: str = Field(".meander/lake", description=f"where the tables live: {URL_HINT}")
     landing: str = Field(".meander/landing", description=f"where the shop's log files arrive: {URL_HINT}")
@@ -196,9 +195,18 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """Return the current settings.
 
+    A job asks for them some hundred times, mostly where the lake is. They are read anew when a variable has changed, so
+    that a long-lived process sees no stale value.
+
     Raises:
         SettingsInvalid: a `MEANDER_*` variable has an invalid value.
     """
+    # In any case: so are they read.
+    return _read(frozenset(item for item in os.environ.items() if item[0].upper().startswith("MEANDER_")))
+
+
+@lru_cache(maxsize=4)
+def _read(_variables: frozenset[tuple[str, str]]) -> Settings:
     try:
         return Settings()
     except ValidationError as error:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import date
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,15 @@ FIRST = (
     "tests/docker/",
 )
 # Files that need the same dear thing go to one process, which makes it once: Airflow, or a session of Spark.
-TOGETHER = {
-    "Airflow": ("tests/e2e/test_page", "tests/e2e/test_backfill"),
-    "Spark": (
-        *("tests/jobs/", "tests/expectations/", "tests/lake/test_staging", "tests/lake/test_killed"),
-        *("tests/lake/test_readers", "tests/model/test_training_commands", "tests/model/test_score"),
-        *("tests/model/data/test_build_vocabulary", "tests/model/test_prepare", "tests/model/training/test_launch.py"),
-        *("tests/dags/cli/test_main.py", "tests/dags/cli/test_doctor.py"),
-    ),
-}
+AIRFLOW = ("tests/e2e/test_page", "tests/e2e/test_backfill")
+# Tests of Spark that share no session: they start processes of their own.
+SPARK_OF_THEIR_OWN = ("tests/dags/local/", "tests/model/training/test_launch_hosts")
+
+
+@cache
+def shares_spark(file: Path) -> bool:
+    """Tell whether tests of a file ask for the session of their process: a second one would be a second, cold JVM."""
+    return "pytest.mark.spark" in file.read_text(encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,9 +89,12 @@ class ByWhatTheyNeed(LoadFileScheduling):
     """Gives a process a file as a whole, or all files that need the same dear thing."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next(
-            (name for name, files in TOGETHER.items() if nodeid.startswith(files)), super()._split_scope(nodeid)
-        )
+        file = super()._split_scope(nodeid)
+        if file.startswith(AIRFLOW):
+            return "Airflow"
+        if not file.startswith(SPARK_OF_THEIR_OWN) and shares_spark(self.config.rootpath / file):
+            return "Spark"
+        return file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByWhatTheyNeed:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from lake.errors import SettingsInvalid
 from lake.settings import settings
@@ -57,6 +58,15 @@ def test_a_changed_variable_counts_at_once(monkeypatch):
     assert settings().late_days == 5
     monkeypatch.setenv("MEANDER_LATE_DAYS", "6")
     assert settings().late_days == 6
+    monkeypatch.delenv("MEANDER_LATE_DAYS")
+    assert settings().late_days == 3
+    monkeypatch.setenv("meander_late_days", "7")
+    assert settings().late_days == 7, "names in small letters are read too"
+
+
+def test_settings_that_all_callers_share_are_changed_by_none_of_them():
+    with pytest.raises(ValidationError, match="frozen"):
+        settings().late_days = 0
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):

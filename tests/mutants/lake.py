@@ -844,6 +844,21 @@ MUTANTS = [
         "tests/lake/test_settings.py",
     ),
     Mutant(
+        "settings_kept_by_name",
+        "lake/settings.py",
+        "frozenset(item for item",
+        'frozenset((item[0], "") for item',
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_kept_for_other_letters",
+        "lake/settings.py",
+        "item[0].upper().",
+        "item[0].",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant("settings_changed_for_all", "lake/settings.py", ", frozen=True", "", "tests/lake/test_settings.py"),
+    Mutant(
         "runs_best_of_tables", "lake/runs.py", "verdict=min((state", "verdict=max((state", "tests/lake/test_runs.py"
     ),
     Mutant(
