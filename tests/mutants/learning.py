@@ -501,15 +501,15 @@ MUTANTS = [
     Mutant(
         "network_sees_the_future",
         "model/network/layers.py",
-        "y = self.attend(y, y, use_causal_mask=True)",
-        "y = self.attend(y, y, use_causal_mask=False)",
+        'ops.cast(later, "float32") * MASK_LOGIT',
+        'ops.cast(later, "float32")',
         f"{NETWORK}::test_no_event_sees_a_later_one",
     ),
     Mutant(
         "network_last_sees_padding",
         "model/network/layers.py",
-        "<= places[..., None]",
-        "<= places[..., None] + 1",
+        "> places[..., None]",
+        "> places[..., None] + 1",
         f"{NETWORK}::test_the_state_at_chosen_places_is_that_of_the_whole_sequence",
     ),
     Mutant(
