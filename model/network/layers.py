@@ -30,6 +30,16 @@ def last_real(values: Any, behavior: Any) -> Any:
     return ops.sum(values * picked[..., None], axis=1)
 
 
+def of_rows(dense: Any, x: Any) -> Any:
+    """Return what `dense` makes of (B, L, D), all vectors being the rows of one matrix to it.
+
+    TensorFlow then does product, bias and activation in one operation where nothing is learned; with three axes the
+    product is put into its shape before the bias, and each of them is a pass of its own.
+    """
+    y = dense(ops.reshape(x, (-1, x.shape[-1])))
+    return ops.reshape(y, (*ops.shape(x)[:-1], y.shape[-1]))
+
+
 def pick(values: Any, places: Any) -> Any:
     """Return (B, K, D): the vectors of (B, L, D) at these places (B, K)."""
     return ops.take_along_axis(values, places[..., None], axis=1)
@@ -118,7 +128,7 @@ class Block(keras.layers.Layer):
             y, attention = self._attended(pick(y, places), y, places)
             x = pick(x, places)
         x = x + self.drop(y, training=training)
-        y = self.narrow(self.widen(self.forward_norm(x)))
+        y = of_rows(lambda rows: self.narrow(self.widen(rows)), self.forward_norm(x))
         x = x + self.drop(y, training=training)
         return (x, attention) if return_attention else x
 
@@ -210,7 +220,7 @@ class ProfileReader(keras.layers.Layer):
         self.built = True
 
     def call(self, embedded: Any, values: Any, real: Any) -> tuple[Any, Any]:
-        vectors = self.read(ops.concatenate([embedded, ops.cast(values, embedded.dtype)], axis=-1))
+        vectors = of_rows(self.read, ops.concatenate([embedded, ops.cast(values, embedded.dtype)], axis=-1))
         weight = ops.cast(real * values[..., -1] ** 2, vectors.dtype)  # the last number is the root of the share
         total = ops.sum(weight, axis=1, keepdims=True)
         return vectors, ops.sum(vectors * weight[..., None], axis=1) / ops.maximum(total, 1e-3)
@@ -254,8 +264,8 @@ class PairScore(keras.layers.Layer):
         self.built = True
 
     def call(self, vectors: Any, user: Any, real: Any, training: bool | None = None) -> Any:
-        pair = self.of_pair(vectors) + self.of_user(user)[:, None, :]
-        score = self.score(self.drop(self.mix(ops.gelu(pair)), training=training))[..., 0]
+        pair = of_rows(self.of_pair, vectors) + self.of_user(user)[:, None, :]
+        score = self.score(self.drop(of_rows(self.mix, ops.gelu(pair)), training=training))[..., 0]
         return score * ops.cast(real, "float32")
 
     def compute_output_shape(self, vectors_shape: Any, user_shape: Any, real_shape: Any) -> Any:  # noqa: ARG002  Keras' names
