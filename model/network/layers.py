@@ -14,6 +14,7 @@ from lake.rules import BEHAVIORS
 from model.data.features import GAP_BUCKETS
 
 BEHAVIOR_CODES = 1 + len(BEHAVIORS)  # with 0 for padding
+MASK_LOGIT = -1e9
 
 
 def is_real(behavior: Any) -> Any:
@@ -27,6 +28,16 @@ def last_real(values: Any, behavior: Any) -> Any:
     following = ops.concatenate([real[:, 1:], ops.zeros_like(real[:, :1])], axis=1)
     picked = ops.cast(real * (1 - following), values.dtype)  # 1 at the last real event alone
     return ops.sum(values * picked[..., None], axis=1)
+
+
+def of_rows(dense: Any, x: Any) -> Any:
+    """Return what `dense` makes of (B, L, D), all vectors being the rows of one matrix to it.
+
+    TensorFlow then does product, bias and activation in one operation where nothing is learned; with three axes the
+    product is put into its shape before the bias, and each of them is a pass of its own.
+    """
+    y = dense(ops.reshape(x, (-1, x.shape[-1])))
+    return ops.reshape(y, (*ops.shape(x)[:-1], y.shape[-1]))
 
 
 def pick(values: Any, places: Any) -> Any:
@@ -111,19 +122,38 @@ class Block(keras.layers.Layer):
 
     def call(self, x: Any, training: bool | None = None, return_attention: bool = False, places: Any = None) -> Any:
         y = self.attend_norm(x)
-        attention = None
-        if places is not None:
-            seen = ops.arange(ops.shape(x)[1]) <= places[..., None]  # (B, K, L)
-            y = self.attend(pick(y, places), y, attention_mask=seen)
-            x = pick(x, places)
-        elif return_attention:
-            y, attention = self.attend(y, y, use_causal_mask=True, return_attention_scores=True)
+        if places is None:
+            y, attention = self._attended(y, y, ops.arange(ops.shape(x)[1]))
         else:
-            y = self.attend(y, y, use_causal_mask=True)
+            y, attention = self._attended(pick(y, places), y, places)
+            x = pick(x, places)
         x = x + self.drop(y, training=training)
-        y = self.narrow(self.widen(self.forward_norm(x)))
+        y = of_rows(lambda rows: self.narrow(self.widen(rows)), self.forward_norm(x))
         x = x + self.drop(y, training=training)
         return (x, attention) if return_attention else x
+
+    def _attended(self, asking: Any, events: Any, places: Any) -> tuple[Any, Any]:
+        """Return what vectors (B, K, D) at some places, (K,) or (B, K), take from events (B, L, D) up to these places.
+
+        And how much from which, (B, heads, K, L). It is what `keras.layers.MultiHeadAttention` says, whose weights
+        these are, in fewer passes: all vectors of a batch are one matrix to its layers, which would otherwise multiply
+        user by user, and the mask is added, so that the way back need not look at it.
+        """
+        query, key, value = self.attend.query_dense, self.attend.key_dense, self.attend.value_dense
+        by_head = [self._by_head(dense, x) for dense, x in ((query, asking), (key, events), (value, events))]
+        query, key, value = by_head
+        later = ops.arange(ops.shape(events)[1]) > places[..., None]  # (K, L) or (B, K, L)
+        hidden = ops.expand_dims(ops.cast(later, "float32") * MASK_LOGIT, -3)
+        logits = ops.matmul(query * (self.width // self.heads) ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
+        attention = ops.softmax(ops.cast(logits, "float32") + hidden)
+        taken = ops.transpose(ops.matmul(ops.cast(attention, value.dtype), value), (0, 2, 1, 3))  # (B, K, heads, d)
+        flat = ops.reshape(taken, (1, -1, self.heads, self.width // self.heads))
+        return ops.reshape(self.attend.output_dense(flat), ops.shape(asking)), attention
+
+    def _by_head(self, dense: Any, x: Any) -> Any:
+        """Return a projection of (B, K, D) as (B, heads, K, D / heads)."""
+        projected = dense(ops.reshape(x, (1, -1, self.width)))
+        return ops.transpose(ops.reshape(projected, (*ops.shape(x)[:2], self.heads, -1)), (0, 2, 1, 3))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -190,7 +220,7 @@ class ProfileReader(keras.layers.Layer):
         self.built = True
 
     def call(self, embedded: Any, values: Any, real: Any) -> tuple[Any, Any]:
-        vectors = self.read(ops.concatenate([embedded, ops.cast(values, embedded.dtype)], axis=-1))
+        vectors = of_rows(self.read, ops.concatenate([embedded, ops.cast(values, embedded.dtype)], axis=-1))
         weight = ops.cast(real * values[..., -1] ** 2, vectors.dtype)  # the last number is the root of the share
         total = ops.sum(weight, axis=1, keepdims=True)
         return vectors, ops.sum(vectors * weight[..., None], axis=1) / ops.maximum(total, 1e-3)
@@ -234,8 +264,8 @@ class PairScore(keras.layers.Layer):
         self.built = True
 
     def call(self, vectors: Any, user: Any, real: Any, training: bool | None = None) -> Any:
-        pair = self.of_pair(vectors) + self.of_user(user)[:, None, :]
-        score = self.score(self.drop(self.mix(ops.gelu(pair)), training=training))[..., 0]
+        pair = of_rows(self.of_pair, vectors) + self.of_user(user)[:, None, :]
+        score = self.score(self.drop(of_rows(self.mix, ops.gelu(pair)), training=training))[..., 0]
         return score * ops.cast(real, "float32")
 
     def compute_output_shape(self, vectors_shape: Any, user_shape: Any, real_shape: Any) -> Any:  # noqa: ARG002  Keras' names

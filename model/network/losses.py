@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from model.network.layers import is_real
-from model.network.network import BINARY, MASK_LOGIT, Finetuned, Pretrained, mixture
+from model.network.layers import MASK_LOGIT, is_real
+from model.network.network import BINARY, Finetuned, Pretrained, mixture
 
 # Of all binary answers together, for each row.
 ANSWERS_LOSS = "answers_loss"
@@ -64,8 +64,7 @@ def sampled_softmax(true: Any, true_index: Any, sampled: Any, negatives: tuple[A
     against = sampled - log_inclusion(drawn, count, size)
     # A negative that is the label itself is none, and one that was drawn twice counts once.
     against = ops.where(first & (true_index[..., None] != drawn), against, -1e9)
-    everything = ops.concatenate([corrected[..., None], against], axis=-1)
-    return ops.logsumexp(everything, axis=-1) - corrected
+    return _of_first(ops.concatenate([corrected[..., None], against], axis=-1))
 
 
 class PretrainTask:
@@ -156,8 +155,7 @@ class FinetuneTask:
         # (B, K, N); index 0 is no item.
         others = ops.where(first & (drawn > 0) & (label[..., None] != drawn), sampled[:, None, :], MASK_LOGIT)
         rest = ops.log(ops.maximum(ops.sum(out["again"], axis=1)[:, None] - again, 1e-30))
-        total = ops.logsumexp(ops.concatenate([true[..., None], rest[..., None], others], axis=-1), axis=-1)
-        loss = total - true
+        loss = _of_first(ops.concatenate([true[..., None], rest[..., None], others], axis=-1))
         labelled = ops.cast((label > 0) | (slot >= 0), "float32")
         per_user = ops.sum(loss * labelled, axis=1) / ops.maximum(ops.sum(labelled, axis=1), 1.0)
         users = batch["weight"] * ops.cast(ops.sum(labelled, axis=1) > 0, "float32")
@@ -193,6 +191,16 @@ def answers_loss(logits: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, di
         total = total + ops.sum(loss * labelled)
     metrics[ANSWERS_LOSS] = (total, ops.sum(batch["weight"]))
     return total, metrics
+
+
+def _of_first(logits: Any) -> Any:
+    """Return the cross entropy (...,) of logits (..., N) of which the first is that of the label.
+
+    By the one operation that gives loss and gradient together: a sum of exponentials, and what it teaches, would go
+    through so many logits a dozen times.
+    """
+    first = ops.zeros(ops.shape(logits)[:-1], "int32")
+    return keras.losses.sparse_categorical_crossentropy(first, logits, from_logits=True)
 
 
 def _positive(index: Any) -> Any:

@@ -157,13 +157,15 @@ class Artifact:
         """Return a compiled function from a batch of arrays to what `Prediction` is made from."""
         items, categories = 1 + self.items.buckets, 1 + self.categories.buckets
         top = min(TOP_ITEMS, len(self.items.keys) + self.features.events)
+        # Once for all batches; a compiled function keeps it.
+        grouped = None if self.finetuned is None else self.finetuned.item_logits_by(items)
 
         def forward(batch: dict[str, Any]) -> dict[str, Any]:
             network = self.finetuned
             assert network is not None
             out = network(batch, training=False)
             # Neither padding nor a bucket of unknown ids is something to predict.
-            probability, place = network.best_items(out, batch, items, top)
+            probability, place = network.best_items(out, batch, items, top, grouped)
             output = {
                 "categories": ops.softmax(out["category"][:, categories:]),
                 "item_places": place,

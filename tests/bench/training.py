@@ -10,14 +10,19 @@ loops train from the same weights on the same batches: the results have to agree
 
 Rows a second are what a person waits for, on a machine with nothing else to do. The CPU time of a row, user and system,
 can be compared on a busy one as well. Page faults say whether freed memory is kept (model/memory.py).
+
+How scoring scales is asked of workers like those of Spark, of one thread each, alone and two at once: what they have to
+share, such as the memory's bandwidth, shows as CPU time of a row.
 """
 
 import argparse
 import logging
+import multiprocessing
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from types import SimpleNamespace
@@ -38,6 +43,7 @@ from model.data.input import Input
 from model.finetune import examples
 from model.network.losses import FinetuneTask
 from model.network.network import Finetuned, build
+from model.score import load_artifact
 from model.training.launch import make_strategy
 from model.training.loop import FitConfig, fit
 from model.training.plan import TrainingPlan
@@ -198,6 +204,12 @@ def main() -> None:
         ratios.add_row(f"{name} / {other}", f"{one.rate / two.rate:.2f}", f"{two.cpu / one.cpu:.2f}")
     Console().print(grid, ratios)
 
+    frame = read_frame(Table("examples", plan.tables["examples"]), plan.train[-1:], STATE)
+    one, two = (of_workers(number, network_folder(plan.run_id, "finetuned"), frame) for number in (1, 2))
+    Console().print(
+        f"scoring by workers of one thread: {one:.0f} CPU us/row alone, {two:.0f} two at once: {2 * one / two:.2f}"
+    )
+
 
 # By what one would write by hand.
 COMPARED = [
@@ -281,6 +293,29 @@ def scoring(plan: TrainingPlan, artifact: Artifact, days: list[date]) -> dict[st
         "scoring, all outputs": cost(len(frame), lambda: artifact.predict(frame)),
         "model.predict, heads alone": cost(len(frame), lambda: heads(frame)),
     }
+
+
+def score_alone(folder: str, frame: pd.DataFrame, begin: Any) -> float:
+    """Score rows as a worker of Spark does, and return the CPU microseconds of a row.
+
+    Args:
+        folder: of the model.
+        frame: the rows.
+        begin: a barrier for all workers, when each has compiled.
+    """
+    artifact = load_artifact(folder)
+    artifact.predict(frame.head(BATCH))
+    begin.wait()
+    return min(cost(len(frame), lambda: artifact.predict(frame)).cpu for _ in range(3))
+
+
+def of_workers(number: int, folder: str, frame: pd.DataFrame) -> float:
+    """Return the mean CPU microseconds of a row of so many workers at once."""
+    with multiprocessing.get_context("spawn").Manager() as shared:
+        begin = shared.Barrier(number)
+        with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+            took = list(pool.map(score_alone, [folder] * number, [frame] * number, [begin] * number))
+    return sum(took) / number
 
 
 if __name__ == "__main__":

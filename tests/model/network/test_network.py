@@ -146,6 +146,38 @@ def test_the_state_at_chosen_places_is_that_of_the_whole_sequence(kind):
     np.testing.assert_array_equal(last[3], np.zeros(16))  # no event, no state
 
 
+@pytest.mark.parametrize("places", [None, [[6, 0], [3, 5], [0, 1], [2, 2]]], ids=["at all places", "at some"])
+def test_a_block_attends_as_the_layer_of_keras_whose_weights_it_has(places):
+    block = Block(16, 2, dropout=0.5)
+    block.build((4, 7, 16))
+    random = np.random.default_rng(8)
+    block.set_weights([random.normal(0, 0.4, weight.shape) for weight in block.get_weights()])
+    x, pull = (tf.constant(random.normal(size=(4, k, 16)), tf.float32) for k in (7, 7 if places is None else 2))
+    at = None if places is None else np.array(places, np.int32)
+
+    def of_keras():
+        y, rows = block.attend_norm(x), x
+        if at is None:
+            y, attention = block.attend(y, y, use_causal_mask=True, return_attention_scores=True)
+        else:
+            seen = np.arange(7) <= at[..., None]
+            rows, asking = (tf.gather(values, at, batch_dims=1) for values in (x, y))
+            y, attention = block.attend(asking, y, attention_mask=seen, return_attention_scores=True)
+        rows = rows + y
+        return rows + block.narrow(block.widen(block.forward_norm(rows))), attention
+
+    found = []
+    for call in (of_keras, lambda: block(x, places=at, return_attention=True)):
+        weights = [weight.value for weight in block.trainable_weights]
+        with tf.GradientTape() as tape:
+            out, attention = call()
+            total = tf.reduce_sum(out * pull)
+        found.append([out, attention, *tape.gradient(total, weights)])
+    assert len(found[0]) == 2 + len(block.get_weights())
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
 def test_what_the_last_state_teaches_is_what_the_whole_sequence_teaches():
     encoder, now = awake(Encoder), batch()
     pull = np.random.default_rng(2).normal(size=(4, 16)).astype(np.float32)
