@@ -5,16 +5,24 @@ reasons.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import compress
+from itertools import chain, compress
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from jobs.landing_files import LINE_BYTES, LandingFiles, Layout, chunks, end_of_line
-from jobs.packed import aligned, readable, unpacked
+from jobs.packed import absolute, aligned, readable, unpacked
+from lake.errors import LandingUnreadable
+
+# So many files are looked at by the process that starts the job, more of them by Spark's workers.
+LOOKED_AT_HERE = 16
+FOUND = pa.schema([("n", pa.int64()), ("is_long", pa.bool_()), ("error", pa.string())])
 
 
-def by_reader(found: LandingFiles) -> dict[Layout, list[str]]:
+def by_reader(spark: SparkSession, found: LandingFiles) -> dict[Layout, list[str]]:
     """Return text files by their layout, which says of those with too long a line that Python reads them.
 
     Raises:
@@ -23,26 +31,49 @@ def by_reader(found: LandingFiles) -> dict[Layout, list[str]]:
     groups: dict[Layout, list[str]] = defaultdict(list)
     for layout, files in found.text.items():
         unseen = [] if layout.by_python else [file for file in files if file in found.beyond]
-        long = with_long_lines(unseen, end_of_line(layout.charset))
+        long = with_long_lines(spark, unseen, end_of_line(layout.charset))
         for file in files:
             groups[replace(layout, by_python=layout.by_python or file in long)].append(file)
     return groups
 
 
-def with_long_lines(files: Sequence[str], end: bytes) -> set[str]:
+def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> set[str]:
     """Return those of some files that have a line of more than `LINE_BYTES`.
 
     All are read to their ends; of each, a mebibyte is in memory at a time.
 
     Args:
+        spark: the session.
         files: plain or packed text.
         end: of a line of UTF-16; empty for all other encodings, see `jobs.packed.lines_of`.
 
     Raises:
         LandingUnreadable: a file cannot be read to its end.
     """
-    with ThreadPoolExecutor(max_workers=16) as pool:
+    if len(files) > LOOKED_AT_HERE:
+        return looked_at_by_workers(spark, files, end)
+    with ThreadPoolExecutor(max_workers=LOOKED_AT_HERE) as pool:
         return set(compress(files, pool.map(lambda file: has_long_line(file, end), files)))
+
+
+def looked_at_by_workers(spark: SparkSession, files: Sequence[str], end: bytes) -> set[str]:
+    """Return what `with_long_lines` does: by a task for each file; a large day does not pass through one host."""
+    names = absolute(files)
+
+    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
+            try:
+                row = {"n": n, "is_long": has_long_line(names[n], end), "error": None}
+            except LandingUnreadable as error:
+                row = {"n": n, "is_long": False, "error": error.message}
+            yield pa.RecordBatch.from_pylist([row], schema=FOUND)
+
+    looked_at = spark.range(0, len(names), 1, numPartitions=len(names))
+    rows = looked_at.mapInArrow(look, "n bigint, is_long boolean, error string").collect()
+    for row in rows:
+        if row["error"]:
+            raise LandingUnreadable(row["error"])
+    return {files[row["n"]] for row in rows if row["is_long"]}
 
 
 def has_long_line(file: str, end: bytes) -> bool:

@@ -9,9 +9,9 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import fsspec
@@ -38,6 +38,11 @@ XZ_MEMORY = 128 << 20
 def is_packed(file: str) -> bool:
     """Return whether a file is packed in a way that Spark does not unpack, by its name."""
     return file.lower().endswith(SUFFIXES)
+
+
+def absolute(files: Sequence[str]) -> list[str]:
+    """Return names by which a worker of Spark, which has another folder of its own, opens the same files."""
+    return [file if "://" in file else str(Path(file).absolute()) for file in files]
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain
-from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -44,8 +43,7 @@ def read_lines(
         used: of ORC, the values that are needed.
         ids: those of them that are ids.
     """
-    # A worker has another folder of its own.
-    names = [file if "://" in file else str(Path(file).absolute()) for file in files]
+    names = packed.absolute(files)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):

@@ -46,7 +46,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
         SourceMismatch: a file does not have the columns that its source declares.
     """
     found = check_files(source, files)
-    frames = [read_text(spark, source, layout, names) for layout, names in by_reader(found).items()]
+    frames = [read_text(spark, source, layout, names) for layout, names in by_reader(spark, found).items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
     if found.orc:
         # Python reads its rows as lines of JSON.

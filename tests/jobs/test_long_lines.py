@@ -53,7 +53,14 @@ def test_a_file_has_a_long_line_where_one_of_its_lines_is_longer(tmp_path_factor
         assert has_long_line(str(file), end) == any(len(line.encode(encoding)) > 8 for line in lines)
 
 
-def test_python_reads_the_files_with_such_a_line_and_no_others(folder):
+# One file of these is few enough for the process that starts the job, or too many.
+BY_WHOM = pytest.mark.parametrize("here", [16, 0], ids=["here", "workers"])
+
+
+@pytest.mark.spark
+@BY_WHOM
+def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder, monkeypatch, here):
+    monkeypatch.setattr(long_lines, "LOOKED_AT_HERE", here)
     # Of 3 MiB each: one line too long by a byte, lines that are as long as they may be, and rows as always.
     first, longest = GOOD.format(3), "0" * MIB
     files = {
@@ -65,16 +72,19 @@ def test_python_reads_the_files_with_such_a_line_and_no_others(folder):
         "short.csv": f"{first}\n",
     }
     names = [written(folder / name, content.encode()) for name, content in files.items()]
-    groups = {layout.by_python: read for layout, read in by_reader(check_files(TAOBAO, names)).items()}
+    groups = {layout.by_python: read for layout, read in by_reader(spark, check_files(TAOBAO, names)).items()}
     assert {name.rpartition("/")[2] for name in groups[True]} == {"over.csv", "over.csv.gz", "last.csv.bz2"}
     assert {name.rpartition("/")[2] for name in groups[False]} == {"longest.csv", "rows.csv.gz", "short.csv"}
 
 
-def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(folder):
+@pytest.mark.spark
+@BY_WHOM
+def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(spark, folder, monkeypatch, here):
+    monkeypatch.setattr(long_lines, "LOOKED_AT_HERE", here)
     file = folder / "a.csv.gz"
     file.write_bytes(gzip.compress(f"{GOOD.format(3)}\n".encode() * 100_000)[:-20])
     with pytest.raises(LandingUnreadable, match=r"a\.csv\.gz: expected a readable file, found EOFError"):
-        by_reader(check_files(TAOBAO, [str(file)]))
+        by_reader(spark, check_files(TAOBAO, [str(file)]))
 
 
 @pytest.mark.spark

@@ -13,6 +13,7 @@ FORGET = "tests/lake/privacy/test_forget.py"
 LONG = "tests/jobs/test_long_lines.py"
 ANY_LINES = f"{LONG}::test_a_file_has_a_long_line_where_one_of_its_lines_is_longer"
 BY_PYTHON = f"{LONG}::test_python_reads_the_files_with_such_a_line_and_no_others"
+CUT_OFF = f"{LONG}::test_a_file_that_is_cut_off_beyond_its_beginning_is_named"
 OPEN_QUOTE = f"{LONG}::test_of_a_record_whose_quote_stays_open_no_more_is_kept_than_of_a_long_line"
 USERS_LONG = "tests/jobs/test_landing_users.py::test_an_endless_line_is_searched_in_little_memory_and_named"
 
@@ -53,6 +54,9 @@ MUTANTS = [
         "    while False:\n",
         ANY_LINES,
     ),
+    Mutant("long_lines_of_others", "jobs/long_lines.py", 'files[row["n"]]', 'files[row["n"] - 1]', BY_PYTHON),
+    Mutant("long_lines_of_workers_all", "jobs/long_lines.py", ' if row["is_long"]}', "}", BY_PYTHON),
+    Mutant("long_lines_of_workers_damaged", "jobs/long_lines.py", 'if row["error"]:', "if not row:", CUT_OFF),
     Mutant("long_lines_all_by_python", "jobs/long_lines.py", "or file in long)]", "or file in unseen)]", BY_PYTHON),
     Mutant(
         "long_lines_short_files_alone",
