@@ -442,7 +442,7 @@ def test_each_row_of_a_long_list_has_the_beginning_of_its_line_alone(mine, judge
     rows = judged(source, a_jsonl=f"{line}\n").collect()
     assert {row.reason: row.raw for row in rows} == {"field_too_long": line[:8192], "missing_item": line[:8192]}
     # Of a row that is no longer, all of it.
-    rows = judged(source, a_jsonl=(shorter := json.dumps(whole | {"all": [{"item": None}]}) + " " * 8000)).collect()
+    rows = judged(source, b_jsonl=(shorter := json.dumps(whole | {"all": [{"item": None}]}) + " " * 8000)).collect()
     assert [row.raw for row in rows] == [shorter]
 
 
