@@ -16,7 +16,9 @@ from lake.labels import NAMES
 from lake.publish import publish
 from lake.table import Table
 from model import finetune, pretrain
+from model.data.features import PROFILE, pad
 from model.data.frames import read_frame
+from model.data.habits import FADING, likeliest_habits
 from model.data.own_labels import own_labels
 from model.data.vocabulary import Vocabulary
 from model.network import network
@@ -171,6 +173,19 @@ def test_scalars_are_measured_against_the_last_four_training_dates(trained):
     np.testing.assert_allclose(np.asarray(trained.kept.finetuned.scalar_scale), expected, atol=1e-5)
 
 
+def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_network(trained):
+    def measured(days):
+        features, rows = trained.pretrained.features, read_frame(trained.examples, days)
+        top = {name: pad(rows[name], features.profile, kind, keep="first") for name, kind in PROFILE.items()}
+        came = rows["next_category_key"].to_numpy(np.int64)
+        return likeliest_habits(top, came, np.array([0, 30.5, 20.5, 10.5])[came] / 62.5)
+
+    expected = measured(TRAIN[-4:])
+    assert expected not in (FADING, measured(TRAIN), measured([*TRAIN[-4:], *VALID]))
+    assert trained.kept.config.habits == trained.kept.features.habits == expected
+    assert trained.pretrained.config.habits == FADING
+
+
 def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(trained):
     base = trained.pretrained
     begin = base.features.labelled(trained.valid)
@@ -304,7 +319,8 @@ def test_heads_learn_from_states_that_the_frozen_encoder_gives_once(trained):
 
 
 def test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_rows(trained, monkeypatch):
-    monkeypatch.setattr(finetune, "first_answers", lambda *_: pytest.fail("it looked at the rows"))
+    for name in ("first_answers", "first_habits"):
+        monkeypatch.setattr(finetune, name, lambda *_: pytest.fail("it looked at the rows"))
     how = ["--epochs", "1", "--batch", "8", "--adapter", "lora", "--dp-noise", "2", "--dp-clip", "0.5"]
     finetune.main(["--run-id", "r", *how, "--dp-delta", "1e-3"])
     kept = Artifact.load(storage.join(trained.plan.folder, "lora"))
@@ -314,6 +330,7 @@ def test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_
     assert kept.card["privacy"] == expected
     assert (kept.card["epsilon"], kept.card["delta"]) == (expected["epsilon"], 1e-3)
     assert kept.card["kept"] == "lora"
+    assert kept.config.habits == FADING
     assert not np.asarray(kept.finetuned.scalar_mean).any()
     assert "epsilon" not in trained.kept.card
     with pytest.raises(SettingsInvalid, match="--dp-delta must be above 0 and below 1/40"):
