@@ -390,7 +390,7 @@ def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
     """Return the config itself, also from what `get_config` made of it."""
     if isinstance(config, NetworkConfig):
         return config
-    lists = {name: tuple(config[name]) for name in ("hidden", "habits") if name in config}
+    lists: dict[str, Any] = {name: tuple(config[name]) for name in ("hidden", "habits") if name in config}
     return NetworkConfig(**{**config, **lists})
 
 

@@ -16,9 +16,8 @@ from lake.labels import NAMES
 from lake.publish import publish
 from lake.table import Table
 from model import finetune, pretrain
-from model.data.features import PROFILE, pad
 from model.data.frames import read_frame
-from model.data.habits import FADING, likeliest_habits
+from model.data.habits import FADING
 from model.data.own_labels import own_labels
 from model.data.vocabulary import Vocabulary
 from model.network import network
@@ -173,16 +172,20 @@ def test_scalars_are_measured_against_the_last_four_training_dates(trained):
     np.testing.assert_allclose(np.asarray(trained.kept.finetuned.scalar_scale), expected, atol=1e-5)
 
 
-def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_network(trained):
-    def measured(days):
-        features, rows = trained.pretrained.features, read_frame(trained.examples, days)
-        top = {name: pad(rows[name], features.profile, kind, keep="first") for name, kind in PROFILE.items()}
-        came = rows["next_category_key"].to_numpy(np.int64)
-        return likeliest_habits(top, came, np.array([0, 30.5, 20.5, 10.5])[came] / 62.5)
+def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_network(trained, monkeypatch):
+    asked = []
 
-    expected = measured(TRAIN[-4:])
-    assert expected not in (FADING, measured(TRAIN), measured([*TRAIN[-4:], *VALID]))
-    assert trained.kept.config.habits == trained.kept.features.habits == expected
+    def noted(table, days, *rest, **how):
+        asked.append(list(days))
+        return read_frame(table, days, *rest, **how)
+
+    monkeypatch.setattr(finetune, "read_frame", noted)
+    found = finetune.first_habits(trained.plan, trained.pretrained.features)
+    assert asked == [TRAIN[-4:]]
+    # These users take what they have had, so that all they have is worth a hundred times what all choose; their counts
+    # are the same at three speeds.
+    assert found == (33.333, 0.0, 33.333, 33.333)
+    assert trained.kept.config.habits == trained.kept.features.habits == found
     assert trained.pretrained.config.habits == FADING
 
 
