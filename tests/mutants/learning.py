@@ -44,7 +44,13 @@ MUTANTS = [
         "                np.log1p(week),\n                np.log1p(current),",
         GOLDEN,
     ),
-    Mutant("features_last_not_sqrt", "model/data/features.py", "np.sqrt(decayed),  # last", "decayed,  # last", GOLDEN),
+    Mutant(
+        "features_last_not_sqrt",
+        "model/data/features.py",
+        "np.sqrt(comes_again(top, self.habits)),",
+        "comes_again(top, self.habits),",
+        GOLDEN,
+    ),
     Mutant(
         "features_scalars_swap",
         "model/data/features.py",
@@ -444,8 +450,8 @@ MUTANTS = [
     Mutant(
         "finetune_begins_with_the_oldest",
         "model/finetune.py",
-        "plan.train[-START_DATES:]",
-        "plan.train[:START_DATES]",
+        "plan.train[-START_DATES:], features.columns(labels=True)",
+        "plan.train[:START_DATES], features.columns(labels=True)",
         f"{FINETUNE}::test_scalars_are_measured_against_the_last_four_training_dates",
     ),
     Mutant(
