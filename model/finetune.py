@@ -32,8 +32,9 @@ from lake.places import checkpoints_folder, network_folder
 from lake.settings import settings
 from lake.table import Table
 from model.arrays import Array
-from model.data.features import STATE, Features
+from model.data.features import PROFILE, STATE, Features, pad
 from model.data.frames import read_frame
+from model.data.habits import likeliest_habits
 from model.data.input import Input
 from model.data.own_labels import COLUMNS as OWN_COLUMNS
 from model.data.own_labels import own_labels
@@ -116,6 +117,10 @@ def main(argv: list[str] | None = None) -> None:
     registry = Registry.of(settings())
     strategy = launch.make_strategy(args.workers)
     base = Artifact.load(network_folder(plan.run_id, "pretrained"))
+    if privacy is None:
+        # With differential privacy no number may be computed from the rows as they are.
+        base = replace(base, config=replace(base.config, habits=first_habits(plan, base.features)))
+        log.info("how much the history, the fading one, the lookback and the week say: %s", base.config.habits)
     name = "scratch" if args.start == "scratch" else "lora" if args.adapter == "lora" else "finetuned"
     frozen = base.pretrained.encoder if args.start == "pretrained" and base.pretrained else None
     train = examples(plan, base.features, plan.train, frozen, own=privacy is not None)
@@ -235,6 +240,16 @@ def first_answers(plan: TrainingPlan, features: Features) -> dict[str, Array]:
     table = Table("examples", plan.tables["examples"])
     recent = read_frame(table, plan.train[-START_DATES:], features.columns(labels=True), most_users=MAX_USERS)
     return features.labelled(recent)
+
+
+def first_habits(plan: TrainingPlan, features: Features) -> tuple[float, ...]:
+    """Return how much interest at each speed says of what comes next, by the newest training rows."""
+    table = Table("examples", plan.tables["examples"])
+    wanted = [*PROFILE, "next_category_key"]
+    rows = read_frame(table, plan.train[-START_DATES:], wanted, most_users=MAX_USERS)
+    top = {name: pad(rows[name], features.profile, kind, keep="first") for name, kind in PROFILE.items()}
+    came = rows["next_category_key"].to_numpy(np.int64)
+    return likeliest_habits(top, came, features.usual_shares[features.categories.index(came)])
 
 
 def phases_of(

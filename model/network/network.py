@@ -15,6 +15,7 @@ from keras import ops
 from lake.errors import SettingsInvalid
 from lake.labels import NAMES
 from model.data.features import GAP_BUCKETS, PROFILE_VALUES, SCALAR_VALUES
+from model.data.habits import FADING
 from model.data.vocabulary import Vocabulary
 from model.network.layers import (
     BEHAVIOR_CODES,
@@ -56,6 +57,7 @@ class NetworkConfig:
         width, layers, heads, dropout: of the encoder.
         hidden, head_dropout: of each head.
         policy: Keras dtype policy; `mixed_bfloat16` computes in bfloat16 and keeps weights in float32.
+        habits: of `Features`: no shape, but what the last number of a category means to these weights.
     """
 
     items: int
@@ -70,6 +72,7 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (512, 512)
     head_dropout: float = 0.5
     policy: str = "float32"
+    habits: tuple[float, ...] = FADING
 
 
 # `tiny` trains on a laptop; `large` holds more than 100 million parameters in its encoder alone.
@@ -253,7 +256,7 @@ class Finetuned(Network):
         out = {name: self.heads[name](user, training=training) for name in ("category", "item")}
         table = ops.cast(self.encoder.embed.fields["category"].embeddings, "float32")
         logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
-        # The last number of the profile is the root of the long-term share, with which a category comes back at first.
+        # The last number of the profile is the root of the weight with which a category comes back at first.
         share = ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile
         scores = self.pair_score(vectors, user, in_profile, training=training)
         again = share * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))
@@ -404,7 +407,8 @@ def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
     """Return the config itself, also from what `get_config` made of it."""
     if isinstance(config, NetworkConfig):
         return config
-    return NetworkConfig(**{**config, "hidden": tuple(config["hidden"])})
+    lists: dict[str, Any] = {name: tuple(config[name]) for name in ("hidden", "habits") if name in config}
+    return NetworkConfig(**{**config, **lists})
 
 
 def build(kind: type[keras.Model], config: NetworkConfig) -> Any:
@@ -473,10 +477,12 @@ def grow(network: Pretrained, old: Pretrained) -> None:
     Raises:
         SettingsInvalid: the two differ in more than the vocabularies.
     """
-    same = replace(old.config, items=network.config.items, categories=network.config.categories)
-    if same != network.config:
+    # Habits are measured anew by each fine-tuning.
+    now = network.config
+    same = replace(old.config, items=now.items, categories=now.categories, habits=now.habits)
+    if same != now:
         raise SettingsInvalid(
-            f"a warm start needs the champion's network, {old.config}; received {network.config}; choose its --preset, "
+            f"a warm start needs the champion's network, {old.config}; received {now}; choose its --preset, "
             "or run model.prepare with --cold"
         )
     for weight, old_weight in zip(network.weights, old.weights, strict=True):

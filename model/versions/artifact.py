@@ -82,7 +82,8 @@ class Artifact:
     def features(self) -> Features:
         """What turns rows into the arrays of this network: with room for as many events as it learnt from, no more."""
         events = min(self.config.events, self.card.get("sequence_length", self.config.events))
-        return Features(self.items, self.categories, events, self.config.profile, self.config.next_items)
+        config = self.config
+        return Features(self.items, self.categories, events, config.profile, config.next_items, config.habits)
 
     @cached_property
     def category_ids(self) -> list[str]:

@@ -17,6 +17,7 @@ from lake.publish import publish
 from lake.table import Table
 from model import finetune, pretrain
 from model.data.frames import read_frame
+from model.data.habits import FADING
 from model.data.own_labels import own_labels
 from model.data.vocabulary import Vocabulary
 from model.network import network
@@ -171,6 +172,23 @@ def test_scalars_are_measured_against_the_last_four_training_dates(trained):
     np.testing.assert_allclose(np.asarray(trained.kept.finetuned.scalar_scale), expected, atol=1e-5)
 
 
+def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_network(trained, monkeypatch):
+    asked = []
+
+    def noted(table, days, *rest, **how):
+        asked.append(list(days))
+        return read_frame(table, days, *rest, **how)
+
+    monkeypatch.setattr(finetune, "read_frame", noted)
+    found = finetune.first_habits(trained.plan, trained.pretrained.features)
+    assert asked == [TRAIN[-4:]]
+    # These users take what they have had, so that all they have is worth a hundred times what all choose; their counts
+    # are the same at three speeds.
+    assert found == (33.333, 0.0, 33.333, 33.333)
+    assert trained.kept.config.habits == trained.kept.features.habits == found
+    assert trained.pretrained.config.habits == FADING
+
+
 def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(trained):
     base = trained.pretrained
     begin = base.features.labelled(trained.valid)
@@ -304,7 +322,8 @@ def test_heads_learn_from_states_that_the_frozen_encoder_gives_once(trained):
 
 
 def test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_rows(trained, monkeypatch):
-    monkeypatch.setattr(finetune, "first_answers", lambda *_: pytest.fail("it looked at the rows"))
+    for name in ("first_answers", "first_habits"):
+        monkeypatch.setattr(finetune, name, lambda *_: pytest.fail("it looked at the rows"))
     how = ["--epochs", "1", "--batch", "8", "--adapter", "lora", "--dp-noise", "2", "--dp-clip", "0.5"]
     finetune.main(["--run-id", "r", *how, "--dp-delta", "1e-3"])
     kept = Artifact.load(storage.join(trained.plan.folder, "lora"))
@@ -314,6 +333,7 @@ def test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_
     assert kept.card["privacy"] == expected
     assert (kept.card["epsilon"], kept.card["delta"]) == (expected["epsilon"], 1e-3)
     assert kept.card["kept"] == "lora"
+    assert kept.config.habits == FADING
     assert not np.asarray(kept.finetuned.scalar_mean).any()
     assert "epsilon" not in trained.kept.card
     with pytest.raises(SettingsInvalid, match="--dp-delta must be above 0 and below 1/40"):

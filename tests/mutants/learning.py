@@ -12,6 +12,7 @@ LAUNCH = "tests/model/training/test_launch.py"
 PRIVATE = "tests/model/training/test_private.py"
 ACCOUNTANT = "tests/model/training/test_accountant.py"
 DRAWN = "tests/model/data/test_users.py"
+HABITS = "tests/model/data/test_habits.py"
 PEERS = "tests/model/training/test_peers.py"
 PREPARE = "tests/model/test_prepare.py"
 FINETUNE = "tests/model/test_finetune.py"
@@ -43,7 +44,13 @@ MUTANTS = [
         "                np.log1p(week),\n                np.log1p(current),",
         GOLDEN,
     ),
-    Mutant("features_last_not_sqrt", "model/data/features.py", "np.sqrt(decayed),  # last", "decayed,  # last", GOLDEN),
+    Mutant(
+        "features_last_not_sqrt",
+        "model/data/features.py",
+        "np.sqrt(comes_again(top, self.habits)),",
+        "comes_again(top, self.habits),",
+        GOLDEN,
+    ),
     Mutant(
         "features_scalars_swap",
         "model/data/features.py",
@@ -57,6 +64,76 @@ MUTANTS = [
         'days(table["recency_seconds"]) - days(usual)',
         'days(usual) - days(table["recency_seconds"])',
         GOLDEN,
+    ),
+    Mutant(
+        "features_habits_not_used",
+        "model/data/features.py",
+        "np.sqrt(comes_again(top, self.habits))",
+        "np.sqrt(decayed)",
+        f"{FEATURES}::test_habits_are_in_the_last_number_of_a_category_alone",
+    ),
+    Mutant(
+        "habits_of_counts_as_they_are",
+        "model/data/habits.py",
+        "amounts / np.maximum(amounts.sum(axis=1, keepdims=True), 1)",
+        "amounts",
+        f"{HABITS}::test_each_speed_adds_its_part_of_the_interest_times_its_weight",
+    ),
+    Mutant(
+        "habits_shares_of_those_in_place",
+        "model/data/habits.py",
+        'if name == "longterm_shares":',
+        'if name == "none":',
+        f"{HABITS}::test_each_speed_adds_its_part_of_the_interest_times_its_weight",
+    ),
+    Mutant(
+        "habits_without_what_all_choose",
+        "model/data/habits.py",
+        "weight / max(weights[-1], LEAST_FOR_ALL)",
+        "weight",
+        f"{HABITS}::test_the_weight_of_a_speed_is_the_one_that_makes_what_came_likeliest",
+    ),
+    Mutant(
+        "habits_without_end",
+        "model/data/habits.py",
+        "max(weights[-1], LEAST_FOR_ALL)",
+        "weights[-1]",
+        f"{HABITS}::test_users_who_always_come_back_leave_something_for_what_is_new",
+    ),
+    Mutant(
+        "habits_of_rows_without_an_answer",
+        "model/data/habits.py",
+        "told = came != 0",
+        "told = came == came",
+        f"{HABITS}::test_rows_in_which_nothing_came_next_tell_nothing",
+    ),
+    Mutant(
+        "habits_by_a_single_round",
+        "model/data/habits.py",
+        "for _ in range(ROUNDS):",
+        "for _ in range(1):",
+        f"{HABITS}::test_the_weight_of_a_speed_is_the_one_that_makes_what_came_likeliest",
+    ),
+    Mutant(
+        "habits_of_all_training_dates",
+        "model/finetune.py",
+        "rows = read_frame(table, plan.train[-START_DATES:], wanted, most_users=MAX_USERS)",
+        "rows = read_frame(table, plan.train, wanted, most_users=MAX_USERS)",
+        f"{FINETUNE}::test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_network",
+    ),
+    Mutant(
+        "habits_with_privacy_too",
+        "model/finetune.py",
+        "    if privacy is None:\n        # With",
+        "    if True:\n        # With",
+        f"{FINETUNE}::test_with_noise_the_card_says_epsilon_and_nothing_is_chosen_or_begun_by_the_rows",
+    ),
+    Mutant(
+        "habits_hinder_a_warm_start",
+        "model/network/network.py",
+        "categories=now.categories, habits=now.habits)",
+        "categories=now.categories)",
+        f"{NETWORK}::test_a_network_grows_from_one_that_was_fine_tuned_on_other_habits",
     ),
     Mutant(
         "features_usual_shares_flat",
@@ -373,8 +450,8 @@ MUTANTS = [
     Mutant(
         "finetune_begins_with_the_oldest",
         "model/finetune.py",
-        "plan.train[-START_DATES:]",
-        "plan.train[:START_DATES]",
+        "plan.train[-START_DATES:], features.columns(labels=True)",
+        "plan.train[:START_DATES], features.columns(labels=True)",
         f"{FINETUNE}::test_scalars_are_measured_against_the_last_four_training_dates",
     ),
     Mutant(

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -26,6 +26,7 @@ from model.network.network import (
     NetworkConfig,
     Pretrained,
     adapt,
+    as_config,
     build,
     grow,
     network_config,
@@ -408,6 +409,22 @@ def test_a_grown_network_says_the_same_of_what_it_knew():
     )
     assert new.item_bias.shape == (50,)
     np.testing.assert_array_equal(np.asarray(new.item_bias)[: CONFIG.items], np.asarray(old.item_bias))
+
+
+def test_a_network_grows_from_one_that_was_fine_tuned_on_other_habits():
+    old = build(Pretrained, replace(CONFIG, habits=(2.0, 1.5, 0.0, 0.25)))
+    new = build(Pretrained, CONFIG)
+    grow(new, old)
+    np.testing.assert_array_equal(np.asarray(new.item_bias), np.asarray(old.item_bias))
+    np.testing.assert_array_equal(new.to_item.get_weights()[0], old.to_item.get_weights()[0])
+
+
+def test_a_network_of_which_no_habits_are_noted_goes_by_the_fading_history():
+    noted = json.loads(json.dumps(asdict(replace(CONFIG, habits=(2.0, 1.5, 0.0, 0.25)))))
+    assert as_config(noted) == replace(CONFIG, habits=(2.0, 1.5, 0.0, 0.25))
+    del noted["habits"]
+    assert as_config(noted) == CONFIG
+    assert CONFIG.habits == (0, 1, 0, 0)
 
 
 def test_growing_into_another_shape_is_refused():
