@@ -6,9 +6,8 @@ reasons.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, compress
+from itertools import chain
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -17,8 +16,6 @@ from jobs.landing_files import LINE_BYTES, LandingFiles, Layout, chunks, end_of_
 from jobs.packed import absolute, aligned, readable, unpacked
 from lake.errors import LandingUnreadable
 
-# So many files are looked at by the process that starts the job, more of them by Spark's workers.
-LOOKED_AT_HERE = 16
 FOUND = pa.schema([("n", pa.int64()), ("is_long", pa.bool_()), ("error", pa.string())])
 
 
@@ -40,7 +37,7 @@ def by_reader(spark: SparkSession, found: LandingFiles) -> dict[Layout, list[str
 def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> set[str]:
     """Return those of some files that have a line of more than `LINE_BYTES`.
 
-    All are read to their ends; of each, a mebibyte is in memory at a time.
+    All are read to their ends by Spark's workers, a task for each file; of each, a mebibyte is in memory at a time.
 
     Args:
         spark: the session.
@@ -50,14 +47,8 @@ def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> se
     Raises:
         LandingUnreadable: a file cannot be read to its end.
     """
-    if len(files) > LOOKED_AT_HERE:
-        return looked_at_by_workers(spark, files, end)
-    with ThreadPoolExecutor(max_workers=LOOKED_AT_HERE) as pool:
-        return set(compress(files, pool.map(lambda file: has_long_line(file, end), files)))
-
-
-def looked_at_by_workers(spark: SparkSession, files: Sequence[str], end: bytes) -> set[str]:
-    """Return what `with_long_lines` does: by a task for each file; a large day does not pass through one host."""
+    if not files:
+        return set()
     names = absolute(files)
 
     def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

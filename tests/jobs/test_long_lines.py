@@ -53,14 +53,8 @@ def test_a_file_has_a_long_line_where_one_of_its_lines_is_longer(tmp_path_factor
         assert has_long_line(str(file), end) == any(len(line.encode(encoding)) > 8 for line in lines)
 
 
-# One file of these is few enough for the process that starts the job, or too many.
-BY_WHOM = pytest.mark.parametrize("here", [16, 0], ids=["here", "workers"])
-
-
 @pytest.mark.spark
-@BY_WHOM
-def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder, monkeypatch, here):
-    monkeypatch.setattr(long_lines, "LOOKED_AT_HERE", here)
+def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder):
     # Of 3 MiB each: one line too long by a byte, lines that are as long as they may be, and rows as always.
     first, longest = GOOD.format(3), "0" * MIB
     files = {
@@ -78,9 +72,7 @@ def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder, mo
 
 
 @pytest.mark.spark
-@BY_WHOM
-def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(spark, folder, monkeypatch, here):
-    monkeypatch.setattr(long_lines, "LOOKED_AT_HERE", here)
+def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(spark, folder):
     file = folder / "a.csv.gz"
     file.write_bytes(gzip.compress(f"{GOOD.format(3)}\n".encode() * 100_000)[:-20])
     with pytest.raises(LandingUnreadable, match=r"a\.csv\.gz: expected a readable file, found EOFError"):
