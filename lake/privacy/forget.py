@@ -246,7 +246,7 @@ def typed_elsewhere(table: str, users: NamedUsers) -> tuple[int, set[str]]:
             with reading(file.path), storage.parquet_file(storage.join(path, file.path)) as opened:
                 for batch in opened.iter_batches(columns=list(TYPED[table])):
                     found += mentions(batch, users, TYPED[table])
-        except FileUnreadable:
+        except (FileUnreadable, FileNotFoundError):
             unread.add(file.path)
     return found, unread
 

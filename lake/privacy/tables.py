@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Unread:
-    """A file of the newest version or of a pinned one that cannot be read, so that it may have rows of the users.
+    """A file of the newest version or of a pinned one that cannot be read, or is gone: it may have rows of the users.
 
     Attributes:
         table, file: its place.
@@ -128,13 +128,15 @@ def commit_without(name: str, path: str, chosen: Chosen, request: str, number: i
         delta = DeltaTable(path)
         live = {file.path: file for file in live_files(delta)}
         there = storage.list_files(path)
-        for file in sorted({*live, *of_pinned_versions(name, path)} & there.keys()):
-            if file in known:
+        for file in sorted({*live, *of_pinned_versions(name, path)}):
+            if file in known and file in there:
                 continue
             try:
                 known[file] = rewrite(name, path, file, chosen)
-            except FileUnreadable as error:
-                damaged.append(Unread(name, file, date_in(file) or "", error.error, file in live))
+            # One that another forget has removed meanwhile is found gone too; then that was first, and we look again.
+            except (FileUnreadable, FileNotFoundError) as error:
+                why = error.error if isinstance(error, FileUnreadable) else type(error).__name__
+                damaged.append(Unread(name, file, date_in(file) or "", why, file in live))
                 continue
             if known[file]:
                 progress(f"{name}: {file} written anew")

@@ -29,8 +29,29 @@ MUTANTS = [
     Mutant(
         "forget_ends_at_a_damaged_file",
         TABLES,
-        "            except FileUnreadable as error:\n                damaged",
-        "            except KeyError as error:\n                damaged",
+        "except (FileUnreadable, FileNotFoundError) as error:\n                why",
+        "except FileNotFoundError as error:\n                why",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_ends_at_a_file_that_is_gone",
+        TABLES,
+        "except (FileUnreadable, FileNotFoundError) as error:\n                why",
+        "except FileUnreadable as error:\n                why",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_texts_of_a_file_that_is_gone",
+        FORGET,
+        "except (FileUnreadable, FileNotFoundError):",
+        "except FileUnreadable:",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_leaves_out_files_that_are_gone",
+        TABLES,
+        "for file in sorted({*live, *of_pinned_versions(name, path)}):",
+        "for file in sorted({*live, *of_pinned_versions(name, path)} & there.keys()):",
         UNREAD,
     ),
     Mutant("forget_is_finished_without_a_file", FORGET, "    if not receipt.unread:\n", "    if True:\n", UNREAD),
@@ -48,9 +69,7 @@ MUTANTS = [
         "    except FileUnreadable:\n",
         UNREAD,
     ),
-    Mutant(
-        "forget_sends_readers_to_a_training", TABLES, "error.error, file in live", "error.error, True", PINNED_UNREAD
-    ),
+    Mutant("forget_sends_readers_to_a_training", TABLES, "why, file in live", "why, True", PINNED_UNREAD),
     Mutant(
         "forget_cannot_say_that_it_is_incomplete",
         "dags/cli/forget.py",
