@@ -209,11 +209,11 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
         )
     for file, error in cleaned.unread.items():
         what = f"{cleaned.table}: {file} cannot be read ({error}), and may have rows of theirs"
-        left.append(
-            Left(f"{what}: a run that is writing it leaves them out, or lake.upkeep removes it", "upkeep_weekly")
-        )
+        who = "a run that is writing it leaves them out, or lake.upkeep removes it"
+        again = "if it was the rights or the connection, run this command again"
+        left.append(Left(f"{what}: {who}; {again}", "upkeep_weekly"))
     for each in cleaned.damaged:
-        remedy = (
+        remedy = "see to the rights or the connection, if it is that; otherwise " + (
             "put it back from a copy, or have its date published anew"
             if each.is_newest
             else "put it back from a copy, or remove the training or model that has pinned its version"

@@ -65,9 +65,30 @@ MUTANTS = [
     Mutant(
         "forget_leaves_half_a_file",
         REWRITING,
-        "    except FileUnreadable:\n        storage.remove(storage.join(root, target))\n",
-        "    except FileUnreadable:\n",
+        "    except BaseException:\n        storage.remove(storage.join(root, target))\n",
+        "    except BaseException:\n",
         UNREAD,
+    ),
+    Mutant(
+        "forget_leaves_half_a_file_on_a_full_disk",
+        REWRITING,
+        "    except BaseException:\n",
+        "    except FileUnreadable:\n",
+        f"{TESTS}::test_where_a_file_cannot_be_written_anew_the_error_is_that_of_writing_and_nothing_is_left",
+    ),
+    Mutant(
+        "forget_loses_a_file_at_the_second_look",
+        REWRITING,
+        "            with reading(path):\n                file =",
+        "            if True:\n                file =",
+        f"{TESTS}::test_a_file_that_is_lost_after_its_rows_were_counted_is_told_as_one_that_cannot_be_read",
+    ),
+    Mutant(
+        "forget_swallows_a_staging",
+        TABLES,
+        "cleaned.kept[file.path] = error.error",
+        "del error",
+        f"{TESTS}::test_a_staging_whose_storage_does_not_answer_is_named_and_published_without_the_user",
     ),
     Mutant("forget_sends_readers_to_a_training", TABLES, "why, file in live", "why, True", PINNED_UNREAD),
     Mutant(
@@ -297,8 +318,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_byte_order_mark_is_text",
         "jobs/landing_users.py",
-        'theirs(line.decode(encoding, "replace").removeprefix("\\ufeff"))',
-        'theirs(line.decode(encoding, "replace"))',
+        'line = line.removeprefix("\\ufeff")',
+        "line = str(line)",
         LANDING,
     ),
     Mutant(
