@@ -142,6 +142,7 @@ def is_theirs(users: NamedUsers, source: Source, names: Sequence[str] = ()) -> C
     """
 
     def theirs(line: str) -> bool:
+        line = line.removeprefix("\ufeff")  # the mark of the byte order, behind which nothing is JSON
         return users.in_text(line) and (user_of(source, line, names) or "") in {"", *users.ids}
 
     return theirs
@@ -286,7 +287,7 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
     found, has_long = 0, False
     for line in python_rows.lines_of(file, LINE_BYTES + 1, end_of_line(encoding)):
         has_long |= len(line) > LINE_BYTES
-        found += theirs(line.decode(encoding, "replace").removeprefix("\ufeff"))
+        found += theirs(line.decode(encoding, "replace"))
     return found, has_long
 
 

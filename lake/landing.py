@@ -67,7 +67,7 @@ class Landing:
         """Return the landing area that the settings name.
 
         Raises:
-            SettingsInvalid: it lies below a folder that is named as a landing day is.
+            SettingsInvalid: it lies below a folder that is named as a landing day is; or no file can be a marker.
         """
         # The landing day of a file is that of the first such folder in its address.
         parts = config.landing.split("/") if "://" in config.landing else Path(config.landing).absolute().parts
@@ -76,7 +76,16 @@ class Landing:
                 f"MEANDER_LANDING={config.landing} lies below a folder {above}, which would be taken for the landing "
                 "day of each file; move it to a folder that has no dt=YYYY-MM-DD above it, or let a link lead to it"
             )
-        return cls(config.landing, config.landing_marker, timedelta(minutes=config.landing_quiet_minutes))
+        landing = cls(config.landing, config.landing_marker, timedelta(minutes=config.landing_quiet_minutes))
+        for name in landing.markers:
+            why = ""
+            if "?" in name or "[" in name:
+                why = "* alone stands for other characters; write it in the place of ? and [...]"
+            elif "*" in name and any(part.startswith(HIDDEN) for part in name.split("/")):
+                why = "* stands for data files, whose names do not begin with _ or .; name each file: web/_SUCCESS"
+            if why:
+                raise SettingsInvalid(f"MEANDER_LANDING_MARKER has {name}: {why}")
+        return landing
 
     def folder(self, day: date) -> str:
         """Return the folder of the files that arrived on one day."""
@@ -94,8 +103,11 @@ class Landing:
         return [name for part in self.marker.split(",") if (name := part.strip())]
 
     def beside(self, folder: str) -> "Landing":
-        """Return the landing of a table beside the log, whose days have no folders for the kinds of its files."""
-        own = ", ".join(name for name in self.markers if "/" not in name)
+        """Return the landing of a table beside the log, whose days do not have the files and folders of exporters.
+
+        Without a marker that is the name of a file, a quiet time completes them.
+        """
+        own = ", ".join(name for name in self.markers if "/" not in name and "*" not in name)
         return Landing(storage.join(self.address, folder), own, self.quiet)
 
     def has_landed(self, day: date) -> bool:

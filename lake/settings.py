@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     landing_marker: str = Field(
         "",
         description="file that completes a landing day, such as _SUCCESS, or several: web/_SUCCESS, app/_SUCCESS; "
-        "with *, any data file of that name, and a quiet time too: web/*, app/*; empty: a quiet time does",
+        "with *, any data file of that name, and a quiet time too: web/*, app/*; empty: a quiet time does; a table "
+        "beside the log has those without / and *, or a quiet time",
     )
     landing_quiet_minutes: int = Field(
         10,

@@ -209,11 +209,11 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
         )
     for file, error in cleaned.unread.items():
         what = f"{cleaned.table}: {file} cannot be read ({error}), and may have rows of theirs"
-        left.append(
-            Left(f"{what}: a run that is writing it leaves them out, or lake.upkeep removes it", "upkeep_weekly")
-        )
+        who = "a run that is writing it leaves them out, or lake.upkeep removes it"
+        again = "if it was the rights or the connection, run this command again"
+        left.append(Left(f"{what}: {who}; {again}", "upkeep_weekly"))
     for each in cleaned.damaged:
-        remedy = (
+        remedy = "see to the rights or the connection, if it is that; otherwise " + (
             "put it back from a copy, or have its date published anew"
             if each.is_newest
             else "put it back from a copy, or remove the training or model that has pinned its version"
@@ -246,7 +246,7 @@ def typed_elsewhere(table: str, users: NamedUsers) -> tuple[int, set[str]]:
             with reading(file.path), storage.parquet_file(storage.join(path, file.path)) as opened:
                 for batch in opened.iter_batches(columns=list(TYPED[table])):
                     found += mentions(batch, users, TYPED[table])
-        except FileUnreadable:
+        except (FileUnreadable, FileNotFoundError):
             unread.add(file.path)
     return found, unread
 

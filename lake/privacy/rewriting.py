@@ -1,7 +1,7 @@
 """Parquet files without some of their rows, one row group at a time; no file is ever changed in its place."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ Change = Callable[[pa.Table, pa.Array], pa.Table]
 
 
 class FileUnreadable(ValueError):
-    """A Parquet file, or a page of it, is damaged.
+    """A Parquet file, or a page of it, is damaged, or its storage does not give it: by rights, or no connection.
 
     Attributes:
         error: the class of what was raised, whose message may quote a value.
@@ -31,7 +31,7 @@ class FileUnreadable(ValueError):
 
 @contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Raise all that a damaged file leads to as one error; not that it is gone.
+    """Raise all that a damaged file, or one that its storage does not give, leads to as one error; not that it is gone.
 
     Raises:
         FileUnreadable: instead of it.
@@ -106,8 +106,9 @@ def rewrite(
         target: the new file below `root`; a new name beside the old one by default.
 
     Raises:
-        FileUnreadable: a part of the file is damaged; then there is no new one.
+        FileUnreadable: a part of the file is damaged, or its storage does not give it.
         FileNotFoundError: it is gone.
+        OSError: the new one cannot be written. After an error there is none.
     """
     if not (found := count_chosen(root, path, chosen)):
         return None
@@ -116,8 +117,11 @@ def rewrite(
     fs, place = storage.filesystem(storage.join(root, target))
     rows_left = 0
     try:
-        with storage.parquet_file(storage.join(root, path)) as file, fs.open(place, "wb") as stream:
-            codec = file.metadata.row_group(0).column(0).compression.lower()
+        with ExitStack() as opened:
+            with reading(path):
+                file = opened.enter_context(storage.parquet_file(storage.join(root, path)))
+                codec = file.metadata.row_group(0).column(0).compression.lower()
+            stream = opened.enter_context(fs.open(place, "wb"))
             # As Spark writes the files of a staging: no schema but that of Parquet.
             with pq.ParquetWriter(
                 stream, file.schema_arrow, compression="none" if codec == "uncompressed" else codec, store_schema=False
@@ -129,7 +133,7 @@ def rewrite(
                     rows_left += left.num_rows
                     if left.num_rows:
                         writer.write_table(left, row_group_size=left.num_rows)
-    except FileUnreadable:
+    except BaseException:
         storage.remove(storage.join(root, target))
         raise
     if not rows_left:

@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Unread:
-    """A file of the newest version or of a pinned one that cannot be read, so that it may have rows of the users.
+    """A file of the newest version or of a pinned one that cannot be read, or is gone: it may have rows of the users.
 
     Attributes:
         table, file: its place.
@@ -66,6 +66,7 @@ class Cleaned:
         rows: rows that were removed from them.
         removed: old files that this call has removed.
         stagings: unpublished stagings from which this call has taken rows.
+        kept: files of stagings with rows of theirs that could not be written anew; with the error.
         pending: files of stagings without a manifest, with the date on which upkeep removes them at the latest.
         unread: files that cannot be read, and that neither the newest version nor a pinned one names; with the error.
         damaged: files that cannot be read, and that one of these versions names.
@@ -78,6 +79,7 @@ class Cleaned:
     rows: int = 0
     removed: int = 0
     stagings: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
     damaged: list[Unread] = field(default_factory=list)
@@ -128,13 +130,15 @@ def commit_without(name: str, path: str, chosen: Chosen, request: str, number: i
         delta = DeltaTable(path)
         live = {file.path: file for file in live_files(delta)}
         there = storage.list_files(path)
-        for file in sorted({*live, *of_pinned_versions(name, path)} & there.keys()):
-            if file in known:
+        for file in sorted({*live, *of_pinned_versions(name, path)}):
+            if file in known and file in there:
                 continue
             try:
                 known[file] = rewrite(name, path, file, chosen)
-            except FileUnreadable as error:
-                damaged.append(Unread(name, file, date_in(file) or "", error.error, file in live))
+            # One that another forget has removed meanwhile is found gone too; then that was first, and we look again.
+            except (FileUnreadable, FileNotFoundError) as error:
+                why = error.error if isinstance(error, FileUnreadable) else type(error).__name__
+                damaged.append(Unread(name, file, date_in(file) or "", why, file in live))
                 continue
             if known[file]:
                 progress(f"{name}: {file} written anew")
@@ -212,7 +216,7 @@ def clean_stagings(cleaned: Cleaned, path: str, chosen: Chosen, progress: Progre
     _, stagings = others_with(cleaned, path, chosen)
     manifests = manifests_of(cleaned.table) if stagings else {}
     for staging in sorted(stagings.keys() & manifests.keys()):
-        if clean_staging(cleaned.table, path, manifests[staging], chosen):
+        if clean_staging(cleaned, path, manifests[staging], chosen):
             cleaned.stagings += 1
             progress(f"{cleaned.table}: staging {staging} written anew")
     return cleaned.stagings > 0
@@ -232,6 +236,7 @@ def remove_the_rest(cleaned: Cleaned, path: str, chosen: Chosen, retention: time
         old += [file for file in files if file not in named]
         until = f"{datetime.now(UTC) + retention:%Y-%m-%d}"
         cleaned.pending |= {file: until for file in files if file in named}
+        cleaned.unread |= {file: cleaned.kept[file] for file in files if file in cleaned.kept}
     for file in sorted(old):
         storage.remove_files(path, [file])
         cleaned.removed += 1
@@ -269,18 +274,20 @@ def manifests_of(table: str) -> dict[str, str]:
     return found
 
 
-def clean_staging(table: str, path: str, manifest: str, chosen: Chosen) -> bool:
+def clean_staging(cleaned: Cleaned, path: str, manifest: str, chosen: Chosen) -> bool:
     """Write the files of a staging anew, then its manifest; return whether one had chosen rows.
 
-    A file that cannot be read stays; its publish cannot read it either, where it leaves the rows out.
+    A file that cannot be read stays, and is noted: its publish leaves the rows out, or cannot read it either.
     """
     staged = parse_staged(storage.read_json(manifest) or {})
     there = storage.list_files(path)
     made: dict[str, Rewritten | None] = {}
     for file in staged.files:
         if file.path in there:
-            with suppress(FileUnreadable):
-                made[file.path] = rewrite(table, path, file.path, chosen)
+            try:
+                made[file.path] = rewrite(cleaned.table, path, file.path, chosen)
+            except FileUnreadable as error:
+                cleaned.kept[file.path] = error.error
     if not any(made.values()):
         return False
     files = [new.new if (new := made.get(file.path)) else file for file in staged.files]

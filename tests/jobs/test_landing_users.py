@@ -268,6 +268,19 @@ def test_of_two_bytes_a_character_the_file_says_which_comes_first(tmp_path, name
     assert "has 2 rows of theirs" in left.what
 
 
+def test_a_mark_of_the_byte_order_makes_no_row_of_another_user_theirs(tmp_path):
+    file = tmp_path / f"dt={DAY}" / "a.jsonl"
+    file.parent.mkdir()
+    # The item of the first user is called as the user who goes.
+    both = (("bob", "ann"), ("ann", "x"), ("eve", "y"))
+    rows = [json.dumps({"user_id": user, "item_id": item}) for user, item in both]
+    file.write_bytes(codecs.BOM_UTF8 + text(*rows))
+    (done,), _ = forget(Landing(str(tmp_path)), "ann", JSON, rewrite=True)
+    assert (done.rows, file.read_bytes()) == (1, codecs.BOM_UTF8 + text(rows[0], rows[2]))
+    (done,), _ = forget(Landing(str(tmp_path)), "bob", JSON, rewrite=True)
+    assert (done.rows, file.read_bytes()) == (1, text(rows[2]))
+
+
 def test_the_rows_that_were_there_are_written_down_once_for_a_user(lake, landing):
     forget(landing, "ann", JSON, rewrite=False)
     assert read_landed() == [], "an earlier request has written them down"

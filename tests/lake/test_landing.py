@@ -119,8 +119,38 @@ def test_a_marker_with_a_star_lists_nothing_behind_a_link_out_of_the_landing(lak
 
 
 def test_a_table_beside_the_log_has_the_markers_without_a_folder(lake):
-    beside = Landing(str(lake), "_SUCCESS, web/*", QUIET).beside("items")
+    beside = Landing(str(lake), "_SUCCESS, web/*, app-*, app/_SUCCESS", QUIET).beside("items")
     assert (beside.address, beside.markers, beside.quiet) == (f"{lake}/items", ["_SUCCESS"], QUIET)
+
+
+def test_a_table_beside_the_log_does_not_wait_for_the_files_of_exporters(lake, clock):
+    day = datetime.now(UTC).date()
+    beside = Landing(str(lake / "landing"), "web-*, app-*", QUIET).beside("items")
+    began = datetime.now(UTC)
+    folder = Path(beside.folder(day))
+    folder.mkdir(parents=True)
+    (folder / "items.jsonl").write_text("{}")
+    clock(began)
+    assert "changed 0 minutes ago" in beside.lacks(day)
+    clock(began + timedelta(minutes=11))
+    assert beside.has_landed(day)
+
+
+@pytest.mark.parametrize(
+    ("marker", "why"),
+    [
+        pytest.param("web/*, */_SUCCESS", r"\*/_SUCCESS: \* stands for data files", id="a hidden file"),
+        pytest.param("_done/*", r"_done/\*: \* stands for data files", id="in a hidden folder"),
+        pytest.param("web?/a.jsonl", r"web\?/a\.jsonl: \* alone", id="another character of patterns"),
+        pytest.param("[ab]/*", r"\[ab\]/\*: \* alone", id="a set of characters"),
+    ],
+)
+def test_a_marker_that_can_never_be_there_is_refused(monkeypatch, marker, why):
+    monkeypatch.setenv("MEANDER_LANDING_MARKER", marker)
+    with pytest.raises(SettingsInvalid, match=f"MEANDER_LANDING_MARKER has {why}"):
+        Landing.of(settings())
+    monkeypatch.setenv("MEANDER_LANDING_MARKER", "web/*, app_/*.b_, app/_SUCCESS")
+    assert Landing.of(settings()).markers == ["web/*", "app_/*.b_", "app/_SUCCESS"]
 
 
 @pytest.fixture

@@ -618,6 +618,20 @@ MUTANTS = [
         "tests/lake/test_landing.py",
     ),
     Mutant(
+        "landing_items_wait_for_exporters",
+        "lake/landing.py",
+        'if "/" not in name and "*" not in name)',
+        'if "/" not in name)',
+        "tests/lake/test_landing.py::test_a_table_beside_the_log_does_not_wait_for_the_files_of_exporters",
+    ),
+    Mutant(
+        "landing_marker_in_a_hidden_folder",
+        "lake/landing.py",
+        'any(part.startswith(HIDDEN) for part in name.split("/")):',
+        "name.startswith(HIDDEN):",
+        "tests/lake/test_landing.py::test_a_marker_that_can_never_be_there_is_refused",
+    ),
+    Mutant(
         "landing_marker_not_set",
         "lake/landing.py",
         "cls(config.landing, config.landing_marker, ",
@@ -627,8 +641,8 @@ MUTANTS = [
     Mutant(
         "landing_hidden_by_the_first_part",
         "lake/landing.py",
-        'for part in name.split("/"))',
-        "for part in [name])",
+        'if not any(part.startswith(HIDDEN) for part in name.split("/"))',
+        "if not any(part.startswith(HIDDEN) for part in [name])",
         "tests/lake/test_landing.py",
     ),
     Mutant(

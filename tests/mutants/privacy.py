@@ -29,8 +29,29 @@ MUTANTS = [
     Mutant(
         "forget_ends_at_a_damaged_file",
         TABLES,
-        "            except FileUnreadable as error:\n                damaged",
-        "            except KeyError as error:\n                damaged",
+        "except (FileUnreadable, FileNotFoundError) as error:\n                why",
+        "except FileNotFoundError as error:\n                why",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_ends_at_a_file_that_is_gone",
+        TABLES,
+        "except (FileUnreadable, FileNotFoundError) as error:\n                why",
+        "except FileUnreadable as error:\n                why",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_texts_of_a_file_that_is_gone",
+        FORGET,
+        "except (FileUnreadable, FileNotFoundError):",
+        "except FileUnreadable:",
+        UNREAD,
+    ),
+    Mutant(
+        "forget_leaves_out_files_that_are_gone",
+        TABLES,
+        "for file in sorted({*live, *of_pinned_versions(name, path)}):",
+        "for file in sorted({*live, *of_pinned_versions(name, path)} & there.keys()):",
         UNREAD,
     ),
     Mutant("forget_is_finished_without_a_file", FORGET, "    if not receipt.unread:\n", "    if True:\n", UNREAD),
@@ -44,13 +65,32 @@ MUTANTS = [
     Mutant(
         "forget_leaves_half_a_file",
         REWRITING,
-        "    except FileUnreadable:\n        storage.remove(storage.join(root, target))\n",
-        "    except FileUnreadable:\n",
+        "    except BaseException:\n        storage.remove(storage.join(root, target))\n",
+        "    except BaseException:\n",
         UNREAD,
     ),
     Mutant(
-        "forget_sends_readers_to_a_training", TABLES, "error.error, file in live", "error.error, True", PINNED_UNREAD
+        "forget_leaves_half_a_file_on_a_full_disk",
+        REWRITING,
+        "    except BaseException:\n",
+        "    except FileUnreadable:\n",
+        f"{TESTS}::test_where_a_file_cannot_be_written_anew_the_error_is_that_of_writing_and_nothing_is_left",
     ),
+    Mutant(
+        "forget_loses_a_file_at_the_second_look",
+        REWRITING,
+        "            with reading(path):\n                file =",
+        "            if True:\n                file =",
+        f"{TESTS}::test_a_file_that_is_lost_after_its_rows_were_counted_is_told_as_one_that_cannot_be_read",
+    ),
+    Mutant(
+        "forget_swallows_a_staging",
+        TABLES,
+        "cleaned.kept[file.path] = error.error",
+        "del error",
+        f"{TESTS}::test_a_staging_whose_storage_does_not_answer_is_named_and_published_without_the_user",
+    ),
+    Mutant("forget_sends_readers_to_a_training", TABLES, "why, file in live", "why, True", PINNED_UNREAD),
     Mutant(
         "forget_cannot_say_that_it_is_incomplete",
         "dags/cli/forget.py",
@@ -278,8 +318,8 @@ MUTANTS = [
     Mutant(
         "forget_landing_byte_order_mark_is_text",
         "jobs/landing_users.py",
-        'theirs(line.decode(encoding, "replace").removeprefix("\\ufeff"))',
-        'theirs(line.decode(encoding, "replace"))',
+        'line = line.removeprefix("\\ufeff")',
+        "line = str(line)",
         LANDING,
     ),
     Mutant(

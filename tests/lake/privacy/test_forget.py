@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -26,6 +27,7 @@ from lake.privacy import folders, matching
 from lake.privacy import tables as forgetting
 from lake.privacy.forget import Places, Receipt, forget, left_in
 from lake.privacy.matching import NamedUsers
+from lake.privacy.rewriting import FileUnreadable, rewrite
 from lake.publish import publish
 from lake.runs import summarize
 from lake.schemas import TABLES
@@ -345,19 +347,27 @@ def with_a_damaged_page(content: bytes, column: str = "item_id") -> bytes:
     return content[:start] + bytes(pages.total_compressed_size) + content[start + pages.total_compressed_size :]
 
 
-@pytest.mark.parametrize(("damaged", "error"), [(cut_off, "ArrowInvalid"), (with_a_damaged_page, "OSError")])
+@pytest.mark.parametrize(
+    ("damaged", "error"),
+    [(cut_off, "ArrowInvalid"), (with_a_damaged_page, "OSError"), (None, "FileNotFoundError")],
+    ids=["cut off", "a damaged page", "gone"],
+)
 def test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, damaged, error):
     before, gone = others(), []
     place = place_of("events", JAN_1)
     content, file = place.read_bytes(), str(place.relative_to(Table("events").path))
-    place.write_bytes(damaged(content))
+    if damaged:
+        place.write_bytes(damaged(content))
+    else:
+        place.unlink()
     where = replace(places(), at_last=lambda _: gone.append("identities") or ([], []))
     receipt = forget([ANN], where)
     assert receipt.unread == [forgetting.Unread("events", file, str(JAN_1), error, is_newest=True)]
     (told,) = [left.what for left in receipt.left if file in left.what]
     assert told == (
-        f"events: {file} of 2025-01-01 cannot be read ({error}), and may have rows of theirs: put it back from a copy, "
-        "or have its date published anew; then run this command again"
+        f"events: {file} of 2025-01-01 cannot be read ({error}), and may have rows of theirs: see to the rights or "
+        "the connection, if it is that; otherwise put it back from a copy, or have its date published anew; then run "
+        "this command again"
     )
     # It is not finished, and whoever can say the other name of the user still can.
     assert (receipt.finished, gone) == ("", [])
@@ -369,7 +379,7 @@ def test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_i
     }
     assert place_of("events", JAN_1) == place
     # Nothing is left of the file that was begun in its place.
-    assert [each.name for each in place.parent.iterdir()] == [place.name]
+    assert [each.name for each in place.parent.iterdir()] == ([place.name] if damaged else [])
     # Put back, it has rows of theirs again, and the same command does the rest.
     place.write_bytes(content)
     receipt = forget([ANN], where)
@@ -405,6 +415,56 @@ def test_a_day_that_is_published_anew_finishes_a_forget_that_could_not_read_it(f
     assert forgotten().finished
     assert list(found_in(full / "lake", place)) == []
     assert sum("datetime.date(2025, 1, 1))" in row and "'bob'" in row for row in rows_seen("events")) == 1
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, file: str, time: int) -> None:
+    """Let the storage not answer when a file is opened for the so many-th time."""
+    opened, parquet_file = [], storage.parquet_file
+
+    def maybe(path: str) -> Any:
+        if path.endswith(file):
+            opened.append(path)
+            if len(opened) == time:
+                raise ConnectionResetError(104, "Connection reset by peer")
+        return parquet_file(path)
+
+    monkeypatch.setattr(storage, "parquet_file", maybe)
+
+
+OF_ANN = matching.rows_of("events", NamedUsers(frozenset({ANN})))
+
+
+def test_a_file_that_is_lost_after_its_rows_were_counted_is_told_as_one_that_cannot_be_read(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"user_id": [ANN, BOB]}), tmp_path / "a.parquet")
+    lose(monkeypatch, "a.parquet", 2)
+    with pytest.raises(FileUnreadable, match=r"a\.parquet cannot be read \(ConnectionResetError\)"):
+        rewrite("landing", str(tmp_path), "a.parquet", OF_ANN)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_where_a_file_cannot_be_written_anew_the_error_is_that_of_writing_and_nothing_is_left(tmp_path, monkeypatch):
+    def full_disk(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    pq.write_table(pa.table({"user_id": [ANN, BOB]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        rewrite("landing", str(tmp_path), "a.parquet", OF_ANN)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_staging_whose_storage_does_not_answer_is_named_and_published_without_the_user(full, monkeypatch):
+    (file,) = [each.path for each in find_staged("events", "later").files]
+    lose(monkeypatch, file, 2)
+    receipt = forgotten()
+    assert [left.what for left in receipt.left if file in left.what] == [
+        f"events: {file} cannot be read (ConnectionResetError), and may have rows of theirs: a run that is writing it "
+        "leaves them out, or lake.upkeep removes it; if it was the rights or the connection, run this command again"
+    ]
+    # The other staging was written anew.
+    assert [done.note for done in receipt.done if "1 unpublished stagings" in done.note]
+    publish("events", "later")
+    assert [BOB in row for row in rows_seen("events") if repr(JAN_3) in row] == [True]
 
 
 def test_texts_that_cannot_be_read_are_named_where_the_ids_beside_them_can(full):
