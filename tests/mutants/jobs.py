@@ -805,6 +805,20 @@ MUTANTS = [
         "tests/jobs/test_source.py",
     ),
     Mutant(
+        "sources_empty_file_lacks_a_header",
+        "jobs/source.py",
+        "Part.model_construct(",
+        "Source.model_construct(",
+        f"{READ_LANDING}::test_an_exporter_without_an_event_delivers_a_file_without_a_byte_also_one_whose_files_have_a_header",
+    ),
+    Mutant(
+        "sources_one_for_each_pattern",
+        "jobs/source.py",
+        "        if place not in loaded:\n            loaded[place] =",
+        "        if True:\n            loaded[place] =",
+        "tests/jobs/test_source.py::test_several_patterns_may_have_one_source_so_that_old_days_keep_their_names",
+    ),
+    Mutant(
         "landing_of_any_marker",
         "lake/landing.py",
         '[name for part in self.marker.split(",") if (name := part.strip())]',
