@@ -304,6 +304,12 @@ def test_a_day_of_two_exporters_loses_neither_of_them(spark, land, lake, shop):
     shop("shop")
     at = f"{DAY}T10:00:00Z"
     land(DAY, [{"user": "ann", "item": "i", "at": at}], "web/a.jsonl")
+    # A day of which the app has told nothing is none of its days.
+    assert run("before the app")[0].counts["landing"][str(DAY)]["sources"] == ["web"]
+    publish_all("before the app")
+    shop("web")
+    run("without the app again")
+    shop("shop")
     app = land(DAY, ["login;product;time", f"ann;i;{at}"], "app/log.csv")
     run("r")
     publish_all("r")

@@ -793,8 +793,8 @@ MUTANTS = [
     Mutant(
         "sources_any_takes_the_place",
         "lake/deliveries.py",
-        'set(before.source.split(", ")) <= set(now.source.split(", "))',
-        'bool(set(before.source.split(", ")) & set(now.source.split(", ")))',
+        'set(had.split(", ")) <= set(now.source.split(", "))',
+        'bool(set(had.split(", ")) & set(now.source.split(", ")))',
         "tests/lake/test_deliveries.py",
     ),
     Mutant(
