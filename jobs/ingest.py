@@ -223,10 +223,17 @@ def count(rows: DataFrame, found: Input, config: Settings) -> tuple[dict[str, An
     """Return what the manifests tell of a run's input, and the rows of each file by day."""
     counted = count_rows(rows)
     of_files = rows_of_files(counted)
+    landing = summary(found.delivered, of_files)
+    if len(found.source.names) > 1:
+        # A day belongs to those sources alone that have read a file of it.
+        for version, files in found.parts:
+            for day in days_of(files):
+                of_day = landing[str(day)]
+                of_day["sources"] = sorted({*of_day.get("sources", ()), version.name})
     counts = {
         **count_outcomes(counted, found.days),
         "files": sum(map(len, found.delivered.values())),
-        "landing": summary(found.delivered, of_files),
+        "landing": landing,
         "filled": filled_fields(counted, found.source, found.days),
         "may_vanish": found.source.may_vanish,
         "source": ", ".join(found.source.names),

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from jobs.orc_rows import is_orc, may_be_orc, orc_schema
 from jobs.packed import SUFFIXES, is_packed, readable, unpacked
-from jobs.source import Source, Value
+from jobs.source import Part, Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
 from lake.text import SURROUNDING, visible
@@ -142,6 +142,7 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
             look.is_empty
             and source.header
             and source.format == "csv"
+            and not isinstance(source, Part)
             and landing_folder(look.file) not in days_with_rows
         ):
             check_text(source, look.file, b"")  # a header was to be delivered
@@ -194,7 +195,7 @@ def by_version(source: Source, files: list[str]) -> list[tuple[Source, list[str]
     """Return files by the version of their source that counts for them; one group without files if there are none.
 
     Raises:
-        SourceMismatch: the patterns of two versions match a file.
+        SourceMismatch: the patterns of two versions, or of two sources, match a file, or that of none does.
     """
     groups: dict[int, tuple[Source, list[str]]] = {}
     for file in files:

@@ -9,7 +9,7 @@ alone.
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -61,12 +61,14 @@ class Preview:
     Attributes:
         rows: how many there are.
         outcomes: how many of them are events, ignored, or rejected for each reason; most first.
-        fields: the fields of an event.
+        fields: the fields of an event; of several sources none, since each reads them from its own columns.
+        parts: what became of the rows of each of several sources, by its name.
     """
 
     rows: int
     outcomes: dict[str, int]
     fields: tuple[Field, ...]
+    parts: dict[str, "Preview"] = field(default_factory=dict)
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -85,7 +87,16 @@ def preview(spark: SparkSession, source: Source, landing: Landing, days: Sequenc
         files = [storage.join(landing.folder(day), name) for name, file in landing.present(day).items() if file.bytes]
         groups += [(version, day, names) for version, names in (by_version(source, files) if files else [])]
     # Of several kinds of files, the first of the newest day stands for all.
-    return summary(next(iter(source.on(days[-1]).values())), judged_ends(spark, groups, config, landing))
+    shown = {kind.name: kind for kind in reversed(source.on(days[-1]).values())}
+    rows = {
+        name: judged_ends(spark, [group for group in groups if group[0].name == name], config, landing)
+        for name in source.names
+    }
+    parts = {name: summary(shown[name], of_source) for name, of_source in rows.items()}
+    if len(parts) == 1:
+        return parts[source.name]
+    whole = summary(source, [row for of_source in rows.values() for row in of_source])
+    return replace(whole, fields=(), parts=parts)
 
 
 def judged_ends(

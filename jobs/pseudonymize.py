@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.rejections import CONTENT, IGNORED, REJECTED
+from jobs.rejections import CONTENT, IGNORED, KEPT_CHARACTERS, REJECTED
 from lake.privacy.forgotten import ForgottenUsers
 from lake.pseudonyms import IdentityMap, Key, pairs_of
 
@@ -89,4 +89,7 @@ def shape() -> Column:
     like = F.regexp_replace(F.substring("raw", 1, SHAPE_OF), MARK, "")
     for pattern, kind in ((MIXED, MARK), (r"\p{N}+", "9"), (r"\p{L}+", "a"), (MARK, "x")):
         like = F.regexp_replace(like, pattern, kind)
-    return F.format_string("%d characters like %s", F.length("raw"), F.substring(like, 1, SHAPE_SHOWN))
+    length = F.length("raw")
+    # Of a line that is a list, no more may be kept than that.
+    told = F.when(length == KEPT_CHARACTERS, F.lit(f"{KEPT_CHARACTERS} or more")).otherwise(length.cast("string"))
+    return F.format_string("%s characters like %s", told, F.substring(like, 1, SHAPE_SHOWN))

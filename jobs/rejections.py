@@ -46,8 +46,9 @@ REASONS = {
 # The only reason that is none of the row by itself: see jobs/bounds.py.
 TOO_MANY = "too_many_events"
 
-# So much is kept of the text of a row until it is staged, more than the quarantine takes by the longest id: a line of a
-# mebibyte may be a list of a hundred thousand rows, each with the text of all.
+# So much is kept of the text of an element of a list until it is staged, more than the quarantine takes by the longest
+# id: a line of a mebibyte may be a hundred thousand rows, each with the text of all. Other texts are kept whole, since
+# an id of a forgotten user may stand anywhere in them.
 KEPT_CHARACTERS = 8192
 
 EVENT, IGNORED, REJECTED = "event", "ignored", "rejected"
@@ -207,7 +208,7 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
             return instant, F.lit(False)
         has_no_zone = text.rlike(f"^{ISO_WALL_CLOCK}$")
         in_zone, doubtful = at_wall_clock(instant, time.zone)
-        return F.when(has_no_zone, in_zone).otherwise(instant), has_no_zone & doubtful
+        return F.when(has_no_zone, in_zone).otherwise(instant), F.coalesce(has_no_zone & doubtful, F.lit(False))
     if time_pattern.without_weekday(time.format) != time.format:
         text = F.regexp_replace(text, r"^\p{L}+[.,]* +", "")
     instants, doubts = [], []
@@ -360,8 +361,8 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
     `unknown_behavior` is the beginning of a value that the source names no behavior for, null in all other rows; `raw`
-    is the beginning of the text of a rejected row. With a bound of the events of a user, which may reject any row, all
-    have it.
+    is the text of a rejected row, of an element of a list the beginning of it. With a bound of the events of a user,
+    which may reject any row, all have it.
 
     Persist the rows before they are chosen by what is added: Spark would move such a condition below all steps here,
     compute them twice, and take a minute to compile it.
@@ -419,7 +420,9 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     # A step of its own, since it is used several times below.
     rows = rows.withColumn("reason", F.coalesce(*(found[code] for code in REASONS if code in found)))
     reason = F.col("reason")
-    kept = F.when(F.octet_length(raw) > KEPT_CHARACTERS, F.left(raw, F.lit(KEPT_CHARACTERS))).otherwise(raw)
+    kept = raw
+    if source.each:
+        kept = F.when(F.octet_length(raw) > KEPT_CHARACTERS, F.left(raw, F.lit(KEPT_CHARACTERS))).otherwise(raw)
     readable = ~F.col("undecodable") & ~F.col("malformed")
     ignored = readable & (F.coalesce("behavior", F.lit("")) == "ignore")
     if source.guests.are == "ignored":

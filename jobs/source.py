@@ -445,12 +445,12 @@ class Source(Strict):
         if not matching and "" not in kinds:
             raise SourceMismatch(
                 f"dt={day}/{name}: source {self.name} has no source for it: its patterns are {', '.join(kinds)}; add "
-                "one that matches, or remove the file"
+                "one that matches, with any of its sources or another one"
             )
         if len(matching) > 1:
             raise SourceMismatch(
-                f"dt={day}/{name}: source {self.name} has several versions for it, by the patterns "
-                f"{' and '.join(matching)}; make them such that one matches"
+                f"dt={day}/{name}: source {self.name} has several {'versions' if '' in kinds else 'sources'} for it, "
+                f"by the patterns {' and '.join(matching)}; make them such that one matches"
             )
         return kinds[matching[0] if matching else ""]
 
@@ -464,6 +464,10 @@ class Source(Strict):
         kept = {composed(word).lower() for word in but}
         words = [re.escape(word) for word in self.nulls if word.lower() not in kept]
         return f"(?iu)^(?:{'|'.join(words)})$" if words else "(?!)"
+
+
+class Part(Source):
+    """One of several sources: a file of it without a byte has no rows, also where its files have a header."""
 
 
 class Sources(Source):
@@ -542,27 +546,38 @@ def _sources(file: YamlFile, path: str, content: dict[str, Any]) -> Sources:
             f'such as "web/*", each with a shipped source or the path of a .yaml file {line}'
         )
     found: dict[str, Source] = {}
+    loaded: dict[str, Source] = {}
     for pattern, named in listed.items():
         if not isinstance(pattern, str) or not pattern or not isinstance(named, str):
             raise SourceInvalid(f'{path}: sources: expected text such as "web/*": web.yaml, found {pattern!r} {line}')
         # A path is as seen from this file.
         place = str(Path(path).parent / named) if named.endswith((".yaml", ".yml")) else named
-        source = load_source(place, part_of=path)
+        # Several patterns may have one source.
+        if place not in loaded:
+            loaded[place] = load_source(place, part_of=path)
+        source = found[pattern] = loaded[place]
         if any(version.files for version in source.versions):
             raise SourceInvalid(f"{path}: sources: {named} has `files` itself; name its parts here {line}")
-        found[pattern] = source
-    names, repeats = [source.name for source in found.values()], {source.repeats for source in found.values()}
-    if len({content["name"], *names}) <= len(names) or len(repeats) > 1:
-        raise SourceInvalid(
-            f"{path}: sources: their names have to differ from each other and from {content['name']!r}, found "
-            f"{', '.join(names)}, and `repeats` has to be the same for all {line}"
-        )
     # Checked as those of any source are.
     keys = {"format": "jsonl", "user_id": "-", "time": {"column": "-", "format": "iso8601"}}
     own = {"name": content["name"], "description": content["description"]}
     _validated(file, path, {**own, **keys, "behavior": {"constant": "view"}}, [])
-    versions = [Version(date.min, pattern, each.model_copy(update={"versions": ()})) for pattern, each in found.items()]
-    versions += [Version(v.since, pattern, v.source) for pattern, each in found.items() for v in each.versions]
+    names, repeats = [source.name for source in loaded.values()], {source.repeats for source in loaded.values()}
+    if len(names) < 2 or len({content["name"], *names}) <= len(names) or len(repeats) > 1:
+        raise SourceInvalid(
+            f"{path}: sources: expected two or more; their names have to differ from each other and from "
+            f"{content['name']!r}, found {', '.join(names)}, and `repeats` has to be the same for all {line}"
+        )
+    # Files are grouped by how they are read, so that of one source there is one part, whatever the pattern.
+    parts = {
+        id(source): Part.model_construct(**{**dict(source), "versions": ()})
+        for each in loaded.values()
+        for source in (each, *(version.source for version in each.versions))
+    }
+    versions = [Version(date.min, pattern, parts[id(each)]) for pattern, each in found.items()]
+    versions += [
+        Version(v.since, pattern, parts[id(v.source)]) for pattern, each in found.items() for v in each.versions
+    ]
     vanishing = list(dict.fromkeys(field for each in found.values() for field in each.may_vanish))
     first = dict(next(iter(found.values())))
     return Sources.model_construct(**{**first, **own, "versions": tuple(versions), "may_vanish": vanishing})

@@ -44,6 +44,7 @@ class Read:
         source: the name of their source, of several separated by commas; empty where it was not written down.
         files: number of files; None where the run did not write it down, as runs did before.
         digest: of their names, sizes and stamps; empty where it was not written down.
+        sources: of several sources, those that have read a file of the day; empty where that was not written down.
     """
 
     day: date
@@ -54,6 +55,7 @@ class Read:
     digest: str = ""
     forgotten: int = 0
     source: str = ""
+    sources: str = ""
 
     @cached_property
     def listed(self) -> dict[str, tuple[LandingFile, int]]:
@@ -234,9 +236,9 @@ def require_no_loss(table: Table | None, now: Mapping[date, Read]) -> None:
 
 
 def still_has(before: Read, now: Read) -> bool:
-    """Return whether each source that a day was read by is among those that it is read by now, where both are known."""
-    known = before.source and now.source
-    return not known or set(before.source.split(", ")) <= set(now.source.split(", "))
+    """Return whether each source that has read a file of a day is among those of the run now, where both are known."""
+    had = before.sources or before.source
+    return not (had and now.source) or set(had.split(", ")) <= set(now.source.split(", "))
 
 
 def loss(before: Read, now: Read, forgotten: int = 0) -> str:
@@ -250,8 +252,9 @@ def loss(before: Read, now: Read, forgotten: int = 0) -> str:
     """
     if not still_has(before, now):
         return (
-            f"its {before.rows:,} rows are those of the source {before.source}, and those of {now.source} would take "
-            "their place; two logs of a day are `sources` of one source, two kinds of files its `versions`"
+            f"its {before.rows:,} rows are those of the source {before.sources or before.source}, and those of "
+            f"{now.source} would take their place; two logs of a day are `sources` of one source, two kinds of "
+            "files its `versions`"
         )
     kept = before.rows - before.forgotten - forgotten
     if now.rows < before.rows and now.rows - now.forgotten < kept:
@@ -278,7 +281,8 @@ def read_by(content: Mapping[str, Any], run_id: str, order: int, day: date) -> R
     counted, source = content.get("by_day", {}).get(str(day)), content.get("source", "")
     if known := content.get("landing", {}).get(str(day)):
         forgotten = (counted or {}).get("forgotten", 0)
-        return Read(day, run_id, order, known["rows"], known["files"], known["digest"], forgotten, source)
+        sources = ", ".join(known.get("sources", ()))
+        return Read(day, run_id, order, known["rows"], known["files"], known["digest"], forgotten, source, sources)
     return Read(day, run_id, order, counted["input"], source=source) if counted else None
 
 

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     max_days_late: int = Field(
         0,
         ge=0,
+        le=36500,
         description="days before its landing day that an event may be from; an older one is rejected; 0: any number",
     )
     max_field_length: int = Field(1024, ge=1, description="longest id or query accepted, in characters")

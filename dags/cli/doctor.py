@@ -140,8 +140,11 @@ def check_landing() -> str:
     gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     minutes = landing.quiet // timedelta(minutes=1)
+    # The file of such a marker is not the last one that is written.
+    waits = minutes and any("*" in name for name in landing.markers)
     complete = (
         f"by {'its marker' if len(landing.markers) == 1 else 'all of its markers'} {', '.join(landing.markers)}"
+        f"{f' and a quiet time of {minutes} minutes' if waits else ''}"
         if landing.markers
         else f"once no file has changed for {minutes} minutes, for days before yesterday at once"
         if minutes
@@ -179,7 +182,7 @@ def on_this_machine(spark_master: str) -> bool:
 
 
 def became(found: "Preview") -> str:
-    """Return what became of a few rows, in words: a line for each field of an event."""
+    """Return what became of a few rows, in words: a line for each field of an event, of each of several sources."""
     from expectations.quarantine import REMEDIES
 
     outcomes = ", ".join(
@@ -189,6 +192,8 @@ def became(found: "Preview") -> str:
     for field in found.fields:
         samples = f", such as {'  '.join(field.samples)}" if field.samples else ""
         lines.append(f"  {field.name:<11} from {field.read_from or 'nothing'}: {field.filled:.0%}{samples}")
+    for name, part in found.parts.items():
+        lines.append(f"{name}, {part.rows:,} rows: {became(part)}")
     return "\n".join(lines)
 
 

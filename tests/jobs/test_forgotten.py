@@ -76,15 +76,16 @@ def test_a_file_that_is_delivered_again_does_not_bring_a_user_back(spark, land, 
         return {"user_id": user, "event_time": time, "behavior": "view", "item_id": item}
 
     list_users(["ann"])
-    land(DAY, [row("ann"), row("ann"), row("bob"), row("bob"), row("ann", time="x"), row("bob", time="x"), '{"ann'])
+    no_rows = ['{"ann', f"{'x' * 9000};ann"]
+    land(DAY, [row("ann"), row("ann"), row("bob"), row("bob"), row("ann", time="x"), row("bob", time="x"), *no_rows])
     events, quarantine = ingest.main(["--day", str(DAY), "--run-id", "r"])
     counts = events.counts
-    assert [counts[name] for name in ("input", "accepted", "ignored", "quarantined", "forgotten")] == [7, 2, 0, 1, 4]
-    assert counts["by_day"][str(DAY)]["forgotten"] == 4
+    assert [counts[name] for name in ("input", "accepted", "ignored", "quarantined", "forgotten")] == [8, 2, 0, 1, 5]
+    assert counts["by_day"][str(DAY)]["forgotten"] == 5
     assert (events.rows, quarantine.rows) == (1, 1)
     assert {row.user_id for row in events.read(spark).collect()} == {"bob"}
     assert [json.loads(row.raw)["user_id"] for row in quarantine.read(spark).collect()] == ["bob"]
-    # 7 = 1 event + 1 duplicate + 1 quarantined + 4 forgotten: the audit of the events agrees.
+    # 8 = 1 event + 1 duplicate + 1 quarantined + 5 forgotten: the audit of the events agrees.
     from expectations import audit
 
     audit.main(["--table", "events", "--table", "quarantine", "--run-id", "r"])

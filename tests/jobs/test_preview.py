@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import orc
 
+from dags.cli.doctor import became
+from expectations.quarantine import REMEDIES
 from jobs.preview import ROWS, preview, read_from, summary, write_first
 from jobs.source import load_source, shipped_sources
 from lake.errors import SourceMismatch
@@ -56,6 +58,37 @@ def test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_othe
     assert (found.rows, found.outcomes) == (6, {"event": 6})
     (price,) = (field for field in found.fields if field.name == "price")
     assert (round(price.filled, 2), price.samples) == (0.33, ("7.0000",))
+
+
+@pytest.mark.spark
+def test_of_two_exporters_each_is_shown_by_its_own_columns(spark, lake, land):
+    keys = "format: jsonl\nbehavior: {constant: view}\ndescription: x\n"
+    (lake / "web.yaml").write_text(f"{keys}name: web\nuser_id: u\nitem_id: i\ntime: {{column: t, format: iso8601}}\n")
+    (lake / "app.yaml").write_text(
+        f"{keys}name: app\nuser_id: login\nitem_id: id\ntime: {{column: at, format: epoch_s}}\n"
+    )
+    (lake / "shop.yaml").write_text("name: shop\ndescription: x\nsources: {'web/*': web.yaml, 'app/*': app.yaml}\n")
+    land("2025-03-02", [{"u": "ann", "i": "i", "t": "2025-03-02T10:00:00Z"}] * 3, "web/a.jsonl")
+    land("2025-03-02", [{"login": "bob", "id": "i", "at": 1740909600}, {"id": "i", "at": 1740909600}], "app/a.jsonl")
+    source = load_source(str(lake / "shop.yaml"))
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert (found.rows, found.outcomes, found.fields) == (5, {"event": 4, "missing_user": 1}, ())
+    shown = {
+        name: (part.rows, part.outcomes, [(f.read_from, f.filled) for f in part.fields if f.name == "user_id"])
+        for name, part in found.parts.items()
+    }
+    assert shown == {
+        "app": (2, {"event": 1, "missing_user": 1}, [("login", 0.5)]),
+        "web": (3, {"event": 3}, [("u", 1.0)]),
+    }
+    told = became(found).splitlines()
+    assert told[0] == "4 event, 1 missing_user (" + REMEDIES["missing_user"] + ")"
+    assert [line for line in told if "user_id" in line or line.startswith(("app", "web"))] == [
+        f"app, 2 rows: 1 event, 1 missing_user ({REMEDIES['missing_user']})",
+        "  user_id     from login: 50%, such as a",
+        "web, 3 rows: 3 event",
+        "  user_id     from u: 100%, such as a",
+    ]
 
 
 @pytest.mark.spark

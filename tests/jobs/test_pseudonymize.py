@@ -66,7 +66,7 @@ def test_a_rejected_row_keeps_what_was_understood_and_the_shape_of_the_rest(spar
             view("ann-7", price=-1, item="ann-7", category_id="of ann-7", query="ann-7 again"),
             view("ann-7", item=None, email="ann@example.org"),  # a column that the source does not name
             view("ann\x007"),
-            view("ann-7" * 300),
+            view("ann-7" * 3000),
             "ann-7;ann@example.org;0170 1234567",
             {key: value for key, value in view("", item="b@c.org").items() if key != "user_id"},
             view("ann-7", event_time=None),
@@ -103,12 +103,15 @@ def test_a_rejected_row_keeps_what_was_understood_and_the_shape_of_the_rest(spar
     assert shapes["unparsable_time"] == ('89 characters like {"x": "a-9", "x": "a@a.a", "a": "a", "x": "a"}')
     assert kept["malformed_line"] == "34 characters like a-9;a@a.a;9 9"
     assert kept["unusable_text"] == '99 characters like {"x": "a\\x", "x": "9-9-x:9:x", "a": "a", "x": "a"}'
-    assert kept["field_too_long"].startswith(f"{len(json.dumps(view('ann-7' * 300)))} characters like {{")
+    assert kept["field_too_long"].startswith(f"{len(json.dumps(view('ann-7' * 3000)))} characters like {{")
     assert len(kept["field_too_long"]) < 350
     assert "ann" not in " ".join(kept.values())
 
 
 def test_the_shape_is_that_of_messages(spark):
+    # Of a line that is a list no more is kept than that.
+    kept = spark.createDataFrame([("a" * 8192,)], "raw string").select(shape().alias("s")).collect()
+    assert kept[0]["s"].startswith("8192 or more characters like a")
     draw = random.Random(4)
     alphabet = [*"aZ09_ \t,;:.@-{}\"'\\<>", "é", "漢", "用", "🙂", "\uff0c", "\ufffd", "\x01"]
     lines = ["".join(draw.choices(alphabet, k=draw.randrange(60))) for _ in range(400)] + ["a" * 5000, "a;" * 5000]

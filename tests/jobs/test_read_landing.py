@@ -13,7 +13,7 @@ import yaml
 
 from jobs import ingest
 from jobs.drift import columns_of
-from jobs.landing_files import by_version
+from jobs.landing_files import by_version, check_files
 from jobs.source import load_source
 from lake import storage
 from lake.deliveries import published
@@ -282,11 +282,34 @@ def test_two_exporters_of_one_day_are_read_each_by_its_source_whoever_is_late(sp
     assert Table("events").rows_by("landed") == {DAY: 4, NEXT: 1}
 
 
+def test_an_exporter_without_an_event_delivers_a_file_without_a_byte_also_one_whose_files_have_a_header(land, shop):
+    shop("shop")
+    source = load_source(settings().source)
+    land(DAY, [{"user": "ann", "item": "i", "at": f"{DAY}T10:00:00Z"}], "web/a.jsonl")
+    land(DAY, [], "app/none.csv")
+    parts = by_version(source, Landing.of(settings()).files(DAY))
+    assert {version.name: len(check_files(version, files).text) for version, files in parts} == {"web": 1, "app": 0}
+    assert columns_of(source, parts, DAY, DAY, []) == {
+        "types": {},
+        "columns": {"at": "text", "item": "text", "user": "text"},
+    }
+    # A source that is none of several has nothing else that tells that there was no event.
+    shop("app")
+    with pytest.raises(SourceMismatch, match=r"none\.csv: source app expects a header .*, found an empty file"):
+        check_files(load_source(settings().source), parts[0][1] if parts[0][0].name == "app" else parts[1][1])
+
+
 @pytest.mark.spark
 def test_a_day_of_two_exporters_loses_neither_of_them(spark, land, lake, shop):
     shop("shop")
     at = f"{DAY}T10:00:00Z"
     land(DAY, [{"user": "ann", "item": "i", "at": at}], "web/a.jsonl")
+    # A day of which the app has told nothing is none of its days.
+    assert run("before the app")[0].counts["landing"][str(DAY)]["sources"] == ["web"]
+    publish_all("before the app")
+    shop("web")
+    run("without the app again")
+    shop("shop")
     app = land(DAY, ["login;product;time", f"ann;i;{at}"], "app/log.csv")
     run("r")
     publish_all("r")

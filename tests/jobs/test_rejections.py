@@ -417,3 +417,8 @@ def test_an_hour_that_the_clocks_show_twice_or_never_is_told(spark):
     assert found == {
         (form, *key): value for key, value in shown.items() for form in ("iso8601", "yyyy-MM-dd HH:mm:ss[XXX]")
     }
+    # An instant of Parquet has no text, and is in no doubt.
+    row = spark.createDataFrame([(None, date(2025, 3, 9))], "time_text string, instant date")
+    _, doubtful = event_time(with_time("iso8601", "America/New_York"), F.lit(""))
+    told = row.withColumn("instant", F.col("instant").cast("timestamp")).select(doubtful.alias("doubtful"))
+    assert told.first().doubtful is False

@@ -399,6 +399,7 @@ def combine(load, tmp_path):
             said = {**VALID, **of, "name": name, "versions": versions}
             (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(said))
         (tmp_path / "kept.yaml").write_text(yaml.safe_dump({**VALID, "name": "kept", "repeats": "keep"}))
+        (tmp_path / "again.yaml").write_bytes((tmp_path / "web.yaml").read_bytes())
         said = {"name": "shop", "description": "both", "sources": {"web/*": "web.yaml", "app/*": "app.yaml"}, **changes}
         (tmp_path / "shop.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
         return load_source(str(tmp_path / "shop.yaml"))
@@ -421,6 +422,21 @@ def test_a_source_may_consist_of_others_each_with_its_files_versions_and_name(co
     assert combine(sources={"a*": "web.yaml", "b*": "canonical"}).names == ["canonical", "web"]
 
 
+def test_several_patterns_may_have_one_source_so_that_old_days_keep_their_names(combine):
+    source = combine(sources={"web/*": "web.yaml", "app/*": "app.yaml", "export-*": "app.yaml"})
+    assert source.names == ["app", "web"]
+    for day, delimiter in ((date(2025, 4, 30), ","), (date(2025, 5, 1), "|")):
+        files = [f"/x/dt={day}/{name}" for name in ("export-1.csv", "app/2.csv", "web/3.csv")]
+        groups = [(version.name, version.delimiter, names) for version, names in by_version(source, files)]
+        assert groups == [("app", delimiter, files[:2]), ("web", ",", files[2:])]
+
+
+def test_a_file_that_the_patterns_of_two_sources_match_is_told(combine):
+    source = combine(sources={"web/*": "web.yaml", "web/a*": "app.yaml"})
+    with pytest.raises(SourceMismatch, match=r"several sources for it, by the patterns web/\* and web/a\*; make"):
+        source.of(date(2025, 4, 1), "web/a.csv")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -428,11 +444,13 @@ def test_a_source_may_consist_of_others_each_with_its_files_versions_and_name(co
         ({"sources": {"web/*": "web.yaml"}}, "two or more patterns of names"),
         ({"sources": ["web.yaml", "app.yaml"]}, "two or more patterns of names"),
         ({"sources": {"a": ["web.yaml"], "b": "app.yaml"}}, "sources: expected text such as"),
-        ({"sources": {"a": "web.yaml", "b": "web.yaml"}}, "their names have to differ"),
         ({"name": "web"}, "their names have to differ from each other and from 'web'"),
         ({"sources": {"a": "web.yaml", "b": "kept.yaml"}}, "`repeats` has to be the same for all"),
         ({"sources": {"a": "web.yaml", "b": "own.yaml"}}, "own.yaml has `files` itself; name its parts here"),
         ({"name": "Shop"}, "name: String should match pattern"),
+        ({"name": ["shop"]}, "name: Input should be a valid string"),
+        ({"sources": {"a": "web.yaml", "b": "app.yaml", "c": "again.yaml"}}, "found web, app, web"),
+        ({"sources": {"a": "web.yaml", "b": "web.yaml"}}, "expected two or more; their names have to differ"),
     ],
 )
 def test_a_mistake_in_a_source_of_sources_is_told(combine, changes, told):

@@ -341,6 +341,20 @@ def test_rows_of_another_source_do_not_take_the_place_of_those_of_a_day(before, 
     assert loss(had, has) == lost
 
 
+def test_of_several_sources_those_that_have_read_a_file_of_a_day_are_those_of_the_day():
+    known = {"files": 1, "bytes": 9, "rows": 5, "digest": ""}
+    run = {"source": "app, web", "landing": {str(JAN_1): {**known, "sources": ["web"]}, str(JAN_2): known}}
+    of_web = Read(JAN_1, "s", 2, 9, source="web")
+    assert loss(read_by(run, "r", 1, JAN_1), of_web) == ""
+    # A run that did not write it down may have had files of each.
+    assert "those of the source app, web," in loss(read_by(run, "r", 1, JAN_2), of_web)
+    of_app = Read(JAN_1, "s", 2, 9, source="app")
+    assert "its 5 rows are those of the source web, and those of app" in loss(read_by(run, "r", 1, JAN_1), of_app)
+    # The other way round, what a run may read counts: it may find no file of one of them today.
+    both = read_by(run, "s", 2, JAN_1)
+    assert loss(Read(JAN_1, "r", 1, 5, source="app, web"), both) == ""
+
+
 @pytest.mark.parametrize(
     ("before", "now", "since", "is_lost"),
     [

@@ -20,6 +20,7 @@ from lake.settings import settings
         pytest.param("MEANDER_HALF_LIFE_DAYS", "-1", id="a half-life before birth"),
         pytest.param("MEANDER_HORIZON_DAYS", "0", id="labels of nothing"),
         pytest.param("MEANDER_MIN_EVENTS", "0", id="a judgement from no event"),
+        pytest.param("MEANDER_MAX_DAYS_LATE", "36501", id="more than a century, before all dates that Spark counts"),
     ],
 )
 def test_an_error_names_the_variable_and_what_was_received(monkeypatch, name, value):
@@ -32,6 +33,7 @@ def test_the_ends_of_a_range_are_values_too(monkeypatch):
     ends = {
         "session_gap_minutes": (1, 1440),
         "late_days": (0,),
+        "max_days_late": (0, 36500),
         "max_rejected_share": (0, 1),
         "expected_hours": (0,),
         "serving_keep": (1,),

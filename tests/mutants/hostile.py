@@ -104,6 +104,13 @@ MUTANTS = [
         "tests/jobs/test_any_log.py::test_each_row_of_a_long_list_has_the_beginning_of_its_line_alone",
     ),
     Mutant(
+        "long_lines_of_no_list_cut_too",
+        "jobs/rejections.py",
+        "    if source.each:\n        kept =",
+        "    if True:\n        kept =",
+        "tests/jobs/test_forgotten.py::test_a_file_that_is_delivered_again_does_not_bring_a_user_back",
+    ),
+    Mutant(
         "users_of_orc_in_two_bytes",
         "jobs/landing_users.py",
         "    if python_rows.is_orc(file):\n",

@@ -793,8 +793,8 @@ MUTANTS = [
     Mutant(
         "sources_any_takes_the_place",
         "lake/deliveries.py",
-        'set(before.source.split(", ")) <= set(now.source.split(", "))',
-        'bool(set(before.source.split(", ")) & set(now.source.split(", ")))',
+        'set(had.split(", ")) <= set(now.source.split(", "))',
+        'bool(set(had.split(", ")) & set(now.source.split(", ")))',
         "tests/lake/test_deliveries.py",
     ),
     Mutant(
@@ -803,6 +803,20 @@ MUTANTS = [
         "for pattern, source in super().on(day).items() if pattern}",
         "for pattern, source in super().on(day).items()}",
         "tests/jobs/test_source.py",
+    ),
+    Mutant(
+        "sources_empty_file_lacks_a_header",
+        "jobs/source.py",
+        "Part.model_construct(",
+        "Source.model_construct(",
+        f"{READ_LANDING}::test_an_exporter_without_an_event_delivers_a_file_without_a_byte_also_one_whose_files_have_a_header",
+    ),
+    Mutant(
+        "sources_one_for_each_pattern",
+        "jobs/source.py",
+        "        if place not in loaded:\n            loaded[place] =",
+        "        if True:\n            loaded[place] =",
+        "tests/jobs/test_source.py::test_several_patterns_may_have_one_source_so_that_old_days_keep_their_names",
     ),
     Mutant(
         "landing_of_any_marker",

@@ -17,8 +17,15 @@ MUTANTS = [
     Mutant(
         "deliveries_an_unknown_source_is_another",
         "lake/deliveries.py",
-        "known = before.source and now.source",
-        "known = now.source",
+        "return not (had and now.source) or",
+        "return not now.source or",
+        "tests/lake/test_deliveries.py",
+    ),
+    Mutant(
+        "deliveries_of_sources_without_a_file",
+        "lake/deliveries.py",
+        "    had = before.sources or before.source\n",
+        "    had = before.source\n",
         "tests/lake/test_deliveries.py",
     ),
     # ---- pseudonyms ----

@@ -53,6 +53,7 @@ def test_the_doctor_counts_the_days_that_have_landed_and_names_the_first_that_ha
     ("marker", "minutes", "says"),
     [
         ("_SUCCESS", "10", "by its marker _SUCCESS"),
+        ("_SUCCESS,*.jsonl", "3", "by all of its markers _SUCCESS, *.jsonl and a quiet time of 3 minutes"),
         ("_SUCCESS,*.jsonl", "0", "by all of its markers _SUCCESS, *.jsonl"),
         ("", "0", "as soon as its folder exists: set MEANDER_LANDING_MARKER or MEANDER_LANDING_QUIET_MINUTES"),
         ("", "3", "once no file has changed for 3 minutes, for days before yesterday at once"),
