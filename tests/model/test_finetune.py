@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from types import SimpleNamespace
 
@@ -182,11 +182,18 @@ def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_n
     monkeypatch.setattr(finetune, "read_frame", noted)
     found = finetune.first_habits(trained.plan, trained.pretrained.features)
     assert asked == [TRAIN[-4:]]
-    # These users take what they have had, so that all they have is worth a hundred times what all choose; their counts
-    # are the same at three speeds.
-    assert found == (33.333, 0.0, 33.333, 33.333)
-    assert trained.kept.config.habits == trained.kept.features.habits == found
+    # These users take what they have had, so that all they have is worth a hundred times what all choose; at all four
+    # speeds it says the same of them.
+    assert found == pytest.approx((0, 100, 0, 0), abs=0.1)
+    assert trained.kept.config.habits == found
     assert trained.pretrained.config.habits == FADING
+
+
+def test_a_training_without_habits_goes_on_where_one_from_before_there_were_any_was_broken_off(trained):
+    base = trained.pretrained
+    assert "habits" not in str(finetune.identity(trained.plan, base, "pretrained"))
+    other = replace(base, config=replace(base.config, habits=(1.0, 1.0, 0.0, 0.0)))
+    assert finetune.identity(trained.plan, other, "pretrained")["habits"] == (1.0, 1.0, 0.0, 0.0)
 
 
 def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(trained):
