@@ -42,8 +42,8 @@ REPEAT_RATE_SCALE = 10.0
 REPEAT_LOGIT_MAX = 60.0
 # Where the numbers of a category have the logs of its events.
 LOG_COUNTS = {"longterm_counts": 0, "longterm_current_counts": 2, "longterm_week_counts": 3}
-# Ranking all items: how many logits at once (16 MiB) where more than the fewest users have room in them, and how many
-# stand for one another until the best are looked for.
+# Ranking all items: of how many users at a time is told by how many logits (16 MiB) they have together, but it is never
+# fewer than some; and how many logits stand for one another until the best are looked for.
 LOGITS_AT_ONCE = 4 << 20
 LEAST_USERS = 8
 GROUP = 32

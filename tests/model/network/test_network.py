@@ -311,6 +311,7 @@ def test_habits_change_what_comes_again_and_no_other_answer():
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")  # there is one event to attend to
 def test_a_block_without_places_or_users_and_a_sequence_of_one_event_have_shapes():
     block = Block(8, 2, 0.0)
     x = np.ones((3, 4, 8), "f4")
