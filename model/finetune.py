@@ -222,8 +222,8 @@ def fit_phases(
 def identity(plan: TrainingPlan, base: Artifact, start: str) -> dict[str, Any]:
     """Return what a checkpoint has to come from. Without habits it is that of a training from before there were any."""
     habits = base.config.habits
-    own = {} if habits == FADING else {"habits": habits}
-    return {"tables": plan.tables, "network": str(base.config), "start": start} | own
+    own: dict[str, Any] = {} if habits == FADING else {"habits": habits}
+    return {"tables": plan.tables, "network": str(base.config), "start": start, **own}
 
 
 def answers_loss(result: FitResult) -> float:

@@ -103,8 +103,8 @@ MUTANTS = [
     Mutant(
         "finetune_checkpoint_of_any_habits",
         "model/finetune.py",
-        'own = {} if habits == FADING else {"habits": habits}',
-        "own = {}",
+        '= {} if habits == FADING else {"habits": habits}',
+        "= {}",
         f"{FINETUNE}::test_a_training_without_habits_goes_on_where_one_from_before_there_were_any_was_broken_off",
     ),
     Mutant(
