@@ -182,9 +182,12 @@ def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_n
     monkeypatch.setattr(finetune, "read_frame", noted)
     found = finetune.first_habits(trained.plan, trained.pretrained.features)
     assert asked == [TRAIN[-4:]]
-    # These users take what they have had, so that all they have is worth a hundred times what all choose; at all four
-    # speeds it says the same of them.
-    assert found == pytest.approx((0, 100, 0, 0), abs=0.1)
+    # These users take what they have had, one of two as often as the other, so that all they have is worth a hundred
+    # times what all choose. Their counts are nearly even, and the same at three speeds; the fading shares are 3 to 1,
+    # and have little more than what they always have: 100 x 0.05 / 1.05.
+    assert sum(found) == pytest.approx(100, abs=0.1)
+    assert found[0] == found[2] == found[3]
+    assert 4.76 < found[1] < 10
     assert trained.kept.config.habits == found
     assert trained.pretrained.config.habits == FADING
 
@@ -290,7 +293,8 @@ def test_answers_begin_with_the_best_network_and_are_kept_if_they_are_better(mon
     monkeypatch.setattr(finetune, "task_of", lambda *given: lambda: given[3])
     monkeypatch.setattr(finetune, "checkpoints_folder", lambda *_: "")
     run = SimpleNamespace(log_params=lambda _: None)
-    base, plan = SimpleNamespace(features=None, config=None), SimpleNamespace(run_id="r", tables={})
+    config = SimpleNamespace(habits=FADING)
+    base, plan = SimpleNamespace(features=None, config=config), SimpleNamespace(run_id="r", tables={})
     phases = {name: name for name in ("heads", "finetuned", "answers")}
     best, _ = finetune.fit_phases(plan, base, "finetuned", "pretrained", phases, None, None, None, run)
     assert began == {"heads": None, "finetuned": ["heads"], "answers": ["heads"]}
