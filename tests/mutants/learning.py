@@ -115,13 +115,6 @@ MUTANTS = [
         f"{HABITS}::test_interest_at_a_speed_is_a_part_of_all_of_it",
     ),
     Mutant(
-        "habits_shares_of_those_in_place",
-        "model/data/habits.py",
-        'if name == "longterm_shares":',
-        'if name == "none":',
-        f"{HABITS}::test_interest_at_a_speed_is_a_part_of_all_of_it",
-    ),
-    Mutant(
         "habits_without_what_all_choose",
         "model/data/habits.py",
         "weight / max(weights[-1], LEAST_FOR_ALL)",
