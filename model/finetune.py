@@ -34,7 +34,7 @@ from lake.table import Table
 from model.arrays import Array
 from model.data.features import PROFILE, STATE, Features, pad
 from model.data.frames import read_frame
-from model.data.habits import likeliest_habits
+from model.data.habits import FADING, likeliest_habits
 from model.data.input import Input
 from model.data.own_labels import COLUMNS as OWN_COLUMNS
 from model.data.own_labels import own_labels
@@ -131,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     if spent:
         log.info("%s: epsilon %.2f at delta %g for each of %d users", name, spent.epsilon, spent.delta, spent.users)
     params = {"preset": base.card["preset"], "network": base.config, "start": args.start, "adapter": args.adapter}
+    params["habits"] = base.config.habits
     with tracked(registry, plan, name, params) as run:
         best, results = fit_phases(plan, base, name, args.start, phases, strategy, drawn or train, valid, run)
     log.info("%s: kept what phase %r ended with", name, best.phase)
@@ -197,7 +198,7 @@ def fit_phases(
             config,
             checkpoints_folder(plan.run_id, f"{name}-{phase}"),
             after(sum(result.steps for result in results.values()), run),
-            {"tables": plan.tables, "network": str(base.config), "start": start, "before": list(results)},
+            identity(plan, base, start) | {"before": list(results)},
         )
         report(f"{name}, {phase}", results[phase])
         network = plain(base.config, results[phase].task.model)
@@ -216,6 +217,13 @@ def fit_phases(
             best = Best(phase, network)
     assert best is not None
     return best, results
+
+
+def identity(plan: TrainingPlan, base: Artifact, start: str) -> dict[str, Any]:
+    """Return what a checkpoint has to come from. Without habits it is that of a training from before there were any."""
+    habits = base.config.habits
+    own: dict[str, Any] = {} if habits == FADING else {"habits": habits}
+    return {"tables": plan.tables, "network": str(base.config), "start": start, **own}
 
 
 def answers_loss(result: FitResult) -> float:
@@ -244,12 +252,17 @@ def first_answers(plan: TrainingPlan, features: Features) -> dict[str, Array]:
 
 def first_habits(plan: TrainingPlan, features: Features) -> tuple[float, ...]:
     """Return how much interest at each speed says of what comes next, by the newest training rows."""
+    return likeliest_habits(*what_came(plan, features))
+
+
+def what_came(plan: TrainingPlan, features: Features) -> tuple[dict[str, Array], Array, Array]:
+    """Return what `likeliest_habits` takes, of the newest training rows."""
     table = Table("examples", plan.tables["examples"])
     wanted = [*PROFILE, "next_category_key"]
     rows = read_frame(table, plan.train[-START_DATES:], wanted, most_users=MAX_USERS)
     top = {name: pad(rows[name], features.profile, kind, keep="first") for name, kind in PROFILE.items()}
     came = rows["next_category_key"].to_numpy(np.int64)
-    return likeliest_habits(top, came, features.usual_shares[features.categories.index(came)])
+    return top, came, features.usual_shares[features.categories.index(came)]
 
 
 def phases_of(

@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike
 
 from lake.labels import NAMES
 from model.arrays import Array
-from model.data.habits import FADING, comes_again
 from model.data.vocabulary import Vocabulary
 
 Fields = dict[str, tuple[str, tuple[int, ...]]]
@@ -59,7 +58,6 @@ class Features:
         events: L, how many of the last events are kept.
         profile: P, how many categories of the long-term interest are kept, those with the largest share.
         next_items: K, how many of the next items are kept as labels.
-        habits: how much interest at each of `model.data.habits.SPEEDS` makes a category come again.
     """
 
     items: Vocabulary
@@ -67,7 +65,6 @@ class Features:
     events: int
     profile: int
     next_items: int = 16
-    habits: tuple[float, ...] = FADING
 
     def sequence_fields(self) -> Fields:
         """Return {name: (dtype, shape of one row)} of the arrays of `sequence`."""
@@ -152,7 +149,7 @@ class Features:
                 count / np.maximum(days_with, 1) / 3,
                 1 / (1 + places(count)),
                 1 / (1 + places(current)),
-                np.sqrt(comes_again(top, self.habits)),  # last: what the network averages by
+                np.sqrt(decayed),  # last: what the network averages by
             ],
             axis=-1,
         )

@@ -153,7 +153,9 @@ class Block(keras.layers.Layer):
     def _by_head(self, dense: Any, x: Any) -> Any:
         """Return a projection of (B, K, D) as (B, heads, K, D / heads)."""
         projected = dense(ops.reshape(x, (1, -1, self.width)))
-        return ops.transpose(ops.reshape(projected, (*ops.shape(x)[:2], self.heads, -1)), (0, 2, 1, 3))
+        # All sizes by name: what has no places has no size that could be told from it.
+        by_place = ops.reshape(projected, (*ops.shape(x)[:2], self.heads, self.width // self.heads))
+        return ops.transpose(by_place, (0, 2, 1, 3))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -63,7 +63,7 @@ def sampled_softmax(true: Any, true_index: Any, sampled: Any, negatives: tuple[A
     corrected = true - log_inclusion(true_index, count, size)
     against = sampled - log_inclusion(drawn, count, size)
     # A negative that is the label itself is none, and one that was drawn twice counts once.
-    against = ops.where(first & (true_index[..., None] != drawn), against, -1e9)
+    against = ops.where(first & (true_index[..., None] != drawn), against, MASK_LOGIT)
     return _of_first(ops.concatenate([corrected[..., None], against], axis=-1))
 
 

@@ -5,7 +5,7 @@ and out-of-vocabulary buckets included), K next items.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from keras import ops
 from lake.errors import SettingsInvalid
 from lake.labels import NAMES
 from model.data.features import GAP_BUCKETS, PROFILE_VALUES, SCALAR_VALUES
-from model.data.habits import FADING
+from model.data.habits import FADING, SPEEDS
 from model.data.vocabulary import Vocabulary
 from model.network.layers import (
     BEHAVIOR_CODES,
@@ -40,8 +40,10 @@ REPEAT_RATE_SCALE = 10.0
 # deviations away. This bound keeps the sum over a user's events finite (32 bits end at e^88); those of usual users are
 # far below it.
 REPEAT_LOGIT_MAX = 60.0
-# Ranking all items: how many logits at once (16 MiB), of how many users at least, and how many stand for one another
-# until the best are looked for.
+# Where the numbers of a category have the logs of its events.
+LOG_COUNTS = {"longterm_counts": 0, "longterm_current_counts": 2, "longterm_week_counts": 3}
+# Ranking all items: of how many users at a time is told by how many logits (16 MiB) they have together, but it is never
+# fewer than some; and how many logits stand for one another until the best are looked for.
 LOGITS_AT_ONCE = 4 << 20
 LEAST_USERS = 8
 GROUP = 32
@@ -57,7 +59,8 @@ class NetworkConfig:
         width, layers, heads, dropout: of the encoder.
         hidden, head_dropout: of each head.
         policy: Keras dtype policy; `mixed_bfloat16` computes in bfloat16 and keeps weights in float32.
-        habits: of `Features`: no shape, but what the last number of a category means to these weights.
+        habits: the weight of each of `model.data.habits.SPEEDS` in what comes again, as training began. It is no part
+            of the text, by which trainings from before there were habits are known.
     """
 
     items: int
@@ -72,7 +75,7 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (512, 512)
     head_dropout: float = 0.5
     policy: str = "float32"
-    habits: tuple[float, ...] = FADING
+    habits: tuple[float, ...] = field(default=FADING, repr=False)
 
 
 # `tiny` trains on a laptop; `large` holds more than 100 million parameters in its encoder alone.
@@ -256,10 +259,9 @@ class Finetuned(Network):
         out = {name: self.heads[name](user, training=training) for name in ("category", "item")}
         table = ops.cast(self.encoder.embed.fields["category"].embeddings, "float32")
         logits = ops.matmul(out["category"], ops.transpose(table)) + self.category_bias
-        # The last number of the profile is the root of the weight with which a category comes back at first.
-        share = ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile
+        first = comes_again(ops.cast(x["profile_values"], "float32"), in_profile, self.config.habits)
         scores = self.pair_score(vectors, user, in_profile, training=training)
-        again = share * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))
+        again = first * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))
         return {
             "category": mixture(logits, add_at(ops.zeros_like(logits), x["profile"], again)),
             "item": out["item"],
@@ -398,6 +400,24 @@ def events_of(event: dict[str, Any]) -> Any:
     return ops.sum(ops.cast(event["behavior"] > 0, "int32"), axis=1, keepdims=True)
 
 
+def comes_again(values: Any, real: Any, habits: tuple[float, ...]) -> Any:
+    """Return the weight with which each category of the profile comes again at first, (B, P); all that is new has 1.
+
+    Args:
+        values: (B, P, F), what `Features.profile_values` says of each category.
+        real: (B, P), 1 where there is a category.
+        habits: the weight of each of `SPEEDS`.
+    """
+    total = ops.zeros_like(real)
+    for name, weight in zip(SPEEDS, habits, strict=True):
+        if weight and name == "longterm_shares":
+            total = total + weight * values[..., -1] ** 2 * real  # the root of a share
+        elif weight:
+            events = ops.expm1(values[..., LOG_COUNTS[name]]) * real
+            total = total + weight * events / ops.maximum(ops.sum(events, axis=1, keepdims=True), 1)
+    return total
+
+
 def mixture(anew: Any, again: Any) -> Any:
     """Return the logits of what comes anew with these logits, or again with these weights, 0 or more."""
     return ops.logaddexp(anew, ops.log(again + 1e-30))
@@ -409,6 +429,11 @@ def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
         return config
     lists: dict[str, Any] = {name: tuple(config[name]) for name in ("hidden", "habits") if name in config}
     return NetworkConfig(**{**config, **lists})
+
+
+def as_noted(config: NetworkConfig) -> dict[str, Any]:
+    """Return what is kept of a config, which code from before there were habits can read where it has the same."""
+    return {name: value for name, value in asdict(config).items() if name != "habits" or value != FADING}
 
 
 def build(kind: type[keras.Model], config: NetworkConfig) -> Any:

@@ -12,7 +12,7 @@ Shapes: N rows, C known categories, L events.
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from model.arrays import Array
 from model.data.features import BY_EVENT, BY_PROFILE, Features
 from model.data.vocabulary import Vocabulary
 from model.memory import keep_freed_memory
-from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, build
+from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, as_noted, build
 from model.versions.heads import require_heads
 from model.versions.stack import Stack
 
@@ -82,8 +82,7 @@ class Artifact:
     def features(self) -> Features:
         """What turns rows into the arrays of this network: with room for as many events as it learnt from, no more."""
         events = min(self.config.events, self.card.get("sequence_length", self.config.events))
-        config = self.config
-        return Features(self.items, self.categories, events, config.profile, config.next_items, config.habits)
+        return Features(self.items, self.categories, events, self.config.profile, self.config.next_items)
 
     @cached_property
     def category_ids(self) -> list[str]:
@@ -155,7 +154,10 @@ class Artifact:
 
     @cached_property
     def _forward(self) -> Any:
-        """Return a compiled function from a batch of arrays to what `Prediction` is made from."""
+        """A compiled function from a batch of arrays to what `Prediction` is made from.
+
+        It ranks items by their weights as they are when it is made, with the first batch: none are to change after it.
+        """
         items, categories = 1 + self.items.buckets, 1 + self.categories.buckets
         top = min(TOP_ITEMS, len(self.items.keys) + self.features.events)
         # Once for all batches; a compiled function keeps it.
@@ -215,7 +217,7 @@ class Artifact:
                     fs.put_file(str(file), storage.join(inner, file.name))
         for known in (self.items, self.categories):
             known.save(storage.join(folder, "vocabulary"))
-        storage.write_json(storage.join(folder, "network.json"), {**asdict(self.config), "binary": BINARY})
+        storage.write_json(storage.join(folder, "network.json"), {**as_noted(self.config), "binary": BINARY})
         if self.stack is not None:
             self.stack.trees.save(storage.join(folder, "trees"))
         self.save_card(folder)

@@ -2,9 +2,10 @@
 
     python -m tests.bench.habits --run-id R
 
-Reads the training and validation dates of a run that was prepared; no test date, no network. The mixture is made by
-`model.data.habits` from the newest training rows; all rankings are judged on the validation rows, with popularity
-deciding where a user has nothing. In brackets: the 95 % interval of the difference from the fading history, over users.
+Reads the training and validation dates of a run that was prepared; no test date, no network. The mixtures are measured
+as `model.finetune` does, one of them with the fading history alone; all rankings are judged on the validation rows,
+with popularity deciding where a user has nothing, and adding its part in the mixtures. In brackets: the 95 % interval
+of the difference from the fading history, over users.
 """
 
 import argparse
@@ -16,14 +17,15 @@ from lake.places import vocabulary_folder
 from lake.table import Table
 from model.arrays import Array
 from model.data.candidates import columns_of, flat, lengths
-from model.data.features import PROFILE, pad
+from model.data.features import PROFILE, Features, pad
 from model.data.frames import read_frame
-from model.data.habits import SPEEDS, comes_again, likeliest_habits
+from model.data.habits import SPEEDS, likeliest_habits, spread
 from model.data.vocabulary import Vocabulary
+from model.finetune import MAX_USERS, what_came
 from model.judging.metrics import UserBootstrap, distribution_values, interval, truth_ranks
+from model.network.network import PRESETS, network_config
 from model.training.plan import TrainingPlan
 
-DATES = 4  # as model.finetune, which is slow to import
 METRICS = ("Recall@5", "any tied first", "NDCG@5 of shares")
 
 
@@ -48,19 +50,23 @@ def main() -> None:
         prog="tests.bench.habits", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run-id", required=True, metavar="R", help="a run that was prepared")
-    plan = TrainingPlan.load(parser.parse_args().run_id)
+    parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS), help="of the network that begins so")
+    args = parser.parse_args()
+    plan = TrainingPlan.load(args.run_id)
     table, known = (
         Table("examples", plan.tables["examples"]),
         Vocabulary.load(vocabulary_folder(plan.run_id), "category_id"),
     )
-    columns = [*PROFILE, "next_category", "next_category_key", "next_categories", "next_shares"]
-    train, valid = (read_frame(table, days, columns) for days in (plan.train[-DATES:], plan.valid))
+    columns = [*PROFILE, "next_category", "next_categories", "next_shares"]
+    valid = read_frame(table, plan.valid, columns, most_users=MAX_USERS)
     valid = valid[valid["next_category"].notna()].reset_index(drop=True)
     everyone = (known.counts + 0.5) / (known.counts + 0.5).sum()
-    came = train["next_category_key"].to_numpy(np.int64)
-    index = known.index(came) - 1 - known.buckets
-    usual = np.where(index >= 0, everyone[np.maximum(index, 0)], everyone.min())
-    habits = likeliest_habits(profile_of(train), came, usual)
+    # No item is looked at here.
+    features = Features(known, known, events=1, profile=network_config(args.preset, known.size, known.size).profile)
+    interest, came, usual = what_came(plan, features)
+    habits = likeliest_habits(interest, came, usual)
+    silent = {name: np.zeros_like(interest[name]) for name in SPEEDS if name != "longterm_shares"}
+    fading = likeliest_habits({**interest, **silent}, came, usual)
 
     top = profile_of(valid)
     places = known.index(top["longterm_category_keys"]) - 1 - known.buckets
@@ -68,11 +74,13 @@ def main() -> None:
 
     def scores(weights: tuple[float, ...], for_all: float) -> Array:
         dense = np.tile(for_all * everyone, (len(valid), 1))
-        dense[rows, places[rows, at]] += comes_again(top, weights)[rows, at]
+        own = sum(weight * spread(name, top[name]) for name, weight in zip(SPEEDS, weights, strict=True))
+        dense[rows, places[rows, at]] += np.asarray(own)[rows, at]
         return dense
 
     speeds = tuple(tuple(float(one == name) for one in SPEEDS) for name in SPEEDS)
     tried = {name: scores(weights, 1e-6) for name, weights in zip(SPEEDS, speeds, strict=True)}
+    tried[f"mixture of the fading history and all {fading}"] = scores(fading, 1.0)
     tried[f"mixture {habits}"] = scores(habits, 1.0)
     ids = pd.Index(known.ids, dtype=object)
     values = {name: judged(of_all, valid, ids) for name, of_all in tried.items()}

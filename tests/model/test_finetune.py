@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from types import SimpleNamespace
 
@@ -182,11 +182,20 @@ def test_habits_are_measured_on_the_last_four_training_dates_and_kept_with_the_n
     monkeypatch.setattr(finetune, "read_frame", noted)
     found = finetune.first_habits(trained.plan, trained.pretrained.features)
     assert asked == [TRAIN[-4:]]
-    # These users take what they have had, so that all they have is worth a hundred times what all choose; their counts
-    # are the same at three speeds.
-    assert found == (33.333, 0.0, 33.333, 33.333)
-    assert trained.kept.config.habits == trained.kept.features.habits == found
+    # These users take what they have had, one of two as often as the other, so that all they have is worth a hundred
+    # times what all choose. Their counts are the same at three speeds. The fading shares always have 100 x 0.05 / 1.05.
+    assert sum(found) == pytest.approx(100, abs=0.1)
+    assert found[0] == found[2] == found[3]
+    assert found[1] > 4.76
+    assert trained.kept.config.habits == found
     assert trained.pretrained.config.habits == FADING
+
+
+def test_a_training_without_habits_goes_on_where_one_from_before_there_were_any_was_broken_off(trained):
+    base = trained.pretrained
+    assert "habits" not in str(finetune.identity(trained.plan, base, "pretrained"))
+    other = replace(base, config=replace(base.config, habits=(1.0, 1.0, 0.0, 0.0)))
+    assert finetune.identity(trained.plan, other, "pretrained")["habits"] == (1.0, 1.0, 0.0, 0.0)
 
 
 def test_the_heads_learn_first_and_then_what_the_next_category_comes_from(trained):
@@ -283,7 +292,8 @@ def test_answers_begin_with_the_best_network_and_are_kept_if_they_are_better(mon
     monkeypatch.setattr(finetune, "task_of", lambda *given: lambda: given[3])
     monkeypatch.setattr(finetune, "checkpoints_folder", lambda *_: "")
     run = SimpleNamespace(log_params=lambda _: None)
-    base, plan = SimpleNamespace(features=None, config=None), SimpleNamespace(run_id="r", tables={})
+    config = SimpleNamespace(habits=FADING)
+    base, plan = SimpleNamespace(features=None, config=config), SimpleNamespace(run_id="r", tables={})
     phases = {name: name for name in ("heads", "finetuned", "answers")}
     best, _ = finetune.fit_phases(plan, base, "finetuned", "pretrained", phases, None, None, None, run)
     assert began == {"heads": None, "finetuned": ["heads"], "answers": ["heads"]}

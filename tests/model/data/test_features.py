@@ -193,18 +193,6 @@ def test_the_numbers_of_a_user_are_those_that_registered_models_were_trained_on(
     np.testing.assert_allclose(found["scalars"][0], [*np.divide(scalars, 3), *shape], rtol=1e-6)
 
 
-def test_habits_are_in_the_last_number_of_a_category_alone():
-    places = {"events": 3, "profile": 4}
-    now = Features(ITEMS, CATEGORIES, **places, habits=(2.0, 3.0, 5.0, 7.0)).state(pd.DataFrame([WORKED]))
-    # 12, 4 and 2 of 18 events in all; the decayed shares; 1 and 3 of 4 in the lookback; both of the week.
-    weights = [24 / 18 + 1.08 + 5 / 4, 8 / 18 + 0.48 + 15 / 4 + 7, 4 / 18 + 0.12, 0]
-    np.testing.assert_allclose(now["profile_values"][0, :, -1], np.sqrt(weights), rtol=1e-6)
-    before = Features(ITEMS, CATEGORIES, **places).state(pd.DataFrame([WORKED]))
-    for name, values in before.items():
-        same = now[name][..., :-1] if name == "profile_values" else now[name]
-        np.testing.assert_array_equal(same, values[..., :-1] if name == "profile_values" else values, err_msg=name)
-
-
 def test_times_are_put_into_buckets_of_half_a_doubling():
     found = labelled(row())
     # No time since the one before, for the first; a day. Until the end of the day 25 hours and one.

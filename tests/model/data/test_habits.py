@@ -1,9 +1,9 @@
-"""How fast habits change is told by what came next, and decides with which weight a category comes again."""
+"""How fast habits change is told by what came next."""
 
 import numpy as np
 import pytest
 
-from model.data.habits import FADING, comes_again, likeliest_habits
+from model.data.habits import FADING, SPEEDS, likeliest_habits, spread
 
 # A user with 12, 4 and 2 events in three categories, and one with 3 in a single one.
 TOP = {
@@ -15,19 +15,12 @@ TOP = {
 }
 
 
-def test_each_speed_adds_its_part_of_the_interest_times_its_weight():
-    # 12, 4 and 2 of 18 events; the shares as they are, since others have no place here; 1 and 3 of 4; both of the week.
-    of_the_first = [
-        2 * 12 / 18 + 3 * 0.36 + 5 * 1 / 4,
-        2 * 4 / 18 + 3 * 0.16 + 5 * 3 / 4 + 7 * 1,
-        2 * 2 / 18 + 3 * 0.04,
-    ]
-    found = comes_again(TOP, (2.0, 3.0, 5.0, 7.0))
-    np.testing.assert_allclose(found, [of_the_first, [2 + 3 + 5, 0, 0]])
-
-
-def test_a_model_that_does_not_say_goes_by_the_shares_of_the_table():
-    assert (comes_again(TOP, FADING) == TOP["longterm_shares"]).all()
+def test_interest_at_a_speed_is_a_part_of_all_of_it():
+    # 12, 4 and 2 of 18 events; the shares as they are, since others have no place here; 1 and 3 of 4; none of the week.
+    np.testing.assert_allclose(spread("longterm_counts", TOP["longterm_counts"])[0], [12 / 18, 4 / 18, 2 / 18])
+    np.testing.assert_array_equal(spread("longterm_shares", TOP["longterm_shares"]), TOP["longterm_shares"])
+    np.testing.assert_allclose(spread("x", TOP["longterm_current_counts"]), [[1 / 4, 3 / 4, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(spread("x", TOP["longterm_week_counts"]), [[0, 1, 0], [0, 0, 0]])
 
 
 def rows(speed: str, own: int, others: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -40,19 +33,45 @@ def rows(speed: str, own: int, others: int) -> tuple[dict[str, np.ndarray], np.n
     return top, came, np.full(many, 0.5)
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", [0, 2, 3])
 def test_the_weight_of_a_speed_is_the_one_that_makes_what_came_likeliest(at):
-    speed = ("longterm_counts", "longterm_shares", "longterm_current_counts", "longterm_week_counts")[at]
     # Three of four take again what has all of this speed; all users choose it, and the other, every second time. With h
     # for the speed and 1 - h for all users, 3 log(h + (1 - h) / 2) + log((1 - h) / 2) is greatest at h = 1/2: as much
-    # for the one as for the other.
-    expected = [0.0] * 4
+    # for the one as for the other. The fading history, which says nothing, has 0.05 / 1.05 of all, and a tenth of half
+    # of the rest.
+    expected = [0.0, 0.1, 0.0, 0.0]
     expected[at] = 1.0
-    assert likeliest_habits(*rows(speed, 300, 100)) == pytest.approx(expected, abs=0.002)
-    # One of two: h = 0. Nine of ten: 9 (1 - h) = 1 + h, h = 4/5, four times as much.
-    assert likeliest_habits(*rows(speed, 50, 50)) == pytest.approx([0.0] * 4, abs=0.02)
-    expected[at] = 4.0
-    assert likeliest_habits(*rows(speed, 90, 10)) == pytest.approx(expected, abs=0.002)
+    assert likeliest_habits(*rows(SPEEDS[at], 300, 100)) == pytest.approx(expected, abs=0.002)
+    # Nine of ten: 9 (1 - h) = 1 + h, h = 4/5, four times as much; and 0.05 is a quarter of the fifth.
+    expected[1], expected[at] = 0.25, 4.0
+    assert likeliest_habits(*rows(SPEEDS[at], 90, 10)) == pytest.approx(expected, abs=0.002)
+    # One of two: h = 0, and 0.05 as it is.
+    expected[1], expected[at] = 0.05, 0.0
+    assert likeliest_habits(*rows(SPEEDS[at], 50, 50)) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_fading_history_counts_as_if_a_twentieth_more_of_the_rows_came_of_it():
+    # 3/4 log((1 + h) / 2) + 1/4 log((1 - h) / 2) + 1/20 log h is greatest where 1.05 h^2 - 0.5 h - 0.05 = 0.
+    h = (0.5 + np.sqrt(0.46)) / 2.1
+    expected = [0, h / (1 - h), 0, 0]
+    assert likeliest_habits(*rows("longterm_shares", 300, 100)) == pytest.approx(expected, abs=0.002)
+
+
+def test_what_a_user_had_long_ago_can_come_again_though_nothing_like_it_did():
+    # All come back to what the lookback has, and nobody to the rest of their history.
+    top, came, usual = rows("longterm_current_counts", 300, 100)
+    top["longterm_week_counts"] = top["longterm_current_counts"]
+    top["longterm_shares"] = np.tile([0.0, 1.0], (400, 1))
+    found = likeliest_habits(top, came, usual)
+    assert found[0] == 0
+    assert found[1] == pytest.approx(0.1, abs=0.002)
+
+
+def test_of_speeds_that_say_the_same_it_is_the_fading_one():
+    top, came, usual = rows("longterm_counts", 300, 100)
+    for name in SPEEDS:
+        top[name] = top["longterm_counts"]
+    assert likeliest_habits(top, came, usual) == pytest.approx([0, 1.278, 0, 0], abs=0.002)
 
 
 def test_users_who_always_come_back_leave_something_for_what_is_new():

@@ -27,6 +27,7 @@ from model.network.network import (
     Pretrained,
     adapt,
     as_config,
+    as_noted,
     build,
     grow,
     network_config,
@@ -283,6 +284,45 @@ def test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular():
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
+def test_each_speed_adds_its_part_of_what_comes_again_times_its_weight():
+    network = build(Finetuned, replace(CONFIG, habits=(2.0, 3.0, 5.0, 7.0)))
+    network.encoder.embed.fields["category"].embeddings.assign(np.zeros((12, 16)))
+    network.pair_score.score.kernel.assign(np.zeros((16, 1)))
+    now = {name: np.zeros_like(value[:1]) for name, value in batch().items()}
+    now["profile"][0, :3] = 3, 5, 7
+    # Of three categories, and of padding that no one looks at: events in all, of the lookback, of the week, and shares.
+    for place, events in ((0, (12, 4, 2, 9)), (2, (1, 3, 0, 9)), (3, (0, 2, 0, 9))):
+        now["profile_values"][0, :4, place] = np.log1p(events)
+    now["profile_values"][0, :4, -1] = 0.6, 0.4, 0.2, 0.9  # roots
+    expected = np.ones(12)  # with no bias, each new one weighs as much
+    expected[3] += 2 * 12 / 18 + 3 * 0.36 + 5 * 1 / 4
+    expected[5] += 2 * 4 / 18 + 3 * 0.16 + 5 * 3 / 4 + 7
+    expected[7] += 2 * 2 / 18 + 3 * 0.04
+    np.testing.assert_allclose(np.exp(np.asarray(network(now)["category"])[0]), expected, rtol=1e-5)
+
+
+def test_habits_change_what_comes_again_and_no_other_answer():
+    now, network = batch(), awake(Finetuned)
+    other = build(Finetuned, replace(CONFIG, habits=(2.0, 3.0, 5.0, 7.0)))
+    other.set_weights(network.get_weights())
+    before, after = as_arrays(network(now)), as_arrays(other(now))
+    assert np.abs(before["category"] - after["category"])[:3].max() > 0.1
+    for name in set(before) - {"category"}:
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")  # there is one event to attend to
+def test_a_block_without_places_or_users_and_a_sequence_of_one_event_have_shapes():
+    block = Block(8, 2, 0.0)
+    x = np.ones((3, 4, 8), "f4")
+    assert block(x, places=np.zeros((3, 0), "i4")).shape == (3, 0, 8)
+    assert block(x[:0]).shape == (0, 4, 8)
+    assert block(x[:0], places=np.zeros((0, 2), "i4")).shape == (0, 2, 8)
+    # The first event has nothing before it.
+    one = {name: value[:, :1] if value.shape[1:2] == (7,) else value for name, value in batch().items()}
+    assert np.asarray(awake(Pretrained).surprise(one, 3)).tolist() == [0, 0, 0, 0]
+
+
 def test_a_user_unlike_any_in_training_is_answered_in_numbers():
     # As money in a shop that had no purchases: a deviation was taken as a hundredth, and one number is 460 of them now.
     network, unlike = awake(Finetuned), np.concatenate([np.eye(SCALAR_VALUES), -np.eye(SCALAR_VALUES)])
@@ -425,6 +465,15 @@ def test_a_network_of_which_no_habits_are_noted_goes_by_the_fading_history():
     del noted["habits"]
     assert as_config(noted) == CONFIG
     assert CONFIG.habits == (0, 1, 0, 0)
+
+
+def test_the_fading_history_alone_is_noted_as_by_code_that_knows_of_no_habits():
+    assert "habits" not in as_noted(CONFIG)
+    other = replace(CONFIG, habits=(2.0, 1.5, 0.0, 0.25))
+    assert as_config(json.loads(json.dumps(as_noted(other)))) == other
+    assert as_config(json.loads(json.dumps(as_noted(CONFIG)))) == CONFIG
+    # By which a training that was broken off is known again.
+    assert str(CONFIG).endswith("policy='float32')")
 
 
 def test_growing_into_another_shape_is_refused():
