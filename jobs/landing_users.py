@@ -120,9 +120,11 @@ def whose_of(current: Source) -> Whose:
     """Return what says whose a rejected row is: by the source of the settings, and by those that ship."""
     known = {name: load_source(name) for name in shipped_sources()} | {current.name: current}
     # Of a name that several ways to read files have, nobody knows which one has read a row.
-    ways = Counter([current.name, *(version.source.name for version in current.versions)])
-    for version in current.versions:
-        known[version.source.name] = version.source if ways[version.source.name] == 1 else current
+    # Several patterns may have one source.
+    sources = list({id(version.source): version.source for version in current.versions}.values())
+    ways = Counter([current.name, *(source.name for source in sources)])
+    for source in sources:
+        known[source.name] = source if ways[source.name] == 1 else current
 
     def whose(name: str, raw: str) -> str | None:
         source = known.get(name)

@@ -159,6 +159,15 @@ def test_each_file_is_read_by_the_version_of_the_source_that_counts_for_it(tmp_p
     assert whose_of(source)("canonical", rows[0]) is None
 
 
+def test_of_one_source_with_two_patterns_a_rejected_row_is_whose_it_says(tmp_path):
+    both = tmp_path / "both.yaml"
+    both.write_text('name: s\ndescription: d\nsources: {"web/*": canonical, "old*": canonical, "app/*": taobao}\n')
+    whose = whose_of(load_source(str(both)))
+    assert whose("canonical", '{"user_id": "ann"}') == "ann"
+    assert whose("taobao", "7,2,3,pv,1511544070") == "7"
+    assert whose("s", '{"user_id": "ann"}') is None
+
+
 def test_the_encoding_of_a_source_is_respected(tmp_path):
     source = ZH.model_copy(update={"encoding": "gb18030"})
     file = tmp_path / f"dt={DAY}" / "a.csv"
