@@ -739,8 +739,8 @@ MUTANTS = [
     Mutant(
         "network_category_comes_again_by_the_root",
         "model/network/network.py",
-        'ops.cast(x["profile_values"], "float32")[..., -1] ** 2 * in_profile',
-        'ops.cast(x["profile_values"], "float32")[..., -1] * in_profile',
+        "weight * values[..., -1] ** 2 * real",
+        "weight * values[..., -1] * real",
         f"{NETWORK}::test_a_category_comes_again_by_its_long_term_share_beside_what_is_popular",
     ),
     Mutant(
@@ -753,8 +753,8 @@ MUTANTS = [
     Mutant(
         "network_category_weights_without_end",
         "model/network/network.py",
-        "again = share * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))",
-        "again = share * ops.exp(scores)",
+        "again = first * ops.exp(ops.minimum(scores, REPEAT_LOGIT_MAX))",
+        "again = first * ops.exp(scores)",
         f"{NETWORK}::test_a_user_unlike_any_in_training_is_answered_in_numbers",
     ),
     # --- prediction ---
