@@ -119,8 +119,8 @@ def fields_of(source: Source, line: str) -> list[str]:
 def whose_of(current: Source) -> Whose:
     """Return what says whose a rejected row is: by the source of the settings, and by those that ship."""
     known = {name: load_source(name) for name in shipped_sources()} | {current.name: current}
-    # Of a name that several ways to read files have, nobody knows which one has read a row.
-    # Several patterns may have one source.
+    # Of a name that several ways to read files have, nobody knows which one has read a row. Patterns that share one
+    # source are one way.
     sources = list({id(version.source): version.source for version in current.versions}.values())
     ways = Counter([current.name, *(source.name for source in sources)])
     for source in sources:
