@@ -17,6 +17,11 @@ SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT}'
 SHORT_LIVED_JVM = f"{FRUGAL} {FROM_ARCHIVE}"
 
+# Spark's configuration of an application. By itself PySpark tells the JVM before and after each column expression in
+# which line of Python it stands, for messages of errors: ten calls for one, half of those of an ingest of few rows.
+# The traceback says the line too.
+WITHOUT_LINES = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
+
 
 def options_of(*, short_lived: bool) -> str:
     """Return the options of a JVM that starts from the archive; none where there is no archive, as in an image.

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from py4j.java_gateway import JavaClass
 from pyspark.sql import SparkSession
 
-from lake.jvm import options_of
+from lake.jvm import WITHOUT_LINES, options_of
 from lake.settings import Settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -62,7 +63,7 @@ def spark_session(
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
     else:
         builder = SparkSession.builder.appName(f"meander {name}")
-        for key, value in conf.items():
+        for key, value in {**WITHOUT_LINES, **conf}.items():
             builder = builder.config(key, value)
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ
         if not submitted:
@@ -85,9 +86,31 @@ def spark_session(
                     .config("spark.ui.enabled", "false")
                 )
         spark = builder.getOrCreate()
+        _look_classes_up_once(spark)
     for key, value in {**SQL_CONF, **listing_conf(config), **s3_conf(config)}.items():
         spark.conf.set(key, value)
     return spark
+
+
+class _Functions(JavaClass):  # type: ignore[misc]  # py4j has no types
+    """A class of the JVM whose static functions are looked up once each."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        setattr(self, name, found)
+        return found
+
+
+def _look_classes_up_once(spark: SparkSession) -> None:
+    """Keep the classes of which PySpark calls functions for each column expression.
+
+    PySpark asks for them by name each time, and the JVM then looks through all of its jars.
+    """
+    jvm = spark._jvm
+    for name in ("functions", "org.apache.spark.sql.functions", "PythonUtils"):
+        if name not in vars(jvm):
+            found = getattr(jvm, name)
+            setattr(jvm, name, _Functions(found._fqn, found._gateway_client))
 
 
 def listing_conf(config: Settings) -> Mapping[str, str]:

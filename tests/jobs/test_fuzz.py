@@ -314,8 +314,9 @@ def input_rows(source: Source, case: Case) -> range | None:
     lines = lines if lines[-1] else lines[:-1]
     texts = [line.decode("utf-8", "replace") for line in lines]
     header = HEADERS.get(source.name)
-    if header and not source.columns:
-        header = next(iter(texts), "")  # whatever names the columns
+    if header:
+        # Of a file that was not refused it names all columns, and may name more: a damaged one is still the header.
+        header = next(iter(texts), "")
     rows_of = [rows_of_line(source, text) for text in texts if text != header]
     return range(sum(least for least, _ in rows_of), sum(most for _, most in rows_of) + 1)
 

@@ -1,9 +1,11 @@
 """What Spark is told of S3, and what its results depend on whoever started it."""
 
 import pytest
+from py4j.clientserver import JavaClient
+from pyspark.sql import functions as F
 
 from lake.jvm import FROM_ARCHIVE, ONE_COMPILER, options_of
-from lake.session import NOTHING, listing_conf, s3_conf
+from lake.session import NOTHING, listing_conf, s3_conf, spark_session
 from lake.settings import settings
 
 MAGIC = "fs.s3a.committer.name"
@@ -62,3 +64,20 @@ def test_a_jvm_starts_from_an_archive_only_where_there_is_one(tmp_path, monkeypa
     assert options_of(short_lived=False) == FROM_ARCHIVE
     assert options_of(short_lived=True) == f"{ONE_COMPILER} {FROM_ARCHIVE}"
     assert "GC" not in options_of(short_lived=True), "with another one of the environment, the JVM would not start"
+
+
+@pytest.mark.spark
+def test_a_column_expression_is_one_call_of_the_jvm(spark, monkeypatch):
+    """PySpark by itself makes 15 of these: it looks classes and functions up anew, and tells the line of Python."""
+    assert spark_session("another", settings()) is spark
+    F.lit(0), F.col("seen before")  # each function is looked up once
+    asked, send = [], JavaClient.send_command
+
+    def listen(self, command, *arguments, **more):
+        asked.append(command.split("\n"))
+        return send(self, command, *arguments, **more)
+
+    monkeypatch.setattr(JavaClient, "send_command", listen)
+    F.col("a") + F.lit(1)
+    # Besides, objects that Python needs no more are given back ("m").
+    assert [name for kind, _, name, *_ in asked if kind != "m"] == ["col", "lit", "plus"]
