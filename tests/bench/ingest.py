@@ -1,10 +1,11 @@
 """Measure what reading and judging rows costs: `python -m tests.bench.ingest`, with `--beside PATH` of two codes.
 
-Each code, this one and that of another checkout, has a process and a Spark of its own, and both take turns, so that a
-busy machine is as busy for both. Nothing is measured before all of them have judged the rows alike: their number by
-outcome and reason, and a sum over the hashes of all values. Rows whose rule has changed since the oldest code that is
-worth a comparison (`CHANGED`) are left out of that, on all sides, and their number is printed. CPU seconds of the
-process with its JVM are printed, of the cheapest and the middle one of some times.
+For each format, each code, this one and that of another checkout, has a process and a Spark of its own, and both take
+turns, so that a busy machine is as busy for both. CPU seconds of the process with its JVM are printed: of the first
+time, in which Java compiles, and of the cheapest and the middle one of some more. They are printed only where all codes
+have judged the rows alike: their number by outcome and reason, and a sum over the hashes of all values. Rows whose rule
+has changed since the oldest code that is worth a comparison (`CHANGED`) are left out of that, on all sides, and their
+number is printed.
 """
 
 import argparse
@@ -187,25 +188,26 @@ def main() -> None:
         folder = args.log or Path(temporary)
         if not (folder / "csv.yaml").exists():
             make_log(folder, args.rows)
-        codes = {"this code": Code(ROOT, folder)}
-        codes |= {each.name: Code(each.resolve(), folder) for each in args.beside}
-        try:
-            out = Console()
-            out.print(f"CPU seconds for {args.rows:,} rows: least, middle")
-            for label, kind in FORMATS.items():
-                if kind not in args.formats:
-                    continue
+        out = Console(width=140)
+        out.print(f"CPU seconds for {args.rows:,} rows: first, least of {args.times} more, their middle")
+        for label, kind in FORMATS.items():
+            if kind not in args.formats:
+                continue
+            codes = {"this code": Code(ROOT, folder)}
+            codes |= {each.name: Code(each.resolve(), folder) for each in args.beside}
+            try:
+                firsts = {name: code.ask(kind=kind, question="cost") for name, code in codes.items()}
                 compared = compare(codes, kind)
                 found: dict[str, list[float]] = {name: [] for name in codes}
                 for _ in range(args.times):
                     for name, code in codes.items():
                         found[name].append(code.ask(kind=kind, question="cost"))
-                for name, each in found.items():
-                    costs = f"{min(each):6.2f} {statistics.median(each):6.2f}"
-                    out.print(f"{label:10} {name:14} {costs}  {compared}")
-        finally:
-            for code in codes.values():
-                code.end()
+            finally:
+                for code in codes.values():
+                    code.end()
+            for name, each in found.items():
+                costs = f"{firsts[name]:6.2f} {min(each):6.2f} {statistics.median(each):6.2f}"
+                out.print(f"{label:10} {name:14} {costs}  {compared}")
 
 
 if __name__ == "__main__":
