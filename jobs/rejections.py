@@ -323,8 +323,12 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
 
     def cleaned(text: Column) -> Column:
         """Return a text in one form, without what surrounds it, and whether it means no value."""
-        written = in_one_form(F.trim(text, F.lit(SURROUNDING)))
-        return F.struct(written.alias("text"), is_null_word(written, source, is_ascii=False).alias("is_null"))
+        # Of a row with one odd text, the others are nearly always as plain as those of all other rows.
+        is_odd, plain = text.rlike(UNUSUAL), F.trim(text)
+        written = F.when(is_odd, in_one_form(F.trim(text, F.lit(SURROUNDING)))).otherwise(plain)
+        is_null = F.when(is_odd, is_null_word(written, source, is_ascii=False))
+        is_null = is_null.otherwise(is_null_word(plain, source, is_ascii=True))
+        return F.struct(written.alias("text"), is_null.alias("is_null"))
 
     # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
     # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.

@@ -1475,9 +1475,30 @@ MUTANTS = [
     Mutant(
         "raw_text_behind_an_object_is_dropped",
         "jobs/raw_rows.py",
-        'F.lit(\'{"line":[\'), without_lone_halves(F.col("raw")), F.lit(\'],"end":1}\')',
-        'F.lit(\'{"line":[\'), without_lone_halves(F.col("raw")), F.lit(\'"\')',
+        "is_parsed(BROKEN_KEY) & row[END_KEY].isNotNull()",
+        "is_parsed(BROKEN_KEY)",
         REJECTIONS,
+    ),
+    Mutant(
+        "raw_text_behind_a_bracket_may_be_anything",
+        "jobs/raw_rows.py",
+        '    return F.when(bare.endswith("}"), ended)',
+        "    return ended",
+        "tests/jobs/test_any_log.py::test_a_line_of_json_is_one_object_from_its_first_to_its_last_character",
+    ),
+    Mutant(
+        "raw_blanks_behind_an_object_are_text",
+        "jobs/raw_rows.py",
+        'bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \\t\\r\\n")))',
+        "bare = line",
+        "tests/jobs/test_any_log.py::test_a_line_of_json_is_one_object_from_its_first_to_its_last_character",
+    ),
+    Mutant(
+        "raw_object_without_a_key_is_broken",
+        "jobs/raw_rows.py",
+        'F.when(line.contains(":"), F.lit(",")).otherwise(F.lit(""))',
+        'F.lit(",")',
+        "tests/jobs/test_any_log.py::test_a_line_of_json_is_one_object_from_its_first_to_its_last_character",
     ),
     Mutant(
         "raw_single_backslashes_come_first",
