@@ -165,17 +165,21 @@ def require_expressions(rows: DataFrame, source: Source) -> None:
 
 def id_value(text: Column, source: Source, raw: Column) -> Column:
     """Return an id, from its text and that of the row; a whole number as such, also if written as a fraction."""
-    digits = F.length(F.regexp_extract(text, r"\.(\d+)E", 1))
-    exponent = F.regexp_extract(text, r"E(\d+)$", 1).try_cast("int")
-    is_whole = text.rlike(PRINTED_FRACTION) & (exponent < 15) & ((digits <= exponent) | text.rlike(r"\.0E"))
-    if source.format == "jsonl":
-        is_whole = is_whole & ~raw.rlike(ROUNDED)
-    whole = text.try_cast("decimal(38, 0)").cast("string")
-    # Few ids have a point, and to look for one costs less than these expressions.
-    return F.when(
-        F.contains(text, F.lit(".")),
-        F.when(is_whole, whole).otherwise(F.regexp_replace(text, WHOLE_FRACTION, "$1")),
-    ).otherwise(text)
+
+    def converted(fraction: Column) -> Column:
+        digits = F.length(F.regexp_extract(fraction, r"\.(\d+)E", 1))
+        exponent = F.regexp_extract(fraction, r"E(\d+)$", 1).try_cast("int")
+        is_short = (exponent < 15) & ((digits <= exponent) | fraction.rlike(r"\.0E"))
+        is_whole = fraction.rlike(PRINTED_FRACTION) & is_short
+        if source.format == "jsonl":
+            is_whole = is_whole & ~raw.rlike(ROUNDED)
+        whole = fraction.try_cast("decimal(38, 0)").cast("string")
+        return F.when(is_whole, whole).otherwise(F.regexp_replace(fraction, WHOLE_FRACTION, "$1"))
+
+    # Few ids have a point, and to look for one costs less than these expressions. As one over a list they are no part
+    # of the code of this step: with them, it would be too long for Java to compile; see lake/session.py.
+    of_fraction = F.get(F.transform(F.array(text), converted), F.lit(0))
+    return F.when(F.contains(text, F.lit(".")), of_fraction).otherwise(text)
 
 
 def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
