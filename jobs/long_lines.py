@@ -51,11 +51,12 @@ def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> se
         return set()
 
     def look(n: int, file: str) -> Iterator[pa.RecordBatch]:
+        is_long, error = False, None
         try:
-            row = {"n": n, "is_long": has_long_line(file, end), "error": None}
-        except LandingUnreadable as error:
-            row = {"n": n, "is_long": False, "error": error.message}
-        yield pa.RecordBatch.from_pylist([row], schema=FOUND)
+            is_long = has_long_line(file, end)
+        except LandingUnreadable as found:
+            error = found.message
+        yield pa.RecordBatch.from_pylist([{"n": n, "is_long": is_long, "error": error}], schema=FOUND)
 
     rows = rows_of_files(spark, files, look, "n bigint, is_long boolean, error string").collect()
     for row in rows:
