@@ -279,10 +279,11 @@ def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column
     def value(name: str) -> Column:
         return F.coalesce(*(follow_row(row, path, source.lists) for path in paths(name)))
 
-    complete = is_parsed(BROKEN_KEY) & row[END_KEY].isNotNull()
     raw = F.col("raw")
     line = F.when(has_halves(raw), with_end(without_lone_halves(raw))).otherwise(with_end(raw))
-    return F.from_json(line, schema, options), value, complete
+    # Of a line that is more than one object nothing is known. As the only element of a list, so that it is parsed once.
+    found = F.filter(F.array(F.from_json(line, schema, options)), lambda parsed: parsed[END_KEY].isNotNull())
+    return F.get(found, F.lit(0)), value, is_parsed(BROKEN_KEY)
 
 
 def with_end(line: Column) -> Column:

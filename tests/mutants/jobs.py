@@ -1475,8 +1475,8 @@ MUTANTS = [
     Mutant(
         "raw_text_behind_an_object_is_dropped",
         "jobs/raw_rows.py",
-        "is_parsed(BROKEN_KEY) & row[END_KEY].isNotNull()",
-        "is_parsed(BROKEN_KEY)",
+        "lambda parsed: parsed[END_KEY].isNotNull())",
+        "lambda parsed: F.lit(True))",
         REJECTIONS,
     ),
     Mutant(
