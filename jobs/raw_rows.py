@@ -290,8 +290,7 @@ def with_end(line: Column) -> Column:
     """Return a line of JSON with one more key before its last bracket; null if it does not end with one.
 
     Spark reads the first object of a line and drops the rest. The key is one of that object only if the object ends
-    where the line does. A frame around the line would tell that too, but Spark reads an object inside of others slower,
-    and Java takes far longer to compile how.
+    where the line does. A frame around the line would tell that too, by a list and an object more around each line.
     """
     bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \t\r\n")))
     # Without a colon there is no other key.
