@@ -80,15 +80,16 @@ def said_before(name: str, commits: Iterable[Mapping[str, Any]], source: str, fi
     Args:
         name: of what is counted, such as `types` or `header`.
         commits: those of `events`, newest first.
-        source: the name of the source.
+        source: the name of the source, which may be one of several that a run has read.
         first: the first landing day of the run.
     """
     known: dict[date, Any] = {}
     for commit in commits:
         last, counts = date.fromisoformat(commit["last"]), json.loads(commit["counts"])
         is_withheld = str(last) in json.loads(commit.get("refused", "[]"))
-        if counts.get(name) and counts.get("source") == source and last < first and not is_withheld:
-            known.setdefault(last, counts[name])
+        said = counts if counts.get("source") == source else counts.get("by_source", {}).get(source, {})
+        if said.get(name) and last < first and not is_withheld:
+            known.setdefault(last, said[name])
     nearest = max(known, default=None)
     recent = nearest is not None and first - nearest <= timedelta(days=RECENT_DAYS)
     return (nearest, known[nearest]) if nearest and recent else None
@@ -245,7 +246,7 @@ def columns_of(
     said of that day.
 
     Args:
-        source: with all its versions.
+        source: with all its versions, or the sources that it consists of.
         parts: files by the version of the source that counts for them.
         first: the first landing day.
         last: the last one.
@@ -255,20 +256,38 @@ def columns_of(
     Returns:
         `types` of used columns of Parquet or ORC; `header` of CSV; `columns`, all of Parquet, ORC or JSON lines with
         their types; `used_alone`, true where these are only columns that the source reads; `supplied`, what the
-        supplier has changed of them since the nearest day before, where that is something.
+        supplier has changed of them since the nearest day before, where that is something. Of several sources, each has
+        these for its own files: they are below its name in `by_source`.
 
     Raises:
         SourceMismatch: a column has another type than before.
     """
-    last_ones = list(source.on(last).values())
+    found = {
+        name: _columns_of_one(source, name, parts, first, last, commits, used_alone=used_alone) for name in source.names
+    }
+    return found.get(source.name, {"by_source": found})
+
+
+def _columns_of_one(
+    source: Source,
+    name: str,
+    parts: Sequence[tuple[Source, list[str]]],
+    first: date,
+    last: date,
+    commits: list[dict[str, Any]],
+    *,
+    used_alone: bool,
+) -> dict[str, Any]:
+    """Return what `columns_of` does, of the source with a name: the only one, or one of several."""
+    last_ones = _versions_on(source, name, last)
     parts = [(version, files) for version, files in parts if version in last_ones]
     typed, types = next(((one, types) for one, names in parts if (types := column_types(names))), (source, {}))
     named, header = next(((one, names) for one, group in parts if (names := csv_header(one, group))), (source, []))
     keyed, seen = next(((one, seen) for one, names in parts if (seen := json_columns(one, names))), (source, {}))
 
     def before(what: str, version: Source) -> tuple[date, Any] | None:
-        said = said_before(what, commits, source.name, first)
-        return said if said and source.on(said[0]) == source.on(last) == {"": version} else None
+        said = said_before(what, commits, name, first)
+        return said if said and _versions_on(source, name, said[0]) == last_ones == [version] else None
 
     version = typed if types else keyed
     used = {name for each in last_ones for name in each.used_columns}
@@ -298,17 +317,36 @@ def columns_of(
     return {**found, **({"header": header} if header else {}), **({"columns": columns} if columns else {})}
 
 
+def _versions_on(source: Source, name: str, day: date) -> list[Source]:
+    """Return the different ways in which files of a day are read by the source with a name."""
+    found: list[Source] = []
+    for version in source.on(day).values():
+        if version.name == name and version not in found:
+            found.append(version)
+    return found
+
+
 def only(columns: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     """Return those of some columns that have one of some names."""
     return {name: of for name, of in columns.items() if name in names}
 
 
-def told(source: Source, supplied: Mapping[str, Any]) -> str:
-    """Return a message about columns that differ from those of an earlier day.
+def told(source: Source, columns: Mapping[str, Any]) -> list[str]:
+    """Return a message for each source with columns that differ from those of an earlier day.
 
     Columns are found by their names, so they may change: who reads the message has to say whether it was meant.
+
+    Args:
+        source: that has read the files.
+        columns: as `columns_of` returns them.
     """
-    return (
-        f"source {source.name}: the columns of the files differ from those of {supplied['since']}: "
-        f"{'; '.join(supplied['changes'])}. Columns that the source reads: {', '.join(source.used_columns)}"
-    )
+    messages = []
+    for name, found in columns.get("by_source", {source.name: columns}).items():
+        if supplied := found.get("supplied"):
+            readers = [source] if name == source.name else [v.source for v in source.versions if v.source.name == name]
+            used = dict.fromkeys(column for reader in readers for column in reader.used_columns)
+            messages.append(
+                f"source {name}: the columns of the files differ from those of {supplied['since']}: "
+                f"{'; '.join(supplied['changes'])}. Columns that the source reads: {', '.join(used)}"
+            )
+    return messages

@@ -187,8 +187,8 @@ def find_input(run: Run, config: Settings) -> Input:
     listings = [(landing, delivered), *item_deliveries(parts, landing)]
     commits = published.commits() if published else []
     columns = columns_of(source, parts, run.first, run.last, commits, used_alone=key is not None)
-    if "supplied" in columns:
-        log.warning("%s", told(source, columns["supplied"]))
+    for message in told(source, columns):
+        log.warning("%s", message)
     return Input(source, key, landing, days, delivered, listings, parts, columns, published)
 
 

@@ -5,15 +5,15 @@ reasons.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from jobs.file_tasks import rows_of_files
 from jobs.landing_files import LINE_BYTES, LandingFiles, Layout, chunks, end_of_line
-from jobs.packed import absolute, aligned, readable, unpacked
+from jobs.packed import aligned, readable, unpacked
 from lake.errors import LandingUnreadable
 
 FOUND = pa.schema([("n", pa.int64()), ("is_long", pa.bool_()), ("error", pa.string())])
@@ -49,18 +49,16 @@ def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> se
     """
     if not files:
         return set()
-    names = absolute(files)
 
-    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
-            try:
-                row = {"n": n, "is_long": has_long_line(names[n], end), "error": None}
-            except LandingUnreadable as error:
-                row = {"n": n, "is_long": False, "error": error.message}
-            yield pa.RecordBatch.from_pylist([row], schema=FOUND)
+    def look(n: int, file: str) -> Iterator[pa.RecordBatch]:
+        is_long, error = False, None
+        try:
+            is_long = has_long_line(file, end)
+        except LandingUnreadable as found:
+            error = found.message
+        yield pa.RecordBatch.from_pylist([{"n": n, "is_long": is_long, "error": error}], schema=FOUND)
 
-    looked_at = spark.range(0, len(names), 1, numPartitions=len(names))
-    rows = looked_at.mapInArrow(look, "n bigint, is_long boolean, error string").collect()
+    rows = rows_of_files(spark, files, look, "n bigint, is_long boolean, error string").collect()
     for row in rows:
         if row["error"]:
             raise LandingUnreadable(row["error"])

@@ -7,13 +7,13 @@ which each row is a line of JSON (jobs/orc_rows.py).
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
-from itertools import chain
 
 import fsspec
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import orc_rows, packed
+from jobs.file_tasks import rows_of_files
 
 # A task gives its rows to Spark in batches of about this size.
 BATCH_BYTES, BATCH_ROWS = 4 << 20, 10_000
@@ -32,8 +32,6 @@ def read_lines(
 ) -> DataFrame:
     """Return the lines of some files as Spark would, each with its file as an address and its number in it, from 0.
 
-    The workers open the files by fsspec: what a file on S3 needs, their environment has to have.
-
     Args:
         spark: the session.
         files: names or addresses.
@@ -43,13 +41,11 @@ def read_lines(
         used: of ORC, the values that are needed.
         ids: those of them that are ids.
     """
-    names = packed.absolute(files)
 
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for n in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
-            yield from in_batches(names[n], days[n], lines_of(names[n], most, end, used, ids))
+    def read(n: int, file: str) -> Iterator[pa.RecordBatch]:
+        return in_batches(file, days[n], lines_of(file, most, end, used, ids))
 
-    return spark.range(0, len(names), 1, numPartitions=len(names)).mapInArrow(read, LINES)
+    return rows_of_files(spark, files, read, LINES)
 
 
 def in_batches(file: str, day: date, found: Iterable[bytes]) -> Iterator[pa.RecordBatch]:

@@ -30,6 +30,8 @@ PAIRS = r"(?<!\\)(?:\\\\)"
 LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW}"
 # Stand for what a backslash has escaped while a line of CSV is parsed. No text of a log has these noncharacters.
 ESCAPED_BACKSLASH, ESCAPED_QUOTE, ESCAPED_DELIMITER = "\ufdd0", "\ufdd1", "\ufdd2"
+# Keys beside those of a line of JSON, for its end and for a line that cannot be parsed. No log has them.
+END_KEY, BROKEN_KEY = "\ufdd3", "\ufdd4"
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
@@ -156,9 +158,7 @@ def read_text(spark: SparkSession, source: Source, layout: Layout, files: list[s
         "lines_above",
         "raw",
         "undecodable",
-        (F.col("too_long") | F.col(f"parsed.{BROKEN}").isNotNull() | F.col("parsed").isNull() | ~complete).alias(
-            "malformed"
-        ),
+        (F.col("too_long") | ~complete).alias("malformed"),
         F.lit(None).cast("timestamp").alias("instant"),
         F.struct(*(values(name).alias(name) for name in source.used_columns)).alias("values"),
     )
@@ -260,31 +260,48 @@ def csv_values(source: Source, layout: Layout) -> tuple[Column, Callable[[str], 
         return F.when(escaped, shown).otherwise(found)
 
     parser = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
-    return F.from_csv(line, schema, {**parser, **options}), value, F.trim("raw") != ""
+    parsed = F.from_csv(line, schema, {**parser, **options})
+    return parsed, value, is_parsed(BROKEN) & (F.trim("raw") != "")
+
+
+def is_parsed(broken: str) -> Column:
+    """Return whether a parser has understood a line; of others it keeps the text in the field with a name."""
+    return F.col("parsed").isNotNull() & F.col("parsed")[broken].isNull()
 
 
 def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column]:
     """Return the parsed line, a function from a column's name to its value, and whether the line is complete."""
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN_KEY}
     wanted = object_type([path for name in source.file_columns for path in paths(name)], source.lists)
-    # Spark would read the first object of a line and drop the rest. As the only element of a list inside another
-    # object, with a key after it, a line is read only if it is one object from its first to its last character.
-    schema = StructType(
-        [StructField("line", ArrayType(wanted)), StructField("end", StringType()), StructField(BROKEN, StringType())]
-    )
-    framed = F.concat(F.lit('{"line":['), without_lone_halves(F.col("raw")), F.lit('],"end":1}'))
+    schema = StructType([*wanted.fields, StructField(END_KEY, StringType()), StructField(BROKEN_KEY, StringType())])
     row = json_row()
 
     def value(name: str) -> Column:
         return F.coalesce(*(follow_row(row, path, source.lists) for path in paths(name)))
 
-    complete = row.isNotNull() & (F.size(F.col("parsed")["line"]) == 1) & F.col("parsed")["end"].isNotNull()
-    return F.from_json(framed, schema, options), value, complete
+    raw = F.col("raw")
+    line = F.when(has_halves(raw), with_end(without_lone_halves(raw))).otherwise(with_end(raw))
+    # Of a line that is more than one object nothing is known. As the only element of a list, so that it is parsed once.
+    found = F.filter(F.array(F.from_json(line, schema, options)), lambda parsed: parsed[END_KEY].isNotNull())
+    return F.get(found, F.lit(0)), value, is_parsed(BROKEN_KEY)
+
+
+def with_end(line: Column) -> Column:
+    """Return a line of JSON with one more key before its last bracket; null if it does not end with one.
+
+    Spark reads the first object of a line and drops the rest. The key is one of that object only if the object ends
+    where the line does. A frame around the line would tell that too, by a list and an object more around each line.
+    """
+    bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \t\r\n")))
+    # Without a colon there is no other key.
+    comma = F.when(line.contains(":"), F.lit(",")).otherwise(F.lit(""))
+    ended = F.concat(F.left(bare, F.length(bare) - 1), comma, F.lit(f'"{END_KEY}":1}}'))
+    return F.when(bare.endswith("}"), ended)
 
 
 def json_row() -> Column:
     """Return the object that a line of JSON is."""
-    return F.get(F.col("parsed")["line"], F.lit(0))
+    return F.col("parsed")
 
 
 def paths(name: str) -> list[list[str]]:
@@ -383,7 +400,7 @@ def json_list(text: Column, of: DataType, source: Source) -> Column:
     bare = F.trim(text)
     is_none = F.coalesce((bare == "") | bare.rlike(source.null_pattern()), F.lit(True))
     is_object = text.rlike(r"^\s*\{")
-    # In a frame, as a line of JSON is; see `json_values`. Without one, Spark would drop what follows the first list.
+    # In a frame, with a key after it: without one, Spark would drop what follows the first list.
     schema = StructType(
         [
             StructField("lists", ArrayType(ArrayType(of))),
@@ -414,14 +431,18 @@ def follow_row(row: Column, path: list[str], each: Sequence[str]) -> Column:
     return follow(row, path)
 
 
+def has_halves(raw: Column) -> Column:
+    """Return whether a line of JSON may have escapes for halves of characters, whole pairs or lone ones."""
+    # Hardly any line has such an escape, and to look for the first letters costs less than the pattern.
+    return raw.contains("\\") & (raw.contains(r"\ud") | raw.contains(r"\uD"))
+
+
 def without_lone_halves(raw: Column) -> Column:
     """Replace, in a line of JSON, each lone half of a character by U+FFFD, which no id may hold.
 
     Spark would read it as a question mark, so that users with different ids would become one.
     """
-    # Hardly any line has such an escape, and to look for the first letters costs less than the expression.
-    has_halves = raw.contains("\\") & (raw.contains(r"\ud") | raw.contains(r"\uD"))
-    return F.when(has_halves, F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
+    return F.when(has_halves(raw), F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout, files: list[str]) -> DataFrame:

@@ -165,17 +165,21 @@ def require_expressions(rows: DataFrame, source: Source) -> None:
 
 def id_value(text: Column, source: Source, raw: Column) -> Column:
     """Return an id, from its text and that of the row; a whole number as such, also if written as a fraction."""
-    digits = F.length(F.regexp_extract(text, r"\.(\d+)E", 1))
-    exponent = F.regexp_extract(text, r"E(\d+)$", 1).try_cast("int")
-    is_whole = text.rlike(PRINTED_FRACTION) & (exponent < 15) & ((digits <= exponent) | text.rlike(r"\.0E"))
-    if source.format == "jsonl":
-        is_whole = is_whole & ~raw.rlike(ROUNDED)
-    whole = text.try_cast("decimal(38, 0)").cast("string")
-    # Few ids have a point, and to look for one costs less than these expressions.
-    return F.when(
-        F.contains(text, F.lit(".")),
-        F.when(is_whole, whole).otherwise(F.regexp_replace(text, WHOLE_FRACTION, "$1")),
-    ).otherwise(text)
+
+    def converted(fraction: Column) -> Column:
+        digits = F.length(F.regexp_extract(fraction, r"\.(\d+)E", 1))
+        exponent = F.regexp_extract(fraction, r"E(\d+)$", 1).try_cast("int")
+        is_short = (exponent < 15) & ((digits <= exponent) | fraction.rlike(r"\.0E"))
+        is_whole = fraction.rlike(PRINTED_FRACTION) & is_short
+        if source.format == "jsonl":
+            is_whole = is_whole & ~raw.rlike(ROUNDED)
+        whole = fraction.try_cast("decimal(38, 0)").cast("string")
+        return F.when(is_whole, whole).otherwise(F.regexp_replace(fraction, WHOLE_FRACTION, "$1"))
+
+    # Few ids have a point, and to look for one costs less than these expressions. As one over a list they are no part
+    # of the code of this step: with them, it would be too long for Java to compile; see lake/session.py.
+    of_fraction = F.get(F.transform(F.array(text), converted), F.lit(0))
+    return F.when(F.contains(text, F.lit(".")), of_fraction).otherwise(text)
 
 
 def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
@@ -323,8 +327,12 @@ def texts_of(rows: DataFrame, source: Source) -> DataFrame:
 
     def cleaned(text: Column) -> Column:
         """Return a text in one form, without what surrounds it, and whether it means no value."""
-        written = in_one_form(F.trim(text, F.lit(SURROUNDING)))
-        return F.struct(written.alias("text"), is_null_word(written, source, is_ascii=False).alias("is_null"))
+        # Of a row with one odd text, the others are nearly always as plain as those of all other rows.
+        is_odd, plain = text.rlike(UNUSUAL), F.trim(text)
+        written = F.when(is_odd, in_one_form(F.trim(text, F.lit(SURROUNDING)))).otherwise(plain)
+        is_null = F.when(is_odd, is_null_word(written, source, is_ascii=False))
+        is_null = is_null.otherwise(is_null_word(plain, source, is_ascii=True))
+        return F.struct(written.alias("text"), is_null.alias("is_null"))
 
     # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
     # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.

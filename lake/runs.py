@@ -280,11 +280,18 @@ def supplied_changes(counts: Mapping[str, Any]) -> list[str]:
 
     >>> supplied_changes({"supplied": {"since": "2025-03-09", "changes": ["gone: 'shop'"]}})
     ["columns since 2025-03-09: gone: 'shop'"]
+    >>> supplied_changes({"by_source": {"app": {"supplied": {"since": "2025-03-09", "changes": ["new: 'x'"]}}}})
+    ["columns of app since 2025-03-09: new: 'x'"]
     >>> supplied_changes({"unknown_behaviors": {"swipe": 1203}})
     ["values of the behavior without a meaning: 'swipe' (1,203 rows)"]
     """
+    # Of several sources, each has columns of its own.
+    found = {"": counts, **{f" of {name}": of_source for name, of_source in counts.get("by_source", {}).items()}}
     lines = [
-        f"columns since {counts['supplied']['since']}: {each}" for each in counts.get("supplied", {}).get("changes", ())
+        f"columns{whose} since {each['supplied']['since']}: {change}"
+        for whose, each in found.items()
+        if "supplied" in each
+        for change in each["supplied"]["changes"]
     ]
     if values := counts.get("unknown_behaviors"):
         said = ", ".join(f"{value!r} ({n:,} rows)" for value, n in sorted(values.items(), key=lambda each: -each[1]))

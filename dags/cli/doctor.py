@@ -136,7 +136,7 @@ def check_landing() -> str:
         check_files(version, found)
     published = Table.find("events")
     columns = columns_of(source, parts, newest, newest, published.commits() if published else [])
-    supplied = f"; {told(source, columns['supplied'])}" if "supplied" in columns else ""
+    supplied = "".join(f"; {message}" for message in told(source, columns))
     gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     minutes = landing.quiet // timedelta(minutes=1)

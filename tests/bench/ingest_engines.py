@@ -232,9 +232,12 @@ def main() -> None:
                 for name in ENGINES:
                     target = folder / name
                     costs[name] = measure(name, folder / kind, target, args.cores, times, "tests.bench.ingest_engines")
-                    assert found.setdefault(name, made(target)) == made(target), f"{name} wrote other rows this time"
+                    written = made(target)
+                    if found.setdefault(name, written) != written:
+                        raise SystemExit(f"{name} wrote other rows of {kind} this time")
                     shutil.rmtree(target)
-                assert found["Meander"] == found["DuckDB"], f"they do not make the same of {kind}: {found}"
+                if found["Meander"] != found["DuckDB"]:
+                    raise SystemExit(f"they do not make the same of {kind}: {found}")
             best = min(costs["DuckDB"].seconds[1:])
             for name, cost in costs.items():
                 warm = cost.seconds[1:]

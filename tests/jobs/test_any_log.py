@@ -92,6 +92,61 @@ def told(rows, *columns):
     return [tuple(values) for _, *values in sorted(map(tuple, found), key=lambda row: row[0])]
 
 
+ROW = json.dumps({"time": TIME, "user": "u", "event": "buy", "item": {"id": "i"}})
+LINES_OF_JSON = {
+    ROW: "event",
+    f" \t{ROW} \t": "event",
+    "{}": "missing_time",
+    "{ \t} ": "missing_time",
+    # More than one object, or less.
+    f"{ROW}}}": "malformed_line",
+    f"{ROW}{ROW}": "malformed_line",
+    f"{ROW} {{}}": "malformed_line",
+    f"{{}} {ROW}": "malformed_line",
+    f'{ROW},"more":{{}}': "malformed_line",
+    f"{ROW},{{}}": "malformed_line",
+    f"{ROW} seen}}": "malformed_line",
+    f"{ROW} seen": "malformed_line",
+    f"seen {ROW}": "malformed_line",
+    f"[{ROW}]": "malformed_line",
+    f"[{ROW}]}}": "malformed_line",
+    f"[{ROW}": "malformed_line",
+    ROW[:-1]: "malformed_line",
+    ROW[:-2]: "malformed_line",
+    ROW[:-3]: "malformed_line",
+    f"{ROW[:-1]},}}": "malformed_line",
+    f"{ROW[:-1]},{{}}": "malformed_line",
+    # A text that is not closed, or closed by what is looked for.
+    f'{ROW[:-1]},"x":"}}': "malformed_line",
+    f'{ROW[:-1]},"x":"y":"}}': "malformed_line",
+    '{"x}': "malformed_line",
+    "{x}": "malformed_line",
+    "{,}": "malformed_line",
+    "{{}": "malformed_line",
+    "}": "malformed_line",
+    '"x"}': "malformed_line",
+    "null}": "malformed_line",
+    # Something else where the source has an object.
+    ROW.replace('{"id": "i"}', "7"): "malformed_line",
+    ROW.replace('{"id": "i"}', "[7]"): "malformed_line",
+}
+
+
+def test_a_line_of_json_is_one_object_from_its_first_to_its_last_character(mine, judged):
+    found = told(judged(mine(JSON, item_id="item.id"), a_jsonl="\n".join(LINES_OF_JSON)))
+    assert dict(zip(LINES_OF_JSON, [reason for (reason,) in found], strict=True)) == LINES_OF_JSON
+
+
+@pytest.mark.parametrize("name", ["end", "line", "_broken"])
+def test_a_key_of_json_may_have_any_name(mine, judged, name):
+    """Also one that Meander gives to what it adds to a line, or takes of it."""
+    line = json.dumps({"time": TIME, "user": "u", "event": "buy", name: "i"})
+    assert told(judged(mine(JSON, item_id=name), a_jsonl=f"{line}\n{line}}}"), "item_id") == [
+        ("event", "i"),
+        ("malformed_line", None),
+    ]
+
+
 # --- public logs -------------------------------------------------------------------------------------------
 
 ORDER = {"order_id": "o", "products": [{"product_id": "p1", "price": 19.99}, {"product_id": "p2", "category": "toys"}]}

@@ -339,10 +339,12 @@ def test_the_header_is_compared_with_that_of_the_day_before(tmp_path):
     changes, kept = supplied(rees46, file, commits)
     assert changes == {"since": "2025-03-09", "changes": ["new: 'shop'"]}
     assert (kept["header"], "columns" in kept) == ([*HEADER, "shop"], False)
-    assert told(rees46, changes).startswith(
+    (message,) = told(rees46, {"supplied": changes})
+    assert message.startswith(
         "source rees46: the columns of the files differ from those of 2025-03-09: new: 'shop'. Columns that the source "
         "reads: user_id"
     )
+    assert told(rees46, {"header": HEADER}) == []
     assert supplied(rees46, file, [])[0] is None
     assert supplied(rees46, file, [commit(BEFORE, "rees46", header=[*HEADER, "shop"])])[0] is None
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jobs import ingest
-from jobs.drift import columns_of
+from jobs.drift import columns_of, told
 from jobs.landing_files import by_version, check_files
 from jobs.source import load_source
 from lake import storage
@@ -30,6 +30,7 @@ from lake.errors import (
 from lake.landing import Landing
 from lake.places import deliveries_file
 from lake.publish import publish
+from lake.runs import supplied_changes
 from lake.settings import settings
 from lake.staging import Verdict, read_staged, write_verdict
 from lake.table import Table
@@ -240,6 +241,68 @@ def shop(lake, monkeypatch):
     return read_by
 
 
+def test_what_one_of_two_exporters_has_changed_is_told_by_its_own_days_before(land, shop):
+    shop("shop")
+    source = load_source(settings().source)
+
+    def found(day, commits, names=("web/a.jsonl", "app/a.csv")):
+        folder = Path(Landing.of(settings()).folder(day))
+        parts = by_version(source, [str(folder / name) for name in names])
+        return columns_of(source, parts, day, day, commits)
+
+    eve = DAY - timedelta(days=1)
+    for day, shop_column, more in ((eve, "shop", {}), (DAY, "store", {"brand": "b"}), (NEXT, "branch", {"brand": "b"})):
+        sign = "|" if day == NEXT else ";"
+        land(day, [{"user": "ann", "item": "i", "at": f"{day}T10:00:00Z", **more}], "web/a.jsonl")
+        land(day, [f"login{sign}product{sign}time{sign}{shop_column}"], "app/a.csv")
+    first = found(eve, [])
+    assert first["by_source"]["app"]["header"] == ["login", "product", "time", "shop"]
+    assert told(source, first) == []
+
+    def commit(day, said):
+        return {"last": str(day), "counts": json.dumps(said)}
+
+    # After a day of both the app alone was delivered: the web is compared with the day before that one.
+    app_alone = {"source": "app", **first["by_source"]["app"]}
+    days = [commit(eve, app_alone), commit(eve - timedelta(days=1), {"source": "app, web", **first})]
+    second = found(DAY, days)
+    assert told(source, second) == [
+        "source app: the columns of the files differ from those of 2025-02-28: 'shop' is gone, and 'store' is in its "
+        "place (renamed?). Columns that the source reads: login, time, product",
+        "source web: the columns of the files differ from those of 2025-02-27: new: 'brand' (text). Columns that the "
+        "source reads: user, at, item",
+    ]
+    assert supplied_changes(second) == [
+        "columns of app since 2025-02-28: 'shop' is gone, and 'store' is in its place (renamed?)",
+        "columns of web since 2025-02-27: new: 'brand' (text)",
+    ]
+    # From the day on which another version of the app counts, its header may be another one; the web goes on.
+    third = found(NEXT, [commit(DAY, {"source": "app, web", **first}), *days])
+    assert [message[:11] for message in told(source, third)] == ["source web:"]
+    assert third["by_source"]["app"]["header"] == ["login", "product", "time", "branch"]
+    # With the web alone again, days of both count.
+    shop("web")
+    source = load_source(settings().source)
+    assert found(DAY, days, ["web/a.jsonl"])["supplied"] == {"since": "2025-02-27", "changes": ["new: 'brand' (text)"]}
+
+
+def test_an_id_of_one_of_two_exporters_that_has_become_a_fraction_is_refused(lake, shop):
+    shop("shop")
+    source = load_source(settings().source)
+
+    def found(day, kind, commits):
+        folder = Path(Landing.of(settings()).folder(day), "web")
+        folder.mkdir(parents=True)
+        row = {"user": pa.array([1], kind), "item": ["i"], "at": [f"{day}T10:00:00Z"]}
+        pq.write_table(pa.table(row), folder / "a.parquet")
+        return columns_of(source, by_version(source, [str(folder / "a.parquet")]), day, day, commits)
+
+    counts = {"source": "app, web", **found(DAY, pa.int64(), [])}
+    assert counts["by_source"]["web"]["types"]["user"] == "int64"
+    with pytest.raises(SourceMismatch, match=r"source web: .* 2025-03-01: user: was int64, is double"):
+        found(NEXT, pa.float64(), [{"last": str(DAY), "counts": json.dumps(counts)}])
+
+
 def ids_of(spark) -> dict[tuple[str, str], str]:
     """Return the ids of the published events by source and user."""
     found = Table("events").read(spark).select("source", "user_id", "event_id").collect()
@@ -289,9 +352,9 @@ def test_an_exporter_without_an_event_delivers_a_file_without_a_byte_also_one_wh
     land(DAY, [], "app/none.csv")
     parts = by_version(source, Landing.of(settings()).files(DAY))
     assert {version.name: len(check_files(version, files).text) for version, files in parts} == {"web": 1, "app": 0}
-    assert columns_of(source, parts, DAY, DAY, []) == {
-        "types": {},
-        "columns": {"at": "text", "item": "text", "user": "text"},
+    assert columns_of(source, parts, DAY, DAY, [])["by_source"] == {
+        "web": {"types": {}, "columns": {"at": "text", "item": "text", "user": "text"}},
+        "app": {"types": {}},
     }
     # A source that is none of several has nothing else that tells that there was no event.
     shop("app")
