@@ -676,8 +676,8 @@ MUTANTS = [
     Mutant(
         "network_biases_of_other_items",
         "model/network/network.py",
-        "in_groups(table[first:], self.item_bias[first:])",
-        "in_groups(table[first:], self.item_bias[:-first])",
+        "whole_groups(table[first:], self.item_bias[first:])",
+        "whole_groups(table[first:], self.item_bias[:-first])",
         f"{NETWORK}::test_the_best_items_are_those_of_all",
     ),
     Mutant(
