@@ -6,7 +6,7 @@ import re
 import shutil
 import weakref
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -115,20 +115,13 @@ def elsewhere() -> list[dict[str, Any]]:
 
 def done() -> list[dict[str, Any]]:
     """Return events: what users of the test had taken before their first date, and other things after it."""
-    taken = [
-        ("ann", "i1", 20),
-        ("dan", "i2", 20),
-        ("eve", "i1", 21),
-        ("eve", "i3", 22),
-        ("u00", "i2", 3),
-        ("z", "i1", 1),
-    ]
-    days = [(user, item, date(2025, 1, day)) for user, item, day in taken]
+    taken = [("ann", "i1", 20), ("dan", "i2", 20), ("eve", "i1", 21), ("eve", "i3", 22), ("u00", "i2", 3)]
+    days = [(user, item, date(2025, 1, day)) for user, item, day in (*taken, ("z", "i1", 1))]
     days += [(user, "i2", day) for user in ("ann", "eve") for day in (date(2025, 2, 6), date(2025, 2, 13))]
     return [
         {
-            "event_id": f"{number:02}", "user_id": user, "item_id": item, "event_time": datetime(*day.timetuple()[:3], 9),
-            "dt": day, "landed": day,
+            "event_id": f"{number:02}", "user_id": user, "item_id": item, "dt": day, "landed": day,
+            "event_time": datetime.combine(day, time(9)),
         }
         for number, (user, item, day) in enumerate(days)
     ]  # fmt: skip

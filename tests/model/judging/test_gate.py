@@ -200,9 +200,8 @@ def test_how_items_stand_to_the_strongest_baseline_is_told_and_refuses_nothing(g
     (told,) = [line for line in found.reasons if "the strongest baseline" in line]
     assert told.startswith(words.format("recall@20 of next_items (all)"))
     # Being behind is the first thing that is said.
-    assert (
-        (found.reasons[0] == told) is told.endswith("300 users, which is told and refuses nothing.") is (gain is WORSE)
-    )
+    assert (found.reasons[0] == told) is (gain is WORSE)
+    assert told.endswith("300 users, which is told and refuses nothing.") is (gain is WORSE)
     assert found.checks["passed"].all()
 
 
@@ -216,10 +215,8 @@ def test_what_refuses_is_told_before_the_strongest_baseline():
 
 def test_the_strongest_baseline_is_not_told_by_too_few_users_nor_where_none_has_an_answer():
     few = decide("new", "old", ["popular", "trees"], *heads("next_items", "recall@20", 49, trees=WORSE), RULE)
-    assert (
-        "Not compared with the strongest baseline on recall@20 of next_items (all): 49 users are too few."
-        in few.reasons
-    )
+    (told,) = [line for line in few.reasons if "strongest" in line]
+    assert told == "Not compared with the strongest baseline on recall@20 of next_items (all): 49 users are too few."
     none = decide("new", "old", ["popular"], *tables(old__all=BETTER, popular__all=BETTER), RULE)
     assert not [line for line in none.reasons if "strongest" in line]
 
