@@ -500,8 +500,8 @@ MUTANTS = [
     Mutant(
         "finetune_scratch_gets_half_the_steps",
         "model/finetune.py",
-        "epochs=2 * heads.epochs",
-        "epochs=heads.epochs",
+        "passes = 2 * heads.epochs",
+        "passes = heads.epochs",
         PHASES,
     ),
     Mutant(
