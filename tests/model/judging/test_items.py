@@ -27,7 +27,7 @@ class Says(Baseline):
 
     def item_scores(self, frame):
         keys = np.array(sorted(self.weights))
-        return sparse.csr_matrix(np.tile([self.weights[key] for key in keys], (len(frame), 1))), keys
+        return sparse.csr_matrix(np.tile([float(self.weights[key]) for key in keys], (len(frame), 1))), keys
 
 
 def candidates(*parts: Baseline, ever=EVER, most_each: int = 100) -> ItemCandidates:
