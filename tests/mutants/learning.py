@@ -73,6 +73,13 @@ MUTANTS = [
         f"{NETWORK}::test_each_speed_adds_its_part_of_what_comes_again_times_its_weight",
     ),
     Mutant(
+        "network_counts_in_eight_bits",
+        "model/network/network.py",
+        "        self.autocast = False\n",
+        "",
+        f"{NETWORK}::test_each_speed_adds_its_part_of_what_comes_again_times_its_weight",
+    ),
+    Mutant(
         "network_habits_of_padding",
         "model/network/network.py",
         "LOG_COUNTS[name]]) * real",

@@ -156,12 +156,21 @@ def shop():
     return ever, examples(*rows)
 
 
-def test_trees_find_a_rhythm(shop):
+def test_trees_find_a_rhythm(shop, monkeypatch):
     ever, rows = shop
+    fitted, fit = [], ItemCandidates.fit
+
+    def noted(known: ItemCandidates, train: pd.DataFrame, valid: pd.DataFrame, ids: list[str]) -> ItemCandidates:
+        fitted.append([sorted(set(part["dt"])) for part in (train, valid)])
+        return fit(known, train, valid, ids)
+
+    monkeypatch.setattr(ItemCandidates, "fit", noted)
     days = sorted(rows["dt"].unique())
     train, valid, test = (rows[rows["dt"].isin(part)] for part in (days[:-3], days[-2:-1], days[-1:]))
     trees = ItemTrees(ItemCandidates(ever), rounds=40, threads=1).fit(train, valid, ["tea"])
     assert trees.tasks == ("next_item",)
+    # What the trees are shown of the last two training dates was known at the first of these.
+    assert fitted == [[days[:-3], days[-2:-1]], [days[:-6], days[-5:-3]]]
     # Each week brings the twelve that did not come last week.
     lists = trees.next_item(test, 12)
     hits = [len(set(found) & set(came)) for found, came in zip(lists, test["next_item_keys"], strict=True)]
