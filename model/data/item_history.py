@@ -80,7 +80,8 @@ class ItemHistory:
         """
         index = pd.Index(sorted(set(users)), dtype=object)
         wanted = pa.array(index, pa.string())
-        by_day, total = [], 0
+        by_day: list[pa.Table] = []
+        total = 0
         dates = sorted((day for day in table.rows_by("dt") if day <= last), reverse=True)
         for day in dates:
             rows = _events_of(table, day, last, wanted)

@@ -375,7 +375,7 @@ class MarkovChain(OfHistory):
     """
 
     name = "Markov chain"
-    tasks = ("next_category", "next_item")
+    tasks: tuple[str, ...] = ("next_category", "next_item")
     prior = 50.0
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:

@@ -221,7 +221,7 @@ class Finetuned(Network):
     def __init__(self, config: NetworkConfig | dict[str, Any], **kwargs: Any):
         super().__init__(config, **kwargs)
         # Keras would round what comes in to the precision that is computed in, and with it the logarithms of counts, of
-        # which 8 bits leave a count some 2 % wrong. Each layer rounds what it is given itself.
+        # which 8 bits leave a count up to 2 % wrong. Each layer rounds what it is given itself.
         self.autocast = False
         c = self.config
         self.encoder = Encoder(c, name="encoder")
