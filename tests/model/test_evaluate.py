@@ -430,8 +430,8 @@ def test_what_other_models_say_is_held_no_longer_than_it_takes_to_score_it(measu
         return said
 
     monkeypatch.setattr(evaluate.Said, "by", staticmethod(noted))
-    monkeypatch.setattr(evaluate, "cheap_baselines", lambda history: [])
-    monkeypatch.setattr(evaluate, "item_methods", lambda history, seed: [])
+    monkeypatch.setattr(evaluate, "cheap_baselines", lambda *_: [])
+    monkeypatch.setattr(evaluate, "item_methods", lambda *_: [])
     artifacts = evaluate.models(measured.plan, registry(), load)
     rows = evaluate.Rows.read(measured.plan, 100, 100)
     methods, _ = evaluate.answers(artifacts, rows, SEED, 1)
