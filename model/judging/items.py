@@ -212,6 +212,7 @@ class ItemTrees(Boosted):
     """
 
     name = "boosted trees of items"
+    tasks: tuple[str, ...] = ("next_item",)
 
     rate = 0.1
 
