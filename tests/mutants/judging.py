@@ -344,10 +344,10 @@ MUTANTS = [
         ITEM_HISTORY,
     ),
     Mutant(
-        "history_of_later_dates",
+        "history_of_later_landings",
         "model/data/item_history.py",
-        'for day in table.rows_by("dt") if day <= last)',
-        'for day in table.rows_by("dt"))',
+        'if file.partition["landed"] > last:',
+        "if False:",
         ITEM_HISTORY,
     ),
     Mutant(
