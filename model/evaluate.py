@@ -1,6 +1,7 @@
 """Finish a candidate, measure it on later dates than any it was trained on, beside all it has to beat, and decide.
 
 Reads   examples    training, validation and test dates of the plan, one pinned version
+        events      of the users that are measured, up to the last test date: what item baselines know
         models      finetuned, scratch and lora of the run, and the present champion
 Writes  <lake>/_models/<run>/candidate/: the network, with the trees of a stack and the card of both;
         <lake>/_models/<run>/evaluation/: metrics.json, differences.json, decision.json, report.html; an MLflow run; and
@@ -32,11 +33,13 @@ from model.arrays import Array
 from model.data.candidates import columns_of
 from model.data.features import PROFILE, SCALARS
 from model.data.frames import read_frame
+from model.data.item_history import ItemHistory
 from model.data.lineage import SETTINGS, differences
 from model.judging.baselines import LABELS, CurrentInterest, RecencyFrequency, cheap_baselines
 from model.judging.boosted import BoostedTrees
 from model.judging.comparison import Comparison, Scores, evaluate, scores_of, thresholds
 from model.judging.gate import Criterion, Decision, Rule, decide
+from model.judging.items import item_methods
 from model.judging.report import Report, render
 from model.judging.stacking import Gain, fit_stack
 from model.training.plan import TrainingPlan
@@ -63,6 +66,8 @@ RULE = Rule(
     certain_over_baselines=False,
     heads=(Criterion("next_items", "recall@20"), *(Criterion(label, "roc_auc") for label in LABELS)),
     own_baselines={"next_items": CurrentInterest.name, **dict.fromkeys(LABELS, RecencyFrequency.name)},
+    # Methods that look at all that a user ever took may know items better than the network, which sees the last events.
+    strongest=(Criterion("next_items", "recall@20"),),
 )
 # What baselines learn from: not the ids of items and the times of events, which are most of a row.
 LEARNT = (
@@ -300,6 +305,8 @@ class Rows:
     train: pd.DataFrame
     valid: pd.DataFrame
     test: pd.DataFrame
+    # All that the users of the validation and the test rows did with items; None where the plan names no events.
+    history: ItemHistory | None = None
 
     @staticmethod
     def read(plan: TrainingPlan, most_users: int, most_rows: int) -> "Rows":
@@ -313,7 +320,11 @@ class Rows:
         table = Table("examples", plan.tables["examples"])
         learning = max(most_users, most_rows // len(plan.train))
         valid, test = (read_frame(table, days, most_users=most_users) for days in (plan.valid, plan.test))
-        return Rows(read_frame(table, plan.train, LEARNT, learning), valid, test)
+        history = None
+        if "events" in plan.tables:
+            users = {*valid["user_id"], *test["user_id"]}
+            history = ItemHistory.read(Table("events", plan.tables["events"]), users, max(plan.test))
+        return Rows(read_frame(table, plan.train, LEARNT, learning), valid, test, history)
 
 
 def answers(
@@ -356,7 +367,8 @@ def answers(
     ]
     if candidate.stack is not None:
         methods.append(scores(ALONE, alone, categories, rows, categories))
-    for baseline in cheap_baselines():
+    history = rows.history
+    for baseline in (*cheap_baselines(history), *([] if history is None else item_methods(history, seed))):
         log.info("baseline: %s", baseline.name)
         methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
     return [*methods, scores_of(trees, test, valid)], gains

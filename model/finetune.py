@@ -6,7 +6,8 @@ What is kept is of the phase with the lower validation loss.
 Reads   examples    the training and validation dates of the plan, one pinned version
 Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and an MLflow run
 
-    --start scratch   the same network with the same number of steps, from random weights: what pretraining has to beat
+    --start scratch   the same network from random weights: what pretraining has to beat. It may take as many steps as
+                      pretraining and both phases together, and stops, as they do, by the validation loss
     --adapter lora    instead of the whole encoder, train low-rank adapters in it: the cheap option
     --dp-noise Z      differential privacy for each user: each step takes one row of each user who is drawn, clips its
                       gradient, and adds noise. The last phase is kept, whatever the validation says, and the card
@@ -126,7 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     train = examples(plan, base.features, plan.train, frozen, own=privacy is not None)
     valid = examples(plan, base.features, plan.valid, frozen)
     drawn = UserDraws(train) if privacy else None
-    phases = phases_of(name, base.card["preset"], args, plan, drawn.users if drawn else train.rows, privacy)
+    rows, before = drawn.users if drawn else train.rows, base.card.get("cost", {}).get("steps", 0)
+    phases = phases_of(name, base.card["preset"], args, plan, rows, privacy, pretrained_steps=before)
     spent = spent_by(phases, drawn, args.dp_delta) if drawn else None
     if spent:
         log.info("%s: epsilon %.2f at delta %g for each of %d users", name, spent.epsilon, spent.delta, spent.users)
@@ -266,9 +268,18 @@ def what_came(plan: TrainingPlan, features: Features) -> tuple[dict[str, Array],
 
 
 def phases_of(
-    name: str, preset: str, args: argparse.Namespace, plan: TrainingPlan, rows: int, privacy: Privacy | None = None
+    name: str,
+    preset: str,
+    args: argparse.Namespace,
+    plan: TrainingPlan,
+    rows: int,
+    privacy: Privacy | None = None,
+    pretrained_steps: int = 0,
 ) -> dict[str, FitConfig]:
     """Return how each phase trains: heads, then the encoder too at a lower rate; from scratch, as many steps in one.
+
+    From scratch that is at least as many as pretraining and both phases have together, so that what pretraining gains
+    is not what more steps gain. Steps of the champion that pretraining may have started from are not counted.
 
     Last come the binary answers alone, by their own loss: they need more passes than the next category, of which the
     others stop by what is good for it. With differential privacy they would cost more epsilon, and are left out.
@@ -282,7 +293,8 @@ def phases_of(
     last = replace(heads, metric=ANSWERS_LOSS, patience=2, learning_rate=rate, epochs=passes)
     answers = {} if privacy else {ANSWERS: last}
     if name == "scratch":
-        return {"all": replace(heads, epochs=2 * heads.epochs), **answers}
+        passes = 2 * heads.epochs - (-pretrained_steps // max(rows // heads.global_batch, 1))
+        return {"all": replace(heads, epochs=passes), **answers}
     return {"heads": heads, name: replace(heads, learning_rate=SECOND_RATE * heads.learning_rate), **answers}
 
 

@@ -130,7 +130,7 @@ def actual(cache: Cache, day: date, min_group: int = 1) -> Flows:
     return _flows(cache, Table.find("examples"), day, ACTUAL, min_group)
 
 
-def in_groups(flows: Flows, least: int) -> Flows:
+def of_groups(flows: Flows, least: int) -> Flows:
     """Return flows of which each has `least` members: smaller ones say of single people what they did.
 
     They are added up to (any other) of their source, with the smallest of its larger flows where they would be told by
@@ -185,7 +185,7 @@ def _flows(cache: Cache, table: Table | None, day: date, sql: str, min_group: in
         return NO_FLOWS
     # The text contains a date and constants of this module, and nothing that a person has typed.
     text = sql.format(day=day, none=NO_CATEGORY, nothing=NOTHING, rest=REST, rounding=ROUNDING)
-    return cache.of_version(table, f"{text} of {min_group}", lambda: in_groups(Flows.of(table.query(text)), min_group))
+    return cache.of_version(table, f"{text} of {min_group}", lambda: of_groups(Flows.of(table.query(text)), min_group))
 
 
 def _pairs(source: Array, target: Array, names: int) -> tuple[Array, Array, Array]:

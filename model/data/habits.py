@@ -26,13 +26,11 @@ LEAST_FOR_ALL = 0.01
 STILL = 1e-6
 
 
-def spread(name: str, amounts: Array) -> Array:
+def spread(amounts: Array) -> Array:
     """Return what part of a user's interest each category has at one speed, (N, P) float64.
 
-    The shares of the table are of all categories, also of those that the profile has no place for.
+    Shares stay what they are: those of all categories are 1 together, and the profile may not have a place for all.
     """
-    if name == "longterm_shares":
-        return np.asarray(amounts, np.float64)
     return np.asarray(amounts / np.maximum(amounts.sum(axis=1, keepdims=True), 1))
 
 
@@ -55,7 +53,7 @@ def likeliest_habits(top: Mapping[str, Array], came: Array, usual: Array) -> tup
     if not told.any():
         return FADING
     same = (top["longterm_category_keys"] == came[:, None])[told]
-    chances = np.stack([*((spread(name, top[name])[told] * same).sum(axis=1) for name in SPEEDS), usual[told]])
+    chances = np.stack([*((spread(top[name])[told] * same).sum(axis=1) for name in SPEEDS), usual[told]])
     more = FOR_FADING * np.array([*FADING, 0.0])
     weights, before = np.full(len(chances), 1 / len(chances)), np.zeros(len(chances))
     while np.abs(weights - before).max() > STILL:

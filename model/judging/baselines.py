@@ -11,7 +11,8 @@ Every ranking ends in the same way: candidates about which a method knows nothin
 of popularity. So no method gains or loses by ties.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lake.labels import NAMES
+from lake.rules import TOP_ITEMS
 from model.arrays import Array
 from model.data.candidates import columns_of, flat, lengths
-from model.judging.metrics import truth_ranks
+from model.data.item_history import ItemHistory
+from model.judging.metrics import hits_in_lists, truth_ranks
 
 LABELS = NAMES
 
@@ -113,6 +116,53 @@ def top_items(scores: sparse.csr_matrix, keys: Array, popular: Array, k: int) ->
     return lists
 
 
+def places_of(keys: Array, wanted: Array) -> Array:
+    """Return the place of each wanted key among sorted ones, -1 where it is not there."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return np.where(keys[places] == wanted, places, -1)
+
+
+def matrix_of(values: Array, rows: Array, columns: Array, many: int, history: ItemHistory) -> sparse.csr_matrix:
+    """Return one number for each pair of a row and an item of a history, `(N, I)`."""
+    return sparse.csr_matrix((values.astype(np.float64), (rows, columns)), shape=(many, len(history.keys)))
+
+
+def known_at(train: pd.DataFrame, valid: pd.DataFrame) -> date:
+    """Return the date whose evening is the last that may be learnt from: the first of validation, as in pretraining."""
+    return pd.Timestamp(train["dt"].max() if valid.empty else valid["dt"].min()).date()
+
+
+def item_steps(parts: Iterable[tuple[Array, Array]], size: int, reach: int) -> sparse.csr_matrix:
+    """Return how often one item came up to `reach` events after another one of the same user, `(I, I)`.
+
+    An item after itself is a step like any other: shoppers take the same again.
+
+    Args:
+        parts: whose event each is, and its item, in the order of users and then of time.
+        size: I.
+        reach: 1 for events that follow each other.
+    """
+    total = sparse.csr_matrix((size, size))
+    for owners, items in parts:
+        for distance in range(1, reach + 1):
+            follows = owners[distance:] == owners[:-distance]
+            steps = (items[:-distance][follows], items[distance:][follows])
+            total = total + sparse.csr_matrix((np.ones(int(follows.sum())), steps), shape=(size, size))
+    return sparse.csr_matrix(total)
+
+
+def largest_of_rows(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """Return a matrix with the `most` largest numbers of each line alone; of equal ones the smaller columns."""
+    matrix.sort_indices()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    place = np.arange(len(rows)) - matrix.indptr[:-1][rows[order]]
+    kept = order[place < most]
+    return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
 # --- the methods ---------------------------------------------------------------------------------------
 
 
@@ -126,6 +176,8 @@ class Baseline:
 
     name = ""
     tasks: tuple[str, ...] = ()
+    # Rows whose items are scored at once: bounds the memory of methods that know something of very many items.
+    _AT_ONCE = 512
 
     def fit(self, train: pd.DataFrame, valid: pd.DataFrame, categories: Sequence[str]) -> "Baseline":
         """Learn from rows of `examples`.
@@ -143,6 +195,7 @@ class Baseline:
         counted = pd.Series(flat(train["next_item_keys"], np.int64)).value_counts()
         counted = counted[counted.index != 0].sort_index().sort_values(ascending=False, kind="stable")
         self.popular_items = counted.index.to_numpy(np.int64)
+        self.item_counts = counted.to_numpy(np.float64)  # of each of these
         self.learn(train, valid)
         return self
 
@@ -155,6 +208,17 @@ class Baseline:
 
     def next_item(self, frame: pd.DataFrame, k: int) -> Array:
         """Return the k items most likely to come, as keys, best first, `(N, k)` int64."""
+        lists = [np.zeros((0, k), np.int64)]
+        for start in range(0, len(frame), self._AT_ONCE):
+            scores, keys = self.item_scores(frame.iloc[start : start + self._AT_ONCE])
+            lists.append(top_items(scores, keys, self.popular_items, k))
+        return np.concatenate(lists)
+
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        """Return how likely items are to come, `(N, I)`, above 0 for those of which this method knows something.
+
+        Also the key of each of the I columns, in rising order.
+        """
         raise NotImplementedError(f"{self.name} does not predict items")
 
     def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
@@ -168,13 +232,13 @@ class Baseline:
         dense += _FALLBACK * self.popularity.astype(np.float32)
         return np.asarray(dense / dense.sum(axis=1, keepdims=True))
 
-    def own_items(self, frame: pd.DataFrame, weight: Array, events: tuple[Array, ...], k: int) -> Array:
-        """Return the items of each row's own sequence by the sum of their events' weights."""
+    def own_items(
+        self, frame: pd.DataFrame, weight: Array, events: tuple[Array, ...]
+    ) -> tuple[sparse.csr_matrix, Array]:
+        """Return the items of each row's own sequence with the sum of their events' weights, as `item_scores`."""
         rows, _, values = events
         keys, columns = np.unique(values, return_inverse=True)
-        return top_items(
-            sparse.csr_matrix((weight, (rows, columns)), shape=(len(frame), len(keys))), keys, self.popular_items, k
-        )
+        return sparse.csr_matrix((weight, (rows, columns)), shape=(len(frame), len(keys))), keys
 
 
 class MostPopular(Baseline):
@@ -186,10 +250,13 @@ class MostPopular(Baseline):
     def next_category(self, frame: pd.DataFrame) -> Array:
         return np.tile(self.popularity.astype(np.float32), (len(frame), 1))
 
-    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
-        best = np.zeros(k, np.int64)
-        best[: len(self.popular_items[:k])] = self.popular_items[:k]
-        return np.tile(best, (len(frame), 1))
+    most_items = 100
+
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        keys = self.popular_items[: self.most_items]
+        order = np.argsort(keys)
+        counts = np.tile(self.item_counts[: self.most_items][order], (len(frame), 1))
+        return sparse.csr_matrix(counts), keys[order]
 
 
 class LastCategory(Baseline):
@@ -210,9 +277,9 @@ class LastCategory(Baseline):
             ranks.data[part] = np.argsort(np.argsort(ranks.data[part], kind="stable"), kind="stable") + 1
         return self.over_popularity(ranks)
 
-    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
         events = events_of(frame, "item_keys")
-        return self.own_items(frame, 0.5 ** np.minimum(events[1], 900).astype(np.float64), events, k)
+        return self.own_items(frame, 0.5 ** np.minimum(events[1], 900).astype(np.float64), events)
 
 
 class CurrentInterest(Baseline):
@@ -224,44 +291,94 @@ class CurrentInterest(Baseline):
     def next_category(self, frame: pd.DataFrame) -> Array:
         return self.over_popularity(category_matrix(frame, "current_categories", "current_shares", self.categories))
 
-    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
         events = events_of(frame, "item_keys")
         # The newer of two that are equally frequent comes first.
-        return self.own_items(frame, 1 + 1e-3 / (1 + events[1]), events, k)
+        return self.own_items(frame, 1 + 1e-3 / (1 + events[1]), events)
 
 
-class WholeHistory(Baseline):
-    """The user's whole history: every event counts alike."""
+class OfHistory(Baseline):
+    """What methods share that look at all that a user ever did with items, where this is at hand.
+
+    Args:
+        history: of items; None where it is not at hand, as where a plan names no table of events. Then these methods
+            have no answer about items, or one from the sequences alone.
+    """
+
+    def __init__(self, history: ItemHistory | None = None):
+        self.history = history
+
+
+class WholeHistory(OfHistory):
+    """The user's whole history: every event counts alike; of items that came equally often, the newest comes first."""
 
     name = "whole history"
-    tasks = ("next_category",)
+
+    def __init__(self, history: ItemHistory | None = None):
+        super().__init__(history)
+        self.tasks = ("next_category",) if history is None else ("next_category", "next_item")
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         return self.over_popularity(category_matrix(frame, "longterm_categories", "longterm_counts", self.categories))
 
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        if self.history is None:
+            return super().item_scores(frame)
+        own = self.history.pairs(frame)
+        values = own.count + 1e-3 / (1 + own.newest)
+        return matrix_of(values, own.rows, own.columns, len(frame), self.history), self.history.keys
 
-class DecayedHistory(Baseline):
-    """The user's whole history, older events counting less: the long-term interest as the table holds it."""
+
+class DecayedHistory(WholeHistory):
+    """The user's whole history, older events counting less: the long-term interest as the table holds it.
+
+    Of items, dates count and not events: each item has the number of its dates, halved in each half-life since the
+    newest of them. The half-life is that under which the items of the validation rows are found best.
+    """
 
     name = "decayed history"
-    tasks = ("next_category",)
+
+    half_lives = (7.0, 14.0, 30.0, 60.0, 120.0, 240.0)
+    # Validation rows that are enough to tune one number on.
+    most_rows = 2_000
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+        self.half_life = self.half_lives[2]
+        labelled = valid[lengths(valid["next_item_keys"]) > 0].head(self.most_rows)
+        if self.history is None or labelled.empty:
+            return
+        found = {}
+        for tried in self.half_lives:
+            self.half_life = tried
+            hits = hits_in_lists(self.next_item(labelled, TOP_ITEMS), list(labelled["next_item_keys"]))
+            found[tried] = (hits.sum(axis=1) / lengths(labelled["next_item_keys"])).mean()
+        self.half_life = max(found, key=lambda one: found[one])
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         return self.over_popularity(category_matrix(frame, "longterm_categories", "longterm_shares", self.categories))
 
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        if self.history is None:
+            return super().item_scores(frame)
+        own = self.history.pairs(frame)
+        values = own.days * 0.5 ** (own.age / self.half_life) + 1e-9 / (1 + own.newest)
+        return matrix_of(values, own.rows, own.columns, len(frame), self.history), self.history.keys
 
-class MarkovChain(Baseline):
-    """First-order Markov chain over the sequences: from each category (item) to the one of the next event.
 
-    The state is where the user's last ten events are, the newer the likelier. Categories are smoothed towards
-    popularity by `prior` imaginary transitions.
+class MarkovChain(OfHistory):
+    """First-order Markov chain: from each category (item) to the one of the next event.
+
+    Steps between categories are those of the sequences of the training rows. Steps between items are those of all
+    events of the users that are judged, up to the first validation date, or else of the sequences too. The state is
+    where the user's last ten events are, the newer the likelier. Categories are smoothed towards popularity by `prior`
+    imaginary transitions.
     """
 
     name = "Markov chain"
-    tasks = ("next_category", "next_item")
+    tasks: tuple[str, ...] = ("next_category", "next_item")
     prior = 50.0
 
-    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
         # Sequences of one user at several dates overlap; the latest holds most of what there is to count.
         latest = train.sort_values("dt", kind="stable").drop_duplicates("user_id", keep="last")
         size = len(self.categories)
@@ -272,13 +389,14 @@ class MarkovChain(Baseline):
         counts += self.prior * self.popularity
         self.transitions = counts / counts.sum(axis=1, keepdims=True)  # (C, C)
 
-        rows, places, keys = events_of(latest, "item_keys")
-        self.items, columns = np.unique(keys, return_inverse=True)
-        # An item after itself is a step like any other: shoppers take the same again.
-        follows = rows[1:] == rows[:-1]
-        steps = (columns[:-1][follows], columns[1:][follows])
-        shape = (len(self.items), len(self.items))
-        self.item_transitions = shares_of(sparse.csr_matrix((np.ones(follows.sum()), steps), shape=shape))
+        if self.history is None or not self.history.events:
+            rows, _, keys = events_of(latest, "item_keys")
+            self.items, columns = np.unique(keys, return_inverse=True)
+            self.item_transitions = shares_of(item_steps([(rows, columns)], len(self.items), 1))
+        else:
+            self.items = self.history.keys
+            until = known_at(train, valid)
+            self.item_transitions = shares_of(item_steps(self.history.until(until), len(self.items), 1))
 
     @staticmethod
     def state(rows: Array, places: Array, columns: Array, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -292,12 +410,44 @@ class MarkovChain(Baseline):
         state = self.state(*category_events(frame, self.categories), shape)
         return self.over_popularity(sparse.csr_matrix(state @ self.transitions))
 
-    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
+    def item_state(self, frame: pd.DataFrame) -> sparse.csr_matrix:
+        """Return at which items each row's last ten events are, as shares, `(N, I)`."""
         rows, places, keys = events_of(frame, "item_keys")
-        columns = np.searchsorted(self.items, keys).clip(max=max(len(self.items) - 1, 0))
-        is_item = self.items[columns] == keys if len(self.items) else np.zeros(len(keys), bool)
-        state = self.state(rows[is_item], places[is_item], columns[is_item], (len(frame), len(self.items)))
-        return top_items(state @ self.item_transitions, self.items, self.popular_items, k)
+        columns = places_of(self.items, keys)
+        known = columns >= 0
+        return self.state(rows[known], places[known], columns[known], (len(frame), len(self.items)))
+
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        return sparse.csr_matrix(self.item_state(frame) @ self.item_transitions), self.items
+
+
+class CoVisits(MarkovChain):
+    """Items that the same users took near those of the user's last ten events, before or after them.
+
+    Two events are near if at most `reach - 1` others of the user lie between them. How often two items were, divided
+    by the root of how often each was near any, as item-to-item methods do, so that what all take does not stand first
+    with everyone. Each item keeps its `most_near`.
+    """
+
+    name = "co-visited items"
+    tasks = ("next_item",)
+
+    reach = 10
+    most_near = 50
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
+        if self.history is None or not self.history.events:
+            self.items, self.item_transitions = np.zeros(0, np.int64), sparse.csr_matrix((0, 0))
+            return
+        self.items = self.history.keys
+        steps = item_steps(self.history.until(known_at(train, valid)), len(self.items), self.reach)
+        near = sparse.csr_matrix(steps + steps.T)
+        root = np.sqrt(np.maximum(np.asarray(near.sum(axis=0)).ravel(), 1))
+        scaled = sparse.diags_array(1 / root) @ near @ sparse.diags_array(1 / root)
+        self.item_transitions = largest_of_rows(sparse.csr_matrix(scaled), self.most_near)
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        raise NotImplementedError(f"{self.name} does not predict categories")
 
 
 class SessionKNN(Baseline):
@@ -313,8 +463,6 @@ class SessionKNN(Baseline):
 
     neighbours = 200
     most_rows = 5_000
-    # Rows compared at once with all training rows: bounds the memory to 20 MB.
-    _AT_ONCE = 512
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
         alive = train[train["next_category"].notna()].sort_values("dt", kind="stable").tail(self.most_rows)
@@ -354,13 +502,8 @@ class SessionKNN(Baseline):
     def next_category(self, frame: pd.DataFrame) -> Array:
         return self.over_popularity(self.likeness(frame) @ self.outcomes)
 
-    def next_item(self, frame: pd.DataFrame, k: int) -> Array:
-        likeness = self.likeness(frame)
-        lists = [
-            top_items(likeness[start : start + self._AT_ONCE] @ self.item_outcomes, self.items, self.popular_items, k)
-            for start in range(0, len(frame), self._AT_ONCE)
-        ]
-        return np.concatenate(lists)
+    def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
+        return sparse.csr_matrix(self.likeness(frame) @ self.item_outcomes), self.items
 
 
 class Blend(Baseline):
@@ -380,19 +523,7 @@ class Blend(Baseline):
     most_rows = 4_000
 
     def __init__(self, parts: Sequence[Baseline] | None = None):
-        self.parts = (
-            [
-                MostPopular(),
-                LastCategory(),
-                CurrentInterest(),
-                WholeHistory(),
-                DecayedHistory(),
-                MarkovChain(),
-                SessionKNN(),
-            ]
-            if parts is None
-            else list(parts)
-        )
+        self.parts = rankings() if parts is None else list(parts)
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
         for part in self.parts:
@@ -473,11 +604,26 @@ class RecencyFrequency(Baseline):
         }
 
 
-def cheap_baselines() -> list[Baseline]:
-    """Return one of each, not fitted."""
+def rankings(history: ItemHistory | None = None) -> list[Baseline]:
+    """Return one of each method that ranks categories, most of them items too, not fitted."""
     return [
-        *Blend().parts,
-        Blend(),
+        MostPopular(),
+        LastCategory(),
+        CurrentInterest(),
+        WholeHistory(history),
+        DecayedHistory(history),
+        MarkovChain(history),
+        SessionKNN(),
+    ]
+
+
+def cheap_baselines(history: ItemHistory | None = None) -> list[Baseline]:
+    """Return one of each, not fitted; with a history of items those too that look at nothing else."""
+    blend = Blend(rankings(history))
+    return [
+        *blend.parts,
+        *([] if history is None else [CoVisits(history)]),
+        blend,
         BaseRate(),
         RecencyFrequency(),
     ]

@@ -46,46 +46,18 @@ _TRIED_RATE = 0.2
 _PAIRS_RATE, _LABELS_RATE = 0.1, 0.03
 
 
-class BoostedTrees(Baseline):
-    """LightGBM for the next category and for the binary labels; how large trees are, and how many, say validation rows.
+class Boosted(Baseline):
+    """What methods share that grow trees; how large these are, and how many, say validation rows.
 
     Args:
         seed: of sampling and bagging.
-        most_pairs: the budget: training rows are turned into as many pairs at most, and of validation rows a quarter
-            as many; of more rows a sample is drawn that fits. A pair takes some 130 bytes, so 4 million take half a
-            gigabyte. The demo's 34,688 training rows are all within it.
         most_tried: pairs, or rows, on which the settings are tried out.
-        most_popular: candidates that every user has besides the categories of their own history; categories that are
-            no candidate stand below all candidates, by popularity.
         rounds: trees at most.
         threads: of LightGBM. They wait busily for each other, so more than there are idle cores slow it down badly.
     """
 
-    name = "boosted trees"
-    tasks = ("next_category", "binary")
-
-    def __init__(
-        self,
-        seed: int = 1,
-        most_pairs: int = 4_000_000,
-        most_tried: int = 300_000,
-        most_popular: int = 40,
-        rounds: int = 600,
-        threads: int = 2,
-    ):
-        self.seed, self.most_pairs, self.most_tried, self.most_popular = seed, most_pairs, most_tried, most_popular
-        self.rounds, self.threads = rounds, threads
-
-    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
-        heads = {label: self._learn_label(label, train, valid) for label in LABELS}
-        self.candidates = self._candidates(train)
-        self.trees = Trees(self.candidates, self._learn_pairs(train, valid), heads, self.threads)
-
-    def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
-        return self.trees.binary(frame)
-
-    def next_category(self, frame: pd.DataFrame) -> Array:
-        return self.trees.next_category(frame)
+    def __init__(self, seed: int, most_tried: int, rounds: int, threads: int):
+        self.seed, self.most_tried, self.rounds, self.threads = seed, most_tried, rounds, threads
 
     def _boost(self, train: tuple[Array, Array], valid: tuple[Array, Array], rate: float) -> lgb.Booster | None:
         """Grow trees in the way that does best on the validation rows; None where a side has one class only."""
@@ -117,6 +89,48 @@ class BoostedTrees(Baseline):
             valid_sets=[lgb.Dataset(*valid, reference=rows)],
             callbacks=[lgb.early_stopping(_PATIENCE, verbose=False)],
         )
+
+
+class BoostedTrees(Boosted):
+    """LightGBM for the next category and for the binary labels.
+
+    Args:
+        seed: as in `Boosted`.
+        most_pairs: the budget: training rows are turned into as many pairs at most, and of validation rows a quarter
+            as many; of more rows a sample is drawn that fits. A pair takes some 130 bytes, so 4 million take half a
+            gigabyte. The demo's 34,688 training rows are all within it.
+        most_tried: as in `Boosted`.
+        most_popular: candidates that every user has besides the categories of their own history; categories that are
+            no candidate stand below all candidates, by popularity.
+        rounds: as in `Boosted`.
+        threads: as in `Boosted`.
+    """
+
+    name = "boosted trees"
+    tasks = ("next_category", "binary")
+
+    def __init__(
+        self,
+        seed: int = 1,
+        most_pairs: int = 4_000_000,
+        most_tried: int = 300_000,
+        most_popular: int = 40,
+        rounds: int = 600,
+        threads: int = 2,
+    ):
+        super().__init__(seed, most_tried, rounds, threads)
+        self.most_pairs, self.most_popular = most_pairs, most_popular
+
+    def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
+        heads = {label: self._learn_label(label, train, valid) for label in LABELS}
+        self.candidates = self._candidates(train)
+        self.trees = Trees(self.candidates, self._learn_pairs(train, valid), heads, self.threads)
+
+    def binary(self, frame: pd.DataFrame) -> dict[str, Array]:
+        return self.trees.binary(frame)
+
+    def next_category(self, frame: pd.DataFrame) -> Array:
+        return self.trees.next_category(frame)
 
     # --- binary labels ---
 

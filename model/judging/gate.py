@@ -46,6 +46,8 @@ class Rule:
             champion by more than chance explains.
         own_baselines: by task of `heads`, the simple baseline that the candidate has to be ahead of: an answer that a
             line in a query gives as well is not worth publishing.
+        strongest: numbers on which the candidate is also compared with the strongest of all baselines. To be behind is
+            told before all that speaks for the candidate, and refuses nothing.
         tolerance: a slice on which the candidate is worse than the champion by more than chance explains, and by more
             than this, in the metric's unit, is refused.
         fewest_users: fewer users than this decide nothing: a gain on so few is not taken as one, and slices and heads
@@ -57,6 +59,7 @@ class Rule:
     certain_over_baselines: bool = True
     heads: tuple[Criterion, ...] = ()
     own_baselines: Mapping[str, str] = field(default_factory=dict)
+    strongest: tuple[Criterion, ...] = ()
     tolerance: float = 0.02
     fewest_users: int = 50
 
@@ -96,6 +99,7 @@ class _Check:
     users: int
     asked: str
     words: str
+    behind: bool = False
 
 
 _NAN = float("nan")
@@ -118,7 +122,8 @@ def decide(
     `certain_over_baselines` off, the difference itself is enough for the baselines. Nor may it be worse, which means
     that the whole interval lies below 0, than the same network without pretraining; than the champion on a slice of
     that metric, by more than a tolerance; or than the champion on any other head. Without a champion, the
-    rest decides.
+    rest decides. Where the strongest baseline is better than the candidate on a number of `Rule.strongest`, the
+    decision says so.
 
     Args:
         candidate: name of the method that wants to be champion.
@@ -156,8 +161,11 @@ def decide(
             checks.append(_Check(False, "baselines", str(criterion), _NAN, _NAN, _NAN, 0, "measured", words))
     for criterion in rule.heads:
         checks += _head(candidate, champion, baselines, criterion, differences, rule)
+    for criterion in rule.strongest:
+        checks += _strongest(candidate, baselines, criterion, differences, rule)
     promote = all(check.passed for check in checks)
-    reasons = [check.words for check in checks if not check.passed] + [c.words for c in checks if c.passed]
+    # First what refuses, then what has to be known, then what speaks for the candidate.
+    reasons = [check.words for check in sorted(checks, key=lambda check: (check.passed, not check.behind))]
     if champion is None:
         reasons.append("There was no champion to compare with: only the baselines had to be beaten.")
     columns = ["passed", "against", "criterion", "gain", "low", "high", "users", "asked"]
@@ -289,3 +297,23 @@ def _head(
             check = _better(candidate, own, title, criterion, differences, rule, certain=False)
         checks.append(check)
     return checks
+
+
+def _strongest(
+    candidate: str, baselines: Sequence[str], criterion: Criterion, differences: pd.DataFrame, rule: Rule
+) -> list[_Check]:
+    """Return how the candidate stands to the best of all baselines that have an answer: told, whatever it is."""
+    found = [(name, _difference(candidate, name, criterion, differences)) for name in baselines]
+    gains = [(*_gain(row, criterion.sign), name, int(row["users"])) for name, row in found if row is not None]
+    if not gains:
+        return []
+    gain, low, high, name, users = min(gains)
+    title = f"baseline {name}"
+    if users < rule.fewest_users:
+        words = f"Not compared with the strongest baseline on {criterion}: {users} users are too few."
+        return [_Check(True, title, str(criterion), _NAN, _NAN, _NAN, users, "told only", words)]
+    behind = high < 0
+    verdict = "Behind" if behind else "Better than" if low > 0 else "No clear difference from"
+    told = ", which is told and refuses nothing" if behind else ""
+    words = f"{verdict} the strongest baseline, {name}, on {criterion}: {_numbers(gain, low, high, users)}{told}."
+    return [_Check(True, title, str(criterion), gain, low, high, users, "told only", words, behind)]

@@ -5,6 +5,9 @@
     python -m tests.bench.accuracy --log UserBehavior.csv --source taobao --work /tmp/judge --from 2017-11-25 \
         --to 2017-12-03 --horizon 1 --lookback 3
 
+With `--seeds 1 2 3` it is trained once for each, as run `accuracy`, `accuracy-2` and so on, and the gain by pretraining
+is told over users and seeds together (`tests.bench.seeds`). With `--adapters`, low-rank adapters are trained as well.
+
 The log is laid out as if each event had landed on its own day. A CSV is one of the source `taobao`; a Parquet file has
 the columns of the source `canonical`; where it has no category, the first letters of the item's code are one (stock
 codes number like things alike). What is there is not made again, so a stopped run goes on. Prints what `meander model
@@ -65,6 +68,8 @@ def main() -> None:
     parser.add_argument("--lookback", type=int, default=30)
     parser.add_argument("--valid-dates", type=int, default=1)
     parser.add_argument("--test-dates", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one training for each")
+    parser.add_argument("--adapters", action="store_true", help="train low-rank adapters too")
     args = parser.parse_args()
     landing, lake = args.work / "landing", args.work / "lake"
     os.environ |= {
@@ -82,7 +87,7 @@ def main() -> None:
     judged = [day for day in states if day + timedelta(days=args.horizon) <= args.last][args.skip :]
     examples = ["--from", judged[0], "--to", judged[-1], "--every", args.every, "--run-id", RUN]
     dates = ["--valid-dates", args.valid_dates, "--test-dates", args.test_dates]
-    models = lake / "_models" / RUN
+    runs = {RUN if seed == args.seeds[0] else f"{RUN}-{seed}": seed for seed in args.seeds}
     steps: list[tuple[Path, list[object]]] = [
         (
             lake / "interests",
@@ -91,17 +96,26 @@ def main() -> None:
         (lake / "examples", ["jobs.examples", *examples]),
         (lake / "examples", ["expectations.audit", "--table", "examples", "--run-id", RUN]),
         (lake / "examples" / "_delta_log", ["lake.publish", "--table", "examples", "--run-id", RUN]),
-        (models / "plan.json", ["model.prepare", "--day", days[-1], "--run-id", RUN, "--cold", *dates]),
-        (models / "pretrained", ["model.pretrain", "--run-id", RUN]),
-        (models / "finetuned", ["model.finetune", "--run-id", RUN]),
-        (models / "scratch", ["model.finetune", "--start", "scratch", "--run-id", RUN]),
-        (models / "evaluation", ["model.evaluate", "--run-id", RUN]),
     ]
+    for run, seed in runs.items():
+        models, of_run = lake / "_models" / run, ["--run-id", run]
+        adapters = [(models / "lora", ["model.finetune", "--adapter", "lora", *of_run])] if args.adapters else []
+        steps += [
+            (models / "plan.json", ["model.prepare", "--day", days[-1], "--cold", "--seed", seed, *dates, *of_run]),
+            (models / "pretrained", ["model.pretrain", *of_run]),
+            (models / "finetuned", ["model.finetune", *of_run]),
+            (models / "scratch", ["model.finetune", "--start", "scratch", *of_run]),
+            *adapters,
+            (models / "evaluation", ["model.evaluate", *of_run]),
+        ]
     missing = [made.exists() for made, _ in steps]
     for (_, command), there in zip(steps, missing, strict=True):
         if not there:
             subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
-    subprocess.run([sys.executable, "-m", "dags.cli", "model", "--run-id", RUN], check=True)
+    for run in runs:
+        subprocess.run([sys.executable, "-m", "dags.cli", "model", "--run-id", run], check=True)
+    if len(runs) > 1:
+        subprocess.run([sys.executable, "-m", "tests.bench.seeds", "--run-ids", *runs], check=True)
 
 
 if __name__ == "__main__":

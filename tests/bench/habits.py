@@ -74,7 +74,7 @@ def main() -> None:
 
     def scores(weights: tuple[float, ...], for_all: float) -> Array:
         dense = np.tile(for_all * everyone, (len(valid), 1))
-        own = sum(weight * spread(name, top[name]) for name, weight in zip(SPEEDS, weights, strict=True))
+        own = sum(weight * spread(top[name]) for name, weight in zip(SPEEDS, weights, strict=True))
         dense[rows, places[rows, at]] += np.asarray(own)[rows, at]
         return dense
 

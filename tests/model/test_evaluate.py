@@ -6,7 +6,7 @@ import re
 import shutil
 import weakref
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -113,6 +113,20 @@ def elsewhere() -> list[dict[str, Any]]:
     return [row(f"x{at}", day, "z" if at % 2 else "", 9) for day in (*GAP, AS_OF) for at in range(8)]
 
 
+def done() -> list[dict[str, Any]]:
+    """Return events: what users of the test had taken before their first date, and other things after it."""
+    taken = [("ann", "i1", 20), ("dan", "i2", 20), ("eve", "i1", 21), ("eve", "i3", 22), ("u00", "i2", 3)]
+    days = [(user, item, date(2025, 1, day)) for user, item, day in (*taken, ("z", "i1", 1))]
+    days += [(user, "i2", day) for user in ("ann", "eve") for day in (date(2025, 2, 6), date(2025, 2, 13))]
+    return [
+        {
+            "event_id": f"{number:02}", "user_id": user, "item_id": item, "dt": day, "landed": day,
+            "event_time": datetime.combine(day, time(9)),
+        }
+        for number, (user, item, day) in enumerate(days)
+    ]  # fmt: skip
+
+
 class Told(StandIn):
     """Expects the category whose number the row holds, in a column that the card names; items i1, then i2."""
 
@@ -202,6 +216,12 @@ def measured(tmp_path_factory, mlflow_store):
     stage_files("examples", "first", rows, sorted({one["dt"] for one in rows}), 1)
     publish("examples", "first")
     pinned = Table("examples").version
+    stage_files("events", "first", done(), sorted({one["landed"] for one in done()}), 1)
+    publish("events", "first")
+    of_events = Table("events").version
+    others = [{**one, "item_id": "i3"} for one in done()]
+    stage_files("events", "later", others, sorted({one["landed"] for one in others}), 2)
+    publish("events", "later")
     later = [{**one, "purchases": 0} for one in rows if one["dt"] in TEST]
     stage_files("examples", "later", later, TEST, 2)
     publish("examples", "later")
@@ -215,7 +235,7 @@ def measured(tmp_path_factory, mlflow_store):
         registry().promote(champions[-1], since)
 
     plan = TrainingPlan(
-        "r", AS_OF, {"examples": pinned}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, warm_start=None, seed=SEED
+        "r", AS_OF, {"examples": pinned, "events": of_events}, [], TRAIN, VALID, TEST, 7, 30, 5, 50, None, SEED
     )
     plan.save()
     trained(Path(plan.folder, "scratch"), "week_frequency", name="scratch")
@@ -246,7 +266,8 @@ def test_every_baseline_learns_from_all_rows_of_training_and_is_tuned_on_those_o
     rows = [("2025-01-01", 12), ("2025-01-08", 18), ("2025-01-22", 12)]
     names = (
         "most popular", "last category", "current interest", "whole history", "decayed history", "Markov chain",
-        "session kNN", "tuned blend", "base rate", "logistic RFM", "boosted trees",
+        "session kNN", "co-visited items", "tuned blend", "base rate", "logistic RFM", "boosted trees",
+        "tuned blend of items", "boosted trees of items",
     )  # fmt: skip
     assert measured.fitted == dict.fromkeys(names, rows)
     # By the first five rows f to j would be popular (3 hits), by those of validation k to o (4), by the test f, g, ...
@@ -264,6 +285,19 @@ def test_the_rows_that_are_measured_are_those_of_the_test(measured):
     # i1 is offered first, i2 second. Of three users with items, two buy those; the third begins with i3.
     assert measured.metric("first_item", "mrr") == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert measured.metric("next_items", "mrr") == pytest.approx((1 + 1 / 2 + 1) / 3)
+
+
+def test_baselines_of_items_know_all_that_users_had_taken_by_the_date_of_a_row(measured):
+    # All three users begin with what they took last; by the events that were published later it would be i3 for all.
+    assert measured.metric("first_item", "mrr", "whole history") == 1
+    assert measured.metric("next_items", "recall@20", "whole history") == 1
+    rows = evaluate.Rows.read(measured.plan, 100, 100)
+    # Of nobody else, and of nothing after the last test date: z is in no row, and u00 is in one of validation.
+    assert {"ann", "dan", "eve", "u00"} < set(rows.history.users)
+    assert "z" not in rows.history.users
+    assert rows.history.events == 7
+    without = evaluate.Rows.read(replace(measured.plan, tables={"examples": measured.plan.tables["examples"]}), 9, 9)
+    assert without.history is None
 
 
 def test_what_counts_as_predicted_is_chosen_on_validation(measured):
@@ -309,8 +343,9 @@ def test_the_bounds_of_the_gate_are_those_of_a_paired_bootstrap_over_users(measu
 
 def test_all_but_other_networks_of_the_run_have_to_be_beaten(measured):
     asked = set(measured.decision.checks["against"])
+    of_others = ("base rate", "logistic RFM", "co-visited items", "tuned blend of items", "boosted trees of items")
     assert asked == {"the champion", "the same network from scratch"} | {
-        f"baseline {name}" for name in measured.fitted if name not in ("base rate", "logistic RFM")
+        f"baseline {name}" for name in measured.fitted if name not in of_others
     }
     assert measured.decision.promote
     kept = storage.read_json(f"{measured.plan.folder}/evaluation/decision.json")
@@ -395,7 +430,8 @@ def test_what_other_models_say_is_held_no_longer_than_it_takes_to_score_it(measu
         return said
 
     monkeypatch.setattr(evaluate.Said, "by", staticmethod(noted))
-    monkeypatch.setattr(evaluate, "cheap_baselines", list)
+    monkeypatch.setattr(evaluate, "cheap_baselines", lambda *_: [])
+    monkeypatch.setattr(evaluate, "item_methods", lambda *_: [])
     artifacts = evaluate.models(measured.plan, registry(), load)
     rows = evaluate.Rows.read(measured.plan, 100, 100)
     methods, _ = evaluate.answers(artifacts, rows, SEED, 1)

@@ -386,4 +386,10 @@ def test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch():
     scratch = finetune.phases_of("scratch", "tiny", given, plan, 10_000)
     rates = {name: (phase.epochs, phase.learning_rate) for name, phase in scratch.items()}
     assert rates == {"all": (6, 2e-3), "answers": (18, 1e-3)}
+    # A pass is 78 batches of 128 rows. With 156 steps of pretraining two passes more, with 157 three.
+    for before, passes in ((156, 8), (157, 9)):
+        longer = finetune.phases_of("scratch", "tiny", given, plan, 10_000, pretrained_steps=before)
+        assert {name: phase.epochs for name, phase in longer.items()} == {"all": passes, "answers": 18}
+        others = finetune.phases_of("finetuned", "tiny", given, plan, 10_000, pretrained_steps=before)
+        assert [phase.epochs for phase in others.values()] == [3, 3, 18]
     assert scratch["all"].metric == "next_category_loss"

@@ -78,6 +78,12 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
         finetune.main(["--run-id", "r", "--epochs", "1", "--batch", "32"])
         finetune.main(["--run-id", "r", "--epochs", "1", "--start", "scratch", "--batch", "32"])
 
+    # From scratch it may take as many steps as both trainings together.
+    took = {name: storage.read_json(f"{plan.folder}/{name}/card.json")["cost"] for name in ("finetuned", "scratch")}
+    before = Artifact.load(storage.join(plan.folder, "pretrained")).card["cost"]["steps"]
+    of_phases = [took["finetuned"][phase]["steps"] for phase in ("heads", "finetuned")]
+    assert took["scratch"]["all"]["steps"] >= before + sum(of_phases) > 0
+
     # What evaluation reads: its frames in their order, and the rows on which thresholds are chosen.
     read, chosen_on = [], []
     real_frame, real_thresholds = evaluate.read_frame, evaluation.thresholds
@@ -90,7 +96,13 @@ def test_from_tables_to_a_candidate(lake, spark, mlflow_store, monkeypatch):
         chosen_on.append({day.date() for day in rows["dt"].astype("datetime64[ns]")})
         return real_thresholds(rows, binary)
 
-    with monkeypatch.context() as spy, hidden(states, states.rows_by()), hidden(labelled, [date(2025, 2, 2)]):
+    later = [day for day in Table("events").rows_by() if day > max(plan.test)]
+    with (
+        monkeypatch.context() as spy,
+        hidden(states, states.rows_by()),
+        hidden(labelled, [date(2025, 2, 2)]),
+        hidden(Table("events"), later),
+    ):
         spy.setattr(evaluate, "read_frame", frame)
         spy.setattr(evaluate, "thresholds", thresholds)
         spy.setattr(evaluation, "thresholds", thresholds)

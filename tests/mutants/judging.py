@@ -9,6 +9,8 @@ EVALUATE, SCORE, MONITOR, EXPLAIN = (f"tests/model/test_{name}.py" for name in C
 REGISTRY = "tests/model/versions/test_registry.py"
 SEGMENTS, SETS, STACK = (f"tests/model/versions/test_{name}.py" for name in ("segments", "sets", "stack"))
 STACKING = "tests/model/judging/test_stacking.py"
+ITEMS, ITEM_HISTORY = "tests/model/judging/test_items.py", "tests/model/data/test_item_history.py"
+KEYS = "tests/model/data/test_keys.py::test_keys_are_those_of_the_tables"
 
 MUTANTS = [
     # ---- how good, and how sure ----
@@ -177,15 +179,15 @@ MUTANTS = [
     Mutant(
         "gate_few_users_are_certain",
         "model/judging/gate.py",
-        "    if users < rule.fewest_users:",
-        "    if users < 1:",
+        "    if users < rule.fewest_users:\n        # The interval",
+        "    if users < 1:\n        # The interval",
         GATE,
     ),
     Mutant(
         "gate_certain_on_one_user_less",
         "model/judging/gate.py",
-        "    if users < rule.fewest_users:",
-        "    if users < rule.fewest_users - 1:",
+        "    if users < rule.fewest_users:\n        # The interval",
+        "    if users < rule.fewest_users - 1:\n        # The interval",
         GATE,
     ),
     Mutant("gate_forgets_heads", "model/judging/gate.py", "in rule.heads:", "in rule.heads[:0]:", GATE),
@@ -319,6 +321,129 @@ MUTANTS = [
         '"scratch")',
         EVALUATE,
     ),
+    # ---- items, by all that a user ever took ----
+    Mutant(
+        "history_before_it_had_arrived",
+        "model/data/item_history.py",
+        "(self.day[events] <= end[rows]) & (self.landed[events] <= end[rows])",
+        "self.day[events] <= end[rows]",
+        ITEM_HISTORY,
+    ),
+    Mutant(
+        "history_without_the_day_itself",
+        "model/data/item_history.py",
+        "(self.day[events] <= end[rows]) &",
+        "(self.day[events] < end[rows]) &",
+        ITEM_HISTORY,
+    ),
+    Mutant(
+        "history_counts_copies",
+        "model/data/item_history.py",
+        "is_first[1:] = ids[1:] != ids[:-1]",
+        "is_first[1:] = True",
+        ITEM_HISTORY,
+    ),
+    Mutant(
+        "history_of_later_landings",
+        "model/data/item_history.py",
+        'if file.partition["landed"] > last:',
+        "if False:",
+        ITEM_HISTORY,
+    ),
+    Mutant(
+        "history_of_the_oldest_dates",
+        "model/data/item_history.py",
+        "if day <= last), reverse=True)",
+        "if day <= last))",
+        ITEM_HISTORY,
+    ),
+    Mutant("keys_without_a_seed", "model/data/keys.py", "SEED = np.uint64(42)", "SEED = np.uint64(0)", KEYS),
+    Mutant(
+        "decayed_items_by_the_worst_half_life",
+        "model/judging/baselines.py",
+        "self.half_life = max(found, key",
+        "self.half_life = min(found, key",
+        BASELINES,
+    ),
+    Mutant(
+        "markov_items_know_all_dates",
+        "model/judging/baselines.py",
+        "until = known_at(train, valid)",
+        "until = date(2100, 1, 1)",
+        BASELINES,
+    ),
+    Mutant(
+        "co_visits_on_one_side",
+        "model/judging/baselines.py",
+        "csr_matrix(steps + steps.T)",
+        "csr_matrix(steps)",
+        BASELINES,
+    ),
+    Mutant(
+        "co_visits_with_what_all_take",
+        "model/judging/baselines.py",
+        "sparse.diags_array(1 / root) @ near @ sparse.diags_array(1 / root)",
+        "near",
+        BASELINES,
+    ),
+    Mutant(
+        "item_trees_look_ahead",
+        "model/judging/items.py",
+        "ItemCandidates(self.history).fit(older, newer, ids)",
+        "ItemCandidates(self.history).fit(train, valid, ids)",
+        ITEMS,
+    ),
+    Mutant(
+        "item_trees_know_labels_of_their_dates",
+        "model/judging/items.py",
+        "train[(days + gap <= first).to_numpy()]",
+        "train[(days < first).to_numpy()]",
+        ITEMS,
+    ),
+    Mutant(
+        "item_blend_by_likelihood_alone",
+        "model/judging/items.py",
+        "best, rising = judge.of(self.weights @ shares), True",
+        "best, rising = judge.of(self.weights @ shares), False",
+        ITEMS,
+    ),
+    Mutant("items_by_the_weakest_baseline", "model/judging/gate.py", "= min(gains)", "= max(gains)", GATE),
+    Mutant("items_behind_by_chance", "model/judging/gate.py", "behind = high < 0", "behind = low < 0", GATE),
+    Mutant(
+        "items_behind_is_not_told_first",
+        "model/judging/gate.py",
+        "(check.passed, not check.behind)",
+        "check.passed",
+        GATE,
+    ),
+    Mutant(
+        "evaluate_history_of_another_version",
+        "model/evaluate.py",
+        'Table("events", plan.tables["events"])',
+        'Table("events")',
+        EVALUATE,
+    ),
+    Mutant(
+        "evaluate_without_item_methods",
+        "model/evaluate.py",
+        "[] if history is None else item_methods(history, seed)",
+        "[]",
+        EVALUATE,
+    ),
+    Mutant(
+        "seeds_all_are_drawn",
+        "tests/bench/seeds.py",
+        "max(seeds - 1, 1)",
+        "seeds",
+        "tests/model/judging/test_seeds.py",
+    ),
+    Mutant(
+        "finetune_scratch_without_the_steps_of_pretraining",
+        "model/finetune.py",
+        "passes = 2 * heads.epochs - (-pretrained_steps // max(rows // heads.global_batch, 1))",
+        "passes = 2 * heads.epochs",
+        "tests/model/test_finetune.py::test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch",
+    ),
     # ---- what has to be beaten ----
     Mutant(
         "baselines_blend_on_train",
@@ -337,8 +462,8 @@ MUTANTS = [
     Mutant(
         "baselines_markov_never_the_same",
         "model/judging/baselines.py",
-        "        follows = rows[1:] == rows[:-1]\n",
-        "        follows = (rows[1:] == rows[:-1]) & (columns[1:] != columns[:-1])\n",
+        "            follows = owners[distance:] == owners[:-distance]\n",
+        "            follows = (owners[distance:] == owners[:-distance]) & (items[distance:] != items[:-distance])\n",
         BASELINES,
     ),
     Mutant(
@@ -422,8 +547,8 @@ MUTANTS = [
     Mutant(
         "baselines_blend_without_neighbours",
         "model/judging/baselines.py",
-        "                SessionKNN(),\n            ]",
-        "            ]",
+        "        SessionKNN(),\n    ]",
+        "    ]",
         BASELINES,
     ),
     Mutant(

@@ -73,6 +73,13 @@ MUTANTS = [
         f"{NETWORK}::test_each_speed_adds_its_part_of_what_comes_again_times_its_weight",
     ),
     Mutant(
+        "network_counts_in_eight_bits",
+        "model/network/network.py",
+        "        self.autocast = False\n",
+        "",
+        f"{NETWORK}::test_each_speed_adds_its_part_of_what_comes_again_times_its_weight",
+    ),
+    Mutant(
         "network_habits_of_padding",
         "model/network/network.py",
         "LOG_COUNTS[name]]) * real",
@@ -500,8 +507,8 @@ MUTANTS = [
     Mutant(
         "finetune_scratch_gets_half_the_steps",
         "model/finetune.py",
-        "epochs=2 * heads.epochs",
-        "epochs=heads.epochs",
+        "passes = 2 * heads.epochs",
+        "passes = heads.epochs",
         PHASES,
     ),
     Mutant(
@@ -676,8 +683,8 @@ MUTANTS = [
     Mutant(
         "network_biases_of_other_items",
         "model/network/network.py",
-        "in_groups(table[first:], self.item_bias[first:])",
-        "in_groups(table[first:], self.item_bias[:-first])",
+        "whole_groups(table[first:], self.item_bias[first:])",
+        "whole_groups(table[first:], self.item_bias[:-first])",
         f"{NETWORK}::test_the_best_items_are_those_of_all",
     ),
     Mutant(

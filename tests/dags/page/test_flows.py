@@ -84,13 +84,13 @@ def test_small_groups_are_not_shown_by_themselves(found, shown):
     of_one = [("shoes", target, users, users) for target, users in found.items()]
     # Another source, after it and before it.
     others = {("tea", "tea"): 7, ("ale", "ale"): 6}
-    kept = flows.in_groups(flows_of(*of_one, *((*pair, users, users) for pair, users in others.items())), 5)
+    kept = flows.of_groups(flows_of(*of_one, *((*pair, users, users) for pair, users in others.items())), 5)
     assert as_dict(kept) == {("shoes", target): users for target, users in shown.items()} | others
-    assert as_dict(flows.in_groups(flows_of(*of_one), 1)) == {("shoes", name): users for name, users in found.items()}
+    assert as_dict(flows.of_groups(flows_of(*of_one), 1)) == {("shoes", name): users for name, users in found.items()}
 
 
 def test_how_many_are_behind_what_was_added_up_is_told_by_the_largest():
-    kept = flows.in_groups(flows_of(("shoes", "hats", 0.5, 4), ("shoes", "ties", 2.5, 7), ("shoes", "tea", 4, 9)), 5)
+    kept = flows.of_groups(flows_of(("shoes", "hats", 0.5, 4), ("shoes", "ties", 2.5, 7), ("shoes", "tea", 4, 9)), 5)
     assert dict(zip((kept.names[n] for n in kept.target), kept.members, strict=True)) == {REST: 7, "tea": 9}
 
 

@@ -17,10 +17,10 @@ TOP = {
 
 def test_interest_at_a_speed_is_a_part_of_all_of_it():
     # 12, 4 and 2 of 18 events; the shares as they are, since others have no place here; 1 and 3 of 4; none of the week.
-    np.testing.assert_allclose(spread("longterm_counts", TOP["longterm_counts"])[0], [12 / 18, 4 / 18, 2 / 18])
-    np.testing.assert_array_equal(spread("longterm_shares", TOP["longterm_shares"]), TOP["longterm_shares"])
-    np.testing.assert_allclose(spread("x", TOP["longterm_current_counts"]), [[1 / 4, 3 / 4, 0], [1, 0, 0]])
-    np.testing.assert_array_equal(spread("x", TOP["longterm_week_counts"]), [[0, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(spread(TOP["longterm_counts"])[0], [12 / 18, 4 / 18, 2 / 18])
+    np.testing.assert_array_equal(spread(TOP["longterm_shares"]), TOP["longterm_shares"])
+    np.testing.assert_allclose(spread(TOP["longterm_current_counts"]), [[1 / 4, 3 / 4, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(spread(TOP["longterm_week_counts"]), [[0, 1, 0], [0, 0, 0]])
 
 
 def rows(speed: str, own: int, others: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:

@@ -10,7 +10,9 @@ from model.judging.baselines import (
     LABELS,
     BaseRate,
     Blend,
+    CoVisits,
     CurrentInterest,
+    DecayedHistory,
     LastCategory,
     MarkovChain,
     MostPopular,
@@ -18,9 +20,12 @@ from model.judging.baselines import (
     SessionKNN,
     WholeHistory,
     cheap_baselines,
+    item_steps,
+    largest_of_rows,
     top_items,
 )
 from model.judging.metrics import truth_ranks
+from tests.model.item_histories import history
 from tests.model.tiny_examples import example, examples, shop
 
 CATEGORIES = ["bread", "cheese", "milk", "soap", "tea"]
@@ -293,6 +298,100 @@ def test_session_knn_recommends_the_items_of_neighbours():
 def test_only_the_best_items_are_kept_and_ties_go_to_the_smaller_column():
     scores = sparse.csr_matrix(np.array([[1.0, 3.0, 2.0, 2.0, 2.0]]))
     assert top_items(scores, np.array([10, 11, 12, 13, 14]), np.array([10]), 3).tolist() == [[11, 12, 13]]
+
+
+# --- items, by all that a user ever did ---------------------------------------------------------------
+
+# x took 1 often, long ago, and 2 and 3 lately, 3 on more dates; y took 5 and then 6, twice, the second time after that
+# day. Nothing of it is in the sequences.
+EVER = history(
+    x=[*[("2025-03-01", 1)] * 5, ("2026-01-20", 3), ("2026-01-29", 2), ("2026-01-30", 3), ("2026-01-30", 2)],
+    y=[("2025-06-01", 5), ("2025-06-02", 6), ("2025-06-02", 6), ("2025-06-03", 5), ("2026-02-02", 7)],
+)
+
+
+def of_history(method, *rows, valid=None, k=3) -> list[list[int]]:
+    """Return the items that a method names for rows without sequences, popular ones left out."""
+    known = train().assign(next_item_keys=[np.zeros(0, np.int64)] * 4)
+    method.fit(known, known if valid is None else valid, CATEGORIES)
+    return method.next_item(examples(*rows), k).tolist()
+
+
+def test_items_of_the_whole_history_count_however_long_ago_they_were():
+    rows = (example("x", ["tea"], []), example("y", ["tea"], []), example("z", ["tea"], []))
+    # Of 2 and 3, twice each, 2 is the newer one; of 5 and 6 likewise.
+    assert of_history(WholeHistory(EVER), *rows) == [[1, 2, 3], [5, 6, 0], [0, 0, 0]]
+
+
+def test_what_happened_after_a_date_is_no_history_of_it():
+    early = example("x", ["tea"], [], day="2026-01-29")
+    assert of_history(WholeHistory(EVER), early) == [[1, 2, 3]]
+    assert of_history(WholeHistory(EVER), example("x", ["tea"], [], day="2026-01-28")) == [[1, 3, 0]]
+    assert of_history(WholeHistory(EVER), example("y", ["tea"], [], day="2026-02-02"), k=4) == [[5, 6, 7, 0]]
+
+
+def test_decayed_items_have_the_half_life_under_which_those_of_validation_are_found():
+    # Of 40 items, 30 were taken on ten dates half a year ago and ten once, a week ago. Twenty are named.
+    old = [(f"2025-07-{day:02}", 100 + item) for day in range(1, 11) for item in range(30)]
+    ever = history(x=[*old, *(("2026-01-24", 200 + item) for item in range(10))])
+    # Ten dates, halved for 205 days, are more than one of a week ago from a half-life of 60 days on, and less by 30.
+    for came, half_life in ((range(100, 130), 60), (range(200, 210), 7)):
+        valid = examples(example("x", ["tea"], ["tea"], next_items=list(came)))
+        method = DecayedHistory(ever)
+        found = of_history(method, example("x", ["tea"], []), valid=valid, k=20)[0]
+        assert method.half_life == half_life
+        assert set(found[:10]) <= set(came)
+    # Without a validation row a month. Of equal ones the newest comes first.
+    method = DecayedHistory(ever)
+    assert of_history(method, example("x", ["tea"], []), valid=train().head(0), k=10) == [[*range(209, 199, -1)]]
+    assert method.half_life == 30
+
+
+def test_the_markov_chain_of_items_counts_all_steps_that_were_known_then():
+    # y went from 5 to 6, to 6, and to 5, and later from 5 to 7; x from 1 to 1 four times.
+    rows = [example("p", ["tea"], [], items=[item]) for item in (6, 1, 5)]
+    # 1 was followed by itself four times of five, then by 3. Who is at 6 goes to 5 or 6 alike, the smaller first.
+    assert of_history(MarkovChain(EVER), *rows) == [[5, 6, 0], [1, 3, 0], [6, 0, 0]]
+    later = examples(example("q", ["tea"], [], day="2026-02-02"))
+    assert of_history(MarkovChain(EVER), rows[2], valid=later) == [[6, 7, 0]]
+
+
+def test_steps_up_to_a_distance_are_counted_within_a_user_alone():
+    owners, items = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 2, 0])
+    one, two = (item_steps([(owners, items)], 3, reach).toarray().tolist() for reach in (1, 2))
+    assert one == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
+    assert two == [[0, 2, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_items_are_co_visited_on_both_sides_and_less_if_they_are_near_everything():
+    # 1 is near 2 twice and near 3 once; 3 is near 1, 4, 5, 6 and 7.
+    ever = history(
+        a=[("2026-01-01", 1), ("2026-01-02", 2)], b=[("2026-01-01", 2), ("2026-01-02", 1)],
+        c=[("2026-01-01", 3), ("2026-01-02", 1)],
+        **{f"d{item}": [("2026-01-01", 3), ("2026-01-02", item)] for item in (4, 5, 6, 7)},
+    )  # fmt: skip
+    row = example("p", ["tea"], [], items=[1])
+    method = CoVisits(ever)
+    assert of_history(method, row) == [[2, 3, 0]]
+    scores, keys = method.item_scores(examples(row))
+    found = dict(zip(keys[scores.indices].tolist(), scores.data.tolist(), strict=True))
+    # How near any: 1 three times, 2 twice, 3 five times.
+    assert found == pytest.approx({2: 2 / np.sqrt(3 * 2), 3: 1 / np.sqrt(3 * 5)})
+    method.most_near = 1
+    assert of_history(method, row) == [[2, 0, 0]]
+
+
+def test_of_each_line_the_largest_numbers_are_kept_and_of_equal_ones_the_first():
+    matrix = sparse.csr_matrix(np.array([[1.0, 3, 0, 3, 2], [0, 0, 0, 0, 0], [5, 0, 0, 0, 0]]))
+    assert largest_of_rows(matrix, 2).toarray().tolist() == [[0, 3, 0, 3, 0], [0] * 5, [5, 0, 0, 0, 0]]
+
+
+def test_methods_with_a_history_are_those_without_and_co_visits():
+    without, given = ({method.name for method in methods} for methods in (cheap_baselines(), cheap_baselines(EVER)))
+    assert given - without == {"co-visited items"}
+    items = {method.name for method in cheap_baselines(EVER) if "next_item" in method.tasks}
+    assert {"whole history", "decayed history", "co-visited items"} < items
+    assert of_history(CoVisits(history()), example("x", ["tea"], [], items=[1])) == [[0, 0, 0]]
 
 
 # --- binary labels -------------------------------------------------------------------------------------

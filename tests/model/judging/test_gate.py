@@ -184,6 +184,43 @@ def test_every_answer_has_a_part_in_the_decision():
     assert RULE.heads == tuple(Criterion(*head) for head in HEADS)
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        pytest.param(WORSE, "Behind the strongest baseline, trees, on {}: gain -0.0500", id="behind"),
+        pytest.param((0.01, -0.02, 0.04), "No clear difference from the strongest baseline, trees, on {}", id="level"),
+        pytest.param((0.03, 0.01, 0.05), "Better than the strongest baseline, trees, on {}", id="ahead"),
+    ],
+)
+def test_how_items_stand_to_the_strongest_baseline_is_told_and_refuses_nothing(gain, words):
+    given = heads("next_items", "recall@20", popular=BETTER, trees=gain, **{"current interest": BETTER})
+    found = decide("new", "old", ["popular", "trees", "current interest"], *given, RULE)
+    assert found.promote
+    assert found.against == []
+    (told,) = [line for line in found.reasons if "the strongest baseline" in line]
+    assert told.startswith(words.format("recall@20 of next_items (all)"))
+    # Being behind is the first thing that is said.
+    assert (found.reasons[0] == told) is (gain is WORSE)
+    assert told.endswith("300 users, which is told and refuses nothing.") is (gain is WORSE)
+    assert found.checks["passed"].all()
+
+
+def test_what_refuses_is_told_before_the_strongest_baseline():
+    metrics, differences = heads("next_items", "recall@20", trees=WORSE, old=WORSE)
+    found = decide("new", "old", ["popular", "trees"], metrics, differences, RULE)
+    assert not found.promote
+    assert [line[:24] for line in found.reasons[:2]] == ["Worse than the champion ", "Behind the strongest bas"]
+    assert found.against == found.reasons[:1]
+
+
+def test_the_strongest_baseline_is_not_told_by_too_few_users_nor_where_none_has_an_answer():
+    few = decide("new", "old", ["popular", "trees"], *heads("next_items", "recall@20", 49, trees=WORSE), RULE)
+    (told,) = [line for line in few.reasons if "strongest" in line]
+    assert told == "Not compared with the strongest baseline on recall@20 of next_items (all): 49 users are too few."
+    none = decide("new", "old", ["popular"], *tables(old__all=BETTER, popular__all=BETTER), RULE)
+    assert not [line for line in none.reasons if "strongest" in line]
+
+
 def test_an_answer_that_too_few_users_can_judge_decides_nothing():
     for users, promote in ((49, True), (50, False)):
         found = decide("new", "old", ["popular"], *heads("churned", "roc_auc", users, old=WORSE), RULE)
