@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # Events kept at most, of the newest dates: an event takes 16 bytes, and some 60 while it is sorted.
 MOST_EVENTS = 20_000_000
+# Rows of the table looked through at most, those of all its users: a year of a large shop is no work for one process.
+MOST_ROWS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,39 @@ class ItemHistory:
     keys: Array
 
     @staticmethod
-    def read(table: Table, users: Iterable[str], last: date, most_events: int = MOST_EVENTS) -> "ItemHistory":
-        """Return all events up to a date; of older dates none, where there would be more than `most_events`.
+    def read(
+        table: Table,
+        users: Iterable[str],
+        last: date,
+        most_events: int = MOST_EVENTS,
+        most_rows: int = MOST_ROWS,
+    ) -> "ItemHistory":
+        """Return all events up to a date; of older dates none, where there would be too many of them.
 
         Args:
             table: a pinned version of `events`.
             users: whose events.
             last: the last date, also of landing.
-            most_events: at most, but for those of the newest date, which are all kept.
+            most_events: of these users at most, but for those of the newest date, which are all kept.
+            most_rows: of all users at most, by the table's own count, but for those of the newest date.
         """
         index = pd.Index(sorted(set(users)), dtype=object)
         wanted = pa.array(index, pa.string())
         by_day: list[pa.Table] = []
-        total = 0
-        dates = sorted((day for day in table.rows_by("dt") if day <= last), reverse=True)
-        for day in dates:
-            rows = _events_of(table, day, last, wanted)
-            if by_day and total + len(rows) > most_events:
+        kept = looked_through = 0
+        rows_by_date = table.rows_by("dt")
+        for day in sorted((day for day in rows_by_date if day <= last), reverse=True):
+            looked_through += rows_by_date[day]
+            rows = None if by_day and looked_through > most_rows else _events_of(table, day, last, wanted)
+            if rows is None or (by_day and kept + len(rows) > most_events):
                 log.warning(
-                    "item baselines know the events from %s on, %d of them: with older ones they would be more than %d",
-                    day + timedelta(days=1), total, most_events,
+                    "item baselines know the events from %s on, %d of these users: with older dates it would be more "
+                    "than %d, or more than %d of all users to look through",
+                    day + timedelta(days=1), kept, most_events, most_rows,
                 )  # fmt: skip
                 break
             by_day.append(rows)
-            total += len(rows)
+            kept += len(rows)
         return ItemHistory.of(index, by_day[::-1])
 
     @staticmethod

@@ -94,4 +94,12 @@ def test_of_too_many_events_the_oldest_dates_are_left_out_and_told(events, caplo
     assert pairs(history, ("ann", 9), ("bob", 9)) == sorted(
         [(0, SALT, 2, 2, 0, 5, 0), (0, TEA, 1, 1, 4, 0, 1), (1, MILK, 1, 1, 6, 0, 0)]
     )
-    assert "item baselines know the events from 2025-01-03 on, 4 of them" in caplog.text
+    assert "item baselines know the events from 2025-01-03 on, 4 of these users" in caplog.text
+
+
+@pytest.mark.parametrize(("most_rows", "items"), [(4, [TEA, SALT]), (3, [SALT]), (0, [SALT])])
+def test_of_too_large_a_table_the_oldest_dates_are_not_read(events, caplog, most_rows, items):
+    """One row is of the 9th, which is read in any case, and three are of the 5th."""
+    history = ItemHistory.read(events, ["ann", "bob"], DAY[8], most_rows=most_rows)
+    assert history.keys[history.item].tolist() == items
+    assert f"from {DAY[5 if len(items) == 1 else 4]} on, {len(items)} of these users" in caplog.text
