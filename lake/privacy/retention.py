@@ -130,14 +130,14 @@ def expire(table: str, path: str, old: Old, end: Ending, *, dry_run: bool = Fals
     def attempt() -> Expired:
         delta, expired = DeltaTable(path), Expired()
         live = {file.path: file for file in live_files(delta)}
-        files = old(delta)
-        for file in files:
+        names = old(delta)
+        for name in names:
             try:
-                if file not in known:
-                    known[file] = end(file)
+                if name not in known:
+                    known[name] = end(name)
             except (FileUnreadable, FileNotFoundError) as error:
-                expired.unread[file] = error.error if isinstance(error, FileUnreadable) else type(error).__name__
-        made = [ended for file in files if (ended := known.get(file))]
+                expired.unread[name] = error.error if isinstance(error, FileUnreadable) else type(error).__name__
+        made = [ended for name in names if (ended := known.get(name))]
         expired.files = len(made)
         if not made or dry_run:
             return expired
