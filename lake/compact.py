@@ -93,7 +93,7 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
         try:
             is_merged = dry_run or all(merge(path, some) for some in several)
         except (FileUnreadable, FileNotFoundError, UpkeepFailed) as error:
-            failed.append(str(error))
+            failed.append(error.message if isinstance(error, UpkeepFailed) else str(error))
             continue
         if is_merged:
             merged += 1

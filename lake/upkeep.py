@@ -120,7 +120,7 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     except UpkeepFailed as error:
         # It must not keep what nobody needs, such as rows that are no longer kept.
         compacted, skipped = 0, []
-        problems.append(str(error))
+        problems.append(error.message)
     delta = DeltaTable(path)
     commits = read_log(path, delta.version())
     # A pin may be of a lake that was deleted, or of a version that is no longer in the log.

@@ -32,31 +32,10 @@ def identity(
 
 
 def key_of_lake() -> str | None:
-    """Return the id of the key of the lake's pseudonyms; empty for none, None for a lake without rows.
+    """Return the id of the key of the lake's pseudonyms; empty for none, None for a lake without rows."""
+    from lake.table import key_of_tables
 
-    All tables have users by the same key, so one whose log can be read answers for the others.
-
-    Raises:
-        TableMissing: no such table has rows.
-    """
-    from deltalake.exceptions import DeltaError
-
-    from lake.table import Table
-
-    unread: list[str] = []
-    for name in TABLES:
-        try:
-            table = Table.find(name)
-            if table and table.key_id is not None:
-                return table.key_id
-        except (DeltaError, OSError, ValueError) as error:
-            unread.append(f"{name} ({type(error).__name__})")
-    if unread:
-        raise TableMissing(
-            f"nobody can say whether this lake has pseudonyms: the logs of {', '.join(unread)} cannot be read; see to "
-            "the rights or the connection, or put one of them back from a copy"
-        )
-    return None
+    return key_of_tables()
 
 
 @dataclass(frozen=True)

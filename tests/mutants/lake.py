@@ -773,7 +773,7 @@ MUTANTS = [
     Mutant(
         "upkeep_removes_nothing_where_a_file_cannot_be_merged",
         "lake/upkeep.py",
-        "        problems.append(str(error))\n    delta",
+        "        problems.append(error.message)\n    delta",
         "        raise\n    delta",
         UNMERGED,
     ),

@@ -84,7 +84,7 @@ MUTANTS = [
     ),
     Mutant(
         "pseudonyms_by_events_alone",
-        "dags/cli/pseudonyms.py",
+        "lake/table.py",
         "    for name in TABLES:\n        try:",
         '    for name in ("events",):\n        try:',
         f"{FORGET_COMMAND}::test_a_log_that_cannot_be_read_ends_no_forget_as_long_as_another_table_says_how_users_are_named",

@@ -466,7 +466,7 @@ def is_garbled_where_delta_does_not_look(log: Path) -> str:
     """Damage what an old commit says of itself, which nobody needs who reads the newest version."""
     DeltaTable(str(log.parent)).create_checkpoint()
     oldest = sorted(log.glob("*.json"))[1]
-    oldest.write_text(oldest.read_text() + '{"commitInfo":{"stage_id":\n')
+    oldest.write_text(oldest.read_text() + '\n{"commitInfo":{"stage_id":\n')
     return "JSONDecodeError"
 
 

@@ -91,7 +91,7 @@ def test_a_file_of_the_log_that_cannot_be_read_keeps_no_text_in_another_and_is_n
     DeltaTable(table).create_checkpoint()
     checkpoint.write_bytes(content[:-20])
     commit = min(log.glob("*.json"))
-    commit.write_text(commit.read_text() + '{"add":{"path":\n')
+    commit.write_text(commit.read_text() + '\n{"add":{"path":\n')
     # The second checkpoint, and the commit of the compaction.
     assert redact_log(str(table)) == (2, {commit.name: "JSONDecodeError", checkpoint.name: "ArrowInvalid"})
     assert files_with_texts(table) == ["checkpoint.parquet"]
