@@ -32,6 +32,7 @@ from lake.log import history, read_log
 from lake.maintenance import data_files, pinned, published_stagings, staging_of
 from lake.order import take_number
 from lake.places import audits_path, runs_folder, table_path
+from lake.privacy.forgotten import note_absent
 from lake.privacy.logs import LOG, redact_log
 from lake.privacy.matching import Chosen
 from lake.privacy.rewriting import FileUnreadable, Rewritten, count_chosen, rewrite
@@ -102,12 +103,15 @@ class Cleaned:
 def tables_with_files() -> Iterator[tuple[str, str]]:
     """Yield name and path of each table that has a log, in the order in which they are made of each other.
 
-    One of which runs have only staged gets a log: it tells the publish of what is staged to leave users out.
+    One of which runs have only staged gets a log: it tells the publish of what is staged to leave users out. Of one
+    without any file, whose first rows a run may be computing, the list of forgotten users tells it.
     """
     for name in TABLES:
         path = table_path(name)
-        if not is_there(path) and data_files(path):
-            ensure_table(name)
+        if not is_there(path):
+            note_absent(name, take_number())
+            if data_files(path):
+                ensure_table(name)
         if is_there(path):
             yield name, path
     if is_there(audits_path()):

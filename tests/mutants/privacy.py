@@ -28,6 +28,7 @@ LOG_UNREAD = f"{TESTS}::test_a_log_that_cannot_be_read_ends_nothing_and_is_named
 SUMMARY_UNREAD = f"{TESTS}::test_a_summary_of_a_file_that_cannot_be_read_goes"
 CHECKPOINT = f"{TESTS}::test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows_are_gone"
 ONLY_STAGED = f"{TESTS}::test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_published_either"
+FIRST_ROWS = f"{TESTS}::test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user"
 TEXTS_UNREAD = f"{KEPT}::test_an_old_file_that_cannot_be_read_keeps_no_other_text_and_is_named_until_it_can"
 
 MUTANTS = [
@@ -74,6 +75,27 @@ MUTANTS = [
         "            ensure_table(name)\n",
         "            pass\n",
         ONLY_STAGED,
+    ),
+    Mutant(
+        "forget_notes_no_absent_table",
+        TABLES,
+        "            note_absent(name, take_number())\n",
+        "",
+        FIRST_ROWS,
+    ),
+    Mutant(
+        "forget_publish_does_not_ask_the_list",
+        "lake/publish.py",
+        "max(current.delta.transaction_version(FORGOTTEN) or 0, noted(staged.table))",
+        "(current.delta.transaction_version(FORGOTTEN) or 0)",
+        FIRST_ROWS,
+    ),
+    Mutant(
+        "forget_notes_an_earlier_number",
+        LISTED,
+        "Transaction(mark, max(number, delta.transaction_version(mark) or 0))",
+        "Transaction(mark, number)",
+        FIRST_ROWS,
     ),
     Mutant(
         "log_ends_at_a_damaged_commit",
@@ -288,7 +310,7 @@ MUTANTS = [
     Mutant(
         "forget_publish_cleans_nothing_older",
         "lake/publish.py",
-        "(current.delta.transaction_version(FORGOTTEN) or 0) < staged.order",
+        "max(current.delta.transaction_version(FORGOTTEN) or 0, noted(staged.table)) < staged.order",
         "True",
         BEFORE,
     ),

@@ -34,13 +34,14 @@ from lake.places import (
 from lake.privacy import folders, matching
 from lake.privacy import tables as forgetting
 from lake.privacy.forget import Places, Receipt, forget, left_in
+from lake.privacy.forgotten import note_absent, noted
 from lake.privacy.matching import NamedUsers
 from lake.privacy.rewriting import FileUnreadable, rewrite
 from lake.publish import publish
 from lake.runs import summarize
 from lake.schemas import TABLES
 from lake.settings import settings
-from lake.staging import find_staged
+from lake.staging import Run, find_staged
 from lake.table import Table
 from lake.upkeep import main as upkeep
 from tests.lake.predicted import prediction
@@ -560,6 +561,21 @@ def test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_publi
     assert [("'bob'" in row, "73194517qz" in row) for row in rows_seen("events")] == [(True, False)] * 2
     assert list(found_in(lake / "lake")) == []
     assert written.rows == running.rows == 2
+
+
+def test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user(lake):
+    put("events", "r", [event(BOB, "x")], [JAN_1])
+    run = Run("running", JAN_1, JAN_1)  # it has read events, and has written no file yet
+    forgotten()
+    assert not (lake / "lake" / "sessions").exists()
+    stage_files("sessions", "running", [session(ANN, None), session(BOB, None)], [JAN_1], None, run=run)
+    assert publish("sessions", "running")["rows"] == 1
+    assert list(found_in(lake / "lake")) == []
+    # What begins later has read the list, and is not looked through; also where an earlier number is noted later.
+    note_absent("sessions", 1)
+    assert noted("sessions") > run.order
+    later = stage_files("sessions", "later", [session(BOB, None)], [JAN_1], None)
+    assert noted("sessions") < later.order
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, file: str, time: int) -> None:
