@@ -357,21 +357,22 @@ MUTANTS = [
         "dags/shared/alerts.py",
         "messages = [without_values(lines[-1])] if len(lines) > 1 else lines",
         "messages = lines",
-        ALERTS,
+        f"{ALERTS}::test_a_failure_that_nobody_has_foreseen_is_told_by_its_class_and_not_by_what_it_may_quote",
     ),
     Mutant(
         "alert_of_a_library_quotes_its_message",
         "dags/shared/alerts.py",
         "and not isinstance(raised, AirflowException):",
         "and False:",
-        ALERTS,
+        f"{ALERTS}::test_a_failure_that_nobody_has_foreseen_is_told_by_its_class_and_not_by_what_it_may_quote",
     ),
     Mutant(
         "alert_of_a_run_quotes_its_last_line",
         "dags/shared/runs.py",
         "last = without_values(lines[-1])",
         "last = lines[-1]",
-        "tests/dags/shared/test_runs.py",
+        "tests/dags/shared/test_runs.py"
+        "::test_any_other_error_is_tried_again_and_says_its_class_without_what_it_may_quote_of_a_row",
     ),
     Mutant(
         "page_drift_of_few_users",
