@@ -34,7 +34,8 @@ from jobs.input_counts import (
     unknown_behaviors,
 )
 from jobs.item_table import item_deliveries, table_files, with_categories
-from jobs.landing_files import by_version, days_of
+from jobs.landing_files import UNPACKED, by_version, days_of
+from jobs.packed import unpacked
 from jobs.pseudonymize import with_pseudonyms
 from jobs.raw_rows import REPLACEMENT, read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, UNUSABLE_IN_QUERIES, judge
@@ -279,7 +280,7 @@ def main(argv: list[str] | None = None) -> list[Staged]:
     try:
         rows = read_and_judge(spark, found, run, config, kept)
         counts, of_files = count(rows, found, config)
-        require_no_copies(found.landing, found.delivered, of_files)
+        require_no_copies(found.landing, found.delivered, of_files, UNPACKED, unpacked)
         write_list(run.run_id, run.order, found.delivered, of_files)
         if args.allow_shrink:
             counts["allow_shrink"] = True

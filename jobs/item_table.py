@@ -20,7 +20,7 @@ from jobs.rejections import EVENT, REJECTED, judge
 from jobs.source import Source
 from lake import storage
 from lake.errors import SourceMismatch
-from lake.landing import Delivery, Landing
+from lake.landing import Delivery, Landing, require_inside
 from lake.settings import Settings
 
 # An item may be older than any event, and a table of changes may go on after the day of its folder.
@@ -122,9 +122,15 @@ def categories(
 
 
 def place_of(source: Source, landing: Landing) -> Landing:
-    """Return where the item table of a source is: beside the days of the log, and complete by the same sign."""
+    """Return where the item table of a source is: beside the days of the log, and complete by the same sign.
+
+    Raises:
+        LandingUnreadable: it is a symbolic link that leads out of the landing.
+    """
     assert source.items is not None
-    return landing.beside(source.items.folder)
+    place = landing.beside(source.items.folder)
+    require_inside(place.address)
+    return place
 
 
 def files_of(place: Landing, version: date, source: Source) -> list[str]:

@@ -20,6 +20,7 @@ from deltalake.transaction import RemoveAction
 from lake import storage
 from lake.commits import until_first
 from lake.errors import CommitContended, UpkeepFailed
+from lake.privacy.rewriting import FileUnreadable, reading
 from lake.publish import added, given_up
 from lake.staging import NO_VALUE, StagedFile, times_in
 from lake.table import with_columns
@@ -73,7 +74,7 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
         theirs meanwhile.
 
     Raises:
-        UpkeepFailed: a file has other rows than the log says.
+        UpkeepFailed: a file has other rows than the log says, or cannot be read; all other partitions were merged.
     """
     delta = DeltaTable(path)
     if features := delta.protocol().reader_features:
@@ -84,16 +85,26 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
     for file in live_files(delta):
         if file.bytes < TARGET_BYTES:
             small[file.folder].append(file)
-    merged, skipped = 0, []
+    merged, skipped, failed = 0, [], []
     for folder, files in sorted(small.items()):
         several = [some for some in packed(files) if len(some) > 1]
         if not several:
             continue
-        if dry_run or all(merge(path, some) for some in several):
+        try:
+            is_merged = dry_run or all(merge(path, some) for some in several)
+        except (FileUnreadable, FileNotFoundError, UpkeepFailed) as error:
+            failed.append(error.message if isinstance(error, UpkeepFailed) else str(error))
+            continue
+        if is_merged:
             merged += 1
         else:
             log.warning("%s: left %s as it is, other commits came in between", name, folder or "the table")
             skipped.append("/".join(str(value) for value in files[0].partition.values()))
+    if failed:
+        raise UpkeepFailed(
+            f"{len(failed)} of {merged + len(skipped) + len(failed)} partitions could not be merged: "
+            f"{'; '.join(failed)}; put those files back from a copy, or have their dates published anew"
+        )
     return merged, skipped
 
 
@@ -129,6 +140,7 @@ def write_merged(path: str, delta: DeltaTable, files: list[LiveFile], stage_id: 
 
     Raises:
         UpkeepFailed: a file has other rows than the log says.
+        FileUnreadable: one is damaged, or its storage does not give it.
     """
     by = delta.metadata().partition_columns
     schema = pa.schema([field for field in pa.schema(delta.schema().to_arrow()) if field.name not in by])
@@ -136,13 +148,17 @@ def write_merged(path: str, delta: DeltaTable, files: list[LiveFile], stage_id: 
     target = f"{folder}/part-0.parquet"
     fs, place = storage.filesystem(storage.join(path, target))
     fs.makedirs(fs._parent(place), exist_ok=True)
-    # As Spark writes the files of a staging: snappy, and no schema but that of Parquet.
-    with (
-        fs.open(place, "wb") as stream,
-        pq.ParquetWriter(stream, schema, compression="snappy", store_schema=False) as writer,
-    ):
-        for group in row_groups(path, files, schema):
-            writer.write_table(group, row_group_size=group.num_rows)
+    try:
+        # As Spark writes the files of a staging: snappy, and no schema but that of Parquet.
+        with (
+            fs.open(place, "wb") as stream,
+            pq.ParquetWriter(stream, schema, compression="snappy", store_schema=False) as writer,
+        ):
+            for group in row_groups(path, files, schema):
+                writer.write_table(group, row_group_size=group.num_rows)
+    except Exception:
+        storage.remove_files(path, [target])
+        raise
     (footer,) = storage.read_footers(path, [target])
     logged = [file.rows for file in files]
     if None not in logged and footer.num_rows != sum(logged):  # type: ignore[arg-type]
@@ -160,15 +176,24 @@ def row_groups(path: str, files: list[LiveFile], schema: pa.Schema) -> Iterator[
     batches: list[pa.RecordBatch] = []
     size = 0
     for file in files:
-        with storage.parquet_file(storage.join(path, file.path)) as opened:
-            for batch in opened.iter_batches(batch_size=BATCH_ROWS):
-                batches.append(with_columns(batch, schema).select(schema.names).cast(schema))
-                size += batch.nbytes
-                if size >= GROUP_BYTES:
-                    yield pa.Table.from_batches(batches, schema)
-                    batches, size = [], 0
+        for batch in batches_of(path, file):
+            batches.append(with_columns(batch, schema).select(schema.names).cast(schema))
+            size += batch.nbytes
+            if size >= GROUP_BYTES:
+                yield pa.Table.from_batches(batches, schema)
+                batches, size = [], 0
     if batches:
         yield pa.Table.from_batches(batches, schema)
+
+
+def batches_of(path: str, file: LiveFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file, some at a time.
+
+    Raises:
+        FileUnreadable: it is damaged, or its storage does not give it.
+    """
+    with reading(file.path), storage.parquet_file(storage.join(path, file.path)) as opened:
+        yield from opened.iter_batches(batch_size=BATCH_ROWS)
 
 
 def replace_files(path: str, files: list[LiveFile], merged: StagedFile, stage_id: str) -> bool:

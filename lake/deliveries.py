@@ -8,13 +8,13 @@ listed in one file beside the manifest, which is opened only where a digest diff
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
+from typing import IO, Any
 
 from lake import storage
 from lake.days import days_between
@@ -27,6 +27,8 @@ from lake.table import Table
 
 # The input rows of files, by day and name.
 Rows = Mapping[date, Mapping[str, int]]
+# Opens a file to read it, for as long as a block lasts.
+Opened = Callable[[str], AbstractContextManager[IO[bytes]]]
 # Files of one size are told apart by so much of their beginning first; it is rare that more has to be read.
 HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -151,44 +153,92 @@ def require_unchanged(before: Mapping[date, Delivery], after: Mapping[date, Deli
             )
 
 
-def require_no_copies(landing: Landing, deliveries: Mapping[date, Delivery], rows: Rows) -> None:
-    """Check that no two files of a landing day are equal, byte by byte. Files without a row may be.
+def require_no_copies(
+    landing: Landing,
+    deliveries: Mapping[date, Delivery],
+    rows: Rows,
+    packed: tuple[str, ...] = (),
+    unpacked: Opened | None = None,
+) -> None:
+    """Check that no two files of a landing day are equal, byte by byte, packed or not. Files without a row may be.
+
+    Args:
+        landing: where they are.
+        deliveries: the files of each day.
+        rows: of each file.
+        packed: how the names of packed files end.
+        unpacked: opens a file; of a packed one it gives the text.
 
     Raises:
         DeliveredTwice: two are.
     """
     for day, files in deliveries.items():
-        with_rows = {name: file for name, file in files.items() if rows.get(day, {}).get(name)}
-        if pair := equal_files(landing.folder(day), with_rows):
+        folder, of_day = landing.folder(day), rows.get(day, {})
+        pair, how = equal_files(folder, {name: file for name, file in files.items() if of_day.get(name)}), ""
+        if not pair and unpacked:
+            with_rows = {name: of_day[name] for name in files if of_day.get(name)}
+            pair, how = equal_texts(folder, with_rows, packed, unpacked), ", once they are unpacked"
+        if pair:
             raise DeliveredTwice(
-                f"{day}: {pair[0]} and {pair[1]} in {landing.folder(day)} are equal, byte by byte: a log under two "
-                "names, of which each row would count twice. Remove one of them, then run this day again"
+                f"{day}: {pair[0]} and {pair[1]} in {folder} are equal, byte by byte{how}: a log under two names, of "
+                "which each row would count twice. Remove one of them, then run this day again"
             )
+
+
+def as_it_is(file: str) -> AbstractContextManager[IO[bytes]]:
+    """Open a file."""
+    fs, inner = storage.filesystem(file)
+    opened: AbstractContextManager[IO[bytes]] = fs.open(inner, "rb")
+    return opened
 
 
 def equal_files(folder: str, files: Delivery) -> tuple[str, str] | None:
     """Return the names of two files that are equal, or None. Only files of the same size are read."""
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for name, file in files.items():
-        by_size[file.bytes].append(name)
-    alike = [names for _, names in sorted(by_size.items()) if len(names) > 1]
+    return first_equal(folder, in_groups({name: file.bytes for name, file in files.items()}), as_it_is)
+
+
+def equal_texts(
+    folder: str, rows: Mapping[str, int], packed: tuple[str, ...], unpacked: Opened
+) -> tuple[str, str] | None:
+    """Return the names of two files of which one is packed, at least, and whose texts are equal, or None.
+
+    Two packings of a text differ, if only in the time that each of them has noted. Only files with as many rows as a
+    packed one are read.
+    """
+    alike = [names for names in in_groups(rows) if any(name.lower().endswith(packed) for name in names)]
+    return first_equal(folder, alike, unpacked)
+
+
+def in_groups(files: Mapping[str, int]) -> list[list[str]]:
+    """Return the names of two or more files that have the same number.
+
+    >>> in_groups({"a": 2, "b": 1, "c": 2})
+    [['a', 'c']]
+    """
+    by_number: dict[int, list[str]] = defaultdict(list)
+    for name, number in files.items():
+        by_number[number].append(name)
+    return [names for _, names in sorted(by_number.items()) if len(names) > 1]
+
+
+def first_equal(folder: str, alike: list[list[str]], opened: Opened) -> tuple[str, str] | None:
+    """Return the names of two files of one of some groups that are equal, or None."""
     # Mostly the beginning tells them apart.
     for size in (HEAD_BYTES, None):
-        alike = [group for names in alike for group in same_content(folder, names, size)]
+        alike = [group for names in alike for group in same_content(folder, names, size, opened)]
     return (alike[0][0], alike[0][1]) if alike else None
 
 
-def same_content(folder: str, names: list[str], size: int | None) -> list[list[str]]:
+def same_content(folder: str, names: list[str], size: int | None, opened: Opened) -> list[list[str]]:
     """Return the groups of two or more files whose first `size` bytes are equal; all their bytes when None."""
 
     def content(name: str) -> bytes:
-        fs, inner = storage.filesystem(storage.join(folder, name))
-        hashed = hashlib.blake2b()
-        with fs.open(inner, "rb") as stream:
-            while block := stream.read(size or BLOCK_BYTES):
+        hashed, left = hashlib.blake2b(), size
+        with opened(storage.join(folder, name)) as stream:
+            # What is unpacked may come in smaller parts than were asked for.
+            while block := stream.read(BLOCK_BYTES if left is None else left):
                 hashed.update(block)
-                if size:
-                    break
+                left = None if left is None else left - len(block)
         return hashed.digest()
 
     groups: dict[bytes, list[str]] = defaultdict(list)

@@ -33,7 +33,7 @@ from lake.deliveries import all_read_by, require_no_loss
 from lake.errors import AuditFailed, PublishRefused, SchemaMismatch, run_main
 from lake.order import FIRST
 from lake.places import staged_folder, table_path
-from lake.privacy.forgotten import ForgottenUsers
+from lake.privacy.forgotten import ForgottenUsers, noted
 from lake.privacy.matching import ListedUsers, rows_of
 from lake.privacy.rewriting import rewrite
 from lake.pseudonyms import TRANSACTION, require_key, to_number
@@ -193,9 +193,10 @@ def without_forgotten(current: Table, staged: Staged) -> tuple[Staged, list[str]
     """Return a staging without the rows of users who were forgotten after it had begun, and the files with those rows.
 
     A staging that began later was computed without them. The log of the table decides which is which, as for given_up:
-    a commit that forgets users makes that of a publish fail which has looked at the version before.
+    a commit that forgets users makes that of a publish fail which has looked at the version before. Of a table that had
+    none, the list of forgotten users says it.
     """
-    if (current.delta.transaction_version(FORGOTTEN) or 0) < staged.order:
+    if max(current.delta.transaction_version(FORGOTTEN) or 0, noted(staged.table)) < staged.order:
         return staged, []
     chosen = rows_of(staged.table, ListedUsers(ForgottenUsers.read()))
     new = {file.path: rewrite(staged.table, current.path, file.path, chosen) for file in staged.files}

@@ -15,7 +15,7 @@ from arro3.core import DataType, Field
 from arro3.core import Table as AnsweredTable
 from deltalake import DeltaTable, QueryBuilder
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType, TimestampType
 
@@ -350,6 +350,30 @@ class Table:
             if len(rows) >= limit:
                 break
         return rows[:limit]
+
+
+def key_of_tables() -> str | None:
+    """Return the id of the key of the pseudonyms of all tables; empty for none, None where no table has rows.
+
+    All have users by the same key, so one whose log can be read answers for the others.
+
+    Raises:
+        TableMissing: no table with rows can be read.
+    """
+    unread: list[str] = []
+    for name in TABLES:
+        try:
+            table = Table.find(name)
+            if table and table.key_id is not None:
+                return table.key_id
+        except (DeltaError, OSError, ValueError) as error:
+            unread.append(f"{name} ({type(error).__name__})")
+    if unread:
+        raise TableMissing(
+            f"nobody can say whether this lake has pseudonyms: the logs of {', '.join(unread)} cannot be read; see to "
+            "the rights or the connection, or put one of them back from a copy"
+        )
+    return None
 
 
 def with_columns(rows: Rows, schema: pa.Schema) -> Rows:

@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,8 +67,9 @@ def upkeep(config: Settings, *, dry_run: bool = False) -> list[MaintenanceResult
 
 def end_and_maintain(name: str, path: str, config: Settings, *, dry_run: bool = False) -> MaintenanceResult:
     """End what the settings do not keep for ever in one table, then maintain it."""
-    expire_rows(name, path, config, dry_run=dry_run)
-    return maintain_table(name, path, timedelta(days=config.retention_days), dry_run=dry_run)
+    unread = expire_rows(name, path, config, dry_run=dry_run)
+    result = maintain_table(name, path, timedelta(days=config.retention_days), dry_run=dry_run)
+    return replace(result, problem="; ".join(filter(None, [unread, result.problem])))
 
 
 def attempted(
@@ -113,8 +114,13 @@ def maintain_stagings(name: str, retention: timedelta, *, dry_run: bool = False)
 
 def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
     """Compact one table, then remove files that no version within the retention and no pinned version needs."""
-    before = data_files(path)
-    compacted, skipped = compact(name, path, dry_run=dry_run)
+    before, problems = data_files(path), list[str]()
+    try:
+        compacted, skipped = compact(name, path, dry_run=dry_run)
+    except UpkeepFailed as error:
+        # It must not keep what nobody needs, such as rows that are no longer kept.
+        compacted, skipped = 0, []
+        problems.append(error.message)
     delta = DeltaTable(path)
     commits = read_log(path, delta.version())
     # A pin may be of a lake that was deleted, or of a version that is no longer in the log.
@@ -134,7 +140,9 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     after = data_files(path)
     # Files of replaced rows that were missing before were removed by an upkeep with a shorter retention.
     missing = sorted(file for file in live | (replaced & before.keys()) if file not in after)
-    problem = f"{len(missing)} files that readers need are missing, the first is {missing[0]}" if missing else ""
+    if missing:
+        problems.append(f"{len(missing)} files that readers need are missing, the first is {missing[0]}")
+    problem = "; ".join(problems)
     sizes = len(before), sum(before.values()), len(after), sum(after.values())
     log.info(
         "%s: %d files, %d bytes before; %d files, %d bytes after; compacted %d partitions, removed %d files",

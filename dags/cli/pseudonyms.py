@@ -32,11 +32,10 @@ def identity(
 
 
 def key_of_lake() -> str | None:
-    """Return the id of the key of the lake's pseudonyms; empty for none, None for a lake without events."""
-    from lake.table import Table
+    """Return the id of the key of the lake's pseudonyms; empty for none, None for a lake without rows."""
+    from lake.table import key_of_tables
 
-    events = Table.find("events")
-    return events.key_id if events else None
+    return key_of_tables()
 
 
 @dataclass(frozen=True)

@@ -163,10 +163,11 @@ def movers(flows: Flows) -> list[Mover]:
     return sorted(changes, key=lambda mover: -abs(mover.change))
 
 
-def drift(cache: Cache, span: timedelta) -> list[dict[str, Any]]:
+def drift(cache: Cache, span: timedelta, min_group: int = 1) -> list[dict[str, Any]]:
     """Return for each day of predictions, no further back than `span` before the newest, the oldest first.
 
-    Each has dt, users, and the mean of each score of `LABELS`. A file is read once: none is ever changed.
+    Each has dt, users, and the mean of each score of `LABELS`. A file is read once: none is ever changed. A day of
+    fewer users than `min_group` is left out: its mean would tell of single people.
     """
     table = Table.find("predictions")
     if table is None or not table.files:
@@ -177,7 +178,8 @@ def drift(cache: Cache, span: timedelta) -> list[dict[str, Any]]:
     by_day: dict[date, list[Any]] = {}
     for path, of in sums.items():
         by_day.setdefault(by_path[path].partition["dt"], []).append(of)
-    return [{"dt": day, **_means(by_day[day])} for day in sorted(by_day)]
+    days = [{"dt": day, **_means(by_day[day])} for day in sorted(by_day)]
+    return [day for day in days if day["users"] >= min_group]
 
 
 def _flows(cache: Cache, table: Table | None, day: date, sql: str, min_group: int) -> Flows:

@@ -329,7 +329,7 @@ def model(cache: CacheDep) -> HTMLResponse:
     # One for each colour: the model and the best baselines.
     best = methods[: drawing.COLOURS]
     series = {name: {one.day: one.values[name] for one in evaluations if name in one.values} for name in best}
-    drift = flows.drift(cache, span(settings()))
+    drift = flows.drift(cache, span(settings()), settings().min_group)
     charts = []
     monitored = load_findings()
     for metric in ("recall@5", *(f"roc_auc {one.name}" for one in LABELS)):

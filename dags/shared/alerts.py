@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 
 from dags import PREFIX
+from dags.shared.endings import without_values
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
 from lake.tables import TABLES, way_to
@@ -341,11 +342,17 @@ def missing_table_cause(table: str, day: str) -> str:
 
 def failure_alert(context: Any) -> Alert:
     """Return the alert of a failed task."""
-    ti, error = context["ti"], str(context.get("exception") or "the task was killed")
+    ti, raised = context["ti"], context.get("exception")
+    error = str(raised or "the task was killed")
     sections = re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", error)
     lines = [line.strip() for line in error.splitlines() if line.strip()] or [error]
-    # A line that names a section is a message of Meander; without one, the last line is the error.
-    messages = [line for line in lines if "[docs/runbook.md#" in line] or lines
+    # A line that names a section is a message of Meander, and so is the only line of an error that a task has raised by
+    # itself. Any other error may quote a row, which must not go to a webhook.
+    messages = [line for line in lines if "[docs/runbook.md#" in line]
+    if not messages and isinstance(raised, BaseException) and not isinstance(raised, AirflowException):
+        messages = [f"{type(raised).__name__}; its message is in the log of the task"]
+    elif not messages:
+        messages = [without_values(lines[-1])] if len(lines) > 1 else lines
     what = LOG_PREFIX.sub("", re.sub(r"\s*\[docs/runbook\.md#[a-z-]+\]", "", messages[-1]))
     return Alert(
         "failure",

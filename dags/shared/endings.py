@@ -5,6 +5,8 @@ import signal
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+# The class of an error of Python, Java or a library, before its message, which may quote what a row holds.
+CLASS = re.compile(r"(?:[\w$]+\.)*[A-Z]\w*(?:Error|Exception|Invalid|Interrupt|Exit)\b")
 # Codes of errors that another try may resolve: a conflict with other runs, a machine or connection that was lost, or a
 # landing that was still being written.
 RETRYABLE_CODES = {
@@ -30,6 +32,22 @@ def raise_without_retry(error: Exception) -> None:
     ]
     if actionable:
         raise AirflowFailException(actionable[-1].strip()) from error
+
+
+def without_values(line: str) -> str:
+    """Return what may leave the machine of the last line that a failed process has printed.
+
+    A message of Meander names a section of the runbook, and quotes no row; of any other error, only its class is told.
+
+    >>> without_values("TableMissing: examples has none [docs/runbook.md#table-missing]")
+    'TableMissing: examples has none [docs/runbook.md#table-missing]'
+    >>> without_values("pyarrow.lib.ArrowInvalid: Could not convert 'ann'"), without_values("ann, 4 Main Street")
+    ('pyarrow.lib.ArrowInvalid; its message is in the log of the task', 'what it said is in the log of the task')
+    """
+    if "[docs/runbook.md#" in line:
+        return line
+    found = CLASS.match(line)
+    return f"{found[0]}; its message is in the log of the task" if found else "what it said is in the log of the task"
 
 
 def skip_unless(wanted: str) -> None:

@@ -17,7 +17,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from dags.shared.endings import describe_exit, raise_without_retry, skip_unless
+from dags.shared.endings import describe_exit, raise_without_retry, skip_unless, without_values
 from dags.shared.forked import Forked, fork
 from dags.shared.links import DataDocs
 from dags.shared.process import end_politely, process_group
@@ -94,8 +94,9 @@ class RunsModule(BaseOperator):
         if code > 0:  # the last lines of a killed process do not name the cause
             raise_without_retry(AirflowException("\n".join(lines)))
         if code:
-            last = lines[-1] if lines else "none"
-            raise AirflowException(f"{module} {describe_exit(code)}. Last output: {last}")
+            # The error of a task goes into its alert, and so out of the machine.
+            last = without_values(lines[-1]) if lines else "it said nothing"
+            raise AirflowException(f"{module} {describe_exit(code)}: {last}")
         return lines
 
     def on_kill(self) -> None:

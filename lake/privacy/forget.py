@@ -17,13 +17,13 @@ from lake import storage
 from lake.compact import live_files
 from lake.errors import SettingsInvalid
 from lake.maintenance import data_files
-from lake.places import CARD, PLAN, audits_path, below_lake, models_folder, receipt_file, registry_folder, table_path
+from lake.places import CARD, PLAN, below_lake, models_folder, receipt_file, registry_folder, table_path
 from lake.privacy.folders import DISTINCT, Found, distinct, redact_messages, remove_pages, search, search_below
 from lake.privacy.forgotten import list_users
-from lake.privacy.logs import redact_log
+from lake.privacy.logs import LOG
 from lake.privacy.matching import NamedUsers, Whose, mentions, rows_of
 from lake.privacy.rewriting import FileUnreadable, reading
-from lake.privacy.tables import Cleaned, Progress, Unread, forget_in_table
+from lake.privacy.tables import Cleaned, Progress, Unread, forget_in_table, tables_with_files
 from lake.schemas import TABLES
 from lake.summaries import KEPT_BLOCKS, remove_summaries, unneeded
 from lake.text import composed, is_usable_id
@@ -139,18 +139,16 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
     progress("listed")
     cleaned = {}
     # A table after those that it is made from: what is computed later has read those without these users.
-    for name, path in [*((name, table_path(name)) for name in TABLES), ("audits", audits_path())]:
-        if DeltaTable.is_deltatable(path):
-            chosen = rows_of(name, distinct(named) if name == "audits" else named, places.whose)
-            cleaned[name] = forget_in_table(name, path, chosen, receipt.request, places.retention, progress)
-            logs = redact_log(path)
-            progress(f"{name}: log looked through")
-            receipt.done.append(done_in(cleaned[name], logs))
-            receipt.left += left_in(cleaned[name], named)
-            receipt.unread += cleaned[name].damaged
-    # Those with rows of theirs were made from files that are gone now. A run that has begun before, and writes one from
-    # now on, finds the commit to `events`, and removes it again.
-    events = data_files(table_path("events"))
+    for name, path in tables_with_files():
+        chosen = rows_of(name, distinct(named) if name == "audits" else named, places.whose)
+        cleaned[name] = forget_in_table(name, path, chosen, receipt.request, places.retention, progress)
+        receipt.done.append(done_in(cleaned[name]))
+        receipt.left += left_in(cleaned[name], named)
+        receipt.unread += cleaned[name].damaged
+    # Those with rows of theirs were made from files that are gone now, or cannot be read. A run that has begun before,
+    # and writes one from now on, finds the commit to `events`, and removes it again.
+    unread = {each.file for each in receipt.unread if each.table == "events"}
+    events = data_files(table_path("events")).keys() - unread if LOG not in unread else set[str]()
     for kind in KEPT_BLOCKS:
         old = unneeded(kind, events, datetime.now(UTC), unnamed=False)
         remove_summaries(kind, old)
@@ -180,7 +178,7 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
     return receipt
 
 
-def done_in(cleaned: Cleaned, logs: int) -> Done:
+def done_in(cleaned: Cleaned) -> Done:
     """Return what was done in a table."""
     notes = []
     if cleaned.before_version:
@@ -190,8 +188,10 @@ def done_in(cleaned: Cleaned, logs: int) -> Done:
         )
     if cleaned.stagings:
         notes.append(f"{cleaned.stagings} unpublished stagings written anew")
-    if logs:
-        notes.append(f"texts taken out of {logs} files of the log")
+    if cleaned.logs:
+        notes.append(f"texts taken out of {cleaned.logs} files of the log")
+    if not cleaned.has_log:
+        notes.append("nothing was done: its log cannot be read")
     return Done(cleaned.table, cleaned.files, cleaned.rows, cleaned.removed, "; ".join(notes))
 
 
@@ -212,15 +212,8 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
         who = "a run that is writing it leaves them out, or lake.upkeep removes it"
         again = "if it was the rights or the connection, run this command again"
         left.append(Left(f"{what}: {who}; {again}", "upkeep_weekly"))
-    for each in cleaned.damaged:
-        remedy = "see to the rights or the connection, if it is that; otherwise " + (
-            "put it back from a copy, or have its date published anew"
-            if each.is_newest
-            else "put it back from a copy, or remove the training or model that has pinned its version"
-        )
-        what = f"{each.table}: {each.file} of {each.day or 'no date'} cannot be read ({each.error})"
-        left.append(Left(f"{what}, and may have rows of theirs: {remedy}; then run this command again", "you"))
-    if cleaned.table in TYPED:
+    left += [Left(cannot_be_read(each), "you") for each in cleaned.damaged]
+    if cleaned.table in TYPED and cleaned.has_log:
         found, unsearched = typed_elsewhere(cleaned.table, distinct(users))
         if found:
             left.append(
@@ -229,6 +222,25 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
         known = {each.file for each in cleaned.damaged}
         left += [Left(f"{cleaned.table}: texts of {file} cannot be read", "you") for file in unsearched - known]
     return left
+
+
+def cannot_be_read(each: Unread) -> str:
+    """Say of a file that may have rows, or ids, of the users what it is, and what to do."""
+    which, may_have = f"{each.file} of {each.day or 'no date'}", "and may have rows of theirs"
+    otherwise = (
+        "have its date published anew"
+        if each.is_newest
+        else ("remove the training or model that has pinned its version")
+    )
+    if each.file == LOG:
+        which, may_have, otherwise = each.file, "so no file of the table was searched", ""
+    elif each.file.startswith(LOG):
+        which, may_have, otherwise = each.file, "and may have ids of theirs", "remove it, if there is a newer one"
+    cure = " or ".join(filter(None, ["put it back from a copy,", otherwise])).rstrip(",")
+    return (
+        f"{each.table}: {which} cannot be read ({each.error}), {may_have}: see to the rights or the connection, if it "
+        f"is that; otherwise {cure}; then run this command again"
+    )
 
 
 def typed_elsewhere(table: str, users: NamedUsers) -> tuple[int, set[str]]:

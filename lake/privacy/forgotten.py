@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from lake import storage
@@ -92,6 +92,45 @@ def list_users(users: Collection[str]) -> str:
         return request
 
     return until_first(attempt, "other writers of the list of forgotten users", "nothing else was done")
+
+
+def note_absent(table: str, number: int) -> None:
+    """Note that a table had no log, in which it would stand, when users were forgotten; with the number of the forget.
+
+    A publish makes the log of its table first, and then asks `noted`. So either it finds this, or whoever has noted it
+    finds the log.
+
+    Raises:
+        CommitContended: others wrote the list first, 50 times in a row.
+    """
+
+    def attempt() -> None:
+        delta = DeltaTable(forgotten_path())
+        mark = mark_of(table)
+        delta.create_write_transaction(
+            [],
+            "append",
+            SCHEMA,
+            commit_properties=CommitProperties(
+                # delta-rs may not retry for us: another request may have noted a later number.
+                max_commit_retries=0,
+                app_transactions=[Transaction(mark, max(number, delta.transaction_version(mark) or 0))],
+            ),
+        )
+
+    until_first(attempt, "other writers of the list of forgotten users", "run the same command again")
+
+
+def noted(table: str) -> int:
+    """Return the number of the last forget that found no log of a table; 0 if none did."""
+    if not DeltaTable.is_deltatable(forgotten_path()):
+        return 0
+    return DeltaTable(forgotten_path()).transaction_version(mark_of(table)) or 0
+
+
+def mark_of(table: str) -> str:
+    """Return the name of the transaction by which the list says that a table had no log."""
+    return f"absent={table}"
 
 
 def first_named(request: str, users: Collection[str]) -> frozenset[str]:

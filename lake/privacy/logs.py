@@ -15,24 +15,44 @@ from deltalake import DeltaTable
 
 from lake import storage
 from lake.log import COMMIT_FILE
+from lake.privacy.rewriting import FileUnreadable, reading
 
+# The folder of the log, in that of a table.
+LOG = "_delta_log"
 STATISTICS_OF = ("add", "remove")
 
 
-def redact_log(path: str, *, dry_run: bool = False) -> int:
-    """Take the texts out of the statistics in the log of a table, and return how many of its files had some."""
+def redact_log(path: str, *, dry_run: bool = False) -> tuple[int, dict[str, str]]:
+    """Take the texts out of the statistics in the log of a table.
+
+    Returns:
+        how many of its files had some; and those that cannot be read, and that readers of the newest version do not
+        need, with the class of the error.
+    """
     schema = json.loads(DeltaTable(path).schema().to_json())
     times = {field["name"] for field in schema["fields"] if field["type"] in ("timestamp", "timestamp_ntz", "date")}
-    log = storage.join(path, "_delta_log")
+    log = storage.join(path, LOG)
     names = list(storage.list_files(log))
-    changed = 0
+    changed, unread = 0, dict[str, str]()
     for name, text in storage.read_texts(log, [name for name in names if COMMIT_FILE.fullmatch(name)]).items():
-        if (new := redacted_commit(text, times)) != text:
+        try:
+            new = redacted_commit(text, times)
+        except ValueError as error:
+            unread[name] = type(error).__name__
+            continue
+        if new != text:
             changed += 1
             if not dry_run:
                 storage.write_bytes(storage.join(log, name), new.encode())
     for name in (name for name in names if ".checkpoint" in name and name.endswith(".parquet")):
-        rows = storage.read_file(storage.join(log, name))
+        try:
+            with reading(name):
+                rows = storage.read_file(storage.join(log, name))
+        except FileNotFoundError:
+            continue  # it was removed meanwhile, as Delta does with old ones
+        except FileUnreadable as error:
+            unread[name] = error.error
+            continue
         new_rows = redacted_checkpoint(rows, times)
         if new_rows is not rows:
             changed += 1
@@ -40,7 +60,7 @@ def redact_log(path: str, *, dry_run: bool = False) -> int:
                 stream = io.BytesIO()
                 pq.write_table(new_rows, stream, store_schema=False)
                 storage.write_bytes(storage.join(log, name), stream.getvalue())
-    return changed
+    return changed, unread
 
 
 def redacted(statistics: str, times: set[str]) -> str:

@@ -2,11 +2,14 @@
 
 Rows go in a commit that is no publish and changes no basis. Their old files are removed as all that was replaced is, so
 `MEANDER_RETENTION_DAYS` later. What a training or a model has pinned stays until its pin goes.
+
+An old file that cannot be read, or removed, keeps no other from going; it is named, and upkeep ends with an error.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
@@ -21,9 +24,9 @@ from lake.compact import live_files
 from lake.errors import SettingsInvalid
 from lake.landing import Landing, leads_out
 from lake.maintenance import MaintenanceResult
-from lake.privacy.logs import redact_log
+from lake.privacy.logs import LOG, redact_log
 from lake.privacy.matching import Chosen
-from lake.privacy.rewriting import Change, Rewritten, count_chosen, rewrite
+from lake.privacy.rewriting import FileUnreadable, Rewritten, count_chosen, rewrite
 from lake.publish import added
 from lake.schemas import TABLES
 from lake.settings import Settings
@@ -31,23 +34,40 @@ from lake.settings import Settings
 log = logging.getLogger(__name__)
 
 RAW = Chosen(("raw",), lambda rows: pc.is_valid(rows["raw"]))
-EVERY_ROW = Chosen(("event_id",), lambda rows: pa.array([True] * rows.num_rows))
 
 Old = Callable[[DeltaTable], list[str]]
+# Returns what becomes of a file, given its path in the folder of its table; None where nothing has to go.
+Ending = Callable[[str], Rewritten | None]
 
 
-def expire_rows(name: str, path: str, config: Settings, *, dry_run: bool = False) -> None:
+@dataclass
+class Expired:
+    """What was done to old files.
+
+    Attributes:
+        files: in how many there was something to go.
+        unread: those that cannot be read, with the class of the error.
+    """
+
+    files: int = 0
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def expire_rows(name: str, path: str, config: Settings, *, dry_run: bool = False) -> str:
     """Remove the rows of one table, and the texts of rows, that the settings do not keep, also those in its log.
+
+    Returns:
+        which files cannot be read, and what to do; empty if all can.
 
     Raises:
         SettingsInvalid: events would be gone before they are out of the history of a user.
         CommitContended: other commits came first, 50 times in a row.
     """
     # A clock decides what is old, as it does for all of upkeep.
-    now, files = datetime.now(UTC), 0
+    now, expired = datetime.now(UTC), Expired()
     if name == "quarantine" and config.keep_raw_days:
         old = written_before(now - timedelta(days=config.keep_raw_days))
-        files = expire(name, path, old, RAW, without_raw, dry_run=dry_run)
+        expired = expire(name, path, old, lambda file: end_texts(path, file, dry_run=dry_run), dry_run=dry_run)
     if name == "events" and config.keep_events_days:
         if config.keep_events_days < config.history_days:
             raise SettingsInvalid(
@@ -55,20 +75,41 @@ def expire_rows(name: str, path: str, config: Settings, *, dry_run: bool = False
                 f"{config.keep_events_days}: interests are computed from the events of these days"
             )
         old = dated_before((now - timedelta(days=config.keep_events_days)).date())
-        files = expire(name, path, old, EVERY_ROW, no_row, dry_run=dry_run)
+        expired = expire(name, path, old, end_file, dry_run=dry_run)
     if name == "audits" and config.keep_audits_days:
         lines = remove_before(now - timedelta(days=config.keep_audits_days), dry_run=dry_run)
         log.info("audits: %d lines that are no longer kept", lines)
     # The history of audits quotes no row.
-    logs = redact_log(path, dry_run=dry_run) if name in TABLES else 0
+    logs, unread_logs = redact_log(path, dry_run=dry_run) if name in TABLES else (0, {})
     log.info(
-        "%s: %d files with rows that are no longer kept, %d files of the log with texts of rows", name, files, logs
+        "%s: %d files with rows that are no longer kept, %d files of the log with texts of rows",
+        name, expired.files, logs,
+    )  # fmt: skip
+    unread = expired.unread | {storage.join(LOG, file): error for file, error in unread_logs.items()}
+    if not unread:
+        return ""
+    named = ", ".join(f"{file} ({error})" for file, error in sorted(unread.items()))
+    return (
+        f"{len(unread)} files with texts that are no longer kept cannot be read: {named}; see to the rights or the "
+        "connection, if it is that; otherwise put them back from a copy, or load their days again and publish them"
     )
 
 
-def no_row(rows: pa.Table, mask: pa.Array) -> pa.Table:
-    """Return none of the rows, which are all chosen."""
-    return rows.slice(0, len(mask) - pc.sum(mask).as_py())
+def end_file(file: str) -> Rewritten:
+    """Let a file go as a whole, of which nothing has to be read."""
+    return Rewritten(file, None, 0)
+
+
+def end_texts(path: str, file: str, *, dry_run: bool = False) -> Rewritten | None:
+    """Let the texts of the rejected rows of a file go.
+
+    Raises:
+        FileUnreadable: a part of it is damaged, or its storage does not give it.
+        FileNotFoundError: it is gone.
+    """
+    if dry_run:
+        return Rewritten(file, None, found) if (found := count_chosen(path, file, RAW)) else None
+    return rewrite("quarantine", path, file, RAW, without_raw)
 
 
 def without_raw(rows: pa.Table, mask: pa.Array) -> pa.Table:
@@ -78,23 +119,28 @@ def without_raw(rows: pa.Table, mask: pa.Array) -> pa.Table:
     return rows.set_column(column, field, pc.if_else(mask, pa.scalar(None, field.type), rows["raw"]))
 
 
-def expire(table: str, path: str, old: Old, chosen: Chosen, change: Change, *, dry_run: bool = False) -> int:
-    """Change the chosen rows of old files, and return in how many files there were some.
+def expire(table: str, path: str, old: Old, end: Ending, *, dry_run: bool = False) -> Expired:
+    """Let old files go, or something in them; those that cannot be read stay.
 
     Raises:
         CommitContended: other commits came first, 50 times in a row.
     """
     known: dict[str, Rewritten | None] = {}
 
-    def attempt() -> int:
-        delta = DeltaTable(path)
-        live, files = {file.path: file for file in live_files(delta)}, old(delta)
-        if dry_run:
-            return sum(count_chosen(path, file, chosen) > 0 for file in files)
-        known.update({file: rewrite(table, path, file, chosen, change) for file in files if file not in known})
-        made = [file for name in files if (file := known[name])]
-        if not made:
-            return 0
+    def attempt() -> Expired:
+        delta, expired = DeltaTable(path), Expired()
+        live = {file.path: file for file in live_files(delta)}
+        names = old(delta)
+        for name in names:
+            try:
+                if name not in known:
+                    known[name] = end(name)
+            except (FileUnreadable, FileNotFoundError) as error:
+                expired.unread[name] = error.error if isinstance(error, FileUnreadable) else type(error).__name__
+        made = [ended for name in names if (ended := known.get(name))]
+        expired.files = len(made)
+        if not made or dry_run:
+            return expired
         now = int(time.time() * 1000)
         actions: list[AddAction | RemoveAction] = []
         for file in made:
@@ -110,7 +156,7 @@ def expire(table: str, path: str, old: Old, chosen: Chosen, change: Change, *, d
             # delta-rs may not retry for us: which files the newest version has is looked at again each time.
             commit_properties=CommitProperties(custom_metadata={"expired": table}, max_commit_retries=0),
         )
-        return len(made)
+        return expired
 
     return until_first(attempt, f"other commits to {table}", "nothing was removed, try again")
 
@@ -143,10 +189,20 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     }
     files, size = (sum(map(count, sizes.values())) for count in (len, sum))
     old = [day for day in sizes if day < first]
-    if not dry_run:
-        for day in old:
-            fs, place = storage.filesystem(landing.folder(day))
+    stuck: dict[date, str] = {}
+    for day in old if not dry_run else ():
+        fs, place = storage.filesystem(landing.folder(day))
+        try:
             fs.rm(place, recursive=True)  # of a link, the link alone
-    removed, freed = (sum(count(sizes[day]) for day in old) for count in (len, sum))
+        except OSError as error:
+            stuck[day] = type(error).__name__
+    gone = [day for day in old if day not in stuck]
+    removed, freed = (sum(count(sizes[day]) for day in gone) for count in (len, sum))
     left = (files, size) if dry_run else (files - removed, size - freed)
-    return MaintenanceResult("landing", files, size, *left, removed=removed)
+    problem = ""
+    if stuck:
+        named = ", ".join(f"{landing.folder(day)} ({error})" for day, error in stuck.items())
+        problem = (
+            f"{len(stuck)} days that are no longer kept could not be removed, or in part: {named}; see to the rights"
+        )
+    return MaintenanceResult("landing", files, size, *left, removed=removed, problem=problem)

@@ -7,19 +7,22 @@ those, at each instant, and a process that is killed anywhere is repaired by run
 The commit changes no basis and is no publish: nothing that was computed gets stale by it. It fails if another commit
 came after the version that was looked at, and that of a publish fails if this one came first; each then looks again.
 
-A file that cannot be read keeps no other from being written anew. It stays what readers have, and is named.
+A file that cannot be read keeps no other from being written anew. It stays what readers have, and is named. So does a
+log that cannot be read: nobody knows which files of its table are needed, so none of them is written anew or removed.
 """
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
@@ -28,10 +31,13 @@ from lake.compact import LiveFile, live_files
 from lake.log import history, read_log
 from lake.maintenance import data_files, pinned, published_stagings, staging_of
 from lake.order import take_number
-from lake.places import runs_folder
+from lake.places import audits_path, runs_folder, table_path
+from lake.privacy.forgotten import note_absent
+from lake.privacy.logs import LOG, redact_log
 from lake.privacy.matching import Chosen
 from lake.privacy.rewriting import FileUnreadable, Rewritten, count_chosen, rewrite
-from lake.publish import added
+from lake.publish import added, ensure_table
+from lake.schemas import TABLES
 from lake.staging import UNREADABLE, StagedFile, parse_staged, partition_of
 from lake.table import FORGOTTEN, FORGOTTEN_BY, FORGOTTEN_FILES, files_today
 
@@ -43,7 +49,7 @@ class Unread:
     """A file of the newest version or of a pinned one that cannot be read, or is gone: it may have rows of the users.
 
     Attributes:
-        table, file: its place.
+        table, file: its place; of a table whose log cannot be read, the folder of that log.
         day: the date of its rows; empty if its path has none.
         error: the class of the error.
         is_newest: whether it is of the newest version; else a training or a model has pinned it.
@@ -65,11 +71,12 @@ class Cleaned:
         files: files of versions that were rewritten or emptied, by all commits of the request.
         rows: rows that were removed from them.
         removed: old files that this call has removed.
+        logs: files of the log from which this call has taken texts.
         stagings: unpublished stagings from which this call has taken rows.
         kept: files of stagings with rows of theirs that could not be written anew; with the error.
         pending: files of stagings without a manifest, with the date on which upkeep removes them at the latest.
         unread: files that cannot be read, and that neither the newest version nor a pinned one names; with the error.
-        damaged: files that cannot be read, and that one of these versions names.
+        damaged: files that cannot be read, and that one of these versions names; also of the log, or that as a whole.
         dates: dates of rows that were removed.
         before_version: older versions than this one name files that are gone; None if none was rewritten.
     """
@@ -78,6 +85,7 @@ class Cleaned:
     files: int = 0
     rows: int = 0
     removed: int = 0
+    logs: int = 0
     stagings: int = 0
     kept: dict[str, str] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
@@ -86,11 +94,54 @@ class Cleaned:
     dates: list[str] = field(default_factory=list)
     before_version: int | None = None
 
+    @property
+    def has_log(self) -> bool:
+        """Whether its log can be read; else nothing was done."""
+        return all(each.file != LOG for each in self.damaged)
+
+
+def tables_with_files() -> Iterator[tuple[str, str]]:
+    """Yield name and path of each table that has a log, in the order in which they are made of each other.
+
+    One of which runs have only staged gets a log: it tells the publish of what is staged to leave users out. Of one
+    without any file, whose first rows a run may be computing, the list of forgotten users tells it.
+    """
+    for name in TABLES:
+        path = table_path(name)
+        if not is_there(path):
+            note_absent(name, take_number())
+            if data_files(path):
+                ensure_table(name)
+        if is_there(path):
+            yield name, path
+    if is_there(audits_path()):
+        yield "audits", audits_path()
+
+
+def is_there(path: str) -> bool:
+    """Return whether a table has a log, also one that cannot be read."""
+    try:
+        return bool(storage.list_names(storage.join(path, LOG)))
+    except OSError:
+        return True
+
+
+def log_error(name: str, path: str) -> str:
+    """Return the class of what reading the log of a table raises; empty if it can be read."""
+    try:
+        delta = DeltaTable(path)
+        live_files(delta)
+        history(path, delta.version())
+        of_pinned_versions(name, path)
+    except (DeltaError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+        return type(error).__name__
+    return ""
+
 
 def forget_in_table(
     name: str, path: str, chosen: Chosen, request: str, retention: timedelta, progress: Progress
 ) -> Cleaned:
-    """Remove the chosen rows from every file of a table that can be read.
+    """Remove the chosen rows from every file of a table that can be read, and texts of rows from its log.
 
     Args:
         name: of the table, also `audits`.
@@ -106,6 +157,9 @@ def forget_in_table(
     # Taken when all that this table is made from has been cleaned: whatever is staged by a later run has read that.
     number = take_number()
     cleaned = Cleaned(name)
+    if error := log_error(name, path):
+        cleaned.damaged = [Unread(name, LOG, "", error, is_newest=True)]
+        return cleaned
     cleaned.damaged = commit_without(name, path, chosen, request, number, progress)
     progress(f"{name}: committed")
     if clean_stagings(cleaned, path, chosen, progress):
@@ -114,6 +168,11 @@ def forget_in_table(
         cleaned.damaged = commit_without(name, path, chosen, request, number, progress)
         progress(f"{name}: committed again")
     remove_the_rest(cleaned, path, chosen, retention, progress)
+    cleaned.logs, unread = redact_log(path)
+    cleaned.damaged += [
+        Unread(name, storage.join(LOG, file), "", error, is_newest=False) for file, error in unread.items()
+    ]
+    progress(f"{name}: log looked through")
     return with_history(cleaned, path, request)
 
 

@@ -6,6 +6,7 @@ import json
 from datetime import date
 
 import pytest
+import yaml
 from pyspark.sql import functions as F
 
 from jobs import ingest
@@ -89,3 +90,29 @@ def test_a_file_that_is_delivered_again_does_not_bring_a_user_back(spark, land, 
     from expectations import audit
 
     audit.main(["--table", "events", "--table", "quarantine", "--run-id", "r"])
+
+
+@pytest.mark.spark
+def test_of_an_id_far_behind_in_a_line_of_many_rows_nothing_is_kept(spark, land, lake, monkeypatch):
+    """Such a row counts as rejected and not as forgotten, as docs/promises.md says; what is kept has not the id."""
+    source = {
+        "name": "lists",
+        "description": "visits",
+        "format": "jsonl",
+        "each": "all",
+        "user_id": "user",
+        "item_id": "all.item",
+        "time": {"column": "time", "format": "iso8601"},
+        "behavior": {"column": "event", "values": {"view": "view"}},
+    }
+    (lake / "lists.yaml").write_text(yaml.safe_dump(source))
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "lists.yaml"))
+    monkeypatch.setenv("MEANDER_MAX_REJECTED_SHARE", "1")
+    list_users(["ann"])
+    visit = {"time": "2025-01-01T10:00:00Z", "event": "view", "all": [{"item": "i"}]}
+    of_nobody = [json.dumps({**visit, "pad": "x" * pad, "who": "ann"}) for pad in (9, 8192)]
+    land(DAY, [json.dumps({**visit, "user": "bob"}), *of_nobody])
+    events, quarantine = ingest.main(["--day", str(DAY), "--run-id", "r"])
+    assert [events.counts[name] for name in ("accepted", "quarantined", "forgotten")] == [1, 1, 1]
+    (row,) = quarantine.read(spark).collect()
+    assert (row.reason, len(row.raw), "ann" in row.raw) == ("missing_user", 4096, False)

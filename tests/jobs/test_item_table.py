@@ -4,6 +4,7 @@ import gzip
 import os
 import random
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
@@ -209,6 +210,14 @@ def test_a_table_that_changes_while_it_is_read_leaves_nothing_that_could_be_publ
         read_staged("events", "r")
 
 
+def led_to_the_table_of_another_shop(folder: Path) -> None:
+    """Put a link in the place of `items`."""
+    elsewhere = folder.parents[2] / "another shop"
+    folder.parent.rename(elsewhere)
+    (elsewhere / folder.name / "a.csv").write_text("id,kind\ni1,secret\n")
+    folder.parent.symlink_to(elsewhere)
+
+
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
@@ -221,6 +230,11 @@ def test_a_table_that_changes_while_it_is_read_leaves_nothing_that_could_be_publ
             lambda folder: (folder / "a.csv").symlink_to("/etc/hosts"),
             r"found a link that leads out of it",
             id="a link",
+        ),
+        pytest.param(
+            led_to_the_table_of_another_shop,
+            r"landing/items: expected a folder, .* found a link that leads out of it",
+            id="a link in the place of all tables",
         ),
         pytest.param(lambda folder: (folder / "a:b.csv").write_text("id\n"), r"a name without `:`", id="a name"),
     ],

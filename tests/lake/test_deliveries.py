@@ -1,5 +1,6 @@
 """What a run has read is written down: a landing that is another one is told, and nothing is lost in silence."""
 
+import gzip
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.landing_files import UNPACKED
+from jobs.packed import unpacked
 from lake import deliveries, storage
 from lake.days import days_between
 from lake.deliveries import (
@@ -264,9 +267,9 @@ def test_equal_files_are_found_by_their_bytes(day, tmp_path, contents, expected)
 def test_only_files_of_one_size_are_opened(day, monkeypatch):
     opened, same_content = [], deliveries.same_content
 
-    def counting(folder, names, size):
+    def counting(folder, names, size, how):
         opened.append((names, size))
-        return same_content(folder, names, size)
+        return same_content(folder, names, size, how)
 
     monkeypatch.setattr(deliveries, "same_content", counting)
     assert day(a=b"1", b=b"22", c=b"333") is None
@@ -285,6 +288,52 @@ def test_equal_files_of_a_day_are_refused_by_their_names_unless_they_hold_no_row
     require_no_copies(landing, delivered, rows)  # the same file on two days is two deliveries
     with pytest.raises(DeliveredTwice, match=r"2025-01-01: log and log\.1 in .*dt=2025-01-01 are equal, byte by byte"):
         require_no_copies(landing, delivered, {**rows, JAN_1: {"log": 1, "log.1": 1}})
+
+
+def gz(text: bytes, time: int) -> bytes:
+    return gzip.compress(text, mtime=time)
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        pytest.param({"a.gz": gz(b"1\n", 1), "b.gz": gz(b"1\n", 2)}, "a.gz and b.gz", id="two packings of a text"),
+        pytest.param({"log.1": b"1\n", "log.1.gz": gz(b"1\n", 1)}, "log.1 and log.1.gz", id="a rotated log"),
+        pytest.param({"A.GZ": gz(b"1\n", 1), "b": b"1\n"}, "A.GZ and b", id="capital letters"),
+        pytest.param({"a.gz": gz(LONG, 1), "b.gz": gz(LONG, 2)}, "a.gz and b.gz", id="longer than its head"),
+        pytest.param({"a.gz": gz(LONG + b"1", 1), "b.gz": gz(LONG + b"2", 2)}, None, id="alike in their heads alone"),
+        pytest.param({"a.gz": gz(b"1\n", 1), "b.gz": gz(b"2\n", 2), "c": b"3\n"}, None, id="others"),
+    ],
+)
+def test_equal_texts_are_found_however_they_are_packed(tmp_path, contents, expected):
+    landing = Landing(str(tmp_path))
+    Path(landing.folder(JAN_1)).mkdir()
+    for name, content in contents.items():
+        Path(landing.folder(JAN_1), name).write_bytes(content)
+    delivered, rows = landing.deliveries([JAN_1]), {JAN_1: dict.fromkeys(contents, 1)}
+    require_no_copies(landing, delivered, rows)  # their bytes differ
+    if expected is None:
+        require_no_copies(landing, delivered, rows, UNPACKED, unpacked)
+        return
+    with pytest.raises(
+        DeliveredTwice, match=f"{expected} in .* are equal, byte by byte, once they are unpacked: a log"
+    ):
+        require_no_copies(landing, delivered, rows, UNPACKED, unpacked)
+
+
+def test_of_packed_files_only_those_with_as_many_rows_are_unpacked(tmp_path):
+    landing, opened = Landing(str(tmp_path)), []
+    Path(landing.folder(JAN_1)).mkdir()
+    for name in ("a.gz", "b.gz", "c.gz", "d", "e", "f.gz"):
+        Path(landing.folder(JAN_1), name).write_bytes(gz(name.encode(), 1) if ".gz" in name else name.encode())
+    rows = {JAN_1: {"a.gz": 1, "b.gz": 2, "c.gz": 2, "d": 3, "e": 3, "f.gz": 0}}
+
+    def note(file):
+        opened.append(file[-4:])
+        return unpacked(file)
+
+    require_no_copies(landing, landing.deliveries([JAN_1]), rows, UNPACKED, note)
+    assert sorted(opened) == ["b.gz", "c.gz"]
 
 
 # ---- a delivery that has lost something ----

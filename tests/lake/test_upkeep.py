@@ -302,6 +302,22 @@ def test_files_that_readers_need_and_that_are_gone_are_told(replaced_long_ago):
         assert problem.startswith(f"{told} files that readers need are missing, the first is stage=")
 
 
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_merged_and_nothing_old_from_going(replaced_long_ago):
+    staged = published("4", rejected(JAN_2, "b") + rejected(JAN_3, "c"), [JAN_2, JAN_3], 4, copies=1)
+    damaged = place(staged.files[0].path)
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    result = maintained()
+    assert result.problem == (
+        f"1 of 2 partitions could not be merged: {staged.files[0].path} cannot be read (ArrowInvalid); put those files "
+        "back from a copy, or have their dates published anew"
+    )
+    assert result.removed == 2, "the two versions of a month ago"
+    files = {day: [file for file in Table("quarantine").files if file.partition["dt"] == day] for day in (JAN_2, JAN_3)}
+    assert (len(files[JAN_2]), len(files[JAN_3])) == (2, 1)
+    # Nothing is left of the file that was begun in its place.
+    assert len(list(place("").glob("stage=merged-*/**/*.parquet"))) == 1
+
+
 def test_what_an_upkeep_with_a_shorter_retention_has_removed_is_not_missing(lake):
     for n in (1, 2):
         published(f"{n}", rejected(JAN_1, f"version {n}"), [JAN_1], n)

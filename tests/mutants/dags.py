@@ -352,6 +352,42 @@ MUTANTS = [
         '"" if already',
         ALERTS,
     ),
+    Mutant(
+        "alert_of_a_process_quotes_its_last_line",
+        "dags/shared/alerts.py",
+        "messages = [without_values(lines[-1])] if len(lines) > 1 else lines",
+        "messages = lines",
+        f"{ALERTS}::test_a_failure_that_nobody_has_foreseen_is_told_by_its_class_and_not_by_what_it_may_quote",
+    ),
+    Mutant(
+        "alert_of_a_library_quotes_its_message",
+        "dags/shared/alerts.py",
+        "and not isinstance(raised, AirflowException):",
+        "and False:",
+        f"{ALERTS}::test_a_failure_that_nobody_has_foreseen_is_told_by_its_class_and_not_by_what_it_may_quote",
+    ),
+    Mutant(
+        "alert_of_a_run_quotes_its_last_line",
+        "dags/shared/runs.py",
+        "last = without_values(lines[-1])",
+        "last = lines[-1]",
+        "tests/dags/shared/test_runs.py"
+        "::test_any_other_error_is_tried_again_and_says_its_class_without_what_it_may_quote_of_a_row",
+    ),
+    Mutant(
+        "page_drift_of_few_users",
+        "dags/page/flows.py",
+        'if day["users"] >= min_group]',
+        'if day["users"] > min_group]',
+        "tests/dags/page/test_flows.py::test_drift_is_the_mean_of_each_day",
+    ),
+    Mutant(
+        "page_drift_of_any_users",
+        "dags/page/flows.py",
+        'if day["users"] >= min_group]',
+        "]",
+        "tests/dags/page/test_flows.py::test_drift_is_the_mean_of_each_day",
+    ),
     Mutant("alert_forged_in_an_open_folder", "dags/shared/alerts.py", "status.st_mode & 0o022:", "False:", ALERTS),
     Mutant(
         "alert_queue_of_others",

@@ -6,6 +6,11 @@ ORDER = "tests/lake/test_order.py"
 
 PSEUDONYMS = "tests/lake/test_pseudonyms.py"
 
+UNMERGED = (
+    "tests/lake/test_upkeep.py"
+    "::test_a_file_that_cannot_be_read_keeps_no_other_from_being_merged_and_nothing_old_from_going"
+)
+
 MUTANTS = [
     Mutant(
         "deliveries_any_source_takes_the_place_of_another",
@@ -712,9 +717,65 @@ MUTANTS = [
     Mutant(
         "deliveries_empty_files_are_copies",
         "lake/deliveries.py",
-        "if rows.get(day, {}).get(name)}",
-        "}",
+        "for name, file in files.items() if of_day.get(name)})",
+        "for name, file in files.items()})",
         "tests/lake/test_deliveries.py",
+    ),
+    Mutant(
+        "deliveries_packed_by_small_letters",
+        "lake/deliveries.py",
+        "if any(name.lower().endswith(packed)",
+        "if any(name.endswith(packed)",
+        "tests/lake/test_deliveries.py::test_equal_texts_are_found_however_they_are_packed",
+    ),
+    Mutant(
+        "deliveries_only_packed_beside_packed",
+        "lake/deliveries.py",
+        "if any(name.lower().endswith(packed)",
+        "if all(name.lower().endswith(packed)",
+        "tests/lake/test_deliveries.py::test_equal_texts_are_found_however_they_are_packed",
+    ),
+    Mutant(
+        "deliveries_texts_are_bytes",
+        "lake/deliveries.py",
+        "return first_equal(folder, alike, unpacked)",
+        "return first_equal(folder, alike, as_it_is)",
+        "tests/lake/test_deliveries.py::test_equal_texts_are_found_however_they_are_packed",
+    ),
+    Mutant(
+        "deliveries_all_packed_are_read",
+        "lake/deliveries.py",
+        "for names in in_groups(rows) if any(",
+        "for names in [list(rows)] if any(",
+        "tests/lake/test_deliveries.py::test_of_packed_files_only_those_with_as_many_rows_are_unpacked",
+    ),
+    Mutant(
+        "ingest_compares_no_packed_files",
+        "jobs/ingest.py",
+        "found.delivered, of_files, UNPACKED, unpacked)",
+        "found.delivered, of_files)",
+        "tests/jobs/test_read_landing.py::test_a_log_under_two_names_is_refused_and_no_event_of_it_counts_twice",
+    ),
+    Mutant(
+        "compact_ends_at_a_damaged_file",
+        "lake/compact.py",
+        "except (FileUnreadable, FileNotFoundError, UpkeepFailed) as error:",
+        "except UpkeepFailed as error:",
+        UNMERGED,
+    ),
+    Mutant(
+        "compact_leaves_half_a_file",
+        "lake/compact.py",
+        "    except Exception:\n        storage.remove_files(path, [target])\n",
+        "    except Exception:\n",
+        UNMERGED,
+    ),
+    Mutant(
+        "upkeep_removes_nothing_where_a_file_cannot_be_merged",
+        "lake/upkeep.py",
+        "        problems.append(error.message)\n    delta",
+        "        raise\n    delta",
+        UNMERGED,
     ),
     Mutant(
         "deliveries_equal_by_their_heads",

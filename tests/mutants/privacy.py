@@ -24,7 +24,128 @@ FORGET_COMMAND = "tests/dags/cli/test_forget.py"
 UNREAD = f"{TESTS}::test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_it_can"
 PINNED_UNREAD = f"{TESTS}::test_a_file_that_a_training_alone_needs_and_that_cannot_be_read_is_named_with_what_to_do"
 
+LOG_UNREAD = f"{TESTS}::test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can"
+SUMMARY_UNREAD = f"{TESTS}::test_a_summary_of_a_file_that_cannot_be_read_goes"
+CHECKPOINT = f"{TESTS}::test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows_are_gone"
+ONLY_STAGED = f"{TESTS}::test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_published_either"
+FIRST_ROWS = f"{TESTS}::test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user"
+TEXTS_UNREAD = f"{KEPT}::test_an_old_file_that_cannot_be_read_keeps_no_other_text_and_is_named_until_it_can"
+
 MUTANTS = [
+    # -- logs that cannot be read, and tables without one
+    Mutant(
+        "forget_ends_at_a_damaged_log",
+        TABLES,
+        "except (DeltaError, OSError, ValueError, KeyError, pa.ArrowException) as error:",
+        "except (OSError, KeyError) as error:",
+        LOG_UNREAD,
+    ),
+    Mutant(
+        "forget_looks_at_the_newest_version_alone",
+        TABLES,
+        "        history(path, delta.version())\n        of_pinned",
+        "        of_pinned",
+        LOG_UNREAD,
+    ),
+    Mutant(
+        "forget_takes_a_closed_log_for_none",
+        TABLES,
+        "        return True\n",
+        "        return False\n",
+        f"{TESTS}::test_a_log_that_may_not_be_listed_is_named",
+    ),
+    Mutant(
+        "forget_keeps_summaries_of_a_damaged_log",
+        FORGET,
+        "if LOG not in unread else set[str]()",
+        "if True else set[str]()",
+        LOG_UNREAD,
+    ),
+    Mutant(
+        "forget_keeps_summaries_of_a_damaged_file",
+        FORGET,
+        'data_files(table_path("events")).keys() - unread if',
+        'data_files(table_path("events")).keys() if',
+        SUMMARY_UNREAD,
+    ),
+    Mutant("forget_is_finished_without_a_checkpoint", TABLES, "    cleaned.damaged += [\n", "    _ = [\n", CHECKPOINT),
+    Mutant(
+        "forget_leaves_out_what_was_only_staged",
+        TABLES,
+        "            ensure_table(name)\n",
+        "            pass\n",
+        ONLY_STAGED,
+    ),
+    Mutant(
+        "forget_notes_no_absent_table",
+        TABLES,
+        "            note_absent(name, take_number())\n",
+        "",
+        FIRST_ROWS,
+    ),
+    Mutant(
+        "forget_publish_does_not_ask_the_list",
+        "lake/publish.py",
+        "max(current.delta.transaction_version(FORGOTTEN) or 0, noted(staged.table))",
+        "(current.delta.transaction_version(FORGOTTEN) or 0)",
+        FIRST_ROWS,
+    ),
+    Mutant(
+        "forget_notes_an_earlier_number",
+        LISTED,
+        "Transaction(mark, max(number, delta.transaction_version(mark) or 0))",
+        "Transaction(mark, number)",
+        FIRST_ROWS,
+    ),
+    Mutant(
+        "log_ends_at_a_damaged_commit",
+        LOGS,
+        "        except ValueError as error:",
+        "        except KeyError as error:",
+        LOG,
+    ),
+    Mutant(
+        "pseudonyms_by_events_alone",
+        "lake/table.py",
+        "    for name in TABLES:\n        try:",
+        '    for name in ("events",):\n        try:',
+        f"{FORGET_COMMAND}::test_a_log_that_cannot_be_read_ends_no_forget_as_long_as_another_table_says_how_users_are_named",
+    ),
+    Mutant(
+        "retention_ends_at_a_damaged_file",
+        RETENTION,
+        "            except (FileUnreadable, FileNotFoundError) as error:",
+        "            except FileNotFoundError as error:",
+        TEXTS_UNREAD,
+    ),
+    Mutant(
+        "retention_ends_at_a_file_that_is_gone",
+        RETENTION,
+        "            except (FileUnreadable, FileNotFoundError) as error:",
+        "            except FileUnreadable as error:",
+        TEXTS_UNREAD,
+    ),
+    Mutant(
+        "retention_is_silent",
+        "lake/upkeep.py",
+        "filter(None, [unread, result.problem])",
+        "filter(None, [result.problem])",
+        TEXTS_UNREAD,
+    ),
+    Mutant(
+        "retention_counts_a_day_that_stays",
+        RETENTION,
+        "gone = [day for day in old if day not in stuck]",
+        "gone = old",
+        f"{KEPT}::test_an_old_landing_day_that_cannot_be_removed_keeps_no_other",
+    ),
+    Mutant(
+        "landing_items_lead_out",
+        "jobs/item_table.py",
+        "    require_inside(place.address)\n",
+        "",
+        "tests/jobs/test_item_table.py::test_a_table_is_checked_as_a_day_of_the_log_is",
+    ),
     # -- files that cannot be read
     Mutant(
         "forget_ends_at_a_damaged_file",
@@ -189,7 +310,7 @@ MUTANTS = [
     Mutant(
         "forget_publish_cleans_nothing_older",
         "lake/publish.py",
-        "(current.delta.transaction_version(FORGOTTEN) or 0) < staged.order",
+        "max(current.delta.transaction_version(FORGOTTEN) or 0, noted(staged.table)) < staged.order",
         "True",
         BEFORE,
     ),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from dags.cli.forget import Names, copies, ids, local_files, local_logs, needed_for_the_store, places_of
 from dags.cli.main import app
 from jobs import ingest
-from lake.errors import ForgetIncomplete, SettingsInvalid
+from lake.errors import ForgetIncomplete, SettingsInvalid, TableMissing
 from lake.privacy.forgotten import list_users
 from lake.privacy.matching import NamedUsers
 from lake.pseudonyms import IdentityMap, Key, pseudonym
@@ -23,6 +23,7 @@ from tests.lake.privacy.test_forget import found_in
 from tests.lake.published import rows as rows_seen
 from tests.lake.served import load, switch
 from tests.lake.stagings import audit as audited
+from tests.lake.stagings import stage_files
 
 DAYS = [date(2025, 1, 1), date(2025, 1, 2)]
 TABLES = ("events", "quarantine", "sessions", "interests", "predictions")
@@ -266,6 +267,27 @@ def test_a_forget_that_could_not_read_a_file_ends_with_an_error_that_names_it_an
     place.write_bytes(content)
     assert "1 users forgotten" in meander("forget", ANN)
     assert [row["user_id"] for row in Table("predictions").head(DAY_1, 9)] == ["bob"]
+
+
+def test_a_log_that_cannot_be_read_ends_no_forget_as_long_as_another_table_says_how_users_are_named(lake):
+    publish_rows([prediction(user, DAY_1) for user in (ANN, "bob")], DAY_1)
+    one = {"event_id": "e", "user_id": ANN, "behavior": "view", "copies": 1, "dt": DAY_1, "landed": DAY_1}
+    stage_files("events", "r", [one], [DAY_1], None)
+    publish("events", "r")
+    logs = {name: max((lake / "lake" / name / "_delta_log").glob("*.json")) for name in ("events", "predictions")}
+    content = logs["events"].read_bytes()
+    logs["events"].write_bytes(content[:50])
+    shown = CliRunner().invoke(app, ["forget", ANN])
+    assert isinstance(shown.exception, ForgetIncomplete)
+    assert "found 1 that cannot: _delta_log of events. All others are" in str(shown.exception)
+    assert [row["user_id"] for row in Table("predictions").head(DAY_1, 9)] == ["bob"]
+    # Of no table at all, nobody knows whether the id that was given is the one that events have.
+    logs["predictions"].write_bytes(logs["predictions"].read_bytes()[:50])
+    with pytest.raises(TableMissing, match=r"has pseudonyms: the logs of events \(DeltaError\), predictions \(Delta"):
+        meander("forget", ANN)
+    logs["events"].write_bytes(content)
+    assert "left to do" in CliRunner().invoke(app, ["forget", ANN]).stdout
+    assert [row["user_id"] for row in Table("events").head(DAY_1, 9)] == []
 
 
 def test_how_events_name_a_user_is_told_where_nobody_can_say_it_afterwards(lake, monkeypatch):

@@ -140,6 +140,8 @@ def test_drift_is_the_mean_of_each_day(lake):
     assert [(row["dt"], row["users"], row["migration"]) for row in drift] == [(MAR_1, 2, 0.5), (MAR_2, 1, 0.5)]
     assert [row["churn"] for row in drift] == pytest.approx([0.2, 0.1])
     assert [row["purchase"] for row in drift] == [0.25, 0.25]
+    # What is told of a day is of as many users, or of none.
+    assert [[row["dt"] for row in flows.drift(CACHE, YEAR, least)] for least in (2, 3)] == [[MAR_1], []]
 
 
 def test_drift_looks_back_so_far_and_reads_each_file_once(lake, monkeypatch):

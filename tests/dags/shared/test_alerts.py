@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pendulum
 import pytest
 from airflow.sdk import BaseNotifier
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from dags.shared.alert_memory import AlertMemory, name_of
 from dags.shared.alerts import Alert, FailureNotifier, alert_missed_deadline, failure_alert, resend_queued, send_alert
@@ -446,11 +446,11 @@ def test_what_a_notifier_did_not_send_goes_along_with_the_next_message(lake, mon
     assert (tables[0], sorted(tables[1:])) == ("sessions", ["events", "interests"])
 
 
-def context(task_id: str, error: str) -> dict[str, Any]:
+def context(task_id: str, error: str, kind: type[Exception] = AirflowException) -> dict[str, Any]:
     start = pendulum.datetime(2025, 3, 1, tz="UTC")
     return {
         "ti": SimpleNamespace(dag_id="behavior_daily", run_id=RUN, task_id=task_id),
-        "exception": RuntimeError(error),
+        "exception": kind(error),
         "data_interval_start": start,
         "data_interval_end": start.add(days=1),
     }
@@ -484,9 +484,27 @@ def test_a_run_by_hand_is_about_no_day():
     assert failure_alert(by_hand).text.startswith("FAILED: behavior_daily: split: from=2017-02-01 is after")
 
 
-def test_a_failure_that_nobody_has_foreseen_is_told_by_its_last_line():
-    told = failure_alert(context("pretrain", "Traceback\nKeyError: 'x'"))
-    assert (told.table, told.what, told.section) == ("", "pretrain: KeyError: 'x'", "unexpected")
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        ("Traceback\nKeyError: 'ann'", AirflowException, "KeyError; its message is in the log of the task"),
+        ("The value 'ann' of the\ntype STRING", AirflowException, "what it said is in the log of the task"),
+        ("ann", KeyError, "KeyError; its message is in the log of the task"),
+        ("The value 'ann'\nof a row", ValueError, "ValueError; its message is in the log of the task"),
+        (
+            "model.score ended with exit code 1: KeyError",
+            AirflowException,
+            "model.score ended with exit code 1: KeyError",
+        ),
+    ],
+)
+def test_a_failure_that_nobody_has_foreseen_is_told_by_its_class_and_not_by_what_it_may_quote(error, kind, said):
+    told = failure_alert(context("pretrain", error, kind))
+    assert (told.table, told.what, told.section) == ("", f"pretrain: {said}", "unexpected")
+
+
+def test_a_task_that_was_killed_is_told_as_such():
+    assert failure_alert(context("pretrain", "") | {"exception": None}).what == "pretrain: the task was killed"
 
 
 def test_a_task_that_fails_for_good_sends_one_message(received):

@@ -22,17 +22,26 @@ from lake import publish as publishing
 from lake.audits import AuditLine
 from lake.backfill.history import History
 from lake.errors import UpkeepFailed
-from lake.places import alerts_folder, docs_page, manifest_file, plan_file, receipt_file, run_folder
+from lake.places import (
+    alerts_folder,
+    docs_page,
+    manifest_file,
+    plan_file,
+    receipt_file,
+    run_folder,
+    summaries_folder,
+)
 from lake.privacy import folders, matching
 from lake.privacy import tables as forgetting
 from lake.privacy.forget import Places, Receipt, forget, left_in
+from lake.privacy.forgotten import note_absent, noted
 from lake.privacy.matching import NamedUsers
 from lake.privacy.rewriting import FileUnreadable, rewrite
 from lake.publish import publish
 from lake.runs import summarize
 from lake.schemas import TABLES
 from lake.settings import settings
-from lake.staging import find_staged
+from lake.staging import Run, find_staged
 from lake.table import Table
 from lake.upkeep import main as upkeep
 from tests.lake.predicted import prediction
@@ -415,6 +424,158 @@ def test_a_day_that_is_published_anew_finishes_a_forget_that_could_not_read_it(f
     assert forgotten().finished
     assert list(found_in(full / "lake", place)) == []
     assert sum("datetime.date(2025, 1, 1))" in row and "'bob'" in row for row in rows_seen("events")) == 1
+
+
+def test_a_summary_of_a_file_that_cannot_be_read_goes(full):
+    """It has sums of single users, and is made again of what can be read then."""
+    damaged = place_of("events", JAN_1)
+    put("events", "third", [event(BOB, "t", JAN_3)], [JAN_3])
+    kept = place_of("events", JAN_3)
+    root = Path(Table("events").path)
+    for name, inputs in (("1_2_x", [damaged]), ("3_4_y", [kept])):
+        files = [str(file.relative_to(root)) for file in inputs]
+        storage.write_json(f"{summaries_folder('on_time')}/{name}.json", {"inputs": files, "files": []})
+    damaged.write_bytes(cut_off(damaged.read_bytes()))
+    forgotten()
+    assert list(storage.list_files(summaries_folder("on_time"))) == ["3_4_y.json"]
+
+
+# ---- a log that cannot be read ----
+
+
+def log_of(table: str) -> Path:
+    return Path(Table(table).path, "_delta_log")
+
+
+def files_below(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def cut(log: Path) -> str:
+    """Cut the newest commit off, as a full disk does."""
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(newest.read_bytes()[:50])
+    return "DeltaError"
+
+
+def lacks_its_beginning(log: Path) -> str:
+    min(log.glob("*.json")).unlink()
+    return "DeltaError"
+
+
+def is_garbled_where_delta_does_not_look(log: Path) -> str:
+    """Damage what an old commit says of itself, which nobody needs who reads the newest version."""
+    DeltaTable(str(log.parent)).create_checkpoint()
+    oldest = sorted(log.glob("*.json"))[1]
+    oldest.write_text(oldest.read_text() + '\n{"commitInfo":{"stage_id":\n')
+    return "JSONDecodeError"
+
+
+@pytest.mark.parametrize("damage", [cut, lacks_its_beginning, is_garbled_where_delta_does_not_look])
+@pytest.mark.parametrize("table", ["events", "sessions"])
+def test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, table, damage):
+    # A summary of its events has sums of the user's.
+    summary = Path(summaries_folder("last"))
+    names = [f"{summary}/{name}" for name in ("1_2_x.json", "a.bin")]
+    storage.write_json(names[0], {"inputs": [file.path for file in Table("events").files], "files": ["a.bin"]})
+    storage.write_bytes(names[1], ANN.encode())
+    before, gone, log = others(), [], log_of(table)
+    folder, content = log.parent, files_below(log)
+    error = damage(log)
+    as_it_was = files_below(folder)
+    where = replace(places(), at_last=lambda _: gone.append("identities") or ([], []))
+    receipt = forget([ANN], where)
+    assert receipt.unread == [forgetting.Unread(table, "_delta_log", "", error, is_newest=True)]
+    assert [left.what for left in receipt.left if "_delta_log" in left.what] == [
+        f"{table}: _delta_log cannot be read ({error}), so no file of the table was searched: see to the rights or the "
+        "connection, if it is that; otherwise put it back from a copy; then run this command again"
+    ]
+    assert [done.note for done in receipt.done if done.where == table] == ["nothing was done: its log cannot be read"]
+    assert (receipt.finished, gone) == ("", [])
+    assert storage.read_json(receipt_file(receipt.request))["unread"] == [vars(receipt.unread[0])]
+    # Nobody knows which of its files are needed, so all are as they were; in no other place is the user.
+    assert files_below(folder) == as_it_was
+    assert [file for file in found_in(full / "lake") if not file.startswith(f"{table}/")] == []
+    # Put back, the same command does the rest.
+    for file, text in content.items():
+        file.write_bytes(text)
+    receipt = forget([ANN], where)
+    assert (receipt.unread, gone) == ([], ["identities"])
+    assert receipt.finished
+    assert list(found_in(full / "lake")) == []
+    assert others() == before
+    assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
+
+
+def test_a_log_that_may_not_be_listed_is_named(full, monkeypatch):
+    log, list_names = str(log_of("interests")), storage.list_names
+
+    def maybe(folder: str) -> list[str]:
+        if folder == log:
+            raise PermissionError(13, "Permission denied", folder)
+        return list_names(folder)
+
+    monkeypatch.setattr(storage, "list_names", maybe)
+    receipt = forgotten()
+    assert [(each.table, each.file, each.error) for each in receipt.unread] == [
+        ("interests", "_delta_log", "PermissionError")
+    ]
+
+
+def test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows_are_gone(full):
+    Table("quarantine").delta.create_checkpoint()
+    put("quarantine", "more", [rejected(BOB, 7)], [JAN_2])
+    Table("quarantine").delta.create_checkpoint()
+    old = min(log_of("quarantine").glob("*.checkpoint.parquet"))
+    old.write_bytes(b"PAR1")
+    receipt = forgotten()
+    (unread,) = receipt.unread
+    assert (unread.table, unread.file) == ("quarantine", f"_delta_log/{old.name}")
+    (told,) = [left.what for left in receipt.left if old.name in left.what]
+    assert told == (
+        f"quarantine: _delta_log/{old.name} cannot be read (ArrowInvalid), and may have ids of theirs: see to the "
+        "rights or the connection, if it is that; otherwise put it back from a copy, or remove it, if there is a newer "
+        "one; then run this command again"
+    )
+    assert not receipt.finished
+    assert list(found_in(full / "lake", old)) == []
+    old.unlink()
+    assert forgotten().finished
+
+
+# ---- a table of which nothing was published ----
+
+
+def test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_published_either(lake):
+    written = stage_files("events", "first", [event(ANN, "x"), event(BOB, "x")], [JAN_1], None)
+    running = stage_files("events", "running", [event(ANN, "r", JAN_2), event(BOB, "r", JAN_2)], [JAN_2], None)
+    manifest = Path(manifest_file(run_folder("running"), "events", running.stage_id))
+    hidden = manifest.read_text()
+    manifest.unlink()
+    receipt = forgotten()
+    assert list(found_in(lake / "lake")) == [f"events/{running.files[0].path}"], "a job is writing that one"
+    assert [left.until > "2025" for left in receipt.left if "stagings" in left.what] == [True]
+    manifest.write_text(hidden)
+    for run in ("first", "running"):
+        publish("events", run)
+    assert [("'bob'" in row, "73194517qz" in row) for row in rows_seen("events")] == [(True, False)] * 2
+    assert list(found_in(lake / "lake")) == []
+    assert written.rows == running.rows == 2
+
+
+def test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user(lake):
+    put("events", "r", [event(BOB, "x")], [JAN_1])
+    run = Run("running", JAN_1, JAN_1)  # it has read events, and has written no file yet
+    forgotten()
+    assert not (lake / "lake" / "sessions").exists()
+    stage_files("sessions", "running", [session(ANN, None), session(BOB, None)], [JAN_1], None, run=run)
+    assert publish("sessions", "running")["rows"] == 1
+    assert list(found_in(lake / "lake")) == []
+    # What begins later has read the list, and is not looked through; also where an earlier number is noted later.
+    note_absent("sessions", 1)
+    assert noted("sessions") > run.order
+    later = stage_files("sessions", "later", [session(BOB, None)], [JAN_1], None)
+    assert noted("sessions") < later.order
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, file: str, time: int) -> None:

@@ -46,14 +46,14 @@ def test_texts_of_rows_are_taken_out_of_the_log_and_readers_see_what_they_saw(ta
     assert files_with_texts(table) == ["checkpoint.parquet", "json"]
     before = rows("quarantine")
     versions = [rows_at(version) for version in range(DeltaTable(table).version() + 1)]
-    assert redact_log(str(table)) == 2
+    assert redact_log(str(table)) == (2, {})
     assert files_with_texts(table) == []
     assert rows("quarantine") == before
     # Each version is read anew, by way of the checkpoint and without it.
     assert [rows_at(version) for version in range(DeltaTable(table).version() + 1)] == versions
     assert Table("quarantine").basis(JAN_1) is not None
     put(JAN_1, "a publish goes on")
-    assert redact_log(str(table)) == 0, "and there is nothing left to do"
+    assert redact_log(str(table)) == (0, {}), "and there is nothing left to do"
 
 
 def rows_at(version: int) -> int:
@@ -73,11 +73,25 @@ def test_times_stay_since_plans_are_made_from_them(lake):
             if "add" in entry:
                 entry["add"]["stats"] = json.dumps(stats)
             file.write(json.dumps(entry, separators=(",", ":")) + "\n")
-    assert redact_log(table_path("events")) == 1
+    assert redact_log(table_path("events")) == (1, {})
     (said,) = [json.loads(line)["add"]["stats"] for line in log.read_text().splitlines() if line.startswith('{"add"')]
     assert json.loads(said) == {"numRecords": 1, "minValues": {"event_time": "2025-01-01T00:00:00.000000Z"}}
 
 
 def test_a_dry_run_only_counts(table):
-    assert redact_log(str(table), dry_run=True) == 2
+    assert redact_log(str(table), dry_run=True) == (2, {})
     assert len(files_with_texts(table)) == 2
+
+
+def test_a_file_of_the_log_that_cannot_be_read_keeps_no_text_in_another_and_is_named(table):
+    log = table / "_delta_log"
+    (checkpoint,) = log.glob("*.checkpoint.parquet")
+    content = checkpoint.read_bytes()
+    # The newest one is another.
+    DeltaTable(table).create_checkpoint()
+    checkpoint.write_bytes(content[:-20])
+    commit = min(log.glob("*.json"))
+    commit.write_text(commit.read_text() + '\n{"add":{"path":\n')
+    # The second checkpoint, and the commit of the compaction.
+    assert redact_log(str(table)) == (2, {commit.name: "JSONDecodeError", checkpoint.name: "ArrowInvalid"})
+    assert files_with_texts(table) == ["checkpoint.parquet"]

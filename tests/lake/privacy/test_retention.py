@@ -1,5 +1,6 @@
 """What is not kept for ever goes when it is old, in a commit that makes nothing stale; all else stays."""
 
+import shutil
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,11 @@ from lake.errors import UpkeepFailed
 from lake.landing import Landing
 from lake.places import table_path
 from lake.privacy.retention import (
-    EVERY_ROW,
-    RAW,
     dated_before,
+    end_file,
+    end_texts,
     expire,
     expire_landing,
-    no_row,
-    without_raw,
     written_before,
 )
 from lake.publish import publish
@@ -43,7 +42,8 @@ def events(*days: date) -> list[dict]:
 
 def without_texts(moment: datetime, **more) -> int:
     """Let the texts go of the rows that were written before a moment, and return in how many files there were some."""
-    return expire(QUARANTINE, table_path(QUARANTINE), written_before(moment), RAW, without_raw, **more)
+    path = table_path(QUARANTINE)
+    return expire(QUARANTINE, path, written_before(moment), lambda file: end_texts(path, file, **more), **more).files
 
 
 def test_the_texts_of_rejected_rows_go_and_the_rows_stay(lake):
@@ -81,7 +81,7 @@ def test_events_of_old_dates_go_and_a_publish_in_between_is_not_lost(lake, monke
             return files
         return dated_before(JAN_2)(delta)
 
-    assert expire("events", table_path("events"), publish_in_between, EVERY_ROW, no_row) == 1
+    assert expire("events", table_path("events"), publish_in_between, end_file).files == 1
     assert Table("events").rows_by() == {JAN_2: 1}
 
 
@@ -137,3 +137,71 @@ def test_events_are_kept_as_long_as_interests_are_computed_from_them(lake, monke
     with pytest.raises(UpkeepFailed, match="MEANDER_KEEP_EVENTS_DAYS must be 0 or at least MEANDER_HISTORY_DAYS=365"):
         upkeep(["--run-id", "r"])
     assert Table("events").rows_by() == {JAN_1: 1}
+
+
+# ---- what cannot be read, or removed ----
+
+
+def age(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Let what is staged and published from now on be some days old."""
+    then = time.time() - days * 86400
+    monkeypatch.setattr("lake.publish.time", SimpleNamespace(time=lambda: then, sleep=time.sleep))
+
+
+def problems() -> dict[str, str]:
+    return {part.what: part.problem for part in keep(settings()) if part.problem}
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["cut off", "gone"])
+def test_an_old_file_that_cannot_be_read_keeps_no_other_text_and_is_named_until_it_can(lake, monkeypatch, is_gone):
+    monkeypatch.setenv("MEANDER_KEEP_RAW_DAYS", "30")
+    with monkeypatch.context() as patch:
+        age(patch, 31)
+        put(QUARANTINE, "r", rejected(JAN_1, "a") + rejected(JAN_2, "b") + rejected(JAN_3, "c"), [JAN_1, JAN_2, JAN_3])
+    (file,) = [file.path for file in Table(QUARANTINE).files if file.partition["dt"] == JAN_2]
+    place = Path(table_path(QUARANTINE), file)
+    content = place.read_bytes()
+    place.unlink() if is_gone else place.write_bytes(content[:-20])
+    error = "FileNotFoundError" if is_gone else "ArrowInvalid"
+    assert problems()[QUARANTINE].startswith(
+        f"1 files with texts that are no longer kept cannot be read: {file} ({error}); see to the rights or the "
+        "connection, if it is that; otherwise put them back from a copy, or load their days again and publish them"
+    )
+    texts = {day: [row["raw"] for row in Table(QUARANTINE).head(day, 9)] for day in (JAN_1, JAN_3)}
+    assert texts == {JAN_1: [None], JAN_3: [None]}
+    with pytest.raises(UpkeepFailed, match=f"quarantine: 1 files with texts .* {file}"):
+        upkeep(["--run-id", "r"])
+    # Put back, it is as old as it was, and the next upkeep does the rest.
+    place.write_bytes(content)
+    assert problems() == {}
+    assert read_files(Table(QUARANTINE), "raw") == [(day, None) for day in (JAN_1, JAN_2, JAN_3)]
+
+
+def test_an_old_file_of_events_goes_whether_it_can_be_read_or_not(lake, monkeypatch):
+    put("events", "r", events(JAN_1, JAN_2), [JAN_3])
+    for file in Table("events").files:
+        Path(table_path("events"), file.path).write_bytes(b"PAR1")
+    monkeypatch.setenv("MEANDER_KEEP_EVENTS_DAYS", "365")
+    assert problems() == {}
+    assert Table("events").rows_by() == {}
+
+
+def test_an_old_landing_day_that_cannot_be_removed_keeps_no_other(lake, land, monkeypatch):
+    monkeypatch.setenv("MEANDER_KEEP_LANDING_DAYS", "2")
+    for day in (JAN_1, JAN_2, JAN_3):
+        land(day, ["{}"])
+    landing, rmtree = Landing.of(settings()), shutil.rmtree
+
+    def maybe(place, *arguments, **more):
+        if str(place).endswith(str(JAN_2)):
+            raise PermissionError(13, "Permission denied", str(place))
+        rmtree(place, *arguments, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", maybe)
+    did = expire_landing(settings())
+    assert landing.days() == [JAN_2]
+    assert (did.files_before, did.files_after, did.removed) == (3, 1, 2)
+    assert did.problem == (
+        f"1 days that are no longer kept could not be removed, or in part: {landing.folder(JAN_2)} (PermissionError); "
+        "see to the rights"
+    )
