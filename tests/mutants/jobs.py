@@ -603,8 +603,8 @@ MUTANTS = [
     Mutant(
         "drift_oldest_publish_of_a_day",
         "jobs/drift.py",
-        "known.setdefault(last, counts[name])",
-        "known[last] = counts[name]",
+        "known.setdefault(last, said[name])",
+        "known[last] = said[name]",
         "tests/jobs/test_drift.py",
     ),
     Mutant(
