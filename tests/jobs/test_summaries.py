@@ -188,6 +188,16 @@ def test_a_day_costs_what_has_landed_on_it_and_a_repair_the_repaired_day(shop, e
     assert {landed for _, landed in events_read} == {DAYS[8], DAYS[9]}
 
 
+def test_a_chunk_of_days_after_another_one_reads_what_has_landed_since(shop, events_read):
+    for day in DAYS[:8]:
+        shop.deliver(day, [shop.event(day, user) for user in USERS])
+    assert shop.wrong(DAYS[0], DAYS[3]) == {}
+    assert {landed for _, landed in events_read} == set(DAYS[:4])
+    events_read.clear()
+    assert shop.wrong(DAYS[4], DAYS[7]) == {}
+    assert {landed for _, landed in events_read} == set(DAYS[4:8])
+
+
 def test_rows_that_another_tool_has_deleted_are_in_no_state(shop):
     for day in DAYS[:4]:
         shop.deliver(day, [shop.event(day, "u1"), shop.event(day, "u2")])
