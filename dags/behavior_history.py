@@ -56,7 +56,7 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
     # The UI and `make demo` name a chunk by its first day.
     @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
     def group(first: Any, last: Any, run: Any) -> None:
-        # The states of a chunk need summaries of all days before it. Two chunks at once would both sum up the first one.
+        # States need summaries of all days before them: two chunks at once would both sum up the first one.
         in_order = table == "interests"
         span = ["--from", first, "--to", last]
         stage_audit_publish(table, span, run, flags, goes_on=True, one_at_a_time=in_order)
