@@ -3,7 +3,8 @@
 
 Cuts the range *from*..*to* into chunks of *chunk_days*; each chunk is **one** Spark job a table, with the same stage,
 audit and publish as `behavior_daily`. `events` of all chunks come first, since the interests at the end of a day
-include all events that had arrived by then. The result equals that of the days run one by one.
+include all events that had arrived by then. Chunks make their interests one after the other, since each sums up what
+those before it have not. The result equals that of the days run one by one.
 
 **If it fails**
 - `split`: *from* is after *to*. Trigger again.
@@ -55,7 +56,10 @@ def per_chunk(table: str, chunks: Any, flags: list[str]) -> Any:
     # The UI and `make demo` name a chunk by its first day.
     @task_group(group_id=table, default_args={"map_index_template": FIRST_DAY_OF_CHUNK})
     def group(first: Any, last: Any, run: Any) -> None:
-        stage_audit_publish(table, ["--from", first, "--to", last], run, flags, goes_on=True)
+        # States need summaries of all days before them: two chunks at once would both sum up the first one.
+        in_order = table == "interests"
+        span = ["--from", first, "--to", last]
+        stage_audit_publish(table, span, run, flags, goes_on=True, one_at_a_time=in_order)
 
     return group.expand_kwargs(chunks)
 

@@ -51,6 +51,7 @@ from lake.pseudonyms import IdentityMap, Key, require_key
 from lake.schemas import EVENTS, QUARANTINE
 from lake.session import spark_session
 from lake.settings import Settings, settings
+from lake.small import in_one_task, is_small
 from lake.staging import Run, Staged, new_stage_id, write_rows, write_staged
 from lake.table import Table
 
@@ -152,6 +153,11 @@ class Input:
         """The name of the key; empty without pseudonyms."""
         return self.key.id if self.key else ""
 
+    @property
+    def bytes(self) -> int:
+        """How large the files of the log are, packed or not."""
+        return sum(file.bytes for of_day in self.delivered.values() for file in of_day.values())
+
     def all_parts(self) -> Iterator[tuple[Source, list[str]]]:
         """Yield the files of `parts`, and then those of item tables, as they are now."""
         yield from self.parts
@@ -210,7 +216,7 @@ def read_and_judge(spark: SparkSession, found: Input, run: Run, config: Settings
         rows = judge(read_rows(spark, version, files), version, config)
         rows = with_categories(spark, rows, version, found.landing, days_of(files), config, kept)
         judged.append(rows.withColumn("source", F.lit(version.name)) if len(found.source.names) > 1 else rows)
-    rows = reduce(DataFrame.unionByName, judged).persist()
+    rows = in_one_task(reduce(DataFrame.unionByName, judged), found.bytes).persist()
     kept.append(rows)
     # Before users have other names: which events are beyond the bound does not depend on a key.
     rows = with_bound(rows, config.max_events_per_user_day, found.source, kept)
@@ -254,7 +260,7 @@ def write(spark: SparkSession, rows: DataFrame, found: Input, run: Run, counts: 
     rejected = to_quarantine(rows, found.source) if counts["quarantined"] else spark.createDataFrame([], QUARANTINE)
     tables = {"events": to_events(rows, found.source), "quarantine": rejected}
     staged = [
-        write_rows(frame, table, run, found.days, run.basis, counts, key_id=found.key_id)
+        write_rows(frame, table, run, found.days, run.basis, counts, key_id=found.key_id, small=is_small(found.bytes))
         for table, frame in tables.items()
     ]
     # All has been read by now. Until the manifests are written, nothing of it can be published.

@@ -24,6 +24,7 @@ from lake.reach import changed_by, partitions_to_stage
 from lake.schemas import SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import Settings, settings
+from lake.small import is_small
 from lake.staging import Staged, stage
 from lake.table import DataFile, Table
 
@@ -42,21 +43,21 @@ def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, date
     )
 
 
-def sessions_of(events: DataFrame, gap: timedelta, days: Collection[date] | None = None) -> DataFrame:
+def sessions_of(
+    events: DataFrame, gap: timedelta, days: Collection[date] | None = None, *, small: bool = False
+) -> DataFrame:
     """Return the sessions of events; with `days`, those whose last event falls on one of them.
 
-    Copies of an event that was delivered on two days are neighbours in this order, so dropping them needs no shuffle.
+    All events of a user are brought into one partition; if the input is `small`, those of all users. Copies of an event
+    that was delivered on two days are neighbours in this order, so dropping them needs no shuffle.
     """
 
     def sessions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return cut(batches, gap, days)
 
-    return (
-        events.select("user_id", *SESSION_EVENT.fieldNames())
-        .repartition("user_id")
-        .sortWithinPartitions("user_id", "event_time", "event_id")
-        .mapInArrow(sessions, SESSIONS)
-    )
+    columns = events.select("user_id", *SESSION_EVENT.fieldNames())
+    by_user = columns.coalesce(1) if small else columns.repartition("user_id")
+    return by_user.sortWithinPartitions("user_id", "event_time", "event_id").mapInArrow(sessions, SESSIONS)
 
 
 def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
@@ -118,16 +119,19 @@ def main(argv: list[str] | None = None) -> Staged:
             config.late_days,
         )
     start, end = read_window(days[0], days[-1], gap)
-    nearby = events.read(spark, dates=dates_near(days, gap))
+    files = events.files_of("dt", dates_near(days, gap))
+    small = is_small(sum(file.bytes for file in files))
+    nearby = events.read_files(spark, files)
     nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
     staged = stage(
-        sessions_of(nearby, gap, days),
+        sessions_of(nearby, gap, days, small=small),
         "sessions",
         run,
         owns=days,
         basis=events.version,
         counts={"postponed": [str(day) for day in postponed]},
         inputs={"events": events.version},
+        small=small,
     )
     log.info("staged %d sessions on %d days, %s to %s", staged.rows, len(days), days[0], days[-1])
     return staged

@@ -113,7 +113,8 @@ class Staged:
 
     def read(self, spark: SparkSession) -> DataFrame:
         """Return the staged rows."""
-        return read_parquet(spark, table_path(self.table), [f.path for f in self.files], TABLES[self.table].schema)
+        files = {file.path: file.bytes for file in self.files}
+        return read_parquet(spark, table_path(self.table), files, TABLES[self.table].schema)
 
 
 @dataclass(frozen=True)
@@ -153,17 +154,20 @@ def stage(
     counts: dict[str, Any] | None = None,
     inputs: dict[str, int] | None = None,
     key_id: str = "",
+    *,
+    small: bool = False,
 ) -> Staged:
     """Write `rows` as new files of `table` and describe them in the run's manifest, which is written last.
 
-    The key of the pseudonyms is that of the tables that were read, or, of what comes from landing files, `key_id`.
+    The key of the pseudonyms is that of the tables that were read, or, of what comes from landing files, `key_id`. What
+    comes from a `small` input is written by one task.
 
     Raises:
         SchemaMismatch: the columns are not those of lake/schemas.py, or a row lies in a partition that is not owned.
         PseudonymsDiffer: the tables that were read have pseudonyms by different keys.
         PublishRefused: a newer try of the run has staged meanwhile.
     """
-    staged = write_rows(rows, table, run, owns, basis, counts, inputs, key_id)
+    staged = write_rows(rows, table, run, owns, basis, counts, inputs, key_id, small=small)
     write_staged(staged)
     return staged
 
@@ -177,6 +181,8 @@ def write_rows(
     counts: dict[str, Any] | None = None,
     inputs: dict[str, int] | None = None,
     key_id: str = "",
+    *,
+    small: bool = False,
 ) -> Staged:
     """Do what `stage` does, all but the manifest: without `write_staged`, nothing can be audited or published."""
     require_schema(table, rows.schema)
@@ -184,13 +190,10 @@ def write_rows(
     spec = TABLES[table]
     stage_id = new_stage_id(run)
     folder = staged_folder(table, stage_id)
+    rows = rows.select(*spec.schema.fieldNames())
     # `rebalance` lets Spark choose the number of files by size: one for a small day, many for a big one.
-    (
-        rows.select(*spec.schema.fieldNames())
-        .hint("rebalance", *spec.partition_by)
-        .write.partitionBy(*spec.partition_by)
-        .parquet(storage.spark_path(folder))
-    )
+    rows = rows.coalesce(1) if small else rows.hint("rebalance", *spec.partition_by)
+    rows.write.partitionBy(*spec.partition_by).parquet(storage.spark_path(folder))
     sizes = {name: size for name, size in storage.list_files(folder).items() if name.endswith(".parquet")}
     files = [
         StagedFile.of(table, f"stage={stage_id}/{name}", sizes[name], footer)

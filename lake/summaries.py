@@ -121,7 +121,7 @@ class Summaries:
         texts = storage.read_texts(folder, names)
         if gone := sorted(set(names) - texts.keys()):
             raise FileNotFoundError(f"{folder}/{gone[0]} was removed while it was in use: run this job again")
-        files = [file for name in names for file in json.loads(texts[name])["files"]]
+        files = {file: self.found.get(file, 0) for name in names for file in json.loads(texts[name])["files"]}
         return read_parquet(spark, folder, files, self.schema)
 
     def keep(self, rows: DataFrame, keys: Mapping[Block, Key], events: Table) -> "Summaries":

@@ -25,6 +25,7 @@ from lake.log import actions, read_log, said_in, transactions
 from lake.places import table_path
 from lake.pseudonyms import TRANSACTION, from_number
 from lake.schemas import TABLES
+from lake.small import in_one_task
 
 # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike the data
 # files that upkeep removes, its entries (a few KiB a commit) are kept.
@@ -309,7 +310,7 @@ class Table:
 
     def read_files(self, spark: SparkSession, files: Iterable[DataFile]) -> DataFrame:
         """Return the rows of some files of this version."""
-        return read_parquet(spark, self.path, [file.path for file in files], self.spec.schema)
+        return read_parquet(spark, self.path, {file.path: file.bytes for file in files}, self.spec.schema)
 
     def query(self, sql: str, *others: "Table") -> pa.Table:
         """Return the answer to a query on this version, and on those of others, each under its name; without Spark.
@@ -399,8 +400,14 @@ def without_views(kind: DataType) -> DataType:
     return kind
 
 
-def read_parquet(spark: SparkSession, root: str, files: list[str], schema: StructType) -> DataFrame:
+def read_parquet(spark: SparkSession, root: str, files: Mapping[str, int], schema: StructType) -> DataFrame:
     """Read Parquet files below `root`, with their partition columns from the Hive-style folders, as `schema`.
+
+    Args:
+        spark: the session.
+        root: the folder of the table.
+        files: {path below it: bytes}.
+        schema: of all columns.
 
     Raises:
         ValueError: a file is not below a `column=value` folder.
@@ -418,4 +425,5 @@ def read_parquet(spark: SparkSession, root: str, files: list[str], schema: Struc
         for layout in (staged, others)
         if layout
     ]
-    return reduce(DataFrame.unionAll, frames) if frames else spark.createDataFrame([], schema)
+    rows = reduce(DataFrame.unionAll, frames) if frames else spark.createDataFrame([], schema)
+    return in_one_task(rows, sum(files.values()))

@@ -31,11 +31,9 @@ from lake.landing import Landing
 from lake.pseudonyms import in_lake
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
+from lake.small import is_small
 from lake.tables import GROUPS, comes_after, groups_of, made_by
 from lake.text import visible
-
-# Landing files of so few bytes, packed or not, are done before a second compiler of the JVM has paid for itself.
-SMALL_BYTES = 4 * 2**20
 
 
 def daily(
@@ -60,7 +58,7 @@ def daily(
     days, failures = days_between(begins, ends), list[str]()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as progress:
         task = progress.add_task("starting Spark", total=None)
-        spark_session("daily", settings(), short_lived=landed_bytes(days) < SMALL_BYTES)
+        spark_session("daily", settings(), short_lived=is_small(landed_bytes(days)))
         for chunk in (days[i : i + chunk_days] for i in range(0, len(days), chunk_days)):
             flags = {
                 "events": ["--allow-shrink"] if allow_shrink else [],

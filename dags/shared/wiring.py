@@ -50,6 +50,7 @@ def stage_audit_publish(
     trigger_rule: str = "all_success",
     *,
     goes_on: bool = False,
+    one_at_a_time: bool = False,
 ) -> None:
     """Add the three tasks of a table to the present task group, which has the name of the table.
 
@@ -61,6 +62,7 @@ def stage_audit_publish(
         wanted: a template; the group is skipped unless it renders to True.
         trigger_rule: Airflow's, of the first task.
         goes_on: whether the tasks after this group run although days have failed their audit, of the other days.
+        one_at_a_time: whether, of the chunks of a run, one at a time is staged, in their order.
     """
     tables = GROUPS[table]
     inlets = [ASSETS[name] for name in read_by(table)]
@@ -74,6 +76,8 @@ def stage_audit_publish(
         inlets=inlets,
         wanted=wanted,
         trigger_rule=trigger_rule,
+        # Of what is ready, Airflow's scheduler takes the lowest map index first.
+        max_active_tis_per_dagrun=1 if one_at_a_time else None,
     )
     audit = SparkJob(task_id="audit", module="expectations.audit", arguments=named, run=run, docs=tables)
     publish = Publish(task_id="publish", tables=tables, run=run, goes_on=goes_on, inlets=inlets)

@@ -1,8 +1,8 @@
 """Measure the daily pipeline on a simulated log: `make bench`, or `python -m tests.bench.daily --events 5_000_000`.
 
-Prints seconds and events per second of each step, the peak memory of Python and the JVM together, whether rows are
-conserved, whether the sessions of a sample of users are those of the naive oracle, and, in the same run, how long
-DuckDB takes to cut the same events into the same sessions.
+Prints seconds, CPU seconds and events per second of each step, what audits take beside the staging of the same rows,
+the peak memory of Python and the JVM together, whether rows are conserved, whether the sessions of a sample of users
+are those of the naive oracle, and, in the same run, how long DuckDB takes to cut the same events into sessions.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,7 @@ from lake.publish import publish
 from lake.runs import OUTCOMES, summarize
 from lake.table import Table
 from lake.tables import GROUPS, groups_of, made_by
+from tests.bench.sessionize import spent
 from tests.session_oracle import sessions as oracle
 
 FIRST = date(2025, 1, 1)
@@ -56,12 +58,39 @@ class PeakMemory(threading.Thread):
             self.peak = max(self.peak, total)
 
 
+@dataclass
+class Cost:
+    """What a step took: seconds, and CPU seconds of this process and the JVM."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
 @contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time that the block takes to `seconds[name]`."""
-    began = time.perf_counter()
+def timed(costs: dict[str, Cost], name: str) -> Iterator[None]:
+    """Add what the block takes to `costs[name]`."""
+    began, before = time.perf_counter(), spent()
     yield
-    seconds[name] += time.perf_counter() - began
+    costs[name].seconds += time.perf_counter() - began
+    costs[name].cpu += spent() - before
+
+
+def audit_of(tables: Sequence[str]) -> str:
+    """Return what the audit of some tables is called here."""
+    return f"audit of {' and '.join(tables)}"
+
+
+def audits_beside_stagings(costs: dict[str, Cost]) -> Grid:
+    """Return what audits take beside the staging of the same rows, by CPU seconds; the goal is 0.15."""
+    grid = Grid("CPU seconds", "staging", "audit", "audit / staging")
+    pairs = {
+        group: (costs[made_by(group).split(".")[-1]].cpu, costs[audit_of(GROUPS[group])].cpu)
+        for group in groups_of("behavior_daily")
+    }
+    pairs["all"] = (sum(staging for staging, _ in pairs.values()), sum(audited for _, audited in pairs.values()))
+    for name, (staging, audited) in pairs.items():
+        grid.add_row(name, f"{staging:.1f}", f"{audited:.1f}", f"{audited / staging:.2f}")
+    return grid
 
 
 def files_of(name: str) -> list[str]:
@@ -134,7 +163,7 @@ def main() -> None:
     out = Console(width=110)
     logging.disable(logging.INFO)
     last = FIRST + timedelta(days=args.days - 1)
-    seconds: dict[str, float] = defaultdict(float)
+    costs: dict[str, Cost] = defaultdict(Cost)
     memory = PeakMemory()
     with tempfile.TemporaryDirectory(prefix="meander-bench-") as folder:
         variables = {
@@ -145,7 +174,7 @@ def main() -> None:
             "MEANDER_LATE_DAYS": str(args.days),
         }
         with mock.patch.dict("os.environ", variables):
-            with timed(seconds, "simulate"):
+            with timed(costs, "simulate"):
                 simulate.main(["--events", str(args.events), "--days", str(args.days), "--from", str(FIRST)])
             size = sum(file.stat().st_size for file in Path(folder, "landing").rglob("*") if file.is_file())
             memory.start()
@@ -154,36 +183,37 @@ def main() -> None:
                 run_id = f"bench-{chunk[0]}"
                 for group in groups_of("behavior_daily"):
                     module, tables = made_by(group), GROUPS[group]
-                    with timed(seconds, module.split(".")[-1]):
+                    with timed(costs, module.split(".")[-1]):
                         import_module(module).main(
                             ["--from", str(chunk[0]), "--to", str(chunk[-1]), "--run-id", run_id]
                         )
-                    with timed(seconds, f"audit of {' and '.join(tables)}"):
+                    with timed(costs, audit_of(tables)):
                         audit.main([*(a for t in tables for a in ("--table", t)), "--run-id", run_id])
                     for table in tables:
-                        with timed(seconds, "publish"):
+                        with timed(costs, "publish"):
                             publish(table, run_id)
             memory.done.set()
             runs = summarize()
             staged = Table("sessions").rows_by("dt")
-            with timed(seconds, "DuckDB sessions"):
+            with timed(costs, "DuckDB sessions"):
                 by_duckdb = duckdb_sessions(gap_minutes=30)
-            with timed(seconds, "sessionize the range"):
+            with timed(costs, "sessionize the range"):
                 sessionize.main(["--from", str(FIRST), "--to", str(last), "--run-id", "bench-range"])
             users, compared = sample_agrees(share=20, gap_minutes=30)
 
     rows = sum(run.counts["input"] or 0 for run in runs)
     kept = sum(run.counts[what] or 0 for run in runs for what in OUTCOMES if what != "input")
-    grid = Grid("step", "seconds", "input rows a second")
-    for name, spent in seconds.items():
-        grid.add_row(name, f"{spent:,.1f}", f"{rows / spent:,.0f}")
+    grid = Grid("step", "seconds", "CPU seconds", "input rows a second")
+    for name, cost in costs.items():
+        grid.add_row(name, f"{cost.seconds:,.1f}", f"{cost.cpu:,.1f}", f"{rows / cost.seconds:,.0f}")
     out.print(grid)
+    out.print(audits_beside_stagings(costs))
     out.print(f"landing: {rows:,} rows in {args.days} days, {size / 2**20:,.0f} MiB")
     out.print(f"rows in = events + duplicates + ignored + quarantined + forgotten: {rows:,} = {kept:,}: {rows == kept}")
     out.print(f"sessions: {sum(staged.values()):,} by the daily runs, {by_duckdb:,} by DuckDB over everything")
     out.print(f"oracle: {compared:,} sessions of {users:,} users are the same")
     out.print(f"peak memory of Python and the JVM: {memory.peak / 2**30:.1f} GiB")
-    ratio = seconds["sessionize the range"] / seconds["DuckDB sessions"]
+    ratio = costs["sessionize the range"].seconds / costs["DuckDB sessions"].seconds
     out.print(
         f"one sessionize job over the range, staged, takes {ratio:.1f} times what DuckDB takes to cut the same sessions"
     )

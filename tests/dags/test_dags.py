@@ -146,6 +146,11 @@ def test_nothing_is_published_unaudited(dag):
         assert upstream[f"{table}.audit"] == {f"{table}.stage"}
 
 
+def test_a_history_stages_the_interests_of_one_chunk_at_a_time_since_each_sums_up_what_those_before_have_not():
+    limits = {task.task_id: task.max_active_tis_per_dagrun for task in scheduler_dag("behavior_history").tasks}
+    assert {task: limit for task, limit in limits.items() if limit is not None} == {"interests.stage": 1}
+
+
 @pytest.mark.parametrize("dag_id", ["behavior_daily", "behavior_history"])
 def test_a_table_follows_those_that_it_is_made_from_once_they_are_published(dag_id):
     dag = BAG.dags[dag_id]

@@ -188,6 +188,16 @@ def test_a_day_costs_what_has_landed_on_it_and_a_repair_the_repaired_day(shop, e
     assert {landed for _, landed in events_read} == {DAYS[8], DAYS[9]}
 
 
+def test_a_chunk_of_days_after_another_one_sums_up_what_has_landed_since(shop, caplog):
+    caplog.set_level("INFO", "jobs.summaries")
+    for day in DAYS[:8]:
+        shop.deliver(day, [shop.event(day, user) for user in USERS])
+    assert shop.wrong(DAYS[0], DAYS[3]) == {}
+    assert shop.wrong(DAYS[4], DAYS[7]) == {}
+    summed = [record.args for record in caplog.records if record.msg.startswith("summing up")]
+    assert summed == [(4, "on_time", DAYS[0], DAYS[3]), (4, "on_time", DAYS[4], DAYS[7])]
+
+
 def test_rows_that_another_tool_has_deleted_are_in_no_state(shop):
     for day in DAYS[:4]:
         shop.deliver(day, [shop.event(day, "u1"), shop.event(day, "u2")])

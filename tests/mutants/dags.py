@@ -197,6 +197,13 @@ MUTANTS = [
         DAGS,
     ),
     Mutant(
+        "behavior_history_all_chunks_sum_up_the_first",
+        "dags/behavior_history.py",
+        'in_order = table == "interests"',
+        'in_order = table == "sessions"',
+        f"{DAGS}::test_a_history_stages_the_interests_of_one_chunk_at_a_time_since_each_sums_up_what_those_before_have_not",
+    ),
+    Mutant(
         "behavior_history_chunks_off_rhythm",
         "dags/behavior_history.py",
         "days = -(-days // every) * every",

@@ -301,9 +301,16 @@ MUTANTS = [
     Mutant(
         "sess_reads_the_span",
         "jobs/sessionize.py",
-        "events.read(spark, dates=dates_near(days, gap))",
-        "events.read(spark, start.date(), end.date())",
+        'events.files_of("dt", dates_near(days, gap))',
+        'events.files_of("dt", days_between(start.date(), end.date()))',
         "tests/jobs/test_sessionize.py::test_a_day_with_one_wrong_clock_reads_what_is_near_both_dates_and_not_between",
+    ),
+    Mutant(
+        "sess_few_events_are_exchanged",
+        "jobs/sessionize.py",
+        "columns.coalesce(1) if small else columns.repartition",
+        "columns.repartition",
+        "tests/jobs/test_small_input.py::test_few_events_are_cut_by_one_job_and_many_are_exchanged_first",
     ),
     # ---- interests ----
     Mutant(

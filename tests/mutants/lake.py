@@ -13,6 +13,13 @@ UNMERGED = (
 
 MUTANTS = [
     Mutant(
+        "small_is_what_is_large",
+        "lake/small.py",
+        "return size < ONE_TASK_BYTES",
+        "return size >= ONE_TASK_BYTES",
+        "tests/jobs/test_small_input.py::test_what_is_small_is_told_by_bytes",
+    ),
+    Mutant(
         "deliveries_any_source_takes_the_place_of_another",
         "lake/deliveries.py",
         "if not still_has(before, now):",
