@@ -125,12 +125,16 @@ def _settings_of_the_tests() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def spark(_settings_of_the_tests: None) -> Any:
-    """Return the session that jobs get too: they ask for the one of this process."""
+def spark(_settings_of_the_tests: None) -> Iterator[Any]:
+    """The session that jobs get too: they ask for the one of this process."""
+    from lake import small
     from lake.session import spark_session
     from lake.settings import settings
 
-    return spark_session("tests", settings())
+    # The few rows of a test are exchanged between tasks, as those of a large shop are.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small, "ONE_TASK_BYTES", 0)
+        yield spark_session("tests", settings())
 
 
 @pytest.fixture

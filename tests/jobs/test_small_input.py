@@ -11,8 +11,15 @@ from tests.jobs.tables import publish_log, publish_staged, published_rows, stage
 
 pytestmark = pytest.mark.spark
 
+MOST = small.ONE_TASK_BYTES
 FIRST = date(2025, 1, 1)
 DAYS = [FIRST + timedelta(days=n) for n in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_production(spark, monkeypatch):
+    """Other tests exchange their few rows."""
+    monkeypatch.setattr(small, "ONE_TASK_BYTES", MOST)
 
 
 def jobs_of(spark, work):
@@ -77,5 +84,5 @@ def test_few_events_are_cut_by_one_job_and_many_are_exchanged_first(lake, spark,
 
 
 def test_what_is_small_is_told_by_bytes():
-    assert small.is_small(small.ONE_TASK_BYTES - 1)
-    assert not small.is_small(small.ONE_TASK_BYTES)
+    assert small.is_small(4 * 1024 * 1024 - 1)
+    assert not small.is_small(4 * 1024 * 1024)
