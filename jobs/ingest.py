@@ -58,6 +58,8 @@ from lake.table import Table
 log = logging.getLogger(__name__)
 
 RAW_CHARACTERS = 4096
+# How many times larger the text of a packed log usually is.
+PACKED_TIMES = 10
 
 
 def event_id(source: Column, occurrence: Column | None = None) -> Column:
@@ -155,8 +157,13 @@ class Input:
 
     @property
     def bytes(self) -> int:
-        """How large the files of the log are, packed or not."""
-        return sum(file.bytes for of_day in self.delivered.values() for file in of_day.values())
+        """About how large all is that is read, the log and tables beside it; packed files as if they were not."""
+        return sum(
+            file.bytes * (PACKED_TIMES if name.lower().endswith(UNPACKED) else 1)
+            for _, listed in self.listings
+            for delivery in listed.values()
+            for name, file in delivery.items()
+        )
 
     def all_parts(self) -> Iterator[tuple[Source, list[str]]]:
         """Yield the files of `parts`, and then those of item tables, as they are now."""

@@ -7,6 +7,7 @@ rows, and jobs/landing_files.py has checked the files.
 import re
 from collections.abc import Callable, Sequence
 from functools import reduce
+from uuid import uuid4
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -30,8 +31,9 @@ PAIRS = r"(?<!\\)(?:\\\\)"
 LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW}"
 # Stand for what a backslash has escaped while a line of CSV is parsed. No text of a log has these noncharacters.
 ESCAPED_BACKSLASH, ESCAPED_QUOTE, ESCAPED_DELIMITER = "\ufdd0", "\ufdd1", "\ufdd2"
-# Keys beside those of a line of JSON, for its end and for a line that cannot be parsed. No log has them.
-END_KEY, BROKEN_KEY = "\ufdd3", "\ufdd4"
+# Keys beside those of a line of JSON, for its end and for a line that cannot be parsed. No log has them: each process
+# draws new ones.
+END_KEY, BROKEN_KEY = f"end {uuid4()}", f"broken {uuid4()}"
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:

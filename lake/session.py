@@ -110,7 +110,9 @@ def _look_classes_up_once(spark: SparkSession) -> None:
     for name in ("functions", "org.apache.spark.sql.functions", "PythonUtils"):
         if name not in vars(jvm):
             found = getattr(jvm, name)
-            setattr(jvm, name, _Functions(found._fqn, found._gateway_client))
+            # Of a name that a later PySpark does not import, py4j makes a package.
+            if isinstance(found, JavaClass):
+                setattr(jvm, name, _Functions(found._fqn, found._gateway_client))
 
 
 def listing_conf(config: Settings) -> Mapping[str, str]:

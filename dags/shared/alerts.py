@@ -26,7 +26,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 
 from dags import PREFIX
-from dags.shared.endings import without_values
+from dags.shared.endings import SECTION, without_values
 from lake.errors import LOG_PREFIX
 from lake.settings import settings
 from lake.tables import TABLES, way_to
@@ -344,11 +344,11 @@ def failure_alert(context: Any) -> Alert:
     """Return the alert of a failed task."""
     ti, raised = context["ti"], context.get("exception")
     error = str(raised or "the task was killed")
-    sections = re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", error)
     lines = [line.strip() for line in error.splitlines() if line.strip()] or [error]
-    # A line that names a section is a message of Meander, and so is the only line of an error that a task has raised by
-    # itself. Any other error may quote a row, which must not go to a webhook.
-    messages = [line for line in lines if "[docs/runbook.md#" in line]
+    # A line that ends with a section is a message of Meander, and so is the only line of an error that a task raised
+    # by itself. Any other error may quote a row, which must not go to a webhook.
+    messages = [line for line in lines if SECTION.search(line)]
+    sections = [section[1] for line in lines if (section := SECTION.search(line))]
     if not messages and isinstance(raised, BaseException) and not isinstance(raised, AirflowException):
         messages = [f"{type(raised).__name__}; its message is in the log of the task"]
     elif not messages:

@@ -7,6 +7,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 # The class of an error of Python, Java or a library, before its message, which may quote what a row holds.
 CLASS = re.compile(r"(?:[\w$]+\.)*[A-Z]\w*(?:Error|Exception|Invalid|Interrupt|Exit)\b")
+# How a message of Meander ends. Further inside of a line it may be a text of a row.
+SECTION = re.compile(r"\[docs/runbook\.md#([a-z-]+)\]\s*$")
 # Codes of errors that another try may resolve: a conflict with other runs, a machine or connection that was lost, or a
 # landing that was still being written.
 RETRYABLE_CODES = {
@@ -27,8 +29,7 @@ def raise_without_retry(error: Exception) -> None:
     actionable = [
         line
         for line in str(error).splitlines()
-        for section in re.findall(r"\[docs/runbook\.md#([a-z-]+)\]", line)
-        if section not in RETRYABLE_CODES
+        if (section := SECTION.search(line)) and section[1] not in RETRYABLE_CODES
     ]
     if actionable:
         raise AirflowFailException(actionable[-1].strip()) from error
@@ -37,14 +38,16 @@ def raise_without_retry(error: Exception) -> None:
 def without_values(line: str) -> str:
     """Return what may leave the machine of the last line that a failed process has printed.
 
-    A message of Meander names a section of the runbook, and quotes no row; of any other error, only its class is told.
+    A message of Meander ends with a section of the runbook, and quotes no row; of other errors, only the class is told.
 
     >>> without_values("TableMissing: examples has none [docs/runbook.md#table-missing]")
     'TableMissing: examples has none [docs/runbook.md#table-missing]'
     >>> without_values("pyarrow.lib.ArrowInvalid: Could not convert 'ann'"), without_values("ann, 4 Main Street")
     ('pyarrow.lib.ArrowInvalid; its message is in the log of the task', 'what it said is in the log of the task')
+    >>> without_values("ValueError: ann [docs/runbook.md#table-missing] Street")
+    'ValueError; its message is in the log of the task'
     """
-    if "[docs/runbook.md#" in line:
+    if SECTION.search(line):
         return line
     found = CLASS.match(line)
     return f"{found[0]}; its message is in the log of the task" if found else "what it said is in the log of the task"

@@ -5,6 +5,8 @@ import io
 import json
 import random
 import re
+import subprocess
+import sys
 import textwrap
 from datetime import date
 from decimal import Decimal
@@ -145,6 +147,13 @@ def test_a_key_of_json_may_have_any_name(mine, judged, name):
         ("event", "i"),
         ("malformed_line", None),
     ]
+
+
+def test_no_log_can_have_the_key_by_which_the_end_of_a_line_is_told():
+    """A line of two objects whose first one had it would be the first, and the second would be lost."""
+    told_by = "from jobs.raw_rows import END_KEY; print(END_KEY)"
+    drawn = [subprocess.run([sys.executable, "-c", told_by], capture_output=True, check=True).stdout for _ in range(2)]
+    assert drawn[0] != drawn[1]
 
 
 # --- public logs -------------------------------------------------------------------------------------------

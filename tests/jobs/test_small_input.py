@@ -1,11 +1,14 @@
 """Small input is worked on in one task: by fewer jobs of Spark, and to the same rows."""
 
+import gzip
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from jobs import ingest, interests, sessionize
+from jobs.arguments import job_parser, parse_run
 from lake import small
+from lake.settings import settings
 from tests.jobs import naive
 from tests.jobs.tables import publish_log, publish_staged, published_rows, staged_rows
 
@@ -62,7 +65,13 @@ def loaded(days):
 
 def test_a_small_day_has_the_rows_of_a_large_one(lake, land, spark, monkeypatch):
     for day in DAYS:
-        land(day, delivery(day))
+        # Several files, of which Spark makes several partitions, and one of which is packed.
+        rows = delivery(day)
+        for n in range(3):
+            land(day, rows[n::4], f"{n}.jsonl")
+        packed = land(day, rows[3::4], "3.jsonl")
+        packed.with_suffix(".jsonl.gz").write_bytes(gzip.compress(packed.read_bytes()))
+        packed.unlink()
     in_one_task = loaded(DAYS)
     monkeypatch.setenv("MEANDER_LAKE", str(lake / "another"))
     monkeypatch.setattr(small, "ONE_TASK_BYTES", 0)
@@ -81,6 +90,28 @@ def test_few_events_are_cut_by_one_job_and_many_are_exchanged_first(lake, spark,
     many, of_many = jobs_of(spark, lambda: sessionize.main(["--day", str(FIRST), "--run-id", "many"]))
     assert many > 1
     assert sorted(map(str, staged_rows(of_many))) == sorted(map(str, staged_rows(of_few)))
+
+
+def test_few_rows_of_several_files_are_written_by_one_task(lake, land, spark, monkeypatch):
+    for n, row in enumerate(delivery(FIRST)[:3]):
+        land(FIRST, [row], f"{n}.jsonl")
+    args = ["--day", str(FIRST), "--run-id"]
+    few, (of_few, _) = jobs_of(spark, lambda: ingest.main([*args, "few"]))
+    monkeypatch.setattr(small, "ONE_TASK_BYTES", 0)
+    many, (of_many, _) = jobs_of(spark, lambda: ingest.main([*args, "many"]))
+    assert few < many
+    assert sorted(map(str, staged_rows(of_few))) == sorted(map(str, staged_rows(of_many)))
+    assert len(staged_rows(of_few)) == 3
+
+
+def test_packed_files_count_as_what_is_in_them(lake, land, monkeypatch):
+    sizes = {}
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        file = land(FIRST, [], name)
+        file.write_bytes(b"{}" * 50 if name == "a.jsonl" else gzip.compress(b"{}" * 50))
+        sizes[name] = file.stat().st_size
+    run, _ = parse_run(job_parser("jobs.ingest", ""), ["--day", str(FIRST), "--run-id", "r"])
+    assert ingest.find_input(run, settings()).bytes == sizes["a.jsonl"] + 10 * sizes["a.jsonl.gz"]
 
 
 def test_what_is_small_is_told_by_bytes():

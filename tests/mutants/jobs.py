@@ -608,6 +608,13 @@ MUTANTS = [
         "tests/jobs/test_drift.py",
     ),
     Mutant(
+        "ingest_packed_files_are_as_small_as_they_look",
+        "jobs/ingest.py",
+        "file.bytes * (PACKED_TIMES if name.lower().endswith(UNPACKED) else 1)",
+        "file.bytes",
+        "tests/jobs/test_small_input.py::test_packed_files_count_as_what_is_in_them",
+    ),
+    Mutant(
         "drift_oldest_publish_of_a_day",
         "jobs/drift.py",
         "known.setdefault(last, said[name])",

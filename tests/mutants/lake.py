@@ -13,6 +13,13 @@ UNMERGED = (
 
 MUTANTS = [
     Mutant(
+        "small_in_as_many_tasks_as_files",
+        "lake/small.py",
+        "return rows.coalesce(1) if is_small(size) else rows",
+        "return rows",
+        "tests/jobs/test_small_input.py",
+    ),
+    Mutant(
         "small_is_what_is_large",
         "lake/small.py",
         "return size < ONE_TASK_BYTES",
