@@ -12,7 +12,7 @@ of popularity. So no method gains or loses by ties.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -187,6 +187,42 @@ def largest_of_rows(matrix: sparse.csr_matrix, most: int, at_once: int = 2_000_0
     chosen = np.concatenate(kept)
     indptr = np.cumsum([0, *np.minimum(np.diff(matrix.indptr), most)])
     return sparse.csr_matrix((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
+
+
+def likeliest_weights(of_truth: Array, rounds: int) -> Array:
+    """Return the weights of a mixture under which what came is likeliest, by expectation maximisation, `(M,)`.
+
+    Args:
+        of_truth: `(M, n)` what each of M methods gave to each of n things that came; alike without any.
+        rounds: of the maximisation.
+    """
+    weights = np.full(len(of_truth), 1 / len(of_truth))
+    for _ in range(rounds if of_truth.shape[1] else 0):
+        joint = weights[:, None] * of_truth
+        # What no method gave anything to says nothing of them.
+        weights = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
+        weights /= weights.sum()
+    return weights
+
+
+def climb(weights: Array, judge: Callable[[Array], float], steps: Sequence[float]) -> Array:
+    """Return weights from which no step makes one better: each in turn is multiplied, as long as the judge says more.
+
+    Args:
+        weights: to begin with.
+        judge: how good the scores are that weights make.
+        steps: by which one weight is multiplied; zero leaves its method out.
+    """
+    best, rising = judge(weights), True
+    while rising:
+        rising = False
+        for at in range(len(weights)):
+            for step in steps:
+                tried = weights.copy()
+                tried[at] *= step
+                if tried.sum() and (value := judge(tried / tried.sum())) > best:
+                    weights, best, rising = tried / tried.sum(), value, True
+    return weights
 
 
 # --- the methods ---------------------------------------------------------------------------------------
@@ -575,22 +611,12 @@ class Blend(Baseline):
         truth = columns_of(self.categories, labelled["next_category"])
         chances = np.stack([part.next_category(labelled) for part in self.parts])  # (parts, n, C)
         of_truth = chances[:, np.arange(len(labelled)), truth].astype(np.float64)  # (parts, n)
-        for _ in range(self.rounds):
-            joint = self.weights[:, None] * of_truth
-            self.weights = (joint / joint.sum(axis=0)).mean(axis=1)
+        self.weights = likeliest_weights(of_truth, self.rounds)
 
         def recall(weights: Array) -> float:
             return float((truth_ranks(np.tensordot(weights.astype(np.float32), chances, 1), truth) <= 5).mean())
 
-        best, rising = recall(self.weights), True
-        while rising:
-            rising = False
-            for at in range(len(self.parts)):
-                for step in self.steps:
-                    tried = self.weights.copy()
-                    tried[at] *= step
-                    if tried.sum() and (value := recall(tried / tried.sum())) > best:
-                        self.weights, best, rising = tried / tried.sum(), value, True
+        self.weights = climb(self.weights, recall, self.steps)
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         total = np.zeros((len(frame), len(self.categories)), np.float32)

@@ -26,7 +26,9 @@ from model.judging.baselines import (
     AT_ONCE,
     Baseline,
     CoVisits,
+    climb,
     largest_of_rows,
+    likeliest_weights,
     places_of,
     rankings,
     shares_of,
@@ -131,22 +133,9 @@ class ItemBlend(Baseline):
         came = np.concatenate([known.came(pairs, part) for pairs, part in zip(made, parts, strict=True)])
         rows = np.concatenate([pairs.rows + AT_ONCE * at for at, pairs in enumerate(made)])
         shares = np.concatenate([pairs.shares for pairs in made]).T.astype(np.float64)  # (M, P)
-        of_truth = shares[:, came]
-        for _ in range(self.rounds if came.any() else 0):
-            joint = self.weights[:, None] * of_truth
-            self.weights = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
-            self.weights /= self.weights.sum()
-
         judge = _Recall(rows, came, lengths(labelled["next_item_keys"]))
-        best, rising = judge.of(self.weights @ shares), True
-        while rising:
-            rising = False
-            for at in range(len(self.weights)):
-                for step in self.steps:
-                    tried = self.weights.copy()
-                    tried[at] *= step
-                    if tried.sum() and (value := judge.of(tried @ shares)) > best:
-                        self.weights, best, rising = tried / tried.sum(), value, True
+        begin = likeliest_weights(shares[:, came], self.rounds)
+        self.weights = climb(begin, lambda weights: judge.of(weights @ shares), self.steps)
 
     def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
         pairs = self.candidates.pairs(frame)

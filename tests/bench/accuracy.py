@@ -5,9 +5,9 @@
     python -m tests.bench.accuracy --log UserBehavior.csv --source taobao --work /tmp/judge --from 2017-11-25 \
         --to 2017-12-03 --horizon 1 --lookback 3
 
-With `--seeds 1 2 3` it is trained once for each, as run `accuracy` (seed 1), `accuracy-2`, `accuracy-3`, and the gain by
-pretraining is told over users and seeds together (`tests.bench.seeds`). With `--adapters`, low-rank adapters are trained
-as well; a run that was evaluated without them is evaluated again.
+With `--seeds 1 2 3` it is trained once for each, as run `accuracy` (seed 1), `accuracy-2`, `accuracy-3`, and the gain
+by pretraining is told over users and seeds together (`tests.bench.seeds`). With `--adapters`, low-rank adapters are
+trained as well; a run that was evaluated without them is evaluated again.
 
 The log is laid out as if each event had landed on its own day. A CSV is one of the source `taobao`; a Parquet file has
 the columns of the source `canonical`; where it has no category, the first letters of the item's code are one (stock
@@ -66,8 +66,8 @@ def run_of(seed: int, lake: Path) -> str:
     plan = lake / "_models" / run / "plan.json"
     if plan.exists() and (found := json.loads(plan.read_text())["seed"]) != seed:
         raise InputInvalid(
-            f"--seeds: run {run!r} in {lake} was made with the seed {found}, not {seed}; give another --work, or remove "
-            f"{plan.parent}"
+            f"--seeds: run {run!r} in {lake} was made with the seed {found}, not {seed}; give another --work, or "
+            f"remove {plan.parent}"
         )
     return run
 
@@ -87,11 +87,7 @@ def training_steps(run: str, seed: int, lake: Path, last: date, dates: list[obje
 
 
 def due(steps: list[Step]) -> list[list[object]]:
-    """Return the commands whose result is not there, and all that come after the first of them and read what it makes.
-
-    Args:
-        steps: of one run, each after what it reads.
-    """
+    """Return the commands from the first one on whose result is not there: what comes after it reads what it makes."""
     first = next((place for place, (made, _) in enumerate(steps) if not made.exists()), len(steps))
     return [command for _, command in steps[first:]]
 

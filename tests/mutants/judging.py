@@ -480,8 +480,8 @@ MUTANTS = [
     Mutant(
         "item_blend_by_likelihood_alone",
         "model/judging/items.py",
-        "best, rising = judge.of(self.weights @ shares), True",
-        "best, rising = judge.of(self.weights @ shares), False",
+        "self.weights = climb(begin, lambda weights: judge.of(weights @ shares), self.steps)",
+        "self.weights = begin",
         ITEMS,
     ),
     Mutant("items_by_the_weakest_baseline", "model/judging/gate.py", "= min(gains)", "= max(gains)", GATE),
@@ -520,6 +520,13 @@ MUTANTS = [
         "stats.t.ppf(0.975, freedom)",
         "stats.norm.ppf(0.975)",
         "tests/model/judging/test_seeds.py",
+    ),
+    Mutant(
+        "bench_events_before_they_had_arrived",
+        "tests/bench/known_events.py",
+        'events[(events["dt"] <= day) & (events["landed"] <= day)]',
+        'events[events["dt"] <= day]',
+        "tests/model/data/test_known_events.py",
     ),
     Mutant(
         "accuracy_adapters_are_not_evaluated",

@@ -32,7 +32,7 @@ def test_a_run_is_named_by_its_seed_whichever_others_are_asked_for(tmp_path):
 
 def test_a_run_that_was_made_with_another_seed_is_not_taken_for_ones_own(tmp_path):
     planned(tmp_path, "accuracy", 7)
-    with pytest.raises(InputInvalid, match="run 'accuracy' in .* was made with the seed 7, not 1; give another --work"):
+    with pytest.raises(InputInvalid, match=r"run 'accuracy' in .* was made with the seed 7, not 1; give another"):
         run_of(1, tmp_path)
 
 
