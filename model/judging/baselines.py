@@ -504,7 +504,7 @@ class CoVisits(MarkovChain):
 
     reach = 10
     most_near = 50
-    # An event makes up to twenty pairs of items, which take some 600 bytes while they are counted.
+    # An event makes up to twenty pairs of items, which take some 400 bytes while they are counted.
     most_events = 3_000_000
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
