@@ -169,7 +169,7 @@ class ItemHistory:
         kept = np.zeros(len(self.users), bool)
         kept[order[np.cumsum(sizes[order]) <= most_events]] = True
         chosen = np.repeat(kept, sizes)
-        first = np.cumsum([0, *sizes[kept]])
+        first = np.append(0, np.cumsum(sizes[kept]))
         item, day, landed = self.item[chosen], self.day[chosen], self.landed[chosen]
         return ItemHistory(self.users[kept], first, item, day, landed, self.keys, self.since)
 

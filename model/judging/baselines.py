@@ -185,7 +185,7 @@ def largest_of_rows(matrix: sparse.csr_matrix, most: int, at_once: int = 2_000_0
         place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         kept.append(first + np.sort(order[place < most]))
     chosen = np.concatenate(kept)
-    indptr = np.cumsum([0, *np.minimum(np.diff(matrix.indptr), most)])
+    indptr = np.append(0, np.cumsum(np.minimum(np.diff(matrix.indptr), most)))
     return sparse.csr_matrix((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
 
 

@@ -214,9 +214,9 @@ class ItemTrees(Boosted):
         older, newer = by_newest_third(train, valid)
         self.candidates.fit(train, valid, ids)
         self.ranker: lgb.Booster | None = None
-        since = self.candidates.history.since
+        since, why = self.candidates.history.since, "too few dates or items to learn from"
         if since is not None and len(newer) and pd.Timestamp(since) > pd.Timestamp(newer["dt"].min()):
-            log.info("%s: what users took is known from %s on, after the rows to learn from", self.name, since)
+            why = f"what users took is known from {since} on, after the first date to learn from"
         elif len(older) and len(newer):
             before = ItemCandidates(self.candidates.history).fit(older, newer, ids)
             self.ranker = self._boost(
@@ -225,7 +225,7 @@ class ItemTrees(Boosted):
                 self.rate,
             )
         if self.ranker is None:
-            log.info("%s: too few dates or items to learn from, so they have no answer", self.name)
+            log.info("%s have no answer: %s", self.name, why)
         self.tasks = () if self.ranker is None else ("next_item",)
 
     def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
