@@ -368,7 +368,8 @@ def answers(
     if candidate.stack is not None:
         methods.append(scores(ALONE, alone, categories, rows, categories))
     history = rows.history
-    for baseline in (*cheap_baselines(history), *([] if history is None else item_methods(history, seed))):
+    simple = cheap_baselines(history)
+    for baseline in (*simple, *([] if history is None else item_methods(history, seed, simple))):
         log.info("baseline: %s", baseline.name)
         methods.append(scores_of(baseline.fit(train, valid, categories), test, valid))
     return [*methods, scores_of(trees, test, valid)], gains

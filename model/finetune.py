@@ -7,7 +7,8 @@ Reads   examples    the training and validation dates of the plan, one pinned ve
 Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and an MLflow run
 
     --start scratch   the same network from random weights: what pretraining has to beat. It may take as many steps as
-                      pretraining and both phases together, and stops, as they do, by the validation loss
+                      pretraining and both phases together, and stops, as they do, by the validation loss; with
+                      --dp-noise as many as both phases
     --adapter lora    instead of the whole encoder, train low-rank adapters in it: the cheap option
     --dp-noise Z      differential privacy for each user: each step takes one row of each user who is drawn, clips its
                       gradient, and adds noise. The last phase is kept, whatever the validation says, and the card
@@ -17,6 +18,7 @@ Writes  <lake>/_models/<run>/finetuned/ (or scratch/, lora/), checkpoints, and a
 
 import argparse
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -91,7 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--adapter", default="none", choices=["none", "lora"], help="what of the encoder is trained")
     parser.add_argument(
-        "--epochs", type=int, metavar="N", help=f"passes of each of the two phases; default: for {MIN_STEPS} steps"
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"passes of each of the two phases; default: for {MIN_STEPS} steps. From scratch both are one phase, with "
+        "as many passes more as pretraining had steps, but not with --dp-noise",
     )
     parser.add_argument(
         "--dp-noise",
@@ -279,7 +285,8 @@ def phases_of(
     """Return how each phase trains: heads, then the encoder too at a lower rate; from scratch, as many steps in one.
 
     From scratch that is at least as many as pretraining and both phases have together, so that what pretraining gains
-    is not what more steps gain. Steps of the champion that pretraining may have started from are not counted.
+    is not what more steps gain. Steps of the champion that pretraining may have started from are not counted. With
+    differential privacy it is no more than both phases have: nothing would stop early, and each step costs epsilon.
 
     Last come the binary answers alone, by their own loss: they need more passes than the next category, of which the
     others stop by what is good for it. With differential privacy they would cost more epsilon, and are left out.
@@ -293,7 +300,9 @@ def phases_of(
     last = replace(heads, metric=ANSWERS_LOSS, patience=2, learning_rate=rate, epochs=passes)
     answers = {} if privacy else {ANSWERS: last}
     if name == "scratch":
-        passes = 2 * heads.epochs - (-pretrained_steps // max(rows // heads.global_batch, 1))
+        passes = 2 * heads.epochs
+        if privacy is None:
+            passes += math.ceil(pretrained_steps / max(rows // heads.global_batch, 1))
         return {"all": replace(heads, epochs=passes), **answers}
     return {"heads": heads, name: replace(heads, learning_rate=SECOND_RATE * heads.learning_rate), **answers}
 

@@ -7,7 +7,7 @@ Shapes: N rows, U users, E events, I items, P pairs of a row and an item that it
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -21,7 +21,7 @@ from model.data.keys import keys_of
 
 log = logging.getLogger(__name__)
 
-# Events kept at most, of the newest dates: an event takes 16 bytes, and some 60 while it is sorted.
+# Events kept at most, of as many users as have no more: an event takes 16 bytes, and some 60 while it is sorted.
 MOST_EVENTS = 20_000_000
 # Rows of the table looked through at most, those of all its users: a year of a large shop is no work for one process.
 MOST_ROWS = 500_000_000
@@ -61,6 +61,7 @@ class ItemHistory:
         day: `(E,)` int32, date of the event, in days since 1970.
         landed: `(E,)` int32, the day it first arrived.
         keys: `(I,)` int64, key of each item that occurs, sorted.
+        since: the first date that is known; None where nothing older was left out.
     """
 
     users: "pd.Index[str]"
@@ -69,6 +70,7 @@ class ItemHistory:
     day: Array
     landed: Array
     keys: Array
+    since: date | None = None
 
     @staticmethod
     def read(
@@ -78,33 +80,50 @@ class ItemHistory:
         most_events: int = MOST_EVENTS,
         most_rows: int = MOST_ROWS,
     ) -> "ItemHistory":
-        """Return all events up to a date; of older dates none, where there would be too many of them.
+        """Return all events of these users up to a date, or of as many users, and as many dates, as the budgets allow.
+
+        Too many events leave users out, and not their older dates: a history that begins in the middle says other
+        things of its user than a whole one. Users are left out by the hash of their ids, so those who stay are as all.
 
         Args:
             table: a pinned version of `events`.
             users: whose events.
             last: the last date, also of landing.
-            most_events: of these users at most, but for those of the newest date, which are all kept.
-            most_rows: of all users at most, by the table's own count, but for those of the newest date.
+            most_events: of these users at most.
+            most_rows: of all users at most, by the table's own count, but for those of the newest date; of older dates
+                no event is known then.
         """
-        index = pd.Index(sorted(set(users)), dtype=object)
-        wanted = pa.array(index, pa.string())
+        ids = by_hash(sorted(set(users)))
+        sizes = np.zeros(len(ids), np.int64)
+        many, held, looked_through = len(ids), 0, 0
         by_day: list[pa.Table] = []
-        kept = looked_through = 0
-        rows_by_date = table.rows_by("dt")
-        for day in sorted((day for day in rows_by_date if day <= last), reverse=True):
+        since = None
+        rows_by_date = _rows_by_date(table, last)
+        for day in sorted(rows_by_date, reverse=True):
             looked_through += rows_by_date[day]
-            rows = None if by_day and looked_through > most_rows else _events_of(table, day, last, wanted)
-            if rows is None or (by_day and kept + len(rows) > most_events):
+            if by_day and looked_through > most_rows:
+                since = day + timedelta(days=1)
                 log.warning(
-                    "item baselines know the events from %s on, %d of these users: with older dates it would be more "
-                    "than %d, or more than %d of all users to look through",
-                    day + timedelta(days=1), kept, most_events, most_rows,
+                    "item baselines know the events from %s on: with older dates it would be more than %d of all users "
+                    "to look through",
+                    since, most_rows,
                 )  # fmt: skip
                 break
-            by_day.append(rows)
-            kept += len(rows)
-        return ItemHistory.of(index, by_day[::-1])
+            by_day.append(_events_of(table, day, last, pa.array(ids[:many], pa.string())))
+            held += len(by_day[-1])
+            sizes[:many] += np.bincount(_places(by_day[-1], ids[:many]), minlength=many)
+            many = int(np.searchsorted(np.cumsum(sizes[:many]), most_events, side="right"))
+            # Not at each date: it goes through all that is held.
+            if held > most_events + most_events // 4:
+                by_day = [_of_users(rows, ids[:many]) for rows in by_day]
+                held = sum(len(rows) for rows in by_day)
+        if many < len(ids):
+            log.warning(
+                "item baselines know the events of %d of %d users: with the others it would be more than %d",
+                many, len(ids), most_events,
+            )  # fmt: skip
+            by_day = [_of_users(rows, ids[:many]) for rows in by_day]
+        return replace(ItemHistory.of(ids[:many].sort_values(), by_day[::-1]), since=since)
 
     @staticmethod
     def of(users: "pd.Index[str]", by_day: Iterable[pa.Table]) -> "ItemHistory":
@@ -115,7 +134,7 @@ class ItemHistory:
             coded = rows["item_id"].combine_chunks().dictionary_encode()
             numbers = np.array([ids.setdefault(one, len(ids)) for one in coded.dictionary.to_pylist()], np.int64)
             items.append(numbers[coded.indices.to_numpy()].astype(np.int32))
-            owners.append(users.get_indexer(pd.Index(rows["user_id"].to_numpy(), dtype=object)).astype(np.int32))
+            owners.append(_places(rows, users).astype(np.int32))
             days.append(rows["dt"].cast(pa.int32()).to_numpy())
             landings.append(rows["landed"].cast(pa.int32()).to_numpy())
         none = [np.zeros(0, np.int32)]
@@ -142,6 +161,17 @@ class ItemHistory:
         for start in range(0, len(self.users), 2048):
             part = slice(self.first[start], self.first[min(start + 2048, len(self.users))])
             yield owner[part][known[part]], self.item[part][known[part]]
+
+    def within(self, most_events: int) -> "ItemHistory":
+        """Return the history of as many users as have no more events together, left out as by `read`; the same keys."""
+        sizes = np.diff(self.first)
+        order = self.users.get_indexer(by_hash(self.users))
+        kept = np.zeros(len(self.users), bool)
+        kept[order[np.cumsum(sizes[order]) <= most_events]] = True
+        chosen = np.repeat(kept, sizes)
+        first = np.append(0, np.cumsum(sizes[kept]))
+        item, day, landed = self.item[chosen], self.day[chosen], self.landed[chosen]
+        return ItemHistory(self.users[kept], first, item, day, landed, self.keys, self.since)
 
     def has(self, frame: pd.DataFrame) -> Array:
         """Return of which rows the user is among these, `(N,)` bool."""
@@ -182,6 +212,30 @@ class ItemHistory:
             (days[ends] - days[begins]).astype(np.int64),
             place[order][ends],
         )
+
+
+def by_hash(users: Iterable[str]) -> "pd.Index[str]":
+    """Return ids in an order that says nothing about their users, and is the same in each process."""
+    ids = pd.Index(list(users), dtype=object)
+    return ids[np.argsort(pd.util.hash_array(ids.to_numpy()), kind="stable")]
+
+
+def _rows_by_date(table: Table, last: date) -> dict[date, int]:
+    """Return how many rows of each date have to be looked through: those in files of up to the last landing day."""
+    rows: dict[date, int] = {}
+    for file in table.files:
+        if max(file.partition["dt"], file.partition["landed"]) <= last:
+            rows[file.partition["dt"]] = rows.get(file.partition["dt"], 0) + file.rows
+    return rows
+
+
+def _places(rows: pa.Table, users: "pd.Index[str]") -> Array:
+    """Return the place of the user of each row, -1 for others."""
+    return np.asarray(users.get_indexer(pd.Index(rows["user_id"].to_numpy(), dtype=object)))
+
+
+def _of_users(rows: pa.Table, users: "pd.Index[str]") -> pa.Table:
+    return rows.filter(pa.array(_places(rows, users) >= 0))
 
 
 def _events_of(table: Table, day: date, last: date, users: pa.Array) -> pa.Table:

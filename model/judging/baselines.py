@@ -11,7 +11,8 @@ Every ranking ends in the same way: candidates about which a method knows nothin
 of popularity. So no method gains or loses by ties.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -31,6 +32,8 @@ from model.judging.metrics import hits_in_lists, truth_ranks
 
 LABELS = NAMES
 
+# Rows whose items are scored at once: bounds the memory of methods that know something of very many items.
+AT_ONCE = 512
 # What popularity gets of each row's probability: below any share that a real event can have.
 _FALLBACK = 1e-3
 
@@ -134,6 +137,11 @@ def known_at(train: pd.DataFrame, valid: pd.DataFrame) -> date:
     return pd.Timestamp(train["dt"].max() if valid.empty else valid["dt"].min()).date()
 
 
+def with_items(frame: pd.DataFrame, history: ItemHistory) -> pd.DataFrame:
+    """Return the rows that items came to, of users whose history is known."""
+    return frame[(lengths(frame["next_item_keys"]) > 0) & history.has(frame)]
+
+
 def item_steps(parts: Iterable[tuple[Array, Array]], size: int, reach: int) -> sparse.csr_matrix:
     """Return how often one item came up to `reach` events after another one of the same user, `(I, I)`.
 
@@ -144,23 +152,77 @@ def item_steps(parts: Iterable[tuple[Array, Array]], size: int, reach: int) -> s
         size: I.
         reach: 1 for events that follow each other.
     """
-    total = sparse.csr_matrix((size, size))
+    total = sparse.csr_matrix((size, size), dtype=np.float32)
     for owners, items in parts:
+        earlier, later = [], []
         for distance in range(1, reach + 1):
             follows = owners[distance:] == owners[:-distance]
-            steps = (items[:-distance][follows], items[distance:][follows])
-            total = total + sparse.csr_matrix((np.ones(int(follows.sum())), steps), shape=(size, size))
+            earlier.append(items[:-distance][follows])
+            later.append(items[distance:][follows])
+        steps = np.concatenate(earlier), np.concatenate(later)
+        # Numbers of events are whole, and float32 has all of them up to 16 million.
+        total = total + sparse.csr_matrix((np.ones(len(steps[0]), np.float32), steps), shape=(size, size))
     return sparse.csr_matrix(total)
 
 
-def largest_of_rows(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
-    """Return a matrix with the `most` largest numbers of each line alone; of equal ones the smaller columns."""
+def largest_of_rows(matrix: sparse.csr_matrix, most: int, at_once: int = 2_000_000) -> sparse.csr_matrix:
+    """Return a matrix with the `most` largest numbers of each line alone; of equal ones the smaller columns.
+
+    Args:
+        matrix: of any number of lines.
+        most: numbers of each.
+        at_once: numbers that are sorted together, but for those of one line: bounds the memory.
+    """
     matrix.sort_indices()
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    place = np.arange(len(rows)) - matrix.indptr[:-1][rows[order]]
-    kept = order[place < most]
-    return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+    many = matrix.shape[0]
+    starts = np.unique(np.searchsorted(matrix.indptr, np.arange(0, matrix.nnz, at_once), side="right") - 1)
+    kept = [np.zeros(0, np.int64)]
+    for start, end in itertools.pairwise([*starts.tolist(), many]):
+        first, sizes = matrix.indptr[start], np.diff(matrix.indptr[start : end + 1])
+        part = slice(first, matrix.indptr[end])
+        rows = np.repeat(np.arange(end - start), sizes)
+        order = np.lexsort((matrix.indices[part], -matrix.data[part], rows))
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        kept.append(first + np.sort(order[place < most]))
+    chosen = np.concatenate(kept)
+    indptr = np.append(0, np.cumsum(np.minimum(np.diff(matrix.indptr), most)))
+    return sparse.csr_matrix((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
+
+
+def likeliest_weights(of_truth: Array, rounds: int) -> Array:
+    """Return the weights of a mixture under which what came is likeliest, by expectation maximisation, `(M,)`.
+
+    Args:
+        of_truth: `(M, n)` what each of M methods gave to each of n things that came; alike without any.
+        rounds: of the maximisation.
+    """
+    weights = np.full(len(of_truth), 1 / len(of_truth))
+    for _ in range(rounds if of_truth.shape[1] else 0):
+        joint = weights[:, None] * of_truth
+        # What no method gave anything to says nothing of them.
+        weights = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
+        weights /= weights.sum()
+    return weights
+
+
+def climb(weights: Array, judge: Callable[[Array], float], steps: Sequence[float]) -> Array:
+    """Return weights from which no step makes one better: each in turn is multiplied, as long as the judge says more.
+
+    Args:
+        weights: to begin with.
+        judge: how good the scores are that weights make.
+        steps: by which one weight is multiplied; zero leaves its method out.
+    """
+    best, rising = judge(weights), True
+    while rising:
+        rising = False
+        for at in range(len(weights)):
+            for step in steps:
+                tried = weights.copy()
+                tried[at] *= step
+                if tried.sum() and (value := judge(tried / tried.sum())) > best:
+                    weights, best, rising = tried / tried.sum(), value, True
+    return weights
 
 
 # --- the methods ---------------------------------------------------------------------------------------
@@ -176,18 +238,23 @@ class Baseline:
 
     name = ""
     tasks: tuple[str, ...] = ()
-    # Rows whose items are scored at once: bounds the memory of methods that know something of very many items.
-    _AT_ONCE = 512
+    _learnt: tuple[pd.DataFrame, pd.DataFrame, list[str]] | None = None
 
     def fit(self, train: pd.DataFrame, valid: pd.DataFrame, categories: Sequence[str]) -> "Baseline":
-        """Learn from rows of `examples`.
+        """Learn from rows of `examples`, unless it has from these very rows: one method may be part of several others.
 
         Args:
             train: rows whose horizons end before the first row of `valid`.
             valid: rows to tune on; most methods have nothing to tune.
             categories: the candidates, in the order of the columns of `next_category`.
         """
-        self.categories = pd.Index(categories)
+        ids = list(categories)
+        if self._learnt is not None:
+            of_train, of_valid, of_ids = self._learnt
+            if of_train is train and of_valid is valid and of_ids == ids:
+                return self
+        self._learnt = train, valid, ids
+        self.categories = pd.Index(ids)
         labels = columns_of(self.categories, train["next_category"].dropna())
         # One imaginary row, spread over all categories, so that none is impossible.
         counts = np.bincount(labels[labels >= 0], minlength=len(categories)) + 1 / max(len(categories), 1)
@@ -209,8 +276,8 @@ class Baseline:
     def next_item(self, frame: pd.DataFrame, k: int) -> Array:
         """Return the k items most likely to come, as keys, best first, `(N, k)` int64."""
         lists = [np.zeros((0, k), np.int64)]
-        for start in range(0, len(frame), self._AT_ONCE):
-            scores, keys = self.item_scores(frame.iloc[start : start + self._AT_ONCE])
+        for start in range(0, len(frame), AT_ONCE):
+            scores, keys = self.item_scores(frame.iloc[start : start + AT_ONCE])
             lists.append(top_items(scores, keys, self.popular_items, k))
         return np.concatenate(lists)
 
@@ -344,15 +411,18 @@ class DecayedHistory(WholeHistory):
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:  # noqa: ARG002
         self.half_life = self.half_lives[2]
-        labelled = valid[lengths(valid["next_item_keys"]) > 0].head(self.most_rows)
-        if self.history is None or labelled.empty:
+        if self.history is None:
+            return
+        labelled = with_items(valid, self.history).head(self.most_rows)
+        if labelled.empty:
             return
         found = {}
         for tried in self.half_lives:
             self.half_life = tried
             hits = hits_in_lists(self.next_item(labelled, TOP_ITEMS), list(labelled["next_item_keys"]))
             found[tried] = (hits.sum(axis=1) / lengths(labelled["next_item_keys"])).mean()
-        self.half_life = max(found, key=lambda one: found[one])
+        # A month, unless another one finds more.
+        self.half_life = max((self.half_lives[2], *self.half_lives), key=lambda one: found[one])
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         return self.over_popularity(category_matrix(frame, "longterm_categories", "longterm_shares", self.categories))
@@ -426,7 +496,7 @@ class CoVisits(MarkovChain):
 
     Two events are near if at most `reach - 1` others of the user lie between them. How often two items were, divided
     by the root of how often each was near any, as item-to-item methods do, so that what all take does not stand first
-    with everyone. Each item keeps its `most_near`.
+    with everyone. Each item keeps its `most_near`. It learns from as many users as have `most_events` together.
     """
 
     name = "co-visited items"
@@ -434,17 +504,23 @@ class CoVisits(MarkovChain):
 
     reach = 10
     most_near = 50
+    # An event makes up to twenty pairs of items, which take some 400 bytes while they are counted.
+    most_events = 3_000_000
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
         if self.history is None or not self.history.events:
             self.items, self.item_transitions = np.zeros(0, np.int64), sparse.csr_matrix((0, 0))
             return
         self.items = self.history.keys
-        steps = item_steps(self.history.until(known_at(train, valid)), len(self.items), self.reach)
+        known = self.history.within(self.most_events)
+        steps = item_steps(known.until(known_at(train, valid)), len(self.items), self.reach)
         near = sparse.csr_matrix(steps + steps.T)
-        root = np.sqrt(np.maximum(np.asarray(near.sum(axis=0)).ravel(), 1))
-        scaled = sparse.diags_array(1 / root) @ near @ sparse.diags_array(1 / root)
-        self.item_transitions = largest_of_rows(sparse.csr_matrix(scaled), self.most_near)
+        del steps
+        root = np.sqrt(np.maximum(np.asarray(near.sum(axis=0, dtype=np.float64)).ravel(), 1)).astype(np.float32)
+        # In place: these are the largest arrays of an evaluation.
+        near.data /= root[near.indices]
+        near.data /= np.repeat(root, np.diff(near.indptr))
+        self.item_transitions = largest_of_rows(near, self.most_near)
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         raise NotImplementedError(f"{self.name} does not predict categories")
@@ -491,8 +567,8 @@ class SessionKNN(Baseline):
         vectors, trained = self.vectors(frame), sparse.csr_matrix(self.trained.T)
         k = min(self.neighbours, trained.shape[1])
         parts = []
-        for start in range(0, len(frame), self._AT_ONCE):
-            cosine = (vectors[start : start + self._AT_ONCE] @ trained).toarray()
+        for start in range(0, len(frame), AT_ONCE):
+            cosine = (vectors[start : start + AT_ONCE] @ trained).toarray()
             nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
             rows = np.repeat(np.arange(len(cosine)), k)
             values = cosine[rows, nearest.ravel()]
@@ -535,22 +611,12 @@ class Blend(Baseline):
         truth = columns_of(self.categories, labelled["next_category"])
         chances = np.stack([part.next_category(labelled) for part in self.parts])  # (parts, n, C)
         of_truth = chances[:, np.arange(len(labelled)), truth].astype(np.float64)  # (parts, n)
-        for _ in range(self.rounds):
-            joint = self.weights[:, None] * of_truth
-            self.weights = (joint / joint.sum(axis=0)).mean(axis=1)
+        self.weights = likeliest_weights(of_truth, self.rounds)
 
         def recall(weights: Array) -> float:
             return float((truth_ranks(np.tensordot(weights.astype(np.float32), chances, 1), truth) <= 5).mean())
 
-        best, rising = recall(self.weights), True
-        while rising:
-            rising = False
-            for at in range(len(self.parts)):
-                for step in self.steps:
-                    tried = self.weights.copy()
-                    tried[at] *= step
-                    if tried.sum() and (value := recall(tried / tried.sum())) > best:
-                        self.weights, best, rising = tried / tried.sum(), value, True
+        self.weights = climb(self.weights, recall, self.steps)
 
     def next_category(self, frame: pd.DataFrame) -> Array:
         total = np.zeros((len(frame), len(self.categories)), np.float32)

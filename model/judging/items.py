@@ -23,12 +23,16 @@ from model.arrays import Array
 from model.data.candidates import flat, lengths, rank_within
 from model.data.item_history import ItemHistory
 from model.judging.baselines import (
+    AT_ONCE,
     Baseline,
     CoVisits,
+    climb,
     largest_of_rows,
+    likeliest_weights,
     places_of,
     rankings,
     shares_of,
+    with_items,
 )
 from model.judging.boosted import Boosted
 
@@ -36,8 +40,6 @@ log = logging.getLogger(__name__)
 
 # Candidates of each method for a row.
 MOST_EACH = 100
-# Rows of which pairs are made at once: bounds the memory to some 100 MB.
-AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,15 @@ class ItemCandidates:
     Args:
         history: of the users that are judged.
         most_each: items that each method names for a row.
+        parts: the methods, with this history; None for one of each.
     """
 
-    def __init__(self, history: ItemHistory, most_each: int = MOST_EACH):
+    def __init__(self, history: ItemHistory, most_each: int = MOST_EACH, parts: Sequence[Baseline] | None = None):
         self.history, self.most_each = history, most_each
-        self.parts: list[Baseline] = [*rankings(history), CoVisits(history)]
-        self.learnt: tuple[pd.DataFrame, pd.DataFrame] | None = None
+        self.parts = [*rankings(history), CoVisits(history)] if parts is None else list(parts)
 
     def fit(self, train: pd.DataFrame, valid: pd.DataFrame, categories: Sequence[str]) -> "ItemCandidates":
-        """Let the methods learn, unless they have from these very rows; see `Baseline.fit`."""
-        if self.learnt is not None and self.learnt[0] is train and self.learnt[1] is valid:
-            return self
-        self.learnt = train, valid
+        """Let the methods learn, see `Baseline.fit`."""
         for part in self.parts:
             part.fit(train, valid, categories)
         came = flat(train["next_item_keys"], np.int64)
@@ -104,11 +103,6 @@ class ItemCandidates:
         return np.isin(pairs.rows * size + pairs.columns, true)
 
 
-def with_items(frame: pd.DataFrame, history: ItemHistory) -> pd.DataFrame:
-    """Return the rows that items came to, of users whose history is known."""
-    return frame[(lengths(frame["next_item_keys"]) > 0) & history.has(frame)]
-
-
 class ItemBlend(Baseline):
     """A weighted mean of what the methods say of items, the weights tuned on the validation rows.
 
@@ -139,22 +133,9 @@ class ItemBlend(Baseline):
         came = np.concatenate([known.came(pairs, part) for pairs, part in zip(made, parts, strict=True)])
         rows = np.concatenate([pairs.rows + AT_ONCE * at for at, pairs in enumerate(made)])
         shares = np.concatenate([pairs.shares for pairs in made]).T.astype(np.float64)  # (M, P)
-        of_truth = shares[:, came]
-        for _ in range(self.rounds if came.any() else 0):
-            joint = self.weights[:, None] * of_truth
-            self.weights = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
-            self.weights /= self.weights.sum()
-
         judge = _Recall(rows, came, lengths(labelled["next_item_keys"]))
-        best, rising = judge.of(self.weights @ shares), True
-        while rising:
-            rising = False
-            for at in range(len(self.weights)):
-                for step in self.steps:
-                    tried = self.weights.copy()
-                    tried[at] *= step
-                    if tried.sum() and (value := judge.of(tried @ shares)) > best:
-                        self.weights, best, rising = tried / tried.sum(), value, True
+        begin = likeliest_weights(shares[:, came], self.rounds)
+        self.weights = climb(begin, lambda weights: judge.of(weights @ shares), self.steps)
 
     def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
         pairs = self.candidates.pairs(frame)
@@ -227,55 +208,63 @@ class ItemTrees(Boosted):
     ):
         super().__init__(seed, most_tried, rounds, threads)
         self.candidates, self.most_pairs = candidates, most_pairs
-        self.history = candidates.history
 
     def learn(self, train: pd.DataFrame, valid: pd.DataFrame) -> None:
         ids = list(self.categories)
         older, newer = by_newest_third(train, valid)
         self.candidates.fit(train, valid, ids)
         self.ranker: lgb.Booster | None = None
-        if len(older) and len(newer):
-            before = ItemCandidates(self.history).fit(older, newer, ids)
+        since, why = self.candidates.history.since, "too few dates or items to learn from"
+        if since is not None and len(newer) and pd.Timestamp(since) > pd.Timestamp(newer["dt"].min()):
+            why = f"what users took is known from {since} on, after the first date to learn from"
+        elif len(older) and len(newer):
+            before = ItemCandidates(self.candidates.history).fit(older, newer, ids)
             self.ranker = self._boost(
                 self._labelled(newer, before, self.most_pairs),
                 self._labelled(valid, self.candidates, self.most_pairs // 3),
                 self.rate,
             )
         if self.ranker is None:
-            log.info("%s: too few dates or items to learn from, so they have no answer", self.name)
+            log.info("%s have no answer: %s", self.name, why)
         self.tasks = () if self.ranker is None else ("next_item",)
 
     def item_scores(self, frame: pd.DataFrame) -> tuple[sparse.csr_matrix, Array]:
         if self.ranker is None:
             return super().item_scores(frame)
         pairs = self.candidates.pairs(frame)
-        chances = np.asarray(self.ranker.predict(self._features(frame, pairs), num_threads=self.threads))
+        seen = self._features(frame, pairs, self.candidates)
+        chances = np.asarray(self.ranker.predict(seen, num_threads=self.threads))
         return _matrix(pairs, chances, frame, self.candidates)
 
     def _labelled(self, frame: pd.DataFrame, known: ItemCandidates, most: int) -> tuple[Array, Array]:
         """Return the features of the pairs of a sample of rows, and which of their items came."""
-        labelled = with_items(frame, self.history).sample(frac=1, random_state=self.seed)
-        features, came, total = [np.zeros((0, self._many(known)), np.float32)], [np.zeros(0)], 0
+        labelled = with_items(frame, known.history).sample(frac=1, random_state=self.seed)
+        if labelled.empty:
+            return np.zeros((0, 0), np.float32), np.zeros(0)
+        features, came, total = [], [], 0
         for start in range(0, len(labelled), AT_ONCE):
             part = labelled.iloc[start : start + AT_ONCE]
             pairs = known.pairs(part)
             total += len(pairs.rows)
             if total > most and start:
                 break
-            features.append(self._features(part, pairs))
+            features.append(self._features(part, pairs, known))
             came.append(known.came(pairs, part).astype(np.float64))
         return np.concatenate(features), np.concatenate(came)
 
     @staticmethod
-    def _many(known: ItemCandidates) -> int:
-        return 2 * len(known.parts) + len(OWN) + len(OF_USER) + 2
+    def _features(frame: pd.DataFrame, pairs: Pairs, known: ItemCandidates) -> Array:
+        """Return what trees see of each pair, `(P, F)` float32; NaN for what the user never took.
 
-    def _features(self, frame: pd.DataFrame, pairs: Pairs) -> Array:
-        """Return what trees see of each pair, `(P, F)` float32; NaN for what the user never took."""
-        own = self.history.pairs(frame)
-        size = len(self.history.keys) + 1
+        Args:
+            frame: the rows.
+            pairs: of these rows.
+            known: whose pairs they are: its items are their columns.
+        """
+        own = known.history.pairs(frame)
+        size = len(known.history.keys) + 1
         # Both orders of columns are those of the keys, so codes of one rise with codes of the other.
-        place = places_of(self.history.keys, self.candidates.keys)[pairs.columns]
+        place = places_of(known.history.keys, known.keys)[pairs.columns]
         at = places_of(own.rows * size + own.columns, np.where(place >= 0, pairs.rows * size + place, -1))
         had = at >= 0
 
@@ -329,7 +318,7 @@ def by_newest_third(train: pd.DataFrame, valid: pd.DataFrame) -> tuple[pd.DataFr
     return train[(days + gap <= first).to_numpy()], train[(days >= first).to_numpy()]
 
 
-def item_methods(history: ItemHistory, seed: int) -> list[Baseline]:
-    """Return one of each, not fitted."""
-    candidates = ItemCandidates(history)
+def item_methods(history: ItemHistory, seed: int, simple: Sequence[Baseline]) -> list[Baseline]:
+    """Return one of each, not fitted; of `simple` methods, those that name items are their parts, and learn once."""
+    candidates = ItemCandidates(history, parts=[method for method in simple if "next_item" in method.tasks])
     return [ItemBlend(candidates, seed), ItemTrees(candidates, seed)]

@@ -5,8 +5,9 @@
     python -m tests.bench.accuracy --log UserBehavior.csv --source taobao --work /tmp/judge --from 2017-11-25 \
         --to 2017-12-03 --horizon 1 --lookback 3
 
-With `--seeds 1 2 3` it is trained once for each, as run `accuracy`, `accuracy-2` and so on, and the gain by pretraining
-is told over users and seeds together (`tests.bench.seeds`). With `--adapters`, low-rank adapters are trained as well.
+With `--seeds 1 2 3` it is trained once for each, as run `accuracy` (seed 1), `accuracy-2`, `accuracy-3`, and the gain
+by pretraining is told over users and seeds together (`tests.bench.seeds`). With `--adapters`, low-rank adapters are
+trained as well; a run that was evaluated without them is evaluated again.
 
 The log is laid out as if each event had landed on its own day. A CSV is one of the source `taobao`; a Parquet file has
 the columns of the source `canonical`; where it has no category, the first letters of the item's code are one (stock
@@ -15,6 +16,7 @@ codes number like things alike). What is there is not made again, so a stopped r
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +25,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lake.errors import InputInvalid
+
 RUN = "accuracy"
+# What a command makes, and the module with its arguments.
+Step = tuple[Path, list[object]]
 TAOBAO = ["user", "item", "category", "type", "time"]
 
 
@@ -48,6 +54,42 @@ def land(log: Path, source: str, landing: Path, first: date, last: date, prefix:
         elif len(part):
             part.to_parquet(folder / "part.parquet", index=False)
     return days
+
+
+def run_of(seed: int, lake: Path) -> str:
+    """Return the name of the run of a seed.
+
+    Raises:
+        InputInvalid: the run is there, with another seed.
+    """
+    run = RUN if seed == 1 else f"{RUN}-{seed}"
+    plan = lake / "_models" / run / "plan.json"
+    if plan.exists() and (found := json.loads(plan.read_text())["seed"]) != seed:
+        raise InputInvalid(
+            f"--seeds: run {run!r} in {lake} was made with the seed {found}, not {seed}; give another --work, or "
+            f"remove {plan.parent}"
+        )
+    return run
+
+
+def training_steps(run: str, seed: int, lake: Path, last: date, dates: list[object], *, adapters: bool) -> list[Step]:
+    """Return the steps of a run, in order."""
+    models, of_run = lake / "_models" / run, ["--run-id", run]
+    lora: list[Step] = [(models / "lora", ["model.finetune", "--adapter", "lora", *of_run])] if adapters else []
+    return [
+        (models / "plan.json", ["model.prepare", "--day", last, "--cold", "--seed", seed, *dates, *of_run]),
+        (models / "pretrained", ["model.pretrain", *of_run]),
+        (models / "finetuned", ["model.finetune", *of_run]),
+        (models / "scratch", ["model.finetune", "--start", "scratch", *of_run]),
+        *lora,
+        (models / "evaluation", ["model.evaluate", *of_run]),
+    ]
+
+
+def due(steps: list[Step]) -> list[list[object]]:
+    """Return the commands from the first one on whose result is not there: what comes after it reads what it makes."""
+    first = next((place for place, (made, _) in enumerate(steps) if not made.exists()), len(steps))
+    return [command for _, command in steps[first:]]
 
 
 def main() -> None:
@@ -86,9 +128,9 @@ def main() -> None:
     states = days[args.every - 1 :: args.every]
     judged = [day for day in states if day + timedelta(days=args.horizon) <= args.last][args.skip :]
     examples = ["--from", judged[0], "--to", judged[-1], "--every", args.every, "--run-id", RUN]
-    dates = ["--valid-dates", args.valid_dates, "--test-dates", args.test_dates]
-    runs = {RUN if seed == args.seeds[0] else f"{RUN}-{seed}": seed for seed in args.seeds}
-    steps: list[tuple[Path, list[object]]] = [
+    dates: list[object] = ["--valid-dates", args.valid_dates, "--test-dates", args.test_dates]
+    runs = {run_of(seed, lake): seed for seed in args.seeds}
+    tables: list[Step] = [
         (
             lake / "interests",
             ["dags.cli", "daily", "--from", days[0], "--to", days[-1], "--chunk-days", chunk, "--every", args.every],
@@ -97,21 +139,11 @@ def main() -> None:
         (lake / "examples", ["expectations.audit", "--table", "examples", "--run-id", RUN]),
         (lake / "examples" / "_delta_log", ["lake.publish", "--table", "examples", "--run-id", RUN]),
     ]
+    commands = due(tables)
     for run, seed in runs.items():
-        models, of_run = lake / "_models" / run, ["--run-id", run]
-        adapters = [(models / "lora", ["model.finetune", "--adapter", "lora", *of_run])] if args.adapters else []
-        steps += [
-            (models / "plan.json", ["model.prepare", "--day", days[-1], "--cold", "--seed", seed, *dates, *of_run]),
-            (models / "pretrained", ["model.pretrain", *of_run]),
-            (models / "finetuned", ["model.finetune", *of_run]),
-            (models / "scratch", ["model.finetune", "--start", "scratch", *of_run]),
-            *adapters,
-            (models / "evaluation", ["model.evaluate", *of_run]),
-        ]
-    missing = [made.exists() for made, _ in steps]
-    for (_, command), there in zip(steps, missing, strict=True):
-        if not there:
-            subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
+        commands += due(training_steps(run, seed, lake, days[-1], dates, adapters=args.adapters))
+    for command in commands:
+        subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
     for run in runs:
         subprocess.run([sys.executable, "-m", "dags.cli", "model", "--run-id", run], check=True)
     if len(runs) > 1:

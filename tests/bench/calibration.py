@@ -1,6 +1,6 @@
 """What calibration error is measured of probabilities that are right, by chance alone.
 
-    python -m tests.bench.calibration --users 1840 --rows 3 --same 0.7
+    python -m tests.bench.calibration --users 1700 --rows 3 --same 0.7
 
 Makes up users with several rows each, whose labels come with just the probabilities that are said, and measures them as
 `model.judging` does: before and after the bias of chance is taken off. A model cannot be told to be better calibrated

@@ -36,7 +36,8 @@ def main() -> None:
         parser.error(f"the plan of run {args.run_id!r} names no version of events")
     categories = list(Vocabulary.load(vocabulary_folder(plan.run_id), "category_id").ids)
     methods, seconds = [], {}
-    for method in (*cheap_baselines(rows.history), *item_methods(rows.history, plan.seed)):
+    simple = cheap_baselines(rows.history)
+    for method in (*simple, *item_methods(rows.history, plan.seed, simple)):
         began = time.process_time()
         method.tasks = tuple(task for task in method.tasks if task == "next_item")
         if method.tasks:

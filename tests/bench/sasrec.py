@@ -32,19 +32,20 @@ from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
 from model.judging.metrics import UserBootstrap, hits_in_lists, interval, list_values
+from tests.bench.known_events import first_arrivals, known_at
 
 
 def read(lake: Path, table: str, version: int, columns: list[str], days: list[str] | None = None) -> pd.DataFrame:
-    """Return some columns of one version of a table, of some dates."""
+    """Return some columns of one version of a table, of some dates, with what the folders of its files name."""
     delta = DeltaTable(str(lake / table), version=version)
     filters = [("dt", "in", days)] if days else None
     files = [uri.removeprefix("file://") for uri in delta.file_uris(partition_filters=filters)]
-    parts = [
-        pq.read_table(file, columns=columns, partitioning=None).append_column(
-            "dt", pa.array([re.search(r"/dt=([^/]+)/", file)[1]] * pq.read_metadata(file).num_rows)
-        )
-        for file in files
-    ]
+    parts = []
+    for file in files:
+        rows = pq.read_table(file, columns=columns, partitioning=None)
+        for name, value in re.findall(r"/(dt|landed)=([^/]+)", file):
+            rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
+        parts.append(rows)
     return pa.concat_tables(parts).to_pandas()
 
 
@@ -55,8 +56,8 @@ def key(item: str) -> int:
 
 
 def interactions(events: pd.DataFrame, until: str) -> Dataset:
-    """Return the events up to a date as RecTools wants them."""
-    known = events[events["dt"] <= until]
+    """Return the events that were known on the evening of a date as RecTools wants them."""
+    known = known_at(events, until)
     return Dataset.construct(
         pd.DataFrame(
             {
@@ -115,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = json.loads((args.lake / "_models" / args.run_id / "plan.json").read_text())
     events = read(args.lake, "events", plan["tables"]["events"], ["event_id", "user_id", "item_id", "event_time"])
-    events = events.dropna(subset=["item_id"]).drop_duplicates("event_id").sort_values(["event_time", "event_id"])
+    events = first_arrivals(events)
     keys = {item: key(item) for item in events["item_id"].unique()}
     events["key"] = events["item_id"].map(keys)
     parts = {name: rows_with_items(args.lake, plan, name, args.max_users) for name in ("valid", "test")}

@@ -393,3 +393,9 @@ def test_phases_stop_by_the_validation_and_take_as_many_steps_from_scratch():
         others = finetune.phases_of("finetuned", "tiny", given, plan, 10_000, pretrained_steps=before)
         assert [phase.epochs for phase in others.values()] == [3, 3, 18]
     assert scratch["all"].metric == "next_category_loss"
+    private = finetune.phases_of("scratch", "tiny", given, plan, 10_000, Privacy(1.0, 1.0), pretrained_steps=157)
+    assert {name: phase.epochs for name, phase in private.items()} == {"all": 6}, "each pass more costs privacy"
+    # Asked for two passes, from scratch has both phases' and those of pretraining.
+    given.epochs = 2
+    told = finetune.phases_of("scratch", "tiny", given, plan, 10_000, pretrained_steps=157)
+    assert told["all"].epochs == 2 + 2 + 3

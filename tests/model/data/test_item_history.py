@@ -2,14 +2,16 @@
 
 from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lake.publish import publish
 from lake.table import Table
-from model.data.item_history import ItemHistory
+from model.data.item_history import ItemHistory, by_hash
 from tests.jobs.naive import key
 from tests.lake.stagings import stage_files
+from tests.model.item_histories import history
 
 DAY = [date(2025, 1, n) for n in range(1, 11)]
 TEA, MILK, SALT = (key(name) for name in ("tea", "milk", "salt"))
@@ -89,12 +91,45 @@ def test_events_come_user_by_user_in_the_order_of_their_time(events):
     assert len(owners) == 5  # without the salt
 
 
-def test_of_too_many_events_the_oldest_dates_are_left_out_and_told(events, caplog):
-    history = ItemHistory.read(events, ["ann", "bob"], DAY[8], most_events=4)
-    assert pairs(history, ("ann", 9), ("bob", 9)) == sorted(
-        [(0, SALT, 2, 2, 0, 5, 0), (0, TEA, 1, 1, 4, 0, 1), (1, MILK, 1, 1, 6, 0, 0)]
+def test_of_too_many_events_users_are_left_out_with_all_that_they_did_and_told(events, caplog):
+    # In the order of their hashes: dan has none, cem one event, ann six and bob one.
+    assert by_hash(["ann", "bob", "cem", "dan"]).tolist() == ["dan", "cem", "ann", "bob"]
+    everyone = ["ann", "bob", "cem", "dan"]
+    whole = ItemHistory.read(events, everyone, DAY[8], most_events=8)
+    assert whole.events == 8
+    assert caplog.text == ""
+    part = ItemHistory.read(events, everyone, DAY[8], most_events=7)
+    assert part.users.tolist() == ["ann", "cem", "dan"]
+    assert pairs(part, ("ann", 2), ("bob", 9), ("cem", 9)) == sorted(
+        [(0, TEA, 2, 1, 0, 0, 0), (0, MILK, 1, 1, 0, 0, 1), (2, SALT, 1, 1, 6, 0, 0)]
     )
-    assert "item baselines know the events from 2025-01-03 on, 4 of these users" in caplog.text
+    assert part.has(asked(("bob", 9), ("dan", 9))).tolist() == [False, True]
+    assert part.since is None
+    assert "item baselines know the events of 3 of 4 users: with the others it would be more than 7" in caplog.text
+    assert ItemHistory.read(events, everyone, DAY[8], most_events=6).users.tolist() == ["cem", "dan"]
+    assert ItemHistory.read(events, everyone, DAY[8], most_events=0).users.tolist() == ["dan"]
+
+
+def test_a_part_of_a_history_has_the_same_users_as_one_that_was_read_with_this_budget(events):
+    everyone = ["ann", "bob", "cem", "dan"]
+    whole = ItemHistory.read(events, everyone, DAY[8])
+    for most in (0, 1, 2, 7, 8):
+        read, part = ItemHistory.read(events, everyone, DAY[8], most_events=most), whole.within(most)
+        assert part.users.tolist() == read.users.tolist()
+        asked_of = [(user, 9) for user in everyone]
+        assert pairs(part, *asked_of) == pairs(read, *asked_of)
+        assert part.keys.tolist() == whole.keys.tolist()
+
+
+def test_users_who_are_left_out_are_as_all_whatever_their_ids():
+    """Ids are given out in the order of registration: the first hundred are the oldest customers."""
+    ever = history(**{f"u{n:03}": [("2026-01-01", n)] * 2 for n in range(1000)})
+    part = ever.within(601)
+    assert len(part.users) == 300
+    assert part.events == 600
+    by_hundred = np.bincount(ever.keys[part.item] // 100) / 2
+    assert by_hundred.min() > 15
+    assert by_hundred.max() < 45
 
 
 @pytest.mark.parametrize(("most_rows", "items"), [(4, [TEA, SALT]), (3, [SALT]), (0, [SALT])])
@@ -102,4 +137,13 @@ def test_of_too_large_a_table_the_oldest_dates_are_not_read(events, caplog, most
     """One row is of the 9th, which is read in any case, and three are of the 5th."""
     history = ItemHistory.read(events, ["ann", "bob"], DAY[8], most_rows=most_rows)
     assert history.keys[history.item].tolist() == items
-    assert f"from {DAY[5 if len(items) == 1 else 4]} on, {len(items)} of these users" in caplog.text
+    assert history.since == DAY[5 if len(items) == 1 else 4]
+    assert f"from {history.since} on" in caplog.text
+
+
+def test_rows_that_landed_after_the_last_date_are_not_looked_through(events):
+    """Of the 5th two rows had landed on the 5th, and one more on the 6th; of the 2nd and the 3rd there are five."""
+    history = ItemHistory.read(events, ["ann"], DAY[4], most_rows=7)
+    assert history.since is None
+    assert history.events == 4
+    assert ItemHistory.read(events, ["ann"], DAY[4], most_rows=6).since == DAY[2]

@@ -331,20 +331,43 @@ def test_what_happened_after_a_date_is_no_history_of_it():
 
 
 def test_decayed_items_have_the_half_life_under_which_those_of_validation_are_found():
-    # Of 40 items, 30 were taken on ten dates half a year ago and ten once, a week ago. Twenty are named.
-    old = [(f"2025-07-{day:02}", 100 + item) for day in range(1, 11) for item in range(30)]
-    ever = history(x=[*old, *(("2026-01-24", 200 + item) for item in range(10))])
-    # Ten dates, halved for 205 days, are more than one of a week ago from a half-life of 60 days on, and less by 30.
-    for came, half_life in ((range(100, 130), 60), (range(200, 210), 7)):
+    # Of 40 items, 30 were taken on ten dates, and ten once, a week before. Twenty are named. Ten dates, halved for 205
+    # days, are more than one of a week ago from a half-life of 60 days on; halved for 68 days they are so from 30 on.
+    for month, came, half_life in (("2025-07", range(100, 130), 60), ("2025-11", range(200, 210), 7)):
+        old = [(f"{month}-{day:02}", 100 + item) for day in range(15, 25) for item in range(30)]
+        ever = history(x=[*old, *(("2026-01-24", 200 + item) for item in range(10))])
         valid = examples(example("x", ["tea"], ["tea"], next_items=list(came)))
         method = DecayedHistory(ever)
         found = of_history(method, example("x", ["tea"], []), valid=valid, k=20)[0]
         assert method.half_life == half_life
         assert set(found[:10]) <= set(came)
-    # Without a validation row a month. Of equal ones the newest comes first.
+    # Without a validation row a month.
     method = DecayedHistory(ever)
-    assert of_history(method, example("x", ["tea"], []), valid=train().head(0), k=10) == [[*range(209, 199, -1)]]
+    of_history(method, example("x", ["tea"], []), valid=train().head(0))
     assert method.half_life == 30
+    # Where no half-life finds anything, or nobody's history is known, it stays.
+    for valid in (examples(example("x", ["tea"], ["tea"], next_items=[99])), examples(
+        example("z", ["tea"], ["tea"], next_items=[1]), example("z", ["tea"], ["tea"], next_items=[2])
+    )):  # fmt: skip
+        of_history(method, example("x", ["tea"], []), valid=valid)
+        assert method.half_life == 30
+
+
+def test_of_items_on_equally_many_dates_the_newest_comes_first():
+    ever = history(x=[("2026-01-24", item) for item in (4, 2, 3)])
+    assert of_history(DecayedHistory(ever), example("x", ["tea"], [])) == [[3, 2, 4]]
+
+
+def test_the_half_life_is_judged_by_users_whose_history_is_known():
+    ever = history(x=[("2025-07-01", 1), ("2026-01-24", 2)])
+    method = DecayedHistory(ever)
+    method.most_rows = 1
+    # Of z nothing is known, but for x the newer of two items comes, where one is named.
+    valid = examples(*(example(user, ["tea"], ["tea"], next_items=[2]) for user in ("z", "x")))
+    asked = []
+    method.next_item = lambda rows, k: asked.append(rows["user_id"].tolist()) or np.zeros((len(rows), k), np.int64)
+    method.fit(train(), valid, CATEGORIES)
+    assert asked == [["x"]] * 6
 
 
 def test_the_markov_chain_of_items_counts_all_steps_that_were_known_then():
@@ -361,6 +384,8 @@ def test_steps_up_to_a_distance_are_counted_within_a_user_alone():
     one, two = (item_steps([(owners, items)], 3, reach).toarray().tolist() for reach in (1, 2))
     assert one == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert two == [[0, 2, 0], [0, 1, 0], [1, 0, 0]]
+    parts = [(owners[:3], items[:3]), (owners[3:], items[3:])]
+    assert item_steps(parts, 3, 2).toarray().tolist() == two
 
 
 def test_items_are_co_visited_on_both_sides_and_less_if_they_are_near_everything():
@@ -381,9 +406,27 @@ def test_items_are_co_visited_on_both_sides_and_less_if_they_are_near_everything
     assert of_history(method, row) == [[2, 0, 0]]
 
 
+def test_co_visits_of_too_many_events_are_those_of_some_whole_users():
+    ever = history(**{f"u{n:02}": [("2026-01-01", 2 * n), ("2026-01-02", 2 * n + 1)] for n in range(20)})
+    method = CoVisits(ever)
+    method.most_events = 11  # two each
+    method.fit(train(), train(), CATEGORIES)
+    users = ever.within(11).users
+    assert len(users) == 5
+    near = {(2 * n + a, 2 * n + 1 - a) for n in range(20) if f"u{n:02}" in users for a in (0, 1)}
+    found = method.item_transitions.tocoo()
+    assert set(zip(method.items[found.row].tolist(), method.items[found.col].tolist(), strict=True)) == near
+    assert found.data.tolist() == [1] * 10
+
+
 def test_of_each_line_the_largest_numbers_are_kept_and_of_equal_ones_the_first():
     matrix = sparse.csr_matrix(np.array([[1.0, 3, 0, 3, 2], [0, 0, 0, 0, 0], [5, 0, 0, 0, 0]]))
-    assert largest_of_rows(matrix, 2).toarray().tolist() == [[0, 3, 0, 3, 0], [0] * 5, [5, 0, 0, 0, 0]]
+    for at_once in (1, 2, 4, 5, 6, 100):
+        found = largest_of_rows(matrix, 2, at_once)
+        assert found.toarray().tolist() == [[0, 3, 0, 3, 0], [0] * 5, [5, 0, 0, 0, 0]]
+        assert found.nnz == 3
+    assert largest_of_rows(sparse.csr_matrix((2, 5)), 2).toarray().tolist() == [[0] * 5] * 2
+    assert largest_of_rows(sparse.csr_matrix((0, 0)), 2).shape == (0, 0)
 
 
 def test_methods_with_a_history_are_those_without_and_co_visits():

@@ -1,12 +1,14 @@
 """The blend and the trees of items name what simple methods know, and trust each as validation bears it out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
-from model.judging.baselines import Baseline
-from model.judging.items import ItemBlend, ItemCandidates, ItemTrees, _Recall, by_newest_third, with_items
+from model.judging.baselines import Baseline, CoVisits, MarkovChain, cheap_baselines, with_items
+from model.judging.items import ItemBlend, ItemCandidates, ItemTrees, _Recall, by_newest_third, item_methods
 from tests.model.item_histories import history
 from tests.model.tiny_examples import example, examples
 
@@ -116,8 +118,9 @@ def test_trees_see_how_much_how_lately_and_how_regularly_the_user_took_an_item()
     known = candidates(Says(i11=3, i12=1, i13=4)).fit(*[examples(row())] * 2, ["tea"])
     frame = examples(row("y"), row())
     trees = ItemTrees(known)
-    found = trees._features(frame, known.pairs(frame))
-    assert found.shape == (6, trees._many(known))
+    found = trees._features(frame, known.pairs(frame), known)
+    # Share and rank by one method, nine numbers of the item, five of the user and two of the history.
+    assert found.shape == (6, 2 + 9 + 5 + 2)
     # Of y and 13, which was taken once on the day before; of x and 11: three times on two dates, 29 days apart.
     names = ("share", "rank", "count", "part", "days", "age", "newest", "by_count", "by_days", "interval", "overdue")
     of_y, of_x = (dict(zip(names, found[at, :11].tolist(), strict=True)) for at in (2, 3))
@@ -132,31 +135,53 @@ def test_trees_see_how_much_how_lately_and_how_regularly_the_user_took_an_item()
     np.testing.assert_allclose(found[:, -2:], [[1, 1]] * 3 + [[5, 2 / 5]] * 3, rtol=1e-6)
 
 
+def test_trees_learn_of_an_item_what_its_own_user_did_with_it_whatever_others_take_later():
+    # Item 5 comes only in the newest rows, to a user whose history is not known, and its key is the smallest.
+    ever = history(x=[("2025-01-01", 11)] * 3 + [("2025-01-02", 12)])
+    older, newer = examples(row(day="2025-01-31", came=(11,))), row(day="2025-09-30", came=(11,))
+    newer = examples(newer, row("z", "2025-09-30", came=(5,)))
+    now, before = (candidates(Says(i11=3, i12=1), ever=ever) for _ in range(2))
+    trees = ItemTrees(now.fit(pd.concat([older, newer]), newer, ["tea"]))
+    seen, came = trees._labelled(newer, before.fit(older, newer, ["tea"]), 100)
+    assert (now.keys.tolist(), before.keys.tolist()) == ([5, 11, 12], [11, 12])
+    assert seen[:, 2].tolist() == [3, 1]  # how often
+    assert came.tolist() == [1, 0]
+
+
+WEEKS = pd.date_range("2025-01-04", periods=26, freq="7D")
+
+
 @pytest.fixture(scope="module")
 def shop():
-    """Return a history and rows of users who take on each date what they took on the date before the last."""
-    users, weeks = range(120), pd.date_range("2025-01-04", periods=14, freq="7D")
+    """Return a history and rows of users who take each of their items, once they know it, every so many weeks.
+
+    How often on a date is chance, and so is since when, so that the number of events does not tell the rhythm. Other
+    users are in one training row alone, and take there what nobody else does.
+    """
     draws = np.random.default_rng(3)
     events: dict[str, list] = {}
-    for user in users:
-        own = (draws.permutation(200)[:40] + 1).tolist()
-        even, odd = own[:20], own[20:]
+    for user in range(80):
+        own = (draws.permutation(1000)[:50] + 1001, draws.integers(2, 8, 50), draws.integers(0, 14, 50))
         events[f"u{user:03}"] = [
             (str((week - pd.Timedelta(days=3)).date()), item)
-            for number, week in enumerate(weeks)
-            for item in (even if number % 2 else odd)[:12]
+            for number, week in enumerate(WEEKS)
+            for item, period, first in zip(*(values.tolist() for values in own), strict=True)
+            if number >= first and (number - first) % period == 0
+            for _ in range(draws.integers(1, 5))
         ]
-    ever = history(**events)
     rows = [
-        example(user, ["tea"], ["tea"], day=str(week.date()), next_items=[
+        example(user, ["tea"], ["tea"], day=str(week.date()), next_items=list(dict.fromkeys(
             item for day, item in of_user if week < pd.Timestamp(day) <= week + pd.Timedelta(days=7)
-        ])
-        for user, of_user in events.items() for week in weeks[4:-1]
+        )))
+        for user, of_user in events.items() for week in WEEKS[15:-1]
     ]  # fmt: skip
-    return ever, examples(*rows)
+    rows += [
+        example(f"z{n}", ["tea"], ["tea"], day=str(WEEKS[20 + n % 2].date()), next_items=[1 + n]) for n in range(40)
+    ]
+    return history(**events), examples(*rows)
 
 
-def test_trees_find_a_rhythm(shop, monkeypatch):
+def test_trees_find_the_rhythm_of_each_item(shop, monkeypatch):
     ever, rows = shop
     fitted, fit = [], ItemCandidates.fit
 
@@ -167,14 +192,18 @@ def test_trees_find_a_rhythm(shop, monkeypatch):
     monkeypatch.setattr(ItemCandidates, "fit", noted)
     days = sorted(rows["dt"].unique())
     train, valid, test = (rows[rows["dt"].isin(part)] for part in (days[:-3], days[-2:-1], days[-1:]))
-    trees = ItemTrees(ItemCandidates(ever), rounds=40, threads=1).fit(train, valid, ["tea"])
+    trees = ItemTrees(ItemCandidates(ever), rounds=60, threads=1).fit(train, valid, ["tea"])
     assert trees.tasks == ("next_item",)
     # What the trees are shown of the last two training dates was known at the first of these.
     assert fitted == [[days[:-3], days[-2:-1]], [days[:-6], days[-5:-3]]]
-    # Each week brings the twelve that did not come last week.
-    lists = trees.next_item(test, 12)
-    hits = [len(set(found) & set(came)) for found, came in zip(lists, test["next_item_keys"], strict=True)]
-    assert np.mean(hits) > 11
+
+    # Which of fifty comes this week follows from how long it has been away and how long it stays away: no method says.
+    def found(method: Baseline) -> float:
+        lists = method.next_item(test, 20)
+        return np.mean([np.isin(came, own).mean() for own, came in zip(lists, test["next_item_keys"], strict=True)])
+
+    assert found(trees) > 0.9
+    assert found(ItemBlend(trees.candidates).fit(train, valid, ["tea"])) < 0.6
 
 
 def test_trees_have_no_answer_where_there_is_too_little_to_learn_from(shop):
@@ -185,6 +214,44 @@ def test_trees_have_no_answer_where_there_is_too_little_to_learn_from(shop):
     assert trees.tasks == ()
     with pytest.raises(NotImplementedError, match="boosted trees of items does not predict items"):
         trees.next_item(few, 3)
+
+
+def test_trees_do_not_learn_from_dates_of_which_older_events_are_not_known(shop, caplog):
+    caplog.set_level("INFO")
+    ever, rows = shop
+    days = sorted(rows["dt"].unique())
+    train, valid = (rows[rows["dt"].isin(part)] for part in (days[:-3], days[-2:-1]))
+    # They learn from the newest two of seven dates.
+    for since, tasks in ((days[-5], ("next_item",)), (days[-5] + pd.Timedelta(days=1), ())):
+        known = ItemCandidates(replace(ever, since=since.date()))
+        trees = ItemTrees(known, most_pairs=20_000, rounds=2, threads=1).fit(train, valid, ["tea"])
+        assert trees.tasks == tasks
+    assert (
+        f"have no answer: what users took is known from {since.date()} on, after the first date to learn from"
+        in caplog.text
+    )
+
+
+def test_methods_of_items_do_not_let_the_simple_ones_learn_once_more(shop, monkeypatch):
+    learnt = []
+    for kind in (CoVisits, MarkovChain):
+        learn = kind.learn
+        monkeypatch.setattr(kind, "learn", lambda self, *rows, learn=learn: (learnt.append(self), learn(self, *rows)))
+    ever, rows = shop
+    train, valid = (rows[rows["dt"] == day] for day in (rows["dt"].min(), rows["dt"].max()))
+    simple = cheap_baselines(ever)
+    blend, trees = item_methods(ever, 1, simple)
+    for method in (*simple, blend):
+        method.fit(train, valid, ["tea"])
+    assert [type(method) for method in learnt] == [MarkovChain, CoVisits]
+    assert blend.candidates is trees.candidates
+    names = ["most popular", "last category", "current interest", "whole history", "decayed history", "Markov chain"]
+    assert [part.name for part in blend.candidates.parts] == [*names, "session kNN", "co-visited items"]
+    assert [part.name for part in ItemCandidates(ever).parts] == [part.name for part in blend.candidates.parts]
+    # Of other rows, or for other categories, they learn anew.
+    learnt.clear()
+    simple[5].fit(train, valid, ["tea", "milk"]).fit(valid, valid, ["tea", "milk"]).fit(valid, train, ["tea", "milk"])
+    assert len(learnt) == 3
 
 
 def test_trees_make_no_more_pairs_than_the_budget(shop):

@@ -1,12 +1,15 @@
 """What pretraining gains over several seeds is as uncertain as users and seeds make it together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import pytest
 
+from lake.errors import InputInvalid
 from model.judging.metrics import UserBootstrap, interval
-from tests.bench.seeds import gains, over_seeds, values_of
+from model.training.plan import TrainingPlan
+from tests.bench.seeds import gains, over_seeds, require_pairs, values_of
 from tests.model.tiny_examples import example, examples
 
 IDS = ["bread", "milk", "rope", "soap", "tea", "wine"]
@@ -21,21 +24,59 @@ class Said:
     answers: dict[str, np.ndarray]
 
 
-def test_an_interval_over_seeds_knows_how_far_these_lie_apart():
-    # In each resample of users the first seed gains nothing and the second one: of two, one is drawn.
-    samples = over_seeds(np.tile([0.0, 1.0], (4000, 1)), seed=1)
-    assert set(samples) == {0.0, 1.0}
-    assert samples.mean() == pytest.approx(0.5, abs=0.03)
-    # Of three, two are drawn: 0, 3 or 6, or a mean of two of them. Their variance is that of a mean of three
-    # trainings: 9, which is that of the seeds with one degree of freedom less, divided by three.
-    samples = over_seeds(np.tile([0.0, 3.0, 6.0], (20_000, 1)), seed=2)
-    assert set(samples) == {0.0, 1.5, 3.0, 4.5, 6.0}
-    assert samples.var() == pytest.approx(9 / 3, rel=0.05)
+def test_an_interval_over_seeds_goes_beyond_what_few_of_them_gained():
+    # Nothing is uncertain of the users. The mean of 1, 2 and 6 is 3, their variance 7, that of the mean 7/3, and t of
+    # two degrees of freedom 4.3027.
+    low, high = over_seeds(np.array([1.0, 2.0, 6.0]), np.tile([1.0, 2.0, 6.0], (10, 1)))
+    assert (low, high) == pytest.approx((3 - 4.3027 * np.sqrt(7 / 3), 3 + 4.3027 * np.sqrt(7 / 3)), abs=1e-3)
+
+
+def test_users_and_seeds_add_their_variances():
+    # The mean over both seeds is -1 or 1 in half of the resamples each: a variance of 4/3 of four. That of the mean of
+    # 0 and 2 is 1. Of (7/3)^2 / 1^2 = 5.44 degrees of freedom, t is 2.509.
+    samples = np.array([[-1.0, -1.0], [1.0, 1.0], [0.0, -2.0], [0.0, 2.0]])
+    reach = 2.509 * np.sqrt(7 / 3)
+    assert over_seeds(np.array([0.0, 2.0]), samples) == pytest.approx((1 - reach, 1 + reach), abs=2e-3)
+    # Seeds that agree leave the normal interval over users.
+    reach = 1.95996 * np.sqrt(4 / 3)
+    assert over_seeds(np.array([1.0, 1.0]), samples) == pytest.approx((1 - reach, 1 + reach), abs=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("of_users", [0.0, 1.0])
+def test_an_interval_over_seeds_covers_about_what_it_says(seeds, of_users):
+    draws = np.random.default_rng(0)
+    covered, times = 0, 600
+    for _ in range(times):
+        values = draws.normal(size=seeds) + of_users * draws.normal()
+        low, high = over_seeds(values, values + of_users * draws.normal(size=(200, 1)))
+        covered += low <= 0 <= high
+    assert 0.92 < covered / times < 0.98
 
 
 def test_with_a_single_seed_the_interval_is_that_over_users():
     of_users = np.random.default_rng(0).normal(size=(50, 1))
-    assert interval(over_seeds(of_users, seed=3)) == interval(of_users[:, 0])
+    assert over_seeds(of_users[:1, 0], of_users) == interval(of_users[:, 0])
+
+
+DAYS = [date(2026, 1, day) for day in range(1, 7)]
+PLAN = TrainingPlan("r", DAYS[5], {"examples": 3}, DAYS[:2], DAYS[:2], DAYS[3:4], DAYS[5:], 1, 30, 5, 50, None, 1)
+
+
+def test_runs_of_several_seeds_differ_in_nothing_else():
+    require_pairs([PLAN, replace(PLAN, run_id="s", seed=2), replace(PLAN, run_id="t", seed=3)])
+    changed = {"train": DAYS[:1], "valid": DAYS[2:3], "horizon_days": 2, "tables": {"examples": 4}, "warm_start": 1}
+    for name, value in changed.items():
+        other = replace(PLAN, run_id="s", seed=2, **{name: value})
+        with pytest.raises(InputInvalid, match=f"differ in their seed alone; {name} of run 's' is"):
+            require_pairs([PLAN, other])
+
+
+def test_one_seed_twice_is_refused():
+    with pytest.raises(InputInvalid, match=r"a seed of its own, received \{'r': 1, 's': 1\} for 2 runs"):
+        require_pairs([PLAN, replace(PLAN, run_id="s")])
+    with pytest.raises(InputInvalid, match=r"received \{'r': 1\} for 2 runs"):
+        require_pairs([PLAN, PLAN])
 
 
 def ranked(*first: str) -> np.ndarray:
