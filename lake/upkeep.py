@@ -25,7 +25,15 @@ from lake.commits import until_first
 from lake.compact import compact, live_files
 from lake.errors import UpkeepFailed, run_main
 from lake.log import read_log, transactions
-from lake.maintenance import MaintenanceResult, data_files, pinned, published_stagings, replaced_since, staging_of
+from lake.maintenance import (
+    MaintenanceResult,
+    data_files,
+    had_log,
+    pinned,
+    published_stagings,
+    replaced_since,
+    staging_of,
+)
 from lake.places import (
     alerts_folder,
     audits_path,
@@ -104,11 +112,17 @@ def maintain_stagings(name: str, retention: timedelta, *, dry_run: bool = False)
     """Remove old stagings of a table that was never published; they are given up in a log that it gets for it."""
     path = table_path(name)
     old = storage.list_older(path, datetime.now(UTC) - retention)
+    files = data_files(path)
+    sizes = len(files), sum(files.values())
+    if old and had_log(name):
+        problem = (
+            "its log is gone, so nobody knows which of its files readers need, and none was removed; put the folder "
+            f"{storage.join(path, '_delta_log')} back from a copy"
+        )
+        return MaintenanceResult(name, *sizes, *sizes, problem=problem)
     if old and not dry_run:
         ensure_table(name)
         return maintain_table(name, path, retention)
-    files = data_files(path)
-    sizes = len(files), sum(files.values())
     return MaintenanceResult(name, *sizes, *sizes, removed=len(old))
 
 

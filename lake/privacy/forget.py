@@ -148,7 +148,8 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
     # Those with rows of theirs were made from files that are gone now, or cannot be read. A run that has begun before,
     # and writes one from now on, finds the commit to `events`, and removes it again.
     unread = {each.file for each in receipt.unread if each.table == "events"}
-    events = data_files(table_path("events")).keys() - unread if LOG not in unread else set[str]()
+    known = "events" in cleaned and cleaned["events"].has_log
+    events = data_files(table_path("events")).keys() - unread if known else set[str]()
     for kind in KEPT_BLOCKS:
         old = unneeded(kind, events, datetime.now(UTC), unnamed=False)
         remove_summaries(kind, old)
@@ -190,8 +191,10 @@ def done_in(cleaned: Cleaned) -> Done:
         notes.append(f"{cleaned.stagings} unpublished stagings written anew")
     if cleaned.logs:
         notes.append(f"texts taken out of {cleaned.logs} files of the log")
-    if not cleaned.has_log:
+    if any(each.file == LOG for each in cleaned.damaged):
         notes.append("nothing was done: its log cannot be read")
+    elif not cleaned.has_log:
+        notes.append("nothing was published: the publish of what is staged leaves the rows out")
     return Done(cleaned.table, cleaned.files, cleaned.rows, cleaned.removed, "; ".join(notes))
 
 
@@ -201,8 +204,8 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
     if cleaned.pending:
         left.append(
             Left(
-                f"{cleaned.table}: {len(cleaned.pending)} files of stagings that are being written or were given up; "
-                "their publish leaves the rows out, or lake.upkeep removes them",
+                f"{cleaned.table}: {len(cleaned.pending)} files of stagings that are being written, wait to be "
+                "published, or were given up; their publish leaves the rows out, or lake.upkeep removes them",
                 "upkeep_weekly",
                 max(cleaned.pending.values()),
             )

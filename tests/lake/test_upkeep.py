@@ -180,6 +180,24 @@ def test_stagings_of_a_table_that_was_never_published_are_removed_as_any_other(l
     assert raws() == [(JAN_2, "b")]
 
 
+def test_the_files_of_a_table_whose_log_is_gone_stay(lake):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    age(30)
+    log, moved = Path(table_path("quarantine"), "_delta_log"), lake / "moved"
+    log.rename(moved)
+    log.mkdir()
+    for dry_run in (True, False):
+        part, *_ = upkeep(settings(), dry_run=dry_run)
+        assert (part.what, part.removed, part.files_after) == ("quarantine", 0, 1)
+        assert part.problem == (
+            "its log is gone, so nobody knows which of its files readers need, and none was removed; put the folder "
+            f"{log} back from a copy"
+        )
+    log.rmdir()
+    moved.rename(log)
+    assert raws() == [(JAN_1, "a")]
+
+
 def test_a_table_whose_stagings_are_young_is_not_made_by_upkeep(lake):
     stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
     part, *_ = upkeep(settings())
