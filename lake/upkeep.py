@@ -128,13 +128,10 @@ def maintain_stagings(name: str, retention: timedelta, *, dry_run: bool = False)
 
 def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
     """Compact one table, then remove files that no version within the retention and no pinned version needs."""
-    before, problems = data_files(path), list[str]()
-    try:
-        compacted, skipped = compact(name, path, dry_run=dry_run)
-    except UpkeepFailed as error:
-        # It must not keep what nobody needs, such as rows that are no longer kept.
-        compacted, skipped = 0, []
-        problems.append(error.message)
+    before = data_files(path)
+    # A partition that cannot be merged must not keep what nobody needs, such as rows that are no longer kept.
+    compacted, skipped, unmerged = compact(name, path, dry_run=dry_run)
+    problems = [unmerged] if unmerged else []
     delta = DeltaTable(path)
     commits = read_log(path, delta.version())
     # A pin may be of a lake that was deleted, or of a version that is no longer in the log.
