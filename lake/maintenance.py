@@ -60,9 +60,8 @@ def had_log(table: str) -> bool:
         return True
     for other in (table_path(name) for name in TABLES if name != table):
         with suppress(*UNREADABLE_LOG):
-            if any(
-                table in json.loads(said.get("inputs", "{}")) for said in history(other, DeltaTable(other).version())
-            ):
+            commits = history(other, DeltaTable(other).version())
+            if any(table in json.loads(said.get("inputs", "{}")) for said in commits):
                 return True
     return False
 

@@ -229,20 +229,23 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
 
 def cannot_be_read(each: Unread) -> str:
     """Say of a file that may have rows, or ids, of the users what it is, and what to do."""
-    which, may_have = f"{each.file} of {each.day or 'no date'}", "and may have rows of theirs"
-    otherwise = (
-        "have its date published anew"
-        if each.is_newest
-        else ("remove the training or model that has pinned its version")
-    )
+    otherwise = "otherwise put it back from a copy"
     if each.file == LOG:
-        which, may_have, otherwise = each.file, "so no file of the table was searched", ""
+        what = f"{LOG} cannot be read ({each.error}), so no file of the table was searched"
     elif each.file.startswith(LOG):
-        which, may_have, otherwise = each.file, "and may have ids of theirs", "remove it, if there is a newer one"
-    cure = " or ".join(filter(None, ["put it back from a copy,", otherwise])).rstrip(",")
+        what = f"{each.file} cannot be read ({each.error}), and may have ids of theirs"
+        # A commit is needed by all that asks what was published; a checkpoint only repeats what commits say.
+        if ".checkpoint" in each.file:
+            otherwise += ", or remove it, if there is a newer one"
+    else:
+        what = f"{each.file} of {each.day or 'no date'} cannot be read ({each.error}), and may have rows of theirs"
+        if each.is_newest:
+            otherwise += ", or have its date published anew"
+        else:
+            otherwise += ", or remove the training or model that has pinned its version"
     return (
-        f"{each.table}: {which} cannot be read ({each.error}), {may_have}: see to the rights or the connection, if it "
-        f"is that; otherwise {cure}; then run this command again"
+        f"{each.table}: {what}: see to the rights or the connection, if it is that; {otherwise}; then run this command "
+        "again"
     )
 
 
