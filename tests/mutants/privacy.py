@@ -146,7 +146,7 @@ MUTANTS = [
         "forget_notes_no_absent_table",
         TABLES,
         "            note_absent(name, take_number())\n",
-        "",
+        "            pass\n",
         FIRST_ROWS,
     ),
     Mutant(
