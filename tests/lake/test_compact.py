@@ -120,7 +120,7 @@ def test_a_partition_that_is_published_whenever_it_is_compacted_is_left_for_the_
     publish_anew()
     with monkeypatch.context() as patch:
         patch.setattr(compacting, "DeltaTable", opened_before_a_publish)
-        assert compacted() == (0, ["2025-01-01"])
+        assert compacted() == (0, ["2025-01-01"], "")
     assert raws() == [(JAN_1, f"{next(runs) - 1}")] * 2, "the last publish is what readers see"
     assert compacted() == (1, [], "")
 
@@ -164,7 +164,7 @@ def test_two_that_merge_the_same_files_keep_each_row_once(lake, monkeypatch):
     published("1", rejected(JAN_1, "a"), [JAN_1], 1, copies=2)
     second = []
     meanwhile(monkeypatch, lambda: second.append(compacted()))
-    assert compacted() == (0, ["2025-01-01"])
+    assert compacted() == (0, ["2025-01-01"], "")
     assert second == [(1, [], "")]
     assert raws() == [(JAN_1, "a")] * 3
     there = [name for name in storage.list_files(table_path("quarantine")) if name.endswith(".parquet")]
@@ -181,7 +181,7 @@ def test_two_that_look_at_the_same_version_keep_each_row_once(lake, monkeypatch)
     second: list[object] = []
     published("1", rejected(JAN_1, "a"), [JAN_1], 1, copies=2)
     monkeypatch.setattr(compacting, "DeltaTable", Overtaken)
-    assert compacted() == (0, ["2025-01-01"])
+    assert compacted() == (0, ["2025-01-01"], "")
     assert second == [(1, [], "")]
     assert raws() == [(JAN_1, "a")] * 3
 
@@ -204,7 +204,7 @@ def test_a_publish_of_another_day_between_the_look_and_the_commit_costs_no_merge
 def test_a_publish_of_the_day_while_its_files_are_merged_is_what_readers_see(lake, monkeypatch):
     published("1", rejected(JAN_1, "a"), [JAN_1], 1, copies=2)
     meanwhile(monkeypatch, lambda: published("2", rejected(JAN_1, "b"), [JAN_1], 2))
-    assert compacted() == (0, ["2025-01-01"])
+    assert compacted() == (0, ["2025-01-01"], "")
     assert raws() == [(JAN_1, "b")]
 
 
@@ -217,7 +217,7 @@ def test_a_merge_that_slept_until_another_upkeep_gave_its_file_up_is_not_committ
         assert maintain_table("quarantine", table_path("quarantine"), 0 * ONE_DAY).removed == 1
 
     meanwhile(monkeypatch, a_month_later)
-    assert compacted() == (0, ["2025-01-01"])
+    assert compacted() == (0, ["2025-01-01"], "")
     assert raws() == [(JAN_1, "a")] * 3
 
 
