@@ -79,7 +79,7 @@ def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(
 def test_each_partition_is_compacted_in_a_commit_of_its_own(lake):
     # So that a publish in between costs one of them and not all.
     published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1, copies=1)
-    assert compacted() == (2, [])
+    assert compacted() == (2, [], "")
     path = table_path("quarantine")
     commits = read_log(path, DeltaTable(path).version()).values()
     assert [len(actions(commit, "remove")) for commit in commits] == [2, 2, 0, 0]
