@@ -66,21 +66,19 @@ def live_files(delta: DeltaTable) -> list[LiveFile]:
     return sorted(files, key=lambda file: file.path)
 
 
-def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[str]]:
+def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[str], str]:
     """Merge the small files of each partition that has several, each in a commit of its own that changes no row.
 
     Returns:
         how many partitions were merged, and those that stay for the next time, since other commits replaced files of
-        theirs meanwhile.
-
-    Raises:
-        UpkeepFailed: a file has other rows than the log says, or cannot be read; all other partitions were merged.
+        theirs meanwhile; and what keeps others from being merged, files with other rows than the log says or that
+        cannot be read: empty if nothing does.
     """
     delta = DeltaTable(path)
     if features := delta.protocol().reader_features:
         by = ", ".join(features)
         log.warning("%s: not compacted, another tool has given it features that may hide rows of a file: %s", name, by)
-        return 0, []
+        return 0, [], ""
     small: dict[str, list[LiveFile]] = defaultdict(list)
     for file in live_files(delta):
         if file.bytes < TARGET_BYTES:
@@ -100,12 +98,13 @@ def compact(name: str, path: str, *, dry_run: bool = False) -> tuple[int, list[s
         else:
             log.warning("%s: left %s as it is, other commits came in between", name, folder or "the table")
             skipped.append("/".join(str(value) for value in files[0].partition.values()))
+    problem = ""
     if failed:
-        raise UpkeepFailed(
+        problem = (
             f"{len(failed)} of {merged + len(skipped) + len(failed)} partitions could not be merged: "
             f"{'; '.join(failed)}; put those files back from a copy, or have their dates published anew"
         )
-    return merged, skipped
+    return merged, skipped, problem
 
 
 def packed(files: list[LiveFile]) -> Iterator[list[LiveFile]]:

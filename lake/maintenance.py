@@ -1,13 +1,18 @@
 """What the parts of upkeep share: the result of one folder, and which files of a table somebody still needs."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote
 
+from deltalake import DeltaTable
+
 from lake import storage
 from lake.errors import UpkeepFailed
-from lake.log import actions
-from lake.places import CARD, PLAN, models_folder, registry_folder
+from lake.log import UNREADABLE_LOG, actions, history
+from lake.places import CARD, PLAN, models_folder, registry_folder, table_path
+from lake.schemas import TABLES
 from lake.staging import UNREADABLE
 
 
@@ -40,6 +45,25 @@ class MaintenanceResult:
 def data_files(folder: str) -> dict[str, int]:
     """Return {path: bytes} of the files below a folder, the Delta log left out."""
     return {name: size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")}
+
+
+def had_log(table: str) -> bool:
+    """Return whether a table without a log is known to have had one, so that its files may be those of readers.
+
+    What tells: the folder of a log, a file that a compaction has written, or a commit of another table that was made
+    from a version of this one.
+    """
+    path = table_path(table)
+    if storage.exists(storage.join(path, "_delta_log")):
+        return True
+    if any(file.startswith("stage=merged-") for file in data_files(path)):
+        return True
+    for other in (table_path(name) for name in TABLES if name != table):
+        with suppress(*UNREADABLE_LOG):
+            commits = history(other, DeltaTable(other).version())
+            if any(table in json.loads(said.get("inputs", "{}")) for said in commits):
+                return True
+    return False
 
 
 def pinned(table: str) -> set[int]:

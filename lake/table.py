@@ -15,13 +15,13 @@ from arro3.core import DataType, Field
 from arro3.core import Table as AnsweredTable
 from deltalake import DeltaTable, QueryBuilder
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
 from lake.errors import TableMissing
-from lake.log import actions, read_log, said_in, transactions
+from lake.log import UNREADABLE_LOG, actions, read_log, said_in, transactions
 from lake.places import table_path
 from lake.pseudonyms import TRANSACTION, from_number
 from lake.schemas import TABLES
@@ -367,7 +367,7 @@ def key_of_tables() -> str | None:
             table = Table.find(name)
             if table and table.key_id is not None:
                 return table.key_id
-        except (DeltaError, OSError, ValueError) as error:
+        except UNREADABLE_LOG as error:
             unread.append(f"{name} ({type(error).__name__})")
     if unread:
         raise TableMissing(

@@ -25,7 +25,15 @@ from lake.commits import until_first
 from lake.compact import compact, live_files
 from lake.errors import UpkeepFailed, run_main
 from lake.log import read_log, transactions
-from lake.maintenance import MaintenanceResult, data_files, pinned, published_stagings, replaced_since, staging_of
+from lake.maintenance import (
+    MaintenanceResult,
+    data_files,
+    had_log,
+    pinned,
+    published_stagings,
+    replaced_since,
+    staging_of,
+)
 from lake.places import (
     alerts_folder,
     audits_path,
@@ -104,23 +112,26 @@ def maintain_stagings(name: str, retention: timedelta, *, dry_run: bool = False)
     """Remove old stagings of a table that was never published; they are given up in a log that it gets for it."""
     path = table_path(name)
     old = storage.list_older(path, datetime.now(UTC) - retention)
+    files = data_files(path)
+    sizes = len(files), sum(files.values())
+    if old and had_log(name):
+        problem = (
+            "its log is gone, so nobody knows which of its files readers need, and none was removed; put the folder "
+            f"{storage.join(path, '_delta_log')} back from a copy"
+        )
+        return MaintenanceResult(name, *sizes, *sizes, problem=problem)
     if old and not dry_run:
         ensure_table(name)
         return maintain_table(name, path, retention)
-    files = data_files(path)
-    sizes = len(files), sum(files.values())
     return MaintenanceResult(name, *sizes, *sizes, removed=len(old))
 
 
 def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool = False) -> MaintenanceResult:
     """Compact one table, then remove files that no version within the retention and no pinned version needs."""
-    before, problems = data_files(path), list[str]()
-    try:
-        compacted, skipped = compact(name, path, dry_run=dry_run)
-    except UpkeepFailed as error:
-        # It must not keep what nobody needs, such as rows that are no longer kept.
-        compacted, skipped = 0, []
-        problems.append(error.message)
+    before = data_files(path)
+    # A partition that cannot be merged must not keep what nobody needs, such as rows that are no longer kept.
+    compacted, skipped, unmerged = compact(name, path, dry_run=dry_run)
+    problems = [unmerged] if unmerged else []
     delta = DeltaTable(path)
     commits = read_log(path, delta.version())
     # A pin may be of a lake that was deleted, or of a version that is no longer in the log.

@@ -148,7 +148,8 @@ def forget(users: Collection[str], places: Places, progress: Progress = log.info
     # Those with rows of theirs were made from files that are gone now, or cannot be read. A run that has begun before,
     # and writes one from now on, finds the commit to `events`, and removes it again.
     unread = {each.file for each in receipt.unread if each.table == "events"}
-    events = data_files(table_path("events")).keys() - unread if LOG not in unread else set[str]()
+    known = "events" in cleaned and cleaned["events"].has_log
+    events = data_files(table_path("events")).keys() - unread if known else set[str]()
     for kind in KEPT_BLOCKS:
         old = unneeded(kind, events, datetime.now(UTC), unnamed=False)
         remove_summaries(kind, old)
@@ -190,8 +191,10 @@ def done_in(cleaned: Cleaned) -> Done:
         notes.append(f"{cleaned.stagings} unpublished stagings written anew")
     if cleaned.logs:
         notes.append(f"texts taken out of {cleaned.logs} files of the log")
-    if not cleaned.has_log:
+    if any(each.file == LOG for each in cleaned.damaged):
         notes.append("nothing was done: its log cannot be read")
+    elif not cleaned.has_log:
+        notes.append("nothing was published: the publish of what is staged leaves the rows out")
     return Done(cleaned.table, cleaned.files, cleaned.rows, cleaned.removed, "; ".join(notes))
 
 
@@ -201,8 +204,8 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
     if cleaned.pending:
         left.append(
             Left(
-                f"{cleaned.table}: {len(cleaned.pending)} files of stagings that are being written or were given up; "
-                "their publish leaves the rows out, or lake.upkeep removes them",
+                f"{cleaned.table}: {len(cleaned.pending)} files of stagings that are being written, wait to be "
+                "published, or were given up; their publish leaves the rows out, or lake.upkeep removes them",
                 "upkeep_weekly",
                 max(cleaned.pending.values()),
             )
@@ -226,20 +229,23 @@ def left_in(cleaned: Cleaned, users: NamedUsers) -> list[Left]:
 
 def cannot_be_read(each: Unread) -> str:
     """Say of a file that may have rows, or ids, of the users what it is, and what to do."""
-    which, may_have = f"{each.file} of {each.day or 'no date'}", "and may have rows of theirs"
-    otherwise = (
-        "have its date published anew"
-        if each.is_newest
-        else ("remove the training or model that has pinned its version")
-    )
+    otherwise = "otherwise put it back from a copy"
     if each.file == LOG:
-        which, may_have, otherwise = each.file, "so no file of the table was searched", ""
+        what = f"{LOG} cannot be read ({each.error}), so no file of the table was searched"
     elif each.file.startswith(LOG):
-        which, may_have, otherwise = each.file, "and may have ids of theirs", "remove it, if there is a newer one"
-    cure = " or ".join(filter(None, ["put it back from a copy,", otherwise])).rstrip(",")
+        what = f"{each.file} cannot be read ({each.error}), and may have ids of theirs"
+        # A commit is needed by all that asks what was published; a checkpoint only repeats what commits say.
+        if ".checkpoint" in each.file:
+            otherwise += ", or remove it, if there is a newer one"
+    else:
+        what = f"{each.file} of {each.day or 'no date'} cannot be read ({each.error}), and may have rows of theirs"
+        if each.is_newest:
+            otherwise += ", or have its date published anew"
+        else:
+            otherwise += ", or remove the training or model that has pinned its version"
     return (
-        f"{each.table}: {which} cannot be read ({each.error}), {may_have}: see to the rights or the connection, if it "
-        f"is that; otherwise {cure}; then run this command again"
+        f"{each.table}: {what}: see to the rights or the connection, if it is that; {otherwise}; then run this command "
+        "again"
     )
 
 

@@ -18,6 +18,8 @@ from deltalake.exceptions import CommitFailedError
 
 from lake import storage
 from lake.commits import until_first
+from lake.errors import PublishRefused
+from lake.log import UNREADABLE_LOG
 from lake.places import forgotten_path
 from lake.table import WHOLE_LOG, create_missing
 from lake.text import composed
@@ -122,10 +124,21 @@ def note_absent(table: str, number: int) -> None:
 
 
 def noted(table: str) -> int:
-    """Return the number of the last forget that found no log of a table; 0 if none did."""
-    if not DeltaTable.is_deltatable(forgotten_path()):
-        return 0
-    return DeltaTable(forgotten_path()).transaction_version(mark_of(table)) or 0
+    """Return the number of the last forget that found no log of a table; 0 if none did.
+
+    Raises:
+        PublishRefused: the list cannot be read, so nobody knows whether rows of forgotten users would come back.
+    """
+    try:
+        if not DeltaTable.is_deltatable(forgotten_path()):
+            return 0
+        return DeltaTable(forgotten_path()).transaction_version(mark_of(table)) or 0
+    except UNREADABLE_LOG as error:
+        raise PublishRefused(
+            f"the list of forgotten users, {forgotten_path()}, cannot be read ({type(error).__name__}), so nobody "
+            f"knows whether what was staged for {table} has rows of theirs; see to the rights or the connection, "
+            "if it is that; otherwise put it back from a copy, then publish again"
+        ) from error
 
 
 def mark_of(table: str) -> str:

@@ -16,10 +16,13 @@ from deltalake import DeltaTable
 from lake import storage
 from lake.log import COMMIT_FILE
 from lake.privacy.rewriting import FileUnreadable, reading
+from lake.staging import UNREADABLE
 
 # The folder of the log, in that of a table.
 LOG = "_delta_log"
 STATISTICS_OF = ("add", "remove")
+# What the lines of a commit may be, by Delta's protocol; anything else may be a line that is damaged.
+ACTIONS = {*STATISTICS_OF, "cdc", "commitInfo", "domainMetadata", "metaData", "protocol", "txn"}
 
 
 def redact_log(path: str, *, dry_run: bool = False) -> tuple[int, dict[str, str]]:
@@ -37,7 +40,7 @@ def redact_log(path: str, *, dry_run: bool = False) -> tuple[int, dict[str, str]
     for name, text in storage.read_texts(log, [name for name in names if COMMIT_FILE.fullmatch(name)]).items():
         try:
             new = redacted_commit(text, times)
-        except ValueError as error:
+        except UNREADABLE as error:
             unread[name] = type(error).__name__
             continue
         if new != text:
@@ -48,12 +51,15 @@ def redact_log(path: str, *, dry_run: bool = False) -> tuple[int, dict[str, str]
         try:
             with reading(name):
                 rows = storage.read_file(storage.join(log, name))
+            new_rows = redacted_checkpoint(rows, times)
         except FileNotFoundError:
             continue  # it was removed meanwhile, as Delta does with old ones
         except FileUnreadable as error:
             unread[name] = error.error
             continue
-        new_rows = redacted_checkpoint(rows, times)
+        except UNREADABLE as error:
+            unread[name] = type(error).__name__
+            continue
         if new_rows is not rows:
             changed += 1
             if not dry_run:
@@ -70,23 +76,37 @@ def redacted(statistics: str, times: set[str]) -> str:
     '{"numRecords": 2, "minValues": {"t": "2025-01-01"}}'
     >>> redacted('{"numRecords":2}', {"t"})
     '{"numRecords":2}'
+    >>> redacted('{"minValues":{"user":"ann"}}', set())
+    '{}'
     """
     content: dict[str, Any] = json.loads(statistics)
-    ends = {name: content.get(name, {}) for name in ("minValues", "maxValues")}
+    ends = {name: content.get(name) or {} for name in ("minValues", "maxValues")}
     if all(column in times for of in ends.values() for column in of):
         return statistics
     kept = {name: {column: value for column, value in of.items() if column in times} for name, of in ends.items()}
-    return json.dumps({"numRecords": content["numRecords"]} | {name: of for name, of in kept.items() if of})
+    # Delta lets a writer leave out how many rows there are.
+    rows = content.get("numRecords")
+    return json.dumps(({} if rows is None else {"numRecords": rows}) | {name: of for name, of in kept.items() if of})
 
 
 def redacted_commit(text: str, times: set[str]) -> str:
-    """Return the text of a commit with redacted statistics; lines without any stay byte by byte."""
+    """Return the text of a commit with redacted statistics; lines without any stay byte by byte.
+
+    Raises:
+        ValueError: a line is no action of Delta, so it may be a damaged one, with texts.
+    """
     lines = text.splitlines()
     for n, line in enumerate(lines):
-        if not line.startswith(tuple(f'{{"{kind}":' for kind in STATISTICS_OF)):
+        if not line.strip():
             continue
         ((kind, action),) = json.loads(line).items()
-        if (statistics := action.get("stats")) and (new := redacted(statistics, times)) != statistics:
+        if kind not in ACTIONS:
+            raise ValueError(f"a line of a commit has to be one of {sorted(ACTIONS)}, received {len(line)} characters")
+        if (
+            kind in STATISTICS_OF
+            and (statistics := action.get("stats"))
+            and (new := redacted(statistics, times)) != statistics
+        ):
             lines[n] = json.dumps({kind: {**action, "stats": new}}, separators=(",", ":"), ensure_ascii=False)
     return "\n".join(lines) + ("\n" if text.endswith("\n") else "")
 

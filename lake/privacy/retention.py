@@ -9,6 +9,7 @@ An old file that cannot be read, or removed, keeps no other from going; it is na
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -85,14 +86,25 @@ def expire_rows(name: str, path: str, config: Settings, *, dry_run: bool = False
         "%s: %d files with rows that are no longer kept, %d files of the log with texts of rows",
         name, expired.files, logs,
     )  # fmt: skip
-    unread = expired.unread | {storage.join(LOG, file): error for file, error in unread_logs.items()}
-    if not unread:
-        return ""
-    named = ", ".join(f"{file} ({error})" for file, error in sorted(unread.items()))
-    return (
-        f"{len(unread)} files with texts that are no longer kept cannot be read: {named}; see to the rights or the "
-        "connection, if it is that; otherwise put them back from a copy, or load their days again and publish them"
-    )
+    problems = []
+    if expired.unread:
+        problems.append(
+            f"{len(expired.unread)} files with texts that are no longer kept cannot be read: {named(expired.unread)}; "
+            "see to the rights or the connection, if it is that; otherwise put them back from a copy, or load their "
+            "days again and publish them"
+        )
+    if unread_logs:
+        problems.append(
+            f"{len(unread_logs)} files of {LOG} cannot be read, and may have texts of rows: {named(unread_logs)}; see "
+            "to the rights or the connection, if it is that; otherwise put them back from a copy; a checkpoint may be "
+            "removed, if there is a newer one"
+        )
+    return "; ".join(problems)
+
+
+def named(unread: dict[str, str]) -> str:
+    """Name files that cannot be read, each with the class of the error."""
+    return ", ".join(f"{file} ({error})" for file, error in sorted(unread.items()))
 
 
 def end_file(file: str) -> Rewritten:
@@ -193,7 +205,9 @@ def expire_landing(config: Settings, *, dry_run: bool = False) -> MaintenanceRes
     for day in old if not dry_run else ():
         fs, place = storage.filesystem(landing.folder(day))
         try:
-            fs.rm(place, recursive=True)  # of a link, the link alone
+            # Another upkeep may have removed it meanwhile.
+            with suppress(FileNotFoundError):
+                fs.rm(place, recursive=True)  # of a link, the link alone
         except OSError as error:
             stuck[day] = type(error).__name__
     gone = [day for day in old if day not in stuck]

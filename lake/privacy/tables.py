@@ -8,7 +8,8 @@ The commit changes no basis and is no publish: nothing that was computed gets st
 came after the version that was looked at, and that of a publish fails if this one came first; each then looks again.
 
 A file that cannot be read keeps no other from being written anew. It stays what readers have, and is named. So does a
-log that cannot be read: nobody knows which files of its table are needed, so none of them is written anew or removed.
+log that cannot be read, or is gone: nobody knows which files of its table are needed, so none of them is written anew
+or removed.
 """
 
 import json
@@ -20,23 +21,21 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage
 from lake.commits import until_first
 from lake.compact import LiveFile, live_files
-from lake.log import history, read_log
-from lake.maintenance import data_files, pinned, published_stagings, staging_of
+from lake.log import UNREADABLE_LOG, history, read_log
+from lake.maintenance import data_files, had_log, pinned, published_stagings, staging_of
 from lake.order import take_number
 from lake.places import audits_path, runs_folder, table_path
 from lake.privacy.forgotten import note_absent
 from lake.privacy.logs import LOG, redact_log
 from lake.privacy.matching import Chosen
 from lake.privacy.rewriting import FileUnreadable, Rewritten, count_chosen, rewrite
-from lake.publish import added, ensure_table
+from lake.publish import added
 from lake.schemas import TABLES
 from lake.staging import UNREADABLE, StagedFile, parse_staged, partition_of
 from lake.table import FORGOTTEN, FORGOTTEN_BY, FORGOTTEN_FILES, files_today
@@ -79,6 +78,7 @@ class Cleaned:
         damaged: files that cannot be read, and that one of these versions names; also of the log, or that as a whole.
         dates: dates of rows that were removed.
         before_version: older versions than this one name files that are gone; None if none was rewritten.
+        has_log: whether it has a log that can be read; else nothing was done.
     """
 
     table: str
@@ -93,28 +93,21 @@ class Cleaned:
     damaged: list[Unread] = field(default_factory=list)
     dates: list[str] = field(default_factory=list)
     before_version: int | None = None
-
-    @property
-    def has_log(self) -> bool:
-        """Whether its log can be read; else nothing was done."""
-        return all(each.file != LOG for each in self.damaged)
+    has_log: bool = True
 
 
 def tables_with_files() -> Iterator[tuple[str, str]]:
-    """Yield name and path of each table that has a log, in the order in which they are made of each other.
+    """Yield name and path of each table that has a log, or files, in the order in which they are made of each other.
 
-    One of which runs have only staged gets a log: it tells the publish of what is staged to leave users out. Of one
-    without any file, whose first rows a run may be computing, the list of forgotten users tells it.
+    Of one without a log, the list of forgotten users tells it to the publish of what is staged, or is being computed.
     """
     for name in TABLES:
         path = table_path(name)
         if not is_there(path):
             note_absent(name, take_number())
-            if data_files(path):
-                ensure_table(name)
-        if is_there(path):
+        if is_there(path) or data_files(path):
             yield name, path
-    if is_there(audits_path()):
+    if is_there(audits_path()) or data_files(audits_path()):
         yield "audits", audits_path()
 
 
@@ -133,7 +126,7 @@ def log_error(name: str, path: str) -> str:
         live_files(delta)
         history(path, delta.version())
         of_pinned_versions(name, path)
-    except (DeltaError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except UNREADABLE_LOG as error:
         return type(error).__name__
     return ""
 
@@ -157,9 +150,11 @@ def forget_in_table(
     # Taken when all that this table is made from has been cleaned: whatever is staged by a later run has read that.
     number = take_number()
     cleaned = Cleaned(name)
+    # Of audits, nothing is ever staged.
+    if name in TABLES and not is_there(path) and not had_log(name):
+        return only_staged(name, path, chosen, retention)
     if error := log_error(name, path):
-        cleaned.damaged = [Unread(name, LOG, "", error, is_newest=True)]
-        return cleaned
+        return Cleaned(name, damaged=[Unread(name, LOG, "", error, is_newest=True)], has_log=False)
     cleaned.damaged = commit_without(name, path, chosen, request, number, progress)
     progress(f"{name}: committed")
     if clean_stagings(cleaned, path, chosen, progress):
@@ -174,6 +169,17 @@ def forget_in_table(
     ]
     progress(f"{name}: log looked through")
     return with_history(cleaned, path, request)
+
+
+def only_staged(name: str, path: str, chosen: Chosen, retention: timedelta) -> Cleaned:
+    """Name the files with chosen rows of a table that has no log, and by all that is known never had one.
+
+    None of them is removed: if its log is gone after all, they are those of readers.
+    """
+    cleaned = Cleaned(name, has_log=False)
+    until = f"{datetime.now(UTC) + retention:%Y-%m-%d}"
+    cleaned.pending = {file: until for file in data_files(path) if count_or_gone(cleaned, path, file, chosen)}
+    return cleaned
 
 
 def commit_without(name: str, path: str, chosen: Chosen, request: str, number: int, progress: Progress) -> list[Unread]:

@@ -16,7 +16,8 @@ from lake import publish as publishing
 from lake import table as tables
 from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing
 from lake.log import actions, read_log
-from lake.places import table_path
+from lake.places import forgotten_path, table_path
+from lake.privacy.forgotten import list_users
 from lake.publish import publish
 from lake.schemas import QUARANTINE, TABLES
 from lake.staging import Verdict, write_verdict
@@ -378,3 +379,19 @@ def test_columns_that_readers_would_lose_are_refused(lake, declare, columns, tol
     with pytest.raises(SchemaMismatch, match=f"quarantine has other published columns than .*: {told}. A table keeps"):
         publish("quarantine", "new")
     assert raws() == [(JAN_1, "a")]
+
+
+def test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_and_the_error_names_it(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    list_users(["ann"])
+    log = Path(forgotten_path(), "_delta_log")
+    newest = max(log.glob("*.json"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[:20])
+    stage_files("quarantine", "2", rejected(JAN_1, "b"), [JAN_1], 2)
+    with pytest.raises(
+        PublishRefused, match=r"the list of forgotten users, .*_forgotten, cannot be read .*then publish"
+    ):
+        publish("quarantine", "2")
+    newest.write_bytes(content)
+    assert publish("quarantine", "2")["rows"] == 1

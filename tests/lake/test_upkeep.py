@@ -180,6 +180,24 @@ def test_stagings_of_a_table_that_was_never_published_are_removed_as_any_other(l
     assert raws() == [(JAN_2, "b")]
 
 
+def test_the_files_of_a_table_whose_log_is_gone_stay(lake):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    age(30)
+    log, moved = Path(table_path("quarantine"), "_delta_log"), lake / "moved"
+    log.rename(moved)
+    log.mkdir()
+    for dry_run in (True, False):
+        part, *_ = upkeep(settings(), dry_run=dry_run)
+        assert (part.what, part.removed, part.files_after) == ("quarantine", 0, 1)
+        assert part.problem == (
+            "its log is gone, so nobody knows which of its files readers need, and none was removed; put the folder "
+            f"{log} back from a copy"
+        )
+    log.rmdir()
+    moved.rename(log)
+    assert raws() == [(JAN_1, "a")]
+
+
 def test_a_table_whose_stagings_are_young_is_not_made_by_upkeep(lake):
     stage_files("quarantine", "new", rejected(JAN_2, "b"), [JAN_2], 2)
     part, *_ = upkeep(settings())
@@ -311,7 +329,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_merged_and_nothing
         f"1 of 2 partitions could not be merged: {staged.files[0].path} cannot be read (ArrowInvalid); put those files "
         "back from a copy, or have their dates published anew"
     )
-    assert result.removed == 2, "the two versions of a month ago"
+    assert (result.removed, result.compacted) == (2, 1), "the two versions of a month ago, and the other day"
     files = {day: [file for file in Table("quarantine").files if file.partition["dt"] == day] for day in (JAN_2, JAN_3)}
     assert (len(files[JAN_2]), len(files[JAN_3])) == (2, 1)
     # Nothing is left of the file that was begun in its place.

@@ -787,8 +787,8 @@ MUTANTS = [
     Mutant(
         "upkeep_removes_nothing_where_a_file_cannot_be_merged",
         "lake/upkeep.py",
-        "        problems.append(error.message)\n    delta",
-        "        raise\n    delta",
+        "    problems = [unmerged] if unmerged else []\n",
+        "    if unmerged:\n        raise UpkeepFailed(unmerged)\n    problems = list[str]()\n",
         UNMERGED,
     ),
     Mutant(

@@ -27,7 +27,8 @@ PINNED_UNREAD = f"{TESTS}::test_a_file_that_a_training_alone_needs_and_that_cann
 LOG_UNREAD = f"{TESTS}::test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can"
 SUMMARY_UNREAD = f"{TESTS}::test_a_summary_of_a_file_that_cannot_be_read_goes"
 CHECKPOINT = f"{TESTS}::test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows_are_gone"
-ONLY_STAGED = f"{TESTS}::test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_published_either"
+ONLY_STAGED = f"{TESTS}::test_a_table_that_was_only_staged_is_published_without_the_user"
+LOG_GONE = f"{TESTS}::test_a_log_that_is_gone_beside_files_of_readers_is_one_that_cannot_be_read"
 FIRST_ROWS = f"{TESTS}::test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user"
 TEXTS_UNREAD = f"{KEPT}::test_an_old_file_that_cannot_be_read_keeps_no_other_text_and_is_named_until_it_can"
 
@@ -36,7 +37,7 @@ MUTANTS = [
     Mutant(
         "forget_ends_at_a_damaged_log",
         TABLES,
-        "except (DeltaError, OSError, ValueError, KeyError, pa.ArrowException) as error:",
+        "except UNREADABLE_LOG as error:",
         "except (OSError, KeyError) as error:",
         LOG_UNREAD,
     ),
@@ -57,8 +58,8 @@ MUTANTS = [
     Mutant(
         "forget_keeps_summaries_of_a_damaged_log",
         FORGET,
-        "if LOG not in unread else set[str]()",
-        "if True else set[str]()",
+        " - unread if known else set[str]()",
+        " - unread",
         LOG_UNREAD,
     ),
     Mutant(
@@ -72,15 +73,80 @@ MUTANTS = [
     Mutant(
         "forget_leaves_out_what_was_only_staged",
         TABLES,
-        "            ensure_table(name)\n",
-        "            pass\n",
+        "        if is_there(path) or data_files(path):\n",
+        "        if is_there(path):\n",
         ONLY_STAGED,
+    ),
+    Mutant(
+        "forget_takes_files_of_readers_for_stagings",
+        TABLES,
+        "and not had_log(name)",
+        "",
+        LOG_GONE,
+    ),
+    Mutant(
+        "a_log_is_gone_only_where_its_folder_is_left",
+        "lake/maintenance.py",
+        "if any(table in json",
+        "if any(other in json",
+        LOG_GONE,
+    ),
+    Mutant(
+        "upkeep_removes_the_files_of_a_log_that_is_gone",
+        "lake/upkeep.py",
+        "if old and had_log(name):",
+        "if not old and had_log(name):",
+        "tests/lake/test_upkeep.py::test_the_files_of_a_table_whose_log_is_gone_stay",
+    ),
+    Mutant(
+        "forget_tells_to_remove_a_commit",
+        FORGET,
+        'if ".checkpoint" in each.file:',
+        "if True:",
+        f"{TESTS}::test_nobody_is_told_to_remove_a_commit",
+    ),
+    Mutant(
+        "log_ends_at_a_damaged_text_of_a_checkpoint",
+        LOGS,
+        "            unread[name] = error.error\n            continue\n        except UNREADABLE as error:",
+        "            unread[name] = error.error\n            continue\n        except KeyError as error:",
+        f"{LOG}::test_a_checkpoint_whose_statistics_are_cut_off_is_named_and_stays",
+    ),
+    Mutant(
+        "log_passes_over_a_line_of_another_name",
+        LOGS,
+        "        if kind not in ACTIONS:",
+        "        if not kind:",
+        f"{LOG}::test_a_commit_with_a_line_that_is_no_action_is_named_and_stays",
+    ),
+    Mutant(
+        "log_needs_a_number_of_rows",
+        LOGS,
+        '    rows = content.get("numRecords")',
+        '    rows = content["numRecords"]',
+        f"{LOG}::test_statistics_without_a_number_of_rows_stay_without",
+    ),
+    Mutant(
+        "upkeep_counts_no_merge_beside_one_that_failed",
+        "lake/compact.py",
+        "    return merged, skipped, problem\n",
+        "    return 0 if problem else merged, skipped, problem\n",
+        "tests/lake/test_upkeep.py::"
+        "test_a_file_that_cannot_be_read_keeps_no_other_from_being_merged_and_nothing_old_from_going",
+    ),
+    Mutant(
+        "a_publish_takes_a_damaged_list_for_none",
+        LISTED,
+        "    except UNREADABLE_LOG as error:\n        raise PublishRefused(",
+        "    except KeyError as error:\n        raise PublishRefused(",
+        "tests/lake/test_publish.py::"
+        "test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_and_the_error_names_it",
     ),
     Mutant(
         "forget_notes_no_absent_table",
         TABLES,
         "            note_absent(name, take_number())\n",
-        "",
+        "            pass\n",
         FIRST_ROWS,
     ),
     Mutant(
@@ -100,8 +166,8 @@ MUTANTS = [
     Mutant(
         "log_ends_at_a_damaged_commit",
         LOGS,
-        "        except ValueError as error:",
-        "        except KeyError as error:",
+        "            new = redacted_commit(text, times)\n        except UNREADABLE as error:",
+        "            new = redacted_commit(text, times)\n        except KeyError as error:",
         LOG,
     ),
     Mutant(

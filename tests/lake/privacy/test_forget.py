@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from lake.backfill.history import History
 from lake.errors import UpkeepFailed
 from lake.places import (
     alerts_folder,
+    audits_path,
     docs_page,
     manifest_file,
     plan_file,
@@ -507,6 +509,61 @@ def test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, 
     assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
 
 
+def is_an_empty_folder(log: Path) -> None:
+    log.mkdir()
+
+
+def was_told_to_another_table(_: Path) -> None:
+    stage_files("sessions", "s", [session(BOB, None)], [JAN_1], None, inputs={"events": 2})
+    publish("sessions", "s")
+
+
+def was_there_for_a_compaction(log: Path) -> None:
+    shutil.copytree(next(log.parent.glob("stage=*")), log.parent / "stage=merged-ab")
+
+
+@pytest.mark.parametrize("sign", [is_an_empty_folder, was_told_to_another_table, was_there_for_a_compaction])
+def test_a_log_that_is_gone_beside_files_of_readers_is_one_that_cannot_be_read(lake, sign):
+    for run, day in (("a", JAN_1), ("b", JAN_2)):
+        put("events", run, [event(ANN, run, day), event(BOB, run, day)], [day])
+    log, moved = log_of("events"), lake / "moved"
+    log.rename(moved)
+    sign(log)
+    as_it_was = files_below(log.parent)
+    receipt = forgotten()
+    assert receipt.unread == [forgetting.Unread("events", "_delta_log", "", "TableNotFoundError", is_newest=True)]
+    assert not receipt.finished
+    assert [done.note for done in receipt.done if done.where == "events"] == [
+        "nothing was done: its log cannot be read"
+    ]
+    assert files_below(log.parent) == as_it_was
+    # Put back, all rows of the others are there, and the same command does the rest.
+    for made in (log, log.parent / "stage=merged-ab"):
+        shutil.rmtree(made, ignore_errors=True)
+    moved.rename(log)
+    assert sum(BOB in row for row in rows_seen("events")) == 2
+    assert forgotten().finished
+    assert [BOB in row for row in rows_seen("events")] == [True, True]
+    assert list(found_in(lake / "lake")) == []
+
+
+def test_where_nothing_tells_that_a_log_is_gone_no_file_is_lost_either(lake):
+    put("events", "a", [event(ANN, "x"), event(BOB, "x")], [JAN_1])
+    log = log_of("events")
+    log.rename(lake / "moved")
+    forgotten()
+    (lake / "moved").rename(log)
+    assert sum(BOB in row for row in rows_seen("events")) == 1
+    assert forgotten().finished
+    assert list(found_in(lake / "lake")) == []
+    assert sum(BOB in row for row in rows_seen("events")) == 1
+
+
+def test_a_log_of_audits_that_is_gone_is_named(full):
+    shutil.rmtree(Path(audits_path()) / "_delta_log")
+    assert [(each.table, each.file) for each in forgotten().unread] == [("audits", "_delta_log")]
+
+
 def test_a_log_that_may_not_be_listed_is_named(full, monkeypatch):
     log, list_names = str(log_of("interests")), storage.list_names
 
@@ -543,24 +600,57 @@ def test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows
     assert forgotten().finished
 
 
+def test_nobody_is_told_to_remove_a_commit(full):
+    Table("quarantine").delta.create_checkpoint()
+    commit = sorted(log_of("quarantine").glob("*.json"))[1]
+    content = commit.read_bytes()
+    commit.write_bytes(content.replace(b'{"add":', b'{"adX":'))
+    (told,) = [left.what for left in forgotten().left if commit.name in left.what]
+    assert told == (
+        f"quarantine: _delta_log/{commit.name} cannot be read (ValueError), and may have ids of theirs: see to the "
+        "rights or the connection, if it is that; otherwise put it back from a copy; then run this command again"
+    )
+    commit.write_bytes(content)
+    assert forgotten().finished
+
+
+def test_a_commit_that_is_other_json_than_deltas_is_a_log_that_cannot_be_read(full):
+    Table("quarantine").delta.create_checkpoint()
+    commit = sorted(log_of("quarantine").glob("*.json"))[1]
+    commit.write_text(commit.read_text() + '\n{"commitInfo":null}\n')
+    assert [(each.file, each.error) for each in forgotten().unread] == [("_delta_log", "TypeError")]
+
+
 # ---- a table of which nothing was published ----
 
 
-def test_in_a_table_that_was_only_staged_the_user_is_in_no_file_and_is_not_published_either(lake):
+def test_a_table_that_was_only_staged_is_published_without_the_user(lake):
     written = stage_files("events", "first", [event(ANN, "x"), event(BOB, "x")], [JAN_1], None)
     running = stage_files("events", "running", [event(ANN, "r", JAN_2), event(BOB, "r", JAN_2)], [JAN_2], None)
+    stage_files("events", "others", [event(BOB, "o", JAN_3)], [JAN_3], None)
     manifest = Path(manifest_file(run_folder("running"), "events", running.stage_id))
     hidden = manifest.read_text()
     manifest.unlink()
+    as_it_was = files_below(lake / "lake" / "events")
     receipt = forgotten()
-    assert list(found_in(lake / "lake")) == [f"events/{running.files[0].path}"], "a job is writing that one"
-    assert [left.until > "2025" for left in receipt.left if "stagings" in left.what] == [True]
+    # Nothing says that these are no files of readers whose log is gone, so all stay.
+    assert files_below(lake / "lake" / "events") == as_it_was
+    (left,) = [left for left in receipt.left if "stagings" in left.what]
+    assert left.what == (
+        "events: 2 files of stagings that are being written, wait to be published, or were given up; their publish "
+        "leaves the rows out, or lake.upkeep removes them"
+    )
+    assert left.until == f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+    (done,) = [done for done in receipt.done if done.where == "events"]
+    assert done.note == "nothing was published: the publish of what is staged leaves the rows out"
+    assert receipt.finished
     manifest.write_text(hidden)
-    for run in ("first", "running"):
+    for run in ("first", "running", "others"):
         publish("events", run)
-    assert [("'bob'" in row, "73194517qz" in row) for row in rows_seen("events")] == [(True, False)] * 2
+    assert [("'bob'" in row, "73194517qz" in row) for row in rows_seen("events")] == [(True, False)] * 3
     assert list(found_in(lake / "lake")) == []
     assert written.rows == running.rows == 2
+    assert not [left for left in forgotten().left if "stagings" in left.what]
 
 
 def test_a_run_at_work_on_the_first_rows_of_a_table_publishes_them_without_the_user(lake):

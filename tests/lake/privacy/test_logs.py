@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -76,6 +78,58 @@ def test_times_stay_since_plans_are_made_from_them(lake):
     assert redact_log(table_path("events")) == (1, {})
     (said,) = [json.loads(line)["add"]["stats"] for line in log.read_text().splitlines() if line.startswith('{"add"')]
     assert json.loads(said) == {"numRecords": 1, "minValues": {"event_time": "2025-01-01T00:00:00.000000Z"}}
+
+
+# Lines that are no action of Delta, with the class of the error.
+NO_ACTIONS = (
+    ('{"add":null}', "AttributeError"),
+    ('{"add":[]}', "AttributeError"),
+    ('{"add":{"path":"x","stats":"[1]"}}', "AttributeError"),
+    ('{"add":{"path":"x","stats":[1]}}', "TypeError"),
+    ('{"add":{"path":"x","stats":"{\\"minValues\\":7}"}}', "TypeError"),
+    ('{"add":{"path":"x","stats":"{\\"minValues\\""}}', "JSONDecodeError"),
+    # Damaged where the name of its action stands, or before it.
+    (f'{{"adX":{{"stats":"{TEXT}"}}}}', "ValueError"),
+    (f'\0"add":{{"stats":"{TEXT}"}}}}', "JSONDecodeError"),
+    ("{}", "ValueError"),
+    ("null", "AttributeError"),
+    ('{"add":{"path":"x"},"remove":{"path":"x"}}', "ValueError"),
+)
+
+
+def test_a_commit_with_a_line_that_is_no_action_is_named_and_stays(table):
+    commit = min((table / "_delta_log").glob("*.json"))
+    before = commit.read_text()
+    for line, error in NO_ACTIONS:
+        commit.write_text(f"{before}\n{line}\n")
+        assert redact_log(str(table))[1] == {commit.name: error}, line
+        assert commit.read_text() == f"{before}\n{line}\n"
+
+
+def test_statistics_without_a_number_of_rows_stay_without(table):
+    commit = min((table / "_delta_log").glob("*.json"))
+    text = commit.read_text()
+    statistics = json.dumps({"minValues": {"raw": TEXT, "dt": "2025-01-01"}, "maxValues": None})
+    added = json.dumps({"add": {"path": "x", "stats": statistics}}, separators=(",", ":"))
+    commit.write_text(f"{text}\n\n{added}\n")
+    assert redact_log(str(table)) == (3, {})
+    kept = json.dumps({"minValues": {"dt": "2025-01-01"}})
+    added = json.dumps({"add": {"path": "x", "stats": kept}}, separators=(",", ":"))
+    assert commit.read_text() == f"{text}\n\n{added}\n"
+
+
+def test_a_checkpoint_whose_statistics_are_cut_off_is_named_and_stays(table):
+    (checkpoint,) = (table / "_delta_log").glob("*.checkpoint.parquet")
+    rows = pq.read_table(checkpoint)
+    added = rows["add"].combine_chunks()
+    columns = {field.name: added.field(field.name) for field in added.type}
+    cut = [text and text[:-3] for text in columns["stats"].to_pylist()]
+    columns["stats"] = pa.array(cut, columns["stats"].type)
+    struct = pa.StructArray.from_arrays(list(columns.values()), fields=list(added.type), mask=added.is_null())
+    pq.write_table(rows.set_column(rows.column_names.index("add"), "add", struct), checkpoint)
+    content = checkpoint.read_bytes()
+    assert redact_log(str(table)) == (1, {checkpoint.name: "JSONDecodeError"})
+    assert checkpoint.read_bytes() == content
 
 
 def test_a_dry_run_only_counts(table):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from deltalake import DeltaTable
 
 from lake.compact import live_files
 from lake.errors import UpkeepFailed
@@ -18,6 +19,7 @@ from lake.privacy.retention import (
     end_texts,
     expire,
     expire_landing,
+    expire_rows,
     written_before,
 )
 from lake.publish import publish
@@ -205,3 +207,36 @@ def test_an_old_landing_day_that_cannot_be_removed_keeps_no_other(lake, land, mo
         f"1 days that are no longer kept could not be removed, or in part: {landing.folder(JAN_2)} (PermissionError); "
         "see to the rights"
     )
+
+
+def test_a_file_of_the_log_that_cannot_be_read_is_told_as_one(lake, monkeypatch):
+    """No setting has an end for its rows, and to load their days again would mend nothing."""
+    for day in (JAN_1, JAN_2):
+        put(QUARANTINE, f"of {day}", rejected(day, "a"), [day])
+    commit = Path(table_path(QUARANTINE), "_delta_log", f"{1:020}.json")
+    content = commit.read_text()
+    DeltaTable(table_path(QUARANTINE)).create_checkpoint()
+    commit.write_text(content.replace('{"add":', '{"adX":'))
+    said = expire_rows(QUARANTINE, table_path(QUARANTINE), settings())
+    assert said == (
+        f"1 files of _delta_log cannot be read, and may have texts of rows: {commit.name} (ValueError); see to the "
+        "rights or the connection, if it is that; otherwise put them back from a copy; a checkpoint may be removed, if "
+        "there is a newer one"
+    )
+    commit.write_text(content)
+    assert expire_rows(QUARANTINE, table_path(QUARANTINE), settings()) == ""
+
+
+def test_an_old_landing_day_that_another_upkeep_removes_is_gone(lake, land, monkeypatch):
+    monkeypatch.setenv("MEANDER_KEEP_LANDING_DAYS", "2")
+    land(JAN_1, ["{}"])
+    rmtree = shutil.rmtree
+
+    def twice(place, *arguments, **more):
+        rmtree(place, *arguments, **more)
+        rmtree(place, *arguments, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", twice)
+    did = expire_landing(settings())
+    assert (did.removed, did.files_after, did.problem) == (1, 0, "")
+    assert Landing.of(settings()).days() == []

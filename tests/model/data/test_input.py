@@ -226,7 +226,7 @@ def test_files_that_upkeep_has_merged_are_read_beside_those_of_the_runs(lake):
         return sorted([int(batch["id"][0]), *batch["keys"][0].tolist()] for batch in rows.once(1).batches())
 
     before = found()
-    assert compact("interests", path) == (1, [])
+    assert compact("interests", path) == (1, [], "")
     assert len(Table("interests").files) == 2
     assert found() == before == [[0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 1, 0]]
 
