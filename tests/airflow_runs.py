@@ -33,7 +33,12 @@ def ended(
         found = runs()
         return found if all(map(over, found)) else []
 
-    return until(lambda: str([(run["dag_run_id"], run["state"]) for run in runs()]), all_over, every=3)
+    return until(
+        lambda: str([(run["dag_run_id"], run["state"]) for run in runs()]),
+        all_over,
+        every=3,
+        moves=lambda: [states(airflow, run) for run in runs()],
+    )
 
 
 def states(airflow: LocalAirflow, run: dict[str, Any]) -> dict[str, tuple[str, int]]:
