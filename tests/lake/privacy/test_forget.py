@@ -358,6 +358,16 @@ def with_a_damaged_page(content: bytes, column: str = "item_id") -> bytes:
     return content[:start] + bytes(pages.total_compressed_size) + content[start + pages.total_compressed_size :]
 
 
+def require_that_a_second_try_finishes(full, where, gone, before):
+    """The same command, of what could not be read the first time, leaves nothing of the user and all of others."""
+    receipt = forget([ANN], where)
+    assert (receipt.unread, gone) == ([], ["identities"])
+    assert receipt.finished
+    assert list(found_in(full / "lake")) == []
+    assert others() == before
+    assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
+
+
 @pytest.mark.parametrize(
     ("damaged", "error"),
     [(cut_off, "ArrowInvalid"), (with_a_damaged_page, "OSError"), (None, "FileNotFoundError")],
@@ -393,12 +403,7 @@ def test_a_file_of_readers_that_cannot_be_read_ends_nothing_and_is_named_until_i
     assert [each.name for each in place.parent.iterdir()] == ([place.name] if damaged else [])
     # Put back, it has rows of theirs again, and the same command does the rest.
     place.write_bytes(content)
-    receipt = forget([ANN], where)
-    assert (receipt.unread, gone) == ([], ["identities"])
-    assert receipt.finished
-    assert list(found_in(full / "lake")) == []
-    assert others() == before
-    assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
+    require_that_a_second_try_finishes(full, where, gone, before)
 
 
 def test_a_file_that_a_training_alone_needs_and_that_cannot_be_read_is_named_with_what_to_do(full):
@@ -501,12 +506,7 @@ def test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, 
     # Put back, the same command does the rest.
     for file, text in content.items():
         file.write_bytes(text)
-    receipt = forget([ANN], where)
-    assert (receipt.unread, gone) == ([], ["identities"])
-    assert receipt.finished
-    assert list(found_in(full / "lake")) == []
-    assert others() == before
-    assert {done.where: done.rows for done in receipt.done if done.where in TABLES} == ROWS
+    require_that_a_second_try_finishes(full, where, gone, before)
 
 
 def is_an_empty_folder(log: Path) -> None:
