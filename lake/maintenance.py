@@ -14,6 +14,7 @@ from lake.log import UNREADABLE_LOG, actions, history
 from lake.places import CARD, PLAN, models_folder, registry_folder, table_path
 from lake.schemas import TABLES
 from lake.staging import UNREADABLE
+from lake.table import MADE, was_made
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,19 @@ class MaintenanceResult:
 
 
 def data_files(folder: str) -> dict[str, int]:
-    """Return {path: bytes} of the files below a folder, the Delta log left out."""
-    return {name: size for name, size in storage.list_files(folder).items() if not name.startswith("_delta_log/")}
+    """Return {path: bytes} of the files below a folder; the Delta log, and the mark that it was made, are left out."""
+    hidden = ("_delta_log/", MADE)
+    return {name: size for name, size in storage.list_files(folder).items() if not name.startswith(hidden)}
 
 
 def had_log(table: str) -> bool:
     """Return whether a table without a log is known to have had one, so that its files may be those of readers.
 
-    What tells: the folder of a log, a file that a compaction has written, or a commit of another table that was made
-    from a version of this one.
+    What tells: the mark of a table that was made, the folder of a log, a file that a compaction has written, or a
+    commit of another table that was made from a version of this one.
     """
     path = table_path(table)
-    if storage.exists(storage.join(path, "_delta_log")):
+    if was_made(path) or storage.exists(storage.join(path, "_delta_log")):
         return True
     if any(file.startswith("stage=merged-") for file in data_files(path)):
         return True

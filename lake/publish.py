@@ -39,7 +39,7 @@ from lake.privacy.rewriting import rewrite
 from lake.pseudonyms import TRANSACTION, require_key, to_number
 from lake.schemas import TABLES
 from lake.staging import Staged, StagedFile, Verdict, partition_of, read_again, read_staged, read_verdict, verdict_on
-from lake.table import FORGOTTEN, WHOLE_LOG, Table, create_missing
+from lake.table import FORGOTTEN, WHOLE_LOG, Table, create_once
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         NotStaged: the run has staged nothing for this table.
         PublishRefused: it was not audited since it was last staged, failed its audit, or its files are gone; or it was
             published without a day that an audit lets through since.
+        TableMissing: the log of the table, or of the list of forgotten users, is gone.
         PseudonymsDiffer: the published rows have users by another key.
         DeliveryShrunk: of a landing day, readers see files or rows that this run has not found.
         CommitContended: other publishes came first 50 times in a row.
@@ -208,9 +209,13 @@ def without_forgotten(current: Table, staged: Staged) -> tuple[Staged, list[str]
 
 
 def ensure_table(table: str) -> None:
-    """Create the empty Delta table the first time."""
+    """Create the empty Delta table the first time.
+
+    Raises:
+        TableMissing: there was one, and its log is gone.
+    """
     spec = TABLES[table]
-    create_missing(
+    create_once(
         table_path(table),
         DeltaSchema.from_json(spec.schema.json()),
         partition_by=list(spec.partition_by),

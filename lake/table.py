@@ -32,6 +32,8 @@ from lake.small import in_one_task
 # The beginning of the line of a file that a publish or a compaction of this code has added.
 ADDED = re.compile(r'\{"add":\{"path":"(stage=[^"]+)"')
 WHOLE_LOG = {"delta.logRetentionDuration": "interval 36500 days"}
+# An empty file in the folder of a table. To Delta it is hidden: no reader opens it, and no vacuum removes it.
+MADE = "_made"
 # How many rows of a partition are looked through at once for those of a user.
 ROWS_AT_ONCE = 8192
 # The transaction by which a table says up to which staging rows of forgotten users may come in, see lake/publish.py;
@@ -51,6 +53,43 @@ class DataFile:
     bytes: int
     partition: dict[str, date]
     times: dict[str, tuple[datetime, datetime]]
+
+
+def was_made(path: str) -> bool:
+    """Return whether `create_once` has made this table; its log may be gone since."""
+    return storage.exists(storage.join(path, MADE))
+
+
+def mark_made(path: str) -> None:
+    """Write down that this table was made, beside its log: one that is gone is told by it from one that never was."""
+    if not was_made(path):
+        storage.write_bytes(storage.join(path, MADE), b"")
+
+
+def create_once(path: str, schema: Any, **described: Any) -> None:
+    """Create an empty Delta table unless there is one, or its log is gone.
+
+    Raises:
+        TableMissing: its log is gone. A new one would show readers an empty table, and upkeep would remove the files of
+            the old one.
+    """
+    require_not_lost(path)
+    create_missing(path, schema, **described)
+    mark_made(path)
+
+
+def require_not_lost(path: str) -> None:
+    """Check that a table has a log, or never had one.
+
+    Raises:
+        TableMissing: its log is gone.
+    """
+    # The log is looked for last: another process may be making the table.
+    if was_made(path) and not DeltaTable.is_deltatable(path):
+        raise TableMissing(
+            f"the log of {path} is gone, so nobody knows which of its files are those of the table; put the folder "
+            f"{storage.join(path, '_delta_log')} back from a copy. To begin the table anew, remove {path} as a whole"
+        )
 
 
 def create_missing(path: str, schema: Any, **described: Any) -> None:

@@ -21,7 +21,7 @@ from lake.commits import until_first
 from lake.errors import PublishRefused
 from lake.log import UNREADABLE_LOG
 from lake.places import forgotten_path
-from lake.table import WHOLE_LOG, create_missing
+from lake.table import WHOLE_LOG, create_once, require_not_lost
 from lake.text import composed
 
 SCHEMA = pa.schema([("user", pa.string()), ("request", pa.string())])
@@ -41,7 +41,12 @@ class ForgottenUsers:
 
     @staticmethod
     def read() -> "ForgottenUsers":
-        """Return the list of this lake; an empty one where nobody was ever forgotten."""
+        """Return the list of this lake; an empty one where nobody was ever forgotten.
+
+        Raises:
+            TableMissing: its log is gone: without it, forgotten users would come back.
+        """
+        require_not_lost(forgotten_path())
         if not DeltaTable.is_deltatable(forgotten_path()):
             return ForgottenUsers("", frozenset())
         delta = DeltaTable(forgotten_path())
@@ -82,7 +87,7 @@ def list_users(users: Collection[str]) -> str:
     """
 
     def attempt() -> str:
-        create_missing(forgotten_path(), SCHEMA, name="forgotten", configuration=WHOLE_LOG)
+        create_once(forgotten_path(), SCHEMA, name="forgotten", configuration=WHOLE_LOG)
         listed = ForgottenUsers.read()
         request = request_of(listed, users)
         new = sorted({listed.hash_of(user) for user in users} - listed.hashes)
@@ -127,8 +132,10 @@ def noted(table: str) -> int:
     """Return the number of the last forget that found no log of a table; 0 if none did.
 
     Raises:
+        TableMissing: the log of the list is gone.
         PublishRefused: the list cannot be read, so nobody knows whether rows of forgotten users would come back.
     """
+    require_not_lost(forgotten_path())
     try:
         if not DeltaTable.is_deltatable(forgotten_path()):
             return 0

@@ -1,6 +1,7 @@
 """Publishing: one commit replaces exactly what the run owns, once, and never by something older."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from lake import table as tables
 from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing
 from lake.log import actions, read_log
 from lake.places import forgotten_path, table_path
-from lake.privacy.forgotten import list_users
+from lake.privacy.forgotten import ForgottenUsers, list_users
 from lake.publish import publish
 from lake.schemas import QUARANTINE, TABLES
 from lake.staging import Verdict, write_verdict
@@ -395,3 +396,41 @@ def test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_a
         publish("quarantine", "2")
     newest.write_bytes(content)
     assert publish("quarantine", "2")["rows"] == 1
+
+
+def test_a_table_whose_log_is_gone_is_not_begun_anew_and_its_rows_are_back_with_the_log(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    folder = Path(table_path("quarantine"))
+    (folder / "_delta_log").rename(lake / "moved")
+    stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
+    with pytest.raises(TableMissing) as refused:
+        publish("quarantine", "2")
+    assert refused.value.message == (
+        f"the log of {folder} is gone, so nobody knows which of its files are those of the table; put the folder "
+        f"{folder / '_delta_log'} back from a copy. To begin the table anew, remove {folder} as a whole"
+    )
+    assert not (folder / "_delta_log").exists()
+    (lake / "moved").rename(folder / "_delta_log")
+    publish("quarantine", "2")
+    assert raws() == [(JAN_1, "a"), (JAN_2, "b")]
+
+
+def test_a_table_whose_folder_was_removed_as_a_whole_is_begun_anew(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    shutil.rmtree(table_path("quarantine"))
+    staged_and_published("2", rejected(JAN_2, "b"), [JAN_2], 2)
+    assert raws() == [(JAN_2, "b")]
+
+
+def test_nothing_is_published_where_the_log_of_the_list_of_forgotten_users_is_gone(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    list_users(["ann"])
+    log = Path(forgotten_path(), "_delta_log")
+    log.rename(lake / "moved")
+    stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
+    for attempt in (lambda: publish("quarantine", "2"), ForgottenUsers.read, lambda: list_users(["bob"])):
+        with pytest.raises(TableMissing, match=rf"the log of .*_forgotten is gone, .* put the folder {log} back"):
+            attempt()
+    assert not log.exists()
+    (lake / "moved").rename(log)
+    assert [user in ForgottenUsers.read() for user in ("ann", "bob")] == [True, False]

@@ -85,6 +85,21 @@ MUTANTS = [
         LOG_GONE,
     ),
     Mutant(
+        "a_publish_begins_a_lost_log_anew",
+        "lake/table.py",
+        "    require_not_lost(path)\n    create_missing",
+        "    create_missing",
+        "tests/lake/test_publish.py::test_a_table_whose_log_is_gone_is_not_begun_anew_and_its_rows_are_back_with_the_log",
+    ),
+    Mutant(
+        "a_lost_list_of_forgotten_users_is_an_empty_one",
+        "lake/privacy/forgotten.py",
+        '        """\n        require_not_lost(forgotten_path())',
+        '        """',
+        "tests/lake/test_publish.py::test_nothing_is_published_where_the_log_of_the_list_of_forgotten_users_is_gone",
+    ),
+    Mutant("a_table_is_not_marked", "lake/table.py", "    mark_made(path)\n", "", LOG_GONE),
+    Mutant(
         "a_log_is_gone_only_where_its_folder_is_left",
         "lake/maintenance.py",
         "if any(table in json",

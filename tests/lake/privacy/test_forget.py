@@ -44,7 +44,7 @@ from lake.runs import summarize
 from lake.schemas import TABLES
 from lake.settings import settings
 from lake.staging import Run, find_staged
-from lake.table import Table
+from lake.table import MADE, Table
 from lake.upkeep import main as upkeep
 from tests.lake.predicted import prediction
 from tests.lake.published import rows as rows_seen
@@ -509,20 +509,32 @@ def test_a_log_that_cannot_be_read_ends_nothing_and_is_named_until_it_can(full, 
     require_that_a_second_try_finishes(full, where, gone, before)
 
 
+def unmarked(log: Path) -> None:
+    """Leave the folder of a log as tables had it before they were marked."""
+    (log.parent / MADE).unlink()
+
+
+def is_marked(log: Path) -> None:
+    assert (log.parent / MADE).is_file()
+
+
 def is_an_empty_folder(log: Path) -> None:
+    unmarked(log)
     log.mkdir()
 
 
-def was_told_to_another_table(_: Path) -> None:
+def was_told_to_another_table(log: Path) -> None:
+    unmarked(log)
     stage_files("sessions", "s", [session(BOB, None)], [JAN_1], None, inputs={"events": 2})
     publish("sessions", "s")
 
 
 def was_there_for_a_compaction(log: Path) -> None:
+    unmarked(log)
     shutil.copytree(next(log.parent.glob("stage=*")), log.parent / "stage=merged-ab")
 
 
-@pytest.mark.parametrize("sign", [is_an_empty_folder, was_told_to_another_table, was_there_for_a_compaction])
+@pytest.mark.parametrize("sign", [is_marked, is_an_empty_folder, was_told_to_another_table, was_there_for_a_compaction])
 def test_a_log_that_is_gone_beside_files_of_readers_is_one_that_cannot_be_read(lake, sign):
     for run, day in (("a", JAN_1), ("b", JAN_2)):
         put("events", run, [event(ANN, run, day), event(BOB, run, day)], [day])
@@ -551,6 +563,7 @@ def test_where_nothing_tells_that_a_log_is_gone_no_file_is_lost_either(lake):
     put("events", "a", [event(ANN, "x"), event(BOB, "x")], [JAN_1])
     log = log_of("events")
     log.rename(lake / "moved")
+    unmarked(log)
     forgotten()
     (lake / "moved").rename(log)
     assert sum(BOB in row for row in rows_seen("events")) == 1
