@@ -86,6 +86,12 @@ class TableMissing(MeanderError):
     code = "table-missing"
 
 
+class TableUnreadable(MeanderError):
+    """The log of a table is damaged or gone, or the storage does not give it."""
+
+    code = "table-unreadable"
+
+
 class ModelMissing(MeanderError):
     """The requested model version is not registered, or its files are gone."""
 

@@ -15,12 +15,16 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from lake import storage
+from lake.errors import TableUnreadable
 
 COMMIT_FILE = re.compile(r"\d{20}\.json")
 CHECKPOINT_FILE = re.compile(r"\d{20}\.checkpoint\.parquet")
 # What reading a log raises that is damaged or gone, or that its storage does not give: by delta-rs, by the storage, and
 # where an action is other JSON than Delta's.
-UNREADABLE_LOG = (DeltaError, OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
+UNREADABLE_LOG = (
+    *(TableUnreadable, DeltaError, OSError, pa.ArrowException),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 # The time of a commit, which has one line of this kind; quotes inside of a text are escaped.
 TOLD_AT = re.compile(r'\{"commitInfo": ?\{(?:.*?, ?)?"timestamp": ?(\d+)')
 # So many commits are read at once, the newest first, until all of them are too old: of some, the clock may have been

@@ -58,7 +58,7 @@ def publish(table: str, run_id: str) -> dict[str, Any]:
         NotStaged: the run has staged nothing for this table.
         PublishRefused: it was not audited since it was last staged, failed its audit, or its files are gone; or it was
             published without a day that an audit lets through since.
-        TableMissing: the log of the table, or of the list of forgotten users, is gone.
+        TableUnreadable: the log of the table, or of the list of forgotten users, is gone.
         PseudonymsDiffer: the published rows have users by another key.
         DeliveryShrunk: of a landing day, readers see files or rows that this run has not found.
         CommitContended: other publishes came first 50 times in a row.
@@ -212,7 +212,7 @@ def ensure_table(table: str) -> None:
     """Create the empty Delta table the first time.
 
     Raises:
-        TableMissing: there was one, and its log is gone.
+        TableUnreadable: there was one, and its log is gone.
     """
     spec = TABLES[table]
     create_once(

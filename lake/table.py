@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType, TimestampType
 
 from lake import storage
-from lake.errors import TableMissing
+from lake.errors import TableMissing, TableUnreadable
 from lake.log import UNREADABLE_LOG, actions, read_log, said_in, transactions
 from lake.places import table_path
 from lake.pseudonyms import TRANSACTION, from_number
@@ -70,8 +70,8 @@ def create_once(path: str, schema: Any, **described: Any) -> None:
     """Create an empty Delta table unless there is one, or its log is gone.
 
     Raises:
-        TableMissing: its log is gone. A new one would show readers an empty table, and upkeep would remove the files of
-            the old one.
+        TableUnreadable: its log is gone. A new one would show readers an empty table, and upkeep would remove the files
+            of the old one.
     """
     require_not_lost(path)
     create_missing(path, schema, **described)
@@ -82,11 +82,11 @@ def require_not_lost(path: str) -> None:
     """Check that a table has a log, or never had one.
 
     Raises:
-        TableMissing: its log is gone.
+        TableUnreadable: its log is gone.
     """
     # The log is looked for last: another process may be making the table.
     if was_made(path) and not DeltaTable.is_deltatable(path):
-        raise TableMissing(
+        raise TableUnreadable(
             f"the log of {path} is gone, so nobody knows which of its files are those of the table; put the folder "
             f"{storage.join(path, '_delta_log')} back from a copy. To begin the table anew, remove {path} as a whole"
         )
@@ -142,6 +142,7 @@ class Table:
 
     Raises:
         TableMissing: the table, or that version of it, has not been published.
+        TableUnreadable: its log is damaged or gone, or the storage does not give it.
     """
 
     def __init__(self, name: str, version: int | None = None):
@@ -151,19 +152,31 @@ class Table:
         try:
             self.delta = DeltaTable(self.path, version=version)
         except TableNotFoundError:
+            require_not_lost(self.path)
             raise TableMissing(f"{name} has no published version at {self.path}") from None
         except Exception as error:
             # delta-rs raises a bare error for a version that is not in the log.
             if version is not None and DeltaTable.is_deltatable(self.path):
                 raise TableMissing(f"{name} has no version {version} at {self.path}: {error}") from error
-            raise
+            raise TableUnreadable(
+                f"the log of {name}, {storage.join(self.path, '_delta_log')}, cannot be read ({type(error).__name__}); "
+                "see to the rights or the connection, if it is that; otherwise put it back from a copy"
+            ) from error
         self.version = self.delta.version()
         self._is_pinned = version is not None
 
     @staticmethod
     def find(name: str) -> "Table | None":
-        """Return the newest version of a table, or None when nothing has been published."""
-        return Table(name) if DeltaTable.is_deltatable(table_path(name)) else None
+        """Return the newest version of a table, or None when nothing has been published.
+
+        Raises:
+            TableUnreadable: its log cannot be read, or is gone.
+        """
+        path = table_path(name)
+        if DeltaTable.is_deltatable(path):
+            return Table(name)
+        require_not_lost(path)
+        return None
 
     @cached_property
     def files(self) -> list[DataFile]:

@@ -18,6 +18,7 @@ RETRYABLE_CODES = {
     "serving-unavailable",
     "upkeep-failed",
     "landing-changed",
+    "table-unreadable",
 }
 
 

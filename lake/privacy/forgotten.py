@@ -44,7 +44,7 @@ class ForgottenUsers:
         """Return the list of this lake; an empty one where nobody was ever forgotten.
 
         Raises:
-            TableMissing: its log is gone: without it, forgotten users would come back.
+            TableUnreadable: its log is gone: without it, forgotten users would come back.
         """
         require_not_lost(forgotten_path())
         if not DeltaTable.is_deltatable(forgotten_path()):
@@ -132,7 +132,7 @@ def noted(table: str) -> int:
     """Return the number of the last forget that found no log of a table; 0 if none did.
 
     Raises:
-        TableMissing: the log of the list is gone.
+        TableUnreadable: the log of the list is gone.
         PublishRefused: the list cannot be read, so nobody knows whether rows of forgotten users would come back.
     """
     require_not_lost(forgotten_path())

@@ -15,7 +15,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from lake import commits, staging
 from lake import publish as publishing
 from lake import table as tables
-from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing
+from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing, TableUnreadable
 from lake.log import actions, read_log
 from lake.places import forgotten_path, table_path
 from lake.privacy.forgotten import ForgottenUsers, list_users
@@ -403,7 +403,7 @@ def test_a_table_whose_log_is_gone_is_not_begun_anew_and_its_rows_are_back_with_
     folder = Path(table_path("quarantine"))
     (folder / "_delta_log").rename(lake / "moved")
     stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
-    with pytest.raises(TableMissing) as refused:
+    with pytest.raises(TableUnreadable) as refused:
         publish("quarantine", "2")
     assert refused.value.message == (
         f"the log of {folder} is gone, so nobody knows which of its files are those of the table; put the folder "
@@ -429,7 +429,7 @@ def test_nothing_is_published_where_the_log_of_the_list_of_forgotten_users_is_go
     log.rename(lake / "moved")
     stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
     for attempt in (lambda: publish("quarantine", "2"), ForgottenUsers.read, lambda: list_users(["bob"])):
-        with pytest.raises(TableMissing, match=rf"the log of .*_forgotten is gone, .* put the folder {log} back"):
+        with pytest.raises(TableUnreadable, match=rf"the log of .*_forgotten is gone, .* put the folder {log} back"):
             attempt()
     assert not log.exists()
     (lake / "moved").rename(log)

@@ -33,7 +33,7 @@ from pyspark.sql.types import (
 )
 
 from lake import audits
-from lake.errors import TableMissing
+from lake.errors import TableMissing, TableUnreadable
 from lake.places import table_path
 from lake.publish import publish
 from lake.schemas import TABLES
@@ -171,6 +171,21 @@ def test_a_table_or_version_that_is_not_there_is_named(lake):
     published("1", rejected(JAN_1, "a"), [JAN_1], 1)
     with pytest.raises(TableMissing, match=r"quarantine has no version 7 at .*/lake/quarantine"):
         Table("quarantine", 7)
+
+
+@pytest.mark.parametrize("read", [Table, Table.find], ids=["asked for", "looked for"])
+def test_a_table_whose_log_is_damaged_or_gone_is_named_and_is_not_taken_for_one_that_never_was(lake, read):
+    published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    log = Path(table_path("quarantine"), "_delta_log")
+    newest = max(log.glob("*.json"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[:20])
+    with pytest.raises(TableUnreadable, match=rf"the log of quarantine, {log}, cannot be read \(DeltaError\); see to"):
+        read("quarantine")
+    newest.write_bytes(content)
+    log.rename(lake / "moved")
+    with pytest.raises(TableUnreadable, match=f"the log of {log.parent} is gone"):
+        read("quarantine")
 
 
 def test_a_look_at_a_day_shows_its_rows_with_their_partition_and_no_more_than_asked_for(lake):

@@ -259,6 +259,23 @@ def test_days_whose_landing_is_another_one_are_named_and_so_are_runs_that_cannot
     assert [run["run_id"] for run in json.loads(invoke("days", *DAYS, "--json").stdout)] == ["r", "[foreign]"]
 
 
+@pytest.mark.parametrize("command", ["days", "tables"])
+def test_a_log_that_is_damaged_or_gone_is_named_by_every_command(lake, land, command):
+    land(JAN_1, ["{}"], "a")
+    load("r", JAN_1)
+    log = lake / "lake" / "events" / "_delta_log"
+    newest = max(log.glob("*.json"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[:20])
+    with pytest.raises(MeanderError, match=f"the log of events, {log}, cannot be read") as error:
+        invoke(command)
+    assert error.value.code == "table-unreadable"
+    newest.write_bytes(content)
+    log.rename(lake / "moved")
+    with pytest.raises(MeanderError, match=f"the log of {log.parent} is gone"):
+        invoke(command)
+
+
 def test_the_bytes_that_have_landed_are_those_of_the_days_that_are_asked_for(lake, land):
     land("2025-01-01", [event("u", "2025-01-01T10:00:00Z")])
     land("2025-01-02", [event("u", "2025-01-02T10:00:00Z")] * 3)

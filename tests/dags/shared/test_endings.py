@@ -14,6 +14,7 @@ from lake.errors import (
     PublishRefused,
     ServingBusy,
     ServingUnavailable,
+    TableUnreadable,
     UpkeepFailed,
     WorkerFailed,
 )
@@ -22,7 +23,10 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 # Others were at work, or a machine, a store or a worker was lost: the next try may well succeed.
-RETRYABLE = {CommitContended, LandingChanged, WorkerFailed, ServingBusy, ServingUnavailable, UpkeepFailed}
+RETRYABLE = {
+    *(CommitContended, LandingChanged, TableUnreadable, WorkerFailed),
+    *(ServingBusy, ServingUnavailable, UpkeepFailed),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
