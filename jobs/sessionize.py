@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.arguments import job_parser, parse_run
 from jobs.cutting import cut
@@ -30,6 +32,10 @@ from lake.table import DataFile, Table
 
 log = logging.getLogger(__name__)
 
+# What is read of an event, and the order in which events are cut.
+COLUMNS = ("user_id", *SESSION_EVENT.fieldNames())
+ORDER = ("user_id", "event_time", "event_id")
+
 
 def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, datetime]:
     """Return the half-open span of event times that decides which sessions end on `first` to `last`.
@@ -43,21 +49,33 @@ def read_window(first: date, last: date, gap: timedelta) -> tuple[datetime, date
     )
 
 
-def sessions_of(
-    events: DataFrame, gap: timedelta, days: Collection[date] | None = None, *, small: bool = False
-) -> DataFrame:
+def sessions_of(events: DataFrame, gap: timedelta, days: Collection[date] | None = None) -> DataFrame:
     """Return the sessions of events; with `days`, those whose last event falls on one of them.
 
-    All events of a user are brought into one partition; if the input is `small`, those of all users. Copies of an event
-    that was delivered on two days are neighbours in this order, so dropping them needs no shuffle.
+    All events of a user are brought into one partition. Copies of an event that was delivered on two days are
+    neighbours in this order, so dropping them needs no shuffle.
     """
 
     def sessions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return cut(batches, gap, days)
 
-    columns = events.select("user_id", *SESSION_EVENT.fieldNames())
-    by_user = columns.coalesce(1) if small else columns.repartition("user_id")
-    return by_user.sortWithinPartitions("user_id", "event_time", "event_id").mapInArrow(sessions, SESSIONS)
+    by_user = events.select(*COLUMNS).repartition("user_id")
+    return by_user.sortWithinPartitions(*ORDER).mapInArrow(sessions, SESSIONS)
+
+
+def sessions_in(
+    events: Table, files: Iterable[DataFile], window: tuple[datetime, datetime], gap: timedelta, days: Collection[date]
+) -> pa.Table:
+    """Return the same of the events of a `window` of time in a few small files, without Spark.
+
+    A worker of Spark is a process, which imports for seconds what is here already.
+    """
+    schema = to_arrow_schema(SESSIONS)
+    rows = pa.concat_tables(events.read_file(file, COLUMNS) for file in files)
+    start, end = (pa.scalar(edge, rows.schema.field("event_time").type) for edge in window)
+    within = pc.and_(pc.greater_equal(rows["event_time"], start), pc.less(rows["event_time"], end))
+    rows = rows.filter(within).sort_by([(name, "ascending") for name in ORDER])
+    return pa.Table.from_batches(cut(rows.to_batches(), gap, days), schema)
 
 
 def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
@@ -120,11 +138,15 @@ def main(argv: list[str] | None = None) -> Staged:
         )
     start, end = read_window(days[0], days[-1], gap)
     files = events.files_of("dt", dates_near(days, gap))
-    small = is_small(sum(file.bytes for file in files))
-    nearby = events.read_files(spark, files)
-    nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
+    small = is_small(sum(file.bytes for file in files)) and len(files) > 0
+    if small:
+        sessions = spark.createDataFrame(sessions_in(events, files, (start, end), gap, days), SESSIONS)
+    else:
+        nearby = events.read_files(spark, files)
+        nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
+        sessions = sessions_of(nearby, gap, days)
     staged = stage(
-        sessions_of(nearby, gap, days, small=small),
+        sessions,
         "sessions",
         run,
         owns=days,
