@@ -19,6 +19,9 @@ from lake.days import ONE_DAY
 from lake.rules import BEHAVIORS
 from lake.schemas import MONEY, SESSION_EVENT, SESSIONS
 
+# The number of the rule by which events are cut, and of what a session says of them. A change of either takes the next
+# one: sessions that are published by another rule are not copied (jobs/copied_sessions.py).
+RULE = 1
 TICK = timedelta(microseconds=1)
 DAY = ONE_DAY // TICK
 EPOCH = date(1970, 1, 1)

@@ -12,11 +12,12 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.arguments import job_parser, parse_run
+from jobs.copied_sessions import Unchanged, find_unchanged, rule_of
 from jobs.cutting import cut
 from jobs.inputs import published_events, without_withheld
 from lake.days import ONE_DAY, days_between
@@ -28,10 +29,12 @@ from lake.session import spark_session
 from lake.settings import Settings, settings
 from lake.small import is_small
 from lake.staging import Staged, stage
-from lake.table import DataFile, Table
+from lake.table import DataFile, Table, read_parquet
 
 log = logging.getLogger(__name__)
 
+# Each executor keeps the ids of the users with a change in memory, and so does the driver: 40 MB of so many.
+MOST_USERS = 1_000_000
 # What is read of an event, and the order in which events are cut.
 COLUMNS = ("user_id", *SESSION_EVENT.fieldNames())
 ORDER = ("user_id", "event_time", "event_id")
@@ -76,6 +79,42 @@ def sessions_in(
     within = pc.and_(pc.greater_equal(rows["event_time"], start), pc.less(rows["event_time"], end))
     rows = rows.filter(within).sort_by([(name, "ascending") for name in ORDER])
     return pa.Table.from_batches(cut(rows.to_batches(), gap, days), schema)
+
+
+def sessions_on(spark: SparkSession, events: Table, days: list[date], gap: timedelta) -> DataFrame:
+    """Return the sessions of some days: of users without a change since they were published, the published ones."""
+    unchanged = find_unchanged(events, days, dates_near(days, gap), gap)
+    users = users_with_a_change(spark, events, unchanged, gap) if unchanged else None
+    if unchanged is None or users is None:
+        return sessions_of(events_near(spark, events, days, gap), gap, days)
+    copied = unchanged.days
+    log.info("copying sessions of %s, but those of %d users", ", ".join(map(str, copied)), users.num_rows)
+    changed = F.broadcast(spark.createDataFrame(users))
+    published = unchanged.sessions.read_files(spark, unchanged.sessions.files_of("dt", copied))
+    sessions = published.join(changed, "user_id", "left_anti").select(*SESSIONS.fieldNames())
+    of_changed = events_near(spark, events, copied, gap).join(changed, "user_id", "left_semi")
+    sessions = sessions.unionAll(sessions_of(of_changed, gap, copied))
+    if rest := [day for day in days if day not in copied]:
+        sessions = sessions.unionAll(sessions_of(events_near(spark, events, rest, gap), gap, rest))
+    return sessions
+
+
+def users_with_a_change(spark: SparkSession, events: Table, unchanged: Unchanged, gap: timedelta) -> pa.Table | None:
+    """Return the users who have an event near some days in a file that came or went; None if there are too many."""
+    rows = within(read_parquet(spark, events.path, unchanged.changed, events.spec.schema), unchanged.days, gap)
+    users = rows.select("user_id").distinct().limit(MOST_USERS + 1).toArrow()
+    return None if users.num_rows > MOST_USERS else users
+
+
+def events_near(spark: SparkSession, events: Table, days: list[date], gap: timedelta) -> DataFrame:
+    """Return the events that decide which sessions end on some days."""
+    return within(events.read_files(spark, events.files_of("dt", dates_near(days, gap))), days, gap)
+
+
+def within(events: DataFrame, days: list[date], gap: timedelta) -> DataFrame:
+    """Return the events that are inside of what is read for some days."""
+    start, end = read_window(days[0], days[-1], gap)
+    return events.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
 
 
 def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
@@ -136,22 +175,21 @@ def main(argv: list[str] | None = None) -> Staged:
             ", ".join(map(str, postponed)),
             config.late_days,
         )
-    start, end = read_window(days[0], days[-1], gap)
-    files = events.files_of("dt", dates_near(days, gap))
+    files = list(events.files_of("dt", dates_near(days, gap)))
     small = is_small(sum(file.bytes for file in files)) and len(files) > 0
     if small:
-        sessions = spark.createDataFrame(sessions_in(events, files, (start, end), gap, days), SESSIONS)
+        sessions = spark.createDataFrame(
+            sessions_in(events, files, read_window(days[0], days[-1], gap), gap, days), SESSIONS
+        )
     else:
-        nearby = events.read_files(spark, files)
-        nearby = nearby.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
-        sessions = sessions_of(nearby, gap, days)
+        sessions = sessions_on(spark, events, days, gap)
     staged = stage(
         sessions,
         "sessions",
         run,
         owns=days,
         basis=events.version,
-        counts={"postponed": [str(day) for day in postponed]},
+        counts={"postponed": [str(day) for day in postponed], "rule": rule_of(gap)},
         inputs={"events": events.version},
         small=small,
     )

@@ -329,6 +329,29 @@ class Table:
             return "" if self.files else None
         return from_number(number)
 
+    def changed_since(self, version: int, dates: Collection[date]) -> dict[date, dict[str, int]] | None:
+        """Return {date: {path: bytes}} of the files whose rows came or went after a version, up to this one.
+
+        What a compaction has written is not among them, but what it has merged is, if it came after the version.
+
+        Args:
+            version: of this table.
+            dates: of the partition column `dt`; those of others are left out.
+
+        Returns:
+            None if the log of that version, or of one after it, is gone.
+        """
+        commits = read_log(self.path, self.version, after=version)
+        if len(commits) != self.version - version:
+            return None
+        changed: dict[date, dict[str, int]] = {}
+        for commit in commits.values():
+            for action in (*actions(commit, "add"), *actions(commit, "remove")):
+                day = date.fromisoformat(action["partitionValues"]["dt"])
+                if action["dataChange"] and day in dates:
+                    changed.setdefault(day, {})[unquote(action["path"])] = action["size"]
+        return changed
+
     def commits(self, since: datetime | None = None) -> list[dict[str, Any]]:
         """Return the metadata of each publish up to this version, newest first; all of them, or those since a time."""
         return [entry for entry in said_in(self._log(since)) if "run_id" in entry]

@@ -76,6 +76,23 @@ def test_compaction_makes_fewer_files_and_changes_nothing_that_a_check_looks_at(
     assert maintained().compacted == 0
 
 
+def test_what_came_or_went_since_a_version_are_files_of_publishes_also_those_that_were_merged_since(lake):
+    published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1, copies=1)
+    old = Table("quarantine")
+    published("2", rejected(JAN_2, "c"), [JAN_2], 2, copies=1)
+    new = Table("quarantine")
+    assert compacted() == (2, [], "")
+    table = Table("quarantine")
+    files = [file for version in (old, new) for file in version.files_of("dt", [JAN_2])]
+    assert table.changed_since(old.version, [JAN_1, JAN_2]) == {JAN_2: {file.path: file.bytes for file in files}}
+    assert len(files) == 4
+    # Of other dates, or since a later version, nothing; and nobody knows if a commit between them is gone.
+    assert table.changed_since(old.version, [JAN_1]) == {}
+    assert table.changed_since(new.version, [JAN_1, JAN_2]) == {}
+    storage.remove(f"{table.path}/_delta_log/{new.version:020}.json")
+    assert table.changed_since(old.version, [JAN_1, JAN_2]) is None
+
+
 def test_each_partition_is_compacted_in_a_commit_of_its_own(lake):
     # So that a publish in between costs one of them and not all.
     published("1", rejected(JAN_1, "a") + rejected(JAN_2, "b"), [JAN_1, JAN_2], 1, copies=1)

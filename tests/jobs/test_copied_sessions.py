@@ -1,0 +1,152 @@
+"""Sessions of users without a change are copied, not cut again; wherever that is not sure, all of a day is cut.
+
+What is published is marked by hand (99 views each), so that a session that was copied is told from one that was cut.
+That copying changes no row, whatever is delivered, is in tests/jobs/test_session_rule.py.
+"""
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobs import copied_sessions, sessionize
+from jobs.copied_sessions import rule_of
+from lake.publish import publish
+from lake.table import Table
+from tests.jobs.tables import publish_staged, published_rows
+from tests.jobs.test_session_rule import Shop, january
+from tests.lake.stagings import stage_files
+from tests.session_oracle import Landed
+
+pytestmark = pytest.mark.spark
+
+JAN_1, JAN_2 = january(1, 2)
+GAP = timedelta(minutes=30)
+# (user, time in January, day of January on which it landed), by why the session of Jan 1 has to be cut again.
+LOG = [
+    # It has not: all that is new is far from Jan 1.
+    ("same", "01 12:00", 1),
+    ("same", "02 12:00", 2),
+    ("gone quiet", "01 12:00", 1),
+    # A late event joins the session, and one begins a session of its own.
+    ("late", "01 12:00", 1),
+    ("late", "01 12:10", 2),
+    ("late at another hour", "01 12:00", 1),
+    ("late at another hour", "01 18:00", 2),
+    # It goes on after midnight, so it is one of Jan 2; or it does not, which nobody knows without looking.
+    ("past midnight", "01 23:50", 1),
+    ("past midnight", "02 00:10", 2),
+    ("just after midnight", "01 12:00", 1),
+    ("just after midnight", "02 00:29", 2),
+    # What was the session's only event is an event less in the new delivery.
+    ("taken back", "01 12:00", 1),
+]
+COPIED = {"same", "gone quiet"}
+
+
+def landed(log: list[tuple[str, str, int]]) -> list[Landed]:
+    return [
+        Landed(user, datetime.strptime(f"2025-01-{time}", "%Y-%m-%d %H:%M"), f"e{n}", date(2025, 1, day))
+        for n, (user, time, day) in enumerate(log)
+    ]
+
+
+def mark(rule: str = rule_of(GAP)) -> None:
+    """Publish what readers see of Jan 1 again, marked, as if a run had cut it so by a rule from today's events."""
+    rows = [{**row, "views": 99} for row in published_rows("sessions") if row["dt"] == JAN_1]
+    version = Table("events").version
+    stage_files("sessions", "mark", rows, [JAN_1], version, counts={"rule": rule}, inputs={"events": version})
+    publish("sessions", "mark")
+
+
+def run(first: date, last: date, run_id: str) -> None:
+    publish_staged(sessionize.main(["--from", str(first), "--to", str(last), "--run-id", run_id]))
+
+
+@pytest.fixture
+def shop(lake, spark, monkeypatch) -> Shop:
+    """A lake with Jan 1 published and marked, and with Jan 2 only in `events`. No change is too large."""
+    monkeypatch.setattr(copied_sessions, "LARGEST_CHANGE", 1e9)
+    shop = Shop(landed(LOG))
+    publish("events", shop.stage_events(JAN_1))
+    run(JAN_1, JAN_1, "first")
+    mark()
+    publish("events", shop.stage_events(JAN_2))
+    return shop
+
+
+def marked() -> set[str]:
+    return {row["user_id"] for row in published_rows("sessions") if row["views"] == 99}
+
+
+def users_on(day: date) -> list[str]:
+    return sorted(row["user_id"] for row in published_rows("sessions") if row["dt"] == day)
+
+
+def test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change(shop):
+    run(JAN_2, JAN_2, "second")
+    assert marked() == COPIED | {"taken back"}
+    assert users_on(JAN_1) == sorted(
+        [
+            "same",
+            "gone quiet",
+            "late",
+            "late at another hour",
+            "late at another hour",
+            "just after midnight",
+            "taken back",
+        ]
+    )
+    assert users_on(JAN_2) == ["just after midnight", "past midnight", "same"]
+    shop.require_right()
+    # A restatement of both days, of which nothing has changed since, copies all.
+    mark()
+    run(JAN_1, JAN_2, "again")
+    assert marked() == set(users_on(JAN_1))
+
+
+def test_who_has_lost_an_event_is_cut_again(shop):
+    run(JAN_2, JAN_2, "second")
+    mark()
+    shop.deliver([row for row in shop.log if row.user_id != "taken back"])
+    publish("events", shop.stage_events(JAN_1))
+    run(JAN_1, JAN_1, "again")
+    assert "taken back" not in users_on(JAN_1)
+    shop.require_right()
+
+
+def large_change(_: Shop, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(copied_sessions, "LARGEST_CHANGE", 0.25)
+
+
+def another_rule(_: Shop, __: pytest.MonkeyPatch) -> None:
+    mark("0, 30 minutes")
+
+
+def another_gap(_: Shop, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("MEANDER_SESSION_GAP_MINUTES", "31")
+
+
+def many_users(_: Shop, patch: pytest.MonkeyPatch) -> None:
+    # As many as have an event near Jan 1 in what landed on Jan 2.
+    patch.setattr(sessionize, "MOST_USERS", 3)
+
+
+def a_file_that_is_gone(shop: Shop, _: pytest.MonkeyPatch) -> None:
+    """What landed on Jan 1 is delivered again, with one event less, and upkeep has removed the first delivery."""
+    files = [file.path for file in Table("events").files_of("landed", [JAN_1])]
+    shop.deliver([row for row in shop.log if row.user_id != "taken back"])
+    publish("events", shop.stage_events(JAN_1))
+    for path in files:
+        Path(Table("events").path, path).unlink()
+
+
+@pytest.mark.parametrize("why", [large_change, another_rule, another_gap, many_users, a_file_that_is_gone])
+def test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole(shop, monkeypatch, why: Callable):
+    why(shop, monkeypatch)
+    run(JAN_2, JAN_2, "second")
+    if why is a_file_that_is_gone:
+        run(JAN_1, JAN_1, "again")
+    assert marked() == set()
+    shop.require_right()
