@@ -108,7 +108,12 @@ def users_with_a_change(spark: SparkSession, events: Table, unchanged: Unchanged
 
 def events_near(spark: SparkSession, events: Table, days: list[date], gap: timedelta) -> DataFrame:
     """Return the events that decide which sessions end on some days."""
-    return within(events.read_files(spark, events.files_of("dt", dates_near(days, gap))), days, gap)
+    return within(events.read_files(spark, files_near(events, days, gap)), days, gap)
+
+
+def files_near(events: Table, days: list[date], gap: timedelta) -> list[DataFile]:
+    """Return the files of the events that decide which sessions end on some days."""
+    return events.files_of("dt", dates_near(days, gap))
 
 
 def within(events: DataFrame, days: list[date], gap: timedelta) -> DataFrame:
@@ -175,7 +180,7 @@ def main(argv: list[str] | None = None) -> Staged:
             ", ".join(map(str, postponed)),
             config.late_days,
         )
-    files = list(events.files_of("dt", dates_near(days, gap)))
+    files = files_near(events, days, gap)
     small = is_small(sum(file.bytes for file in files)) and len(files) > 0
     if small:
         sessions = spark.createDataFrame(
