@@ -14,7 +14,10 @@ ONE_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 FRUGAL = f"{ONE_COMPILER} -XX:+UseSerialGC"
 # Not a word about an archive that does not fit.
 SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT}'
+# By default the JVM looks for garbage whenever classes have outgrown some megabytes, and again a few later. Those of
+# Spark and of its queries take 200, and none of them goes.
+ROOM_FOR_CLASSES = "-XX:MetaspaceSize=256m"
+FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT} {ROOM_FOR_CLASSES}'
 SHORT_LIVED_JVM = f"{FRUGAL} {FROM_ARCHIVE}"
 
 # Spark's configuration of an application. By itself PySpark tells the JVM before and after each column expression in

@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 RULE = "tests/jobs/test_session_rule.py"
 WHOLE_JOB = f"{RULE}::test_the_job_over_a_range_and_then_for_days_that_come_again_has_the_sessions_of_the_oracle"
+COPIED = "tests/jobs/test_copied_sessions.py"
 STARTS = "tests/jobs/test_sessionize.py::test_where_sessions_start"
 CUTTING, CUTS = "jobs/cutting.py", "tests/jobs/test_cutting.py"
 ANYWHERE = f"{CUTS}::test_sessions_are_those_of_the_oracle_wherever_a_batch_ends"
@@ -302,15 +303,93 @@ MUTANTS = [
         "sess_reads_the_span",
         "jobs/sessionize.py",
         'events.files_of("dt", dates_near(days, gap))',
-        'events.files_of("dt", days_between(start.date(), end.date()))',
+        'events.files_of("dt", days_between(min(dates_near(days, gap)), max(dates_near(days, gap))))',
         "tests/jobs/test_sessionize.py::test_a_day_with_one_wrong_clock_reads_what_is_near_both_dates_and_not_between",
     ),
     Mutant(
         "sess_few_events_are_exchanged",
         "jobs/sessionize.py",
-        "columns.coalesce(1) if small else columns.repartition",
-        "columns.repartition",
+        "    if small:\n",
+        "    if False:\n",
         "tests/jobs/test_small_input.py::test_few_events_are_cut_by_one_job_and_many_are_exchanged_first",
+    ),
+    Mutant(
+        "sess_few_events_in_the_order_of_files",
+        "jobs/sessionize.py",
+        'rows.sort_by([(name, "ascending") for name in ORDER])',
+        "rows",
+        "tests/jobs/test_small_input.py::test_a_small_day_has_the_rows_of_a_large_one",
+    ),
+    # ---- copied sessions ----
+    Mutant(
+        "copied_sessions_of_users_with_a_change",
+        "jobs/sessionize.py",
+        '.join(changed, "user_id", "left_anti")',
+        "",
+        f"{COPIED}::test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change",
+    ),
+    Mutant(
+        "copied_sessions_of_no_user_who_is_there_on_the_day",
+        "jobs/sessionize.py",
+        "within(read_parquet(spark, events.path, unchanged.changed, events.spec.schema), unchanged.days, gap)",
+        "read_parquet(spark, events.path, unchanged.changed, events.spec.schema)",
+        f"{COPIED}::test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change",
+    ),
+    Mutant(
+        "copied_sessions_who_lost_an_event_is_unchanged",
+        "lake/table.py",
+        'for action in (*actions(commit, "add"), *actions(commit, "remove")):',
+        'for action in actions(commit, "add"):',
+        f"{COPIED}::test_who_has_lost_an_event_is_cut_again",
+    ),
+    Mutant(
+        "copied_sessions_of_another_rule",
+        "jobs/copied_sessions.py",
+        'if json.loads(commit["counts"]).get("rule") == rule_of(gap)',
+        "if commit",
+        f"{COPIED}::test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole",
+    ),
+    Mutant(
+        "copied_sessions_of_another_gap",
+        "jobs/copied_sessions.py",
+        'return f"{RULE}, {gap // timedelta(minutes=1)} minutes"',
+        'return f"{RULE}, 30 minutes"',
+        f"{COPIED}::test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole",
+    ),
+    Mutant(
+        "copied_sessions_beside_files_that_are_gone",
+        "jobs/copied_sessions.py",
+        "if not few or not all(storage.exists(storage.join(events.path, path)) for path in paths):",
+        "if not few:",
+        f"{COPIED}::test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole",
+    ),
+    Mutant(
+        "copied_sessions_of_a_day_that_is_another_one",
+        "jobs/copied_sessions.py",
+        "        if moved.get(day, 0)",
+        "        if 0 * moved.get(day, 0)",
+        f"{COPIED}::test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole",
+    ),
+    Mutant(
+        "copied_sessions_beside_any_number_of_users",
+        "jobs/sessionize.py",
+        "return None if users.num_rows > MOST_USERS else users",
+        "return users",
+        f"{COPIED}::test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole",
+    ),
+    Mutant(
+        "changed_since_counts_a_compaction",
+        "lake/table.py",
+        'if action["dataChange"] and day in dates:',
+        "if day in dates:",
+        "tests/lake/test_compact.py::test_what_came_or_went_since_a_version_are_files_of_publishes_also_those_that_were_merged_since",
+    ),
+    Mutant(
+        "changed_since_a_log_that_was_cleaned",
+        "lake/table.py",
+        "if len(commits) != self.version - version:",
+        "if False:",
+        "tests/lake/test_compact.py::test_what_came_or_went_since_a_version_are_files_of_publishes_also_those_that_were_merged_since",
     ),
     # ---- interests ----
     Mutant(
