@@ -30,7 +30,10 @@ from lake.staging import Staged
 # and a line feed.
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
 REORDERING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-NONCHARACTERS = [*range(0xFDD0, 0xFDF0), *(code for code in range(0x110000) if code % 0x10000 >= 0xFFFE)]
+NONCHARACTERS = [
+    *range(0xFDD0, 0xFDF0),
+    *(plane + last for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)),
+]
 UNUSABLE = [*CONTROLS, *REORDERING, *NONCHARACTERS, 0xFEFF, 0xFFFD]
 
 

@@ -1,9 +1,12 @@
 """Expectations of staged `sessions`: the session rule, and every event of the days in exactly one session."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,9 +14,11 @@ from pyspark.sql import functions as F
 from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import ONE_DAY
 from lake.settings import Settings
+from lake.small import is_small
 from lake.staging import Staged
 from lake.table import Table
 
+ID = "event_id"
 COUNTS = ("views", "searches", "carts", "favorites", "purchases")
 
 
@@ -59,10 +64,13 @@ def extend(
     events = Table("events", staged.inputs["events"])
     dates, owned = set(events.rows_by("dt")), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
-    times = staged_rows.select(F.explode("events.event_time").alias("time"))
-    in_sessions = times.groupBy(F.to_date("time").alias("day")).agg(F.count("*").alias("count"))
-    columns = {"events_upstream": count_events(spark, events, days), "events_in_sessions": by_day(in_sessions)}
-    again = count_duplicates(staged_rows) if staged.files else {}
+    if is_small(staged.bytes):
+        in_sessions, again = events_in_few(staged), duplicates_in_few(staged)
+    else:
+        times = staged_rows.select(F.explode("events.event_time").alias("time"))
+        in_sessions = by_day(times.groupBy(F.to_date("time").alias("day")).agg(F.count("*").alias("count")))
+        again = count_duplicates(staged_rows)
+    columns = {"events_upstream": count_events(spark, events, days), "events_in_sessions": in_sessions}
     figures = figures.assign(duplicate_ids=[again.get(day, 0) for day in figures["day"]])
     for name, counts in columns.items():
         values = [counts.get(day, 0) if day in days else None for day in figures["day"]]
@@ -88,10 +96,14 @@ def count_events(spark: SparkSession, events: Table, days: list[date]) -> dict[d
     late = [file for file in files if file.partition["landed"] != file.partition["dt"]]
     if late:
         touched = {file.partition["dt"] for file in late}
+        near = [file for file in files if file.partition["dt"] in touched]
+        if is_small(sum(file.bytes for file in near)):
+            counts.subtract(ids_again((file.partition["dt"], events.read_file(file, [ID])[ID]) for file in near))
+            return counts
         # Eight bytes of an id are looked up; which ids are equal, all of it decides.
         key = F.xxhash64("event_id").alias("key")
         of_late = events.read_files(spark, late).select(key)
-        landed = events.read_files(spark, [file for file in files if file.partition["dt"] in touched])
+        landed = events.read_files(spark, near)
         again = landed.select(key, "event_id", F.col("dt").alias("day")).join(of_late, on="key", how="left_semi")
         counts.subtract(by_day(again.groupBy("day").agg(less_than_rows("event_id"))))
     return counts
@@ -109,6 +121,32 @@ def count_duplicates(rows: DataFrame) -> dict[date, int]:
     if not found:
         return {}
     return by_day(ids.where(F.col("day").isin(found)).groupBy("day").agg(less_than_rows("session_id")))
+
+
+def events_in_few(staged: Staged) -> dict[date, int]:
+    """Return how many events of each date are in the sessions of a few small files, without Spark."""
+    counts = Counter[date]()
+    for _, events in staged.read_files("events"):
+        times = pc.list_flatten(events).field("event_time")
+        for found in pc.value_counts(times.cast(pa.date32())).to_pylist():
+            counts[found["values"]] += found["counts"]
+    return counts
+
+
+def duplicates_in_few(staged: Staged) -> dict[date, int]:
+    """Return the same as `count_duplicates` of the sessions of a few small files, without Spark."""
+    return ids_again((day, ids) for day, ids in staged.read_files("session_id") if day)
+
+
+def ids_again(files: Iterable[tuple[date, pa.Array | pa.ChunkedArray]]) -> dict[date, int]:
+    """Return by how many there are fewer ids than rows on each day, given the ids of files with their days."""
+    by_day = defaultdict[date, list[pa.Array]](list)
+    for day, ids in files:
+        by_day[day] += ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
+    return {
+        day: sum(map(len, ids)) - pc.count_distinct(pa.chunked_array(ids), mode="only_valid").as_py()
+        for day, ids in by_day.items()
+    }
 
 
 def less_than_rows(column: str) -> Column:

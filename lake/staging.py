@@ -8,13 +8,14 @@ tries of a task overlap, that of the newer one counts, whichever is written last
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import TimestampType
@@ -115,6 +116,18 @@ class Staged:
         """Return the staged rows."""
         files = {file.path: file.bytes for file in self.files}
         return read_parquet(spark, table_path(self.table), files, TABLES[self.table].schema)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the staged files."""
+        return sum(file.bytes for file in self.files)
+
+    def read_files(self, column: str) -> Iterator[tuple[date | None, pa.Array]]:
+        """Yield one column of each staged file, with the day of the partition, None without one; without Spark."""
+        for file in self.files:
+            day = partition_of(file.path)[TABLES[self.table].owned_by]
+            values = storage.read_file(storage.join(table_path(self.table), file.path), [column])
+            yield None if day == NO_VALUE else date.fromisoformat(day), values[column].combine_chunks()
 
 
 @dataclass(frozen=True)

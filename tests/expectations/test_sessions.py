@@ -3,11 +3,17 @@
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from expectations.sessions import count_duplicates, count_events
+from expectations import sessions as module
+from expectations.audit import measure
+from expectations.sessions import SUITE, count_duplicates, count_events
+from lake import small
 from lake.publish import publish
+from lake.settings import settings
+from lake.staging import read_staged
 from lake.table import Table
 from tests.expectations.cases import (
     Seen,
@@ -179,6 +185,36 @@ def test_what_is_counted_by_hashes_is_counted_by_ids_in_the_end(spark, lake, has
     days = [FIRST, SECOND, THIRD]
     # Three of the second day: y, late, which came again, and lost.
     assert [count_events(spark, Table("events"), days)[day] for day in days] == [1, 3, 0]
+
+
+@pytest.mark.spark
+def test_few_sessions_and_events_are_counted_without_spark_as_many_are_with_it(spark, lake, monkeypatch):
+    again = [session(50, at(THIRD, 9), day=THIRD), session(50, at(THIRD, 10), at(THIRD, 10, 5), day=THIRD)]
+    odd = [session(51, at(FIRST, 8), day=FIRST, session_id=None), session(52, day=FIRST, events=None)]
+    events = [
+        *(happened(f"first {n}", at(FIRST, n)) for n in range(5)),
+        *(happened(f"second {n}", at(SECOND, n)) for n in range(3)),
+        happened("second 1", at(SECOND, 1), landed=THIRD),  # arrived again
+        happened("second 7", at(SECOND, 7), landed=THIRD),  # late
+    ]
+    stage_files("events", "upstream", events, [FIRST, SECOND, THIRD], 1)
+    version = publish("events", "upstream")["version"]
+    rows = [*DAYS, *again, *odd, session(53, day=None), session(54, day=None, session_id="s53")]
+    stage_rows("sessions", "r", rows, [FIRST, SECOND, THIRD], inputs={"events": version})
+    staged, config = read_staged("sessions", "r"), settings()
+
+    def figures() -> pd.DataFrame:
+        sessions = staged.read(spark)
+        return SUITE.extend(spark, sessions, staged, measure(SUITE, sessions, staged, config)[0], config)
+
+    many = figures()
+    monkeypatch.setattr(small, "ONE_TASK_BYTES", 2**20)
+    for reader in ("count_duplicates", "by_day"):
+        monkeypatch.setattr(module, reader, lambda *_: pytest.fail("Spark counts them"))
+    pd.testing.assert_frame_equal(figures(), many)
+    assert many["duplicate_ids"].tolist() == [1, 0, 1]
+    assert many["events_upstream"].tolist() == [5, 4, 0]
+    assert many["events_in_sessions"].tolist()[:2] == [3, 3]
 
 
 @pytest.mark.spark
