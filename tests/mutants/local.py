@@ -109,8 +109,8 @@ MUTANTS = [
     Mutant(
         "local_logs_served_to_all",
         "dags/local/standalone.py",
-        '"$0" scheduler --skip-serve-logs &',
-        '"$0" scheduler &',
+        '["scheduler", "--skip-serve-logs"]',
+        '["scheduler"]',
         "tests/e2e/test_backfill.py",
     ),
     Mutant(
