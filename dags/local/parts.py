@@ -43,12 +43,14 @@ LIBRARIES = (
 )
 
 
-def import_libraries() -> None:
-    """Import what the parts share."""
+def prepare() -> None:
+    """Import what the parts share, and make the keys by which they know each other."""
     # Next to nothing of it is garbage.
     gc.disable()
     for library in LIBRARIES:
         import_module(library)
+    # In `airflow.cfg`, at the first start. Each part would make keys of its own, and believe no other one.
+    import_module("airflow.configuration").write_default_airflow_configuration_if_needed()
     # A fork shares the memory that nobody writes to, and looking for garbage writes to every object.
     gc.freeze()
     gc.enable()
@@ -102,5 +104,5 @@ def run_parts(parts: list[list[str]], run: Callable[[list[str]], None] = run_air
 
 
 if __name__ == "__main__":
-    import_libraries()
+    prepare()
     run_parts(json.loads(sys.argv[1]))
