@@ -23,13 +23,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from lake.errors import InputInvalid, ModelMissing, run_main
 from lake.places import checkpoints_folder, network_folder
 from model.arrays import Array
 from model.finetune import Best, examples, first_answers, keep, plain
+from model.network import keras
 from model.network.losses import FinetuneTask
 from model.network.network import Finetuned, build, measure_scalars, share, shared, start_from
 from model.training import launch

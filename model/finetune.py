@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from lake.errors import run_main
 from lake.places import checkpoints_folder, network_folder
@@ -42,6 +41,7 @@ from model.data.input import Input
 from model.data.own_labels import COLUMNS as OWN_COLUMNS
 from model.data.own_labels import own_labels
 from model.data.users import UserDraws
+from model.network import tf
 from model.network.losses import ANSWERS_LOSS, AnswersTask, FinetuneTask
 from model.network.network import (
     Encoder,

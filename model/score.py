@@ -31,7 +31,6 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lake.days import utc_date
 from lake.errors import TableMissing, run_main
-from lake.imports import absent
 from lake.labels import LABELS
 from lake.rules import TOP_CATEGORIES, TOP_ITEMS
 from lake.schemas import PREDICTIONS
@@ -72,9 +71,8 @@ def load_artifact(address: str) -> "Artifact":
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
-    # Keras imports them, where they are installed, for what nobody uses here: a quarter of its import.
-    with absent("sklearn", "matplotlib", "jax"):
-        from model.versions.artifact import Artifact
+    from model.versions.artifact import Artifact
+
     return Artifact.load(address)
 
 

@@ -1,7 +1,6 @@
 """Airflow as in production, on this machine: each part a process of its own, nothing embedded, nothing local."""
 
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from urllib.parse import quote
 
 from dags.local.client import USER
 from dags.local.ports import HOST, free_port
-from dags.local.standalone import BIN, LocalAirflow
+from dags.local.standalone import LocalAirflow
 from lake.jvm import SHORT_LIVED_JVM
 from tests import postgres
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
@@ -56,7 +55,13 @@ for arguments in json.loads(sys.argv[1]):
     sys.argv = ["airflow", *arguments]
     main()
 """
-PARTS = ("api-server", "scheduler", "dag-processor", "triggerer", "celery worker --queues default,train,serve")
+PARTS = (
+    ["api-server"],
+    ["scheduler"],
+    ["dag-processor"],
+    ["triggerer"],
+    ["celery", "worker", "--queues", "default,train,serve"],
+)
 
 
 def java_properties(values: dict[str, object]) -> str:
@@ -152,10 +157,7 @@ class AirflowCluster(LocalAirflow):
             for name, role in USERS.items()
         ]
         self.airflow_commands(["db", "migrate"], *people)
-        airflow = shlex.quote(str(BIN / "airflow"))
-        # One process group: it ends as a whole, and is waited for as a whole.
-        together = "".join(f"{airflow} {part} >{part.split()[0]}.log 2>&1 &\n" for part in PARTS)
-        self.spawn("airflow", ["/bin/sh", "-c", f"{together}wait"])
+        self.spawn_airflow(PARTS)
 
     def airflow_commands(self, *commands: list[str]) -> None:
         """Run the airflow command with each of these arguments, in one process: most of the time is loading it."""

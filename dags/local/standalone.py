@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cached_property
@@ -35,16 +35,13 @@ BIN = Path(sys.executable).parent
 PRIVATE = 0o077  # umask: what is written is for its owner alone
 # The parts of Airflow, as one process group. Not by `airflow standalone`: its scheduler and triggerer serve logs on all
 # interfaces, and no setting names another address (3.3). The web server reads the logs of this machine from the disk.
-# The others go on without a part that ends, so each says in a file that it has; `wait` looks there.
-AIRFLOW = """
-part() { "$@"; echo "$2 ended with $?" >>airflow.ended; }
-"$0" db migrate || exit
-part "$0" api-server &
-part "$0" scheduler --skip-serve-logs &
-part "$0" dag-processor &
-part "$0" triggerer --skip-serve-logs &
-wait
-"""
+AIRFLOW = (
+    ["db", "migrate"],
+    ["api-server"],
+    ["scheduler", "--skip-serve-logs"],
+    ["dag-processor"],
+    ["triggerer", "--skip-serve-logs"],
+)
 
 
 class LocalError(Exception):
@@ -221,7 +218,7 @@ class LocalAirflow(AirflowClient):
         """Start the processes that are waited for, Airflow as the last one."""
         self.spawn_spark()
         self.spawn_steps()
-        self.spawn("airflow", ["/bin/sh", "-c", AIRFLOW, str(BIN / "airflow")])
+        self.spawn_airflow(AIRFLOW)
         self.wait("spark", lambda: port_open(self.state["spark_port"]))
         self.wait("steps", self.step_server.exists)
 
@@ -236,6 +233,11 @@ class LocalAirflow(AirflowClient):
         # As in each step that starts by itself: see dags/shared/runs.py.
         as_steps = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
         self.spawn("steps", command, environment_of("step-server", self.environment) | as_steps)
+
+    def spawn_airflow(self, parts: Sequence[list[str]]) -> None:
+        """Start these parts of Airflow; `airflow.ended` says which of them have ended, and `wait` looks there."""
+        # -P: nothing is imported from the working directory, which has a folder `airflow`.
+        self.spawn("airflow", [sys.executable, "-P", "-m", "dags.local.parts", json.dumps(parts)])
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool, or bring one that is there already up to date."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import binom
 
 from lake import storage
 from lake.errors import InputInvalid
@@ -100,6 +99,9 @@ class UserDraws:
 
     def capacity(self, global_batch: int, shards: int) -> int:
         """Return the places of a batch, a multiple of `shards`."""
+        # Here: its import takes a second, and few trainings draw users.
+        from scipy.stats import binom
+
         more = binom.sf(np.arange(self.users + 1), self.users, self.rate(global_batch))
         return -(-max(int(np.argmax(more <= OVERFLOW)), 1) // shards) * shards
 

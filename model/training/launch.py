@@ -85,7 +85,7 @@ def make_strategy(workers: int = 1) -> Any:
     Otherwise, without a GPU, MirroredStrategy over as many parts of the CPU as `workers` says. Otherwise the default
     strategy, which has one replica.
     """
-    import tensorflow as tf
+    from model.network import tf
 
     config = json.loads(os.environ.get("TF_CONFIG", "{}"))
     addresses = config.get("cluster", {}).get("worker", [])

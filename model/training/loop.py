@@ -37,15 +37,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from lake.errors import SettingsInvalid, TrainingDiverged
 from model.arrays import Array
 from model.data.input import Batch, Counts, Epoch, Input
 from model.data.users import DrawnEpoch, UserDraws, noise_seed
 from model.memory import keep_freed_memory
+from model.network import keras, tf
 from model.training import checkpoint as checkpoints
 from model.training.ahead import ahead
 from model.training.private import Privacy, clipped_sum, noisy

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
 from lake.errors import SettingsInvalid
+from model.network import tf
 from model.training.accountant import epsilon
 
 Gradients = list[Any]

@@ -17,10 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
-from keras import ops
 
 from lake import storage
 from lake.errors import ModelMissing
@@ -30,6 +28,7 @@ from model.arrays import Array
 from model.data.features import BY_EVENT, BY_PROFILE, Features
 from model.data.vocabulary import Vocabulary
 from model.memory import keep_freed_memory
+from model.network import keras, ops
 from model.network.network import BINARY, Finetuned, NetworkConfig, Pretrained, as_config, as_noted, build
 from model.versions.heads import require_heads
 from model.versions.stack import Stack
@@ -183,7 +182,7 @@ class Artifact:
 
         if keras.backend.backend() != "tensorflow":
             return forward
-        import tensorflow as tf
+        from model.network import tf
 
         # Batches differ in their numbers of events and of categories; one function serves them all.
         any_room = {*BY_EVENT, *BY_PROFILE}

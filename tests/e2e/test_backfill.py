@@ -191,13 +191,13 @@ def test_a_bad_day_stays_out_is_repaired_and_history_equals_the_days(airflow: Lo
     by_day = {table: rows(table) for table in TABLES}
     shutil.move(lake, tmp_path / "lake_by_day")
     conf = {"from": str(FIRST), "to": str(LAST), "chunk_days": 2}
-    airflow.airflow("dags", "trigger", "behavior_history", "--conf", json.dumps(conf))
+    airflow.api("POST", "dags/behavior_history/dagRuns", json={"logical_date": None, "conf": conf})
     assert [run["state"] for run in wait(airflow, "behavior_history").values()] == ["success"]
     assert {table: rows(table) for table in TABLES} == by_day
     assert len(by_day["events"]) == 10
 
     # --- upkeep, beside it all ---
-    airflow.airflow("dags", "trigger", "upkeep_weekly")
+    airflow.api("POST", "dags/upkeep_weekly/dagRuns", json={"logical_date": None})
     assert [run["state"] for run in wait(airflow, "upkeep_weekly").values()] == ["success"]
     (run,) = airflow.runs("upkeep_weekly")
     said = airflow.result("upkeep_weekly", run["dag_run_id"], "upkeep")

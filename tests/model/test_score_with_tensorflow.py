@@ -137,7 +137,7 @@ def test_spark_says_what_one_process_says_however_the_rows_are_cut(spark, addres
         assert one.unseen_events == other["unseen_events"]
 
 
-def test_a_worker_imports_nothing_that_scoring_does_not_need(address, stacked):
+def test_a_worker_imports_nothing_that_scoring_or_training_does_not_need(address, stacked):
     code = f"""
 import sys
 from model.score import load_artifact
@@ -145,8 +145,11 @@ load_artifact({address!r})
 assert "lightgbm" not in sys.modules, "a network alone has no trees"
 load_artifact({stacked!r})
 assert "lightgbm" in sys.modules
-others = ("sklearn", "matplotlib", "jax", "mlflow", "great_expectations", "petastorm")
+others = ["sklearn", "matplotlib", "jax", "mlflow", "great_expectations", "petastorm"]
 found = [name for name in others if name in sys.modules]
+assert not found, found
+import model.finetune, model.pretrain  # nor does a training, which reads by Petastorm and writes to the registry
+found = [name for name in ("scipy.stats", *others[:3]) if name in sys.modules]
 assert not found, found
 import sklearn.linear_model  # whoever asks for it later gets it
 """

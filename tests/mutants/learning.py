@@ -36,6 +36,13 @@ TAUGHT = f"{FINETUNE}::test_the_heads_learn_first_and_then_what_the_next_categor
 GOLDEN = f"{FEATURES}::test_the_numbers_of_a_user_are_those_that_registered_models_were_trained_on"
 
 MUTANTS = [
+    Mutant(
+        "training_imports_what_keras_needs_for_others",
+        "model/network/__init__.py",
+        "with absent(*unused):",
+        "with absent():",
+        "tests/model/test_score_with_tensorflow.py::test_a_worker_imports_nothing_that_scoring_or_training_does_not_need",
+    ),
     # --- features: what registered models know by place ---
     Mutant(
         "features_profile_swap",

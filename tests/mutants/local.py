@@ -6,6 +6,7 @@ TESTS = "tests/dags/local/test_commands.py"
 PROCESSES = "tests/dags/local/test_processes.py"
 DOORS = "tests/dags/local/test_doors.py"
 STEPS = "tests/dags/local/test_step_server.py"
+PARTS = "tests/dags/local/test_parts.py"
 
 MUTANTS = [
     Mutant(
@@ -109,9 +110,30 @@ MUTANTS = [
     Mutant(
         "local_logs_served_to_all",
         "dags/local/standalone.py",
-        '"$0" scheduler --skip-serve-logs &',
-        '"$0" scheduler &',
+        '["scheduler", "--skip-serve-logs"]',
+        '["scheduler"]',
         "tests/e2e/test_backfill.py",
+    ),
+    Mutant(
+        "local_parts_have_keys_of_their_own",
+        "dags/local/parts.py",
+        '    import_module("airflow.configuration").write_default_airflow_configuration_if_needed()\n',
+        "",
+        f"{PARTS}::test_the_parts_and_later_commands_have_the_same_keys",
+    ),
+    Mutant(
+        "local_parts_begin_without_a_database",
+        "dags/local/parts.py",
+        "            sys.exit(code)\n",
+        "            pass\n",
+        f"{PARTS}::test_the_database_comes_first_and_without_it_no_part_begins",
+    ),
+    Mutant(
+        "local_tasks_import_what_spark_needs",
+        "dags/local/parts.py",
+        '    "airflow.providers.apache.spark.operators.spark_submit",\n',
+        "",
+        f"{PARTS}::test_a_task_imports_no_library",
     ),
     Mutant(
         "local_ends_somebody_elses_group",

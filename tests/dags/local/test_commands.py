@@ -18,6 +18,18 @@ from dags.local import standalone
 from dags.local.commands import choice, follow, main, show
 from dags.local.standalone import LocalAirflow, LocalError, write_private
 
+PARTS = """
+import sys, time
+from dags.local.parts import run_parts
+
+def run(arguments):
+    if arguments == ["scheduler"]:
+        sys.exit(print("cannot import name") or 3)
+    time.sleep(600)
+
+run_parts([["api-server"], ["scheduler"]], run)
+"""
+
 
 @pytest.fixture
 def local(tmp_path, monkeypatch):
@@ -62,15 +74,10 @@ def test_a_process_that_ends_while_starting_shows_its_log(local, monkeypatch):
     assert not local.running
 
 
-def test_a_part_of_airflow_that_ends_while_the_others_start_is_told_of_at_once(local, monkeypatch, tmp_path):
+def test_a_part_of_airflow_that_ends_while_the_others_start_is_told_of_at_once(local, monkeypatch):
     monkeypatch.setattr(standalone, "HANGS_SECONDS", 60)  # long before that
-    airflow = tmp_path / "airflow"
-    airflow.write_text(
-        "#!/bin/sh\ncase $1 in db) ;; scheduler) echo 'cannot import name'; exit 3;; *) exec sleep 600;; esac\n"
-    )
-    airflow.chmod(0o755)
     (local.home / "airflow.ended").write_text("triggerer ended with 0\n")  # of an earlier start
-    local.spawn("airflow", ["/bin/sh", "-c", standalone.AIRFLOW, str(airflow)])
+    local.spawn("airflow", [sys.executable, "-c", PARTS])
     said = r"airflow is not complete: scheduler ended with 3; the end of .*airflow\.log:\ncannot import name"
     with pytest.raises(LocalError, match=said):
         local.wait("airflow", lambda: time.sleep(0.2))
