@@ -14,8 +14,11 @@ from pyspark.sql import SparkSession
 from jobs.file_tasks import rows_of_files
 from jobs.landing_files import LINE_BYTES, LandingFiles, Layout, chunks, end_of_line
 from jobs.packed import aligned, readable, unpacked
+from lake import storage
 from lake.errors import LandingUnreadable
 
+# Of files, packed or not: so many bytes are read here sooner than a worker of Python starts.
+HERE_BYTES = 32 * 2**20
 FOUND = pa.schema([("n", pa.int64()), ("is_long", pa.bool_()), ("error", pa.string())])
 
 
@@ -37,7 +40,8 @@ def by_reader(spark: SparkSession, found: LandingFiles) -> dict[Layout, list[str
 def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> set[str]:
     """Return those of some files that have a line of more than `LINE_BYTES`.
 
-    All are read to their ends by Spark's workers, a task for each file; of each, a mebibyte is in memory at a time.
+    All are read to their ends, many bytes by Spark's workers, a task for each file; of each, a mebibyte is in memory
+    at a time.
 
     Args:
         spark: the session.
@@ -47,8 +51,8 @@ def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> se
     Raises:
         LandingUnreadable: a file cannot be read to its end.
     """
-    if not files:
-        return set()
+    if sum(size_of(file) for file in files) <= HERE_BYTES:
+        return {file for file in files if has_long_line(file, end)}
 
     def look(n: int, file: str) -> Iterator[pa.RecordBatch]:
         is_long, error = False, None
@@ -63,6 +67,13 @@ def with_long_lines(spark: SparkSession, files: Sequence[str], end: bytes) -> se
         if row["error"]:
             raise LandingUnreadable(row["error"])
     return {files[row["n"]] for row in rows if row["is_long"]}
+
+
+def size_of(file: str) -> int:
+    """Return the bytes of a file."""
+    fs, inner = storage.filesystem(file)
+    with readable(file):
+        return int(fs.size(inner))
 
 
 def has_long_line(file: str, end: bytes) -> bool:

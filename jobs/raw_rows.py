@@ -263,12 +263,9 @@ def csv_values(source: Source, layout: Layout) -> tuple[Column, Callable[[str], 
 
     parser = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
     parsed = F.from_csv(line, schema, {**parser, **options})
-    return parsed, value, is_parsed(BROKEN) & (F.trim("raw") != "")
-
-
-def is_parsed(broken: str) -> Column:
-    """Return whether a parser has understood a line; of others it keeps the text in the field with a name."""
-    return F.col("parsed").isNotNull() & F.col("parsed")[broken].isNull()
+    # Of a line that is broken, the parser keeps the text.
+    is_parsed = F.col("parsed").isNotNull() & F.col("parsed")[BROKEN].isNull()
+    return parsed, value, is_parsed & (F.trim("raw") != "")
 
 
 def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column]:
@@ -283,9 +280,7 @@ def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column
 
     raw = F.col("raw")
     line = F.when(has_halves(raw), with_end(without_lone_halves(raw))).otherwise(with_end(raw))
-    # Of a line that is more than one object nothing is known. As the only element of a list, so that it is parsed once.
-    found = F.filter(F.array(F.from_json(line, schema, options)), lambda parsed: parsed[END_KEY].isNotNull())
-    return F.get(found, F.lit(0)), value, is_parsed(BROKEN_KEY)
+    return F.from_json(line, schema, options), value, row.isNotNull() & row[BROKEN_KEY].isNull()
 
 
 def with_end(line: Column) -> Column:
@@ -297,13 +292,16 @@ def with_end(line: Column) -> Column:
     bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \t\r\n")))
     # Without a colon there is no other key.
     comma = F.when(line.contains(":"), F.lit(",")).otherwise(F.lit(""))
-    ended = F.concat(F.left(bare, F.length(bare) - 1), comma, F.lit(f'"{END_KEY}":1}}'))
+    # As bytes, since the last character of a text is found by counting all of them.
+    content = F.substring(bare.cast("binary"), F.lit(1), F.octet_length(bare) - 1)
+    ended = F.concat(content, F.concat(comma, F.lit(f'"{END_KEY}":1}}')).cast("binary")).cast("string")
     return F.when(bare.endswith("}"), ended)
 
 
 def json_row() -> Column:
-    """Return the object that a line of JSON is."""
-    return F.col("parsed")
+    """Return the object that a line of JSON is. Of a line that is more than one object nothing is known."""
+    parsed = F.col("parsed")
+    return F.when(parsed[END_KEY].isNotNull(), parsed)
 
 
 def paths(name: str) -> list[list[str]]:

@@ -4,6 +4,8 @@ Every row gets exactly one outcome: an event, ignored (its source maps the behav
 below that applies. The reasons are the values of `quarantine.reason`.
 """
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -12,7 +14,6 @@ from zoneinfo import ZoneInfo
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from jobs import sql_value, time_pattern
 from jobs.raw_rows import raw_text
@@ -66,12 +67,11 @@ UNUSABLE_IN_QUERIES = rf"[{UNUSABLE_IN_IDS}&&[^\t\n]]"
 PRINTED_FRACTION = r"^-?[1-9]\.(?:\d*[1-9]|0)E\d+$"
 # Whole numbers that pandas has made fractions of, because one row had none.
 WHOLE_FRACTION = r"^(-?(?:0|[1-9]\d{0,14}))\.0+$"
-# A character that is not printable ASCII.
-UNUSUAL = "[^ -~]"
-# Ids, with blanks between them, of which each can be one, as nearly all can: printable ASCII, without the signs and the
-# words of NO_ID. To see that costs less than to look for what cannot.
-WORD_OF_NO_ID = r"(?!-?(?:[Tt]rue|TRUE|[Ff]alse|FALSE|[Ii][Nn][Ff]))"
-PLAIN = rf"^{WORD_OF_NO_ID}[!#-*,\-/-Z\\\]-z|}}~]*+(?: {WORD_OF_NO_ID}[!#-*,\-/-Z\\\]-z|}}~]*+)*+\z"
+# What a text of nearly each row is made of: printable ASCII. Ids with the others of them may be none, see NO_ID.
+PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+NOT_IN_PLAIN_IDS = '"+[{'
+WORD_OF_NO_ID = r"-?(?:[Tt]rue|TRUE|[Ff]alse|FALSE|[Ii][Nn][Ff])"
+FRACTION = r"-?\d++\."
 # What is certainly no id: an object, a list, a truth value, a number that is not whole, one that was rounded.
 NO_ID = (
     r'^"?(?:\{(?:"|\}).*|\[(?:["\d\-{\[\]]|true|false|null).*|[Tt]rue|TRUE|[Ff]alse|FALSE|-?(?i:inf(?:inity)?)'
@@ -89,20 +89,47 @@ ISO_ZONE = r" ?(?:Z|(?:UTC|GMT|UT)?(?:[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?|[A-Z
 CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|[A-Z]{1,2}\p{Sc}|kr\.?|zł|Kč|Ft|lei|元|円)"
 
 
-def has_odd_characters(rows: DataFrame, source: Source) -> Column:
-    """Return whether a row may have more around a value than blanks, or more in it than ASCII; few rows have.
+def one_of(characters: str) -> str:
+    """Return a class of a regular expression; Java looks for a character among listed ones in one step."""
+    return "[" + "".join(rf"\x{ord(character):02x}" for character in characters) + "]"
+
+
+def plain_text(source: Source, *, is_id: bool = False) -> str:
+    """Return the pattern of a text of a row that means what is written, as nearly all do.
+
+    It is printable ASCII without blanks around it, and no word that means no value. An id has no sign and no word of
+    NO_ID either, and is no fraction. The pattern ends before a line feed, or with the text.
 
     Args:
-        rows: as jobs.raw_rows.read_rows returns them.
-        source: of which `format` they are.
+        source: has the words that mean no value.
+        is_id: whether the text is an id.
     """
-    if isinstance(rows.schema["raw"].dataType, StructType):
-        return F.concat_ws("", *(F.col("values")[name] for name in source.used_columns)).rlike(UNUSUAL)
-    raw = F.col("raw")
-    # The other characters of SURROUNDING are beyond ASCII. In JSON, and so in rows of Parquet, all may be escapes.
-    signs = ("\t", "\v", "\f", "\\") if source.format == "csv" else ("\\",)
-    found = [F.contains(raw, F.lit(sign)) for sign in signs]
-    return reduce(or_, found, F.octet_length(raw) != F.length(raw))
+    signs = PRINTABLE.translate({ord(sign): None for sign in NOT_IN_PLAIN_IDS}) if is_id else PRINTABLE
+    looked_at = {letter for word in source.nulls for letter in (word[:1].lower(), word[:1].upper())}
+    none = [rf"(?iu:{'|'.join(map(re.escape, source.nulls))})$"] if source.nulls else []
+    digits = "".join(digit for digit in "0123456789" if digit not in looked_at)
+    if is_id:
+        looked_at |= set("-0123456789TtFfIi")
+        none += [FRACTION, WORD_OF_NO_ID]
+    # Of letters beyond ASCII, some are the same as one of ASCII where capital letters do not count.
+    are_ascii = all(word.isascii() for word in source.nulls)
+    # Nearly all texts begin with a letter or a digit as none of those words does, and need not be compared with them.
+    safe = "".join(sign for sign in signs if sign not in looked_at)
+    begins = [one_of(safe)] if are_ascii and safe else []
+    begins += [rf"{one_of(digits)}(?!\d*+\.)"] if are_ascii and is_id and digits else []
+    begins += ["".join(f"(?!{pattern})" for pattern in none) + one_of(signs)]
+    return rf"(?:(?:{'|'.join(begins)}){one_of(f' {signs}')}*+(?<! ))?+"
+
+
+def columns_of(values: Iterable[Value | None]) -> dict[str, Column]:
+    """Return the columns of the log, and the expressions over them, that some values are read from."""
+    columns: dict[str, Column] = {}
+    for value in values:
+        if value and value.sql is not None:
+            columns[value.sql] = in_row(value.sql).cast("string")
+        elif value:
+            columns |= {name: F.col("values")[name] for name in value.columns}
+    return columns
 
 
 def text_value(value: Value | None, columns: dict[str, Column]) -> Column:
@@ -121,26 +148,6 @@ def in_one_form(text: Column) -> Column:
     """
     nfc = F.reflect(F.lit("com.ibm.icu.text.Normalizer"), F.lit("compose"), text, F.lit(False))
     return F.when(text.rlike(r"[^\x00-\x{2FF}]"), nfc).otherwise(text)
-
-
-def is_null_word(text: Column, source: Source, *, is_ascii: bool) -> Column:
-    """Return whether a text without surroundings is empty, or a word that means no value.
-
-    Args:
-        text: of a value.
-        source: has the words.
-        is_ascii: whether each text is. Of letters beyond ASCII, some have the same capital letter as one of ASCII; only
-            the pattern knows them.
-    """
-    if is_ascii and all(word.isascii() for word in source.nulls):
-        # In the same order in each process: Spark keeps the code that it has compiled.
-        words = sorted({"", *(word.lower() for word in source.nulls)})
-        # Nearly all texts have another length than each word, or begin with a digit as none does.
-        may_be = F.octet_length(text).isin(*sorted({len(word) for word in words}))
-        if not any(word[:1] in set("123456789") for word in words):
-            may_be = may_be & ~((text >= "1") & (text < ":"))
-        return may_be & F.lower(text).isin(*words)
-    return (text == "") | text.rlike(source.null_pattern())
 
 
 def in_row(sql: str) -> Column:
@@ -176,10 +183,7 @@ def id_value(text: Column, source: Source, raw: Column) -> Column:
         whole = fraction.try_cast("decimal(38, 0)").cast("string")
         return F.when(is_whole, whole).otherwise(F.regexp_replace(fraction, WHOLE_FRACTION, "$1"))
 
-    # Few ids have a point, and to look for one costs less than these expressions. As one over a list they are no part
-    # of the code of this step: with them, it would be too long for Java to compile; see lake/session.py.
-    of_fraction = F.get(F.transform(F.array(text), converted), F.lit(0))
-    return F.when(F.contains(text, F.lit(".")), of_fraction).otherwise(text)
+    return F.when(F.contains(text, F.lit(".")), converted(text)).otherwise(text)
 
 
 def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
@@ -300,8 +304,7 @@ def text_reasons() -> dict[str, Column]:
     """
     ids = ("user_id", "item_id", "category_id")
     text, query = F.concat_ws(" ", *ids), F.col("query")
-    # Hardly any row has such a character, and to look for one costs less than the expressions.
-    unusable_query = F.coalesce(query.rlike(UNUSUAL) & query.rlike(UNUSABLE_IN_QUERIES), F.lit(False))
+    unusable_query = F.coalesce(query.rlike(UNUSABLE_IN_QUERIES), F.lit(False))
     too_many_bytes = F.greatest(*(F.octet_length(F.coalesce(name, F.lit(""))) for name in ids)) > MAX_ID_BYTES
     is_no_id = reduce(or_, (F.coalesce(F.col(name).rlike(NO_ID), F.lit(False)) for name in ids))
     of_ids = F.coalesce(
@@ -309,46 +312,77 @@ def text_reasons() -> dict[str, Column]:
     )
     return {
         "unusable_text": F.when(unusable_query | too_many_bytes, F.lit("unusable_text")),
-        "not_an_id": F.when(~text.rlike(PLAIN), of_ids),
+        "not_an_id": of_ids,
     }
 
 
-def texts_of(rows: DataFrame, source: Source) -> DataFrame:
-    """Replace `values` by the text of each field of an event."""
-    values = {
-        **{"user_id": source.user_id, "item_id": source.item_id, "category_id": source.category_id},
-        **{"query": source.query, "time_text": source.time.column, "price_text": source.price},
-    }
-    fields = [value for value in (*values.values(), source.behavior.column) if value]
-    texts = {name: F.col("values")[name] for value in fields if value.sql is None for name in value.columns}
-    # An expression may make characters beyond ASCII in a row that has none.
-    texts |= {value.sql: in_one_form(in_row(value.sql).cast("string")) for value in fields if value.sql is not None}
+def texts_of(rows: DataFrame, source: Source, most: int = MAX_ID_BYTES) -> DataFrame:
+    """Replace `values` by the text of each field of an event, and by `is_plain`.
+
+    The texts of a plain row mean what is written, and have no more than `most` bytes together: nothing about them has
+    to be looked at one by one, which costs more than all else.
+
+    Args:
+        rows: as jobs.raw_rows.read_rows returns them.
+        source: the meaning of their values.
+        most: bytes of the texts of a plain row.
+    """
+    ids = {"user_id": source.user_id, "item_id": source.item_id, "category_id": source.category_id}
+    others = {"query": source.query, "time_text": source.time.column, "price_text": source.price}
     place = [name for name in rows.columns if name != "values"]
+    # A column may be an id and something else.
+    id_columns = columns_of(ids.values())
+    text_columns = columns_of([*others.values(), source.behavior.column])
+    id_names = [f"id{n}" for n in range(len(id_columns))]
+    text_names = [f"text{n}" for n in range(len(text_columns))]
+    names = [*id_names, *text_names]
+    written = zip([*id_columns.values(), *text_columns.values()], names, strict=True)
+    rows = rows.select(*place, *(text.alias(name) for text, name in written))
 
-    def cleaned(text: Column) -> Column:
+    # Each text has its place, and a line feed in one is one too many.
+    joined = F.concat_ws("\n", *(F.coalesce(name, F.lit("")) for name in names))
+    pattern = "\n".join([plain_text(source, is_id=True)] * len(id_names) + [plain_text(source)] * len(text_names))
+    is_plain = (F.octet_length(joined) <= most) & joined.rlike(rf"(?m)\A{pattern}\z")
+    raw = raw_text(rows)
+
+    def cleaned(text: Column, *, is_id: bool = False) -> Column:
         """Return a text in one form, without what surrounds it, and whether it means no value."""
-        # Of a row with one odd text, the others are nearly always as plain as those of all other rows.
-        is_odd, plain = text.rlike(UNUSUAL), F.trim(text)
-        written = F.when(is_odd, in_one_form(F.trim(text, F.lit(SURROUNDING)))).otherwise(plain)
-        is_null = F.when(is_odd, is_null_word(written, source, is_ascii=False))
-        is_null = is_null.otherwise(is_null_word(plain, source, is_ascii=True))
-        return F.struct(written.alias("text"), is_null.alias("is_null"))
+        bare = in_one_form(F.trim(text, F.lit(SURROUNDING)))
+        is_none = (bare == "") | bare.rlike(source.null_pattern())
+        content = id_value(bare, source, raw) if is_id else bare
+        # Of a row that is not plain, most texts are.
+        as_it_is = text.rlike(rf"(?m)\A{plain_text(source, is_id=is_id)}\z")
+        return F.struct(
+            F.when(as_it_is, text).otherwise(content).alias("text"),
+            F.when(as_it_is, text == "").otherwise(is_none).alias("is_none"),
+        )
 
-    # Of the few rows that need it, as one expression over all texts: it would be more code than all else together, and
-    # for a day of few rows, Java takes longer to compile the code than to run it. Null for all other rows.
-    odd = F.when(has_odd_characters(rows, source), F.transform(F.array(*texts.values()), cleaned))
-    plain_texts = (F.trim(text).alias(f"text{n}") for n, text in enumerate(texts.values()))
-    rows = rows.select(*place, odd.alias("odd"), *plain_texts)
-    as_written, known = {}, {}
-    for n, name in enumerate(texts):
-        found, plain, is_odd = F.get("odd", F.lit(n)), F.col(f"text{n}"), F.col("odd").isNotNull()
-        as_written[name] = F.when(is_odd, found["text"]).otherwise(plain)
-        is_null = is_null_word(plain, source, is_ascii=True)
-        known[name] = F.when(is_odd, F.when(~found["is_null"], found["text"])).otherwise(F.when(~is_null, plain))
+    # Of the few other rows, as expressions over lists. Spark does not write these into the code for all rows, where
+    # they would be more than all else together, and longer than what Java compiles; see lake/session.py.
+    ids_of_odd = F.transform(F.array(*id_names), lambda text: cleaned(text, is_id=True))
+    texts_of_odd = F.transform(F.array(*text_names), lambda text: cleaned(text))
+    odd = F.when(~is_plain, F.struct(ids_of_odd.alias("ids"), texts_of_odd.alias("texts")))
+    rows = rows.select(*place, *names, odd.alias("odd"))
+    is_plain = F.col("odd").isNull()
+
+    def of_all(columns: Iterable[str], names: list[str], kind: str) -> tuple[dict[str, Column], dict[str, Column]]:
+        """Return the texts of columns as they are written, and those that are values."""
+        as_written, known = {}, {}
+        for n, (column, name) in enumerate(zip(columns, names, strict=True)):
+            found, plain = F.get(F.col("odd")[kind], F.lit(n)), F.col(name)
+            as_written[column] = F.when(is_plain, plain).otherwise(found["text"])
+            of_odd = F.when(~found["is_none"], found["text"])
+            known[column] = F.when(is_plain, F.nullif(plain, F.lit(""))).otherwise(of_odd)
+        return as_written, known
+
+    _, known_ids = of_all(id_columns, id_names, "ids")
+    as_written, known = of_all(text_columns, text_names, "texts")
     behavior = text_value(source.behavior.column, as_written)
     return rows.select(
         *place,
-        *(text_value(value, known).alias(name) for name, value in values.items()),
+        is_plain.alias("is_plain"),
+        *(text_value(value, known_ids).alias(name) for name, value in ids.items()),
+        *(text_value(value, known).alias(name) for name, value in others.items()),
         # A word for null may be one of the values that the source names.
         F.when(behavior != "", behavior).alias("behavior_text"),
     )
@@ -386,10 +420,12 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     raw = raw_text(rows)
     instant, doubtful = event_time(source, raw)
     # Two steps, since a text is used several times in the second one.
-    rows = texts_of(rows.select(*place, "instant", "values"), source)
+    most = min(config.max_field_length, MAX_ID_BYTES)
+    rows = texts_of(rows.select(*place, "instant", "values"), source, most)
     rows = rows.select(
         *place,
-        *(id_value(F.col(name), source, raw).alias(name) for name in ids),
+        "is_plain",
+        *ids,
         "query",
         instant.alias("event_time"),
         doubtful.alias("doubtful_hour"),
@@ -405,14 +441,12 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         guests = map(composed, source.guests.users)
         rows = rows.withColumn("user_id", F.when(~F.col("user_id").isin(*guests), F.col("user_id")))
     texts = [F.coalesce(name, F.lit("")) for name in (*ids, "query")]
-    # There are as many bytes as characters, or more, and they need not be counted.
-    may_be_too_long = F.greatest(*map(F.octet_length, texts)) > config.max_field_length
-    too_long = may_be_too_long & (F.greatest(*map(F.length, texts)) > config.max_field_length)
+    too_long = F.greatest(*map(F.length, texts)) > config.max_field_length
     needs_item = F.col("behavior") != "search"
     applies = {
         "undecodable": F.col("undecodable"),
         "malformed_line": F.col("malformed"),
-        "field_too_long": too_long,
+        "field_too_long": ~F.col("is_plain") & too_long,
         "missing_time": F.col("lacks_time"),
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
@@ -424,7 +458,8 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "invalid_price": F.col("has_price") & F.col("price").isNull(),
         "negative_price": F.col("price") < 0,
     }
-    found = {code: F.when(condition, F.lit(code)) for code, condition in applies.items()} | text_reasons()
+    found = {code: F.when(condition, F.lit(code)) for code, condition in applies.items()}
+    found |= {code: F.when(~F.col("is_plain"), reason) for code, reason in text_reasons().items()}
     # A step of its own, since it is used several times below.
     rows = rows.withColumn("reason", F.coalesce(*(found[code] for code in REASONS if code in found)))
     reason = F.col("reason")

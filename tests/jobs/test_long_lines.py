@@ -54,7 +54,9 @@ def test_a_file_has_a_long_line_where_one_of_its_lines_is_longer(tmp_path_factor
 
 
 @pytest.mark.spark
-def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder):
+@pytest.mark.parametrize("most", [0, long_lines.HERE_BYTES], ids=["workers", "here"])
+def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder, monkeypatch, most):
+    monkeypatch.setattr(long_lines, "HERE_BYTES", most)
     # Of 3 MiB each: one line too long by a byte, lines that are as long as they may be, and rows as always.
     first, longest = GOOD.format(3), "0" * MIB
     files = {
@@ -72,7 +74,9 @@ def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder):
 
 
 @pytest.mark.spark
-def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(spark, folder):
+@pytest.mark.parametrize("most", [0, long_lines.HERE_BYTES], ids=["workers", "here"])
+def test_a_file_that_is_cut_off_beyond_its_beginning_is_named(spark, folder, monkeypatch, most):
+    monkeypatch.setattr(long_lines, "HERE_BYTES", most)
     file = folder / "a.csv.gz"
     file.write_bytes(gzip.compress(f"{GOOD.format(3)}\n".encode() * 100_000)[:-20])
     with pytest.raises(LandingUnreadable, match=r"a\.csv\.gz: expected a readable file, found EOFError"):

@@ -12,8 +12,18 @@ import yaml
 from pyspark.sql import functions as F
 
 from jobs.raw_rows import read_rows
-from jobs.rejections import NO_ID, PLAIN, REASONS, TOO_MANY, event_time, judge, texts_of
-from jobs.source import Time, load_source
+from jobs.rejections import (
+    NO_ID,
+    PRINTED_FRACTION,
+    REASONS,
+    TOO_MANY,
+    WHOLE_FRACTION,
+    event_time,
+    judge,
+    plain_text,
+    texts_of,
+)
+from jobs.source import NULLS, Time, load_source
 from lake.landing import Landing
 from lake.settings import settings
 
@@ -194,20 +204,41 @@ def test_with_a_bound_an_event_of_too_many_days_before_it_landed_is_rejected(spa
     assert (counts, found) == ({"event": len(accepted), "rejected": len(rejected)}, rejected)
 
 
-def test_no_id_that_is_none_looks_plain():
+def test_no_id_that_is_none_looks_plain_nor_does_a_fraction_or_a_word_for_null():
     # Java's, in Python.
-    plain = re.compile(PLAIN.replace(r"\z", r"\Z"))
-    no_id, unusable = re.compile(NO_ID), re.compile(r"[^ -~]")
+    plain = re.compile(rf"(?m)\A{plain_text(load_source('canonical'), is_id=True)}\Z")
+    odd = [re.compile(pattern) for pattern in (NO_ID, PRINTED_FRACTION, WHOLE_FRACTION, r"(?s).*[^ -~]|^ |.* \Z")]
+    words = {word.lower() for word in NULLS}
     draw = random.Random(6)
-    parts = [*"0123456789", "12", "1.5", "e+", "E+", "E-3", "E7", ".", "+", "-", "[", "]", "{", "}", '"', ",", ":", " "]
+    parts = [
+        *"0123456789",
+        "12",
+        "1.5",
+        "e+",
+        "E+",
+        "E-3",
+        "E7",
+        ".",
+        ".0",
+        "+",
+        "-",
+        "[",
+        "]",
+        "{",
+        "}",
+        '"',
+        ",",
+        " ",
+    ]
     parts += ["true", "True", "TRUE", "false", "inf", "Infinity", "-INF", "a", "item", "\t", "\n", "\x7f", "é", "\0"]
+    parts += ["NULL", "none", "N/A", "n/A", "nan", "(", ")", "not set"]
     seen = {True: 0, False: 0}
     for _ in range(30_000):
-        ids = ["".join(draw.choices(parts, k=draw.randrange(1, 4))) for _ in range(draw.randrange(1, 4))]
-        is_none = any(no_id.match(each) for each in ids) or any(unusable.search(each) for each in ids)
-        if plain.match(" ".join(ids)):
-            assert not is_none, ids
-        seen[is_none] += 1
+        text = "".join(draw.choices(parts, k=draw.randrange(1, 4)))
+        is_odd = any(pattern.match(text) for pattern in odd) or text.lower() in words
+        if plain.match(text):
+            assert not is_odd, text
+        seen[is_odd] += 1
     assert min(seen.values()) > 5000
     # These are what most ids are like.
     usual = [
@@ -221,6 +252,7 @@ def test_no_id_that_is_none_looks_plain():
         "",
         r"a\b",
     ]
+    usual += ["ann@example.org", "0042", "-7", "nil-7", "1e7"]
     assert [each for each in usual if not plain.match(each)] == ["Trueman"]
 
 
