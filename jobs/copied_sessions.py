@@ -1,13 +1,15 @@
 """Which published sessions a run may copy: those of users without a change, on days of which few events came or went.
 
-A run cuts the days again on which late events fall. On an ordinary day these are two, and one event in a hundred is
-late; so most of their sessions are what is published already (docs/decisions/0057).
+Besides its own days, which it cuts as a whole, a run cuts those again on which late events fall. On an ordinary day
+these are two, and one event in a hundred is late; so most of their sessions are what is published already
+(docs/decisions/0057).
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 from jobs.cutting import RULE
 from lake import storage
@@ -15,7 +17,7 @@ from lake.days import ONE_DAY
 from lake.looking_back import nothing_before
 from lake.table import Table
 
-# A day of which a larger part of the bytes came or went is cut as a whole.
+# Where files came or went that have a larger part of the bytes of a day, it is cut as a whole.
 LARGEST_CHANGE = 0.25
 
 
@@ -35,64 +37,68 @@ class Unchanged:
     changed: dict[str, int]
 
 
-def rule_of(gap: timedelta) -> str:
-    """Return what a run says of how it cuts. Sessions that were cut by another rule are not copied.
+def cut_by(events: Table, version: int, gap: timedelta) -> dict[str, Any]:
+    """Return what a commit says of how its sessions were cut; by another rule or from other events, none is copied.
 
-    >>> rule_of(timedelta(minutes=30))
-    '1, 30 minutes'
+    Args:
+        events: the table that was read.
+        version: of it.
+        gap: the longest pause inside a session.
     """
-    return f"{RULE}, {gap // timedelta(minutes=1)} minutes"
+    return {"rule": RULE, "gap_minutes": gap // timedelta(minutes=1), "events": events.identity(version)}
 
 
-def find_unchanged(events: Table, days: Collection[date], near: Collection[date], gap: timedelta) -> Unchanged | None:
+def find_unchanged(events: Table, near: Mapping[date, Collection[date]], gap: timedelta) -> Unchanged | None:
     """Return of which days little came or went since their sessions were published; None if of none of them.
 
     Args:
         events: the version of which the sessions are wanted.
-        days: the partitions that are wanted.
-        near: the dates whose events decide about them, see `jobs.sessionize.dates_near`.
+        near: {partition that may be copied: the dates whose events decide about it}.
         gap: the longest pause inside a session.
     """
-    sessions = Table.find("sessions")
+    sessions = Table.find("sessions") if near else None
     if sessions is None or sessions.key_id != events.key_id:
         return None
-    cut_from = basis_by_day(sessions, days, gap)
-    changed = events.changed_since(min(cut_from.values()), near) if cut_from else None
-    if changed is None:
-        return None
-    there = bytes_by_day((file.partition["dt"], file.bytes) for file in events.files_of("dt", near))
-    moved = bytes_by_day((day, size) for day, files in changed.items() for size in files.values())
-    few = [
-        day
-        for day in sorted(cut_from)
-        # The sessions of a day also depend on all of the day before, and on no more than a gap of other days.
-        if moved.get(day, 0) + moved.get(day - ONE_DAY, 0) <= LARGEST_CHANGE * there.get(day, 0)
-    ]
-    paths = {path: size for files in changed.values() for path, size in files.items()}
-    # Of a file that upkeep has removed since, nobody can tell the users.
-    if not few or not all(storage.exists(storage.join(events.path, path)) for path in paths):
-        return None
-    return Unchanged(sessions, few, paths)
+    changed: dict[str, int] = {}
+    copied = []
+    for day, basis in basis_by_day(events, sessions, near, gap).items():
+        files = events.changed_since(basis, near[day])
+        if files is None:
+            continue
+        paths = {path: size for of_day in files.values() for path, size in of_day.items()}
+        # The sessions of a day depend on all of it and of the day before, and on no more than a gap of other days.
+        moved = sum(size for date_of in (day, day - ONE_DAY) for size in files.get(date_of, {}).values())
+        there = sum(file.bytes for file in events.files_of("dt", [day]))
+        if moved > LARGEST_CHANGE * there:
+            continue
+        # Of a file that upkeep has removed since, nobody can tell the users.
+        if are_there(events, paths) and are_there(sessions, paths_of(sessions, day)):
+            copied.append(day)
+            changed |= paths
+    return Unchanged(sessions, sorted(copied), changed) if copied else None
 
 
-def basis_by_day(sessions: Table, days: Collection[date], gap: timedelta) -> dict[date, int]:
-    """Return from which version of events the published sessions of some days were cut, if by the rule of today."""
-    # Of commits from before stagings had numbers, or runs had a rule, nothing is known.
-    by_rule = {
-        int(commit["order"])
+def basis_by_day(events: Table, sessions: Table, days: Collection[date], gap: timedelta) -> dict[date, int]:
+    """Return from which version of events the sessions of some days were cut, if they were cut as a run would today."""
+    # Of commits from before stagings had numbers, or from before this was told, nothing is known.
+    said = {
+        int(commit["order"]): json.loads(commit["counts"]).get("cut_by")
         for commit in sessions.commits(nothing_before(min(days)))
-        if json.loads(commit["counts"]).get("rule") == rule_of(gap)
     }
-    return {
-        day: basis
-        for day in days
-        if sessions.transaction(f"staged={day}") in by_rule and (basis := sessions.basis(day)) is not None
-    }
+    known = {}
+    for day in days:
+        basis, told = sessions.basis(day), said.get(sessions.transaction(f"staged={day}") or 0)
+        # Another run may have cut the day from newer events than this one reads.
+        if basis is not None and basis <= events.version and told and told == cut_by(events, basis, gap):
+            known[day] = basis
+    return known
 
 
-def bytes_by_day(sizes: Iterable[tuple[date, int]]) -> dict[date, int]:
-    """Return the sum of the bytes of each day."""
-    total: dict[date, int] = {}
-    for day, size in sizes:
-        total[day] = total.get(day, 0) + size
-    return total
+def paths_of(sessions: Table, day: date) -> list[str]:
+    """Return the files of the sessions of a day."""
+    return [file.path for file in sessions.files_of("dt", [day])]
+
+
+def are_there(table: Table, paths: Iterable[str]) -> bool:
+    """Return whether all of some files of a table are still there."""
+    return all(storage.exists(storage.join(table.path, path)) for path in paths)

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.arguments import job_parser, parse_run
-from jobs.copied_sessions import Unchanged, find_unchanged, rule_of
+from jobs.copied_sessions import Unchanged, cut_by, find_unchanged
 from jobs.cutting import cut
 from jobs.inputs import published_events, without_withheld
 from lake.days import ONE_DAY, days_between
@@ -78,9 +78,14 @@ def sessions_in(events: Table, files: Iterable[DataFile], gap: timedelta, days: 
     return pa.Table.from_batches(cut(in_order.to_batches(), gap, days), to_arrow_schema(SESSIONS))
 
 
-def sessions_on(spark: SparkSession, events: Table, days: list[date], gap: timedelta) -> DataFrame:
-    """Return the sessions of some days: of users without a change since they were published, the published ones."""
-    unchanged = find_unchanged(events, days, dates_near(days, gap), gap)
+def sessions_on(
+    spark: SparkSession, events: Table, days: list[date], own: Collection[date], gap: timedelta
+) -> DataFrame:
+    """Return the sessions of some days; of days that are not a run's `own`, those of users without a change are copied.
+
+    Who runs a day again gets it from its events, whatever is published of it.
+    """
+    unchanged = find_unchanged(events, {day: dates_near([day], gap) for day in days if day not in own}, gap)
     users = users_with_a_change(spark, events, unchanged, gap) if unchanged else None
     if unchanged is None or users is None:
         return sessions_of(events_near(spark, events, days, gap), gap, days)
@@ -182,14 +187,14 @@ def main(argv: list[str] | None = None) -> Staged:
     if small:
         sessions = spark.createDataFrame(sessions_in(events, files, gap, days), SESSIONS)
     else:
-        sessions = sessions_on(spark, events, days, gap)
+        sessions = sessions_on(spark, events, days, days_between(run.first, run.last), gap)
     staged = stage(
         sessions,
         "sessions",
         run,
         owns=days,
         basis=events.version,
-        counts={"postponed": [str(day) for day in postponed], "rule": rule_of(gap)},
+        counts={"postponed": [str(day) for day in postponed], "cut_by": cut_by(events, events.version, gap)},
         inputs={"events": events.version},
         small=small,
     )

@@ -5,10 +5,13 @@ are counted in the log of a Delta table without rows, `<lake>/_order`. A commit 
 quicker, on every storage that holds a lake; so no number is given twice.
 """
 
+from contextlib import suppress
+
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.schema import PrimitiveType
 
 from lake.commits import until_first
+from lake.errors import TableUnreadable
 from lake.places import order_path
 from lake.schemas import TABLES
 from lake.table import Table, create_missing
@@ -50,5 +53,10 @@ def take_number() -> int:
 def published() -> int:
     """Return a number that is well above those of all that was published."""
     # What was staged before there were numbers, and published since, has the time as its number.
-    commits = (commit for table in filter(None, map(Table.find, TABLES)) for commit in table.commits())
-    return max((int(commit["order"]) + ROOM for commit in commits if "order" in commit), default=0)
+    highest = 0
+    for name in TABLES:
+        # Numbers are of the whole lake: where one log cannot be read, the others tell them within ROOM.
+        with suppress(TableUnreadable):
+            commits = table.commits() if (table := Table.find(name)) else []
+            highest = max([highest, *(int(commit["order"]) + ROOM for commit in commits if "order" in commit)])
+    return highest

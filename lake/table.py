@@ -1,6 +1,7 @@
 """Reading published tables: one pinned version, whole days, no JVM jar."""
 
 import json
+import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from lake.places import table_path
 from lake.pseudonyms import TRANSACTION, from_number
 from lake.schemas import TABLES
 from lake.small import in_one_task
+
+log = logging.getLogger(__name__)
 
 # What a landing day held before it was delivered again is looked up in the log, see jobs.sessionize: unlike the data
 # files that upkeep removes, its entries (a few KiB a commit) are kept.
@@ -56,40 +59,65 @@ class DataFile:
 
 
 def was_made(path: str) -> bool:
-    """Return whether `create_once` has made this table; its log may be gone since."""
+    """Return whether `mark_made` has marked this table; its log may be gone since."""
     return storage.exists(storage.join(path, MADE))
 
 
 def mark_made(path: str) -> None:
     """Write down that this table was made, beside its log: one that is gone is told by it from one that never was."""
-    if not was_made(path):
-        storage.write_bytes(storage.join(path, MADE), b"")
+    try:
+        if not was_made(path):
+            storage.write_bytes(storage.join(path, MADE), b"")
+    except OSError as error:
+        # Who may write to the log alone, or only read, does the same as before.
+        log.warning("%s cannot be written (%s): nobody would notice that the log is gone", MADE, type(error).__name__)
 
 
 def create_once(path: str, schema: Any, **described: Any) -> None:
     """Create an empty Delta table unless there is one, or its log is gone.
 
     Raises:
-        TableUnreadable: its log is gone. A new one would show readers an empty table, and upkeep would remove the files
-            of the old one.
+        TableUnreadable: its log is gone, or the storage does not give it. A new one would show readers an empty table,
+            and upkeep would remove the files of the old one.
     """
-    require_not_lost(path)
-    create_missing(path, schema, **described)
+    if not has_log(path):
+        create_missing(path, schema, **described)
     mark_made(path)
 
 
-def require_not_lost(path: str) -> None:
-    """Check that a table has a log, or never had one.
+def has_log(path: str) -> bool:
+    """Return whether a table has a log; false if it never had one.
 
     Raises:
-        TableUnreadable: its log is gone.
+        TableUnreadable: its log is gone, or the storage does not give it.
     """
-    # The log is looked for last: another process may be making the table.
-    if was_made(path) and not DeltaTable.is_deltatable(path):
-        raise TableUnreadable(
-            f"the log of {path} is gone, so nobody knows which of its files are those of the table; put the folder "
-            f"{storage.join(path, '_delta_log')} back from a copy. To begin the table anew, remove {path} as a whole"
-        )
+    folder = storage.join(path, "_delta_log")
+    try:
+        if DeltaTable.is_deltatable(path):
+            return True
+        if not was_made(path):
+            return False
+        # Another process may have made it meanwhile.
+        if DeltaTable.is_deltatable(path):
+            return True
+        # delta-rs sees no table where it may list a log and not read it.
+        names = storage.list_names(folder)
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    if names:
+        raise unreadable(folder, PermissionError())
+    raise TableUnreadable(
+        f"the log of {path} is gone, so nobody knows which of its files are those of the table; put the folder "
+        f"{folder} back from a copy"
+    )
+
+
+def unreadable(folder: str, error: Exception) -> TableUnreadable:
+    """Return the error that the log in a folder cannot be read."""
+    return TableUnreadable(
+        f"the log {folder} cannot be read ({type(error).__name__}); see to the rights or the connection, if it is "
+        "that; otherwise put it back from a copy"
+    )
 
 
 def create_missing(path: str, schema: Any, **described: Any) -> None:
@@ -152,16 +180,13 @@ class Table:
         try:
             self.delta = DeltaTable(self.path, version=version)
         except TableNotFoundError:
-            require_not_lost(self.path)
+            has_log(self.path)
             raise TableMissing(f"{name} has no published version at {self.path}") from None
         except Exception as error:
-            # delta-rs raises a bare error for a version that is not in the log.
-            if version is not None and DeltaTable.is_deltatable(self.path):
+            # delta-rs raises a bare error for a version that is not in the log, and for a log that is damaged.
+            if version is not None and Table(name):
                 raise TableMissing(f"{name} has no version {version} at {self.path}: {error}") from error
-            raise TableUnreadable(
-                f"the log of {name}, {storage.join(self.path, '_delta_log')}, cannot be read ({type(error).__name__}); "
-                "see to the rights or the connection, if it is that; otherwise put it back from a copy"
-            ) from error
+            raise unreadable(storage.join(self.path, "_delta_log"), error) from error
         self.version = self.delta.version()
         self._is_pinned = version is not None
 
@@ -172,11 +197,7 @@ class Table:
         Raises:
             TableUnreadable: its log cannot be read, or is gone.
         """
-        path = table_path(name)
-        if DeltaTable.is_deltatable(path):
-            return Table(name)
-        require_not_lost(path)
-        return None
+        return Table(name) if has_log(table_path(name)) else None
 
     @cached_property
     def files(self) -> list[DataFile]:
@@ -339,7 +360,7 @@ class Table:
             dates: of the partition column `dt`; those of others are left out.
 
         Returns:
-            None if the log of that version, or of one after it, is gone.
+            None if the log of one after that version is gone, or if another tool says less of its files than ours.
         """
         commits = read_log(self.path, self.version, after=version)
         if len(commits) != self.version - version:
@@ -347,10 +368,21 @@ class Table:
         changed: dict[date, dict[str, int]] = {}
         for commit in commits.values():
             for action in (*actions(commit, "add"), *actions(commit, "remove")):
+                if not {"partitionValues", "size"} <= action.keys():
+                    return None
                 day = date.fromisoformat(action["partitionValues"]["dt"])
                 if action["dataChange"] and day in dates:
                     changed.setdefault(day, {})[unquote(action["path"])] = action["size"]
         return changed
+
+    def identity(self, version: int) -> str | None:
+        """Return what tells a version from one of the same number in a log that was made anew or put back.
+
+        None if the commit of that version is gone.
+        """
+        commit = read_log(self.path, version, after=version - 1).get(version, "")
+        moments = [said["timestamp"] for said in actions(commit, "commitInfo") if "timestamp" in said]
+        return f"{self.delta.metadata().id} {moments[0]}" if moments else None
 
     def commits(self, since: datetime | None = None) -> list[dict[str, Any]]:
         """Return the metadata of each publish up to this version, newest first; all of them, or those since a time."""
@@ -443,7 +475,7 @@ def key_of_tables() -> str | None:
             if table and table.key_id is not None:
                 return table.key_id
         except UNREADABLE_LOG as error:
-            unread.append(f"{name} ({type(error).__name__})")
+            unread.append(f"{name} ({type(error.__cause__ or error).__name__})")
     if unread:
         raise TableMissing(
             f"nobody can say whether this lake has pseudonyms: the logs of {', '.join(unread)} cannot be read; see to "

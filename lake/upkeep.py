@@ -52,7 +52,7 @@ from lake.publish import ensure_table, given_up
 from lake.schemas import TABLES
 from lake.settings import Settings, settings
 from lake.summaries import KEPT_BLOCKS, remove_summaries, unneeded
-from lake.table import files_today
+from lake.table import files_today, mark_made
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ def maintain_table(name: str, path: str, retention: timedelta, *, dry_run: bool 
     )
     unneeded = [file for file in old if file not in live and file not in replaced]
     if not dry_run:
+        mark_made(path)
         unneeded = remove_unneeded(path, delta.version(), unneeded, published_stagings(commits))
     after = data_files(path)
     # Files of replaced rows that were missing before were removed by an upkeep with a shorter retention.

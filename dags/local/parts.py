@@ -2,7 +2,8 @@
 
 To import Airflow is most of the start of each part, and to import what DAG files need most of what Airflow does for a
 short task. Both are done here once. The scheduler, Celery's workers and the DAG processor fork a process for each task
-and each DAG file, and these find the libraries imported too. Our own code is read anew each time.
+and each DAG file, and these find the libraries imported too. Our own code is read anew each time; libraries that are
+installed anew are not, until Airflow is started again (`make down`, `make up`).
 
 PARTS is a JSON list: of each part the arguments of the `airflow` command. The others go on without a part that ends, so
 a line in `airflow.ended` says that it has.
@@ -14,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -50,7 +52,10 @@ def prepare() -> None:
     for library in LIBRARIES:
         import_module(library)
     # In `airflow.cfg`, at the first start. Each part would make keys of its own, and believe no other one.
-    import_module("airflow.configuration").write_default_airflow_configuration_if_needed()
+    configuration = import_module("airflow.configuration")
+    configuration.write_default_airflow_configuration_if_needed()
+    # What Airflow hides in logs it has noted when it was imported, before there were any.
+    configuration.conf.mask_secrets()
     # A fork shares the memory that nobody writes to, and looking for garbage writes to every object.
     gc.freeze()
     gc.enable()
@@ -67,6 +72,8 @@ def run_airflow(arguments: list[str]) -> None:
 
 def fork(run: Callable[[list[str]], None], arguments: list[str]) -> int:
     """Run one part in a process of its own, and return its number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
     process = os.fork()
     if process:
         return process
@@ -77,6 +84,8 @@ def fork(run: Callable[[list[str]], None], arguments: list[str]) -> int:
     except SystemExit as asked:
         # As Python itself does: a number is the exit code, anything else a message.
         code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        if asked.code is not None and not isinstance(asked.code, int):
+            print(asked.code, file=sys.stderr)  # noqa: T201
     except BaseException:  # noqa: BLE001  # whatever it is, only this part ends
         traceback.print_exc()
     sys.stdout.flush()
@@ -99,7 +108,8 @@ def run_parts(parts: list[list[str]], run: Callable[[list[str]], None] = run_air
             sys.exit(code)
     while names:
         process, status = os.wait()
-        with Path(ENDED).open("a") as ended:
+        # Whoever follows is reaped also where the disk is full.
+        with suppress(OSError), Path(ENDED).open("a") as ended:
             ended.write(f"{names.pop(process)} ended with {os.waitstatus_to_exitcode(status)}\n")
 
 

@@ -18,10 +18,9 @@ from deltalake.exceptions import CommitFailedError
 
 from lake import storage
 from lake.commits import until_first
-from lake.errors import PublishRefused
 from lake.log import UNREADABLE_LOG
 from lake.places import forgotten_path
-from lake.table import WHOLE_LOG, create_once, require_not_lost
+from lake.table import WHOLE_LOG, create_once, has_log, mark_made, unreadable
 from lake.text import composed
 
 SCHEMA = pa.schema([("user", pa.string()), ("request", pa.string())])
@@ -44,12 +43,17 @@ class ForgottenUsers:
         """Return the list of this lake; an empty one where nobody was ever forgotten.
 
         Raises:
-            TableUnreadable: its log is gone: without it, forgotten users would come back.
+            TableUnreadable: its log is damaged or gone: without it, forgotten users would come back.
         """
-        require_not_lost(forgotten_path())
-        if not DeltaTable.is_deltatable(forgotten_path()):
+        path = forgotten_path()
+        if not has_log(path):
             return ForgottenUsers("", frozenset())
-        delta = DeltaTable(forgotten_path())
+        # Also that of a lake whose last request is older than this mark.
+        mark_made(path)
+        try:
+            delta = DeltaTable(path)
+        except UNREADABLE_LOG as error:
+            raise unreadable(storage.join(path, "_delta_log"), error) from error
         hashes = {user for uri in delta.file_uris() for user in storage.read_file(uri, ["user"])["user"].to_pylist()}
         return ForgottenUsers(str(delta.metadata().id), frozenset(hashes))
 
@@ -132,20 +136,15 @@ def noted(table: str) -> int:
     """Return the number of the last forget that found no log of a table; 0 if none did.
 
     Raises:
-        TableUnreadable: the log of the list is gone.
-        PublishRefused: the list cannot be read, so nobody knows whether rows of forgotten users would come back.
+        TableUnreadable: the log of the list cannot be read or is gone, so nobody knows whether rows of forgotten users
+            would come back.
     """
-    require_not_lost(forgotten_path())
+    if not has_log(forgotten_path()):
+        return 0
     try:
-        if not DeltaTable.is_deltatable(forgotten_path()):
-            return 0
         return DeltaTable(forgotten_path()).transaction_version(mark_of(table)) or 0
     except UNREADABLE_LOG as error:
-        raise PublishRefused(
-            f"the list of forgotten users, {forgotten_path()}, cannot be read ({type(error).__name__}), so nobody "
-            f"knows whether what was staged for {table} has rows of theirs; see to the rights or the connection, "
-            "if it is that; otherwise put it back from a copy, then publish again"
-        ) from error
+        raise unreadable(storage.join(forgotten_path(), "_delta_log"), error) from error
 
 
 def mark_of(table: str) -> str:

@@ -4,8 +4,9 @@ import os
 
 from lake.imports import absent
 
-# Keras imports them, where they are installed, for what nobody uses here: a third of the import of a training.
-unused = {"sklearn", "matplotlib", "jax"} - {os.environ.get("KERAS_BACKEND")}
+# Keras imports them, where they are installed, for what nobody uses here: a third of the import of a training. Its
+# backends `jax` and `numpy` need jax.
+unused = ["sklearn", "matplotlib", *(["jax"] if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow" else [])]
 with absent(*unused):
     import keras
     import tensorflow as tf

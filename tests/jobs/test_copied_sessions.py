@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from jobs import copied_sessions, sessionize
-from jobs.copied_sessions import rule_of
+from jobs.copied_sessions import cut_by
 from lake.publish import publish
 from lake.table import Table
-from tests.jobs.tables import publish_staged, published_rows
+from tests.jobs.tables import publish_staged, published_rows, staged_rows
 from tests.jobs.test_session_rule import Shop, january
 from tests.lake.stagings import stage_files
 from tests.session_oracle import Landed
@@ -39,8 +39,9 @@ LOG = [
     ("past midnight", "02 00:10", 2),
     ("just after midnight", "01 12:00", 1),
     ("just after midnight", "02 00:29", 2),
-    # What was the session's only event is an event less in the new delivery.
+    # What came late is taken back later.
     ("taken back", "01 12:00", 1),
+    ("taken back", "01 12:20", 2),
 ]
 COPIED = {"same", "gone quiet"}
 
@@ -52,11 +53,12 @@ def landed(log: list[tuple[str, str, int]]) -> list[Landed]:
     ]
 
 
-def mark(rule: str = rule_of(GAP)) -> None:
-    """Publish what readers see of Jan 1 again, marked, as if a run had cut it so by a rule from today's events."""
+def mark(**other: object) -> None:
+    """Publish what readers see of Jan 1 again, marked, as if a run had cut it so from the events of today."""
     rows = [{**row, "views": 99} for row in published_rows("sessions") if row["dt"] == JAN_1]
     version = Table("events").version
-    stage_files("sessions", "mark", rows, [JAN_1], version, counts={"rule": rule}, inputs={"events": version})
+    counts = {"cut_by": cut_by(Table("events"), version, GAP) | other}
+    stage_files("sessions", "mark", rows, [JAN_1], version, counts=counts, inputs={"events": version})
     publish("sessions", "mark")
 
 
@@ -86,33 +88,27 @@ def users_on(day: date) -> list[str]:
 
 def test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change(shop):
     run(JAN_2, JAN_2, "second")
-    assert marked() == COPIED | {"taken back"}
+    assert marked() == COPIED
     assert users_on(JAN_1) == sorted(
-        [
-            "same",
-            "gone quiet",
-            "late",
-            "late at another hour",
-            "late at another hour",
-            "just after midnight",
-            "taken back",
-        ]
+        [*COPIED, "late", *2 * ["late at another hour"], "just after midnight", "taken back"]
     )
     assert users_on(JAN_2) == ["just after midnight", "past midnight", "same"]
     shop.require_right()
-    # A restatement of both days, of which nothing has changed since, copies all.
+    # Who has lost an event is cut again.
     mark()
-    run(JAN_1, JAN_2, "again")
-    assert marked() == set(users_on(JAN_1))
+    shop.deliver([row for row in shop.log if row.event_id != "e14"])
+    publish("events", shop.stage_events(JAN_2))
+    run(JAN_2, JAN_2, "again")
+    assert "taken back" not in marked()
+    assert marked() >= COPIED
+    shop.require_right()
 
 
-def test_who_has_lost_an_event_is_cut_again(shop):
-    run(JAN_2, JAN_2, "second")
-    mark()
-    shop.deliver([row for row in shop.log if row.user_id != "taken back"])
-    publish("events", shop.stage_events(JAN_1))
+def test_a_day_that_is_run_again_is_cut_as_a_whole_whatever_is_published_of_it(shop):
     run(JAN_1, JAN_1, "again")
-    assert "taken back" not in users_on(JAN_1)
+    assert marked() == set()
+    assert users_on(JAN_1) != []
+    run(JAN_2, JAN_2, "second")
     shop.require_right()
 
 
@@ -121,7 +117,7 @@ def large_change(_: Shop, patch: pytest.MonkeyPatch) -> None:
 
 
 def another_rule(_: Shop, __: pytest.MonkeyPatch) -> None:
-    mark("0, 30 minutes")
+    mark(rule=0)
 
 
 def another_gap(_: Shop, patch: pytest.MonkeyPatch) -> None:
@@ -134,19 +130,52 @@ def many_users(_: Shop, patch: pytest.MonkeyPatch) -> None:
 
 
 def a_file_that_is_gone(shop: Shop, _: pytest.MonkeyPatch) -> None:
-    """What landed on Jan 1 is delivered again, with one event less, and upkeep has removed the first delivery."""
-    files = [file.path for file in Table("events").files_of("landed", [JAN_1])]
-    shop.deliver([row for row in shop.log if row.user_id != "taken back"])
-    publish("events", shop.stage_events(JAN_1))
+    """What landed on Jan 2 is delivered again, with one event less, and upkeep has removed the first delivery."""
+    run(JAN_2, JAN_2, "before")
+    mark()
+    files = [file.path for file in Table("events").files_of("landed", [JAN_2])]
+    shop.deliver([row for row in shop.log if row.event_id != "e14"])
+    publish("events", shop.stage_events(JAN_2))
     for path in files:
         Path(Table("events").path, path).unlink()
 
 
-@pytest.mark.parametrize("why", [large_change, another_rule, another_gap, many_users, a_file_that_is_gone])
+def sessions_that_are_gone(_: Shop, __: pytest.MonkeyPatch) -> None:
+    for file in Table("sessions").files:
+        Path(Table("sessions").path, file.path).unlink()
+
+
+def events_made_anew(shop: Shop, _: pytest.MonkeyPatch) -> None:
+    """Of the same number, and of other events."""
+    mark(events="another table 1736467200000")
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        large_change,
+        another_rule,
+        another_gap,
+        many_users,
+        a_file_that_is_gone,
+        sessions_that_are_gone,
+        events_made_anew,
+    ],
+)
 def test_where_it_is_not_sure_or_not_worth_it_a_day_is_cut_as_a_whole(shop, monkeypatch, why: Callable):
     why(shop, monkeypatch)
     run(JAN_2, JAN_2, "second")
-    if why is a_file_that_is_gone:
-        run(JAN_1, JAN_1, "again")
     assert marked() == set()
     shop.require_right()
+
+
+def test_a_day_that_another_run_has_cut_from_newer_events_is_cut_from_those_that_this_one_reads(shop, monkeypatch):
+    run(JAN_2, JAN_2, "second")
+    old = Table("events")
+    shop.deliver([row for row in shop.log if row.user_id != "taken back"])
+    publish("events", shop.stage_events(JAN_1))
+    run(JAN_1, JAN_1, "newer")
+    monkeypatch.setattr(sessionize, "published_events", lambda _: (old, {JAN_1, JAN_2}))
+    staged = sessionize.main(["--day", str(JAN_2), "--run-id", "older"])
+    found = [row["user_id"] for row in staged_rows(staged) if row["dt"] == JAN_1]
+    assert "taken back" in found, "as in the events that it has read"

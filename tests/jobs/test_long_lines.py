@@ -5,6 +5,7 @@ import gzip
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobs import long_lines, raw_rows
 from jobs.landing_files import check_files, end_of_line
-from jobs.long_lines import by_reader, has_long_line
+from jobs.long_lines import are_few_bytes, by_reader, has_long_line
 from jobs.raw_rows import read_rows
 from jobs.source import load_source
 from lake.errors import LandingUnreadable
@@ -54,6 +55,18 @@ def test_a_file_has_a_long_line_where_one_of_its_lines_is_longer(tmp_path_factor
 
 
 @pytest.mark.spark
+def test_many_bytes_are_those_of_all_files_and_ten_times_those_of_a_packed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(long_lines, "HERE_BYTES", 100)
+    plain, packed, gone = (str(tmp_path / name) for name in ("a.csv", "a.csv.gz", "gone.csv"))
+    for file, size in ((plain, 50), (packed, 5)):
+        Path(file).write_bytes(b"x" * size)
+    assert are_few_bytes([plain, plain])
+    assert are_few_bytes([plain, packed])
+    assert not are_few_bytes([plain, packed, packed])
+    # What comes after many bytes is not even asked for.
+    assert not are_few_bytes([plain, plain, plain, gone])
+
+
 @pytest.mark.parametrize("most", [0, long_lines.HERE_BYTES], ids=["workers", "here"])
 def test_python_reads_the_files_with_such_a_line_and_no_others(spark, folder, monkeypatch, most):
     monkeypatch.setattr(long_lines, "HERE_BYTES", most)
@@ -100,6 +113,7 @@ def test_a_long_line_is_one_rejected_row_and_all_others_are_read_in_their_places
 # Reads a file in a session of its own, and prints how many rows are whole and how many are not.
 READ = """
 import sys
+from pathlib import Path
 from jobs.raw_rows import read_rows
 from jobs.source import load_source
 from lake.session import spark_session

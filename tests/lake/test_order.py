@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from dags.page.cache import Cache
 from dags.page.state import LakeSnapshot
 from lake import publish as publishing
-from lake.errors import CommitContended, NotStaged, PublishRefused
+from lake.errors import CommitContended, NotStaged, PublishRefused, TableUnreadable
 from lake.order import take_number
-from lake.places import order_path
+from lake.places import order_path, table_path
 from lake.publish import publish
 from lake.runs import summarize
 from lake.staging import Run, Staged, Verdict, read_staged, verdict_on, write_verdict
@@ -98,6 +98,15 @@ def test_numbers_that_were_lost_begin_anew_above_all_that_was_published_or_stage
     assert take_number() > left.order
     assert deliver("r", "b")["refused"] == []
     assert seen() == [(JAN_1, "b")]
+
+
+def test_numbers_go_on_where_the_log_of_a_table_is_gone_too(lake):
+    deliver("1", "a")
+    Path(table_path("quarantine"), "_delta_log").rename(lake / "moved")
+    shutil.rmtree(order_path())
+    assert take_number() < take_number()
+    with pytest.raises(TableUnreadable):
+        Table.find("quarantine")
 
 
 def test_a_staging_whose_number_a_restored_order_has_given_before_is_refused_until_the_order_is_removed(lake, tmp_path):

@@ -22,7 +22,7 @@ from lake.privacy.forgotten import ForgottenUsers, list_users
 from lake.publish import publish
 from lake.schemas import QUARANTINE, TABLES
 from lake.staging import Verdict, write_verdict
-from lake.table import Table
+from lake.table import MADE, Table
 from tests.lake.stagings import JAN_1, JAN_2, JAN_3, read_files, rejected, stage_files
 
 
@@ -390,10 +390,9 @@ def test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_a
     content = newest.read_bytes()
     newest.write_bytes(content[:20])
     stage_files("quarantine", "2", rejected(JAN_1, "b"), [JAN_1], 2)
-    with pytest.raises(
-        PublishRefused, match=r"the list of forgotten users, .*_forgotten, cannot be read .*then publish"
-    ):
-        publish("quarantine", "2")
+    for attempt in (lambda: publish("quarantine", "2"), ForgottenUsers.read):
+        with pytest.raises(TableUnreadable, match=rf"the log {log} cannot be read \(DeltaError\); see to the rights"):
+            attempt()
     newest.write_bytes(content)
     assert publish("quarantine", "2")["rows"] == 1
 
@@ -407,12 +406,24 @@ def test_a_table_whose_log_is_gone_is_not_begun_anew_and_its_rows_are_back_with_
         publish("quarantine", "2")
     assert refused.value.message == (
         f"the log of {folder} is gone, so nobody knows which of its files are those of the table; put the folder "
-        f"{folder / '_delta_log'} back from a copy. To begin the table anew, remove {folder} as a whole"
+        f"{folder / '_delta_log'} back from a copy"
     )
     assert not (folder / "_delta_log").exists()
     (lake / "moved").rename(folder / "_delta_log")
     publish("quarantine", "2")
     assert raws() == [(JAN_1, "a"), (JAN_2, "b")]
+
+
+def test_a_log_of_which_no_commit_can_be_read_is_not_one_that_is_gone(lake):
+    staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
+    log = Path(table_path("quarantine"), "_delta_log")
+    for commit in log.glob("*.json"):
+        commit.rename(commit.with_suffix(".bak"))
+    stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
+    for attempt in (lambda: publish("quarantine", "2"), lambda: Table.find("quarantine")):
+        with pytest.raises(TableUnreadable, match=f"the log {log} cannot be read"):
+            attempt()
+    assert sorted(file.suffix for file in log.iterdir()) == [".bak", ".bak"]
 
 
 def test_a_table_whose_folder_was_removed_as_a_whole_is_begun_anew(lake):
@@ -426,6 +437,9 @@ def test_nothing_is_published_where_the_log_of_the_list_of_forgotten_users_is_go
     staged_and_published("1", rejected(JAN_1, "a"), [JAN_1], 1)
     list_users(["ann"])
     log = Path(forgotten_path(), "_delta_log")
+    # A list that is older than the mark gets it when it is read.
+    (log.parent / MADE).unlink()
+    ForgottenUsers.read()
     log.rename(lake / "moved")
     stage_files("quarantine", "2", rejected(JAN_2, "b"), [JAN_2], 2)
     for attempt in (lambda: publish("quarantine", "2"), ForgottenUsers.read, lambda: list_users(["bob"])):

@@ -117,9 +117,16 @@ MUTANTS = [
     Mutant(
         "local_parts_have_keys_of_their_own",
         "dags/local/parts.py",
-        '    import_module("airflow.configuration").write_default_airflow_configuration_if_needed()\n',
+        "    configuration.write_default_airflow_configuration_if_needed()\n",
         "",
         f"{PARTS}::test_the_parts_and_later_commands_have_the_same_keys",
+    ),
+    Mutant(
+        "local_parts_show_new_keys_in_logs",
+        "dags/local/parts.py",
+        "    configuration.conf.mask_secrets()\n",
+        "",
+        f"{PARTS}::test_a_key_that_was_made_at_the_first_start_is_hidden_in_logs_from_the_beginning",
     ),
     Mutant(
         "local_parts_begin_without_a_database",

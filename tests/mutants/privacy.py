@@ -87,15 +87,15 @@ MUTANTS = [
     Mutant(
         "a_publish_begins_a_lost_log_anew",
         "lake/table.py",
-        "    require_not_lost(path)\n    create_missing",
-        "    create_missing",
+        "    if not has_log(path):\n        create_missing",
+        "    if not DeltaTable.is_deltatable(path):\n        create_missing",
         "tests/lake/test_publish.py::test_a_table_whose_log_is_gone_is_not_begun_anew_and_its_rows_are_back_with_the_log",
     ),
     Mutant(
         "a_lost_list_of_forgotten_users_is_an_empty_one",
         "lake/privacy/forgotten.py",
-        '        """\n        require_not_lost(forgotten_path())',
-        '        """',
+        "        if not has_log(path):",
+        "        if not DeltaTable.is_deltatable(path):",
         "tests/lake/test_publish.py::test_nothing_is_published_where_the_log_of_the_list_of_forgotten_users_is_gone",
     ),
     Mutant("a_table_is_not_marked", "lake/table.py", "    mark_made(path)\n", "", LOG_GONE),
@@ -152,8 +152,8 @@ MUTANTS = [
     Mutant(
         "a_publish_takes_a_damaged_list_for_none",
         LISTED,
-        "    except UNREADABLE_LOG as error:\n        raise PublishRefused(",
-        "    except KeyError as error:\n        raise PublishRefused(",
+        "    except UNREADABLE_LOG as error:\n        raise unreadable(storage.join(forgotten_path(),",
+        "    except KeyError as error:\n        raise unreadable(storage.join(forgotten_path(),",
         "tests/lake/test_publish.py::"
         "test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_and_the_error_names_it",
     ),

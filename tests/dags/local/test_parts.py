@@ -26,7 +26,9 @@ for name in sys.argv[1:]:
     import_module(name)
 more = [name for name in sys.modules if name not in there and name.partition(".")[0] not in {OURS}]
 from airflow.configuration import conf
-print(json.dumps([threads, sorted(ours), sorted(more), conf.get("api_auth", "jwt_secret")]))
+from airflow._shared.secrets_masker import redact
+key = conf.get("api_auth", "jwt_secret")
+print(json.dumps([threads, sorted(ours), sorted(more), key, redact(f"told: {{key}}")]))
 """
 # Ends as the first argument of a part says.
 PARTS = """
@@ -39,7 +41,7 @@ def run(arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     if arguments[1:] == ["is broken"]:
         raise ValueError(arguments[0])
-    sys.exit(*map(int, arguments[1:]))
+    sys.exit(*(int(said) if said.isdigit() else said for said in arguments[1:]))
 
 run_parts(json.loads(sys.argv[1]), run)
 """
@@ -51,8 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(home: Path) -> tuple[int, list[str], list[str], str]:
-    """Return the threads and the modules of ours that are there at a fork, the libraries that are not, and a key."""
+def prepared(home: Path) -> tuple[int, list[str], list[str], str, str]:
+    """Return the threads and our modules that are there at a fork, libraries that are not, a key, and it in a log."""
     dags = [f"dags.{file.stem}" for file in DAGS.glob("*.py") if file.stem not in ("__init__", "plugin")]
     variables = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     command = [sys.executable, "-c", IMPORTS, *dags, "lake.landing", "lake.publish"]
@@ -79,6 +81,10 @@ def test_the_parts_and_later_commands_have_the_same_keys(prepared, home):
     assert written["api_auth"]["jwt_secret"] == prepared[3] != ""
 
 
+def test_a_key_that_was_made_at_the_first_start_is_hidden_in_logs_from_the_beginning(prepared):
+    assert prepared[4] == "told: ***"
+
+
 def run_parts(folder: Path, *parts: list[str]) -> tuple[int, list[str], str]:
     """Return exit code, output, and what is told of parts that have ended."""
     command = [sys.executable, "-c", PARTS, json.dumps(parts)]
@@ -90,6 +96,13 @@ def run_parts(folder: Path, *parts: list[str]) -> tuple[int, list[str], str]:
 @pytest.mark.parametrize(("how", "code"), [("0", 0), ("3", 3), ("is killed", -signal.SIGKILL), ("is broken", 1)])
 def test_it_is_told_how_a_part_has_ended(tmp_path, how, code):
     assert run_parts(tmp_path, ["scheduler", how]) == (0, [f"scheduler {how}"], f"scheduler ended with {code}\n")
+
+
+def test_why_a_part_has_ended_is_in_the_log(tmp_path):
+    command = [sys.executable, "-c", PARTS, json.dumps([["scheduler", "no database"]])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "no database\n" in done.stderr
+    assert (tmp_path / "airflow.ended").read_text() == "scheduler ended with 1\n"
 
 
 def test_the_database_comes_first_and_without_it_no_part_begins(tmp_path):
