@@ -11,7 +11,6 @@ Every ranking ends in the same way: candidates about which a method knows nothin
 of popularity. So no method gains or loses by ties.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
@@ -165,28 +164,26 @@ def item_steps(parts: Iterable[tuple[Array, Array]], size: int, reach: int) -> s
     return sparse.csr_matrix(total)
 
 
-def largest_of_rows(matrix: sparse.csr_matrix, most: int, at_once: int = 2_000_000) -> sparse.csr_matrix:
-    """Return a matrix with the `most` largest numbers of each line alone; of equal ones the smaller columns.
+def largest_of_rows(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """Return a matrix with the `most` largest numbers of each line alone; of equal ones those of the smaller columns.
 
     Args:
         matrix: of any number of lines.
-        most: numbers of each.
-        at_once: numbers that are sorted together, but for those of one line: bounds the memory.
+        most: numbers of each, at least one.
     """
     matrix.sort_indices()
-    many = matrix.shape[0]
-    starts = np.unique(np.searchsorted(matrix.indptr, np.arange(0, matrix.nnz, at_once), side="right") - 1)
-    kept = [np.zeros(0, np.int64)]
-    for start, end in itertools.pairwise([*starts.tolist(), many]):
-        first, sizes = matrix.indptr[start], np.diff(matrix.indptr[start : end + 1])
-        part = slice(first, matrix.indptr[end])
-        rows = np.repeat(np.arange(end - start), sizes)
-        order = np.lexsort((matrix.indices[part], -matrix.data[part], rows))
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        kept.append(first + np.sort(order[place < most]))
-    chosen = np.concatenate(kept)
-    indptr = np.append(0, np.cumsum(np.minimum(np.diff(matrix.indptr), most)))
-    return sparse.csr_matrix((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
+    sizes = np.diff(matrix.indptr)
+    kept = np.ones(matrix.nnz, bool)
+    for line in np.flatnonzero(sizes > most):
+        part = slice(matrix.indptr[line], matrix.indptr[line + 1])
+        numbers = matrix.data[part]
+        # Without sorting them: some methods give a number to each of all items.
+        least = np.partition(numbers, len(numbers) - most)[len(numbers) - most]
+        kept[part] = numbers > least
+        equal = part.start + np.flatnonzero(numbers == least)
+        kept[equal[: most - np.count_nonzero(kept[part])]] = True
+    indptr = np.append(0, np.cumsum(np.minimum(sizes, most)))
+    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 
 
 def likeliest_weights(of_truth: Array, rounds: int) -> Array:

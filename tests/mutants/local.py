@@ -122,6 +122,13 @@ MUTANTS = [
         f"{PARTS}::test_the_parts_and_later_commands_have_the_same_keys",
     ),
     Mutant(
+        "local_scheduler_takes_itself_for_a_dead_one",
+        "dags/local/parts.py",
+        "        os.environ.setdefault(name, value)\n",
+        "        pass\n",
+        f"{PARTS}::test_a_scheduler_that_is_late_to_say_that_it_lives_does_not_take_itself_for_a_dead_one",
+    ),
+    Mutant(
         "local_parts_show_new_keys_in_logs",
         "dags/local/parts.py",
         "    configuration.conf.mask_secrets()\n",

@@ -105,6 +105,23 @@ def test_why_a_part_has_ended_is_in_the_log(tmp_path):
     assert (tmp_path / "airflow.ended").read_text() == "scheduler ended with 1\n"
 
 
+def test_a_scheduler_that_is_late_to_say_that_it_lives_does_not_take_itself_for_a_dead_one(tmp_path):
+    """It looks for those every five minutes; the web server calls it unhealthy as soon as ever."""
+    asks = """
+import sys
+from airflow.configuration import conf
+from dags.local.parts import run_parts
+
+run_parts([["scheduler"], ["api-server"]],
+          lambda of: print(of[0], conf.getint("scheduler", "scheduler_health_check_threshold"), flush=True))
+"""
+    variables = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", asks], cwd=tmp_path, env=variables, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert sorted(done.stdout.splitlines()[-2:]) == ["api-server 30", "scheduler 300"]
+
+
 def test_the_database_comes_first_and_without_it_no_part_begins(tmp_path):
     assert run_parts(tmp_path, ["db", "0"], ["triggerer", "0"]) == (
         0,
