@@ -21,8 +21,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-# Where a machine is so busy that the scheduler says nothing of itself for half a minute, it would take itself for another
-# one that has died, and end the running tasks as its orphans. There is no other one, but for one that was killed before.
+# On a machine so busy that the scheduler says nothing of itself for half a minute, it would take itself for another one
+# that has died, and end the running tasks as its orphans. There is no other one, but for one that was killed before.
 VARIABLES = {"scheduler": {"AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "300"}}
 ENDED = "airflow.ended"  # in the folder where this runs
 # What the parts and their tasks import of others' code. tests/dags/local/test_parts.py tells what is missing here.
