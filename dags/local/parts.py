@@ -70,7 +70,7 @@ def run_airflow(arguments: list[str]) -> None:
 
     sys.argv = ["airflow", *arguments]
     setproctitle(" ".join(sys.argv))
-    main()
+    main()  # type: ignore[no-untyped-call]
 
 
 def fork(run: Callable[[list[str]], None], arguments: list[str]) -> int:
