@@ -103,17 +103,18 @@ def has_log(path: str) -> bool:
         # delta-rs sees no table where it may list a log and not read it.
         names = storage.list_names(folder)
     except OSError as error:
-        raise unreadable(folder, error) from error
+        raise unreadable(path, error) from error
     if names:
-        raise unreadable(folder, PermissionError())
+        raise unreadable(path, PermissionError())
     raise TableUnreadable(
         f"the log of {path} is gone, so nobody knows which of its files are those of the table; put the folder "
         f"{folder} back from a copy"
     )
 
 
-def unreadable(folder: str, error: Exception) -> TableUnreadable:
-    """Return the error that the log in a folder cannot be read."""
+def unreadable(path: str, error: Exception) -> TableUnreadable:
+    """Return the error that the log of a table cannot be read."""
+    folder = storage.join(path, "_delta_log")
     return TableUnreadable(
         f"the log {folder} cannot be read ({type(error).__name__}); see to the rights or the connection, if it is "
         "that; otherwise put it back from a copy"
@@ -186,7 +187,7 @@ class Table:
             # delta-rs raises a bare error for a version that is not in the log, and for a log that is damaged.
             if version is not None and Table(name):
                 raise TableMissing(f"{name} has no version {version} at {self.path}: {error}") from error
-            raise unreadable(storage.join(self.path, "_delta_log"), error) from error
+            raise unreadable(self.path, error) from error
         self.version = self.delta.version()
         self._is_pinned = version is not None
 

@@ -113,9 +113,10 @@ def run_parts(parts: list[list[str]], run: Callable[[list[str]], None] = run_air
             sys.exit(code)
     while names:
         process, status = os.wait()
+        name = names.pop(process)
         # Whoever follows is reaped also where the disk is full.
         with suppress(OSError), Path(ENDED).open("a") as ended:
-            ended.write(f"{names.pop(process)} ended with {os.waitstatus_to_exitcode(status)}\n")
+            ended.write(f"{name} ended with {os.waitstatus_to_exitcode(status)}\n")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class ForgottenUsers:
         try:
             delta = DeltaTable(path)
         except UNREADABLE_LOG as error:
-            raise unreadable(storage.join(path, "_delta_log"), error) from error
+            raise unreadable(path, error) from error
         hashes = {user for uri in delta.file_uris() for user in storage.read_file(uri, ["user"])["user"].to_pylist()}
         return ForgottenUsers(str(delta.metadata().id), frozenset(hashes))
 
@@ -144,7 +144,7 @@ def noted(table: str) -> int:
     try:
         return DeltaTable(forgotten_path()).transaction_version(mark_of(table)) or 0
     except UNREADABLE_LOG as error:
-        raise unreadable(storage.join(forgotten_path(), "_delta_log"), error) from error
+        raise unreadable(forgotten_path(), error) from error
 
 
 def mark_of(table: str) -> str:

@@ -152,8 +152,8 @@ MUTANTS = [
     Mutant(
         "a_publish_takes_a_damaged_list_for_none",
         LISTED,
-        "    except UNREADABLE_LOG as error:\n        raise unreadable(storage.join(forgotten_path(),",
-        "    except KeyError as error:\n        raise unreadable(storage.join(forgotten_path(),",
+        "    except UNREADABLE_LOG as error:\n        raise unreadable(forgotten_path(),",
+        "    except KeyError as error:\n        raise unreadable(forgotten_path(),",
         "tests/lake/test_publish.py::"
         "test_where_the_list_of_forgotten_users_cannot_be_read_nothing_is_published_and_the_error_names_it",
     ),
