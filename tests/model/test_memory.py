@@ -33,9 +33,10 @@ def test_steps_take_no_new_pages_even_after_tensorflow_has_told_glibc_to_give_th
         return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // steps
 
     assert keep_freed_memory()
-    pages_of(10)  # takes what a step needs
-    # Three tensors of 4 MiB and more are made and freed in each step. Without the call these are 2,000 pages.
-    assert pages_of(20) < 4 * MIB / PAGE / 10
+    # Three tensors of 4 MiB and more are made and freed in each step. Without the call these are 2,000 pages a step, in
+    # each of the tries. With it only the first step of a thread of TensorFlow's asks for pages; a thread may have its
+    # first step at any time, hence several tries.
+    assert min(pages_of(20) for _ in range(5)) < 4 * MIB / PAGE / 10
 
 
 def test_where_the_allocator_has_no_such_switch_nothing_happens(monkeypatch):
