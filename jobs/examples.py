@@ -19,7 +19,7 @@ from scipy.stats import chi2
 
 from jobs.arguments import as_of_days, as_of_parser, parse_run
 from jobs.inputs import events_of_horizons, published_interests
-from jobs.interests import ranked, shares_of
+from jobs.interests import entry, ranked, shares_of
 from jobs.summaries import distinct_events, sums_by_day
 from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
@@ -77,7 +77,7 @@ def next_interest(days: DataFrame) -> DataFrame:
         by_category.join(popular, on=["as_of", "category_id"], how="inner")
         .groupBy("user_id", F.col("as_of").alias("dt"))
         .agg(
-            ranked("weight", "n", ties=[-F.col("popularity")]).alias("next"),
+            ranked(entry("weight", "n", ties=[-F.col("popularity")])).alias("next"),
             F.sum("weight").alias("total"),
         )
         .select(

@@ -10,6 +10,7 @@ A range makes the state at many T in one job: each sum is counted at every T tha
 import logging
 from collections.abc import Sequence
 from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 # Decay is counted in billionths, as integers: unlike a sum of floating-point numbers, theirs does not depend on the
 # order in which rows are added.
 BILLION = 1_000_000_000
+LARGEST = max(BLOCK_DAYS)
 WHOLE = "decimal(38, 0)"  # 64 bits are too few for a year of a user who has a twentieth of all events
 
 
@@ -37,15 +39,20 @@ def at_each(rows: DataFrame, as_of: list[date], config: Settings, *, include_lat
     """Repeat each row for every T at which it counts, as `as_of`, and tell what its dates are within.
 
     Args:
-        rows: sums of the events of the dates `first` to `last`, which no span of a T cuts, that landed by `landed`.
+        rows: sums of the events of the dates `first` to `last`, which no span of a T cuts, that landed by `landed`; of
+            those with a date `until` none is needed at T from there on.
         as_of: the dates T.
         config: W and the length of the history.
         include_late: also count events that landed after T.
     """
 
     def counts_at(day: Column) -> Column:
-        in_history = (F.col("last") <= day) & (F.datediff(day, F.col("first")) < config.history_days)
-        return in_history if include_late else in_history & (F.col("landed") <= day)
+        counts = (F.col("last") <= day) & (F.datediff(day, F.col("first")) < config.history_days)
+        if not include_late:
+            counts &= F.col("landed") <= day
+        if "until" in rows.columns:
+            counts &= F.col("until").isNull() | (day < F.col("until"))
+        return counts
 
     days = F.filter(F.array(*(F.lit(day) for day in as_of)), counts_at)
     age = F.datediff("as_of", "first")
@@ -66,28 +73,40 @@ def seconds_to_end(time: Column) -> Column:
     return F.unix_seconds(F.date_add("as_of", 1).cast("timestamp")) - F.unix_seconds(time)
 
 
-def decayed(days: str, half_life_days: float) -> Column:
-    """Return the weight of an array of days at `as_of`, in billionths, each day's halved in each half-life."""
+def at_each_day(rows: DataFrame) -> DataFrame:
+    """Repeat each row for every day in its `days`: `dt`, `weight`, and `dates`, the day as a bit of its block.
 
-    # All events of a day are equally old, and rounding the decay, not each event, keeps sums exact.
-    def share(day: Column) -> Column:
-        age = F.datediff("as_of", day)
-        return F.round(BILLION * F.pow(F.lit(0.5), age / half_life_days)).cast("bigint")
+    What is summed over all days of the row stands in the first one, and is 0 in the others.
+    """
+    first = F.col("position") == 0
+    return (
+        rows.drop("weight")
+        .select("*", F.posexplode("days").alias("position", "day"))
+        .withColumns({name: F.when(first, F.col(name)).otherwise(0) for name in ("n", "purchases")})
+        .withColumns(
+            {
+                "spend": F.when(first, F.col("spend")),
+                "dt": F.col("day.dt"),
+                "weight": F.col("day.weight"),
+                "dates": F.call_function(
+                    "shiftleft", F.lit(1).cast("bigint"), F.pmod(ordinal(F.col("day.dt")), LARGEST)
+                ),
+            }
+        )
+    )
 
-    def add(total: Column, day: Column) -> Column:
-        return (total + day["weight"] * share(day["dt"])).cast(WHOLE)
 
-    return F.aggregate(days, F.lit(0).cast(WHOLE), add)
+def decays(config: Settings) -> list[int]:
+    """Return by age in days what is left of a weight, in billionths: halved in each half-life, rounded half up."""
+    left = (Decimal(BILLION * 0.5 ** (age / config.half_life_days)) for age in range(config.history_days))
+    return [int(share.quantize(Decimal(1), ROUND_HALF_UP)) for share in left]
 
 
-def dates_of(days: str) -> Column:
-    """Return the dates of an array of days, all in one of the largest blocks, as the bits of a number."""
-    size = max(BLOCK_DAYS)
-
-    def add(bits: Column, day: Column) -> Column:
-        return bits.bitwiseOR(F.call_function("shiftleft", F.lit(1).cast("bigint"), F.pmod(ordinal(day["dt"]), size)))
-
-    return F.aggregate(days, F.lit(0).cast("bigint"), add)
+def exact_sum(name: str) -> Column:
+    """Add up a column of 64-bit numbers, none below 0, beyond 64 bits: by halves, which is quicker than decimals."""
+    high = F.sum(F.shiftright(name, 32)).cast(WHOLE)
+    low = F.sum(F.col(name).bitwiseAND(F.lit((1 << 32) - 1))).cast(WHOLE)
+    return (high * F.lit(1 << 32) + low).cast(WHOLE)
 
 
 def ordinal(day: Column) -> Column:
@@ -95,18 +114,37 @@ def ordinal(day: Column) -> Column:
     return F.unix_date(day) + date(1970, 1, 1).toordinal()
 
 
-def count_dates(dates: str) -> Column:
-    """Count the dates in the bits of numbers, one for each block."""
-    return F.sum(F.bit_count(dates)).cast("bigint")
+def blocks_back() -> Column:
+    """Return how many of the largest blocks lie between the block of a row's dates and that of `as_of`."""
+    return F.floor(ordinal(F.col("as_of")) / LARGEST) - F.floor(ordinal(F.col("first")) / LARGEST)
 
 
-def by_block(sums: DataFrame, half_life_days: float) -> DataFrame:
-    """Add up the sums at each T by user, category and block of dates, whatever landing or summary they are from."""
-    within = F.when(F.col("in_window"), F.col("dates")).otherwise(F.lit(0).cast("bigint"))
+def block_names(name: str, days: int) -> list[str]:
+    """Return the names of one column for each block that a span of so many days up to T can touch, T's own first."""
+    return [f"{name}_{back}" for back in range((days - 1) // LARGEST + 2)]
+
+
+def dates_within(span: Column, names: Sequence[str]) -> list[Column]:
+    """Collect the dates within a span as bits, in a column for each block: a date of several rows counts once."""
+    return [
+        F.bit_or(F.when(span & (F.col("back") == back), F.col("dates"))).alias(name) for back, name in enumerate(names)
+    ]
+
+
+def count_dates(dates: Sequence[Column]) -> Column:
+    """Count the dates in the bits of several columns."""
+    return sum((F.coalesce(F.bit_count(bits), F.lit(0)) for bits in dates), F.lit(0)).cast("bigint")
+
+
+def by_category(sums: DataFrame, config: Settings) -> DataFrame:
+    """Add up the sums at each T by user and category, whatever landing or summary they are from."""
+    left = F.array(*(F.lit(share).cast("bigint") for share in decays(config)))
     return (
-        sums.withColumn("dates", dates_of("days"))
-        .repartition("user_id")
-        .groupBy("user_id", "as_of", "category_id", F.floor(ordinal(F.col("first")) / max(BLOCK_DAYS)).alias("block"))
+        at_each_day(sums)
+        .withColumn("back", blocks_back())
+        # All events of a day are equally old, and rounding the decay, not each event, keeps sums exact.
+        .withColumn("decayed", F.col("weight") * left[F.datediff("as_of", "dt")])
+        .groupBy("user_id", "as_of", "category_id")
         .agg(
             F.min("first_event_time").alias("first_event_time"),
             F.max("last_event_time").alias("last_event_time"),
@@ -114,49 +152,27 @@ def by_block(sums: DataFrame, half_life_days: float) -> DataFrame:
             total_within("in_window", "n").alias("window_n"),
             total_within("in_week", "n").alias("week_n"),
             total_within("in_window", "weight").alias("current"),
-            F.sum(decayed("days", half_life_days)).cast(WHOLE).alias("longterm"),
+            exact_sum("decayed").alias("longterm"),
             total_within("in_window", "purchases").alias("purchases"),
             total_within("in_window", "spend").alias("spend"),
-            # Late events can be of a date that has others: a date counts once.
-            F.bit_or("dates").alias("dates"),
-            F.bit_or(within).alias("window_dates"),
+            *dates_within(F.lit(True), block_names("dates", config.history_days)),
+            *dates_within(F.col("in_window"), block_names("window_dates", config.lookback_days)),
         )
     )
 
 
-def activity(blocks: DataFrame) -> DataFrame:
-    """Return recency, frequency and spend of every user active in the lookback, from `by_block`."""
-    summed = ("n", "window_n", "week_n", "purchases", "spend")
-    return (
-        blocks.groupBy("user_id", "as_of", "block")
-        .agg(
-            F.min("first_event_time").alias("first_event_time"),
-            F.max("last_event_time").alias("last_event_time"),
-            *(F.sum(name).alias(name) for name in summed),
-            F.bit_or("dates").alias("dates"),
-            F.bit_or("window_dates").alias("window_dates"),
-        )
-        .groupBy("user_id", "as_of")
-        .agg(
-            F.max("last_event_time").alias("last_event_time"),
-            F.sum("window_n").cast("bigint").alias("frequency"),
-            count_dates("window_dates").alias("active_days"),
-            F.sum("purchases").cast("bigint").alias("purchases"),
-            F.sum("spend").cast("double").alias("spend"),
-            F.sum("week_n").cast("bigint").alias("week_frequency"),
-            F.sum("n").alias("history_events"),
-            count_dates("dates").alias("history_days_active"),
-            seconds_to_end(F.min("first_event_time")).alias("tenure_seconds"),
-        )
-        .where("frequency > 0")
-        .withColumn("recency_seconds", seconds_to_end(F.col("last_event_time")))
-    )
-
-
-def last_events(events: DataFrame, length: int) -> DataFrame:
-    """Return each user's last `length` events at each T as arrays, oldest first."""
+def last_events(events: DataFrame, as_of: list[date], config: Settings, *, include_late: bool) -> DataFrame:
+    """Return each user's last L events at each T as arrays, oldest first; arguments as in `states`."""
     codes = F.create_map(*(F.lit(part) for pair in BEHAVIOR_CODES.items() for part in pair))
-    kept = last_of(events, length, "as_of")
+    one_day = events.withColumn("first", F.col("dt")).withColumn("last", F.col("dt"))
+    if len(as_of) > 1:
+        # From the date on at which L newer ones have landed, an event is among the last of no T and not repeated. For
+        # sure they have landed if they landed on their date.
+        newer = "over (partition by user_id order by event_time, event_id)"
+        of_date = f"lead(if(landed = dt, dt, null), {config.sequence_length}) ignore nulls"
+        one_day = one_day.withColumn("until", F.expr(f"{of_date} {newer}"))
+    repeated = at_each(one_day, as_of, config, include_late=include_late)
+    kept = last_of(repeated, config.sequence_length, "as_of")
     event = F.struct(
         (-F.col("rank")).alias("order"),
         F.when(F.col("item_id").isNull(), 0).otherwise(F.xxhash64("item_id")).alias("item"),
@@ -183,61 +199,86 @@ def last_events(events: DataFrame, length: int) -> DataFrame:
     )
 
 
-def ranked(amount: str, *fields: str, ties: Sequence[Column] = ()) -> Column:
-    """Collect the categories of a group by falling amount, then `ties`, then id; amounts of 0 are left out.
+def entry(amount: str, *fields: str, ties: Sequence[Column] = ()) -> Column:
+    """Return a category's entry in a ranking: `minus`, the amount below zero, its `id`, and what `fields` name.
 
-    Each entry has `minus`, the amount below zero, the category's `id`, and what `fields` name.
+    Sorted, entries are in the order of falling amounts, then `ties`, then ids. Null if the amount is 0, or the id null.
     """
-    entry = F.struct((-F.col(amount)).alias("minus"), *ties, F.col("category_id").alias("id"), *fields)
-    return F.array_sort(F.collect_list(F.when(F.col(amount) > 0, entry)))
+    values = F.struct((-F.col(amount)).alias("minus"), *ties, F.col("category_id").alias("id"), *fields)
+    return F.when((F.col(amount) > 0) & F.col("category_id").isNotNull(), values)
+
+
+def ranked(entries: Column | str) -> Column:
+    """Collect the entries of a group in their order; null ones are left out."""
+    return F.array_sort(F.collect_list(entries))
 
 
 def shares_of(entries: str, total: str) -> Column:
-    """Return the share that each entry of `ranked` has in the total amount."""
+    """Return the share that each of the entries has in the total amount."""
     return F.transform(F.col(f"{entries}.minus"), lambda minus: -minus.cast("double") / F.col(total).cast("double"))
 
 
-def category_shares(blocks: DataFrame, longterm_categories: int = 0) -> DataFrame:
-    """Return the distribution over categories: of the lookback, and of the whole history decayed by age.
+def by_user(categories: DataFrame, config: Settings) -> DataFrame:
+    """Return what every user active in the lookback does, and cares about.
+
+    The second are distributions over categories: of the lookback, and of the whole history decayed by age. Of the
+    history's as many categories are kept as the setting says, with the shares that they have among all.
 
     Args:
-        blocks: as `by_block` returns them.
-        longterm_categories: how many categories of the second are kept, with the shares that they have among all; all
-            of them when 0.
+        categories: as `by_category` returns them.
+        config: W, history, and how many categories are kept.
     """
-    by_category = (
-        blocks.where(F.col("category_id").isNotNull())
-        .groupBy("user_id", "as_of", "category_id")
-        .agg(
-            *(F.sum(name).alias(name) for name in ("n", "window_n", "week_n", "current", "longterm")),
-            count_dates("dates").alias("days"),
-            seconds_to_end(F.max("last_event_time")).alias("age_seconds"),
-        )
+    dates, window_dates = (
+        [F.col(name) for name in block_names(*span)]
+        for span in (("dates", config.history_days), ("window_dates", config.lookback_days))
     )
-    ever = ranked("longterm", "n", "days", "window_n", "week_n", "age_seconds")
+    has_category = F.col("category_id").isNotNull()
+    ever = ranked("ever")
+    if config.longterm_categories:
+        ever = F.slice(ever, 1, config.longterm_categories)
     return (
-        by_category.groupBy("user_id", "as_of")
+        categories.withColumn("days", count_dates(dates))
+        .withColumn("age_seconds", seconds_to_end(F.col("last_event_time")))
+        .withColumn("now", entry("current", "window_n"))
+        .withColumn("ever", entry("longterm", "n", "days", "window_n", "week_n", "age_seconds"))
+        # Here, and not before the aggregate that follows, where Spark would sort too: entries are then made by compiled
+        # code, once, and not by the aggregate's, which interprets them.
+        .sortWithinPartitions("user_id", "as_of")
+        .groupBy("user_id", "as_of")
         .agg(
-            ranked("current", "window_n").alias("now"),
-            (F.slice(ever, 1, longterm_categories) if longterm_categories else ever).alias("ever"),
-            F.sum("current").alias("now_total"),
-            F.sum("longterm").alias("ever_total"),
+            F.max("last_event_time").alias("last_event_time"),
+            F.sum("window_n").cast("bigint").alias("frequency"),
+            count_dates([F.bit_or(bits) for bits in window_dates]).alias("active_days"),
+            F.sum("purchases").cast("bigint").alias("purchases"),
+            F.sum("spend").cast("double").alias("spend"),
+            F.sum("week_n").cast("bigint").alias("week_frequency"),
+            F.sum("n").alias("history_events"),
+            count_dates([F.bit_or(bits) for bits in dates]).alias("history_days_active"),
+            seconds_to_end(F.min("first_event_time")).alias("tenure_seconds"),
+            ranked("now").alias("now"),
+            ever.alias("ever"),
+            F.sum(F.when(has_category, F.col("current"))).alias("now_total"),
+            F.sum(F.when(has_category, F.col("longterm"))).alias("ever_total"),
         )
-        .select(
-            "user_id",
-            "as_of",
-            F.col("now.id").alias("current_categories"),
-            F.col("now.window_n").alias("current_counts"),
-            shares_of("now", "now_total").alias("current_shares"),
-            F.col("ever.id").alias("longterm_categories"),
-            shares_of("ever", "ever_total").alias("longterm_shares"),
-            F.transform("ever.id", lambda category: F.xxhash64(category)).alias("longterm_category_keys"),
-            F.col("ever.n").alias("longterm_counts"),
-            F.col("ever.days").alias("longterm_days"),
-            F.col("ever.window_n").alias("longterm_current_counts"),
-            F.col("ever.week_n").alias("longterm_week_counts"),
-            F.col("ever.age_seconds").alias("longterm_age_seconds"),
+        .where("frequency > 0")
+        .withColumn("recency_seconds", seconds_to_end(F.col("last_event_time")))
+        .withColumns(
+            {
+                "current_categories": F.col("now.id"),
+                "current_counts": F.col("now.window_n"),
+                "current_shares": shares_of("now", "now_total"),
+                "longterm_categories": F.col("ever.id"),
+                "longterm_shares": shares_of("ever", "ever_total"),
+                "longterm_category_keys": F.transform("ever.id", lambda category: F.xxhash64(category)),
+                "longterm_counts": F.col("ever.n"),
+                "longterm_days": F.col("ever.days"),
+                "longterm_current_counts": F.col("ever.window_n"),
+                "longterm_week_counts": F.col("ever.week_n"),
+                "longterm_age_seconds": F.col("ever.age_seconds"),
+                "dominant_category": F.try_element_at("now.id", F.lit(1)),
+            }
         )
+        .drop("now", "ever", "now_total", "ever_total")
     )
 
 
@@ -253,25 +294,15 @@ def states(
         config: W, L, history and half-life.
         include_late: also count events up to T that arrived after T, for a restatement.
     """
-
-    def repeated(rows: DataFrame) -> DataFrame:
-        return at_each(rows, as_of, config, include_late=include_late)
-
-    blocks = by_block(repeated(sums), config.half_life_days)
-    one_day = last.withColumn("first", F.col("dt")).withColumn("last", F.col("dt"))
+    # Before rows are repeated: fewer of them are moved then.
+    repeated = at_each(sums.repartition("user_id"), as_of, config, include_late=include_late)
     keys = ["user_id", "as_of"]
-    joined = (
-        activity(blocks)
-        .join(last_events(repeated(one_day), config.sequence_length), on=keys, how="inner")
-        .join(category_shares(blocks, config.longterm_categories), on=keys, how="left")
-        .withColumn("dominant_category", F.try_element_at("current_categories", F.lit(1)))
+    return (
+        by_user(by_category(repeated, config), config)
+        .join(last_events(last, as_of, config, include_late=include_late), on=keys, how="inner")
         .withColumnRenamed("as_of", "dt")
+        .select(*INTERESTS.fieldNames())
     )
-    # A user whose events have no categories has empty distributions, not null ones.
-    for field in INTERESTS:
-        if field.name.startswith(("current_", "longterm_")):
-            joined = joined.withColumn(field.name, F.coalesce(field.name, F.array().cast(field.dataType)))
-    return joined.select(*INTERESTS.fieldNames())
 
 
 def from_events(once: DataFrame, as_of: list[date], config: Settings, *, include_late: bool = False) -> DataFrame:

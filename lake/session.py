@@ -30,6 +30,9 @@ SQL_CONF = {
     # Java never compiles a method of more bytes than this. A step of many expressions, which Spark writes into one
     # method, would be interpreted for each row; above this limit Spark writes several methods.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # Rows are collected into arrays group by group, from sorted rows. Else Spark holds the arrays of the first 128
+    # groups in memory, and then sorts all rows for the others, twice, in code that it interprets.
+    "spark.sql.execution.useObjectHashAggregateExec": "false",
 }
 
 # For a lake or landing files on S3, with the jars of docker/s3a.xml: an upload ends, and its file appears in its place,

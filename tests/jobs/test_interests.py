@@ -72,6 +72,11 @@ LOG = [
     ("scattered", "30 10:00", "view", "i1", "a", {"landed": 30}),
     ("scattered", "30 11:00", "view", "i2", "a", {"landed": 31}),
     ("scattered", "12 11:00", "view", "i2", "a", {"landed": 12}),
+    # Three newer events push the first one out of the sequence, but on the 30th one of them is not known yet.
+    ("pushed", "29 10:00", "view", "i1", "a"),
+    ("pushed", "30 10:00", "view", "i2", "a"),
+    ("pushed", "30 11:00", "view", "i3", "a"),
+    ("pushed", "30 12:00", "view", "i4", "a", {"landed": 31}),
     # A log without categories, and a search without an item.
     ("plain", "31 10:00", "search", None, None),
 ]
@@ -131,6 +136,11 @@ def test_the_last_events_are_arrays_in_the_order_of_time_then_id(known):
     assert reader.gap_seconds == [0, 300, 0]
 
 
+def test_an_event_leaves_the_sequence_when_enough_newer_ones_are_known(states):
+    assert states["pushed", march(30)].item_ids == ["i1", "i2", "i3"]
+    assert states["pushed", T].item_ids == ["i2", "i3", "i4"]
+
+
 def test_a_sequence_may_be_shorter_than_it_could_be(known):
     late = known["late"]
     assert (late.item_keys, late.behaviors, late.gap_seconds) == ([KEY["i1"]], [1], [0])
@@ -154,6 +164,17 @@ def test_long_term_interest_decays_with_age(known):
     assert (faithful.current_categories, faithful.current_shares) == (["a"], [1.0])
     assert faithful.longterm_categories == ["b", "a"]
     assert faithful.longterm_shares == [2.75 / 3.75, 1 / 3.75]
+
+
+def test_what_is_left_of_a_weight_halves_and_is_rounded_half_up():
+    left = interests.decays(Settings(half_life_days=10, history_days=101))
+    # After ten halves 976,562.5 billionths are left.
+    assert (len(left), left[0], left[10], left[20], left[100]) == (101, 10**9, 5 * 10**8, 25 * 10**7, 976_563)
+
+
+def test_a_sum_may_need_more_than_64_bits(spark):
+    rows = spark.createDataFrame([((1 << 62) + 2**31 + 5,)] * 8 + [(0,)], "n bigint")
+    assert rows.agg(interests.exact_sum("n").alias("sum")).first()["sum"] == 8 * ((1 << 62) + 2**31 + 5)
 
 
 def test_each_long_term_category_has_its_counts_days_and_age(known):
