@@ -8,6 +8,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.duplicates import duplicates
 from expectations.interests import does_not_add_up, length_differs, seen_after_day
 from expectations.suite import WARNING, Suite, between, equal, not_null, zero
 from lake.days import days_between
@@ -57,7 +58,6 @@ def measures(config: Settings) -> dict[str, Column]:
     key = F.when(top.isNull(), 0).otherwise(F.xxhash64(top))
     items = F.size("next_item_keys")
     return {
-        "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "after_day": F.count_if(seen_after_day()),
         "labels_outside": F.count_if((first < begin) | (last >= close) | (first > last)),
         "untimed": F.count_if((first.isNull() != nothing) | (last.isNull() != nothing)),
@@ -116,6 +116,7 @@ def extend(
         for day in figures["day"]
     ]
     figures = figures.assign(
+        duplicate_users=duplicates(staged_rows, staged, "user_id", figures),
         rows_upstream=[states.get(day, 0) for day in figures["day"]],
         states_upstream=[sums.get(day, 0) for day in figures["day"]],
         events_upstream=[counts.get(day, 0) for day in figures["day"]],

@@ -7,6 +7,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.duplicates import duplicates
 from expectations.known import Known, with_what_was_known
 from expectations.suite import WARNING, Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import days_between
@@ -89,7 +90,6 @@ def measures(config: Settings) -> dict[str, Column]:
     if config.longterm_categories:
         too_long |= F.size("longterm_shares") > config.longterm_categories
     return {
-        "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "frequency_total": F.coalesce(F.sum("frequency"), F.lit(0)),
         "days_total": F.coalesce(F.sum("history_days_active"), F.lit(0)),
         "after_day": F.count_if(seen_after_day()),
@@ -119,7 +119,9 @@ def extend(
         sum(events.basis(d) is None for d in days_between(max(begins, day - lookback), day)) if begins else 0
         for day in figures["day"]
     ]
-    figures = with_what_was_known(known, staged_rows, figures).assign(missing_landings=missing_landings)
+    figures = with_what_was_known(known, staged_rows, figures).assign(
+        duplicate_users=duplicates(staged_rows, staged, "user_id", figures), missing_landings=missing_landings
+    )
     return with_volume_ratio(staged, figures)
 
 

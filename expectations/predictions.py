@@ -9,6 +9,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.duplicates import duplicates
 from expectations.suite import CRITICAL, RECENT_DAYS, WARNING, Suite, between, equal, not_null, zero
 from lake.labels import LABELS, PROBABILITIES
 from lake.rules import SEGMENTS
@@ -59,7 +60,6 @@ def measures(config: Settings) -> dict[str, Column]:
 
     total = F.aggregate("category_probabilities", F.lit(0.0), lambda so_far, p: so_far + p)
     return {
-        "duplicate_users": F.count("*") - F.count_distinct("user_id"),
         "model_versions": F.count_distinct("model_version"),
         "uneven": in_either(uneven),
         "repeated": in_either(repeated),
@@ -98,7 +98,7 @@ def extend(
         added.append(compared)
     names = ["users_upstream", "missing_users", "changed_top", *(f"drift_{score}" for score in SCORES)]
     columns = {n: pd.Series([f.get(n) for f in added], dtype="float64", index=figures.index) for n in names}
-    return figures.assign(**columns)
+    return figures.assign(duplicate_users=duplicates(staged_rows, staged, "user_id", figures), **columns)
 
 
 def drift(ours: DataFrame, theirs: DataFrame) -> dict[str, float | None]:

@@ -1,7 +1,6 @@
 """Expectations of staged `sessions`: the session rule, and every event of the days in exactly one session."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
 from datetime import date, timedelta
 
 import pandas as pd
@@ -11,6 +10,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from expectations.duplicates import by_day, duplicates, ids_again, less_than_rows
 from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import ONE_DAY
 from lake.settings import Settings
@@ -65,22 +65,16 @@ def extend(
     dates, owned = set(events.rows_by("dt")), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
     if is_small(staged.bytes):
-        in_sessions, again = events_in_few(staged), duplicates_in_few(staged)
+        in_sessions = events_in_few(staged)
     else:
         times = staged_rows.select(F.explode("events.event_time").alias("time"))
         in_sessions = by_day(times.groupBy(F.to_date("time").alias("day")).agg(F.count("*").alias("count")))
-        again = count_duplicates(staged_rows)
     columns = {"events_upstream": count_events(spark, events, days), "events_in_sessions": in_sessions}
-    figures = figures.assign(duplicate_ids=[again.get(day, 0) for day in figures["day"]])
+    figures = figures.assign(duplicate_ids=duplicates(staged_rows, staged, "session_id", figures))
     for name, counts in columns.items():
         values = [counts.get(day, 0) if day in days else None for day in figures["day"]]
         figures[name] = pd.Series(values, dtype="float64", index=figures.index)
     return with_volume_ratio(staged, figures)
-
-
-def by_day(counted: DataFrame) -> dict[date, int]:
-    """Return {day: count} of a frame with these columns."""
-    return {row["day"]: row["count"] for row in counted.collect()}
 
 
 def count_events(spark: SparkSession, events: Table, days: list[date]) -> dict[date, int]:
@@ -109,20 +103,6 @@ def count_events(spark: SparkSession, events: Table, days: list[date]) -> dict[d
     return counts
 
 
-def count_duplicates(rows: DataFrame) -> dict[date, int]:
-    """Return, of the days on which an id is there again, or missing, by how many there are fewer ids than sessions.
-
-    Sessions are counted by eight bytes of their ids, and by all of them only where two have the same.
-    """
-    ids = rows.select(F.col("dt").alias("day"), "session_id")
-    # The hash of a missing id would be one.
-    keys = ids.withColumn("key", F.when(F.col("session_id").isNotNull(), F.xxhash64("session_id")))
-    found = {day for day, fewer in by_day(keys.groupBy("day").agg(less_than_rows("key"))).items() if fewer}
-    if not found:
-        return {}
-    return by_day(ids.where(F.col("day").isin(found)).groupBy("day").agg(less_than_rows("session_id")))
-
-
 def events_in_few(staged: Staged) -> dict[date, int]:
     """Return how many events of each date are in the sessions of a few small files, without Spark."""
     counts = Counter[date]()
@@ -131,27 +111,6 @@ def events_in_few(staged: Staged) -> dict[date, int]:
         for found in pc.value_counts(times.cast(pa.date32())).to_pylist():
             counts[found["values"]] += found["counts"]
     return counts
-
-
-def duplicates_in_few(staged: Staged) -> dict[date, int]:
-    """Return the same as `count_duplicates` of the sessions of a few small files, without Spark."""
-    return ids_again((day, ids) for day, ids in staged.read_files("session_id") if day)
-
-
-def ids_again(files: Iterable[tuple[date, pa.Array | pa.ChunkedArray]]) -> dict[date, int]:
-    """Return by how many there are fewer ids than rows on each day, given the ids of files with their days."""
-    by_day = defaultdict[date, list[pa.Array]](list)
-    for day, ids in files:
-        by_day[day] += ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
-    return {
-        day: sum(map(len, ids)) - pc.count_distinct(pa.chunked_array(ids), mode="only_valid").as_py()
-        for day, ids in by_day.items()
-    }
-
-
-def less_than_rows(column: str) -> Column:
-    """Return the aggregate, named `count`, of how many fewer values of a column there are than rows."""
-    return (F.count("*") - F.count_distinct(column)).alias("count")
 
 
 def expected_figures(config: Settings) -> list[Expectation]:

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
+from expectations import duplicates
 from expectations import sessions as module
 from expectations.audit import measure
-from expectations.sessions import SUITE, count_duplicates, count_events
+from expectations.duplicates import count_duplicates
+from expectations.sessions import SUITE, count_events
 from lake import small
 from lake.publish import publish
 from lake.settings import settings
@@ -176,8 +178,8 @@ def hashed(request, monkeypatch) -> None:
 @pytest.mark.spark
 def test_what_is_counted_by_hashes_is_counted_by_ids_in_the_end(spark, lake, hashed):
     rows = [(FIRST, "a"), (FIRST, "b"), (SECOND, None), (SECOND, "c"), (THIRD, "d"), (THIRD, "d"), (THIRD, "d")]
-    sessions = spark.createDataFrame([*rows, (None, "e"), (None, "e")], "dt date, session_id string")
-    assert {day: n for day, n in count_duplicates(sessions).items() if n} == {SECOND: 1, THIRD: 2}
+    sessions = spark.createDataFrame([*rows, (None, "e"), (None, "e")], "day date, session_id string")
+    assert {day: n for day, n in count_duplicates(sessions, "session_id").items() if n} == {SECOND: 1, THIRD: 2}
     late = [happened("late", at(SECOND, 12), landed=THIRD), happened("lost", at(SECOND, 13), landed=THIRD)]
     events = [happened("x", at(FIRST, 12)), happened("y", at(SECOND, 12)), happened("late", at(SECOND, 12)), *late]
     stage_files("events", "twice", events, [FIRST, SECOND, THIRD], 1)
@@ -209,8 +211,8 @@ def test_few_sessions_and_events_are_counted_without_spark_as_many_are_with_it(s
 
     many = figures()
     monkeypatch.setattr(small, "ONE_TASK_BYTES", 2**20)
-    for reader in ("count_duplicates", "by_day"):
-        monkeypatch.setattr(module, reader, lambda *_: pytest.fail("Spark counts them"))
+    for reader in (duplicates, module):
+        monkeypatch.setattr(reader, "by_day", lambda *_: pytest.fail("Spark counts them"))
     pd.testing.assert_frame_equal(figures(), many)
     assert many["duplicate_ids"].tolist() == [1, 0, 1]
     assert many["events_upstream"].tolist() == [5, 4, 0]
