@@ -74,11 +74,14 @@ class Known:
 
 def upstream(known: Known) -> dict[date, dict[str, int]]:
     """Return, by T, the active `users`, their `events` in the lookback, and their `days` in the history."""
+    # Before rows are repeated: of a user's categories on a date one row is left, and none is moved after that.
+    spans = ("user_id", "first", "last", "landed", "block")
+    of_user = visits(known).repartition("user_id").groupBy(*spans).agg(F.sum("n").alias("n"), merged("dates"))
     active = (
-        known.at_each(visits(known), "first", "last", known.config.history_days)
+        known.at_each(of_user, "first", "last", known.config.history_days)
         .withColumn("n", F.when(F.datediff("day", "first") < known.config.lookback_days, F.col("n")).otherwise(0))
         .groupBy("user_id", "day", "block")
-        .agg(F.sum("n").alias("n"), F.bit_or("dates").alias("dates"))
+        .agg(F.sum("n").alias("n"), merged("dates"))
         .groupBy("user_id", "day")
         .agg(F.sum("n").alias("n"), F.sum(F.bit_count("dates")).alias("days"))
         .where(F.col("n") > 0)
@@ -86,6 +89,11 @@ def upstream(known: Known) -> dict[date, dict[str, int]]:
         .agg(F.count("*").alias("users"), F.sum("n").alias("events"), F.sum("days").alias("days"))
     )
     return {row["day"]: row.asDict() for row in active.collect()}
+
+
+def merged(dates: str) -> Column:
+    """Return the aggregate of the dates in the bits of several rows, by the same name: each counts once."""
+    return F.bit_or(dates).alias(dates)
 
 
 def visits(known: Known) -> DataFrame:
@@ -239,10 +247,18 @@ def sample_differs(known: Known, states: DataFrame, users: float) -> dict[date, 
     """
     span = timedelta(days=known.config.lookback_days - 1)
     recent = known.events.read(known.spark, known.as_of[0] - span, known.as_of[-1]).where(in_sample(users))
+    # Before rows are repeated: events by date, each once, with the first day on which it landed.
+    of_date = (
+        recent.repartition("user_id")
+        .groupBy("user_id", "event_id")
+        .agg(F.min("landed").alias("landed"), F.first("dt").alias("dt"))
+        .groupBy("user_id", "dt", "landed")
+        .agg(F.count("*").alias("n"))
+    )
     happened = (
-        known.at_each(recent.select("user_id", "event_id", "dt", "landed"), "dt", "dt", known.config.lookback_days)
+        known.at_each(of_date, "dt", "dt", known.config.lookback_days)
         .groupBy("user_id", "day")
-        .agg(F.count_distinct("event_id").alias("n"), F.count_distinct("dt").alias("days"))
+        .agg(F.sum("n").alias("n"), F.count_distinct("dt").alias("days"))
     )
     stated = states.where(in_sample(users)).select("user_id", F.col("dt").alias("day"), "frequency", "active_days")
     both = happened.join(stated, on=["user_id", "day"], how="full_outer")

@@ -466,9 +466,7 @@ MUTANTS = [
         '"last", known.config.lookback_days)',
         INTERESTS,
     ),
-    Mutant(
-        "exp_known_a_date_twice_is_no_date", KNOWN, 'F.bit_or("dates")', 'F.bit_xor("dates")', f"{OF_KNOWN}::{GOOD}"
-    ),
+    Mutant("exp_known_a_date_twice_is_no_date", KNOWN, "F.bit_or(dates)", "F.bit_xor(dates)", f"{OF_KNOWN}::{GOOD}"),
     Mutant(
         "exp_known_totals_of_anybody",
         KNOWN,
@@ -482,6 +480,20 @@ MUTANTS = [
         'for name in ("n", "weight", "purchases", "spend")),',
         'for name in ("n", "weight", "purchases", "purchases")),',
         f"{OF_KNOWN}::{BROKEN}",
+    ),
+    Mutant(
+        "exp_known_sample_counts_what_came_twice",
+        KNOWN,
+        '.groupBy("user_id", "event_id")\n        .agg(F.min("landed")',
+        '.groupBy("user_id", "event_id", "landed")\n        .agg(F.min("landed")',
+        f"{OF_KNOWN}::{GOOD}",
+    ),
+    Mutant(
+        "exp_known_sample_knows_an_event_when_it_came_again",
+        KNOWN,
+        '.agg(F.min("landed").alias("landed"), F.first("dt").alias("dt"))\n        .groupBy("user_id", "dt", "landed")',
+        '.agg(F.max("landed").alias("landed"), F.first("dt").alias("dt"))\n        .groupBy("user_id", "dt", "landed")',
+        f"{OF_KNOWN}::{GOOD}",
     ),
     Mutant("exp_known_sample_of_nobody", KNOWN, "F.lit(2**halvings)) == 0", "F.lit(2**halvings)) < 0", INTERESTS),
     Mutant(
