@@ -18,6 +18,9 @@ from lake.schemas import TABLES
 from lake.small import is_small
 from lake.staging import Staged
 
+# Read one after the other: on an object store, each costs as long as some megabytes.
+FEW_FILES = 64
+
 
 def duplicates(rows: DataFrame, staged: Staged, column: str, figures: pd.DataFrame) -> "pd.Series[int]":
     """Return by how many there are fewer ids than staged rows on the day of each line of figures.
@@ -28,7 +31,7 @@ def duplicates(rows: DataFrame, staged: Staged, column: str, figures: pd.DataFra
         column: the ids; a missing one is an id less.
         figures: have a column `day`.
     """
-    if is_small(staged.bytes):
+    if is_small(staged.bytes) and len(staged.files) <= FEW_FILES:
         found = ids_again((day, ids) for day, ids in staged.read_files(column) if day)
     else:
         found = count_duplicates(rows.select(F.col(TABLES[staged.table].owned_by).alias("day"), column), column)

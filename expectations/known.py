@@ -74,7 +74,7 @@ class Known:
 
 def upstream(known: Known) -> dict[date, dict[str, int]]:
     """Return, by T, the active `users`, their `events` in the lookback, and their `days` in the history."""
-    # Before rows are repeated: of a user's categories on a date one row is left, and none is moved after that.
+    # Before rows are repeated: one row a user, block and landing is left of all categories, and stays where it is.
     spans = ("user_id", "first", "last", "landed", "block")
     of_user = visits(known).repartition("user_id").groupBy(*spans).agg(F.sum("n").alias("n"), merged("dates"))
     active = (

@@ -1,9 +1,9 @@
 """The parts of every suite: expectations on rows, and expectations on a few figures a day.
 
 Great Expectations on Spark starts jobs for each expectation, so only properties of single rows are expected of rows
-(not null, in a set, in a range). Properties of a table (unique keys, sums that agree with the upstream table, volume
-compared with recent days) are measured in one Spark aggregation, a line for each partition that the run owns, and
-expected of that small frame.
+(not null, in a set, in a range). Properties of a table (sums that agree with the upstream table, volume compared with
+recent days) are measured in one Spark aggregation, unique keys in one of their own (expectations/duplicates.py): a line
+for each partition that the run owns. What is expected is expected of that small frame.
 """
 
 from collections.abc import Callable

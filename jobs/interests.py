@@ -39,8 +39,8 @@ def at_each(rows: DataFrame, as_of: list[date], config: Settings, *, include_lat
     """Repeat each row for every T at which it counts, as `as_of`, and tell what its dates are within.
 
     Args:
-        rows: sums of the events of the dates `first` to `last`, which no span of a T cuts, that landed by `landed`; of
-            those with a date `until` none is needed at T from there on.
+        rows: sums of the events of the dates `first` to `last`, which no span of a T cuts, that landed by `landed`.
+            Those with a date `until` are not needed at that T or a later one.
         as_of: the dates T.
         config: W and the length of the history.
         include_late: also count events that landed after T.
@@ -138,7 +138,7 @@ def count_dates(dates: Sequence[Column]) -> Column:
 
 def by_category(sums: DataFrame, config: Settings) -> DataFrame:
     """Add up the sums at each T by user and category, whatever landing or summary they are from."""
-    left = F.array(*(F.lit(share).cast("bigint") for share in decays(config)))
+    left = F.expr(f"array({', '.join(f'{share}L' for share in decays(config))})")
     return (
         at_each_day(sums)
         .withColumn("back", blocks_back())
@@ -166,8 +166,9 @@ def last_events(events: DataFrame, as_of: list[date], config: Settings, *, inclu
     codes = F.create_map(*(F.lit(part) for pair in BEHAVIOR_CODES.items() for part in pair))
     one_day = events.withColumn("first", F.col("dt")).withColumn("last", F.col("dt"))
     if len(as_of) > 1:
-        # From the date on at which L newer ones have landed, an event is among the last of no T and not repeated. For
-        # sure they have landed if they landed on their date.
+        # An event is not repeated from the date on at which L newer ones are known. Those that landed on their date are
+        # known then; in order of time the L-th of them has the latest date, and none is older than the history if this
+        # event is not.
         newer = "over (partition by user_id order by event_time, event_id)"
         of_date = f"lead(if(landed = dt, dt, null), {config.sequence_length}) ignore nulls"
         one_day = one_day.withColumn("until", F.expr(f"{of_date} {newer}"))
@@ -241,8 +242,8 @@ def by_user(categories: DataFrame, config: Settings) -> DataFrame:
         .withColumn("age_seconds", seconds_to_end(F.col("last_event_time")))
         .withColumn("now", entry("current", "window_n"))
         .withColumn("ever", entry("longterm", "n", "days", "window_n", "week_n", "age_seconds"))
-        # Here, and not before the aggregate that follows, where Spark would sort too: entries are then made by compiled
-        # code, once, and not by the aggregate's, which interprets them.
+        # Sorted by hand: Spark would sort too, but let the entries be made inside the aggregate, which interprets them.
+        # Across this sort they are made before it, by compiled code, and once.
         .sortWithinPartitions("user_id", "as_of")
         .groupBy("user_id", "as_of")
         .agg(

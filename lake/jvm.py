@@ -20,10 +20,14 @@ ROOM_FOR_CLASSES = "-XX:MetaspaceSize=256m"
 FROM_ARCHIVE = f'-Xshare:auto "-XX:SharedArchiveFile={ARCHIVE}" {SILENT} {ROOM_FOR_CLASSES}'
 SHORT_LIVED_JVM = f"{FRUGAL} {FROM_ARCHIVE}"
 
-# Spark's configuration of an application. By itself PySpark tells the JVM before and after each column expression in
-# which line of Python it stands, for messages of errors: ten calls for one, half of those of an ingest of few rows.
-# The traceback says the line too.
-WITHOUT_LINES = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
+# Spark's configuration of an application that is started here.
+APPLICATION = {
+    # By itself PySpark tells the JVM before and after each column expression in which line of Python it stands, for
+    # messages of errors: ten calls for one, half of those of an ingest of few rows. The traceback says the line too.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
+    # Of the code that Spark makes for queries it keeps that of some days, not of a quarter of one.
+    "spark.sql.codegen.cache.maxEntries": "2000",
+}
 
 
 def options_of(*, short_lived: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from py4j.java_gateway import JavaClass
 from pyspark.sql import SparkSession
 
-from lake.jvm import WITHOUT_LINES, options_of
+from lake.jvm import APPLICATION, options_of
 from lake.settings import Settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -66,7 +66,7 @@ def spark_session(
         spark = SparkSession.builder.remote(config.spark_master).getOrCreate()
     else:
         builder = SparkSession.builder.appName(f"meander {name}")
-        for key, value in {**WITHOUT_LINES, **conf}.items():
+        for key, value in {**APPLICATION, **conf}.items():
             builder = builder.config(key, value)
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ
         if not submitted:

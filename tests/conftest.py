@@ -116,10 +116,8 @@ def _settings_of_the_tests() -> Iterator[None]:
     patch.setenv("MEANDER_SPARK_MASTER", "local[2]")
     from lake.jvm import SHORT_LIVED_JVM
 
-    # Nothing runs often enough to be worth the second compiler. And tests run the same jobs again and again: the code
-    # that Spark has made for a query is there for the next one, as in the server of `make up`. By default it keeps that
-    # of 100 queries, fewer than a day has.
-    patch.setenv("SPARK_SUBMIT_OPTS", f"-Dspark.sql.codegen.cache.maxEntries=2000 {SHORT_LIVED_JVM}")
+    # Nothing runs often enough to be worth the second compiler.
+    patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED_JVM)
     yield
     patch.undo()
 

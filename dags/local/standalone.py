@@ -23,7 +23,7 @@ from dags.local.client import USER, AirflowClient
 from dags.local.ports import HOST, free_port, port_open
 from dags.local.processes import ProcessGroup
 from lake.environment import environment_of
-from lake.jvm import FROM_ARCHIVE, WITHOUT_LINES
+from lake.jvm import APPLICATION, FROM_ARCHIVE
 from lake.settings import settings
 
 LOCKED_TRIES = 6  # Airflow closes a backfill without runs that a lock has left after two minutes: within four tries
@@ -257,9 +257,7 @@ class LocalAirflow(AirflowClient):
             "spark.scheduler.mode": "FAIR",
             # Not `as_uri()`: Hadoop takes %20 for three characters.
             "spark.scheduler.allocation.file": f"file:{Path(__file__).with_name('fairscheduler.xml')}",
-            # Of the code that Spark makes for queries the server keeps that of some days, not of a quarter of one.
-            "spark.sql.codegen.cache.maxEntries": "2000",
-            **WITHOUT_LINES,
+            **APPLICATION,
             # Nothing outside this machine has business with the engine.
             "spark.driver.bindAddress": HOST,
             "spark.driver.host": HOST,

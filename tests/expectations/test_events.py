@@ -7,9 +7,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from expectations.duplicates import duplicates
 from expectations.events import beyond_bound, strangers
 from expectations.fields import FIELDS
+from lake import small
 from lake.settings import Settings
+from lake.staging import read_staged
 from tests.expectations.cases import (
     Seen,
     Tagged,
@@ -149,6 +152,16 @@ def test_an_audit_counts_every_row_that_is_broken_and_no_other(seen):
     # An id has to be unique within its landing day only.
     assert not any(seen.counted(day) for day in DAYS if day not in (BROKEN, MANY))
     assert seen.counted(MANY) == {f"between {field}_vanished": 1 for field in FIELDS}
+
+
+@pytest.mark.spark
+def test_few_events_are_searched_for_equal_ids_without_spark(spark, seen, monkeypatch):
+    staged, figures = read_staged("events", "r"), pd.DataFrame({"day": list(DAYS)})
+    with_spark = duplicates(staged.read(spark), staged, "event_id", figures)
+    monkeypatch.setattr(small, "ONE_TASK_BYTES", 2**20)
+    # Two have one id, and one has none.
+    assert with_spark.tolist() == [2 * (day == BROKEN) for day in DAYS]
+    assert duplicates(None, staged, "event_id", figures).tolist() == with_spark.tolist()
 
 
 @pytest.mark.spark

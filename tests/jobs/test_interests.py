@@ -77,6 +77,11 @@ LOG = [
     ("pushed", "30 10:00", "view", "i2", "a"),
     ("pushed", "30 11:00", "view", "i3", "a"),
     ("pushed", "30 12:00", "view", "i4", "a", {"landed": 31}),
+    # Of two at one time the one with the larger id is the newer one, and stays.
+    ("tied", "30 10:00", "view", "i2", "a", {"event_id": "tied 2"}),
+    ("tied", "30 10:00", "view", "i1", "a", {"event_id": "tied 1"}),
+    ("tied", "30 11:00", "view", "i3", "a"),
+    ("tied", "30 12:00", "view", "i4", "a"),
     # A log without categories, and a search without an item.
     ("plain", "31 10:00", "search", None, None),
 ]
@@ -97,13 +102,17 @@ def march(day):
     return date.fromordinal(date(2025, 2, 28).toordinal() + day)
 
 
-@pytest.fixture(scope="module")
-def events(spark):
-    """`LOG` as known events."""
+def known_events(spark, log):
+    """Return the rows of a log like `LOG` as known events."""
     text = EVENTS["price"].dataType
     schema = ", ".join(f"{f.name} {'string' if f.dataType == text else f.dataType.simpleString()}" for f in EVENTS)
-    rows = spark.createDataFrame([event(n, *row) for n, row in enumerate(LOG)], schema)
-    return distinct_events(rows.withColumn("price", F.col("price").cast(text))).persist()
+    rows = spark.createDataFrame([event(n, *row) for n, row in enumerate(log)], schema)
+    return distinct_events(rows.withColumn("price", F.col("price").cast(text)))
+
+
+@pytest.fixture(scope="module")
+def events(spark):
+    return known_events(spark, LOG).persist()
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +148,7 @@ def test_the_last_events_are_arrays_in_the_order_of_time_then_id(known):
 def test_an_event_leaves_the_sequence_when_enough_newer_ones_are_known(states):
     assert states["pushed", march(30)].item_ids == ["i1", "i2", "i3"]
     assert states["pushed", T].item_ids == ["i2", "i3", "i4"]
+    assert states["tied", T].item_ids == ["i2", "i3", "i4"]
 
 
 def test_a_sequence_may_be_shorter_than_it_could_be(known):
@@ -198,6 +208,16 @@ def test_a_day_counts_once_however_many_landings_brought_its_events(known, state
     assert (scattered.longterm_categories, scattered.longterm_days) == (["a"], [2])
     earlier = states["scattered", march(30)]
     assert (earlier.history_events, earlier.history_days_active, earlier.longterm_days) == (2, 2, [2])
+
+
+def test_dates_count_once_over_a_history_of_many_blocks_of_64_days(spark):
+    # Days before T, and categories; the last one is before the history.
+    ages = [(0, "a"), (65, "a"), (65, "b"), (130, "b"), (199, "a"), (200, "a")]
+    log = [("far", f"{31 - age} 10:00", "view", "i1", category) for age, category in ages]
+    config = CONFIG.model_copy(update={"lookback_days": 100, "history_days": 200})
+    (far,) = interests.from_events(known_events(spark, log), [T], config).collect()
+    assert (far.history_days_active, far.active_days, far.history_events) == (4, 2, 5)
+    assert (far.longterm_categories, far.longterm_days) == (["a", "b"], [3, 2])
 
 
 def test_tenure_is_from_the_first_event_of_the_history(known):

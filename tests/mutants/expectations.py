@@ -392,6 +392,13 @@ MUTANTS = [
         EVENTS,
     ),
     Mutant(
+        "exp_events_few_by_their_dates",
+        "lake/staging.py",
+        "day = partition_of(file.path)[TABLES[self.table].owned_by]",
+        'day = partition_of(file.path)["dt"]',
+        f"{EVENTS}::test_few_events_are_searched_for_equal_ids_without_spark",
+    ),
+    Mutant(
         "exp_events_plain_text_is_not_looked_at",
         "expectations/events.py",
         'NOT_PLAIN = "[^ -~]"',

@@ -592,6 +592,20 @@ MUTANTS = [
         STATES,
     ),
     Mutant(
+        "int_history_of_two_blocks",
+        "jobs/interests.py",
+        "range((days - 1) // LARGEST + 2)",
+        "range(2)",
+        "tests/jobs/test_interests.py::test_dates_count_once_over_a_history_of_many_blocks_of_64_days",
+    ),
+    Mutant(
+        "int_pushed_out_by_an_equally_new_one",
+        "jobs/interests.py",
+        "order by event_time, event_id)",
+        "order by event_time)",
+        "tests/jobs/test_interests.py::test_an_event_leaves_the_sequence_when_enough_newer_ones_are_known",
+    ),
+    Mutant(
         "int_pushed_out_by_what_has_not_landed",
         "jobs/interests.py",
         "lead(if(landed = dt, dt, null), ",
