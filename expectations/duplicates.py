@@ -31,11 +31,16 @@ def duplicates(rows: DataFrame, staged: Staged, column: str, figures: pd.DataFra
         column: the ids; a missing one is an id less.
         figures: have a column `day`.
     """
-    if is_small(staged.bytes) and len(staged.files) <= FEW_FILES:
+    if are_few(staged):
         found = ids_again((day, ids) for day, ids in staged.read_files(column) if day)
     else:
         found = count_duplicates(rows.select(F.col(TABLES[staged.table].owned_by).alias("day"), column), column)
     return pd.Series([found.get(day, 0) for day in figures["day"]], index=figures.index)
+
+
+def are_few(staged: Staged) -> bool:
+    """Return whether the staged rows are so few that to read them is quicker than to ask Spark."""
+    return is_small(staged.bytes) and len(staged.files) <= FEW_FILES
 
 
 def count_duplicates(ids: DataFrame, column: str) -> dict[date, int]:

@@ -10,7 +10,7 @@ from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from expectations.duplicates import by_day, duplicates, ids_again, less_than_rows
+from expectations.duplicates import are_few, by_day, duplicates, ids_again, less_than_rows
 from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import ONE_DAY
 from lake.settings import Settings
@@ -64,7 +64,7 @@ def extend(
     events = Table("events", staged.inputs["events"])
     dates, owned = set(events.rows_by("dt")), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
-    if is_small(staged.bytes):
+    if are_few(staged):
         in_sessions = events_in_few(staged)
     else:
         times = staged_rows.select(F.explode("events.event_time").alias("time"))

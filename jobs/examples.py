@@ -101,7 +101,7 @@ def first_events_of_items(events: DataFrame) -> DataFrame:
 def next_items(firsts: DataFrame) -> DataFrame:
     """Return the distinct items in the order of their first event, then its id; at most 100 of them."""
     by_item = firsts.groupBy("user_id", "as_of", "key").agg(F.min("first").alias("first"))
-    in_order = F.array_sort(F.collect_list(F.struct("first", "key")))
+    in_order = ranked(F.struct("first", "key"))
     return by_item.groupBy("user_id", F.col("as_of").alias("dt")).agg(
         F.slice(in_order, 1, MAX_ITEMS).getField("key").alias("next_item_keys")
     )

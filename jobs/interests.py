@@ -103,7 +103,7 @@ def decays(config: Settings) -> list[int]:
 
 
 def exact_sum(name: str) -> Column:
-    """Add up a column of 64-bit numbers, none below 0, beyond 64 bits: by halves, which is quicker than decimals."""
+    """Add up a column of 64-bit numbers beyond 64 bits: by halves, which is quicker than decimals."""
     high = F.sum(F.shiftright(name, 32)).cast(WHOLE)
     low = F.sum(F.col(name).bitwiseAND(F.lit((1 << 32) - 1))).cast(WHOLE)
     return (high * F.lit(1 << 32) + low).cast(WHOLE)
@@ -182,7 +182,7 @@ def last_events(events: DataFrame, as_of: list[date], config: Settings, *, inclu
         F.unix_seconds("event_time").alias("second"),
         F.col("item_id").alias("id"),
     )
-    kept = kept.groupBy("user_id", "as_of").agg(F.array_sort(F.collect_list(event)).alias("last"))
+    kept = kept.groupBy("user_id", "as_of").agg(ranked(event).alias("last"))
     seconds = F.col("last.second")
 
     def gap(second: Column, position: Column) -> Column:
@@ -220,10 +220,10 @@ def shares_of(entries: str, total: str) -> Column:
 
 
 def by_user(categories: DataFrame, config: Settings) -> DataFrame:
-    """Return what every user active in the lookback does, and cares about.
+    """Return what every user active in the lookback does, and cares about: all columns but the last events.
 
-    The second are distributions over categories: of the lookback, and of the whole history decayed by age. Of the
-    history's as many categories are kept as the setting says, with the shares that they have among all.
+    What they care about are distributions over categories: of the lookback, and of the whole history decayed by age.
+    Of the history's as many categories are kept as the setting says, with the shares that they have among all.
 
     Args:
         categories: as `by_category` returns them.

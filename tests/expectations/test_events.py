@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from expectations import duplicates as module
 from expectations.duplicates import duplicates
 from expectations.events import beyond_bound, strangers
 from expectations.fields import FIELDS
@@ -162,6 +163,9 @@ def test_few_events_are_searched_for_equal_ids_without_spark(spark, seen, monkey
     # Two have one id, and one has none.
     assert with_spark.tolist() == [2 * (day == BROKEN) for day in DAYS]
     assert duplicates(None, staged, "event_id", figures).tolist() == with_spark.tolist()
+    monkeypatch.setattr(module, "FEW_FILES", len(staged.files) - 1)
+    with pytest.raises(AttributeError, match="select"):  # Spark is asked, which has no rows here
+        duplicates(None, staged, "event_id", figures)
 
 
 @pytest.mark.spark

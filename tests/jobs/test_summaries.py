@@ -41,6 +41,7 @@ SPANS = {"LOOKBACK_DAYS": 2, "HISTORY_DAYS": 9, "HALF_LIFE_DAYS": 2, "SEQUENCE_L
 def shop(lake, spark, monkeypatch):
     """Return a shop on a lake of its own, under spans of a few days."""
     monkeypatch.setattr(interests, "BLOCK_DAYS", (2, 4))
+    monkeypatch.setattr(interests, "LARGEST", 4)
     for name, value in SPANS.items():
         monkeypatch.setenv(f"MEANDER_{name}", str(value))
     return Shop()
