@@ -433,11 +433,17 @@ def inherited() -> dict[str, str]:
 
 
 def write_private(file: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that only its owner may read, whoever might read it before: ours hold passwords."""
+    """Write a JSON file that only its owner may read, whoever might read it before: ours hold passwords.
+
+    Whoever reads it meanwhile, as `python -m dags.local status` may beside a start, gets the old or the new content,
+    never a part.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(json.dumps(content, indent=2))
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps(content, indent=2))
+    unfinished.replace(file)
 
 
 def tail(file: Path, lines: int = 30) -> str:

@@ -61,9 +61,16 @@ MUTANTS = [
     Mutant(
         "local_password_for_all",
         "dags/local/standalone.py",
-        "    file.chmod(0o600)\n",
-        "",
+        "unfinished.touch(mode=0o600)",
+        "unfinished.touch()",
         f"{TESTS}::test_only_the_owner_reads_the_password",
+    ),
+    Mutant(
+        "local_password_half_written",
+        "dags/local/standalone.py",
+        "    unfinished.replace(file)\n",
+        "    file.write_text(unfinished.read_text())\n    unfinished.unlink()\n",
+        f"{TESTS}::test_who_reads_while_it_is_written_never_gets_a_part",
     ),
     Mutant(
         "local_home_for_all",

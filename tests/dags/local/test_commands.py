@@ -1,5 +1,6 @@
 """The local Airflow: its environment, its start, its end, and what people see of a demo."""
 
+import json
 import sqlite3
 import stat
 import sys
@@ -47,6 +48,17 @@ def test_only_the_owner_reads_the_password(tmp_path):
     old.touch(mode=0o644)
     write_private(old, {"admin": "p"})
     assert stat.S_IMODE(old.stat().st_mode) == 0o600
+
+
+def test_who_reads_while_it_is_written_never_gets_a_part(tmp_path):
+    # As a status asked for beside a start: one that came between emptying and writing found no JSON.
+    file = tmp_path / "local.json"
+    write_private(file, {"n": 0, "filler": "x" * 100_000})
+    with file.open() as earlier:
+        write_private(file, {"n": 1})
+        assert json.load(earlier)["n"] == 0, "who had opened the file reads the old content to its end"
+    assert json.loads(file.read_text()) == {"n": 1}
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_environment_wins_over_what_was_remembered_and_settings_win_over_both(local, monkeypatch):
