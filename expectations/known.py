@@ -20,7 +20,6 @@ from pyspark.sql import functions as F
 
 from lake.blocks import Block
 from lake.kinds import LATE, ON_TIME, Kind, blocks_of
-from lake.rules import WEIGHTS
 from lake.settings import Settings
 from lake.summaries import Key, Landings, Summaries, Totals, keep_totals, kept_totals
 from lake.table import Table
@@ -40,7 +39,7 @@ class Known:
         events: the pinned table.
         landings: its files by landing day.
         as_of: the dates T, in order.
-        config: W and the length of the history.
+        config: W, the length of the history, and the weights of behaviors.
         sizes: the sizes of blocks in days.
         include_late: whether events count that arrived after T.
     """
@@ -56,7 +55,7 @@ class Known:
     def blocks(self, kind: Kind) -> dict[Block, Key]:
         """Return the blocks that have an event of the history, with the keys of their summaries."""
         blocks = blocks_of(kind, self.as_of, self.config, self.landings, self.sizes, include_late=self.include_late)
-        return kind.keys(self.landings, blocks)
+        return kind.keys(self.landings, blocks, self.config.weights)
 
     def at_each(self, rows: DataFrame, first: str, last: str, days: int) -> DataFrame:
         """Repeat each row, of the dates `first` to `last`, for every T in whose last `days` days they lie, as `day`."""
@@ -184,9 +183,9 @@ def totals_of_sums() -> list[Column]:
     ]
 
 
-def totals_of_events() -> list[Column]:
+def totals_of_events(weights: Mapping[str, int]) -> list[Column]:
     """Return the same of the events themselves."""
-    weight = F.create_map(*(F.lit(part) for pair in WEIGHTS.items() for part in pair))[F.col("behavior")]
+    weight = F.create_map(*(F.lit(part) for pair in weights.items() for part in pair))[F.col("behavior")]
     bought = F.col("behavior") == "purchase"
     return [
         control_total("n", whose()),
@@ -206,11 +205,12 @@ def totals_of_landings(known: Known, wanted: Mapping[Block, Key]) -> dict[Block,
     """Return the control totals of what landed on its date in blocks: those that are kept, the others from events."""
     found = kept_totals(wanted)
     missing = [block for block in wanted if block not in found]
-    days = ON_TIME.keys(known.landings, [Block(day, day) for block in missing for day in block.days])
+    single = [Block(day, day) for block in missing for day in block.days]
+    days = ON_TIME.keys(known.landings, single, known.config.weights)
     of_days = kept_totals(days)
     if unread := [day.first for day in days if day not in of_days]:
         read = known.events.read_files(known.spark, known.landings.on_time_of(unread))
-        rows = read.groupBy("dt").agg(*totals_of_events()).collect()
+        rows = read.groupBy("dt").agg(*totals_of_events(known.config.weights)).collect()
         new = {Block(day, day): NOTHING for day in unread}
         new |= {Block(row["dt"], row["dt"]): totals_in(row.asDict()) for row in rows}
         keep_totals(days, new)

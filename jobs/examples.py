@@ -200,16 +200,16 @@ def examples(
         once: events as `distinct_events` returns them, at least those of the horizons; they are read three times, so it
             pays to have them persisted.
         as_of: the dates T.
-        config: H and m.
+        config: H, m and the weights of behaviors.
         include_late: also count events up to T+H that arrived after T+H, for a restatement.
     """
 
     def after(rows: DataFrame) -> DataFrame:
         return in_horizons(rows, as_of, config.horizon_days, include_late=include_late)
 
-    in_categories = sums_by_day(once.where(F.col("category_id").isNotNull()), "category_id")
+    in_categories = sums_by_day(once.where(F.col("category_id").isNotNull()), config.weights, "category_id")
     joined = (
-        states.join(outcomes(after(sums_by_day(once))), on=KEYS, how="left")
+        states.join(outcomes(after(sums_by_day(once, config.weights))), on=KEYS, how="left")
         .join(next_interest(after(in_categories)), on=KEYS, how="left")
         .join(next_items(after(first_events_of_items(once))), on=KEYS, how="left")
     )
@@ -279,6 +279,7 @@ def main(argv: list[str] | None = None) -> Staged:
                 "include_late": args.include_late,
                 "horizon_days": config.horizon_days,
                 "min_events": config.min_events,
+                "behavior_weights": config.behavior_weights,
             },
             inputs={"events": events.version, "interests": interests.version},
         )

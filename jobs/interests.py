@@ -308,7 +308,7 @@ def states(
 
 def from_events(once: DataFrame, as_of: list[date], config: Settings, *, include_late: bool = False) -> DataFrame:
     """Return the same from all events of the history, as `distinct_events` returns them: without any summary."""
-    return states(daily_sums(once), once, as_of, config, include_late=include_late)
+    return states(daily_sums(once, config.weights), once, as_of, config, include_late=include_late)
 
 
 def main(argv: list[str] | None = None) -> Staged:
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> Staged:
     spark = spark_session("interests", config)
     table, landed = published_events(run)
     as_of = without_withheld(as_of_days(run, args.every), landed)
-    source = Source(spark, table, Landings(table), BLOCK_DAYS)
+    source = Source(spark, table, Landings(table), BLOCK_DAYS, config.weights)
     sums = sums_until(source, as_of, config, include_late=args.include_late)
     last = last_until(source, as_of, config, include_late=args.include_late)
     staged = stage(
@@ -332,6 +332,7 @@ def main(argv: list[str] | None = None) -> Staged:
             "as_of": [str(day) for day in as_of],
             "include_late": args.include_late,
             "lookback_days": config.lookback_days,
+            "behavior_weights": config.behavior_weights,
         },
         inputs={"events": table.version},
     )

@@ -11,17 +11,16 @@ last     the last L events of every user as of the end of a block, by which none
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lake.blocks import Block, block_of, cover
 from lake.days import ONE_DAY, days_between
 from lake.kinds import EVENT, FORM, KEPT_EVENT, LATE, ON_TIME, SUMS, Kind, blocks_of
-from lake.rules import WEIGHTS
 from lake.settings import Settings
 from lake.summaries import Key, Landings, Summaries, key_of
 from lake.table import DataFile, Table
@@ -46,28 +45,30 @@ def distinct_events(events: DataFrame) -> DataFrame:
     )
 
 
-def behavior_weight() -> Column:
-    """Return the weight of the row's event, an integer."""
-    return F.create_map(*(F.lit(part) for pair in WEIGHTS.items() for part in pair))[F.col("behavior")]
+def sums_by_day(events: DataFrame, weights: Mapping[str, int], *by: str) -> DataFrame:
+    """Sum events by user, `by`, day and landing, so that far fewer rows are repeated for each T.
 
-
-def sums_by_day(events: DataFrame, *by: str) -> DataFrame:
-    """Sum events by user, `by`, day and landing, so that far fewer rows are repeated for each T."""
+    Args:
+        events: their rows.
+        weights: of one event of each behavior.
+        by: more columns.
+    """
+    weight = F.create_map(*(F.lit(part) for pair in weights.items() for part in pair))[F.col("behavior")]
     bought = F.col("behavior") == "purchase"
     return events.groupBy("user_id", *by, "dt", "landed").agg(
         F.min("event_time").alias("first_event_time"),
         F.max("event_time").alias("last_event_time"),
         F.count("*").alias("n"),
-        F.sum(behavior_weight()).cast("bigint").alias("weight"),
+        F.sum(weight).cast("bigint").alias("weight"),
         F.count_if(bought).alias("purchases"),
         F.sum(F.when(bought, F.col("price"))).cast("decimal(38, 4)").alias("spend"),
     )
 
 
-def daily_sums(events: DataFrame) -> DataFrame:
+def daily_sums(events: DataFrame, weights: Mapping[str, int]) -> DataFrame:
     """Sum events by user, category, day and landing: the columns of `SUMS`, each day a block, and `landed`."""
     return (
-        sums_by_day(events, "category_id")
+        sums_by_day(events, weights, "category_id")
         .withColumn("days", F.array(F.struct("dt", "weight")))
         .withColumnRenamed("dt", "first")
         .withColumn("last", F.col("first"))
@@ -128,12 +129,22 @@ class Source:
         events: the pinned table.
         landings: its files by landing day.
         sizes: the sizes of blocks in days.
+        weights: of one event of each behavior.
     """
 
     spark: SparkSession
     events: Table
     landings: Landings
     sizes: Sequence[int]
+    weights: Mapping[str, int]
+
+    def key(self, kind: Kind, block: Block) -> Key:
+        """Return the key of the summary of a block."""
+        return kind.key(self.landings, block, self.weights)
+
+    def keys(self, kind: Kind, blocks: Collection[Block]) -> dict[Block, Key]:
+        """Return the keys of the summaries of those blocks that have an event."""
+        return kind.keys(self.landings, blocks, self.weights)
 
     def read(self, files: Collection[DataFile]) -> DataFrame:
         """Return events from files."""
@@ -142,7 +153,7 @@ class Source:
 
 def on_time_of_days(source: Source, days: Collection[date]) -> DataFrame:
     """Sum up the events that landed on their date."""
-    return daily_sums(source.read(source.landings.on_time_of(days))).select(*SUMS.fieldNames())
+    return daily_sums(source.read(source.landings.on_time_of(days)), source.weights).select(*SUMS.fieldNames())
 
 
 def late_of_days(source: Source, days: Collection[date]) -> DataFrame:
@@ -163,9 +174,9 @@ def summaries(source: Source, kind: Kind, blocks: Collection[Block]) -> DataFram
     What is made is kept. A day without an event has no summary.
     """
     kept = Summaries.of(kind.name, kind.schema)
-    wanted = kind.keys(source.landings, blocks)
+    wanted = source.keys(kind, blocks)
     missing = [block for block, key in wanted.items() if not kept.has(block, key)]
-    parts = {block: kind.keys(source.landings, parts_of(block, kind, source, kept)) for block in missing}
+    parts = {block: source.keys(kind, parts_of(block, kind, source, kept)) for block in missing}
     days = {part: key for of in parts.values() for part, key in of.items() if not kept.has(part, key)}
     if days:
         log.info("summing up %d landing days, %s: %s to %s", len(days), kind.name, min(days).first, max(days).last)
@@ -189,7 +200,7 @@ def parts_of(block: Block, kind: Kind, source: Source, kept: Summaries) -> list[
     return [
         one
         for part in parts
-        for one in ([part] if kept.has(part, kind.key(source.landings, part)) else parts_of(part, kind, source, kept))
+        for one in ([part] if kept.has(part, source.key(kind, part)) else parts_of(part, kind, source, kept))
     ]
 
 
@@ -204,7 +215,7 @@ def sums_until(source: Source, as_of: Sequence[date], config: Settings, *, inclu
         return summaries(source, kind, blocks)
 
     on_time, late = of(ON_TIME).withColumn("landed", F.col("last")), of(LATE)
-    return on_time.unionByName(daily_sums(distinct_events(late)))
+    return on_time.unionByName(daily_sums(distinct_events(late), source.weights))
 
 
 # ---- the last events ----

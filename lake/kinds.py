@@ -4,7 +4,7 @@ jobs/summaries.py says what they hold and makes them; the audit of `interests` c
 find the summary of a block by its key.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -20,7 +20,6 @@ from pyspark.sql.types import (
 )
 
 from lake.blocks import Block, block_of, cover, cuts_of
-from lake.rules import WEIGHTS
 from lake.schemas import PRICE
 from lake.settings import Settings
 from lake.summaries import Key, Landings, key_of
@@ -78,13 +77,13 @@ class Kind:
     files: Callable[[Landings, Block], list[DataFile]]
     inputs: Callable[[Landings, Block], list[DataFile]]
 
-    def key(self, landings: Landings, block: Block) -> Key:
-        """Return the key of the summary of a block."""
-        return key_of(self.inputs(landings, block), FORM, sorted(WEIGHTS.items()))
+    def key(self, landings: Landings, block: Block, weights: Mapping[str, int]) -> Key:
+        """Return the key of the summary of a block, whose sums depend on the weight of each behavior."""
+        return key_of(self.inputs(landings, block), FORM, sorted(weights.items()))
 
-    def keys(self, landings: Landings, blocks: Collection[Block]) -> dict[Block, Key]:
+    def keys(self, landings: Landings, blocks: Collection[Block], weights: Mapping[str, int]) -> dict[Block, Key]:
         """Return the key of each block that has an event: one without has no summary."""
-        return {block: self.key(landings, block) for block in blocks if self.files(landings, block)}
+        return {block: self.key(landings, block, weights) for block in blocks if self.files(landings, block)}
 
 
 def on_time_files(landings: Landings, block: Block) -> list[DataFile]:

@@ -7,7 +7,8 @@ here. Nothing heavy is imported.
 # In `interests` a behavior is a number, from 1 on in this order; 0 is padding.
 BEHAVIORS = ("view", "search", "cart", "favorite", "purchase")
 BEHAVIOR_CODES = {behavior: code for code, behavior in enumerate(BEHAVIORS, 1)}
-# The weight of one event as evidence of interest, by how much a shopper commits to the item.
+# The weight of one event as evidence of interest, by how much a shopper commits to the item, where
+# MEANDER_BEHAVIOR_WEIGHTS says nothing else.
 WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
 # The longest id, in bytes of UTF-8. A row of an index of PostgreSQL has room for 2,688.

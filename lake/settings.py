@@ -2,17 +2,30 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lake.errors import SettingsInvalid
+from lake.rules import WEIGHTS
 
+# Such weights of as many events as a user can have still add up to a whole number of 64 bits.
+MOST_WEIGHT = 1_000
 URL_HINT = "a local path or an s3://, gs://, abfs:// or hdfs:// address"
+
+
+def as_text(weights: Mapping[str, int]) -> str:
+    """Write weights as the setting has them.
+
+    >>> as_text({"view": 1, "purchase": 4})
+    'view=1,purchase=4'
+    """
+    return ",".join(f"{behavior}={weight}" for behavior, weight in weights.items())
 
 
 class Settings(BaseSettings):
@@ -74,6 +87,11 @@ class Settings(BaseSettings):
     late_days: int = Field(3, ge=0, description="how many days back late events are put into sessions by the daily run")
     lookback_days: int = Field(30, ge=1, description="W, days of events behind the current interest")
     history_days: int = Field(365, ge=1, description="days of events behind the long-term interest")
+    behavior_weights: str = Field(
+        as_text(WEIGHTS),
+        description="how much one event of each behavior says about interest, whole numbers from 1 to 1000; a behavior "
+        "that is left out keeps its own. After a change, make interests and examples again before the next training",
+    )
     half_life_days: float = Field(30.0, gt=0, description="age at which an event's long-term weight halves")
     longterm_categories: int = Field(
         0, ge=0, description="categories kept of a user's long-term interest, those with the largest share; 0: all"
@@ -166,6 +184,27 @@ class Settings(BaseSettings):
     serving_max_drift: float = Field(
         0.1, ge=0, description="change of the mean probability of a score above which a switch is refused"
     )
+
+    @field_validator("behavior_weights")
+    @classmethod
+    def _weights_in_order(cls, text: str) -> str:
+        """Return the weights of all behaviors in one order, so that equal weights are equal texts."""
+        given = dict(WEIGHTS)
+        for part in text.split(","):
+            behavior, _, weight = (piece.strip() for piece in part.partition("="))
+            if behavior not in WEIGHTS or not re.fullmatch("[0-9]{1,4}", weight) or not 1 <= int(weight) <= MOST_WEIGHT:
+                raise ValueError(
+                    f"{part.strip()!r} is no weight of a behavior; write whole numbers from 1 to {MOST_WEIGHT}, such "
+                    f"as {as_text(WEIGHTS)}"
+                )
+            given[behavior] = int(weight)
+        return as_text(given)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The weight of one event of each behavior."""
+        parts = (part.partition("=") for part in self.behavior_weights.split(","))
+        return {behavior: int(weight) for behavior, _, weight in parts}
 
     @property
     def docs_folder(self) -> str:

@@ -34,10 +34,10 @@ from model.data.candidates import columns_of
 from model.data.features import PROFILE, SCALARS
 from model.data.frames import read_frame
 from model.data.item_history import ItemHistory
-from model.data.lineage import SETTINGS, differences
+from model.data.lineage import SETTINGS, differences, value_of
 from model.judging.baselines import LABELS, CurrentInterest, RecencyFrequency, cheap_baselines
 from model.judging.boosted import BoostedTrees
-from model.judging.comparison import Comparison, Scores, evaluate, scores_of, thresholds
+from model.judging.comparison import Comparison, Scores, evaluate, labels_of_one_answer, scores_of, thresholds
 from model.judging.gate import Criterion, Decision, Rule, decide
 from model.judging.items import item_methods
 from model.judging.report import Report, render
@@ -165,11 +165,11 @@ def comparable_champion(plan: TrainingPlan, registry: Registry) -> int | None:
     version = registry.find_champion(plan.as_of, other_than=plan.run_id)
     if version is None:
         return None
-    now, then = {name: int(getattr(plan, name)) for name in SETTINGS}, registry.settings_of(version)
+    now, then = {name: value_of(name, getattr(plan, name)) for name in SETTINGS}, registry.settings_of(version)
     for name in differences(now, then):
         log.warning(
-            "the champion, version %d, learnt with %s=%d, and this training has %d: they answer different questions, "
-            "so it is left out, and only the baselines have to be beaten; train with %s=%d to compare the two",
+            "the champion, version %d, learnt with %s=%s, and this training has %s: they answer different questions, "
+            "so it is left out, and only the baselines have to be beaten; train with %s=%s to compare the two",
             version, SETTINGS[name], then[name], now[name], SETTINGS[name], then[name],
         )  # fmt: skip
     return None if differences(now, then) else version
@@ -270,8 +270,9 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     champion = CHAMPION if CHAMPION in artifacts else None
     scratch = SCRATCH if SCRATCH in artifacts else None
     decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE, scratch, ALONE)
-    # The gate has seen all; people see no group that is too small.
-    comparison = comparison.without_small_groups(settings().min_group)
+    # The gate has seen all; people see no group that is too small, and no answer that this log has no question for.
+    not_judged = labels_of_one_answer(rows.test)
+    comparison = comparison.without_tasks(not_judged).without_small_groups(settings().min_group)
     unseen = unseen_shares(candidate, rows.test)
     page = render(
         Report(
@@ -282,13 +283,13 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
             candidate.category_ids,
             methods,
             history_of(candidate, plan),
-            facts_of(plan, candidate, unseen, gains),
+            facts_of(plan, candidate, unseen, gains, not_judged),
             costs_of(artifacts, plan),
             settings().min_group,
         )
     )
     with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(rows.test)}, plan.tables) as run:
-        write(plan, comparison, decision, page)
+        write(plan, comparison, not_judged, decision, page)
         run.log_metrics(
             0, {**headline(comparison), **{name.replace(" ", "_"): share for name, share in unseen.items()}}
         )
@@ -384,7 +385,7 @@ def unseen_shares(candidate: "Artifact", test: pd.DataFrame) -> dict[str, float]
 
 
 def facts_of(
-    plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float], gains: list[Gain]
+    plan: TrainingPlan, candidate: "Artifact", unseen: Mapping[str, float], gains: list[Gain], not_judged: list[str]
 ) -> dict[str, str]:
     """Return what stands at the top of the report."""
     return {
@@ -396,6 +397,7 @@ def facts_of(
         "code": str(candidate.card.get("code", "")),
         **({"privacy": privacy_in_words(candidate.card)} if "epsilon" in candidate.card else {}),
         **{f"stack, {gain.answer}": str(gain).partition(": ")[2] for gain in gains},
+        **{f"{label}: not judged": "true of all test rows, or of none" for label in not_judged},
         **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
     }
 
@@ -409,9 +411,11 @@ def privacy_in_words(card: Mapping[str, Any]) -> str:
     )
 
 
-def write(plan: TrainingPlan, comparison: Comparison, decision: Decision, page: str) -> None:
+def write(plan: TrainingPlan, comparison: Comparison, not_judged: list[str], decision: Decision, page: str) -> None:
     """Keep what came out in the folder of the run; the decision, which model.promote reads, is last."""
-    storage.write_json(metrics_file(plan.run_id), {"metrics": comparison.metrics.to_dict("records")})
+    storage.write_json(
+        metrics_file(plan.run_id), {"metrics": comparison.metrics.to_dict("records"), "not_judged": not_judged}
+    )
     storage.write_json(differences_file(plan.run_id), {"differences": comparison.differences.to_dict("records")})
     fs, inner = storage.filesystem(report_file(plan.run_id))
     fs.pipe_file(inner, page.encode())

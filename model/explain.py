@@ -143,8 +143,8 @@ def explain(
         )
     chosen = version or published_version(day) or registry.champion_at(day)
     artifact = load(registry.artifact_folder(chosen))
-    made_with = settings_of_state(publishes(table), day)
-    found = explanation(artifact, chosen, state, made_with.get("lookback_days"))
+    lookback = settings_of_state(publishes(table), day).get("lookback_days")
+    found = explanation(artifact, chosen, state, None if lookback is None else int(lookback))
     return replace(found, never=labels_without_users())
 
 

@@ -38,7 +38,7 @@ from lake.landing import Landing
 from lake.places import metrics_file, monitor_file
 from lake.settings import Settings, settings
 from lake.table import Table
-from model.data.lineage import SETTINGS, differences, publishes, settings_of_examples
+from model.data.lineage import SETTINGS, Value, differences, publishes, settings_of_examples
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 from model.versions.registry import Registry
 from model.versions.sets import held
@@ -222,7 +222,7 @@ def may_be_held(ids: list[str], chances: list[float], came: str, reach: float) -
     return bool(held(np.array([sum(before)]), reach)[0])
 
 
-def settings_if_registered(version: int, registry: Registry) -> dict[str, int]:
+def settings_if_registered(version: int, registry: Registry) -> dict[str, Value]:
     """Return the settings that a version was trained with; none when it was taken out of the registry."""
     try:
         return registry.settings_of(version)
@@ -245,7 +245,7 @@ def judged_date(day: date, predictions: Table, examples: Table, registry: Regist
         learnt_with = settings_of(version) if version is not None else {}
         # The horizon is not known of a version that was registered without its card, or has left the registry.
         horizon = learnt_with.get("horizon_days")
-        if horizon is None or judged + timedelta(days=horizon) > day:
+        if horizon is None or judged + timedelta(days=int(horizon)) > day:
             continue
         made_with = settings_of_examples(labels, states, judged)
         names = differences(made_with, learnt_with)

@@ -23,12 +23,14 @@ from model.data.build_vocabulary import build
 from model.data.lineage import (
     SETTINGS,
     Publishes,
+    Value,
     as_arguments,
     differences,
     listed,
     publishes,
     settings_of_examples,
     spans,
+    value_of,
 )
 from model.data.vocabulary import Vocabulary
 from model.training.plan import TrainingPlan, split
@@ -95,6 +97,7 @@ def plan(
         sequence_length=config.sequence_length,
         warm_start=warm_start,
         seed=seed,
+        behavior_weights=config.behavior_weights,
     )
 
 
@@ -118,7 +121,7 @@ def alike(
         InputInvalid: the message names the dates, both values, and the commands that make the examples again.
     """
     labels, states = publishes(examples), publishes(interests)
-    in_force = {name: int(getattr(config, name)) for name in SETTINGS}
+    in_force = {name: value_of(name, getattr(config, name)) for name in SETTINGS}
     made_with = {day: settings_of_examples(labels, states, day) for day in days}
     left_out: set[date] = set()
     for name, variable in SETTINGS.items():
@@ -142,17 +145,19 @@ def alike(
     return [day for day in days if day not in left_out]
 
 
-def commands(labels: Publishes, name: str, value: int, days: Sequence[date]) -> str:
+def commands(labels: Publishes, name: str, value: Value, days: Sequence[date]) -> str:
     """Return the commands that make the examples of some dates again, as they were made: with late events or without.
 
     Args:
         labels: publishes of `examples`.
-        name: of the setting that differs; the lookback is that of `interests`, which are made again first.
+        name: of the setting that differs; the lookback and the weights are those of `interests`, which are made again
+            first.
         value: the setting in force, which becomes a part of the run ids.
         days: the dates, in their order.
     """
     lines = []
-    for table in ("interests", "examples") if name == "lookback_days" else ("examples",):
+    value = str(value).replace("=", "-").replace(",", "-")
+    for table in ("interests", "examples") if name in ("lookback_days", "behavior_weights") else ("examples",):
         for flag in ("", " --include-late"):
             for span in spans([day for day in days if bool(labels[day][0].counts.get("include_late")) == bool(flag)]):
                 run = f"--run-id {name}-{value}-{span[-1]}"

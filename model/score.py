@@ -39,7 +39,7 @@ from lake.settings import settings
 from lake.staging import Run, Staged, stage
 from lake.table import Table
 from model.arrays import Array
-from model.data.lineage import differences, publishes, settings_of_state
+from model.data.lineage import SETTINGS, Value, differences, publishes, settings_of_state
 from model.versions.heads import require_heads
 from model.versions.registry import Registry
 from model.versions.segments import SegmentRule, segments
@@ -228,8 +228,8 @@ def published_interests(day: date) -> Table:
     return table
 
 
-def warn_of_other_lookback(table: Table, day: date, version: int, learnt_with: Mapping[str, int]) -> None:
-    """Warn when the interests at a date look back further, or less far, than those that a model version learnt from.
+def warn_of_other_states(table: Table, day: date, version: int, learnt_with: Mapping[str, Value]) -> None:
+    """Warn when the interests at a date were made with another lookback, or other weights, than a version learnt from.
 
     Args:
         table: `interests`.
@@ -238,12 +238,12 @@ def warn_of_other_lookback(table: Table, day: date, version: int, learnt_with: M
         learnt_with: its settings.
     """
     made_with = settings_of_state(publishes(table), day)
-    if "lookback_days" in differences(made_with, learnt_with):
-        now, then = made_with["lookback_days"], learnt_with["lookback_days"]
+    for name in differences(made_with, learnt_with):
         log.warning(
-            "the interests at %s were made with MEANDER_LOOKBACK_DAYS=%d, and version %d learnt from such of %d days, "
-            "so its predictions may be off; make them again with MEANDER_LOOKBACK_DAYS=%d, or train a model of %d",
-            day, now, version, then, then, now,
+            "the interests at %s were made with %s=%s, and version %d learnt from such of %s, so its predictions may "
+            "be off; make them again with %s=%s, or train a model of %s",
+            day, SETTINGS[name], made_with[name], version, learnt_with[name],
+            SETTINGS[name], learnt_with[name], made_with[name],
         )  # fmt: skip
 
 
@@ -264,7 +264,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     version = args.model_version or registry.champion_at(args.day)
     address = registry.artifact_folder(version)
     require_heads(address)  # here, since what a worker raises is an error of Spark's
-    warn_of_other_lookback(table, args.day, version, registry.settings_of(version))
+    warn_of_other_states(table, args.day, version, registry.settings_of(version))
     spark = spark_session("score", settings())
     states = table.read(spark, args.day, args.day)
     tasks = math.ceil(table.rows_by().get(args.day, 0) / ROWS_PER_TASK)

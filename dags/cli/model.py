@@ -63,20 +63,21 @@ def model(
 
 
 def _print_evaluation(run_id: str, as_json: bool) -> None:
-    from dags.shared.evaluation import COLUMNS, Evaluation, number, verdict
+    from dags.shared.evaluation import Evaluation, number, verdict
 
     evaluation = Evaluation.of(run_id)
     decision = evaluation.decision
     if decision is None:
         raise ModelMissing(f"run {run_id!r} has no evaluation: {evaluation.folder} has no decision.json")
     if as_json:
-        print_json({"decision": decision, "metrics": evaluation.metrics})
+        print_json({"decision": decision, **evaluation.measured})
         return
     # What is ranked, and below it the probabilities: one table of both is wider than a terminal.
-    of_label = [task in NAMES for _, task, *_ in COLUMNS]
+    columns = evaluation.columns
+    of_label = [task in NAMES for _, task, *_ in columns]
     for chosen in (False, True):
         shown = [at for at, is_label in enumerate(of_label) if is_label == chosen]
-        grid = Grid("method", *(COLUMNS[at][0] for at in shown), box=box.SIMPLE)
+        grid = Grid("method", *(columns[at][0] for at in shown), box=box.SIMPLE)
         for column in grid.columns[1:]:
             column.justify = "right"
         for method, values in evaluation.rows():
@@ -84,6 +85,8 @@ def _print_evaluation(run_id: str, as_json: bool) -> None:
                 grid.add_row(method, *(number(values[at]) for at in shown))
         if grid.rows:
             out.print(grid)
+    for label in evaluation.not_judged:
+        out.print(f"not judged: {label}, which is true of all users that were measured, or of none")
     out.print(verdict(decision))
     against = decision.get("against", [])
     for number_of_reason, reason in enumerate(decision["reasons"]):

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from dags.page.cache import Cache
 from dags.page.views import failure, may_see, router, templates
-from dags.shared.evaluation import COLUMNS, Evaluation, verdict
+from dags.shared.evaluation import Evaluation, verdict
 from lake import storage
 from lake.errors import MeanderError
 from lake.settings import settings
@@ -88,6 +88,6 @@ def model(run: str) -> HTMLResponse:
         decision=decision,
         verdict=verdict(decision) if decision else "",
         slug=evaluation.slug,
-        headings=[heading for heading, *_ in COLUMNS],
+        headings=[heading for heading, *_ in evaluation.columns],
         rows=evaluation.rows(),
     )

@@ -341,7 +341,9 @@ def model(cache: CacheDep) -> HTMLResponse:
             charts.append((title, drawing.lines(shown, observed, top=1.0)))
     if drift:
         shown = days_between(drift[0]["dt"], drift[-1]["dt"])
-        means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in LABELS}
+        # A listening log has nobody who buys: what is never true is not drawn.
+        asked = [one for one in LABELS if one.name not in newest.evaluation.not_judged]
+        means = {f"mean probability of {one.score}": {row["dt"]: row[one.score] for row in drift} for one in asked}
         charts.append(("Mean probabilities of each day's predictions", drawing.lines(shown, means, top=1.0)))
         unseen = unseen_share(cache, drift[0]["dt"])
         charts.append(

@@ -66,16 +66,26 @@ class Evaluation:
         return storage.read_json(decision_file(self.slug))
 
     @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """One entry for each method, task, metric and slice, with value, low and high."""
-        content: dict[str, list[dict[str, Any]]] = storage.read_json(metrics_file(self.slug)) or {}
-        return content.get("metrics", [])
+    def measured(self) -> dict[str, Any]:
+        """What was measured: `metrics`, and the labels that are `not_judged`."""
+        return storage.read_json(metrics_file(self.slug)) or {}
+
+    @property
+    def not_judged(self) -> list[str]:
+        """The labels that are true of all users that were measured, or of none."""
+        return list(self.measured.get("not_judged", []))
+
+    @property
+    def columns(self) -> list[tuple[str, str, str, str]]:
+        """Those of COLUMNS that are judged."""
+        return [column for column in COLUMNS if column[1] not in self.not_judged]
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
-        """Return for each method its number for each of COLUMNS; None where it has no answer to the task."""
-        values = {(m["method"], m["task"], m["metric"], m["slice"]): m["value"] for m in self.metrics}
-        methods = dict.fromkeys(m["method"] for m in self.metrics)
-        return [(method, [values.get((method, *column[1:])) for column in COLUMNS]) for method in methods]
+        """Return for each method its number for each of `columns`; None where it has no answer to the task."""
+        metrics = self.measured.get("metrics", [])
+        values = {(m["method"], m["task"], m["metric"], m["slice"]): m["value"] for m in metrics}
+        methods = dict.fromkeys(m["method"] for m in metrics)
+        return [(method, [values.get((method, *column[1:])) for column in self.columns]) for method in methods]
 
 
 def verdict(decision: dict[str, Any]) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from lake.rules import WEIGHTS
+from lake.settings import as_text
+
 if TYPE_CHECKING:
     from lake.table import Table
 
@@ -15,7 +18,12 @@ SETTINGS = {
     "horizon_days": "MEANDER_HORIZON_DAYS",
     "min_events": "MEANDER_MIN_EVENTS",
     "lookback_days": "MEANDER_LOOKBACK_DAYS",
+    "behavior_weights": "MEANDER_BEHAVIOR_WEIGHTS",
 }
+# A whole number, or the text of a setting that is one.
+Value = int | str
+# What was made by a code that noted no weights had these.
+BEFORE = {"behavior_weights": as_text(WEIGHTS)}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ def publishes(table: "Table") -> Publishes:
     return dict(by_date)
 
 
-def settings_of_state(states: Publishes, day: date, version: int | None = None) -> dict[str, int]:
+def settings_of_state(states: Publishes, day: date, version: int | None = None) -> dict[str, Value]:
     """Return those of SETTINGS that the interests at a date were made with, as far as their publish says it.
 
     Args:
@@ -61,8 +69,10 @@ def settings_of_state(states: Publishes, day: date, version: int | None = None) 
     return _settings(publish) if publish else {}
 
 
-def settings_of_examples(labels: Publishes, states: Publishes, day: date) -> dict[str, int]:
+def settings_of_examples(labels: Publishes, states: Publishes, day: date) -> dict[str, Value]:
     """Return those of SETTINGS that the examples at a date, and the interests in them, were made with.
+
+    Weights of behaviors stand behind both; where those of the two differ, they are told as one text with an "and".
 
     Args:
         labels: publishes of `examples`.
@@ -72,14 +82,22 @@ def settings_of_examples(labels: Publishes, states: Publishes, day: date) -> dic
     if day not in labels:
         return {}
     publish = labels[day][0]
-    return settings_of_state(states, day, publish.inputs.get("interests")) | _settings(publish)
+    state, own = settings_of_state(states, day, publish.inputs.get("interests")), _settings(publish)
+    both = dict.fromkeys(made["behavior_weights"] for made in (state, own) if made)
+    return {**state, **own, "behavior_weights": " and ".join(map(str, both))}
 
 
-def _settings(publish: Publish) -> dict[str, int]:
-    return {name: int(publish.counts[name]) for name in SETTINGS if name in publish.counts}
+def value_of(name: str, value: object) -> Value:
+    """Return the value of one of SETTINGS, also from the text of a tag."""
+    return str(value) if name == "behavior_weights" else int(str(value))
 
 
-def differences(one: Mapping[str, int], other: Mapping[str, int]) -> list[str]:
+def _settings(publish: Publish) -> dict[str, Value]:
+    made_with = {**BEFORE, **publish.counts}
+    return {name: value_of(name, made_with[name]) for name in SETTINGS if name in made_with}
+
+
+def differences(one: Mapping[str, Value], other: Mapping[str, Value]) -> list[str]:
     """Return the names of the settings that both know and that differ.
 
     >>> differences({"horizon_days": 7, "min_events": 5}, {"horizon_days": 28, "min_events": 5, "lookback_days": 30})

@@ -42,6 +42,8 @@ _TRIED: tuple[dict[str, float], ...] = (
     {"num_leaves": 31, "lambda_l2": 50, "leaf": 4},
 )
 _TRIED_RATE = 0.2
+# Threads of LightGBM wait busily for each other after each step: with few rows for each, they do little else.
+_ROWS_A_THREAD = 50_000
 # Labels have few features, and small steps cost little.
 _PAIRS_RATE, _LABELS_RATE = 0.1, 0.03
 
@@ -53,7 +55,8 @@ class Boosted(Baseline):
         seed: of sampling and bagging.
         most_tried: pairs, or rows, on which the settings are tried out.
         rounds: trees at most.
-        threads: of LightGBM. They wait busily for each other, so more than there are idle cores slow it down badly.
+        threads: of LightGBM at most; fewer for few rows. They wait busily for each other, so more than there are idle
+            cores slow it down badly.
     """
 
     def __init__(self, seed: int, most_tried: int, rounds: int, threads: int):
@@ -81,9 +84,10 @@ class Boosted(Baseline):
     ) -> lgb.Booster:
         """Grow trees until the validation loss no longer falls."""
         rows = lgb.Dataset(*train)
+        threads = min(self.threads, 1 + len(train[1]) // _ROWS_A_THREAD)
         more = {"learning_rate": rate, "min_data_in_leaf": max(int(leaf * len(train[1]) / 1000), 5)}
         return lgb.train(
-            _PARAMETERS | {"seed": self.seed, "num_threads": self.threads} | more | how,
+            _PARAMETERS | {"seed": self.seed, "num_threads": threads} | more | how,
             rows,
             self.rounds,
             valid_sets=[lgb.Dataset(*valid, reference=rows)],

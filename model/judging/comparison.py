@@ -7,7 +7,7 @@ Letters used for shapes in this module:
     N  rows    C  categories    K  length of a list of items    R  resamples
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -125,6 +125,14 @@ class Comparison:
     differences: pd.DataFrame
     unseen_categories: float
 
+    def without_tasks(self, names: Collection[str]) -> "Comparison":
+        """Return it without the rows of some tasks."""
+
+        def others(table: pd.DataFrame) -> pd.DataFrame:
+            return table[~table["task"].isin(list(names))].reset_index(drop=True)
+
+        return Comparison(others(self.metrics), others(self.differences), self.unseen_categories)
+
     def without_small_groups(self, least: int) -> "Comparison":
         """Return it without the numbers of fewer than `least` users, which say of single people what they did.
 
@@ -135,6 +143,14 @@ class Comparison:
             return table.assign(**{name: table[name].mask(table["users"] < least) for name in ("value", "low", "high")})
 
         return Comparison(hidden(self.metrics), hidden(self.differences), self.unseen_categories)
+
+
+def labels_of_one_answer(test: pd.DataFrame) -> list[str]:
+    """Return the labels that are true of all test rows or of none: in them no method is better than another.
+
+    Of a log in which nobody buys, such as one of what people listen to, `purchased` is one.
+    """
+    return [label for label in LABELS if test[label].dropna().nunique() < 2]
 
 
 def scores_of(baseline: Baseline, frame: pd.DataFrame, valid: pd.DataFrame | None = None) -> Scores:

@@ -16,6 +16,8 @@ from typing import Any
 from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
 from lake.places import model_folder, plan_file
+from lake.rules import WEIGHTS
+from lake.settings import as_text
 
 DATES = ("pretrain", "train", "valid", "test")
 
@@ -69,7 +71,7 @@ class TrainingPlan:
         pretrain: dates whose interests the encoder is pretrained on; they may lie in the gap before validation, since
             pretraining uses no labels.
         train, valid, test: dates of the examples for each purpose.
-        horizon_days, lookback_days, min_events, sequence_length: settings behind the tables.
+        horizon_days, lookback_days, min_events, sequence_length, behavior_weights: settings behind the tables.
         warm_start: registered version to start from, or None.
         seed: of all that is random.
     """
@@ -87,6 +89,7 @@ class TrainingPlan:
     sequence_length: int
     warm_start: int | None
     seed: int
+    behavior_weights: str = as_text(WEIGHTS)
 
     @property
     def folder(self) -> str:

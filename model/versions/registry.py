@@ -31,7 +31,7 @@ from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
 from lake.places import registry_folder
 from lake.settings import Settings
-from model.data.lineage import SETTINGS
+from model.data.lineage import SETTINGS, Value, value_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -396,14 +396,14 @@ class Registry:
             raise ModelMissing(f"run {run_id!r} has registered no version of {self.name}; run model.evaluate")
         return max(own)
 
-    def settings_of(self, version: int) -> dict[str, int]:
+    def settings_of(self, version: int) -> dict[str, Value]:
         """Return {name: value} of the settings that a version was trained with, `SETTINGS` of model/data/lineage.py.
 
         Raises:
             ModelMissing: there is no such version.
         """
         tags = self.describe(version)
-        return {name: int(tags[name]) for name in SETTINGS if name in tags}
+        return {name: value_of(name, tags[name]) for name in SETTINGS if name in tags}
 
     def describe(self, version: int) -> dict[str, str]:
         """Return the tags of a version: its card's scalars, table versions, since when it was champion."""

@@ -12,6 +12,7 @@ from expectations.audit import measure
 from lake.blocks import Block
 from lake.kinds import ON_TIME, SUMS
 from lake.publish import publish
+from lake.rules import WEIGHTS
 from lake.schemas import INTERESTS
 from lake.settings import settings
 from lake.staging import read_staged
@@ -213,7 +214,7 @@ def seen(spark, shared_lake) -> Seen:
     sums = {"user_id": "later", "n": 1, "weight": 1, "days": [{"dt": MISSING, "weight": 1}]}
     kept, block = spark.createDataFrame([{**sums, "first": MISSING, "last": MISSING}], SUMS), Block(MISSING, MISSING)
     events = Table("events")
-    Summaries.of(ON_TIME.name, SUMS).keep(kept, ON_TIME.keys(Landings(events), [block]), events)
+    Summaries.of(ON_TIME.name, SUMS).keep(kept, ON_TIME.keys(Landings(events), [block], WEIGHTS), events)
     # A week of ten users a day, seven weeks before MISSING.
     week = [ago(n, MISSING) for n in range(22, 29)]
     stage_files("interests", "before", [state(f"{n}", dt=day) for day in week for n in range(10)], week, 0)

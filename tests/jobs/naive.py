@@ -4,6 +4,7 @@ It shares no code with `jobs.interests` and `jobs.examples`, so that where the t
 """
 
 import calendar
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -99,9 +100,15 @@ def by_category(events: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def weight(events: Iterable[Row]) -> int:
+def weight(events: Iterable[Row], config: Settings) -> int:
     """Return how much events say about interest."""
-    return sum(WEIGHTS[row["behavior"]] for row in events)
+    return sum(weight_of(row, config) for row in events)
+
+
+def weight_of(row: Row, config: Settings) -> int:
+    """Return how much an event says: what the setting has for its behavior, or what a shop begins with."""
+    said = re.search(rf"(?:^|,){row['behavior']}=([0-9]+)", config.behavior_weights)
+    return int(said[1]) if said else WEIGHTS[row["behavior"]]
 
 
 def state(log: Iterable[Row], user: str, day: date, config: Settings, *, include_late: bool = False) -> Row | None:
@@ -119,11 +126,11 @@ def state(log: Iterable[Row], user: str, day: date, config: Settings, *, include
     last = history[-config.sequence_length :]
     seconds = [second(row["event_time"]) for row in last]
     now = by_category(window)
-    current = sorted(now, key=lambda category: (-weight(now[category]), category))
+    current = sorted(now, key=lambda category: (-weight(now[category], config), category))
     ever = by_category(history)
     decayed = {
         category: sum(
-            WEIGHTS[row["behavior"]] * round(BILLION * 0.5 ** ((day - row["dt"]).days / config.half_life_days))
+            weight_of(row, config) * round(BILLION * 0.5 ** ((day - row["dt"]).days / config.half_life_days))
             for row in rows
         )
         for category, rows in ever.items()
@@ -141,7 +148,9 @@ def state(log: Iterable[Row], user: str, day: date, config: Settings, *, include
         "gap_seconds": [0, *(b - a for a, b in pairwise(seconds))],
         "current_categories": current,
         "current_counts": [len(now[category]) for category in current],
-        "current_shares": [weight(now[category]) / sum(map(weight, now.values())) for category in current],
+        "current_shares": [
+            weight(now[category], config) / sum(weight(rows, config) for rows in now.values()) for category in current
+        ],
         "dominant_category": current[0] if current else None,
         "longterm_categories": longterm,
         "longterm_shares": [decayed[category] / sum(decayed.values()) for category in longterm],
@@ -181,7 +190,7 @@ def labels(log: Iterable[Row], then: Row, config: Settings, *, include_late: boo
     ]
     later = [row for row in everyone if row["user_id"] == then["user_id"]]
     next_ones, popular = by_category(later), by_category(everyone)
-    order = sorted(next_ones, key=lambda c: (-weight(next_ones[c]), -weight(popular[c]), c))
+    order = sorted(next_ones, key=lambda c: (-weight(next_ones[c], config), -weight(popular[c], config), c))
     counts = [len(next_ones[category]) for category in order]
     items = list(dict.fromkeys(row["item_id"] for row in later if row["item_id"] is not None))
     migrated = distance = p_value = None
@@ -196,7 +205,9 @@ def labels(log: Iterable[Row], then: Row, config: Settings, *, include_late: boo
         "horizon_days": config.horizon_days,
         "next_categories": order,
         "next_counts": counts,
-        "next_shares": [weight(next_ones[c]) / sum(map(weight, next_ones.values())) for c in order],
+        "next_shares": [
+            weight(next_ones[c], config) / sum(weight(rows, config) for rows in next_ones.values()) for c in order
+        ],
         "next_category": order[0] if order else None,
         "next_category_key": key(order[0] if order else None),
         "next_item_keys": [key(item) for item in items[:100]],

@@ -21,7 +21,16 @@ T = date(2025, 3, 10)
 END = datetime(2025, 3, 11, tzinfo=UTC)  # the end of T
 H = 3
 # W is five days, H three; two events with a category on either side suffice for a judgement.
-SPANS = {"LOOKBACK_DAYS": 5, "HISTORY_DAYS": 30, "SEQUENCE_LENGTH": 4, "HORIZON_DAYS": H, "MIN_EVENTS": 2}
+# Weights of behaviors that are none of those that a shop begins with.
+WEIGHTS = "view=3,search=2,favorite=5,cart=1,purchase=2"
+SPANS = {
+    "LOOKBACK_DAYS": 5,
+    "HISTORY_DAYS": 30,
+    "SEQUENCE_LENGTH": 4,
+    "HORIZON_DAYS": H,
+    "MIN_EVENTS": 2,
+    "BEHAVIOR_WEIGHTS": WEIGHTS,
+}
 MICROSECOND = timedelta(microseconds=1)
 LABELS = [field.name for field in EXAMPLES if field.name not in INTERESTS.fieldNames()]
 
@@ -267,6 +276,7 @@ def test_a_staging_says_what_it_was_made_from(missing, restated):
             "include_late": late,
             "horizon_days": H,
             "min_events": 2,
+            "behavior_weights": WEIGHTS,
         }
         assert set(staged.inputs) == {"events", "interests"}
         assert staged.basis == sum(staged.inputs.values()), "a publish is refused when either table is newer"

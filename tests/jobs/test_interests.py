@@ -396,6 +396,16 @@ def test_of_the_longterm_interest_so_many_categories_are_kept_as_the_setting_say
     assert by_user(cut) == by_user(expected)
 
 
+def test_other_weights_of_behaviors_count_at_once_whatever_was_summed_up_by_others(shop, every_other_day, monkeypatch):
+    # The summaries that the runs before have kept are of the weights that a shop begins with.
+    monkeypatch.setenv("MEANDER_BEHAVIOR_WEIGHTS", "view=7, purchase=1")
+    rows = staged_rows(interests.main(["--day", "2025-03-31", "--run-id", "weights"]))
+    assert naive.differences(rows, naive.states(shop, [T], settings())) == {}
+    before = {row["user_id"]: row for row in staged_rows(every_other_day) if row["dt"] == T}
+    for name in ("current_shares", "longterm_shares"):
+        assert any(list(row[name]) != list(before[row["user_id"]][name]) for row in rows), name
+
+
 def test_a_week_has_seven_days_whatever_the_lookback(every_other_day):
     columns = ("frequency", "week_frequency", "longterm_current_counts", "longterm_week_counts", "history_events")
     assert values(staged_rows(every_other_day), "week", *columns) == {
@@ -425,6 +435,7 @@ def test_a_staging_says_what_it_was_made_from(every_other_day, restated):
             "as_of": [str(day) for day in days],
             "include_late": late,
             "lookback_days": 2,
+            "behavior_weights": "view=1,search=1,favorite=2,cart=3,purchase=4",
         }
 
 

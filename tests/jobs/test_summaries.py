@@ -21,6 +21,7 @@ from lake.days import days_between
 from lake.kinds import KEPT_EVENT, ON_TIME, SUMS
 from lake.places import summaries_folder, table_path
 from lake.privacy.forget import Places, forget
+from lake.rules import WEIGHTS
 from lake.settings import settings
 from lake.summaries import Key, Landings, Summaries, key_of
 from lake.table import DataFile, Table
@@ -239,9 +240,9 @@ def test_a_summary_that_is_written_after_users_were_forgotten_is_gone_again(shop
         shop.deliver(day, [shop.event(day, user)])
     pinned = Table("events")
     landings, folder = Landings(pinned), Path(summaries_folder(ON_TIME.name))
-    keys = ON_TIME.keys(landings, [Block(day, day) for day in DAYS[1:3]])
+    keys = ON_TIME.keys(landings, [Block(day, day) for day in DAYS[1:3]], WEIGHTS)
     # What a run has computed before they were forgotten.
-    rows = on_time_of_days(Source(spark, pinned, landings, ()), DAYS[1:3]).collect()
+    rows = on_time_of_days(Source(spark, pinned, landings, (), WEIGHTS), DAYS[1:3]).collect()
     forget(["u2"], Places(settings().docs_folder, [], [], timedelta(days=7)))
     with pytest.raises(FileNotFoundError, match=r"forgotten while .*on_time was written: run this job again"):
         Summaries.of(ON_TIME.name, SUMS).keep(spark.createDataFrame(rows, SUMS), keys, pinned)

@@ -20,6 +20,11 @@ from lake.settings import settings
         pytest.param("MEANDER_HALF_LIFE_DAYS", "-1", id="a half-life before birth"),
         pytest.param("MEANDER_HORIZON_DAYS", "0", id="labels of nothing"),
         pytest.param("MEANDER_MIN_EVENTS", "0", id="a judgement from no event"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "views=1", id="a weight of no behavior"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=0", id="a weight by which nothing may be left to divide by"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=1001", id="a weight whose sums may be too large"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=1.5", id="a weight that is not whole"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=1,", id="a comma too many"),
         pytest.param("MEANDER_MAX_DAYS_LATE", "36501", id="more than a century, before all dates that Spark counts"),
     ],
 )
@@ -43,6 +48,14 @@ def test_the_ends_of_a_range_are_values_too(monkeypatch):
         for value in values:
             monkeypatch.setenv(f"MEANDER_{name.upper()}", str(value))
             assert getattr(settings(), name) == value
+
+
+def test_weights_that_are_not_given_stay_and_equal_ones_are_one_text(monkeypatch):
+    given = {"view": 2, "search": 1, "favorite": 2, "cart": 3, "purchase": 1000}
+    for text in ("view=2,purchase=1000", "purchase=1000 , view=2", "view=2,search=1,favorite=2,cart=3,purchase=1000"):
+        monkeypatch.setenv("MEANDER_BEHAVIOR_WEIGHTS", text)
+        assert settings().weights == given
+        assert settings().behavior_weights == "view=2,search=1,favorite=2,cart=3,purchase=1000"
 
 
 def test_all_errors_are_told_at_once(monkeypatch):

@@ -117,6 +117,23 @@ def made_again(table, run_id, days, basis, interests=None, **settings_made_with)
     publish(table, run_id)
 
 
+def test_examples_by_other_weights_are_refused_with_the_commands_that_make_interests_and_examples_again(
+    tables, monkeypatch
+):
+    made_again("examples", "by those that a shop begins with", JANUARY, 2)
+    monkeypatch.setenv("MEANDER_BEHAVIOR_WEIGHTS", "view=2")
+    with pytest.raises(InputInvalid) as refused:
+        planned()
+    in_force, run = "view=2,search=1,favorite=2,cart=3,purchase=4", "behavior_weights-view-2-search-1-favorite-2"
+    assert "were made with MEANDER_BEHAVIOR_WEIGHTS=view=1,search=1,favorite=2,cart=3,purchase=4, and" in str(
+        refused.value
+    )
+    assert f"Make them again with MEANDER_BEHAVIOR_WEIGHTS={in_force}: " in str(refused.value)
+    made = [str(refused.value).index(f"python -m jobs.{table} ") for table in ("interests", "examples")]
+    assert made == sorted(made), "interests first"
+    assert f"--run-id {run}-cart-3-purchase-4-" in str(refused.value)
+
+
 @pytest.mark.parametrize(("name", "other"), [("horizon_days", 14), ("min_events", 3)])
 def test_examples_of_two_kinds_are_refused_with_both_values_and_the_command_that_makes_them_alike(tables, name, other):
     in_force = {"horizon_days": 7, "min_events": 5}

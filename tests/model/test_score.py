@@ -210,7 +210,7 @@ def test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_tol
         score(TOMORROW, "daily")
         (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.score"]
         assert warning.startswith(
-            "the interests at 2017-07-02 were made with MEANDER_LOOKBACK_DAYS=14, and version 2 learnt from such of 30 "
+            "the interests at 2017-07-02 were made with MEANDER_LOOKBACK_DAYS=14, and version 2 learnt from such of "
         )
         caplog.clear()
         score(T, "the day before, whose interests say nothing")

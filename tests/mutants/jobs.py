@@ -21,6 +21,7 @@ REPEATED = f"{OF_SUMMARIES}::test_a_late_event_that_had_landed_before_counts_onc
 SHARED = f"{OF_SUMMARIES}::test_a_date_that_late_and_timely_events_share_is_one_day"
 EXAMPLES = "tests/jobs/test_examples.py"
 LABELS = f"{EXAMPLES}::test_a_sparse_range_has_the_labels_of_a_naive_reading_under_the_states_as_they_were_published"
+WEIGHED = "tests/jobs/test_interests.py::test_other_weights_of_behaviors_count_at_once_whatever_was_summed_up_by_others"
 MISSING = (
     f"{EXAMPLES}::test_only_dates_that_have_states_and_no_examples_are_missing_and_the_last_one_is_made_in_any_case"
 )
@@ -53,6 +54,21 @@ CONTRACT, FIRST_SOURCE = "tests/jobs/test_contract.py", "tests/jobs/test_first_s
 
 MUTANTS = [
     # ---- pseudonyms at the door ----
+    Mutant("weights_kept_sums_of_others", KINDS, "FORM, sorted(weights.items())", "FORM", WEIGHED),
+    Mutant(
+        "weights_of_a_beginning_shop",
+        SUMMARIES,
+        "for pair in weights.items()",
+        'for pair in {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}.items()',
+        WEIGHED,
+    ),
+    Mutant(
+        "weights_of_late_events",
+        SUMMARIES,
+        "daily_sums(distinct_events(late), source.weights)",
+        "daily_sums(distinct_events(late), dict.fromkeys(source.weights, 1))",
+        WEIGHED,
+    ),
     Mutant(
         "pseudo_events_before_names",
         "jobs/ingest.py",
@@ -630,7 +646,7 @@ MUTANTS = [
     Mutant(
         "sum_a_part_is_left_out",
         SUMMARIES,
-        "[part] if kept.has(part, kind.key(source.landings, part)) else parts_of(part, kind, source, kept)",
+        "[part] if kept.has(part, source.key(kind, part)) else parts_of(part, kind, source, kept)",
         "[part]",
         SHARED,
     ),

@@ -156,6 +156,13 @@ MUTANTS = [
         EVALUATION,
     ),
     Mutant(
+        "eval_labels_of_one_answer_are_judged",
+        "model/judging/comparison.py",
+        "test[label].dropna().nunique() < 2",
+        "test[label].nunique(dropna=False) < 2",
+        "tests/model/judging/test_comparison.py::test_a_label_that_is_true_of_all_or_of_none_is_no_question",
+    ),
+    Mutant(
         "eval_threshold_half", "model/judging/comparison.py", "method.thresholds.get(label, 0.5)", "0.5", EVALUATION
     ),
     Mutant(
@@ -933,8 +940,8 @@ MUTANTS = [
     Mutant(
         "score_other_lookback_is_not_told",
         "model/score.py",
-        'if "lookback_days" in differences(made_with, learnt_with):',
-        'if "lookback_days" in differences(learnt_with, learnt_with):',
+        "for name in differences(made_with, learnt_with):",
+        "for name in differences(learnt_with, learnt_with):",
         f"{SCORE}::test_segments_go_by_what_the_model_was_made_with_and_other_interests_are_told",
     ),
     Mutant(
@@ -955,15 +962,15 @@ MUTANTS = [
     Mutant(
         "monitor_horizon_not_over",
         "model/monitor.py",
-        "if horizon is None or judged + timedelta(days=horizon) > day:",
+        "if horizon is None or judged + timedelta(days=int(horizon)) > day:",
         "if horizon is None or judged >= day:",
         MONITOR,
     ),
     Mutant(
         "monitor_horizon_lt",
         "model/monitor.py",
-        "timedelta(days=horizon) > day:",
-        "timedelta(days=horizon) >= day:",
+        "timedelta(days=int(horizon)) > day:",
+        "timedelta(days=int(horizon)) >= day:",
         MONITOR,
     ),
     Mutant(

@@ -356,10 +356,24 @@ MUTANTS = [
         ALIKE,
     ),
     Mutant(
+        "lineage_weights_of_the_examples_alone",
+        "model/data/lineage.py",
+        "for made in (state, own) if made)",
+        "for made in (own,) if made)",
+        f"{LINEAGE}::test_examples_were_made_with_the_interests_that_they_read",
+    ),
+    Mutant(
+        "lineage_weights_before_they_were_noted_are_unknown",
+        "model/data/lineage.py",
+        "made_with = {**BEFORE, **publish.counts}",
+        "made_with = publish.counts",
+        f"{LINEAGE}::test_the_newest_publish_of_a_date_counts_and_one_that_was_refused_does_not",
+    ),
+    Mutant(
         "lineage_lookback_of_the_newest_interests",
         "model/data/lineage.py",
-        'return settings_of_state(states, day, publish.inputs.get("interests"))',
-        "return settings_of_state(states, day)",
+        'settings_of_state(states, day, publish.inputs.get("interests")), _settings',
+        "settings_of_state(states, day), _settings",
         LINEAGE,
     ),
     Mutant(

@@ -75,6 +75,13 @@ def test_the_evaluation_of_a_training_is_shown_with_the_word_of_the_gate():
     assert "better than [all] baselines" in said
     assert f"report: {evaluation.report}" in said
     assert json.loads(invoke("model", "--run-id", "model_weekly--r", "--json").stdout)["decision"] == decision
+    # Of a log in which nobody buys, the answer who does has no column.
+    measured = {"metrics": metrics, "not_judged": ["purchased"]}
+    storage.write_json(storage.join(evaluation.folder, "metrics.json"), measured)
+    said = invoke("model", "--run-id", "model_weekly--r").stdout
+    assert "AUC purchased" not in said
+    assert "AUC churned" in said
+    assert "not judged: purchased, which is true of all users that were measured, or of none" in said
     # What has refused a candidate is told apart from what speaks for it.
     decision = {"promote": False, "reasons": ["no gain", "better than a guess"], "against": ["no gain"]}
     storage.write_json(storage.join(evaluation.folder, "decision.json"), decision)

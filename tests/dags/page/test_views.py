@@ -244,6 +244,19 @@ def test_a_model_stands_beside_its_baselines_over_time(reader, judged, monkeypat
     assert "<script" not in text
 
 
+def test_the_probability_of_what_nobody_does_is_not_drawn(reader, judged, monkeypatch):
+    monkeypatch.setattr("dags.page.models.champion", lambda: None)
+    put_predictions(MAR_1, [prediction("ann", "shoes", {"hats": 1.0})])
+    drawn = {f"mean probability of {score}" for score in ("migration", "purchase", "churn")}
+    shown = {name for name in drawn if name in reader.get("/page/model").text}
+    assert shown == drawn
+    newest = Evaluation.of(f"model_weekly--{MAR_2}")
+    content = {**newest.measured, "not_judged": ["purchased"]}
+    storage.write_json(storage.join(newest.folder, "metrics.json"), content)
+    text = reader.get("/page/model").text
+    assert {name for name in drawn if name in text} == drawn - {"mean probability of purchase"}
+
+
 def watched_on(day, **changed):
     finding = {
         "kind": "outcome",

@@ -14,6 +14,7 @@ from model.judging.comparison import (
     Comparison,
     Scores,
     evaluate,
+    labels_of_one_answer,
     scores_of,
     slices,
     thresholds,
@@ -79,6 +80,22 @@ def test_only_rows_with_a_truth_are_measured(found):
     assert sizes["first_item", "all"] == 3
     assert sizes["churned", "all"] == 4
     assert sizes["next_category", "migrated"] == 1
+
+
+def test_a_label_that_is_true_of_all_or_of_none_is_no_question(test_rows):
+    # Of the churned label some are true, some are not; nobody buys, everybody who can be told moves on.
+    churned = [True, False, None, False]
+    rows = test_rows.iloc[:4].assign(purchased=[False] * 4, migrated=[True, None, True, None], churned=churned)
+    assert labels_of_one_answer(rows) == ["migrated", "purchased"]
+    assert labels_of_one_answer(rows.iloc[:0]) == ["migrated", "purchased", "churned"]
+
+
+def test_tasks_that_are_left_out_are_in_no_table(found):
+    left = found.without_tasks(["churned"])
+    for before, after in ((found.metrics, left.metrics), (found.differences, left.differences)):
+        assert "churned" in set(before["task"])
+        assert set(after["task"]) == set(before["task"]) - {"churned"}
+        assert after.equals(before[before["task"] != "churned"].reset_index(drop=True))
 
 
 def test_a_true_category_that_is_no_candidate_is_a_miss_of_all_and_is_reported(found):
