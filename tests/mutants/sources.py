@@ -1,0 +1,113 @@
+"""Wrong changes to what a source may say, to what is said of one that does not fit, and to what was agreed of files."""
+
+from tests.mutants.mutant import Mutant
+
+REMEDY = "tests/jobs/test_remedy.py"
+FITS = f"{REMEDY}::test_the_diff_of_the_doctor_makes_the_source_fit_the_files"
+DOUBT = f"{REMEDY}::test_what_is_not_certain_is_left_to_people"
+CONTRACT = "tests/jobs/test_contract.py"
+FIRST_DAY = (
+    f"{CONTRACT}::test_the_first_day_is_compared_with_what_was_agreed_before_it_and_what_differs_is_kept_with_it"
+)
+PSEUDONYMS = f"{CONTRACT}::test_with_pseudonyms_a_column_that_nobody_agreed_on_and_nobody_reads_is_not_named"
+
+MUTANTS = [
+    Mutant(
+        "remedy_keeps_guesses_without_need",
+        "jobs/remedy.py",
+        "        if trial.fits(applied(text, others)):\n            edits = others\n",
+        "",
+        f"{FITS}[separator-not-the-encoding]",
+    ),
+    Mutant(
+        "remedy_takes_what_fits_in_two_ways",
+        "jobs/remedy.py",
+        "if other is None or not is_better(reason, found, other[1]):",
+        "if True:",
+        f"{DOUBT}[thousands-or-a-fraction]",
+    ),
+    Mutant(
+        "remedy_days_for_months",
+        "jobs/remedy.py",
+        "if read and not read[2] and",
+        "if read and",
+        f"{DOUBT}[day-or-month]",
+    ),
+    Mutant(
+        "remedy_takes_one_of_two_names",
+        "jobs/remedy.py",
+        "alike[0] if len(alike) == 1 else None",
+        "alike[0] if alike else None",
+        f"{DOUBT}[two-names-that-are-alike]",
+    ),
+    Mutant(
+        "remedy_of_a_version_in_the_source",
+        "jobs/remedy.py",
+        '["versions", kinds.index(version), key] if own else [key]',
+        "[key]",
+        f"{REMEDY}::test_a_change_of_one_version_of_a_source_is_written_into_that_version",
+    ),
+    Mutant(
+        "remedy_any_encoding_that_can_be",
+        "jobs/remedy.py",
+        "            said = USUAL\n",
+        "            pass\n",
+        f"{FITS}[bytes-that-are-not-UTF-8]",
+    ),
+    Mutant(
+        "sample_end_of_a_short_file_left_out",
+        "jobs/file_sample.py",
+        "range(4 if len(head) > LINE_BYTES else 1)",
+        "range(4)",
+        f"{FITS}[bytes-that-are-not-UTF-8]",
+    ),
+    Mutant(
+        "remedy_forgets_words_that_were_there",
+        "jobs/remedy.py",
+        "[*version.nulls, *told]",
+        "[*told]",
+        f"{FITS}[word-for-no-price]",
+    ),
+    Mutant(
+        "remedy_comment_becomes_the_key",
+        "jobs/yaml_edit.py",
+        '(not lines[n - 1].strip() or lines[n - 1].lstrip().startswith("#"))',
+        "False",
+        f"{REMEDY}::test_a_key_that_a_file_has_in_other_lines_is_added_without_a_change_of_them",
+    ),
+    Mutant(
+        "doctor_refused_files_without_a_diff",
+        "dags/cli/doctor.py",
+        "{error.message}{change(None)}",
+        "{error.message}",
+        f"{FITS}[separator]",
+    ),
+    Mutant(
+        "contract_of_the_last_day_alone",
+        "jobs/contract.py",
+        "    for day, of_day in files.items():\n        kinds, lines",
+        "    for day, of_day in list(files.items())[-1:]:\n        kinds, lines",
+        FIRST_DAY,
+    ),
+    Mutant(
+        "contract_names_what_nobody_agreed_on",
+        "jobs/contract.py",
+        "    if used_alone or len(seen) > MOST_COLUMNS:",
+        "    if len(seen) > MOST_COLUMNS:",
+        PSEUDONYMS,
+    ),
+    Mutant(
+        "contract_forgets_agreed_columns_with_pseudonyms",
+        "jobs/contract.py",
+        "{*columns, *source.used_columns}",
+        "{*source.used_columns}",
+        PSEUDONYMS,
+    ),
+    Mutant(
+        "contract_is_not_shown_with_the_day",
+        "lake/runs.py",
+        "    lines += told_of_contract(counts)\n",
+        "",
+        FIRST_DAY,
+    ),
+]
