@@ -25,11 +25,10 @@ from jobs.contract import against_contract
 from jobs.drift import columns_of, told
 from jobs.forgotten import mark_forgotten
 from jobs.input_counts import (
-    EVENTS_TO_TELL,
     count_outcomes,
     count_rows,
     filled_fields,
-    largest_user_share,
+    largest_user_shares,
     rows_of_files,
     tell,
     unknown_behaviors,
@@ -262,8 +261,8 @@ def count(rows: DataFrame, found: Input, config: Settings) -> tuple[dict[str, An
         "source": ", ".join(found.source.names),
         **found.columns,
     }
-    if counts["accepted"] >= EVENTS_TO_TELL:
-        counts["largest_user_share"] = largest_user_share(rows, counts["accepted"])
+    for landed, share in largest_user_shares(rows, counts["by_day"]).items():
+        counts["by_day"][landed]["largest_user_share"] = share
     # With pseudonyms, nothing of a rejected row is written down that may tell of a person.
     if counts["rejected"].get("unknown_behavior") and not found.key:
         counts["unknown_behaviors"] = unknown_behaviors(rows, config.min_group)

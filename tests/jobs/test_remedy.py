@@ -301,6 +301,9 @@ def test_a_key_that_a_file_has_in_other_lines_is_added_without_a_change_of_them(
         "iso8601\n", "iso8601\n  zone: Europe/Berlin\n"
     )
     assert with_key(said, ["delimiter"], "\t") == f'{said}\ndelimiter: "\\t"\n'
+    # Behind the last value, and not behind what stands below it.
+    last = "format: csv\nbehavior:\n  values:\n    a: view\n"
+    assert with_key(f"{last}\n  # below\n\n", ["skip_lines"], 2) == f"{last}skip_lines: 2\n\n  # below\n\n"
     # What stands in several lines is left to people.
     assert with_key("price:\n  sql: >\n    price\n", ["price"], "price") is None
     assert with_key("values:\n  - a\n", ["values"], ["b"]) is None

@@ -6,6 +6,8 @@ REMEDY = "tests/jobs/test_remedy.py"
 FITS = f"{REMEDY}::test_the_diff_of_the_doctor_makes_the_source_fit_the_files"
 DOUBT = f"{REMEDY}::test_what_is_not_certain_is_left_to_people"
 CONTRACT = "tests/jobs/test_contract.py"
+INGEST = "tests/jobs/test_ingest.py"
+USERS = f"{INGEST}::test_a_user_with_an_unusual_share_of_the_events_of_a_day_is_told_without_its_name"
 FIRST_DAY = (
     f"{CONTRACT}::test_the_first_day_is_compared_with_what_was_agreed_before_it_and_what_differs_is_kept_with_it"
 )
@@ -109,5 +111,33 @@ MUTANTS = [
         "    lines += told_of_contract(counts)\n",
         "",
         FIRST_DAY,
+    ),
+    Mutant(
+        "large_user_of_all_days_together",
+        "jobs/input_counts.py",
+        'by_user = sample.groupBy("landed", "user_id").count()',
+        'by_user = sample.groupBy("user_id").agg(F.max("landed").alias("landed"), F.count("*").alias("count"))',
+        USERS,
+    ),
+    Mutant(
+        "large_user_of_days_of_few_events",
+        "jobs/input_counts.py",
+        'if of_day["accepted"] >= EVENTS_TO_JUDGE_USERS}',
+        'if of_day["accepted"]}',
+        USERS,
+    ),
+    Mutant(
+        "large_user_of_a_sample_of_few",
+        "jobs/input_counts.py",
+        ' for row in found if row["total"] >= FEWEST_COUNTED}',
+        " for row in found}",
+        f"{INGEST}::test_of_a_sample_that_is_too_small_no_share_is_told",
+    ),
+    Mutant(
+        "large_user_is_no_warning",
+        "expectations/events.py",
+        "            LARGE_USER_SHARE,\n            f",
+        "            1,\n            f",
+        "tests/expectations/test_events.py::test_a_strange_day_warns_beyond_its_limits_and_not_at_them",
     ),
 ]
