@@ -97,8 +97,10 @@ def column_property(source: Source, name: str, fields: list[str], kind: str | No
         return {**said, "description": "not read"}
     said["description"] = " and ".join(MEANINGS[field] for field in fields)
     if "time" in fields and source.time.column.sql is None:
-        said |= time_type(source.time.format, said["logicalType"])
-        said["description"] += f": {source.time.format}, in the zone {source.time.zone} where it says none"
+        formats = source.time.formats
+        # Of several formats, numbers among them, no type is said.
+        said |= time_type(formats[0], said["logicalType"]) if len(formats) == 1 else {}
+        said["description"] += f": {' or '.join(formats)}, in the zone {source.time.zone} where it says none"
     behavior = source.behavior
     if fields == ["behavior"] and behavior.column and behavior.column.sql is None and behavior.others == "reject":
         said["enum"] = [{"value": value, "description": meaning} for value, meaning in behavior.values.items()]

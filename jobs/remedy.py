@@ -346,7 +346,7 @@ def time_column(version: Source) -> str | None:
 def typed_time_edits(source: Source, version: Source, file: str) -> Iterator[Edit]:
     """Yield the format of times that Parquet has as such."""
     sample, column = sample_of(file, version), time_column(version)
-    if sample and column and is_time(sample.types.get(column)) and version.time.format != "iso8601":
+    if sample and column and is_time(sample.types.get(column)) and "iso8601" not in version.time.formats:
         yield set_key("time", [*place_of(source, version, "time"), "format"], "iso8601")
 
 
@@ -358,7 +358,7 @@ def time_edits(source: Source, version: Source, file: str) -> Iterator[Edit]:
     if not version.header and sample.keys.get("header", True) and set(version.columns) <= set(sample.columns):
         yield set_key("header", place_of(source, version, "header"), True)
     read = time_format(sample.columns.get(column, [])) if sample.columns.get(column) else None
-    if read and not read[2] and read[0] != version.time.format:
+    if read and not read[2] and read[0] not in version.time.formats:
         yield set_key("time", [*place_of(source, version, "time"), "format"], read[0])
 
 

@@ -6,6 +6,7 @@ REMEDY = "tests/jobs/test_remedy.py"
 FITS = f"{REMEDY}::test_the_diff_of_the_doctor_makes_the_source_fit_the_files"
 DOUBT = f"{REMEDY}::test_what_is_not_certain_is_left_to_people"
 CONTRACT = "tests/jobs/test_contract.py"
+ANY_LOG, ITEMS = "tests/jobs/test_any_log.py", "tests/jobs/test_item_table.py"
 INGEST = "tests/jobs/test_ingest.py"
 USERS = f"{INGEST}::test_a_user_with_an_unusual_share_of_the_events_of_a_day_is_told_without_its_name"
 FIRST_DAY = (
@@ -139,5 +140,54 @@ MUTANTS = [
         "            LARGE_USER_SHARE,\n            f",
         "            1,\n            f",
         "tests/expectations/test_events.py::test_a_strange_day_warns_beyond_its_limits_and_not_at_them",
+    ),
+    Mutant(
+        "parquet_list_as_spark_shows_it",
+        "jobs/raw_rows.py",
+        "            if isinstance(whole, ArrayType | MapType | StructType):",
+        "            if False:",
+        f"{ANY_LOG}::test_the_search_term_of_ga4_is_found_among_the_parameters_of_its_event[parquet]",
+    ),
+    Mutant(
+        "time_in_the_last_format_that_fits",
+        "jobs/rejections.py",
+        "F.coalesce(*(instant for instant, _ in read))",
+        "F.coalesce(*(instant for instant, _ in read[:1]))",
+        f"{ANY_LOG}::test_times_of_one_column_are_in_the_first_of_several_formats_that_fits[csv]",
+    ),
+    Mutant(
+        "time_doubt_of_another_format",
+        "jobs/rejections.py",
+        "doubts = [F.when(instant.isNotNull(), doubtful) for instant, doubtful in read]",
+        "doubts = [doubtful for _, doubtful in read]",
+        f"{ANY_LOG}::test_times_of_one_column_are_in_the_first_of_several_formats_that_fits[csv]",
+    ),
+    Mutant(
+        "time_numbers_before_patterns",
+        "jobs/source.py",
+        "[each for each in formats[:-1] if each in time_pattern.EPOCHS]",
+        "[]",
+        "tests/jobs/test_source.py::test_a_mistake_in_a_version_is_told",
+    ),
+    Mutant(
+        "items_any_of_two_prices",
+        "jobs/item_table.py",
+        'F.greatest(F.count_distinct("category_id"), F.count_distinct("price"))',
+        'F.count_distinct("category_id")',
+        f"{ITEMS}::test_an_item_with_two_prices_is_refused_and_so_is_a_price_that_is_none",
+    ),
+    Mutant(
+        "items_price_is_not_counted_as_filled",
+        "jobs/source.py",
+        'field in ("category_id", "price") and getattr(self.items, field, None) is not None',
+        'field == "category_id" and self.items is not None',
+        f"{ITEMS}::test_a_field_may_be_there_by_a_column_or_by_the_table",
+    ),
+    Mutant(
+        "items_prices_as_those_of_the_log",
+        "jobs/source.py",
+        '"amounts": self.amounts or of.amounts',
+        '"amounts": of.amounts',
+        f"{ITEMS}::test_a_row_without_a_price_gets_that_of_its_item_on_the_day_on_which_it_arrived",
     ),
 ]
