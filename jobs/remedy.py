@@ -119,7 +119,14 @@ def certain_change(trial: Trial, name: str, found: Preview | None) -> Change | N
     file = str(resources.files("jobs") / "sources" / f"{name}.yaml") if is_shipped else name
     before = Path(file).read_bytes().decode("utf-8")
     # Who saves the file in an editor of Windows changes it by hand: `patch` and terminals treat its ends in many ways.
-    if "\r" in before or before.startswith("\ufeff") or (after := mended(trial, before, found)) == before:
+    if "\r" in before or before.startswith("\ufeff"):
+        return None
+    try:
+        after = mended(trial, before, found)
+    except MeanderError:
+        # What is wrong is told already, and no change of single keys mends it, such as two patterns that match a file.
+        return None
+    if after == before:
         return None
     target = f"{name}.yaml" if is_shipped else name
     copy = f"copy {file} to {target}, " if is_shipped else ""

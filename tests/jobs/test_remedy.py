@@ -8,8 +8,10 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from dags.cli.doctor import check_rows
+from dags.cli.main import app
 from jobs.preview import judged_ends
 from jobs.yaml_edit import renamed, with_key
 from lake.errors import SourceMismatch
@@ -283,6 +285,27 @@ def test_a_change_of_one_version_of_a_source_is_written_into_that_version(spark,
         "-    delimiter: ';'   # since March",
         "+    delimiter: '|'   # since March",
     ]
+
+
+@pytest.mark.spark
+def test_all_that_the_doctor_prints_is_what_patch_takes(spark, deliver):
+    said = SAID.replace("# Our", "#\tOur")
+    file = deliver(said, table(delimiter=";"))
+    runner = CliRunner()
+    (rows,) = [each for each in json.loads(runner.invoke(app, ["doctor", "--json"]).stdout) if each["check"] == "rows"]
+    assert rows["diff"].startswith("--- mine.yaml\n+++ mine.yaml\n@@")
+    shown = runner.invoke(app, ["doctor"])
+    assert shown.exit_code == 1
+    subprocess.run(["patch", "mine.yaml"], input=shown.stdout, text=True, check=True)
+    assert file.read_text(encoding="utf-8") == f"{said}delimiter: ;\n"
+
+
+@pytest.mark.spark
+def test_files_for_which_two_versions_count_are_told_without_a_diff(spark, deliver):
+    deliver(f"{SAID}versions:\n  - files: a*\n    skip_lines: 1\n  - files: '*.txt'\n    skip_lines: 2\n", table())
+    said, changes = told()
+    assert "has several versions for it" in said
+    assert changes == []
 
 
 @pytest.mark.spark
