@@ -11,11 +11,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from jobs.file_sample import MOST, Sample, look_into
 from jobs.first_source import is_time, time_format
@@ -23,7 +25,7 @@ from jobs.landing_files import are_names, by_version, check_files, first_bytes, 
 from jobs.preview import Preview
 from jobs.rejections import EVENT, REASONS
 from jobs.source import Source, Sources, java_charset, load_source, shipped_sources
-from jobs.yaml_edit import renamed, with_key
+from jobs.yaml_edit import in_one_line, renamed, with_key
 from jobs.yaml_file import STEPS
 from lake import storage
 from lake.errors import LandingUnreadable, MeanderError, SourceInvalid, SourceMismatch
@@ -63,12 +65,12 @@ class Trial:
 
     Attributes:
         landing, days: whose files are looked at.
-        judge: returns what becomes of their rows.
+        judge: returns what becomes of rows of some days by a source.
     """
 
     landing: Landing
     days: Sequence[date]
-    judge: Callable[[Source], Preview]
+    judge: Callable[[Source, Sequence[date]], Preview]
 
     def load(self, text: str) -> Source | None:
         """Return the source that a text is; None if it is none."""
@@ -123,6 +125,8 @@ def certain_change(trial: Trial, name: str, found: Preview | None) -> Change | N
         return None
     try:
         after = mended(trial, before, found)
+        if after == before and found is None:
+            after = with_version(trial, before)
     except MeanderError:
         # What is wrong is told already, and no change of single keys mends it, such as two patterns that match a file.
         return None
@@ -162,6 +166,30 @@ def mended(trial: Trial, text: str, found: Preview | None) -> str:
         changed, source, found = better
     # A change by which the files can be read and no row can is a wrong guess.
     return changed if found.outcomes.get(EVENT) else text
+
+
+def with_version(trial: Trial, text: str) -> str:
+    """Return the text of a source's file with a version for files that have changed; the same text if there is none.
+
+    It counts from the first day on of which the files fit as those of the newest day do, and not as the source says.
+    """
+    said = yaml.safe_load(text)
+    if len(trial.days) < 2 or "versions" in said or "sources" in said:
+        return text
+    changed = mended(replace(trial, days=trial.days[-1:]), text, None)
+    keys = {key: value for key, value in yaml.safe_load(changed).items() if value != said.get(key)}
+    if not keys:
+        return text
+    since = trial.days[-1]
+    for day in reversed(trial.landing.days()):
+        one = replace(trial, days=[day])
+        if day < since and (one.fits(text) or not one.fits(changed)):
+            break
+        since = min(day, since)
+    end = "" if text.endswith("\n") else "\n"
+    lines = "".join(f"    {in_one_line(key)}: {in_one_line(value)}\n" for key, value in keys.items())
+    whole = f"{text}{end}versions:\n  - from: {since}\n{lines}"
+    return whole if judged_by(trial, whole) else text
 
 
 def mended_files(trial: Trial, text: str, source: Source) -> str:
@@ -233,7 +261,7 @@ def judged_by(trial: Trial, text: str | None) -> tuple[Source, Preview] | None:
     source = trial.load(str(text))
     assert source is not None
     with suppress(MeanderError):
-        return source, trial.judge(source)
+        return source, trial.judge(source, trial.days)
     return None
 
 

@@ -35,9 +35,9 @@ def with_key(text: str, place: STEPS, value: Any) -> str | None:
     if node is None:
         changed = _with_new_key(text, mapping, key, value)
     elif isinstance(node, yaml.ScalarNode) and node.style in (None, "'", '"') and node.end_mark.index > 0:
-        changed = _with_scalar(text, node, _flow(value))
+        changed = _with_scalar(text, node, in_one_line(value))
     elif isinstance(node, yaml.CollectionNode) and node.flow_style:
-        changed = text[: node.start_mark.index] + _flow(value) + text[node.end_mark.index :]
+        changed = text[: node.start_mark.index] + in_one_line(value) + text[node.end_mark.index :]
     else:
         return None
     return changed if _says(changed, text, place, value) else None
@@ -63,7 +63,7 @@ def renamed(text: str, places: list[STEPS], names: Mapping[str, str]) -> str | N
                 found[node.start_mark.index] = node
     # From the end, so that the marks of those before stay right.
     for _, node in sorted(found.items(), reverse=True):
-        text = _with_scalar(text, node, _flow(names[node.value]))
+        text = _with_scalar(text, node, in_one_line(names[node.value]))
     return text if found else None
 
 
@@ -85,7 +85,7 @@ def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
         yield from (each for each in node.value if isinstance(each, yaml.ScalarNode))
 
 
-def _flow(value: Any) -> str:
+def in_one_line(value: Any) -> str:
     """Return a value as it stands in one line."""
     # Inside of a list, so that a text which only there needs quotes has them.
     return dump([value], default_flow_style=True, width=10**6).strip()[1:-1]
@@ -96,7 +96,7 @@ def _with_scalar(text: str, node: yaml.ScalarNode, written: str) -> str:
 
 
 def _with_new_key(text: str, mapping: yaml.MappingNode, key: str, value: Any) -> str:
-    written = f"{_flow(key)}: {_flow(value)}"
+    written = f"{in_one_line(key)}: {in_one_line(value)}"
     if mapping.flow_style:
         at = mapping.value[-1][1].end_mark.index
         return f"{text[:at]}, {written}{text[at:]}"

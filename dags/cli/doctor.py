@@ -186,7 +186,7 @@ def check_rows(changes: list[str] | None = None) -> str:
         return f"not looked at, since Spark is at {config.spark_master}, not on this machine"
     chosen = sorted({days[0], days[-1]})
     spark, source = spark_session("doctor", config), load_source(config.source)
-    trial = Trial(landing, chosen, lambda described: preview(spark, described, landing, chosen, config))
+    trial = Trial(landing, chosen, lambda described, days: preview(spark, described, landing, days, config))
 
     def change(found: "Preview | None") -> str:
         if changes is None or not (said := certain_change(trial, config.source, found)):
@@ -195,7 +195,7 @@ def check_rows(changes: list[str] | None = None) -> str:
         return f"\n  {said.words}"
 
     try:
-        found = trial.judge(source)
+        found = trial.judge(source, chosen)
     except SourceMismatch as error:
         raise SourceMismatch(f"{error.message}{change(None)}") from error
     if not found.rows:

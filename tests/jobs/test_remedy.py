@@ -288,6 +288,26 @@ def test_a_change_of_one_version_of_a_source_is_written_into_that_version(spark,
 
 
 @pytest.mark.spark
+def test_files_that_are_others_from_a_day_on_get_a_version_of_the_source(spark, deliver, lake, seen):
+    file = deliver(SAID, table(delimiter=";", header="time,User,event,item,price"))
+    for day, delimiter in (("02-26", ","), ("02-27", ";"), ("02-28", ","), ("03-01", ";")):
+        folder = lake / "landing" / f"dt=2025-{day}"
+        folder.mkdir()
+        header = HEADER if delimiter == "," else "time,User,event,item,price"
+        (folder / "a.txt").write_text(table(delimiter=delimiter, header=header).replace("03-02", day))
+    said, (diff,) = told()
+    assert "expects a header" in said
+    subprocess.run(["patch", "-p0"], input=diff, text=True, check=True)
+    # Since 1 March; a single day before is another matter.
+    assert file.read_text(encoding="utf-8") == (
+        f"{SAID}versions:\n  - from: 2025-03-01\n    user_id: User\n    delimiter: ;\n"
+    )
+    said, changes = told()
+    assert (said.splitlines()[0], changes) == ("6 of 2025-02-26 and 2025-03-02: 6 event", [])
+    assert seen[1::2] == MEANT
+
+
+@pytest.mark.spark
 def test_all_that_the_doctor_prints_is_what_patch_takes(spark, deliver):
     said = SAID.replace("# Our", "#\tOur")
     file = deliver(said, table(delimiter=";"))

@@ -190,4 +190,18 @@ MUTANTS = [
         '"amounts": of.amounts',
         f"{ITEMS}::test_a_row_without_a_price_gets_that_of_its_item_on_the_day_on_which_it_arrived",
     ),
+    Mutant(
+        "remedy_version_of_the_newest_day_alone",
+        "jobs/remedy.py",
+        "        since = min(day, since)\n",
+        "",
+        f"{REMEDY}::test_files_that_are_others_from_a_day_on_get_a_version_of_the_source",
+    ),
+    Mutant(
+        "remedy_version_of_days_that_fit_as_they_are",
+        "jobs/remedy.py",
+        "        if day < since and (one.fits(text) or not one.fits(changed)):\n            break\n",
+        "",
+        f"{REMEDY}::test_files_that_are_others_from_a_day_on_get_a_version_of_the_source",
+    ),
 ]
