@@ -1115,6 +1115,7 @@ def test_times_of_one_column_are_in_the_first_of_several_formats_that_fits(mine,
         "1740909600000": ("event", "2025-03-02 10:00:00", False),
         # The clocks of Berlin have shown it twice. Of an epoch there is no doubt.
         "27.10.2024 02:30": ("event", "2024-10-27 00:30:00", True),
+        "2024-10-27T02:30:00": ("event", "2024-10-27 00:30:00", True),
         "1729989000000": ("event", "2024-10-27 00:30:00", False),
         "2 March 2025": ("unparsable_time", None, False),
     }

@@ -152,7 +152,7 @@ def test_a_user_with_an_unusual_share_of_the_events_of_a_day_is_told_without_its
 ):
     monkeypatch.setenv("MEANDER_SOURCE", "taobao")
     monkeypatch.setattr(input_counts, "EVENTS_TO_JUDGE_USERS", 50)
-    monkeypatch.setattr(input_counts, "FEWEST_COUNTED", 50)
+    monkeypatch.setattr(input_counts, "FEWEST_COUNTED", 1)
 
     def counted(guests, others=100):
         """Ingest a day with events of which some are of one user, one of as many users, and one that is too small."""
