@@ -23,7 +23,7 @@ from expectations.suite import (
     with_volume_ratio,
     zero,
 )
-from lake.rules import BEHAVIORS, MAX_ID_BYTES
+from lake.rules import BEHAVIORS, EVENTS_TO_JUDGE_USERS, LARGE_USER_SHARE, MAX_ID_BYTES
 from lake.settings import Settings
 from lake.staging import Staged
 
@@ -103,6 +103,8 @@ def extend(
         accounted_for=figures["copies"] + ignored + quarantined + forgotten,
         rejected_share=rejected_share(quarantined, input_rows),
         late_share=figures["late"] / figures["rows"].where(figures["rows"] > 0),
+        # Not known of days with few events.
+        largest_user_share=[day.get("largest_user_share", float("nan")) for day in counted],
     )
     figures["duplicate_ids"] = duplicates(staged_rows, staged, "event_id", figures)
     figures["strangers"] = strangers(staged_rows, staged, figures)
@@ -160,6 +162,14 @@ def expected_figures(config: Settings) -> list[Expectation]:
         few_rejected(config),
         between("rows", 1, None, "the day has events", WARNING),
         between("late_share", None, 0.5, "at most half of the events are late", WARNING),
+        between(
+            "largest_user_share",
+            None,
+            LARGE_USER_SHARE,
+            f"of {EVENTS_TO_JUDGE_USERS:,} events or more, at most {LARGE_USER_SHARE:.0%} are one user's; name one "
+            "that stands for people without an account in `guests` of the source",
+            WARNING,
+        ),
         usual_volume(0.5, 2.0),
         *fields_are_there(),
     ]

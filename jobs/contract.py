@@ -7,13 +7,17 @@ the table that is made of them is in expectations/contract.py.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
-from jobs.drift import column_difference, columns_seen
+from jobs.drift import MOST_COLUMNS, column_difference, columns_seen, only
+from jobs.landing_files import by_version
 from jobs.rejections import REASONS
 from jobs.source import Source
 from jobs.time_pattern import EPOCHS
-from lake.errors import SourceInvalid
+from jobs.yaml_file import YamlFile
+from lake.errors import SettingsInvalid, SourceInvalid
 from lake.settings import Settings
 
 API_VERSION = "v3.2.0"
@@ -93,8 +97,10 @@ def column_property(source: Source, name: str, fields: list[str], kind: str | No
         return {**said, "description": "not read"}
     said["description"] = " and ".join(MEANINGS[field] for field in fields)
     if "time" in fields and source.time.column.sql is None:
-        said |= time_type(source.time.format, said["logicalType"])
-        said["description"] += f": {source.time.format}, in the zone {source.time.zone} where it says none"
+        formats = source.time.formats
+        # Of several formats, numbers among them, no type is said.
+        said |= time_type(formats[0], said["logicalType"]) if len(formats) == 1 else {}
+        said["description"] += f": {' or '.join(formats)}, in the zone {source.time.zone} where it says none"
     behavior = source.behavior
     if fields == ["behavior"] and behavior.column and behavior.column.sql is None and behavior.others == "reject":
         said["enum"] = [{"value": value, "description": meaning} for value, meaning in behavior.values.items()]
@@ -155,7 +161,20 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
     }
 
 
-def differences(agreed: object, pattern: str, source: Source, files: Sequence[str]) -> list[str]:
+def files_by_pattern(source: Source, day: date, files: list[str]) -> dict[str, list[str]]:
+    """Return the files of a landing day by the pattern of the version that counts for them; none that has no files."""
+    kinds = source.on(day)
+    return {
+        pattern: names
+        for version, names in (by_version(source, files) if files else [])
+        for pattern, kind in kinds.items()
+        if kind is version
+    }
+
+
+def differences(
+    agreed: object, pattern: str, source: Source, files: Sequence[str], *, used_alone: bool = False
+) -> list[str]:
     """Return how files differ from a contract, in words: columns that are new, gone, or of another type.
 
     A column for which the contract names no type was rare or not there when it was written, and is not compared.
@@ -165,9 +184,28 @@ def differences(agreed: object, pattern: str, source: Source, files: Sequence[st
         pattern: of the names of the files.
         source: how they are read.
         files: some files; the first that has columns is looked at.
+        used_alone: of columns that were not agreed, only those that the source reads count: with pseudonyms, another
+            name may tell of a person.
 
     Raises:
         SourceInvalid: the file is no contract, or has nothing about such files.
+    """
+    about = next((each for each in schema_of(agreed) if each.get("name") == name_of(pattern)), None)
+    if about is None:
+        raise SourceInvalid(f"the contract has no schema with the name {name_of(pattern)!r}; write it anew")
+    columns = agreed_types(about)
+    known = {name: kind for name, kind in columns.items() if kind}
+    seen = columns_seen(source, files, known)
+    if used_alone or len(seen) > MOST_COLUMNS:
+        seen = only(seen, {*columns, *source.used_columns})
+    return column_difference(known, {name: kind for name, kind in seen.items() if columns.get(name, kind)})
+
+
+def schema_of(agreed: object) -> list[dict[str, Any]]:
+    """Return the objects of a contract: kinds of files, and tables.
+
+    Raises:
+        SourceInvalid: the content is no contract.
     """
     objects = agreed.get("schema") if isinstance(agreed, dict) and agreed.get("kind") == "DataContract" else None
     if not isinstance(objects, list):
@@ -175,13 +213,65 @@ def differences(agreed: object, pattern: str, source: Source, files: Sequence[st
             "expected a contract of the Open Data Contract Standard (kind: DataContract, with a schema), found other "
             "content; `meander source contract` writes one"
         )
-    about = next((each for each in objects if isinstance(each, dict) and each.get("name") == name_of(pattern)), None)
-    if about is None:
-        raise SourceInvalid(f"the contract has no schema with the name {name_of(pattern)!r}; write it anew")
-    columns = agreed_types(about)
-    known = {name: kind for name, kind in columns.items() if kind}
-    seen = columns_seen(source, files, known)
-    return column_difference(known, {name: kind for name, kind in seen.items() if columns.get(name, kind)})
+    return [each for each in objects if isinstance(each, dict)]
+
+
+def read_contract(path: str) -> dict[str, Any]:
+    """Return the content of the contract that the settings name.
+
+    Raises:
+        SettingsInvalid: the file cannot be read.
+        SourceInvalid: it is no contract.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsInvalid(
+            f"MEANDER_CONTRACT={path} cannot be read: {error.strerror}; `meander source contract > FILE` writes one, "
+            "and without the setting files are compared with the days before alone"
+        ) from error
+    content: dict[str, Any] = YamlFile(path, data).content
+    try:
+        schema_of(content)
+    except SourceInvalid as error:
+        raise SourceInvalid(f"MEANDER_CONTRACT={path}: {error.message}") from None
+    return content
+
+
+def against_contract(
+    path: str, source: Source, files: Mapping[date, list[str]], *, used_alone: bool = False
+) -> dict[str, Any]:
+    """Return what is kept of how the files of landing days differ from an agreed contract; empty if they do not.
+
+    Args:
+        path: of the contract; empty: there is none.
+        source: of all files.
+        files: of each day, with a byte each.
+        used_alone: see `differences`.
+
+    Returns:
+        `against_contract`: the `file`, its `version`, and the `changes` of each day that has some.
+    """
+    if not path:
+        return {}
+    agreed = read_contract(path)
+    names = [each.get("name") for each in schema_of(agreed)]
+    found: dict[str, list[str]] = {}
+    for day, of_day in files.items():
+        kinds, lines = source.on(day), []
+        for pattern, group in files_by_pattern(source, day, of_day).items():
+            # What was agreed is of the kinds of files that there were; of a new one it says nothing.
+            told = (
+                differences(agreed, pattern, kinds[pattern], group, used_alone=used_alone)
+                if name_of(pattern) in names
+                else ["nothing is agreed of them"]
+            )
+            lines += [f"{pattern or 'files'}: {line}" for line in told]
+        if lines:
+            found[str(day)] = lines
+    if not found:
+        return {}
+    return {"against_contract": {"file": Path(path).name, "version": str(agreed.get("version", "")), "changes": found}}
 
 
 def agreed_types(about: Mapping[str, Any]) -> dict[str, str | None]:

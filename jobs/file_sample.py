@@ -77,7 +77,8 @@ def decoded(head: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Return the text of the first bytes of a file, its encoding, and what is doubtful of it."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return head[: len(head) // 2 * 2].decode("utf-16", errors="replace"), "utf-16", ()
-    for cut in range(4):  # the last character may be cut
+    # Of a longer file, the last character may be cut.
+    for cut in range(4 if len(head) > LINE_BYTES else 1):
         with suppress(UnicodeDecodeError):
             return head[: len(head) - cut].decode("utf-8-sig"), "utf-8", ()
     best = from_bytes(head).best()

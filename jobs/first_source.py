@@ -58,6 +58,7 @@ GENERIC = ("id", "name", "key", "code", "value", "number", "no", "type")
 WORDS = {
     "ignore": (
         r"remov|refund|return|cancel|delete|skip|retour|scroll|\binfo\b|dislike|\bun ?(like|fav|wish|star)|"
+        r"\bsort|\bfilter|"  # `change of sort order` is no order
         # To look at a cart, or to begin to pay, is neither to add nor to buy.
         r"(view|open|show|begin|start|initiat|abandon)\w* ?(cart|basket|bag|wish ?list|checkout|payment|order)"
     ),

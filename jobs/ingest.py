@@ -21,14 +21,14 @@ from pyspark.sql import functions as F
 
 from jobs.arguments import job_parser, parse_run
 from jobs.bounds import with_bound
+from jobs.contract import against_contract
 from jobs.drift import columns_of, told
 from jobs.forgotten import mark_forgotten
 from jobs.input_counts import (
-    EVENTS_TO_TELL,
     count_outcomes,
     count_rows,
     filled_fields,
-    largest_user_share,
+    largest_user_shares,
     rows_of_files,
     tell,
     unknown_behaviors,
@@ -48,6 +48,7 @@ from lake.errors import SettingsInvalid, run_main
 from lake.landing import Delivery, Landing, now
 from lake.privacy.forgotten import ForgottenUsers
 from lake.pseudonyms import IdentityMap, Key, require_key
+from lake.runs import told_of_contract
 from lake.schemas import EVENTS, QUARANTINE
 from lake.session import spark_session
 from lake.settings import Settings, settings
@@ -203,6 +204,13 @@ def find_input(run: Run, config: Settings) -> Input:
     columns = columns_of(source, parts, run.first, run.last, commits, used_alone=key is not None)
     for message in told(source, columns):
         log.warning("%s", message)
+    with_rows = {
+        day: [storage.join(landing.folder(day), name) for name, file in delivered[day].items() if file.bytes]
+        for day in days
+    }
+    columns |= against_contract(config.contract, source, with_rows, used_alone=key is not None)
+    for message in told_of_contract(columns):
+        log.warning("%s", message)
     return Input(source, key, landing, days, delivered, listings, parts, columns, published)
 
 
@@ -253,8 +261,8 @@ def count(rows: DataFrame, found: Input, config: Settings) -> tuple[dict[str, An
         "source": ", ".join(found.source.names),
         **found.columns,
     }
-    if counts["accepted"] >= EVENTS_TO_TELL:
-        counts["largest_user_share"] = largest_user_share(rows, counts["accepted"])
+    for landed, share in largest_user_shares(rows, counts["by_day"]).items():
+        counts["by_day"][landed]["largest_user_share"] = share
     # With pseudonyms, nothing of a rejected row is written down that may tell of a person.
     if counts["rejected"].get("unknown_behavior") and not found.key:
         counts["unknown_behaviors"] = unknown_behaviors(rows, config.min_group)

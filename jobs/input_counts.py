@@ -14,17 +14,17 @@ from jobs.forgotten import FORGOTTEN
 from jobs.landing_files import are_names, like
 from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED
 from jobs.source import Source
+from lake.rules import EVENTS_TO_JUDGE_USERS, LARGE_USER_SHARE
 from lake.staging import Run
 
 log = logging.getLogger(__name__)
 
-# A user with a larger share of the events of so many is looked at: it may stand for everybody without an account.
-LARGE_SHARE, EVENTS_TO_TELL = 0.2, 1000
 # Values without a meaning that are told, of how many the shapes are looked at, and how many behaviors a log may have:
 # of a column with more values it is another one that is read.
 VALUES_TO_TELL, VALUES_TO_SHAPE, MOST_BEHAVIORS = 5, 1000, 50
-# Events that are counted by user: of more, these are a sample.
-COUNTED_BY_USER = 100_000
+# Events of a day that are counted by user: of more, on the average of the days, these are a sample. A day of which
+# fewer than the second number are in it is not judged.
+COUNTED_BY_USER, FEWEST_COUNTED = 100_000, 1000
 # Fields that an event may lack. The audit compares how often they are there with the days before.
 MAY_BE_NULL = ("item_id", "category_id", "query", "price")
 
@@ -89,16 +89,24 @@ def count_outcomes(rows: Iterable[Row], days: list[date]) -> dict[str, Any]:
     return {**total, "quarantined": sum(total["rejected"].values()), "by_day": by_day}
 
 
-def largest_user_share(judged: DataFrame, events: int) -> float:
-    """Return the share of the events that the user with most of them has; of many events, about that of a sample.
+def largest_user_shares(judged: DataFrame, by_day: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return by landing day the share of its events that the user with most of them has; of few events none.
 
-    Forgotten users have none.
+    Of many events it is about that of a sample. Forgotten users have no events.
+
+    Args:
+        judged: rows as `jobs.forgotten.mark_forgotten` returns them.
+        by_day: what `count_outcomes` has counted of each day.
     """
-    one_of = max(1, events // COUNTED_BY_USER)
-    sample = judged.where((F.col("outcome") == EVENT) & (F.pmod(F.xxhash64(*CONTENT), F.lit(one_of)) == 0))
-    by_user = sample.groupBy("user_id").count()
-    found = by_user.agg(F.max("count").alias("most"), F.sum("count").alias("total")).collect()[0]
-    return found["most"] / found["total"] if found["total"] else 0.0
+    events = {day: of_day["accepted"] for day, of_day in by_day.items() if of_day["accepted"] >= EVENTS_TO_JUDGE_USERS}
+    if not events:
+        return {}
+    one_of = max(1, sum(events.values()) // (COUNTED_BY_USER * len(events)))
+    is_counted = F.col("landed").isin(*map(date.fromisoformat, events)) & (F.col("outcome") == EVENT)
+    sample = judged.where(is_counted & (F.pmod(F.xxhash64(*CONTENT), F.lit(one_of)) == 0))
+    by_user = sample.groupBy("landed", "user_id").count()
+    found = by_user.groupBy("landed").agg(F.max("count").alias("most"), F.sum("count").alias("total")).collect()
+    return {str(row["landed"]): row["most"] / row["total"] for row in found if row["total"] >= FEWEST_COUNTED}
 
 
 def unknown_behaviors(rows: DataFrame, min_group: int) -> dict[str, int]:
@@ -128,14 +136,14 @@ def unknown_behaviors(rows: DataFrame, min_group: int) -> dict[str, int]:
 
 def tell(counts: Mapping[str, Any], run: Run, parts: list[tuple[Source, list[str]]]) -> None:
     """Log what a run has counted, and warn of what a person should look at."""
-    if counts.get("largest_user_share", 0) > LARGE_SHARE:
-        log.warning(
-            "one user has %.0f %% of the events of %s to %s; if it stands for people without an account, name it in "
-            "`guests` of the source",
-            100 * counts["largest_user_share"],
-            run.first,
-            run.last,
-        )
+    for day, of_day in counts["by_day"].items():
+        if of_day.get("largest_user_share", 0) > LARGE_USER_SHARE:
+            log.warning(
+                "one user has %.0f %% of the events of %s; if it stands for people without an account, name it in "
+                "`guests` of the source",
+                100 * of_day["largest_user_share"],
+                day,
+            )
     if counts["doubtful_hour"]:
         log.warning(
             "%s rows are from an hour that the clocks of %s show twice or never; of two instants the first was taken. "

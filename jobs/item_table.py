@@ -1,9 +1,10 @@
-"""Categories of items from a table of its own, beside the log: a product table, or the changes of items.
+"""Categories and prices of items from a table of its own, beside the log: a product table, or the changes of items.
 
 Reads   landing     items/dt=D, or another folder that the source names: the table as it was on D
 
 An event gets the category that its item had on the day on which the row arrived, so that a day that is loaded again has
-what it had. No row of the log is lost or doubled: each item has one category, or the run fails.
+what it had; so it gets the price, if the table has some. No row of the log is lost or doubled: each item has one
+category and one price, or the run fails.
 """
 
 from collections import defaultdict
@@ -36,7 +37,7 @@ def with_categories(
     config: Settings,
     kept: list[DataFrame],
 ) -> DataFrame:
-    """Fill in the category of rows that have none, from the item table of a source; without one, return the rows.
+    """Fill in category and price of rows that have none, from the item table of a source; without one, return the rows.
 
     Args:
         spark: the session.
@@ -57,11 +58,9 @@ def with_categories(
         return judged
     table = categories(spark, source, landing, days, config, kept)
     found = judged.join(table, on=["landed", "item_id"], how="left")
+    of_item = {"category_id": "category_of_item", "price": "price_of_item"}
     return found.select(
-        *(
-            F.coalesce("category_id", "category_of_item").alias(name) if name == "category_id" else F.col(name)
-            for name in judged.columns
-        )
+        *(F.coalesce(name, of_item[name]).alias(name) if name in of_item else F.col(name) for name in judged.columns)
     )
 
 
@@ -73,7 +72,10 @@ def categories(
     config: Settings,
     kept: list[DataFrame],
 ) -> DataFrame:
-    """Return one row for each item and landing day: `landed`, `item_id`, `category_of_item`. See `with_categories`."""
+    """Return one row for each item and landing day, with its category and price. See `with_categories`.
+
+    Columns: `landed`, `item_id`, `category_of_item`, `price_of_item`.
+    """
     assert source.items is not None
     described = source.items.as_source(source)
     place = place_of(source, landing)
@@ -88,7 +90,7 @@ def categories(
         read = read_rows(spark, described, files).withColumn("landed", F.lit(FOR_EVER))
         # Persisted, since rows are chosen by what was judged: see there.
         rows = judge(read, described, limits)
-        rows = rows.select("item_id", "category_id", "event_time", "outcome", "reason").persist()
+        rows = rows.select("item_id", "category_id", "price", "event_time", "outcome", "reason").persist()
         kept.append(rows)
         wrong = rows.where(F.col("outcome") == REJECTED).groupBy("reason").count().orderBy("reason").collect()
         if wrong:
@@ -100,11 +102,14 @@ def categories(
         of_days = spark.createDataFrame([(day,) for day in landed], "landed date")
         # A change may also take the category away.
         changes = rows.where(F.col("outcome") == EVENT).groupBy("item_id", "event_time")
-        known = changes.agg(F.max("category_id").alias("category"), F.count_distinct("category_id").alias("several"))
+        several = F.greatest(F.count_distinct("category_id"), F.count_distinct("price"))
+        known = changes.agg(
+            F.max("category_id").alias("category"), F.max("price").alias("price"), several.alias("several")
+        )
         known = known.crossJoin(F.broadcast(of_days))
         # What changed after a day was not known on it.
         known = known.where(F.col("event_time") < F.date_add("landed", 1).cast("timestamp"))
-        newest = F.max(F.struct("event_time", "category", "several"))
+        newest = F.max(F.struct("event_time", "category", "price", "several"))
         by_item = known.groupBy("landed", "item_id").agg(newest.alias("newest"))
         doubled = by_item.where(F.col("newest.several") > 1).agg(F.count_distinct("item_id")).collect()[0][0]
         if doubled:
@@ -114,10 +119,13 @@ def categories(
                 else "They have them since the same instant; have the table repaired"
             )
             raise SourceMismatch(
-                f"{folder}: the item table of source {source.name} has {doubled:,} items with more than one category. "
-                f"{remedy}"
+                f"{folder}: the item table of source {source.name} has {doubled:,} items with more than one category "
+                f"or price. {remedy}"
             )
-        tables.append(by_item.select("landed", "item_id", F.col("newest.category").alias("category_of_item")))
+        category, price = F.col("newest.category"), F.col("newest.price")
+        tables.append(
+            by_item.select("landed", "item_id", category.alias("category_of_item"), price.alias("price_of_item"))
+        )
     return reduce(DataFrame.unionByName, tables)
 
 

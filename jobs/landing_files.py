@@ -655,10 +655,10 @@ def require_kinds(source: Source, file: str, kinds: dict[str, str], types: dict[
                 )
     for name in source.time.column.columns:
         is_time = kinds.get(name, "").startswith(("instant", "wall clock"))
-        if is_time and source.time.format != "iso8601" and source.time.column.sql is None:
+        if is_time and "iso8601" not in source.time.formats and source.time.column.sql is None:
             raise SourceMismatch(
-                f"{file}: source {source.name} expects times in {name} as {source.time.format}, found {types[name]}; "
-                "write `format: iso8601` for a timestamp"
+                f"{file}: source {source.name} expects times in {name} as {' or '.join(source.time.formats)}, found "
+                f"{types[name]}; write `format: iso8601` for a timestamp"
             )
 
 

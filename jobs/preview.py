@@ -247,5 +247,6 @@ def read_from(source: Source, field: str) -> str:
     times_and_behaviors = {"event_time": source.time.column, "behavior": source.behavior.column}
     value = times_and_behaviors[field] if field in times_and_behaviors else getattr(source, field)
     own = (value.sql or ", ".join(value.columns)) if value else ""
-    items = f"{source.items.folder}/ by item" if source.items and field == "category_id" else ""
+    of_items = getattr(source.items, field, None) if field in ("category_id", "price") else None
+    items = f"{source.items.folder}/ by item" if source.items and of_items else ""
     return ", ".join(filter(None, (own, items)))

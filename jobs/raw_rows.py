@@ -452,7 +452,7 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
     rows = rows.select(landed_day(files).alias("landed"), file_address(files).alias("file"), F.struct("*").alias("raw"))
     rows = with_elements(rows, F.col("raw"), source.lists)
     time = time_alone(source)
-    instant = time if kinds.get(time, "").startswith("instant") and source.time.format == "iso8601" else ""
+    instant = time if kinds.get(time, "").startswith("instant") and "iso8601" in source.time.formats else ""
 
     def at(name: str) -> Column:
         path = [name] if name in names else name.split(".")
@@ -461,6 +461,11 @@ def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout
     def text(name: str) -> Column:
         if name not in kinds or kinds[name] == "nothing" or name == instant:
             return F.lit(None).cast("string")
+        if kinds[name] == "other":
+            # As a log of JSON has it: an expression reads both in the same way.
+            whole = rows.select(at(name).alias(name)).schema[name].dataType
+            if isinstance(whole, ArrayType | MapType | StructType):
+                return F.to_json(at(name).cast(with_texts(whole)))
         return parquet_text(at(name), name, kinds[name], source)
 
     value: Callable[[str], Column] = text
@@ -502,7 +507,7 @@ def parquet_text(value: Column, name: str, kind: str, source: Source) -> Column:
     value = in_micros(value, kind)
     text = value.cast("string")
     # Such a column holds instants, which the session writes in UTC; wall-clock times are timestamp_ntz.
-    if kind.startswith("instant") and source.time.format == "iso8601":
+    if kind.startswith("instant") and "iso8601" in source.time.formats:
         return F.concat(text, F.lit("Z"))
     if kind == "fraction" and name in source.time.column.columns:
         return value.cast("decimal(24, 6)").cast("string")

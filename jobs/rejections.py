@@ -189,26 +189,36 @@ def id_value(text: Column, source: Source, raw: Column) -> Column:
 def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
     """Return the instant of an event, null if its text is not in the source's format; and whether its hour is in doubt.
 
-    An hour is in doubt if the clocks of the source's zone show it twice, or never, on that day.
+    An hour is in doubt if the clocks of the source's zone show it twice, or never, on that day. Of several formats, the
+    first counts that the text is in.
 
     Args:
-        source: its format and zone.
+        source: its formats and zone.
         raw: the text of the row, which has that of the time as `time_text`, or an `instant` in its place.
     """
+    read = [time_by(form, source, raw) for form in source.time.formats]
+    if len(read) == 1:
+        return read[0]
+    doubts = [F.when(instant.isNotNull(), doubtful) for instant, doubtful in read]
+    return F.coalesce(*(instant for instant, _ in read)), F.coalesce(*doubts, F.lit(False))
+
+
+def time_by(form: str, source: Source, raw: Column) -> tuple[Column, Column]:
+    """Return what `event_time` does, by one format of a source."""
     time, text = source.time, F.col("time_text")
-    if time.format in EPOCHS:
+    if form in EPOCHS:
         # 18 digits before the point: an epoch in microseconds fits, and so do the fractions of one in seconds.
-        number = text.try_cast("decimal(24, 6)" if time.format != "epoch_ns" else "decimal(38, 6)")
+        number = text.try_cast("decimal(24, 6)" if form != "epoch_ns" else "decimal(38, 6)")
         # In scientific notation digits are lost. Spark writes fractions of JSON that way, but with all digits.
         written = ~F.contains(text, F.lit("E")) & ~F.contains(text, F.lit("e"))
         if source.format == "jsonl":
             written = written | (text.rlike(PRINTED_FRACTION) & ~raw.rlike(SCIENTIFIC))
-        per_second = EPOCHS[time.format]
+        per_second = EPOCHS[form]
         micros = number * (1_000_000 // per_second) if per_second <= 1_000_000 else F.floor(number / 1_000)
         # Beyond the year 9999 a timestamp cannot be written, so it cannot be an event's time either.
         representable = written & (F.abs(micros) < 253_402_300_800_000_000)
         return F.when(representable, F.timestamp_micros(micros.cast("bigint"))), F.lit(False)
-    if time.format == "iso8601":
+    if form == "iso8601":
         # Spark would also take "2021" or "12:30"; an event time needs a date and a time of day.
         complete = text.rlike(f"^{ISO_WALL_CLOCK}{ISO_ZONE}$")
         instant = F.coalesce(F.when(complete, text.try_cast("timestamp")), instant_of_year())
@@ -217,10 +227,10 @@ def event_time(source: Source, raw: Column) -> tuple[Column, Column]:
         has_no_zone = text.rlike(f"^{ISO_WALL_CLOCK}$")
         in_zone, doubtful = at_wall_clock(instant, time.zone)
         return F.when(has_no_zone, in_zone).otherwise(instant), F.coalesce(has_no_zone & doubtful, F.lit(False))
-    if time_pattern.without_weekday(time.format) != time.format:
+    if time_pattern.without_weekday(form) != form:
         text = F.regexp_replace(text, r"^\p{L}+[.,]* +", "")
     instants, doubts = [], []
-    for pattern in time_pattern.variants(time_pattern.without_weekday(time.format)):
+    for pattern in time_pattern.variants(time_pattern.without_weekday(form)):
         read = F.try_to_timestamp(text, F.lit(pattern))
         if "z" in "".join(time_pattern.fields(pattern)):
             read = F.when(~text.rlike(time_pattern.ABBREVIATION), read)

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from jobs import sql_value, time_pattern
 from jobs.yaml_file import STEPS, YamlFile
@@ -106,24 +115,34 @@ def _lists(given: Any) -> Any:
 Lists = Annotated[tuple[str, ...], BeforeValidator(_lists)]
 
 
+def _formats(given: Any) -> str | tuple[str, ...]:
+    formats = [given] if isinstance(given, str) else given
+    if not isinstance(formats, list) or not formats or not all(isinstance(each, str) for each in formats):
+        raise ValueError("Input should be a valid string: a format, or a list of formats")
+    for each in formats:
+        if problem := time_pattern.problem(each):
+            raise ValueError(problem)
+    if others := [each for each in formats[:-1] if each in time_pattern.EPOCHS]:
+        raise ValueError(
+            f"any number is a time in {others[0]}, so that what stands behind it is not tried; write it last"
+        )
+    return given if isinstance(given, str) else tuple(formats)
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
     column: Place
-    format: str = Field(
+    format: Annotated[str | tuple[str, ...], PlainValidator(_formats)] = Field(
         description="epoch_s, epoch_ms, epoch_us, epoch_ns, iso8601 (also for a Parquet timestamp), "
-        "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss"
+        "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss; or a list of these: the first that fits counts"
     )
     zone: str = Field("UTC", description="IANA zone of times that carry none")
 
-    @field_validator("format")
-    @classmethod
-    def format_can_be_read(cls, pattern: str) -> str:
-        """Reject a format that Spark cannot read, or that reads other times than those meant."""
-        problem = time_pattern.problem(pattern)
-        if problem:
-            raise ValueError(problem)
-        return pattern
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats in the order in which they are tried."""
+        return (self.format,) if isinstance(self.format, str) else self.format
 
     @field_validator("zone")
     @classmethod
@@ -173,6 +192,8 @@ class Items(Strict):
     folder: str = Field("items", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="beside the folders of the days")
     item_id: Place
     category_id: Place
+    price: Place | None = Field(None, description="of rows that have none")
+    amounts: Amounts | None = Field(None, description="how these prices are written, if not as those of the log")
     changed: Time | None = Field(None, description="when a row was changed; the latest of an item counts")
     where: str | None = Field(None, description="an expression: only rows for which it is true count")
     format: Literal["csv", "jsonl", "parquet"] | None = None
@@ -201,13 +222,15 @@ class Items(Strict):
         ever = {"column": {"sql": "'1900-01-01T00:00:00Z'"}, "format": "iso8601"}
         inherited = {"format": of.format, "encoding": of.encoding, "nulls": of.nulls}
         # Objects of JSON leave out what they do not have; a header and a schema name what some row has.
-        may_lack = set(self.category_id.columns) - set(self.item_id.columns)
+        may_have = {*self.category_id.columns, *(self.price.columns if self.price else ())}
+        may_lack = may_have - set(self.item_id.columns)
         if said.get("format", of.format) == "jsonl":
             said["may_lack"] = sorted(may_lack)
         return Source.model_validate(
             {
                 **{"name": of.name, "description": f"The items of {of.name}.", **inherited, **said},
                 **{"user_id": self.item_id, "item_id": self.item_id, "category_id": self.category_id},
+                **{"price": self.price, "amounts": self.amounts or of.amounts},
                 # A row without an item says nothing.
                 **{"time": self.changed or ever, "behavior": behavior, "guests": {"are": "ignored"}},
             }
@@ -379,8 +402,9 @@ class Source(Strict):
         return self
 
     def has(self, field: str) -> bool:
-        """Return whether events may have a field: from a column, or the category from the item table."""
-        return getattr(self, field) is not None or (field == "category_id" and self.items is not None)
+        """Return whether events may have a field: from a column, or category and price from the item table."""
+        of_items = field in ("category_id", "price") and getattr(self.items, field, None) is not None
+        return of_items or getattr(self, field) is not None
 
     @property
     def charset(self) -> str:

@@ -11,6 +11,10 @@ BEHAVIOR_CODES = {behavior: code for code, behavior in enumerate(BEHAVIORS, 1)}
 # MEANDER_BEHAVIOR_WEIGHTS says nothing else.
 WEIGHTS = {"view": 1, "search": 1, "favorite": 2, "cart": 3, "purchase": 4}
 
+# A user with a larger share of the events of a landing day may stand for everybody without an account. Of days with
+# fewer events than these nothing is said: a small shop has such users.
+LARGE_USER_SHARE, EVENTS_TO_JUDGE_USERS = 0.2, 5000
+
 # The longest id, in bytes of UTF-8. A row of an index of PostgreSQL has room for 2,688.
 MAX_ID_BYTES = 2048
 

@@ -275,6 +275,21 @@ def of_other_days(by_day: Mapping[str, Mapping[str, Any]], left_out: Collection[
     }
 
 
+def told_of_contract(counts: Mapping[str, Any]) -> list[str]:
+    """Return how the files of an ingest differ from the agreed contract, in words, each a line.
+
+    >>> changes = {"2025-03-10": ["files: gone: 'shop'"]}
+    >>> told_of_contract({"against_contract": {"file": "shop.odcs.yaml", "version": "1.0.0", "changes": changes}})
+    ["2025-03-10 differs from the contract shop.odcs.yaml 1.0.0: files: gone: 'shop'"]
+    """
+    found = counts.get("against_contract", {})
+    return [
+        f"{day} differs from the contract {found['file']} {found['version']}: {line}"
+        for day, lines in found.get("changes", {}).items()
+        for line in lines
+    ]
+
+
 def supplied_changes(counts: Mapping[str, Any]) -> list[str]:
     """Return what an ingest has counted of changes by the supplier, in words, each a line.
 
@@ -293,6 +308,7 @@ def supplied_changes(counts: Mapping[str, Any]) -> list[str]:
         if "supplied" in each
         for change in each["supplied"]["changes"]
     ]
+    lines += told_of_contract(counts)
     if values := counts.get("unknown_behaviors"):
         said = ", ".join(f"{value!r} ({n:,} rows)" for value, n in sorted(values.items(), key=lambda each: -each[1]))
         lines.append(f"values of the behavior without a meaning: {said}")

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         "yesterday may have changed before it is complete; older days are complete at once",
     )
     source: str = Field("canonical", description="name of a shipped source, or the path of a YAML file")
+    contract: str = Field(
+        "",
+        description="path of an agreed contract (ODCS), as `meander source contract` writes it; how landing files "
+        "differ from it is kept with each day; empty: they are compared with the days before alone",
+    )
     pseudonym_key: SecretStr = Field(
         SecretStr(""),
         description="key by which users get pseudonyms at the door: 64 hex digits, or the path of a file with them; a "

@@ -5,9 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
@@ -15,6 +16,7 @@ from rich.text import Text
 from dags.cli.console import AsJson, out, print_json
 from lake import places, storage
 from lake.days import days_between
+from lake.errors import SourceMismatch
 from lake.landing import Landing, require_files_inside
 from lake.schemas import TABLES
 from lake.settings import settings
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, Python, Java, Spark, lake, source, landing and serving store; name the repair of each failure."""
-    checks = [
+    """Check settings, Python, Java, Spark, lake, source, landing and serving store; name the repair of each failure.
+
+    Where it is certain what has to be changed in the source's file, the change is printed as a diff, for `patch`.
+    """
+    changes: list[str] = []
+    checks: list[tuple[str, Callable[[], str]]] = [
         ("settings", check_settings),
         ("python", check_python),
         ("java", check_java),
@@ -33,21 +39,26 @@ def doctor(as_json: AsJson = False) -> None:
         ("lake", check_lake),
         ("source", check_source),
         ("landing", check_landing),
-        ("rows", check_rows),
+        ("rows", lambda: check_rows(changes)),
         ("serving", check_serving),
     ]
-    results = []
+    results: list[dict[str, Any]] = []
     for name, check in checks:
         try:
             results.append({"check": name, "ok": True, "found": check()})
         except Exception as error:  # noqa: BLE001  whatever fails is reported, and the next check follows
             results.append({"check": name, "ok": False, "found": str(error)})
+        if name == "rows" and changes:
+            results[-1]["diff"] = changes[0]
     if as_json:
         print_json(results)
     else:
         for result in results:
             mark = Text("ok   ", style="green") if result["ok"] else Text("wrong", style="bold red")
             out.print(mark, f"{result['check']:<9}{result['found']}", soft_wrap=True)
+        # As it stands: a console would change tabs, and `patch` would not find the lines.
+        for diff in changes:
+            typer.echo(f"\n{diff}", nl=False)
     raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
 
 
@@ -107,9 +118,11 @@ def check_source() -> str:
 
 
 def check_landing() -> str:
+    from jobs.contract import against_contract
     from jobs.drift import columns_of, told
     from jobs.landing_files import by_version, check_files
     from jobs.source import load_source
+    from lake.runs import told_of_contract
     from lake.table import Table
 
     landing = Landing.of(settings())
@@ -128,7 +141,8 @@ def check_landing() -> str:
         if str(day) != name:
             raise RuntimeError(f"the folder dt={name} is not read; rename it to dt={day}")
     newest = date.fromisoformat(days[-1])
-    files = list(landing.present(newest))
+    present = landing.present(newest)
+    files = list(present)
     require_files_inside(landing.folder(newest), files)
     source = load_source(settings().source)
     parts = by_version(source, [storage.join(landing.folder(newest), name) for name in files])
@@ -136,7 +150,9 @@ def check_landing() -> str:
         check_files(version, found)
     published = Table.find("events")
     columns = columns_of(source, parts, newest, newest, published.commits() if published else [])
-    supplied = "".join(f"; {message}" for message in told(source, columns))
+    with_rows = [storage.join(landing.folder(newest), name) for name, file in present.items() if file.bytes]
+    columns |= against_contract(settings().contract, source, {newest: with_rows})
+    supplied = "".join(f"; {message}" for message in (*told(source, columns), *told_of_contract(columns)))
     gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""
     minutes = landing.quiet // timedelta(minutes=1)
@@ -155,8 +171,10 @@ def check_landing() -> str:
     return f"{len(days)} days, {days[0]} to {days[-1]}{missing}; a day is complete {complete}{incomplete}{supplied}"
 
 
-def check_rows() -> str:
+def check_rows(changes: list[str] | None = None) -> str:
+    """Judge a few rows; a change of the source that is certain to mend what is wrong is added to `changes`."""
     from jobs.preview import preview
+    from jobs.remedy import Trial, certain_change
     from jobs.source import load_source
     from lake.session import spark_session
 
@@ -167,10 +185,23 @@ def check_rows() -> str:
     if not on_this_machine(config.spark_master):
         return f"not looked at, since Spark is at {config.spark_master}, not on this machine"
     chosen = sorted({days[0], days[-1]})
-    found = preview(spark_session("doctor", config), load_source(config.source), landing, chosen, config)
+    spark, source = spark_session("doctor", config), load_source(config.source)
+    trial = Trial(landing, chosen, lambda described, days: preview(spark, described, landing, days, config))
+
+    def change(found: "Preview | None") -> str:
+        if changes is None or not (said := certain_change(trial, config.source, found)):
+            return ""
+        changes.append(said.diff)
+        return f"\n  {said.words}"
+
+    try:
+        found = trial.judge(source, chosen)
+    except SourceMismatch as error:
+        raise SourceMismatch(f"{error.message}{change(None)}") from error
     if not found.rows:
         return f"{' and '.join(map(str, chosen))}: no rows"
     told = f"{found.rows:,} of {' and '.join(map(str, chosen))}: {became(found)}"
+    told += change(found) if found.rejected else ""
     if sum(found.rejected.values()) > float(config.max_rejected_share) * found.rows:
         raise RuntimeError(f"{told}\n  too many rows are rejected (MEANDER_MAX_REJECTED_SHARE)")
     return told

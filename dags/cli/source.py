@@ -33,7 +33,7 @@ def contract(
 ) -> None:
     """Write an Open Data Contract from MEANDER_SOURCE, the newest landing day and the suites."""
     from jobs.contract import contract as contract_of
-    from jobs.contract import differences, landing_object
+    from jobs.contract import differences, files_by_pattern, landing_object
     from jobs.drift import columns_seen
     from jobs.source import load_source
     from jobs.yaml_file import YamlFile, dump
@@ -169,19 +169,6 @@ def newest_files(landing: Landing) -> tuple[date | None, list[str]]:
             if names:
                 return day, [storage.join(landing.folder(day), name) for name in names]
     return None, []
-
-
-def files_by_pattern(described: "Source", day: date, names: list[str]) -> dict[str, list[str]]:
-    """Return the files of a landing day by the pattern of the version that counts for them; none that has no files."""
-    from jobs.landing_files import by_version
-
-    kinds = described.on(day)
-    return {
-        pattern: files
-        for version, files in by_version(described, names)
-        for pattern, kind in kinds.items()
-        if kind is version
-    }
 
 
 def read_bytes(file: Path) -> bytes:

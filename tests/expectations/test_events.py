@@ -137,6 +137,8 @@ def seen(spark, shared_lake) -> Seen:
         f"{day}": {"input": read, "accepted": 1000, "ignored": ignored, "rejected": {"missing_user": rejected}}
         for day, (_, read, ignored, rejected) in DAYS.items()
     }
+    # Counted by the ingest, of days with thousands of events.
+    by_day[str(LATE)]["largest_user_share"], by_day[str(HALF_LATE)]["largest_user_share"] = 0.21, 0.2
     # On the last day no event has any field that it may lack.
     filled = {f"{day}": dict.fromkeys(FIELDS, 0 if day == MANY else 100) for day in DAYS}
     stage_rows("events", "r", rows, list(DAYS), counts={"by_day": by_day, "filled": filled}, key_id=KEY)
@@ -191,6 +193,13 @@ def test_late_events_are_those_of_a_day_before_they_landed(seen):
 
 
 @pytest.mark.spark
+def test_the_share_of_one_user_is_that_of_its_day_and_unknown_of_a_small_one(seen):
+    assert [seen.on(day, "largest_user_share") for day in (HALF_LATE, LATE, MANY)] == [(0.2,), (0.21,), (None,)]
+    (line,) = [each for each in seen.verdict.unmet[str(LATE)] if "one user" in each]
+    assert "of 5,000 events or more, at most 20% are one user's" in line
+
+
+@pytest.mark.spark
 def test_volume_is_that_of_a_landing_day_against_the_landing_days_before(seen):
     # The median of 2, 2, 2, 33 or so, 2, 1, 1, 4, 3 and 0.
     assert seen.on(MANY, "rows", "usual_rows", "volume_ratio") == (5, 2, 2.5)
@@ -216,6 +225,7 @@ def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
         "rejected_share": [0, 0.05, 0.0501],
         "rows": [1, 0],
         "late_share": [0, 0.5, 0.51, 1],
+        "largest_user_share": [0.2, 0.201],
         "volume_ratio": [0.5, 2, 0.499, 2.001],
         **{f"{field}_ratio": [0.5, 0.499, 1] for field in FIELDS},
     }
@@ -223,6 +233,7 @@ def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
         "between rejected_share": [0.0501],
         "warning rows": [0],
         "warning late_share": [0.51, 1],
+        "warning largest_user_share": [0.201],
         "warning volume_ratio": [0.499, 2.001],
         **{f"warning {field}_ratio": [0.499] for field in FIELDS},
     }

@@ -171,6 +171,23 @@ MEASURED = [
     {"event_name": "purchase", "user_pseudo_id": "p", "items": BOUGHT},
     {"event_name": "page_view", "user_pseudo_id": "p", "items": []},
     {"event_name": "view_search_results", "user_id": "u", "user_pseudo_id": "p"},
+    {
+        "event_name": "view_search_results",
+        "user_pseudo_id": "p",
+        "event_params": [
+            {"key": "page_title", "value": {"string_value": "search_term"}},
+            {"key": "search_term", "value": {"string_value": 'red "shoes" \u00e9 {1}'}},
+            {"key": "engaged", "value": {"int_value": "1"}},
+        ],
+    },
+    {
+        "event_name": "view_search_results",
+        "user_pseudo_id": "p",
+        "event_params": [
+            {"key": "search_term", "value": {"int_value": "7"}},
+            {"key": "x", "value": {"string_value": "y"}},
+        ],
+    },
 ]
 ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action_1"
 PRODUCTS = "contexts_com_snowplowanalytics_snowplow_ecommerce_product_1"
@@ -259,6 +276,9 @@ SHIPPED = {
             ("missing_item", "p", "purchase", None, None, None, None),
             ("ignored", "p", "ignore", None, None, None, None),
             ("event", "u", "search", None, None, None, None),
+            ("event", "p", "search", None, None, 'red "shoes" \u00e9 {1}', None),
+            # A term that is a number.
+            ("event", "p", "search", None, None, "7", None),
         ],
     ),
     "otto": (
@@ -296,6 +316,17 @@ def test_a_public_log_is_read_as_its_publisher_describes_it(judged, name):
     rows = judged(load_source(name), log_txt=content)
     columns = ("user_id", "behavior", "item_id", "category_id", "query", "price")
     assert sorted(told(rows, *columns), key=str) == sorted(expected, key=str)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_the_search_term_of_ga4_is_found_among_the_parameters_of_its_event(judged, kind):
+    term = {"key": "search_term", "value": {"string_value": "red shoes", "int_value": None}}
+    page = {"key": "page", "value": {"string_value": "x", "int_value": None}}
+    row = {"event_timestamp": 1740909600000000, "event_name": "view_search_results", "user_pseudo_id": "p"}
+    rows = [{**row, "event_params": params, "items": []} for params in ([page, term], [page], [])]
+    content = pa.Table.from_pylist(rows) if kind == "parquet" else "\n".join(map(json.dumps, rows))
+    found = told(judged(load_source("ga4"), **{f"a_{kind}": content}), "query")
+    assert found == [("event", "red shoes"), ("event", None), ("event", None)]
 
 
 # Logs with two kinds of files, or more: by their names.
@@ -399,6 +430,61 @@ DESCRIBED = {
         ],
     ),
 }
+
+# Of the challenge of RecSys 2019: who looks for a hotel, and to which one Trivago sends them on.
+CLICKED = """\
+user_id,session_id,timestamp,step,action_type,reference,platform,city,device,current_filters,impressions,prices
+u,s,1541037460,1,search for poi,Newtown,AU,"Sydney, Australia",m,,,
+u,s,1541037522,2,interaction item image,666856,AU,"Sydney, Australia",m,,,
+u,s,1541037532,3,interaction item info,666856,AU,"Sydney, Australia",m,,,
+u,s,1541037542,4,change of sort order,price only,AU,"Sydney, Australia",m,,,
+u,s,1541037602,5,clickout item,109038,AU,"Sydney, Australia",m,by price,3400|1253|109038|66,95|66|501|112
+u,s,1541037702,6,search for destination,"Melbourne, Australia",AU,"Melbourne, Australia",m,,,
+u,s,1541037802,7,search for item,5001,AU,"Melbourne, Australia",m,,,
+u,s,1541037902,8,clickout item,9,AU,"Melbourne, Australia",m,,5001|99,80|75
+"""
+DESCRIBED["trivago_recsys_2019"] = (
+    """
+    format: csv
+    user_id: user_id
+    item_id: {sql: "if(contains(action_type, ' item'), reference, null)"}
+    category_id: city
+    query: {sql: "if(action_type in ('search for destination', 'search for poi'), reference, null)"}
+    # The prices of a click are those of all hotels that were shown, in their order: that of the one that was clicked.
+    price:
+      sql: >
+        split_part(prices, '|', length(split_part(concat('|', impressions, '|'), concat('|', reference, '|'), 1))
+        - length(replace(split_part(concat('|', impressions, '|'), concat('|', reference, '|'), 1), '|', '')) + 1)
+    time: {column: timestamp, format: epoch_s}
+    behavior:
+      column: action_type
+      values:
+        clickout item: cart                     # on to the site where it can be booked; bookings are not in the log
+        interaction item rating: view
+        interaction item info: view
+        interaction item image: view
+        interaction item deals: view
+        search for item: search
+        search for destination: search
+        search for poi: search
+        change of sort order: ignore
+        filter selection: ignore
+    """,
+    CLICKED,
+    [
+        ("event", "u", f"2018-11-01 {clock}", behavior, item, f"{city}, Australia", price)
+        for clock, behavior, item, city, price in (
+            ("01:57:40", "search", None, "Sydney", None),
+            ("01:58:42", "view", "666856", "Sydney", None),
+            ("01:58:52", "view", "666856", "Sydney", None),
+            ("02:00:02", "cart", "109038", "Sydney", Decimal(501)),
+            ("02:01:42", "search", None, "Melbourne", None),
+            ("02:03:22", "search", "5001", "Melbourne", None),
+            ("02:05:02", "cart", "9", "Melbourne", None),  # none of those that were shown
+        )
+    ]
+    + [("ignored", "u", "2018-11-01 01:59:02", "ignore", None, "Sydney, Australia", None)],
+)
 
 
 @pytest.mark.parametrize("name", DESCRIBED)
@@ -998,6 +1084,61 @@ def test_an_expression_makes_a_behavior_of_several_columns_and_a_time_of_two(min
         ("event", "i-o2", None, "2025-03-02 10:00:00"),
         ("missing_time", "i-o3", Decimal(1), None),
     ]
+
+
+def test_a_price_is_the_product_of_a_unit_price_and_a_quantity(mine, judged):
+    """As the documents write it; a row without one of both has no price."""
+    (sql,) = re.findall(r'price: \{sql: "(.*quantity.*)"\}', DOCUMENT.read_text(encoding="utf-8"))
+    source = mine(CSV, columns=["time", "user", "event", "item", "unit_price", "quantity"], price={"sql": sql})
+    lines = [
+        f"{TIME},u,view,i,{unit},{n}"
+        for unit, n in (("2.50", "3"), ("0.333", "3"), ("2.50", ""), ("x", "3"), ("-1", "2"))
+    ]
+    found = told(judged(source, a_csv="\n".join(["time,user,event,item,unit_price,quantity", *lines])), "price")
+    assert found == [
+        ("event", Decimal("7.5")),
+        ("event", Decimal("0.999")),
+        ("event", None),
+        ("event", None),
+        ("negative_price", Decimal(-2)),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_times_of_one_column_are_in_the_first_of_several_formats_that_fits(mine, judged, kind):
+    formats = ["dd.MM.yyyy HH:mm", "iso8601", "epoch_ms"]
+    source = mine(CSV if kind == "csv" else JSON, time={"column": "time", "format": formats, "zone": "Europe/Berlin"})
+    times = {
+        "02.03.2025 11:00": ("event", "2025-03-02 10:00:00", False),
+        "2025-03-02T11:00:00": ("event", "2025-03-02 10:00:00", False),
+        "2025-03-02T10:00:00Z": ("event", "2025-03-02 10:00:00", False),
+        "1740909600000": ("event", "2025-03-02 10:00:00", False),
+        # The clocks of Berlin have shown it twice. Of an epoch there is no doubt.
+        "27.10.2024 02:30": ("event", "2024-10-27 00:30:00", True),
+        "2024-10-27T02:30:00": ("event", "2024-10-27 00:30:00", True),
+        "1729989000000": ("event", "2024-10-27 00:30:00", False),
+        "2 March 2025": ("unparsable_time", None, False),
+    }
+    rows = {
+        "csv": "\n".join(["time,user,event,item,price", *(f"{time},u,view,i,1" for time in times)]),
+        # Numbers as such.
+        "jsonl": "\n".join(
+            json.dumps({"time": int(time) if time.isdigit() else time, "user": "u", "event": "view", "item": "i"})
+            for time in times
+        ),
+    }
+    found = told(judged(source, **{f"a_{kind}": rows[kind]}), F.col("event_time").cast("string"), "doubtful_hour")
+    assert dict(zip(times, found, strict=True)) == times
+
+
+def test_a_pattern_may_have_two_ways_to_write_a_time(mine, judged):
+    """As the documents write it: the first in brackets counts that fits."""
+    (pattern,) = re.findall(r'`"(\[.*\]\[.*\])"`', DOCUMENT.read_text(encoding="utf-8"))
+    source = mine(CSV, time={"column": "time", "format": pattern})
+    times = ("2025-03-02 10:00:00", "02.03.2025 10:00", "20250302", "2025-03-02 10:00:0002.03.2025 10:00")
+    lines = ["time,user,event,item,price", *(f"{time},u,view,i,1" for time in times)]
+    found = told(judged(source, a_csv="\n".join(lines)), F.col("event_time").cast("string"))
+    assert found[:3] == [("event", "2025-03-02 10:00:00"), ("event", "2025-03-02 10:00:00"), ("unparsable_time", None)]
 
 
 def test_an_expression_that_spark_does_not_understand_is_told(mine, judged):

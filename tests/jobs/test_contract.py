@@ -2,17 +2,24 @@
 
 import json
 from datetime import date
+from importlib import resources
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
 from pyarrow import orc
+from typer.testing import CliRunner
 
-from jobs.contract import contract, differences, landing_object, time_type
+from dags.cli.main import app
+from expectations import audit
+from jobs import ingest
+from jobs.arguments import job_parser, parse_run
+from jobs.contract import against_contract, contract, differences, landing_object, time_type
 from jobs.drift import columns_seen
 from jobs.source import load_source, shipped_sources
-from lake.errors import SourceInvalid
+from lake.errors import SettingsInvalid, SourceInvalid
+from lake.publish import publish
 from lake.settings import Settings
 
 MINE = {
@@ -217,3 +224,100 @@ def test_the_contract_of_a_shipped_source_is_one_of_the_standard(name):
     # One for each kind of files; most sources have one kind.
     patterns = {"diginetica": [" *purchases*", " *queries*"], "yoochoose": [" *buys*"]}
     assert [each.name for each in read.schema_] == [f"landing{pattern}" for pattern in ["", *patterns.get(name, [])]]
+
+
+# ---- at landing -------------------------------------------------------------------------------------------
+
+FIRST, SECOND = date(2025, 3, 10), date(2025, 3, 11)
+
+
+def row(day, **more):
+    return {"user_id": "u", "event_time": f"{day}T00:00:00Z", "behavior": "view", "item_id": "i", **more}
+
+
+@pytest.fixture
+def agreed(lake, monkeypatch):
+    """Agree on columns of the files before any has arrived, and return the contract's file."""
+
+    def write(**types):
+        source = load_source("canonical")
+        file = lake / "shop.odcs.yaml"
+        objects = [landing_object(source, "", types, Settings())]
+        file.write_text(yaml.safe_dump(contract(source, "2.1.0", objects, Settings())))
+        monkeypatch.setenv("MEANDER_CONTRACT", str(file))
+        return file
+
+    return write
+
+
+@pytest.mark.spark
+def test_the_first_day_is_compared_with_what_was_agreed_before_it_and_what_differs_is_kept_with_it(
+    spark, lake, land, agreed, caplog
+):
+    agreed(**dict.fromkeys(("user_id", "event_time", "behavior", "item_id", "shop"), "text"), price="number")
+    land(FIRST, [row(FIRST, price="7", brand="b")])
+    land(SECOND, [row(SECOND, price=7, shop="s")])
+    events, _ = ingest.main(["--from", str(FIRST), "--to", str(SECOND), "--run-id", "r"])
+    changes = [
+        "files: new: 'brand' (text)",
+        "files: gone: 'shop'",
+        "files: 'price' was number, is text",
+    ]
+    assert events.counts["against_contract"] == {
+        "file": "shop.odcs.yaml",
+        "version": "2.1.0",
+        "changes": {"2025-03-10": changes},
+    }
+    lines = [f"2025-03-10 differs from the contract shop.odcs.yaml 2.1.0: {change}" for change in changes]
+    assert all(line in caplog.text for line in lines)
+    # The day is published, and what differs is shown with it.
+    for table in ("events", "quarantine"):
+        audit.main(["--table", table, "--run-id", "r"])
+        publish(table, "r")
+    (run,) = json.loads(CliRunner().invoke(app, ["days", "--from", str(FIRST), "--json"]).stdout)
+    assert [line for line in run["supplied"] if "contract" in line] == lines
+
+
+def test_with_pseudonyms_a_column_that_nobody_agreed_on_and_nobody_reads_is_not_named(lake, land, agreed):
+    file = agreed(user_id="text", event_time="text", behavior="text", item_id="text", shop="number")
+    files = {FIRST: [str(land(FIRST, [row(FIRST, ann="x", shop="s")]))]}
+
+    def told(**how):
+        found = against_contract(str(file), load_source("canonical"), files, **how)
+        return found["against_contract"]["changes"]["2025-03-10"]
+
+    assert told() == ["files: new: 'ann' (text)", "files: 'shop' was number, is text"]
+    assert told(used_alone=True) == ["files: 'shop' was number, is text"]
+
+
+def test_files_that_are_as_agreed_say_nothing_and_a_new_kind_of_files_says_that_nothing_is_agreed(
+    lake, land, agreed, tmp_path
+):
+    file = agreed(user_id="text", event_time="text", behavior="text", item_id="text")
+    usual = str(land(FIRST, [row(FIRST)], "a.jsonl"))
+    other = str(land(FIRST, [row(FIRST)], "orders/a.jsonl"))
+    said = (resources.files("jobs") / "sources" / "canonical.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(
+        f"{said}\nversions:\n  - files: orders/*\n    behavior: {{constant: purchase}}\n"
+    )
+    source = load_source(str(tmp_path / "mine.yaml"))
+    assert against_contract(str(file), source, {FIRST: [usual], SECOND: []}) == {}
+    assert against_contract("", source, {FIRST: [other]}) == {}
+    found = against_contract(str(file), source, {FIRST: [usual, other]})
+    assert found["against_contract"]["changes"] == {"2025-03-10": ["orders/*: nothing is agreed of them"]}
+
+
+def test_a_contract_that_is_none_fails_before_anything_is_read(lake, land, monkeypatch):
+    land(FIRST, [row(FIRST)])
+    monkeypatch.setenv("MEANDER_CONTRACT", str(lake / "none.yaml"))
+    with pytest.raises(
+        SettingsInvalid, match=r"MEANDER_CONTRACT=.*none\.yaml cannot be read: No such file.*writes one"
+    ):
+        ingest.find_input(
+            parse_run(job_parser("jobs.ingest", "x"), ["--day", str(FIRST), "--run-id", "r"])[0], Settings()
+        )
+    (lake / "none.yaml").write_text("kind: Pod\n")
+    with pytest.raises(SourceInvalid, match=r"MEANDER_CONTRACT=.*none\.yaml: expected a contract of the Open Data"):
+        ingest.find_input(
+            parse_run(job_parser("jobs.ingest", "x"), ["--day", str(FIRST), "--run-id", "r"])[0], Settings()
+        )

@@ -191,6 +191,8 @@ def test_a_zone_is_asked_for_until_it_is_one(look):
         ("view_item", "view"),
         ("view_item_list", "view"),
         ("view_search_results", "search"),
+        ("change of sort order", "ignore"),
+        ("filter selection", "ignore"),
     ],
 )
 def test_what_a_behavior_is_called(look, value, meaning):

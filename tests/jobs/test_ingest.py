@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pyspark.sql import functions as F
 
-from jobs import ingest
+from jobs import ingest, input_counts
 from jobs.ingest import to_events, to_quarantine
 from jobs.raw_rows import read_rows
 from jobs.rejections import judge
@@ -147,28 +147,46 @@ def test_input_is_events_and_their_copies_ignored_and_quarantined_on_each_day(sp
     assert events.owns == quarantine.owns == [date(2019, 10, n) for n in (1, 2, 3)]
 
 
-def test_a_user_with_an_unusual_share_of_the_events_is_told_without_its_name(spark, deliver, monkeypatch, caplog):
+def test_a_user_with_an_unusual_share_of_the_events_of_a_day_is_told_without_its_name(
+    spark, deliver, monkeypatch, caplog
+):
     monkeypatch.setenv("MEANDER_SOURCE", "taobao")
-    monkeypatch.setattr(ingest, "EVENTS_TO_TELL", 50)
+    monkeypatch.setattr(input_counts, "EVENTS_TO_JUDGE_USERS", 50)
+    monkeypatch.setattr(input_counts, "FEWEST_COUNTED", 1)
 
-    def counted(guests):
-        """Ingest 100 events, some of them of one user."""
-        users = ["guest-7"] * guests + [f"u{n}" for n in range(100 - guests)]
-        deliver("2017-11-25", "a.csv", "".join(f"{user},{n},1,pv,1511568000\n" for n, user in enumerate(users)))
+    def counted(guests, others=100):
+        """Ingest a day with events of which some are of one user, one of as many users, and one that is too small."""
+        users = ["guest-7"] * guests + [f"u{n}" for n in range(others - guests)]
+        for day, of_day in (("25", users), ("26", [f"u{n}" for n in range(50)]), ("27", ["one"] * 49)):
+            # The beginning of a day in China is in the one before, in UTC.
+            rows = "".join(f"{user},{n},1,pv,1511568000\n" for n, user in enumerate(of_day))
+            deliver(f"2017-11-{day}", "a.csv", rows)
         caplog.clear()
-        events, _ = run("2017-11-25")
-        return events.counts["largest_user_share"], caplog.text
+        events, _ = run("2017-11-25", "2017-11-27")
+        return [of_day.get("largest_user_share") for of_day in events.counts["by_day"].values()], caplog.text
 
-    share, said = counted(20)
-    assert (share, "one user" in said) == (0.2, False)
-    share, said = counted(21)
-    assert share == 0.21
-    assert "one user has 21 % of the events" in said
+    shares, said = counted(20)
+    assert (shares, "one user" in said) == ([0.2, 0.02, None], False)
+    shares, said = counted(21)
+    assert shares == [0.21, 0.02, None]
+    assert "one user has 21 % of the events of 2017-11-25; if it" in said
     assert "guest-7" not in said
     # Of a forgotten user nothing is told, and the 50 others have one event each.
     list_users(["guest-7"])
-    share, said = counted(50)
-    assert (share, "one user" in said) == (0.02, False)
+    shares, said = counted(50)
+    assert (shares, "one user" in said) == ([0.02, 0.02, None], False)
+
+
+def test_of_a_sample_that_is_too_small_no_share_is_told(spark, deliver, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "taobao")
+    monkeypatch.setattr(input_counts, "EVENTS_TO_JUDGE_USERS", 50)
+    deliver("2017-11-25", "a.csv", "".join(f"u,{n},1,pv,1511568000\n" for n in range(999)))
+    assert "largest_user_share" not in run("2017-11-25")[0].counts["by_day"]["2017-11-25"]
+    deliver("2017-11-25", "a.csv", "".join(f"u,{n},1,pv,1511568000\n" for n in range(1000)))
+    assert run("2017-11-25")[0].counts["by_day"]["2017-11-25"]["largest_user_share"] == 1
+    # Of 1,000 events one in ten is counted.
+    monkeypatch.setattr(input_counts, "COUNTED_BY_USER", 100)
+    assert "largest_user_share" not in run("2017-11-25")[0].counts["by_day"]["2017-11-25"]
 
 
 def test_events_of_an_hour_that_the_clocks_show_twice_are_counted_and_told(deliver, lake, monkeypatch, caplog):

@@ -3,7 +3,9 @@
 import gzip
 import os
 import random
+import re
 from datetime import date, timedelta
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from lake.staging import read_staged
 from lake.table import Table
 from tests.lake.stagings import audit
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sources.md"
 DAY, NEXT = date(2025, 3, 1), date(2025, 3, 2)
 SOURCE = {
     "name": "mine",
@@ -149,7 +152,7 @@ def test_of_the_changes_of_an_item_the_latest_that_was_known_counts(spark, shop,
     # Of two at the last instant nobody knows which one counts.
     shop({f"properties/dt={DAY}/p.csv": table + "1740787200;i4;categoryid;f\n"}, items=CHANGES, nulls=["no"])
     with pytest.raises(
-        SourceMismatch, match=r"has 1 items with more than one category\. They have them since the same"
+        SourceMismatch, match=r"has 1 items with more than one category or price\. They have them since the same"
     ):
         categories_of(DAY, NEXT)
 
@@ -159,6 +162,86 @@ def test_a_category_of_the_log_itself_comes_first(spark, shop):
     day = f"user,time,item,category\nu1,{DAY}T01:00:00Z,i1,own\nu2,{DAY}T01:00:00Z,i1,\n"
     shop({f"dt={DAY}/a.csv": day, f"items/dt={DAY}/a.csv": "id,kind\ni1,table\n"}, category_id="category")
     assert categories_of(DAY)[0] == [("2025-03-01", "i1", "own"), ("2025-03-01", "i1", "table")]
+
+
+@pytest.mark.spark
+def test_a_row_without_a_price_gets_that_of_its_item_on_the_day_on_which_it_arrived(spark, shop):
+    shop(
+        {
+            f"dt={DAY}/a.csv": "user,time,item,paid\n"
+            + "".join(
+                f"u{n},{DAY}T00:00:00Z,{item},{paid}\n"
+                for n, (item, paid) in enumerate((("i1", '"3,50"'), ("i1", ""), ("i2", ""), ("i3", "")))
+            ),
+            f"dt={NEXT}/a.csv": f"user,time,item,paid\nu1,{NEXT}T00:00:00Z,i1,\n",
+            f"items/dt={DAY}/a.csv": "id;kind;list\ni1;a;9.99\ni2;b;\n",
+            f"items/dt={NEXT}/a.csv": "id;kind;list\ni1;a;8\n",
+        },
+        price="paid",
+        amounts={"decimal": ","},
+        items={
+            **SOURCE["items"],
+            **{"delimiter": ";", "price": "list", "amounts": {"decimal": "."}},
+        },
+    )
+    ingest.main(["--from", str(DAY), "--to", str(NEXT), "--run-id", "p"])
+    rows = read_staged("events", "p").read(spark).select("landed", "user_id", "item_id", "price").collect()
+    assert sorted((str(day), user, item, price and float(price)) for day, user, item, price in rows) == [
+        ("2025-03-01", "u0", "i1", 3.5),
+        ("2025-03-01", "u1", "i1", 9.99),
+        ("2025-03-01", "u2", "i2", None),
+        ("2025-03-01", "u3", "i3", None),
+        ("2025-03-02", "u1", "i1", 8.0),
+    ]
+    assert [each["price"] for each in read_staged("events", "p").counts["filled"].values()] == [2, 1]
+
+
+@pytest.mark.spark
+def test_an_item_with_two_prices_is_refused_and_so_is_a_price_that_is_none(spark, shop):
+    items = {**SOURCE["items"], "price": "list"}
+    shop(
+        {f"dt={DAY}/a.csv": log(DAY, "i1"), f"items/dt={DAY}/a.csv": "id,kind,list\ni1,a,1\ni1,a,2\ni1,a,2\n"},
+        items=items,
+    )
+    with pytest.raises(SourceMismatch, match=r"has 1 items with more than one category or price.*`items\.changed`"):
+        categories_of(DAY)
+    shop({f"items/dt={DAY}/a.csv": "id,kind,list\ni1,a,cheap\n"}, items=items)
+    with pytest.raises(SourceMismatch, match="has rows that cannot be read: 1 invalid_price"):
+        categories_of(DAY)
+
+
+# What Retailrocket's item_properties files hold, of two items: hashed properties, prices, categories, availability.
+PROPERTIES = """\
+timestamp,itemid,property,value
+1430622000000,100,categoryid,1338
+1430622000000,100,888,1116713 960601 n277.200
+1430622000000,101,790,n91200.000
+1430622000000,101,categoryid,209
+1431226800000,100,categoryid,1114
+1431831600000,100,categoryid,7
+"""
+
+
+@pytest.mark.spark
+def test_the_properties_of_retailrocket_are_the_item_table_of_its_events(spark, lake, monkeypatch):
+    """By the shipped source and the lines of the documents alone."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (items,) = (block for block in blocks if "folder: properties" in block)
+    shipped = (resources.files("jobs") / "sources" / "retailrocket.yaml").read_text(encoding="utf-8")
+    (lake / "mine.yaml").write_text(shipped + items)
+    monkeypatch.setenv("MEANDER_SOURCE", str(lake / "mine.yaml"))
+    # 3 and 10 May 2015 are the days of the first changes, 17 May that of the last.
+    for name, text in {
+        "dt=2015-05-12/events.csv": "timestamp,visitorid,event,itemid,transactionid\n"
+        "1431388800000,1,view,100,\n1431388801000,1,transaction,101,5\n1431388802000,2,view,102,\n",
+        "properties/dt=2015-05-03/item_properties_part1.csv": PROPERTIES,
+    }.items():
+        file = lake / "landing" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    found, counts, _ = categories_of("2015-05-12")
+    assert found == [("2015-05-12", "100", "1114"), ("2015-05-12", "101", "209"), ("2015-05-12", "102", None)]
+    assert counts["accepted"] == 3
 
 
 @pytest.mark.spark
@@ -289,7 +372,7 @@ def test_the_table_of_a_day_is_the_newest_that_was_there(shop, lake):
     ("items", "says"),
     [
         ({"item_id": "id"}, r"items\.category_id: Field required"),
-        ({"item_id": "id", "category_id": "kind", "price": "p"}, r"items\.price: Extra inputs are not permitted"),
+        ({"item_id": "id", "category_id": "kind", "query": "p"}, r"items\.query: Extra inputs are not permitted"),
         ({"item_id": "id", "category_id": "kind", "folder": "dt=items"}, r"items\.folder: String should match pattern"),
         ({"item_id": "id", "category_id": "kind", "folder": "../x"}, r"items\.folder: String should match pattern"),
         ({"item_id": "id", "category_id": "kind", "where": "cast(a as int) = 1"}, r"items: .*write try_cast"),
@@ -305,6 +388,8 @@ def test_a_field_may_be_there_by_a_column_or_by_the_table(shop):
     with_table = shop({})
     assert (with_table.has("category_id"), with_table.has("price"), with_table.has("item_id")) == (True, False, True)
     assert not shop({}, items=None).has("category_id")
+    priced = shop({}, items={**SOURCE["items"], "price": "list"})
+    assert (priced.has("price"), read_from(priced, "price"), read_from(priced, "query")) == (True, "items/ by item", "")
     assert read_from(shop({}, category_id="c"), "category_id") == "c, items/ by item"
 
 

@@ -381,6 +381,18 @@ def test_files_are_grouped_by_their_version(load):
             [{"files": "a", "time": {"column": "when", "format": "%s"}}],
             "versions.0.time.format: '%s' is no time format",
         ),
+        (
+            [{"files": "a", "time": {"column": "when", "format": ["iso8601", "%s"]}}],
+            "versions.0.time.format: '%s' is no time format",
+        ),
+        (
+            [{"files": "a", "time": {"column": "when", "format": ["epoch_s", "iso8601"]}}],
+            "versions.0.time.format: any number is a time in epoch_s, so that what stands behind it is not tried",
+        ),
+        (
+            [{"files": "a", "time": {"column": "when", "format": 7}}],
+            "versions.0.time.format: Input should be a valid string: a format, or a list of formats; write '7'",
+        ),
     ],
 )
 def test_a_mistake_in_a_version_is_told(load, versions, told):

@@ -1500,8 +1500,8 @@ MUTANTS = [
     Mutant(
         "items_the_table_comes_first",
         "jobs/item_table.py",
-        'F.coalesce("category_id", "category_of_item")',
-        'F.coalesce("category_of_item", "category_id")',
+        "F.coalesce(name, of_item[name])",
+        "F.coalesce(of_item[name], name)",
         ITEMS,
     ),
     Mutant(
