@@ -30,7 +30,7 @@ from lake.errors import AuditFailed, MeanderError, SettingsInvalid, TableMissing
 from lake.landing import Landing
 from lake.pseudonyms import in_lake
 from lake.schemas import TABLES
-from lake.settings import Settings, settings
+from lake.settings import Settings, known_settings, settings
 from lake.small import is_small
 from lake.tables import GROUPS, comes_after, groups_of, made_by
 from lake.text import visible
@@ -259,14 +259,16 @@ def show(
 
 def show_settings(as_json: AsJson = False) -> None:
     """Show every setting: its variable, value and meaning."""
-    values = settings().model_dump(mode="json")
+    values = known_settings().model_dump(mode="json")
     if as_json:
         print_json({f"MEANDER_{name.upper()}": value for name, value in values.items()})
-        return
-    grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
-    for name, field in Settings.model_fields.items():
-        grid.add_row(f"MEANDER_{name.upper()}", str(values[name]), field.description)
-    out.print(grid)
+    else:
+        grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
+        for name, field in Settings.model_fields.items():
+            grid.add_row(f"MEANDER_{name.upper()}", str(values[name]), field.description)
+        out.print(grid)
+    # After the list, in which whoever has mistyped a name finds the right one.
+    settings()
 
 
 def simulate(context: typer.Context) -> None:
@@ -277,6 +279,17 @@ def simulate(context: typer.Context) -> None:
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+# These say which variables are no settings beside what else they have to say.
+SAY_IT_THEMSELVES = ("doctor", "settings")
+
+
+@app.callback()
+def require_valid_settings(context: typer.Context) -> None:
+    """Fail before a command does anything if a `MEANDER_*` variable has an invalid value, or is no setting."""
+    if context.invoked_subcommand not in SAY_IT_THEMSELVES and "--help" not in sys.argv:
+        settings()
+
+
 # In the order in which `meander --help` lists them.
 app.command()(daily)
 app.command()(days)

@@ -252,8 +252,8 @@ MUTANTS = [
     Mutant(
         "deadlines_in_minutes",
         "dags/shared/deadlines.py",
-        "timedelta(hours=settings().expected_hours)",
-        "timedelta(minutes=settings().expected_hours)",
+        "timedelta(hours=known_settings().expected_hours)",
+        "timedelta(minutes=known_settings().expected_hours)",
         DATABASE,
     ),
     # --- what people are asked and told
@@ -288,8 +288,8 @@ MUTANTS = [
     Mutant(
         "alerts_quiet_days",
         "dags/shared/alerts.py",
-        "timedelta(hours=settings().alert_quiet_hours)",
-        "timedelta(days=settings().alert_quiet_hours)",
+        "timedelta(hours=known_settings().alert_quiet_hours)",
+        "timedelta(days=known_settings().alert_quiet_hours)",
         ALERTS,
     ),
     Mutant(
@@ -497,6 +497,56 @@ MUTANTS = [
         DAILY,
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
+    Mutant(
+        "cli_unknown_setting_goes_on",
+        "dags/cli/main.py",
+        'if context.invoked_subcommand not in SAY_IT_THEMSELVES and "--help" not in sys.argv:',
+        "if False:",
+        CLI,
+    ),
+    Mutant("cli_unknown_setting_keeps_help", "dags/cli/main.py", ' and "--help" not in sys.argv', "", CLI),
+    Mutant(
+        "cli_unknown_setting_hides_the_list",
+        "dags/cli/main.py",
+        'SAY_IT_THEMSELVES = ("doctor", "settings")',
+        'SAY_IT_THEMSELVES = ("doctor",)',
+        CLI,
+    ),
+    Mutant(
+        "cli_doctor_does_not_tell_of_unknown_settings",
+        "dags/cli/doctor.py",
+        "    config = settings()\n",
+        "    config = known_settings()\n",
+        f"{DOCTORS}::test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_that_are",
+    ),
+    Mutant(
+        "runs_module_with_unknown_settings",
+        "dags/shared/runs.py",
+        "        checked_settings()\n        command",
+        "        command",
+        RUNS,
+    ),
+    Mutant(
+        "alerts_stopped_by_unknown_settings",
+        "dags/shared/alerts.py",
+        "        config = known_settings()\n",
+        "        from lake.settings import settings\n\n        config = settings()\n",
+        f"{ALERTS}::test_a_task_that_fails_for_a_variable_that_is_no_setting_sends_an_alert_that_names_it",
+    ),
+    Mutant(
+        "waits_at_another_lake",
+        "dags/shared/waits.py",
+        "        checked_settings()\n        published",
+        "        published",
+        WAITS,
+    ),
+    Mutant(
+        "dags_gone_for_unknown_settings",
+        "dags/shared/runs.py",
+        "driver_memory=known_settings().driver_memory",
+        "driver_memory=checked_settings().driver_memory",
+        f"{DAGS}::test_a_variable_that_is_no_setting_takes_no_dag_away",
+    ),
     Mutant("cli_doctor_always_well", "dags/cli/doctor.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
         "cli_java_23",

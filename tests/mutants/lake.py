@@ -953,6 +953,59 @@ MUTANTS = [
         "item[0].",
         "tests/lake/test_settings.py",
     ),
+    Mutant(
+        "settings_unknown_ignored",
+        "lake/settings.py",
+        "if found is None or unknown:",
+        "if found is None:",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_stops_who_has_to_go_on",
+        "lake/settings.py",
+        """    found, invalid, unknown = _read(_variables())
+    if found is None:
+""",
+        """    found, invalid, unknown = _read(_variables())
+    if found is None or unknown:
+""",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_though_empty",
+        "lake/settings.py",
+        "for name, value in variables if value)",
+        "for name, value in variables)",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_in_small_letters",
+        "lake/settings.py",
+        "if name.upper() not in SETTINGS",
+        "if name not in SETTINGS",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_service_without_a_host",
+        "lake/settings.py",
+        " and name[: end.start()] in services)",
+        ")",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_service_by_its_beginning",
+        "lake/settings.py",
+        "not ((end := OF_A_SERVICE.search(name)) and name[: end.start()] in services)",
+        "not any(name.startswith(service) for service in services)",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_nearest_by_what_all_have",
+        "lake/settings.py",
+        "get_close_matches(name.upper().removeprefix(PREFIX), known, 1)",
+        "get_close_matches(name.upper(), [PREFIX + other for other in known], 1)",
+        "tests/lake/test_settings.py",
+    ),
     Mutant("settings_changed_for_all", "lake/settings.py", ", frozen=True", "", "tests/lake/test_settings.py"),
     Mutant(
         "runs_best_of_tables", "lake/runs.py", "verdict=min((state", "verdict=max((state", "tests/lake/test_runs.py"
@@ -1699,8 +1752,8 @@ MUTANTS = [
     Mutant(
         "looking_back_page_never_older",
         "dags/page/state.py",
-        'min(first or date.max, first_day(settings(), Table.find("events")))',
-        'first_day(settings(), Table.find("events"))',
+        'min(first or date.max, first_day(known_settings(), Table.find("events")))',
+        'first_day(known_settings(), Table.find("events"))',
         "tests/lake/test_looking_back.py::test_the_page_shows_older_days_when_they_are_asked_for",
     ),
     Mutant(

@@ -243,6 +243,29 @@ def test_an_invalid_setting_is_named_with_what_was_received(lake, monkeypatch):
         invoke("settings")
 
 
+@pytest.mark.parametrize("command", [["tables"], ["show", "events"], ["daily", *DAYS], ["serve", "status"]])
+def test_no_command_does_anything_with_a_variable_that_is_no_setting(lake, monkeypatch, command):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(MeanderError, match=r"MEANDER_LANDNIG is set, .* did you mean MEANDER_LANDING\?"):
+        invoke(*command)
+    assert not (lake / "lake").exists()
+
+
+def test_settings_are_listed_before_a_variable_that_is_none_is_told(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    for arguments, listed in (([], "MEANDER_LANDING "), (["--json"], '"MEANDER_LANDING": ')):
+        shown = CliRunner().invoke(app, ["settings", *arguments])
+        assert listed in shown.stdout
+        assert "MEANDER_LANDNIG is set, and there is no such setting" in str(shown.exception)
+
+
+def test_help_is_given_whatever_is_set(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    monkeypatch.setattr("sys.argv", ["meander", "show", "--help"])
+    shown = CliRunner().invoke(app, ["show", "--help"])
+    assert (shown.exit_code, "--limit" in shown.stdout) == (0, True)
+
+
 def test_days_whose_landing_is_another_one_are_named_and_so_are_runs_that_cannot_be_read(lake, land):
     land(JAN_1, ["{}"], "a")
     load("r", JAN_1)

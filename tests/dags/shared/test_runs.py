@@ -119,6 +119,22 @@ def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, caps
     assert [line for line in ("epoch 1", "bye") if line not in log] == []
 
 
+def test_no_module_is_started_with_a_variable_that_is_no_setting(job, monkeypatch, kind, tmp_path):
+    """The process would not get it, so nobody else would notice."""
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(
+        AirflowFailException, match=r"did you mean MEANDER_LANDING\? \[docs/runbook.md#settings-invalid\]"
+    ):
+        job(f"open({str(tmp_path / 'started')!r}, 'w')", kind).execute({})
+    assert not (tmp_path / "started").exists()
+
+
+def test_nothing_is_submitted_with_a_variable_that_is_no_setting(job, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(AirflowFailException, match="MEANDER_LANDNIG is set"):
+        job("", SparkJob).execute({})
+
+
 def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, kind):
     code = """
 from lake.errors import SettingsInvalid, run_main
