@@ -17,6 +17,17 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+SHOWN = f"{CLI}::test_rows_that_an_audit_refused_are_shown_by_their_run_and_whoever_asks_for_their_day_is_told_of_it"
+BESIDE = f"{CLI}::test_who_looks_at_published_rows_is_told_of_newer_ones_that_an_audit_refused"
+OF_RUN = f"{CLI}::test_of_a_run_of_several_days_the_newest_that_failed_is_shown"
+UNKNOWN = " ".join(
+    f"{CLI}::test_{name}"
+    for name in (
+        "no_command_does_anything_with_a_variable_that_is_no_setting",
+        "settings_are_listed_before_a_variable_that_is_none_is_told",
+        "help_is_given_whatever_is_set",
+    )
+)
 CONSOLE = "tests/dags/cli/test_console.py"
 DOCTORS = "tests/dags/cli/test_doctor.py"
 DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
@@ -498,19 +509,68 @@ MUTANTS = [
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
     Mutant(
+        "cli_show_hides_what_was_refused",
+        "dags/cli/main.py",
+        "    refused = _refused(table, wanted, asked)\n",
+        "    refused: list[str] = []\n",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_of_a_table_that_was_never_published_hides_what_was_refused",
+        "dags/cli/main.py",
+        '"; ".join([error.message, *_refused(table, asked, asked)])',
+        "error.message",
+        SHOWN,
+    ),
+    Mutant(
+        "cli_show_tells_a_machine_with_its_rows",
+        "dags/cli/main.py",
+        "    for line in refused:\n        err.print(",
+        "    for line in refused:\n        out.print(",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_of_a_run_its_last_day",
+        "dags/cli/main.py",
+        "max(set(dates).intersection(failed_days(staged)) or dates, default=None)",
+        "max(dates, default=None)",
+        OF_RUN,
+    ),
+    Mutant(
+        "cli_show_names_a_command_that_a_shell_divides",
+        "dags/cli/main.py",
+        "{shlex.quote(run)}",
+        "{run}",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_tells_of_older_days",
+        "dags/cli/main.py",
+        "_refused(table, wanted, asked)",
+        "_refused(table, None, asked)",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_by_the_key_of_now",
+        "dags/cli/main.py",
+        "in_lake(user, staged.key_id, settings())",
+        'in_lake(user, "", settings())',
+        "tests/dags/cli/test_pseudonyms.py",
+    ),
+    Mutant(
         "cli_unknown_setting_goes_on",
         "dags/cli/main.py",
         'if context.invoked_subcommand not in SAY_IT_THEMSELVES and "--help" not in sys.argv:',
         "if False:",
-        CLI,
+        UNKNOWN,
     ),
-    Mutant("cli_unknown_setting_keeps_help", "dags/cli/main.py", ' and "--help" not in sys.argv', "", CLI),
+    Mutant("cli_unknown_setting_keeps_help", "dags/cli/main.py", ' and "--help" not in sys.argv', "", UNKNOWN),
     Mutant(
         "cli_unknown_setting_hides_the_list",
         "dags/cli/main.py",
         'SAY_IT_THEMSELVES = ("doctor", "settings")',
         'SAY_IT_THEMSELVES = ("doctor",)',
-        CLI,
+        UNKNOWN,
     ),
     Mutant(
         "cli_doctor_does_not_tell_of_unknown_settings",
