@@ -70,6 +70,7 @@ def test_what_readers_see_is_not_refused(lake):
 def test_a_day_that_was_withheld_is_found_and_the_published_days_of_its_run_are_not(lake):
     staged = stage("r", days=DAYS, audited="")
     withhold(staged, JAN_2)
+    assert refused() == {JAN_2: "r"}, "the others have passed, and wait to be published"
     publish("quarantine", "r")
     assert refused() == {JAN_2: "r"}
     assert standing(staged) == "2025-01-02 failed the audit, so readers do not see that of it"

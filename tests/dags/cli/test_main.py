@@ -265,6 +265,8 @@ def test_rows_that_an_audit_refused_are_shown_by_their_run_and_whoever_asks_for_
 
 def test_who_looks_at_published_rows_is_told_of_newer_ones_that_an_audit_refused(lake):
     published("good", rejected(JAN_1, "seen"), [JAN_1], None)
+    # Of an older day than the one that is shown.
+    stage_files("quarantine", "old", [], [date(2024, 12, 31)], None, audited="failed")
     assert invoke("show", "quarantine").stderr == ""
     stage_files("quarantine", "bad", rejected(JAN_1, "hidden"), [JAN_1], None, audited="failed")
     shown = invoke("show", "quarantine")
