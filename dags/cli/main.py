@@ -278,16 +278,18 @@ def _show_staged(table: str, run: str, day: date | None, limit: int, user: str, 
     told, by_date = f"run {staged.run_id!r} has staged for {table}; {standing(staged)}", rows_by_date(staged)
     dates = [known for known in by_date if known]
     wanted = day or max(set(dates).intersection(failed_days(staged)) or dates, default=None)
+    # To a machine, rows alone.
+    where = err if as_json else out
     if wanted not in by_date:
         available = f"{min(dates)} to {max(dates)}" if dates else "no rows"
         if day is None:
-            out.print(f"there are no rows that {told}", soft_wrap=True)
+            _print_rows([], as_json)
+            where.print(f"there are no rows that {told}", soft_wrap=True)
             return
         raise TableMissing(f"there are no rows of {wanted} that {told}; it has {available}")
     rows, left_out = head(staged, wanted, limit, in_lake(user, staged.key_id, settings()) if user else None)
     _print_rows(rows, as_json)
     forgotten = f"; {left_out:,} of forgotten users are left out" if left_out else ""
-    where = out if not as_json else err
     where.print(f"{len(rows)} of {by_date[wanted]:,} rows dt={wanted} that {told}{forgotten}", soft_wrap=True)
 
 

@@ -594,6 +594,27 @@ MUTANTS = [
         f"{ALERTS}::test_a_task_that_fails_for_a_variable_that_is_no_setting_sends_an_alert_that_names_it",
     ),
     Mutant(
+        "publishes_with_unknown_settings",
+        "dags/shared/publish.py",
+        "        checked_settings()\n",
+        "",
+        f"{RUNS}::test_nothing_is_published_with_a_variable_that_is_no_setting",
+    ),
+    Mutant(
+        "publishes_by_hand_with_unknown_settings",
+        "lake/publish.py",
+        "    settings()\n",
+        "",
+        "tests/lake/test_publish.py::test_nothing_is_published_to_a_lake_that_a_mistyped_name_leads_to",
+    ),
+    Mutant(
+        "jobs_take_a_number_of_another_lake",
+        "jobs/arguments.py",
+        "    settings()\n",
+        "",
+        "tests/jobs/test_arguments.py",
+    ),
+    Mutant(
         "waits_at_another_lake",
         "dags/shared/waits.py",
         "        checked_settings()\n        published",

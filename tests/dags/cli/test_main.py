@@ -327,9 +327,10 @@ def test_what_a_run_has_not_staged_is_said(lake, arguments, said):
 
 def test_a_run_that_has_staged_no_row_of_a_table_says_so(lake):
     stage_files("quarantine", "r", [], [JAN_1], None, audited="failed")
-    assert invoke("show", "quarantine", "--run", "r").stdout == (
-        "there are no rows that run 'r' has staged for quarantine; it failed its audit, so readers do not see it\n"
-    )
+    told = "there are no rows that run 'r' has staged for quarantine; it failed its audit, so readers do not see it\n"
+    assert invoke("show", "quarantine", "--run", "r").stdout == told
+    shown = invoke("show", "quarantine", "--run", "r", "--json")
+    assert (json.loads(shown.stdout), shown.stderr) == ([], told)
 
 
 def test_settings_are_listed_with_their_values(lake, monkeypatch):

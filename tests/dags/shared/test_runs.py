@@ -10,6 +10,7 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from dags.shared.publish import Publish
 from dags.shared.runs import ModelJob, SparkJob
 from lake import audits
 from tests.dags.step_server import StepServer
@@ -127,6 +128,12 @@ def test_no_module_is_started_with_a_variable_that_is_no_setting(job, monkeypatc
     ):
         job(f"open({str(tmp_path / 'started')!r}, 'w')", kind).execute({})
     assert not (tmp_path / "started").exists()
+
+
+def test_nothing_is_published_with_a_variable_that_is_no_setting(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LAEK", "/x")
+    with pytest.raises(AirflowFailException, match=r"MEANDER_LAEK is set, .* did you mean MEANDER_LAKE\?"):
+        Publish(task_id="publish", tables=("events",), run="r").execute({})
 
 
 def test_nothing_is_submitted_with_a_variable_that_is_no_setting(job, monkeypatch):
