@@ -226,10 +226,14 @@ def audit(spark: SparkSession, staged: Staged, config: Settings) -> Verdict:
     verdict = "failed" if any(severity(r) == CRITICAL for r in failed) else "warned" if failed else "passed"
     of_rows = {name_of(rule): counts for rule, counts in zip(rules, broken, strict=True) if counts}
     on_days = {name_of(result): observed_on_days(result, of_rows, figures) for result in failed}
-    docs = write_docs(staged, results, on_days, figures, verdict, config)
+    explained = suite.explain(rows, staged) if failed and suite.explain else {}
+    behind = {name_of(result): what for result in failed if (what := taken_out(explained, result))}
+    docs = write_docs(staged, results, on_days, behind, figures, verdict, config)
     seconds = round(time.time() - began, 3)
-    behind = suite.explain(rows, staged) if failed and suite.explain else {}
-    said = {name_of(result): in_words(result, on_days.get(name_of(result), {}), staged, behind) for result in results}
+    said = {
+        (name := name_of(result)): in_words(result, on_days.get(name, {}), staged, behind.get(name, ""))
+        for result in results
+    }
     record([audit_line(staged, result, said[name_of(result)], verdict, docs) for result in results])
     unmet: dict[str, list[str]] = {}
     for result in failed:
@@ -317,18 +321,21 @@ def with_days_withheld(verdict: Verdict, bad: Set[str], together: Sequence[Verdi
     return replace(verdict, withheld=sorted(bad), unmet=dict(sorted(unmet.items())))
 
 
-def in_words(
-    result: ExpectationValidationResult, on_days: Iterable[date], staged: Staged, behind: dict[str, str]
-) -> str:
-    """Return one line on the whole staging, which names the days where it has several.
+def taken_out(explained: dict[str, str], result: ExpectationValidationResult) -> str:
+    """Return what is behind the figure of a result, empty if nothing is known, and take it out.
 
-    What is `behind` a figure is said by the first line on it that is not met, and then taken out.
+    So it is said by the first line on the figure that is not met, and by no other.
     """
+    figure = next((name for name in columns_of(result) if name in explained), "")
+    return explained.pop(figure, "")
+
+
+def in_words(result: ExpectationValidationResult, on_days: Iterable[date], staged: Staged, behind: str) -> str:
+    """Return one line on the whole staging, which names the days where it has several, and what is `behind` it."""
     line, days = describe(result, observed_in_all(result)), list(on_days)
     if days and len(staged.owns) > 1:
         line += f" on {days_in_words(days)}"
-    figure = next((name for name in columns_of(result) if name in behind), None)
-    return line if result.success or figure is None else f"{line}: {behind.pop(figure)}"
+    return f"{line}: {behind}" if behind else line
 
 
 def severity(result: ExpectationValidationResult) -> Any:
@@ -355,7 +362,7 @@ def audit_line(staged: Staged, result: ExpectationValidationResult, said: str, v
     )
 
 
-def check_of(result: ExpectationValidationResult, days: Iterable[date] = ()) -> Check:
+def check_of(result: ExpectationValidationResult, days: Iterable[date] = (), behind: str = "") -> Check:
     """Turn one result into what the data docs show of it."""
     details = result.result
     limits = arguments(result)
@@ -370,6 +377,7 @@ def check_of(result: ExpectationValidationResult, days: Iterable[date] = ()) -> 
         looked_at=None if result.success else details.get("element_count"),
         examples=[] if result.success else details.get("partial_unexpected_list") or [],
         days=tuple(days),
+        behind=behind,
     )
 
 
@@ -377,6 +385,7 @@ def write_docs(
     staged: Staged,
     results: list[ExpectationValidationResult],
     on_days: dict[str, dict[date, str]],
+    behind: dict[str, str],
     figures: pd.DataFrame,
     verdict: str,
     config: Settings,
@@ -386,7 +395,7 @@ def write_docs(
     Great Expectations would make a site, whose index of all runs is built again at each audit: that gets slower every
     day, and concurrent audits overwrite it. Its pages escape nothing, and load scripts from the network.
     """
-    checks = [check_of(result, on_days.get(name_of(result), ())) for result in results]
+    checks = [check_of(result, on_days.get(name := name_of(result), ()), behind.get(name, "")) for result in results]
     page = render(staged, verdict, checks, figures, datetime.now(UTC))
     place = docs_page(staged.run_id, staged.table)
     fs, inner = storage.filesystem(storage.join(config.docs_folder, place))

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lake.days import days_in_words
 from lake.staging import Staged
+from lake.text import visible
 
 # Longer values are cut.
 MAX_CHARACTERS = 300
@@ -39,6 +40,7 @@ class Check:
         unexpected, looked_at: how many rows, or days of figures, do not meet it, and of how many; None where it is met.
         examples: some values that do not meet it.
         days: on which it is not met.
+        behind: for what reasons, with places, in the words of the message; empty where nothing is known.
     """
 
     expectation: str
@@ -50,6 +52,7 @@ class Check:
     looked_at: int | None
     examples: list[Any]
     days: tuple[date, ...] = ()
+    behind: str = ""
 
 
 def value_text(value: Any) -> str:
@@ -78,6 +81,7 @@ def figure_text(value: Any) -> str:
 templates.filters["value"] = value_text
 templates.filters["figure"] = figure_text
 templates.filters["days"] = days_in_words
+templates.filters["visible"] = visible
 
 
 def render(staged: Staged, verdict: str, checks: list[Check], figures: pd.DataFrame, audited: datetime) -> str:

@@ -5,6 +5,7 @@ from datetime import date
 
 from lake.days import days_between, utc_date
 from lake.errors import SettingsInvalid
+from lake.settings import settings
 from lake.staging import Run
 
 
@@ -43,9 +44,12 @@ def parse_run(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[
     """Parse the arguments into a run and the other arguments of the parser.
 
     Raises:
-        SettingsInvalid: neither --day nor a whole range was given, both were, or the range is backwards.
+        SettingsInvalid: neither --day nor a whole range was given, both were, or the range is backwards; or a
+            `MEANDER_*` variable has an invalid value, or is no setting.
     """
     args = parser.parse_args(argv)
+    # Before a run takes its number, which makes a lake where none is.
+    settings()
     given = f"--day {args.day} --from {args.first} --to {args.last}"
     if (args.day is None) == (args.first is None) or (args.first is None) != (args.last is None):
         raise SettingsInvalid(f"give either --day, or both --from and --to; received {given}")

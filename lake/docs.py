@@ -11,7 +11,7 @@ from pyspark.sql.types import DataType
 
 from lake import schemas
 from lake.serving.layout import COLUMNS as SERVED
-from lake.settings import Settings
+from lake.settings import OTHER_NAMES, Settings
 from lake.tables import TABLES, TableFacts
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -32,7 +32,9 @@ Written by `make docs` from `lake/tables.py` and `lake/schemas.py`. The rules be
 """
 SETTINGS_PAGE = """# Settings
 
-Written by `make docs` from `lake/settings.py`. Environment variables, read again by each command.
+Written by `make docs` from `lake/settings.py`. Environment variables, read again by each command. One that begins with
+`MEANDER_` and is not listed here is [an error](runbook.md#settings-invalid), unless it is empty, or Kubernetes sets it
+for a Service.
 """
 
 
@@ -123,7 +125,8 @@ def settings_page() -> str:
         ]
         for name, field in Settings.model_fields.items()
     ]
-    return f"{SETTINGS_PAGE}\n{markdown_table(['variable', 'type', 'default', 'what it says'], rows)}\n"
+    others = "".join(f"\n`{name}` is no setting of the jobs: {said}.\n" for name, said in OTHER_NAMES.items())
+    return f"{SETTINGS_PAGE}\n{markdown_table(['variable', 'type', 'default', 'what it says'], rows)}\n{others}"
 
 
 PAGES = {"tables.md": tables_page, "settings.md": settings_page}

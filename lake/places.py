@@ -23,7 +23,7 @@ import hashlib
 import re
 from datetime import date
 
-from lake.settings import settings
+from lake.settings import known_settings
 from lake.storage import join
 
 LONGEST_RUN_NAME = 200
@@ -32,7 +32,7 @@ PLAN, CARD = "plan.json", "card.json"
 
 def below_lake(*parts: str) -> str:
     """Return a path in the lake."""
-    return join(settings().lake, *parts)
+    return join(known_settings().lake, *parts)
 
 
 # ---- tables ----

@@ -38,6 +38,7 @@ from lake.privacy.matching import ListedUsers, rows_of
 from lake.privacy.rewriting import rewrite
 from lake.pseudonyms import TRANSACTION, require_key, to_number
 from lake.schemas import TABLES
+from lake.settings import settings
 from lake.staging import Staged, StagedFile, Verdict, partition_of, read_again, read_staged, read_verdict, verdict_on
 from lake.table import FORGOTTEN, WHOLE_LOG, Table, create_once
 
@@ -384,8 +385,10 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises:
         AuditFailed: all are published, but for days that failed their audit.
+        SettingsInvalid: a `MEANDER_*` variable has an invalid value, or is no setting; the lake may be another one.
     """
     args = parser_of_tables("lake.publish", "Commit what a run staged, if its audit passed.").parse_args(argv)
+    settings()
     reports = []
     for table in args.table:
         reports.append(publish(table, args.run_id))

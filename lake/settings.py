@@ -1,10 +1,15 @@
-"""Settings: every one is an environment variable `MEANDER_<NAME>`, listed by `meander settings`."""
+"""Settings: every one is an environment variable `MEANDER_<NAME>`, listed by `meander settings`.
+
+A variable `MEANDER_*` that is none is an error of whoever asks for `settings`: a setting with a typing error in its
+name would silently have its default. Whoever has to go on in spite of it asks for `known_settings`.
+"""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +22,12 @@ from lake.rules import WEIGHTS
 # Such weights of as many events as a user can have still add up to a whole number of 64 bits.
 MOST_WEIGHT = 1_000
 URL_HINT = "a local path or an s3://, gs://, abfs:// or hdfs:// address"
+PREFIX = "MEANDER_"
+# Names that are read and are no settings, with what they say; tests/test_project.py finds those that are missing here.
+OTHER_NAMES = {"MEANDER_HOME": "folder of what `make up` leaves behind; .meander by default"}
+# How the variables end that Kubernetes gives to every pod for each Service of its namespace: a release `meander` of
+# Airflow's chart has the Service meander-api-server, and so MEANDER_API_SERVER_PORT and seven more.
+OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 
 
 def as_text(weights: Mapping[str, int]) -> str:
@@ -238,25 +249,80 @@ class Settings(BaseSettings):
         return re.sub(r"//([^/@]*):[^/@]*@", r"//\1:***@", self.tracking_uri)
 
 
+SETTINGS = tuple(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+
+
 def settings() -> Settings:
     """Return the current settings.
 
-    A job asks for them some hundred times, mostly where the lake is. They are read anew when a variable has changed, so
-    that a long-lived process sees no stale value.
+    A job asks for them some hundred times. They are read anew when a variable has changed, so that a long-lived process
+    sees no stale value.
+
+    Raises:
+        SettingsInvalid: a `MEANDER_*` variable has an invalid value, or is no setting.
+    """
+    found, invalid, unknown = _read(_variables())
+    if found is None or unknown:
+        raise SettingsInvalid("; ".join(invalid + unknown))
+    return found
+
+
+def known_settings() -> Settings:
+    """Return the current settings, whatever other `MEANDER_*` variables there are.
+
+    For what has to go on, or is there to tell of them: alerts, the page, the import of DAGs, `meander doctor`; and for
+    where the lake is, since all of these ask for it.
 
     Raises:
         SettingsInvalid: a `MEANDER_*` variable has an invalid value.
     """
+    found, invalid, unknown = _read(_variables())
+    if found is None:
+        raise SettingsInvalid("; ".join(invalid + unknown))
+    return found
+
+
+def _variables() -> frozenset[tuple[str, str]]:
     # In any case: so are they read.
-    return _read(frozenset(item for item in os.environ.items() if item[0].upper().startswith("MEANDER_")))
+    return frozenset(item for item in os.environ.items() if item[0].upper().startswith(PREFIX))
 
 
 @lru_cache(maxsize=4)
-def _read(_variables: frozenset[tuple[str, str]]) -> Settings:
+def _read(variables: frozenset[tuple[str, str]]) -> tuple[Settings | None, tuple[str, ...], tuple[str, ...]]:
+    """Return the settings, None if a value is invalid; which are, and which variables are no settings, in words."""
+    # An empty one counts as not set, as of settings.
+    unknown = tuple(map(_in_words, unknown_names(name for name, value in variables if value)))
     try:
-        return Settings()
+        return Settings(), (), unknown
     except ValidationError as error:
-        problems = [
-            f"MEANDER_{'.'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
-        ]
-        raise SettingsInvalid("; ".join(problems)) from None
+        invalid = (f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+        return None, tuple(invalid), unknown
+
+
+def unknown_names(names: Iterable[str]) -> list[str]:
+    """Return those names, sorted, that neither a setting has, nor anything else that is known.
+
+    >>> unknown_names(["MEANDER_LAKE", "meander_lake", "MEANDER_HOME", "MEANDER_LAEK"])
+    ['MEANDER_LAEK']
+    >>> unknown_names(["MEANDER_API_SERVER_SERVICE_HOST", "MEANDER_API_SERVER_PORT", "MEANDER_SERVING_PORT"])
+    ['MEANDER_SERVING_PORT']
+    """
+    given = sorted(names)
+    # A Service has a host; without one, what ends in _PORT is of a person.
+    services = {name.removesuffix("_SERVICE_HOST") for name in given if name.endswith("_SERVICE_HOST")}
+    return [
+        name
+        for name in given
+        if name.upper() not in SETTINGS
+        and name not in OTHER_NAMES
+        and not ((end := OF_A_SERVICE.search(name)) and name[: end.start()] in services)
+    ]
+
+
+def _in_words(name: str) -> str:
+    """Say that there is no such setting, and which one may be meant; not its value, which may be a password."""
+    # Without what all of them have in common.
+    known = [other.removeprefix(PREFIX) for other in (*SETTINGS, *OTHER_NAMES)]
+    near = get_close_matches(name.upper().removeprefix(PREFIX), known, 1)
+    meant = f"did you mean {PREFIX}{near[0]}?" if near else "`meander settings` lists all; remove it, or correct it"
+    return f"{name} is set, and there is no such setting: {meant}"

@@ -258,8 +258,7 @@ class Table:
     @cached_property
     def stored(self) -> pa.Schema:
         """The columns that lake/schemas.py has and files hold: all but the partition columns."""
-        schema = pa.schema(DeltaSchema.from_json(self.spec.schema.json()).to_arrow())
-        return pa.schema([field for field in schema if field.name not in self.spec.partition_by])
+        return stored_columns(self.name)
 
     def rows_by(self, column: str = "dt") -> dict[date, int]:
         """Return {partition value: rows}, sorted, from the log alone: no data is read."""
@@ -483,6 +482,13 @@ def key_of_tables() -> str | None:
             "the rights or the connection, or put one of them back from a copy"
         )
     return None
+
+
+def stored_columns(table: str) -> pa.Schema:
+    """Return the columns of a table that lake/schemas.py has and files hold: all but the partition columns."""
+    spec = TABLES[table]
+    schema = pa.schema(DeltaSchema.from_json(spec.schema.json()).to_arrow())
+    return pa.schema([field for field in schema if field.name not in spec.partition_by])
 
 
 def with_columns(rows: Rows, schema: pa.Schema) -> Rows:

@@ -154,8 +154,14 @@ def test_paths_below_the_lake_are_spelled_in_one_place():
 
 
 # These may read settings: the address of the lake is the one fact that a process has around it, as it has a working
-# directory. `launch` starts the processes of a training, before any of them has read its own.
-READ_SETTINGS = {"lake.places", "lake.settings", "model.training.launch"}
+# directory. `launch` starts the processes of a training, before any of them has read its own. `arguments` is the
+# beginning of every `main` of jobs.
+READ_SETTINGS = {"lake.places", "lake.settings", "jobs.arguments", "model.training.launch"}
+# These go on where a variable is no setting; all others end with an error that names it.
+GO_ON = {
+    *("lake.places", "lake.settings", "dags.cli.doctor", "dags.cli.main"),
+    *("dags.shared.alerts", "dags.shared.deadlines", "dags.shared.evaluation", "dags.shared.runs"),
+}
 
 
 def readers_of_settings(tree: ast.Module) -> set[str]:
@@ -165,7 +171,7 @@ def readers_of_settings(tree: ast.Module) -> set[str]:
         for part in tree.body
         for node in ast.walk(part)
         if isinstance(node, ast.Call)
-        and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("settings", "Settings")
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("settings", "known_settings", "Settings")
     }
 
 
@@ -189,11 +195,17 @@ def test_settings_are_read_at_the_edge_and_passed():
         pytest.param("LAKE = settings().lake", {""}, id="when the module is imported"),
         pytest.param("def run():\n    lake.settings.settings()", {"run"}, id="by its module"),
         pytest.param("def run():\n    Settings()", {"run"}, id="by the class"),
+        pytest.param("def run():\n    known_settings()", {"run"}, id="whatever else is set"),
         pytest.param("def run(config: Settings):\n    config.settings", set(), id="passed"),
     ],
 )
 def test_what_reads_settings_is_noticed(code, readers):
     assert readers_of_settings(ast.parse(code)) == readers
+
+
+def test_only_what_has_to_go_on_overlooks_variables_that_are_no_settings():
+    overlook = {name for name, path in modules() if "known_settings" in path.read_text(encoding="utf-8")}
+    assert {name for name in overlook if not name.startswith("dags.page.")} == GO_ON
 
 
 def test_a_spark_session_is_made_in_one_place():

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from jobs.rejections import REASONS
 from jobs.source import load_source, shipped_sources
 from lake import errors
-from lake.settings import Settings
+from lake.settings import OTHER_NAMES, Settings
 
 REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -151,8 +151,37 @@ class TestDocuments:
         named = set(re.findall(r"\b(MEANDER_\w+)(\*?)", document.read_text("utf-8")))
         exact = {name for name, more in named if not more}
         families = {name for name, more in named if more}
-        assert exact - SETTINGS == set()
+        assert exact - SETTINGS - OTHER_NAMES.keys() - {"MEANDER_LANDNIG", "MEANDER_API_SERVER_PORT"} == set()
         assert {family for family in families if not any(name.startswith(family) for name in SETTINGS)} == set()
+
+
+# Names that are no settings: in examples, and in tests that see them refused.
+MADE_UP = {
+    *("MEANDER_LANDNIG", "MEANDER_LAEK", "MEANDER_SERVING_ULR", "MEANDER_HISTORY", "MEANDER_XYZZY"),
+    *("MEANDER_SERVICE_HOST", "MEANDER_SERVICE_PORT", "MEANDER_PORT", "MEANDER_PORT_53_UDP_ADDR"),
+    *("MEANDER_SERVING_SERVICE_HOST", "MEANDER_SERVING_PORT", "MEANDER_API_SERVER_POTR"),
+    *(f"MEANDER_API_SERVER_{part}" for part in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_API_SERVER")),
+    *(f"MEANDER_API_SERVER_{part}" for part in ("", "PORT", "PORT_8080_TCP", "PORT_8080_TCP_")),
+}
+
+
+def names_of_variables(*places: str) -> set[str]:
+    """Return what is called as our variables are in all files below some places but documents and locks."""
+    files = [file for place in places for file in [REPO / place, *(REPO / place).rglob("*")] if file.is_file()]
+    texts = [file.read_text("utf-8", "replace") for file in files if file.suffix not in (".md", ".lock", ".pyc")]
+    return {name for text in texts for name in re.findall(r"(?<!\w)MEANDER_[A-Z0-9]\w*", text)} - MADE_UP
+
+
+def test_every_variable_of_ours_that_is_read_is_a_setting_or_listed_as_another_name():
+    """One that is listed nowhere would be an error of whoever sets it."""
+    assert names_of_variables(*CODE, "docker", "federated", "Makefile", "pyproject.toml") - SETTINGS == {
+        *OTHER_NAMES,
+        # Beginnings of names.
+        "MEANDER_KEEP_",
+    }
+    # Tests look for beginnings, too.
+    tests = names_of_variables("tests") - OTHER_NAMES.keys()
+    assert {name for name in tests if not any(known.startswith(name) for known in SETTINGS)} == set()
 
 
 @pytest.mark.parametrize(("document", "heading"), [(README, "Where things are"), (DESIGN, "Parts")])

@@ -19,7 +19,7 @@ from lake.days import days_between
 from lake.errors import SourceMismatch
 from lake.landing import Landing, require_files_inside
 from lake.schemas import TABLES
-from lake.settings import settings
+from lake.settings import known_settings, settings
 
 if TYPE_CHECKING:
     from jobs.preview import Preview
@@ -63,7 +63,9 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def check_settings() -> str:
-    return f"lake {settings().lake}, landing {settings().landing}, source {settings().source}"
+    # The other checks go on with those that are known.
+    config = settings()
+    return f"lake {config.lake}, landing {config.landing}, source {config.source}"
 
 
 def check_python() -> str:
@@ -90,10 +92,10 @@ def check_spark() -> str:
     from lake.session import spark_session
 
     began = datetime.now()  # noqa: DTZ005  a duration only
-    spark = spark_session("doctor", settings())
+    spark = spark_session("doctor", known_settings())
     rows = spark.range(1000).count()
     seconds = (datetime.now() - began).total_seconds()  # noqa: DTZ005
-    master = settings().spark_master or "local[*]"
+    master = known_settings().spark_master or "local[*]"
     return f"{installed_version('pyspark')} on {master}, counted {rows} rows in {seconds:.0f} s"
 
 
@@ -103,7 +105,8 @@ def check_lake() -> str:
     probe = places.probe_file()
     storage.write_json(probe, {"written": True})
     if storage.read_json(probe) != {"written": True}:
-        raise RuntimeError(f"{settings().lake}: a file was written, but not read back; check rights and free space")
+        lake = known_settings().lake
+        raise RuntimeError(f"{lake}: a file was written, but not read back; check rights and free space")
     fs, inner = storage.filesystem(probe)
     fs.rm(inner.rsplit("/", 1)[0], recursive=True)
     published = [name for name in TABLES if Table.find(name)]
@@ -113,7 +116,7 @@ def check_lake() -> str:
 def check_source() -> str:
     from jobs.source import load_source
 
-    source = load_source(settings().source)
+    source = load_source(known_settings().source)
     return f"{source.name}: {source.description.strip()}; words that mean no value: {' '.join(source.nulls) or 'none'}"
 
 
@@ -125,12 +128,12 @@ def check_landing() -> str:
     from lake.runs import told_of_contract
     from lake.table import Table
 
-    landing = Landing.of(settings())
-    names = storage.list_files(settings().landing)
+    landing = Landing.of(known_settings())
+    names = storage.list_files(known_settings().landing)
     days = sorted({name.split("/")[0].removeprefix("dt=") for name in names if name.startswith("dt=")})
     if not days:
         raise RuntimeError(
-            f"{settings().landing} has no folder dt=YYYY-MM-DD/; put the log's files there, "
+            f"{known_settings().landing} has no folder dt=YYYY-MM-DD/; put the log's files there, "
             "into the folder of the day on which they arrived"
         )
     for name in days:
@@ -144,7 +147,7 @@ def check_landing() -> str:
     present = landing.present(newest)
     files = list(present)
     require_files_inside(landing.folder(newest), files)
-    source = load_source(settings().source)
+    source = load_source(known_settings().source)
     parts = by_version(source, [storage.join(landing.folder(newest), name) for name in files])
     for version, found in parts:
         check_files(version, found)
@@ -178,7 +181,7 @@ def check_rows(changes: list[str] | None = None) -> str:
     from jobs.source import load_source
     from lake.session import spark_session
 
-    config, landing = settings(), Landing.of(settings())
+    config, landing = known_settings(), Landing.of(known_settings())
     days = landing.days()
     if not days:
         return "there are none yet"
@@ -229,13 +232,13 @@ def became(found: "Preview") -> str:
 
 
 def check_serving() -> str:
-    if not settings().serving_url.get_secret_value():
+    if not known_settings().serving_url.get_secret_value():
         return "no store for applications is set (MEANDER_SERVING_URL); nothing here needs one"
     from lake.serving.layout import columns_in_store
     from lake.serving.pointer import current
     from lake.serving.store import open_store
 
-    with open_store(settings()) as store:
+    with open_store(known_settings()) as store:
         served = current(store) if columns_in_store(store) else None
         server = store.connection.info.parameter_status("server_version")
     return f"PostgreSQL {server}, applications see {served or 'nothing yet; run `meander serve load`'}"

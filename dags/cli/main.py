@@ -1,6 +1,7 @@
 """The `meander` command: the steps of the DAGs for a person, without Airflow and in one Spark session."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -30,10 +31,13 @@ from lake.errors import AuditFailed, MeanderError, SettingsInvalid, TableMissing
 from lake.landing import Landing
 from lake.pseudonyms import in_lake
 from lake.schemas import TABLES
-from lake.settings import Settings, settings
+from lake.settings import Settings, known_settings, settings
 from lake.small import is_small
 from lake.tables import GROUPS, comes_after, groups_of, made_by
 from lake.text import visible
+
+# How many runs whose audit failed are named beside published rows.
+SHOWN_RUNS = 3
 
 
 def daily(
@@ -222,27 +226,93 @@ def tables(as_json: AsJson = False) -> None:
 def show(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="a table of docs/tables.md")],
     day: Day = None,
+    run: Annotated[
+        str, typer.Option("--run", "--run-id", metavar="RUN", help="what this run has staged, published or not")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 10,
     user: Annotated[str, typer.Option(help="of this user alone: as in the lake, or the shop's id if you may")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show rows of one published partition (the newest by default), without Spark."""
+    """Show rows of one published partition (the newest by default), without Spark.
+
+    With --run, rows that the run has staged: those that an audit has refused are published nowhere.
+    """
     if table not in TABLES:
         raise SettingsInvalid(f"there is no table {table!r}; choose one of {', '.join(TABLES)}")
     if user and "user_id" not in TABLES[table].schema.fieldNames():
         raise SettingsInvalid(f"{table} has no column user_id, so --user cannot choose its rows")
+    if run:
+        _show_staged(table, run, as_date(day), limit, user, as_json)
+        return
     from lake.table import Table
 
-    pinned = Table(table)
+    asked = as_date(day)
+    try:
+        pinned = Table(table)
+    except TableMissing as error:
+        raise TableMissing("; ".join([error.message, *_refused(table, asked, asked)])) from error
     partitions = pinned.rows_by("dt")
-    wanted = as_date(day) or max(partitions, default=None)
-    if not partitions and day is None:
-        out.print(f"{table} is published, but has no rows, version {pinned.version}")
+    wanted = asked or max(partitions, default=None)
+    # Without a day, the newest one is meant, also if readers do not see it yet.
+    refused = _refused(table, wanted, asked)
+    if wanted is None:
+        out.print("; ".join([f"{table} is published, but has no rows, version {pinned.version}", *refused]))
         return
     if wanted not in partitions:
         available = f"{min(partitions)} to {max(partitions)}" if partitions else "no rows"
-        raise TableMissing(f"{table} has no rows of {wanted}; it has {available}")
+        raise TableMissing("; ".join([f"{table} has no rows of {wanted}; it has {available}", *refused]))
     rows = pinned.head(wanted, limit, in_lake(user, pinned.key_id, settings()) if user else None)
+    _print_rows(rows, as_json)
+    if not as_json:
+        out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
+    for line in refused:
+        err.print(line, soft_wrap=True)
+
+
+def _show_staged(table: str, run: str, day: date | None, limit: int, user: str, as_json: bool) -> None:
+    """Show rows that a run has staged for a table: without a day, of the newest one that failed, or of all."""
+    from lake.staging import read_staged
+    from lake.unpublished import failed_days, head, rows_by_date, standing
+
+    staged = read_staged(table, run)
+    told, by_date = f"run {staged.run_id!r} has staged for {table}; {standing(staged)}", rows_by_date(staged)
+    dates = [known for known in by_date if known]
+    wanted = day or max(set(dates).intersection(failed_days(staged)) or dates, default=None)
+    # To a machine, rows alone.
+    where = err if as_json else out
+    if wanted not in by_date:
+        available = f"{min(dates)} to {max(dates)}" if dates else "no rows"
+        if day is None:
+            _print_rows([], as_json)
+            where.print(f"there are no rows that {told}", soft_wrap=True)
+            return
+        raise TableMissing(f"there are no rows of {wanted} that {told}; it has {available}")
+    rows, left_out = head(staged, wanted, limit, in_lake(user, staged.key_id, settings()) if user else None)
+    _print_rows(rows, as_json)
+    forgotten = f"; {left_out:,} of forgotten users are left out" if left_out else ""
+    where.print(f"{len(rows)} of {by_date[wanted]:,} rows dt={wanted} that {told}{forgotten}", soft_wrap=True)
+
+
+def _refused(table: str, first: date | None, last: date | None) -> list[str]:
+    """Say of the newest stagings of some days that failed their audit that they did, and how their rows are shown."""
+    # Of other tables, a day that fails is none of those by which rows are shown.
+    if TABLES[table].owned_by != "dt":
+        return []
+    from lake.unpublished import refused_by_audit
+
+    by_run: dict[str, list[date]] = {}
+    for day, staged in refused_by_audit(table, first, last).items():
+        by_run.setdefault(staged.run_id, []).append(day)
+    # Those of the newest days: `meander days` lists all.
+    return [
+        f"{table} of {days_in_words(failed)} that run {run!r} has staged failed the audit, so readers do not see it: "
+        f"`meander show {table} --run {shlex.quote(run)} --day {failed[-1]}` shows its rows; see "
+        "docs/runbook.md#audit-failed"
+        for run, failed in [*by_run.items()][-SHOWN_RUNS:]
+    ]
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
@@ -254,19 +324,20 @@ def show(
             )
             grid.add_row(Text(visible(name), style="bold"), text)
         out.print(grid, "")
-    out.print(f"{len(rows)} of {partitions[wanted]:,} rows of {table} dt={wanted}, version {pinned.version}")
 
 
 def show_settings(as_json: AsJson = False) -> None:
     """Show every setting: its variable, value and meaning."""
-    values = settings().model_dump(mode="json")
+    values = known_settings().model_dump(mode="json")
     if as_json:
         print_json({f"MEANDER_{name.upper()}": value for name, value in values.items()})
-        return
-    grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
-    for name, field in Settings.model_fields.items():
-        grid.add_row(f"MEANDER_{name.upper()}", str(values[name]), field.description)
-    out.print(grid)
+    else:
+        grid = Grid("variable", "value", "meaning", box=box.SIMPLE)
+        for name, field in Settings.model_fields.items():
+            grid.add_row(f"MEANDER_{name.upper()}", str(values[name]), field.description)
+        out.print(grid)
+    # After the list, in which whoever has mistyped a name finds the right one.
+    settings()
 
 
 def simulate(context: typer.Context) -> None:
@@ -277,6 +348,17 @@ def simulate(context: typer.Context) -> None:
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+# These say which variables are no settings beside what else they have to say.
+SAY_IT_THEMSELVES = ("doctor", "settings")
+
+
+@app.callback()
+def require_valid_settings(context: typer.Context) -> None:
+    """Fail before a command does anything if a `MEANDER_*` variable has an invalid value, or is no setting."""
+    if context.invoked_subcommand not in SAY_IT_THEMSELVES and "--help" not in sys.argv:
+        settings()
+
+
 # In the order in which `meander --help` lists them.
 app.command()(daily)
 app.command()(days)

@@ -23,6 +23,7 @@ from dags.local.standalone import BIN, HANGS_SECONDS, PRIVATE, LocalAirflow, Loc
 from dags.shared.evaluation import LOCAL_MLFLOW
 from dags.shared.run_ids import of_dag
 from lake.environment import environment_of
+from lake.errors import SettingsInvalid
 from lake.settings import settings
 
 HISTORY = (date(2017, 1, 1), date(2017, 12, 23))
@@ -270,7 +271,7 @@ def main(argv: list[str] | None = None) -> None:
         {"up": up, "down": down, "status": status, "demo": demo, "mlflow": mlflow}[args.command](local)
     except KeyboardInterrupt:
         sys.exit(130)
-    except LocalError as error:
+    except (LocalError, SettingsInvalid) as error:
         sys.exit(f"\n{error}")
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd))

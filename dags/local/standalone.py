@@ -191,7 +191,9 @@ class LocalAirflow(AirflowClient):
 
         Raises:
             LocalError: one of them did not come up.
+            SettingsInvalid: of the shell's variables: with them, the tasks of every run would fail.
         """
+        settings()
         self.make_private_home()
         wanted = (self.port, self.state.get("port"), 8080)
         self.remember(

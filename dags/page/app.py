@@ -13,7 +13,7 @@ from dags.page.views import failure, may_see, router, templates
 from dags.shared.evaluation import Evaluation, verdict
 from lake import storage
 from lake.errors import MeanderError
-from lake.settings import settings
+from lake.settings import known_settings
 
 # Pages of data docs that are listed, the newest.
 MAX_PAGES = 200
@@ -54,7 +54,7 @@ def own_page(template: str, **values: Any) -> HTMLResponse:
 @app.get("/data-docs/", response_class=HTMLResponse)
 def index() -> HTMLResponse:
     """List the newest pages."""
-    fs, folder = storage.filesystem(settings().docs_folder)
+    fs, folder = storage.filesystem(known_settings().docs_folder)
     files = fs.find(folder, detail=True) if fs.exists(folder) else {}
     newest = sorted(files.items(), key=lambda item: str(item[1].get("mtime", "")), reverse=True)[:MAX_PAGES]
     return own_page("data_docs.html", pages=["/".join(path.rsplit("/", 2)[1:]) for path, _ in newest])
@@ -63,7 +63,7 @@ def index() -> HTMLResponse:
 @app.get("/data-docs/{run}/{page}", response_class=HTMLResponse)
 def data_docs(run: Name, page: Name) -> HTMLResponse:
     """Return the page of one audit."""
-    fs, path = storage.filesystem(storage.join(settings().docs_folder, run, page))
+    fs, path = storage.filesystem(storage.join(known_settings().docs_folder, run, page))
     if not page.endswith(".html") or not fs.isfile(path):
         raise HTTPException(404, f"there are no data docs {run}/{page}; they may have been removed with their run")
     return HTMLResponse(fs.cat_file(path), headers=DOCS_HEADERS)

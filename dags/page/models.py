@@ -6,7 +6,7 @@ from datetime import date
 from dags.shared.evaluation import COLUMNS, Evaluation
 from lake import storage
 from lake.places import PLAN, models_folder, plan_file
-from lake.settings import settings
+from lake.settings import known_settings
 
 # Enough weeks for a year; older evaluations stay in MLflow.
 MAX_EVALUATIONS = 60
@@ -55,7 +55,7 @@ def champion() -> Champion | None:
     # MLflow takes seconds to import, once in the life of a web server.
     from model.versions.registry import SINCE, Registry
 
-    registry = Registry.of(settings())
+    registry = Registry.of(known_settings())
     version = registry.champion()
     if version is None:
         return None

@@ -14,7 +14,7 @@ from dags.page.state import FOR_READERS, NOT_AUDITED, NOT_LANDED, SHOWN, Cell, L
 from dags.page.words import counted, how_to_repair, tables_in_words, what_readers_see
 from dags.shared.run_ids import DAILY, HISTORY, airflow_run
 from lake.days import days_in_words
-from lake.settings import settings
+from lake.settings import known_settings
 from lake.tables import TABLES, made_in
 
 # Longer than any stage or audit takes: a run without Airflow that began earlier has stopped.
@@ -92,7 +92,7 @@ def expected_day(now: datetime, scheduled: bool) -> date | None:
     """
     if not scheduled:
         return None
-    return (now - timedelta(hours=settings().expected_hours)).date() - timedelta(days=1)
+    return (now - timedelta(hours=known_settings().expected_hours)).date() - timedelta(days=1)
 
 
 def freshness(lake: LakeSnapshot) -> list[Freshness]:

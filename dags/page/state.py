@@ -20,7 +20,7 @@ from lake.errors import NotStaged
 from lake.landing import Landing
 from lake.looking_back import first_day, is_since, nothing_before
 from lake.places import is_manifest, runs_folder, verdict_beside
-from lake.settings import settings
+from lake.settings import known_settings
 from lake.staging import UNREADABLE, Staged, Verdict, order_of, parse_staged
 from lake.table import Table
 from lake.tables import TABLES, made_in
@@ -162,7 +162,7 @@ class LakeSnapshot:
             expected: the newest day that should be published by now.
             first: the first day that is asked for, where that is before the days that are always looked at.
         """
-        begins = min(first or date.max, first_day(settings(), Table.find("events")))
+        begins = min(first or date.max, first_day(known_settings(), Table.find("events")))
         since = nothing_before(begins)
         # Before the tables: what is published between the two would look as if it waited for its publish.
         stagings, unreadable = read_stagings(cache, since)
@@ -306,7 +306,8 @@ class LakeSnapshot:
             if (day >= self.first or is_since(self.first, commit.published)) and day in (self.landed or ())
             if (read := read_by(commit.counts, commit.run_id, commit.order, day))
         }
-        return changed_since_read(Landing.of(settings()), reads, listed_landing(cache, self.first)) if reads else {}
+        landing = Landing.of(known_settings())
+        return changed_since_read(landing, reads, listed_landing(cache, self.first)) if reads else {}
 
     def _touched(self, table: str) -> set[date]:
         return set(self._newest[table]) | set(self.current[table]) | set(self.rows[table])
@@ -444,7 +445,7 @@ def listed_landing(cache: Cache, first: date) -> dict[date, str]:
 
     It is one for all parts of the page, and one more for those who ask for older days than the first that asked.
     """
-    landing = Landing.of(settings())
+    landing = Landing.of(known_settings())
 
     def since(day: date) -> tuple[date, dict[date, str]]:
         return day, listed(landing, day)
@@ -458,7 +459,7 @@ def listed_landing(cache: Cache, first: date) -> dict[date, str]:
 def _landed_days() -> frozenset[date] | None:
     try:
         # The web server need not see the landing; the page then tells gaps of `events` alone.
-        return frozenset(Landing.of(settings()).days()) or None
+        return frozenset(Landing.of(known_settings()).days()) or None
     except OSError:
         return None
 

@@ -58,7 +58,7 @@ from lake.errors import MeanderError
 from lake.labels import LABELS
 from lake.landing import Landing
 from lake.looking_back import nothing_before, span, window
-from lake.settings import settings
+from lake.settings import known_settings
 from lake.table import Table
 
 HERE = Path(__file__).parent
@@ -245,7 +245,7 @@ def planned(cache: Cache, reason: str, first: date | None, last: date | None, ta
 
     What has landed since it was read is in no version, and has a part in a plan for late data.
     """
-    config, events = settings(), Table.find("events")
+    config, events = known_settings(), Table.find("events")
     if events is None:
         return plan_backfill(config, reason, first, last, table)
     versions = {name: found.version for name in SHOWN if (found := Table.find(name))}
@@ -301,7 +301,7 @@ def interest(cache: CacheDep, day: Annotated[date | None, Query()] = None) -> HT
     if not days:
         return page("empty.html", text="There are no predictions and no examples yet.")
     day = day or days[0]
-    least = settings().min_group
+    least = known_settings().min_group
     predicted, actual = flows.predicted(cache, day, least), flows.actual(cache, day, least)
     # The same categories in both, in the same order and colours, so that they can be compared.
     kept = drawing.greatest([predicted, actual])
@@ -329,7 +329,7 @@ def model(cache: CacheDep) -> HTMLResponse:
     # One for each colour: the model and the best baselines.
     best = methods[: drawing.COLOURS]
     series = {name: {one.day: one.values[name] for one in evaluations if name in one.values} for name in best}
-    drift = flows.drift(cache, span(settings()), settings().min_group)
+    drift = flows.drift(cache, span(known_settings()), known_settings().min_group)
     charts = []
     monitored = load_findings()
     for metric in ("recall@5", *(f"roc_auc {one.name}" for one in LABELS)):

@@ -28,7 +28,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 from dags import PREFIX
 from dags.shared.endings import SECTION, without_values
 from lake.errors import LOG_PREFIX
-from lake.settings import settings
+from lake.settings import known_settings
 from lake.tables import TABLES, way_to
 from lake.text import visible
 
@@ -133,7 +133,7 @@ def memories() -> Iterator["AlertMemory"]:
     from lake.places import alerts_folder
 
     try:
-        lake = settings().lake
+        lake = known_settings().lake
     except Exception as error:  # noqa: BLE001  an alert may be about settings that are not valid
         log.error("the lake cannot record alerts: %s", error)
     else:
@@ -226,7 +226,7 @@ def resend_queued(context: Any) -> None:
 
 def suppression_period() -> timedelta:
     """Return how long after an alert further ones of its cause are suppressed."""
-    return timedelta(hours=settings().alert_quiet_hours)
+    return timedelta(hours=known_settings().alert_quiet_hours)
 
 
 def resend(memory: "AlertMemory", context: Any) -> None:
@@ -256,7 +256,7 @@ def deliver(alert: Alert, text: str, context: Any) -> str:
         address, a secret.
     """
     try:
-        config = settings()
+        config = known_settings()
         if config.alert_notifier:
             notify(config.alert_notifier, json.loads(config.alert_notifier_options), alert, text, context)
         if address := config.alert_webhook.get_secret_value():

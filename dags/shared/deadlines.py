@@ -7,7 +7,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert, deadline_reference
 
 from dags.shared.alerts import alert_missed_deadline
-from lake.settings import settings
+from lake.settings import known_settings
 
 
 @deadline_reference
@@ -31,7 +31,7 @@ def expected(tables: str) -> DeadlineAlert:
     """Return the deadline of a daily DAG: `MEANDER_EXPECTED_HOURS` after the end of its day, as on the Meander page."""
     return DeadlineAlert(
         reference=ScheduledDayEnd(),
-        interval=timedelta(hours=settings().expected_hours),
+        interval=timedelta(hours=known_settings().expected_hours),
         callback=AsyncCallback(alert_missed_deadline, kwargs={"tables": tables}),
         name=f"{tables} are expected",
     )

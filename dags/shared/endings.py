@@ -5,6 +5,9 @@ import signal
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from lake.errors import SettingsInvalid
+from lake.settings import Settings, settings
+
 # The class of an error of Python, Java or a library, before its message, which may quote what a row holds.
 CLASS = re.compile(r"(?:[\w$]+\.)*[A-Z]\w*(?:Error|Exception|Invalid|Interrupt|Exit)\b")
 # How a message of Meander ends. Further inside of a line it may be a text of a row.
@@ -34,6 +37,22 @@ def raise_without_retry(error: Exception) -> None:
     ]
     if actionable:
         raise AirflowFailException(actionable[-1].strip()) from error
+
+
+def checked_settings() -> Settings:
+    """Return the settings of a task.
+
+    The process that a task starts gets no variable that is not on the list of lake/environment.py, so a setting with a
+    typing error in its name is found here or nowhere.
+
+    Raises:
+        AirflowFailException: a variable has an invalid value or is no setting; another try would end in the same way.
+    """
+    try:
+        return settings()
+    except SettingsInvalid as error:
+        raise_without_retry(error)
+        raise
 
 
 def without_values(line: str) -> str:

@@ -11,7 +11,7 @@ from dags import PREFIX
 from lake import storage
 from lake.labels import NAMES
 from lake.places import decision_file, evaluation_folder, metrics_file, report_file, run_name
-from lake.settings import settings
+from lake.settings import known_settings
 
 REPORT = "report.html"
 # Where `make mlflow` shows a store that has no server of its own.
@@ -108,7 +108,7 @@ def mlflow_link(run_id: str) -> str:
     """Return where MLflow's UI shows the runs of a run of ours: pretraining, fine-tuning, evaluation."""
     from model.versions.registry import Registry
 
-    registry = Registry.of(settings())
+    registry = Registry.of(known_settings())
     uri = registry.uri
     # A browser asks who is there; a link that says it would show a password.
     server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_MLFLOW

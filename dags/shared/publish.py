@@ -7,7 +7,7 @@ from airflow.sdk import BaseOperator
 
 from dags.shared.alerts import Alert, day_of, resend_queued, send_alert
 from dags.shared.assets import ASSETS
-from dags.shared.endings import raise_without_retry
+from dags.shared.endings import checked_settings, raise_without_retry
 from dags.shared.links import DataDocs
 from lake.tables import TABLES
 
@@ -61,6 +61,7 @@ class Publish(BaseOperator):
         from lake.errors import AuditFailed, MeanderError
         from lake.publish import publish, require_whole
 
+        checked_settings()
         reports = {}
         for table in self.tables:
             try:

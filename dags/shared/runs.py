@@ -17,12 +17,12 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from dags.shared.endings import describe_exit, raise_without_retry, skip_unless, without_values
+from dags.shared.endings import checked_settings, describe_exit, raise_without_retry, skip_unless, without_values
 from dags.shared.forked import Forked, fork
 from dags.shared.links import DataDocs
 from dags.shared.process import end_politely, process_group
 from lake.environment import environment_of
-from lake.settings import settings
+from lake.settings import known_settings
 
 CONF = {
     # Retries belong to Airflow alone: with YARN's own two attempts on top, a broken job would run six times.
@@ -68,9 +68,10 @@ class RunsModule(BaseOperator):
             variables: the names are those of the environment.
 
         Raises:
-            AirflowFailException: it failed with an error that needs a person.
+            AirflowFailException: it failed with an error that needs a person, or a setting is not valid.
             AirflowException: it failed with another error, or was killed.
         """
+        checked_settings()
         command = [sys.executable, "-m", module, *arguments]
         self.log.info("running %s", shlex.join(command))
         environment = environment_of(module, os.environ) | {
@@ -132,7 +133,7 @@ class SparkJob(RunsModule, SparkSubmitOperator):
             name=f"meander {module}",
             conf=CONF,
             # With a local master the driver does all the work. A ceiling: it costs nothing until it is used.
-            driver_memory=settings().driver_memory,
+            driver_memory=known_settings().driver_memory,
             pool="spark",
             **kwargs,
         )
@@ -144,8 +145,9 @@ class SparkJob(RunsModule, SparkSubmitOperator):
     def execute(self, context: Any) -> None:
         skip_unless(self.wanted)
         arguments = self.application_args = without_blanks(self.application_args or [])
-        if settings().spark_master.startswith("sc://"):
-            self.run_module(self.module, arguments, server=settings().step_server)
+        config = checked_settings()
+        if config.spark_master.startswith("sc://"):
+            self.run_module(self.module, arguments, server=config.step_server)
             return
         try:
             super().execute(context)

@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from dags.shared.endings import skip_unless
+from dags.shared.endings import checked_settings, skip_unless
 
 
 class Wait(BaseSensorOperator):
@@ -41,10 +41,9 @@ class WaitForLanding(Wait):
 
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
         from lake.landing import Landing
-        from lake.settings import settings
 
         skip_unless(self.wanted)
-        return Landing.of(settings()).has_landed(date.fromisoformat(self.day))
+        return Landing.of(checked_settings()).has_landed(date.fromisoformat(self.day))
 
     def timeout_message(self) -> str:
         return f"{self.day} has not landed, or is incomplete [docs/runbook.md#landing-missing]"
@@ -66,6 +65,8 @@ class WaitForPublished(Wait):
     def poke(self, context: Any) -> bool:  # noqa: ARG002  Airflow's signature
         from lake.table import Table
 
+        # Or it would wait at another lake, without an end.
+        checked_settings()
         published = Table.find(self.table)
         # Not the rows: a day without rows counts too, once a run has published it.
         return published is not None and published.basis(date.fromisoformat(self.day)) is not None

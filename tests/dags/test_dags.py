@@ -76,6 +76,13 @@ def test_the_bag_holds_exactly_the_dags_and_tasks_we_know():
     }
 
 
+def test_a_variable_that_is_no_setting_takes_no_dag_away(monkeypatch):
+    """Its tasks fail and say why; without the DAGs nobody would be told of it."""
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    bag = DagBag(dag_folder=REPO / "dags")
+    assert (bag.import_errors, bag.dags.keys()) == ({}, BAG.dags.keys())
+
+
 def test_a_dag_file_and_the_plugin_load_no_engine_no_model_no_pages_and_no_cloud():
     # Each task loads them again, and each look of a sensor.
     check = f"""

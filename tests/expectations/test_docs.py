@@ -41,7 +41,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.elements.append(tag)
         self.attributes |= {name for name, _ in attrs}
-        if tag in ("br", "code"):
+        if tag in ("br", "code", "p"):
             self.handle_data(" ")
         if tag in ("h1", "h2", "dt", "dd", "th", "td"):
             self.cells.append("")
@@ -103,12 +103,12 @@ def test_each_expectation_is_listed_with_what_was_found_of_it(results):
 
 def test_the_page_says_the_verdict_and_shows_examples_and_figures():
     met = check(expectation="met", success=True, unexpected=None, looked_at=None)
-    texts = Reader(page_of(check(-2.5, "a\x1b[2J\u202e"), met)).texts()
+    texts = Reader(page_of(check(-2.5, "a\x1b[2J\u202e", behind="of 9 rows 3 for a reason"), met)).texts()
     assert texts == [
         *("events failed", "days", "2025-01-01 to 2025-01-01", "run", "r", "staging", "20250102T000000-0badcafe"),
         *("rows", "1,234", "audited", "2025-01-02 03:04 UTC", "expectations", "2, 1 not met"),
         *("Expectations", "found", "severity", "expectation", "column", "not met by", "such as"),
-        *("not met", "critical", "no price is negative min_value 0", "price", "3 of 1,234"),
+        *("not met", "critical", "no price is negative min_value 0 of 9 rows 3 for a reason", "price", "3 of 1,234"),
         r"-2.5 'a\x1b[2J\u202e'",
         *("met", "critical", "met min_value 0", "price", "", ""),
         *("Figures of each day", "day", "rows", "late_share", "volume_ratio"),
@@ -118,13 +118,22 @@ def test_the_page_says_the_verdict_and_shows_examples_and_figures():
 
 def test_what_a_log_or_a_person_has_named_is_text(results):
     named = Staged("events", MARKUP, MARKUP, DAY, DAY, [DAY], 1, 1, [])
-    hostile = check(MARKUP, [MARKUP], expectation=MARKUP, limits={MARKUP: MARKUP}, columns=[MARKUP], severity=MARKUP)
+    hostile = check(
+        MARKUP,
+        [MARKUP],
+        expectation=MARKUP,
+        limits={MARKUP: MARKUP},
+        columns=[MARKUP],
+        severity=MARKUP,
+        behind=f"3 missing_user, such as {MARKUP}\x1b[2J\u202e\ud800",
+    )
     page = page_of(hostile, *map(check_of, results), staged=named, figures=FIGURES.rename(columns={"rows": MARKUP}))
     read = Reader(page)
     assert set(read.elements) & {"script", "img", "svg", "iframe", "link", "object", "base", "form", "a"} == set()
     assert {name for name in read.attributes if name.startswith("on")} == set()
     assert MARKUP not in page
     assert read.texts().count(MARKUP) >= 3, "run, staging and column, whole"
+    assert any(rf"3 missing_user, such as {MARKUP}\x1b[2J\u202e\ud800" in cell for cell in read.texts())
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=30))

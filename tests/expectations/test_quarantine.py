@@ -21,6 +21,7 @@ from tests.expectations.cases import (
     warnings_of,
     without_tags,
 )
+from tests.expectations.test_docs import Reader
 from tests.lake.stagings import JAN_1, read_files, stage_files
 
 BROKEN, LOST, MADE_UP, TOO_MANY, IN_BUDGET, FEW, NOTHING = (date(2025, 1, n) for n in range(1, 8))
@@ -153,6 +154,13 @@ def test_an_audit_says_why_rows_were_rejected_where_they_stand_and_what_to_look_
     assert critical.endswith(f"]{told}")
     assert warning.endswith("]")
     assert seen.broken["between rejected_share"] == critical
+    # And so do the data docs of the table and run, the first line of which is what keeps the rows from the readers.
+    assert seen.verdict.docs == str(lake / "lake" / "_docs" / "r" / "quarantine.html")
+    page = (lake / "lake" / "_docs" / "r" / "quarantine.html").read_text("utf-8")
+    cells = Reader(page).texts()
+    explained = [cell for cell in cells if told.removeprefix(": ") in cell]
+    assert explained == [next(cell for cell in cells if cell.startswith("at most 5.00%"))]
+    assert "ann@example.org" not in page
 
 
 def test_what_to_look_at_is_told_of_reasons_that_there_are():

@@ -55,6 +55,13 @@ def test_which_days_are_meant_has_to_be_clear(arguments, told):
         parse_run(job_parser("job", None), [*arguments, "--run-id", "r"])
 
 
+def test_a_run_takes_no_number_of_a_lake_that_a_mistyped_name_leads_to(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LAEK", "/lake")
+    with pytest.raises(SettingsInvalid, match="did you mean MEANDER_LAKE"):
+        parse_run(job_parser("job", None), ["--day", "2025-03-02", "--run-id", "r"])
+    assert not (lake / "lake").exists()
+
+
 def test_a_message_names_ten_days_and_counts_the_others():
     days = [march(n) for n in range(1, 13)]
     assert listed(days[:10]) == ", ".join(f"2025-03-{n:02}" for n in range(1, 11))

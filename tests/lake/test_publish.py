@@ -15,11 +15,19 @@ from pyspark.sql.types import StringType, StructField, StructType
 from lake import commits, staging
 from lake import publish as publishing
 from lake import table as tables
-from lake.errors import CommitContended, NotStaged, PublishRefused, SchemaMismatch, TableMissing, TableUnreadable
+from lake.errors import (
+    CommitContended,
+    NotStaged,
+    PublishRefused,
+    SchemaMismatch,
+    SettingsInvalid,
+    TableMissing,
+    TableUnreadable,
+)
 from lake.log import actions, read_log
 from lake.places import forgotten_path, table_path
 from lake.privacy.forgotten import ForgottenUsers, list_users
-from lake.publish import publish
+from lake.publish import main, publish
 from lake.schemas import QUARANTINE, TABLES
 from lake.staging import Verdict, write_verdict
 from lake.table import MADE, Table
@@ -57,6 +65,14 @@ def test_a_publish_replaces_the_days_it_owns_and_no_others(lake):
         "docs": "/docs/page.html",
         "already": False,
     }
+
+
+def test_nothing_is_published_to_a_lake_that_a_mistyped_name_leads_to(lake, monkeypatch):
+    stage_files("quarantine", "r", [], [JAN_1], 0)
+    monkeypatch.setenv("MEANDER_LAEK", "/x")
+    with pytest.raises(SettingsInvalid, match="did you mean MEANDER_LAKE"):
+        main(["--table", "quarantine", "--run-id", "r"])
+    assert Table.find("quarantine") is None
 
 
 def test_a_landing_day_is_replaced_on_whatever_dates_its_events_lie(lake):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from lake.errors import SettingsInvalid
-from lake.settings import settings
+from lake.settings import known_settings, settings
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,80 @@ def test_an_error_names_the_variable_and_what_was_received(monkeypatch, name, va
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsInvalid, match=re.escape(f"{name}='{value}'")):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        pytest.param("MEANDER_LANDNIG", "did you mean MEANDER_LANDING?", id="two letters swapped"),
+        pytest.param("MEANDER_SERVING_ULR", "did you mean MEANDER_SERVING_URL?", id="of several with one beginning"),
+        pytest.param("MEANDER_HISTORY", "did you mean MEANDER_HISTORY_DAYS?", id="without its end"),
+        pytest.param(
+            "meander_landnig", "did you mean MEANDER_LANDING?", id="in small letters, in which names are read"
+        ),
+        pytest.param("meander_home", "did you mean MEANDER_HOME?", id="in which this one is not read"),
+        pytest.param("MEANDER_XYZZY", "`meander settings` lists all", id="like none"),
+        pytest.param("MEANDER_", "`meander settings` lists all", id="no name at all"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one_and_without_its_value(monkeypatch, name, told):
+    monkeypatch.setenv(name, "postgresql://me:geheim@host")
+    with pytest.raises(SettingsInvalid, match=rf"^{name} is set, and there is no such setting: {re.escape(told)}") as e:
+        settings()
+    assert "geheim" not in str(e.value)
+    assert str(e.value).endswith(" [docs/runbook.md#settings-invalid]")
+    # What has to go on, such as an alert that tells of it, goes on.
+    assert known_settings().late_days == 3
+    monkeypatch.delenv(name)
+    assert settings().late_days == 3
+
+
+def test_what_is_set_and_no_setting_is_told_with_all_that_is_invalid(monkeypatch):
+    monkeypatch.setenv("MEANDER_LATE_DAYS", "-1")
+    monkeypatch.setenv("MEANDER_XYZZY", "1")
+    monkeypatch.setenv("MEANDER_LAEK", "/lake")
+    for ask in (settings, known_settings):
+        with pytest.raises(
+            SettingsInvalid, match=r"LATE_DAYS='-1': .*; MEANDER_LAEK is .* MEANDER_LAKE.*; MEANDER_XYZZY"
+        ):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["MEANDER_HOME"],
+        # What Kubernetes tells every pod of the Service meander-api-server, and of one that is called meander.
+        [
+            *("MEANDER_API_SERVER_SERVICE_HOST", "MEANDER_API_SERVER_SERVICE_PORT"),
+            *(
+                "MEANDER_API_SERVER_SERVICE_PORT_API_SERVER",
+                "MEANDER_API_SERVER_PORT",
+                "MEANDER_API_SERVER_PORT_8080_TCP",
+            ),
+            *(f"MEANDER_API_SERVER_PORT_8080_TCP_{part}" for part in ("PROTO", "PORT", "ADDR")),
+        ],
+        ["MEANDER_SERVICE_HOST", "MEANDER_SERVICE_PORT", "MEANDER_PORT", "MEANDER_PORT_53_UDP_ADDR"],
+    ],
+    ids=["home", "service", "a service of our name"],
+)
+def test_names_that_others_set_or_read_are_no_error(monkeypatch, names):
+    for name in names:
+        monkeypatch.setenv(name, "10.0.0.1")
+    assert settings().late_days == 3
+
+
+def test_what_only_looks_like_a_service_is_an_error(monkeypatch):
+    monkeypatch.setenv("MEANDER_API_SERVER_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("MEANDER_API_SERVER_POTR", "80")
+    monkeypatch.setenv("MEANDER_SERVING_PORT", "5432")  # there is no MEANDER_SERVING_SERVICE_HOST
+    with pytest.raises(SettingsInvalid, match=r"^MEANDER_API_SERVER_POTR is .*; MEANDER_SERVING_PORT is [^;]*$"):
+        settings()
+
+
+def test_an_empty_variable_that_is_no_setting_is_no_error(monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "")
+    assert settings().late_days == 3
 
 
 def test_the_ends_of_a_range_are_values_too(monkeypatch):

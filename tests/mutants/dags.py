@@ -17,6 +17,17 @@ VIEWS = "tests/dags/page/test_views.py"
 FLOWS = "tests/dags/page/test_flows.py"
 CLI = "tests/dags/cli/test_main.py"
 DAILY = f"{CLI}::test_daily_runs_each_chunk_of_days_and_the_questions_after_it_are_answered"
+SHOWN = f"{CLI}::test_rows_that_an_audit_refused_are_shown_by_their_run_and_whoever_asks_for_their_day_is_told_of_it"
+BESIDE = f"{CLI}::test_who_looks_at_published_rows_is_told_of_newer_ones_that_an_audit_refused"
+OF_RUN = f"{CLI}::test_of_a_run_of_several_days_the_newest_that_failed_is_shown"
+UNKNOWN = " ".join(
+    f"{CLI}::test_{name}"
+    for name in (
+        "no_command_does_anything_with_a_variable_that_is_no_setting",
+        "settings_are_listed_before_a_variable_that_is_none_is_told",
+        "help_is_given_whatever_is_set",
+    )
+)
 CONSOLE = "tests/dags/cli/test_console.py"
 DOCTORS = "tests/dags/cli/test_doctor.py"
 DOCTOR = f"{DOCTORS}::test_the_doctor_says_what_is_wrong_and_how_to_mend_it"
@@ -252,8 +263,8 @@ MUTANTS = [
     Mutant(
         "deadlines_in_minutes",
         "dags/shared/deadlines.py",
-        "timedelta(hours=settings().expected_hours)",
-        "timedelta(minutes=settings().expected_hours)",
+        "timedelta(hours=known_settings().expected_hours)",
+        "timedelta(minutes=known_settings().expected_hours)",
         DATABASE,
     ),
     # --- what people are asked and told
@@ -288,8 +299,8 @@ MUTANTS = [
     Mutant(
         "alerts_quiet_days",
         "dags/shared/alerts.py",
-        "timedelta(hours=settings().alert_quiet_hours)",
-        "timedelta(days=settings().alert_quiet_hours)",
+        "timedelta(hours=known_settings().alert_quiet_hours)",
+        "timedelta(days=known_settings().alert_quiet_hours)",
         ALERTS,
     ),
     Mutant(
@@ -497,6 +508,126 @@ MUTANTS = [
         DAILY,
     ),
     Mutant("cli_chunks_overlap", "dags/cli/main.py", "days[i : i + chunk_days]", "days[i : i + chunk_days + 1]", DAILY),
+    Mutant(
+        "cli_show_hides_what_was_refused",
+        "dags/cli/main.py",
+        "    refused = _refused(table, wanted, asked)\n",
+        "    refused: list[str] = []\n",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_of_a_table_that_was_never_published_hides_what_was_refused",
+        "dags/cli/main.py",
+        '"; ".join([error.message, *_refused(table, asked, asked)])',
+        "error.message",
+        SHOWN,
+    ),
+    Mutant(
+        "cli_show_tells_a_machine_with_its_rows",
+        "dags/cli/main.py",
+        "    for line in refused:\n        err.print(",
+        "    for line in refused:\n        out.print(",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_of_a_run_its_last_day",
+        "dags/cli/main.py",
+        "max(set(dates).intersection(failed_days(staged)) or dates, default=None)",
+        "max(dates, default=None)",
+        OF_RUN,
+    ),
+    Mutant(
+        "cli_show_names_a_command_that_a_shell_divides",
+        "dags/cli/main.py",
+        "{shlex.quote(run)}",
+        "{run}",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_tells_of_older_days",
+        "dags/cli/main.py",
+        "_refused(table, wanted, asked)",
+        "_refused(table, None, asked)",
+        BESIDE,
+    ),
+    Mutant(
+        "cli_show_by_the_key_of_now",
+        "dags/cli/main.py",
+        "in_lake(user, staged.key_id, settings())",
+        'in_lake(user, "", settings())',
+        "tests/dags/cli/test_pseudonyms.py",
+    ),
+    Mutant(
+        "cli_unknown_setting_goes_on",
+        "dags/cli/main.py",
+        'if context.invoked_subcommand not in SAY_IT_THEMSELVES and "--help" not in sys.argv:',
+        "if False:",
+        UNKNOWN,
+    ),
+    Mutant("cli_unknown_setting_keeps_help", "dags/cli/main.py", ' and "--help" not in sys.argv', "", UNKNOWN),
+    Mutant(
+        "cli_unknown_setting_hides_the_list",
+        "dags/cli/main.py",
+        'SAY_IT_THEMSELVES = ("doctor", "settings")',
+        'SAY_IT_THEMSELVES = ("doctor",)',
+        UNKNOWN,
+    ),
+    Mutant(
+        "cli_doctor_does_not_tell_of_unknown_settings",
+        "dags/cli/doctor.py",
+        "    config = settings()\n",
+        "    config = known_settings()\n",
+        f"{DOCTORS}::test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_that_are",
+    ),
+    Mutant(
+        "runs_module_with_unknown_settings",
+        "dags/shared/runs.py",
+        "        checked_settings()\n        command",
+        "        command",
+        RUNS,
+    ),
+    Mutant(
+        "alerts_stopped_by_unknown_settings",
+        "dags/shared/alerts.py",
+        "        config = known_settings()\n",
+        "        from lake.settings import settings\n\n        config = settings()\n",
+        f"{ALERTS}::test_a_task_that_fails_for_a_variable_that_is_no_setting_sends_an_alert_that_names_it",
+    ),
+    Mutant(
+        "publishes_with_unknown_settings",
+        "dags/shared/publish.py",
+        "        checked_settings()\n",
+        "",
+        f"{RUNS}::test_nothing_is_published_with_a_variable_that_is_no_setting",
+    ),
+    Mutant(
+        "publishes_by_hand_with_unknown_settings",
+        "lake/publish.py",
+        "    settings()\n",
+        "",
+        "tests/lake/test_publish.py::test_nothing_is_published_to_a_lake_that_a_mistyped_name_leads_to",
+    ),
+    Mutant(
+        "jobs_take_a_number_of_another_lake",
+        "jobs/arguments.py",
+        "    settings()\n",
+        "",
+        "tests/jobs/test_arguments.py",
+    ),
+    Mutant(
+        "waits_at_another_lake",
+        "dags/shared/waits.py",
+        "        checked_settings()\n        published",
+        "        published",
+        WAITS,
+    ),
+    Mutant(
+        "dags_gone_for_unknown_settings",
+        "dags/shared/runs.py",
+        "driver_memory=known_settings().driver_memory",
+        "driver_memory=checked_settings().driver_memory",
+        f"{DAGS}::test_a_variable_that_is_no_setting_takes_no_dag_away",
+    ),
     Mutant("cli_doctor_always_well", "dags/cli/doctor.py", "typer.Exit(0 if all(", "typer.Exit(0 if any(", DOCTOR),
     Mutant(
         "cli_java_23",

@@ -42,8 +42,36 @@ MUTANTS = [
     Mutant(
         "audit_tells_reasons_twice",
         "expectations/audit.py",
-        "behind.pop(figure)",
-        "behind[figure]",
+        'explained.pop(figure, "")',
+        'explained.get(figure, "")',
+        QUARANTINE,
+    ),
+    Mutant(
+        "docs_without_reasons",
+        "expectations/audit.py",
+        "write_docs(staged, results, on_days, behind, figures",
+        "write_docs(staged, results, on_days, {}, figures",
+        QUARANTINE,
+    ),
+    Mutant(
+        "docs_reasons_with_characters_that_move_the_cursor",
+        "expectations/templates/audit.html",
+        "{{ check.behind | visible }}",
+        "{{ check.behind }}",
+        DOCS,
+    ),
+    Mutant(
+        "docs_reasons_are_markup",
+        "expectations/templates/audit.html",
+        "{{ check.behind | visible }}",
+        "{{ check.behind | visible | safe }}",
+        DOCS,
+    ),
+    Mutant(
+        "audit_tells_reasons_of_what_is_met",
+        "expectations/audit.py",
+        "for result in failed if (what := taken_out(explained, result))",
+        "for result in reversed(results) if (what := taken_out(explained, result))",
         QUARANTINE,
     ),
     # ---- fields that vanish ----

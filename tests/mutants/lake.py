@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant
 ORDER = "tests/lake/test_order.py"
 
 PSEUDONYMS = "tests/lake/test_pseudonyms.py"
+UNPUBLISHED = "tests/lake/test_unpublished.py"
 
 UNMERGED = (
     "tests/lake/test_upkeep.py"
@@ -953,6 +954,130 @@ MUTANTS = [
         "item[0].",
         "tests/lake/test_settings.py",
     ),
+    Mutant(
+        "settings_unknown_ignored",
+        "lake/settings.py",
+        "if found is None or unknown:",
+        "if found is None:",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_stops_who_has_to_go_on",
+        "lake/settings.py",
+        """    found, invalid, unknown = _read(_variables())
+    if found is None:
+""",
+        """    found, invalid, unknown = _read(_variables())
+    if found is None or unknown:
+""",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_though_empty",
+        "lake/settings.py",
+        "for name, value in variables if value)",
+        "for name, value in variables)",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_unknown_in_small_letters",
+        "lake/settings.py",
+        "if name.upper() not in SETTINGS",
+        "if name not in SETTINGS",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_service_without_a_host",
+        "lake/settings.py",
+        " and name[: end.start()] in services)",
+        ")",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_service_by_its_beginning",
+        "lake/settings.py",
+        "not ((end := OF_A_SERVICE.search(name)) and name[: end.start()] in services)",
+        "not any(name.startswith(service) for service in services)",
+        "tests/lake/test_settings.py",
+    ),
+    Mutant(
+        "settings_nearest_by_what_all_have",
+        "lake/settings.py",
+        "get_close_matches(name.upper().removeprefix(PREFIX), known, 1)",
+        "get_close_matches(name.upper(), [PREFIX + other for other in known], 1)",
+        "tests/lake/test_settings.py",
+    ),
+    # --- what an audit has refused
+    Mutant(
+        "unpublished_any_staging_counts",
+        "lake/unpublished.py",
+        "(known is None or staged.order > known.order)",
+        "(known is None or staged.order < known.order)",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_though_readers_see_it",
+        "lake/unpublished.py",
+        "and (current is None or is_older(current, day, staged))",
+        "",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_all_days_of_a_run",
+        "lake/unpublished.py",
+        'return verdict.of_published == "failed" or str(day) in verdict.withheld',
+        'return verdict.verdict == "failed"',
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_withheld_days_forgotten",
+        "lake/unpublished.py",
+        'return verdict.of_published == "failed" or str(day) in verdict.withheld',
+        'return verdict.of_published == "failed"',
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_without_an_audit",
+        "lake/unpublished.py",
+        "if failed_on(verdict, day)] if verdict else []",
+        "if not verdict or failed_on(verdict, day)]",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_shows_forgotten_users",
+        "lake/unpublished.py",
+        "if listed.hashes else None",
+        "if not listed.hashes else None",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_shows_forgotten_users_alone",
+        "lake/unpublished.py",
+        "pc.invert(forgotten.mask(found))",
+        "forgotten.mask(found)",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_rows_of_all_users",
+        "lake/unpublished.py",
+        'found = found.filter(pc.equal(found["user_id"], user_id))',
+        "pass",
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_rows_of_all_dates",
+        "lake/unpublished.py",
+        'if partition["dt"] != day:',
+        'if day and partition["dt"] is None:',
+        UNPUBLISHED,
+    ),
+    Mutant(
+        "unpublished_reads_all_runs",
+        "lake/unpublished.py",
+        "nothing_before(first or date.min)",
+        "nothing_before(date.min)",
+        UNPUBLISHED,
+    ),
     Mutant("settings_changed_for_all", "lake/settings.py", ", frozen=True", "", "tests/lake/test_settings.py"),
     Mutant(
         "runs_best_of_tables", "lake/runs.py", "verdict=min((state", "verdict=max((state", "tests/lake/test_runs.py"
@@ -1699,8 +1824,8 @@ MUTANTS = [
     Mutant(
         "looking_back_page_never_older",
         "dags/page/state.py",
-        'min(first or date.max, first_day(settings(), Table.find("events")))',
-        'first_day(settings(), Table.find("events"))',
+        'min(first or date.max, first_day(known_settings(), Table.find("events")))',
+        'first_day(known_settings(), Table.find("events"))',
         "tests/lake/test_looking_back.py::test_the_page_shows_older_days_when_they_are_asked_for",
     ),
     Mutant(

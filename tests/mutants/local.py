@@ -372,7 +372,7 @@ MUTANTS = [
     Mutant(
         "steps_start_by_themselves_beside_a_server",
         "dags/shared/runs.py",
-        "self.run_module(self.module, arguments, server=settings().step_server)",
+        "self.run_module(self.module, arguments, server=config.step_server)",
         "self.run_module(self.module, arguments)",
         "tests/dags/shared/test_runs.py",
     ),

@@ -668,7 +668,7 @@ MUTANTS = [
     Mutant(
         "groups_shown",
         "dags/page/views.py",
-        "least = settings().min_group",
+        "least = known_settings().min_group",
         "least = 1",
         "tests/dags/page/test_views.py",
     ),

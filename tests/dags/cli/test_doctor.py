@@ -40,6 +40,22 @@ def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(spark, lake, monkeypat
     assert "put the log's files there" in found["landing"]["found"]
 
 
+@pytest.mark.spark
+def test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_that_are(spark, lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    found = {r["check"]: r for r in json.loads(invoke("doctor", "--json").stdout)}
+    assert found.pop("settings") == {
+        "check": "settings",
+        "ok": False,
+        "found": "MEANDER_LANDNIG is set, and there is no such setting: did you mean MEANDER_LANDING? "
+        "[docs/runbook.md#settings-invalid]",
+    }
+    assert [name for name, each in found.items() if "MEANDER_LANDNIG" in each["found"]] == []
+    assert {name for name, each in found.items() if each["ok"]} == {
+        *("python", "java", "spark", "lake", "source", "rows", "serving")
+    }
+
+
 def test_the_doctor_counts_the_days_that_have_landed_and_names_the_first_that_has_not(land):
     for day in ("2025-01-01", "2025-01-04", "2025-01-05"):
         land(day, [event("ann", f"{day}T12:00:00Z")])

@@ -1,6 +1,7 @@
 """The `meander` command: days run from a shell, and what a person or a machine can ask afterwards."""
 
 import json
+import re
 import shutil
 from datetime import date
 from io import StringIO
@@ -13,9 +14,10 @@ from dags.cli.console import PlainConsole
 from dags.cli.main import app, landed_bytes, main
 from lake.errors import AuditFailed, MeanderError, TableMissing
 from lake.publish import publish
+from lake.staging import Verdict, write_verdict
 from lake.table import Table
 from tests.lake.landed import load
-from tests.lake.stagings import JAN_1, JAN_3, rejected, stage_files
+from tests.lake.stagings import JAN_1, JAN_2, JAN_3, audit, published, rejected, stage_files
 
 DAYS = ["--from", "2025-01-01", "--to", "2025-01-03"]
 
@@ -115,6 +117,15 @@ def test_a_chunk_with_bad_days_ends_in_what_its_days_do_one_by_one(spark, lake, 
     assert chunk["withheld"]["events"] == ["2025-01-01", "2025-01-03", "2025-01-05"]
     said = " ".join(invoke("days").stdout.split())
     assert "events of 2025-01-01, 2025-01-03 and 2025-01-05 failed the audit; the other days of the run are" in said
+
+    # The rows for which they failed are shown all the same, by the command that is named.
+    told = rf"quarantine of 2025-01-03 that run .* `meander (show quarantine --run {chunk['run_id']} --day 2025-01-03)`"
+    with pytest.raises(TableMissing, match=told) as caught:
+        invoke("show", "quarantine", "--day", "2025-01-03")
+    named = re.search(told, str(caught.value))[1].split()
+    (row,) = json.loads(invoke(*named, "--json").stdout)
+    assert (row["dt"], row["reason"]) == ("2025-01-03", "missing_user")
+    assert json.loads(row["raw"])["event_time"] == "2025-01-03T12:00:00Z"
 
     monkeypatch.setenv("MEANDER_LAKE", str(lake / "lake"))
     monkeypatch.setenv("MEANDER_PUBLISH_GOOD_DAYS", "false")
@@ -230,6 +241,98 @@ def test_a_raw_row_is_shown_as_the_text_that_it_is(lake):
     assert row["raw"] == raw
 
 
+COMMAND = "`meander show quarantine --run bad --day 2025-01-01` shows its rows; see docs/runbook.md#audit-failed"
+REFUSED = f"quarantine of 2025-01-01 that run 'bad' has staged failed the audit, so readers do not see it: {COMMAND}"
+
+
+def test_rows_that_an_audit_refused_are_shown_by_their_run_and_whoever_asks_for_their_day_is_told_of_it(lake):
+    stage_files("quarantine", "bad", rejected(JAN_1, "[/x]", "two"), [JAN_1], None, audited="failed")
+    # Nothing was ever published.
+    for day in ([], ["--day", "2025-01-01"]):
+        with pytest.raises(TableMissing, match=rf"^quarantine has no published version.*; {re.escape(REFUSED)} \["):
+            invoke("show", "quarantine", *day)
+    for arguments in (["--run", "bad"], ["--run-id", "bad", "--day", "2025-01-01"]):
+        shown = invoke("show", "quarantine", *arguments).stdout
+        assert "raw     [/x]" in shown
+        assert shown.endswith(
+            "2 of 2 rows dt=2025-01-01 that run 'bad' has staged for quarantine; it failed its audit, so readers do "
+            "not see it\n"
+        )
+    shown = invoke("show", "quarantine", "--run", "bad", "--limit", "1", "--json")
+    assert [row["raw"] for row in json.loads(shown.stdout)] == ["[/x]"]
+    assert shown.stderr.startswith("1 of 2 rows dt=2025-01-01 that run 'bad'")
+
+
+def test_who_looks_at_published_rows_is_told_of_newer_ones_that_an_audit_refused(lake):
+    published("good", rejected(JAN_1, "seen"), [JAN_1], None)
+    # Of an older day than the one that is shown.
+    stage_files("quarantine", "old", [], [date(2024, 12, 31)], None, audited="failed")
+    assert invoke("show", "quarantine").stderr == ""
+    stage_files("quarantine", "bad", rejected(JAN_1, "hidden"), [JAN_1], None, audited="failed")
+    shown = invoke("show", "quarantine")
+    assert "1 of 1 rows of quarantine dt=2025-01-01, version" in shown.stdout
+    assert "hidden" not in shown.stdout
+    assert shown.stderr == f"{REFUSED}\n"
+    # A machine gets the rows, and a person is told all the same.
+    shown = invoke("show", "quarantine", "--json")
+    assert ([row["raw"] for row in json.loads(shown.stdout)], shown.stderr) == (["seen"], f"{REFUSED}\n")
+    # Without a day, the newest one is meant: also one that readers do not see yet.
+    for n in (1, 2, 3, 4):
+        stage_files("quarantine", f"r {n}", [], [date(2025, 1, 2 + n)], None, audited="failed")
+    assert [line.partition("'")[2].partition("'")[0] for line in invoke("show", "quarantine").stderr.splitlines()] == [
+        *("r 2", "r 3", "r 4")
+    ]
+    assert "--run 'r 4' --day 2025-01-06`" in invoke("show", "quarantine").stderr
+    with pytest.raises(TableMissing, match=r"no rows of 2025-01-06; it has .* run 'r 4' has staged failed the audit"):
+        invoke("show", "quarantine", "--day", "2025-01-06")
+    assert invoke("show", "quarantine", "--day", "2025-01-01").stderr == f"{REFUSED}\n"
+    published("repaired", rejected(JAN_1, "seen"), [JAN_1], None)
+    assert invoke("show", "quarantine", "--day", "2025-01-01").stderr == ""
+
+
+def test_of_a_run_of_several_days_the_newest_that_failed_is_shown(lake):
+    staged = stage_files(
+        "quarantine",
+        "r",
+        [row for day in (JAN_1, JAN_2, JAN_3) for row in rejected(day, str(day))],
+        [JAN_1, JAN_2, JAN_3],
+        None,
+    )
+    failed = Verdict("quarantine", "r", staged.stage_id, "failed", [], "", 0.0, withheld=["2025-01-01", "2025-01-02"])
+    write_verdict(failed)
+    for arguments, day in (([], JAN_2), (["--day", "2025-01-03"], JAN_3)):
+        (row,) = json.loads(invoke("show", "quarantine", "--run", "r", "--json", *arguments).stdout)
+        assert row["raw"] == str(day)
+    audit(staged)
+    (row,) = json.loads(invoke("show", "quarantine", "--run", "r", "--json").stdout)
+    assert row["raw"] == str(JAN_3), "none failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["quarantine", "--run", "other"], "run 'other' has staged nothing for quarantine"),
+        (
+            ["quarantine", "--run", "r", "--day", "2025-02-01"],
+            "no rows of 2025-02-01 that run 'r' .* 2025-01-01 to 2025-01-01",
+        ),
+        (["quarantine", "--run", "r", "--user", "ann"], "quarantine has no column user_id"),
+    ],
+)
+def test_what_a_run_has_not_staged_is_said(lake, arguments, said):
+    stage_files("quarantine", "r", rejected(JAN_1, "x"), [JAN_1], None, audited="failed")
+    with pytest.raises(MeanderError, match=said):
+        invoke("show", *arguments)
+
+
+def test_a_run_that_has_staged_no_row_of_a_table_says_so(lake):
+    stage_files("quarantine", "r", [], [JAN_1], None, audited="failed")
+    told = "there are no rows that run 'r' has staged for quarantine; it failed its audit, so readers do not see it\n"
+    assert invoke("show", "quarantine", "--run", "r").stdout == told
+    shown = invoke("show", "quarantine", "--run", "r", "--json")
+    assert (json.loads(shown.stdout), shown.stderr) == ([], told)
+
+
 def test_settings_are_listed_with_their_values(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_SESSION_GAP_MINUTES", "45")
     listed = json.loads(invoke("settings", "--json").stdout)
@@ -241,6 +344,29 @@ def test_an_invalid_setting_is_named_with_what_was_received(lake, monkeypatch):
     monkeypatch.setenv("MEANDER_SESSION_GAP_MINUTES", "soon")
     with pytest.raises(MeanderError, match="MEANDER_SESSION_GAP_MINUTES='soon'"):
         invoke("settings")
+
+
+@pytest.mark.parametrize("command", [["tables"], ["show", "events"], ["daily", *DAYS], ["serve", "status"]])
+def test_no_command_does_anything_with_a_variable_that_is_no_setting(lake, monkeypatch, command):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(MeanderError, match=r"MEANDER_LANDNIG is set, .* did you mean MEANDER_LANDING\?"):
+        invoke(*command)
+    assert not (lake / "lake").exists()
+
+
+def test_settings_are_listed_before_a_variable_that_is_none_is_told(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    for arguments, listed in (([], "MEANDER_LANDING "), (["--json"], '"MEANDER_LANDING": ')):
+        shown = CliRunner().invoke(app, ["settings", *arguments])
+        assert listed in shown.stdout
+        assert "MEANDER_LANDNIG is set, and there is no such setting" in str(shown.exception)
+
+
+def test_help_is_given_whatever_is_set(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    monkeypatch.setattr("sys.argv", ["meander", "show", "--help"])
+    shown = CliRunner().invoke(app, ["show", "--help"])
+    assert (shown.exit_code, "--limit" in shown.stdout) == (0, True)
 
 
 def test_days_whose_landing_is_another_one_are_named_and_so_are_runs_that_cannot_be_read(lake, land):

@@ -70,6 +70,19 @@ def test_rows_of_a_user_are_shown_by_pseudonym_and_by_the_shops_id(keyed, monkey
         run("show", "quarantine", "--user", "bob")
 
 
+def test_staged_rows_of_a_user_are_shown_by_pseudonym_and_by_the_shops_id(keyed, monkeypatch):
+    rows = [{"user_id": pseudonym(user, OLD), "dt": JAN_1, "landed": JAN_1} for user in ("ann", "bob")]
+    stage_files("events", "bad", rows, [JAN_1], None, audited="failed", key_id=OLD.id)
+    ann, bob = pseudonym("ann", OLD), pseudonym("bob", OLD)
+    with pytest.raises(IdentityUnknown):
+        run("show", "events", "--run", "bad", "--user", "ann")
+    shown = run("show", "events", "--run", "bad", "--user", ann)
+    assert (shown.count(ann), shown.count(bob)) == (1, 0)
+    monkeypatch.setenv("MEANDER_PSEUDONYM_KEY", OLD.secret.hex())
+    shown = run("show", "events", "--run", "bad", "--user", "bob")
+    assert (shown.count(ann), shown.count(bob)) == (0, 1)
+
+
 @pytest.fixture
 def landed(keyed):
     for day in (JAN_1, JAN_2, JAN_3):

@@ -245,6 +245,14 @@ def test_what_was_remembered_of_a_start_is_kept_by_the_next_one(local):
     assert again.url == "http://127.0.0.1:7"
 
 
+def test_nothing_is_started_with_a_variable_that_is_no_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEANDER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(SystemExit, match=r"MEANDER_LANDNIG is set, .* did you mean MEANDER_LANDING\?"):
+        main(["up"])
+    assert not (tmp_path / "home").exists()
+
+
 def test_down_and_status_when_nothing_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MEANDER_HOME", str(tmp_path))
     main(["down"])

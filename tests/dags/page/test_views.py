@@ -378,6 +378,15 @@ def test_a_failure_of_ours_names_its_section_of_the_runbook(reader, monkeypatch)
     assert "&lt;b&gt;soon" in answer.text
 
 
+def test_no_page_fails_for_a_variable_that_is_no_setting(reader, monkeypatch):
+    """It is there to say what is wrong, and a task says this."""
+    put_day(MAR_1)
+    before = {path: reader.get(path).status_code for path in PATHS}
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    assert {path: reader.get(path).status_code for path in PATHS} == before
+    assert set(before.values()) == {200}
+
+
 @pytest.mark.parametrize("name", ["secret", "..%2fviews.py", "views.py"])
 def test_only_our_style_and_script_are_handed_out(reader, name):
     assert reader.get(f"/page/static/{name}").status_code == 404

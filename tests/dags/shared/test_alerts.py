@@ -357,6 +357,24 @@ def test_settings_that_are_not_valid_fail_no_task_and_the_log_has_the_alert(rece
     assert [message["text"] for message in received] == [alert().text]
 
 
+def test_a_task_that_fails_for_a_variable_that_is_no_setting_sends_an_alert_that_names_it(received, lake, monkeypatch):
+    """It has to be told by the very settings that it is about."""
+    monkeypatch.setenv("MEANDER_LANDNIG", "/secret/landing")
+    with pytest.raises(AirflowFailException) as failed:
+        WaitForLanding(task_id="wait", day="2025-03-01", wanted="True").poke({})
+    FailureNotifier()({**context("wait_for_landing", ""), "exception": failed.value})
+    (message,) = received
+    what = "MEANDER_LANDNIG is set, and there is no such setting: did you mean MEANDER_LANDING?"
+    assert message["what"] == f"wait_for_landing: {what}"
+    assert message["section"] == "settings-invalid"
+    assert "secret" not in json.dumps(message)
+    assert list((lake / "lake" / "_alerts").glob("*.json")), "the lake keeps that it was sent"
+    # Nothing of what comes with the end of a task, or of a day, is stopped by it.
+    resend_queued(None)
+    be_late("behavior_daily", "events")
+    assert [message["section"] for message in received] == ["settings-invalid", "tables-late"]
+
+
 def test_a_memory_that_fails_after_an_alert_was_sent_makes_no_second_one(received, monkeypatch, lake, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     post = Receiver.do_POST

@@ -10,6 +10,7 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from dags.shared.publish import Publish
 from dags.shared.runs import ModelJob, SparkJob
 from lake import audits
 from tests.dags.step_server import StepServer
@@ -117,6 +118,28 @@ def test_the_last_json_line_is_the_result_and_every_line_is_in_the_log(job, caps
     assert task.execute({}) == {"loss": 2.5}
     log = capsys.readouterr().out
     assert [line for line in ("epoch 1", "bye") if line not in log] == []
+
+
+def test_no_module_is_started_with_a_variable_that_is_no_setting(job, monkeypatch, kind, tmp_path):
+    """The process would not get it, so nobody else would notice."""
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(
+        AirflowFailException, match=r"did you mean MEANDER_LANDING\? \[docs/runbook.md#settings-invalid\]"
+    ):
+        job(f"open({str(tmp_path / 'started')!r}, 'w')", kind).execute({})
+    assert not (tmp_path / "started").exists()
+
+
+def test_nothing_is_published_with_a_variable_that_is_no_setting(lake, monkeypatch):
+    monkeypatch.setenv("MEANDER_LAEK", "/x")
+    with pytest.raises(AirflowFailException, match=r"MEANDER_LAEK is set, .* did you mean MEANDER_LAKE\?"):
+        Publish(task_id="publish", tables=("events",), run="r").execute({})
+
+
+def test_nothing_is_submitted_with_a_variable_that_is_no_setting(job, monkeypatch):
+    monkeypatch.setenv("MEANDER_LANDNIG", "/x")
+    with pytest.raises(AirflowFailException, match="MEANDER_LANDNIG is set"):
+        job("", SparkJob).execute({})
 
 
 def test_an_error_with_a_section_in_the_runbook_is_not_tried_again(job, kind):

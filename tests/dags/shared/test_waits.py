@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
 
 from dags.shared.waits import WaitForLanding, WaitForPublished
 from lake.publish import publish
@@ -23,6 +23,20 @@ def test_published_means_that_a_run_has_published_that_day_even_if_it_is_empty()
     publish("interests", "run")
     assert not waits_for("2025-03-09")
     assert waits_for("2025-03-10")
+
+
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        WaitForPublished(task_id="w", table="interests", day="2025-03-09"),
+        WaitForLanding(task_id="w", day="2025-03-09", wanted="True"),
+    ],
+    ids=["published", "landed"],
+)
+def test_nothing_is_waited_for_where_a_variable_is_no_setting(lake, monkeypatch, sensor):
+    monkeypatch.setenv("MEANDER_LAEK", "/x")
+    with pytest.raises(AirflowFailException, match=r"MEANDER_LAEK is set, .* did you mean MEANDER_LAKE\?"):
+        sensor.poke({})
 
 
 @pytest.mark.parametrize(
