@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from jobs import sql_value, time_pattern
 from jobs.yaml_file import STEPS, YamlFile
@@ -106,6 +115,18 @@ def _lists(given: Any) -> Any:
 Lists = Annotated[tuple[str, ...], BeforeValidator(_lists)]
 
 
+def _zone(zone: str) -> str:
+    """Reject a zone that no time zone database knows."""
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{zone!r} is not an IANA time zone such as Asia/Shanghai") from error
+    return zone
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
@@ -114,7 +135,7 @@ class Time(Strict):
         description="epoch_s, epoch_ms, epoch_us, epoch_ns, iso8601 (also for a Parquet timestamp), "
         "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss"
     )
-    zone: str = Field("UTC", description="IANA zone of times that carry none")
+    zone: Zone = Field("UTC", description="IANA zone of times that carry none")
 
     @field_validator("format")
     @classmethod
@@ -124,16 +145,6 @@ class Time(Strict):
         if problem:
             raise ValueError(problem)
         return pattern
-
-    @field_validator("zone")
-    @classmethod
-    def zone_is_known(cls, zone: str) -> str:
-        """Reject a zone that no time zone database knows."""
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{zone!r} is not an IANA time zone such as Asia/Shanghai") from error
-        return zone
 
 
 class Behavior(Strict):
@@ -266,6 +277,9 @@ class Source(Strict):
     amounts: Amounts | None = None
     items: Items | None = Field(None, description="a table of its own with the category of each item")
     time: Time
+    folder_zone: Zone = Field(
+        "UTC", description="IANA zone whose days the landing folders are: no event of dt=D is from after its end there"
+    )
     behavior: Behavior
     repeats: Literal["drop", "keep"] = Field(
         "drop", description="identical rows of a landing day: one event, or as many events as there are rows"

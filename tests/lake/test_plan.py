@@ -90,8 +90,8 @@ two_days = st.tuples(st.sampled_from(DAYS), st.sampled_from(DAYS)).map(sorted)
 
 @st.composite
 def logs(draw: st.DrawFn, prefix: str = "e") -> dict[date, list[Landed]]:
-    """Make what lands on each day of a week, but for some on which nothing does; some of it late."""
-    days = st.tuples(moments, st.sampled_from(DAYS), st.sampled_from((0, 0, 1, 3, 5)))
+    """Make what lands on each day of a week, but for some on which nothing does; some of it late, or a day early."""
+    days = st.tuples(moments, st.sampled_from(DAYS), st.sampled_from((0, 0, 1, 3, 5, -1)))
     drawn = draw(st.lists(days, min_size=6, max_size=20))
     log = [event(f"{prefix}{n:02}", user, day, minute, late) for n, ((user, minute), day, late) in enumerate(drawn)]
     never = draw(st.sets(st.sampled_from(DAYS[:-1]), max_size=3))
@@ -812,6 +812,7 @@ def test_the_logs_of_a_real_lake_tell_the_history_that_these_runs_have_in_memory
     for name, days in SPANS.items():
         monkeypatch.setenv(f"MEANDER_{name.upper()}", str(days))
     log = [event("a", "ann", DAYS[0], 1_430, 0), event("b", "ann", DAYS[1], 5, 0), event("c", "bob", DAYS[1], 700, 0)]
+    log += [event("early", "bob", DAYS[4], 5, -1), event("waits", "ann", DAYS[3], 5, -1)]
     log += [event("late", "bob", DAYS[0], 10, 4), event("d", "bob", DAYS[4], 300, 0), event("e", "ann", DAYS[4], 9, 0)]
     shops = DailyRuns(landing_of(log)), in_memory(landing_of(log))
     for shop in shops:
