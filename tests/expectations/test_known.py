@@ -49,11 +49,11 @@ def spans(shared_lake):
 
 @pytest.fixture(scope="module")
 def log(spans):
-    """Publish the events of some days, a third of them late, some of those delivered twice."""
+    """Publish the events of some days, a third of them late, some a day early, some of each delivered twice."""
     draw, rows = random.Random(31), []
     for number, day in enumerate(DAYS):
         for n in range(12):
-            happened = day - timedelta(days=draw.choice([0, 0, 0, 0, 1, 3]))
+            happened = day - timedelta(days=draw.choice([0, 0, 0, 0, 1, 3, -1]))
             when = datetime.combine(happened, datetime.min.time(), UTC) + timedelta(seconds=draw.randrange(86_400))
             behavior, price = draw.choice(list(naive.WEIGHTS)), Decimal(draw.randrange(400)) / 4
             more = {"category": draw.choice(["a", "b", None]), "landed": day, "price": price}
