@@ -162,9 +162,8 @@ class History:
         """The dates of the events that landed on each day, and the day itself where early events waited for it."""
         dates: dict[date, set[date]] = defaultdict(set)
         for file in self.files:
-            dates[file.partition["landed"]].add(file.partition["dt"])
-            if is_early(file):
-                dates[file.partition["dt"]].add(file.partition["dt"])
+            for day in {file.partition["landed"], max(file.partition.values())}:
+                dates[day].add(file.partition["dt"])
         return dates
 
     @cached_property

@@ -11,16 +11,20 @@ from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pytest
 import yaml
 from pyspark.sql import functions as F
 
 from expectations import audit
+from expectations.sessions import extend as of_sessions
 from jobs import ingest, interests, sessionize
 from jobs.rejections import end_of_landing_day
 from jobs.source import load_source
 from lake.days import days_between
 from lake.publish import publish
+from lake.settings import settings
+from lake.staging import read_staged
 from tests.jobs.tables import publish_staged, published_rows, staged_rows
 
 pytestmark = pytest.mark.spark
@@ -35,8 +39,7 @@ def folders_of(monkeypatch, lake, zone):
     source = place / "canonical.yaml"
     source.parent.mkdir(parents=True)
     source.write_text(yaml.safe_dump({**content, "folder_zone": zone}))
-    settings = {"LAKE": place / "lake", "LANDING": place / "landing", "SOURCE": source}
-    for name, value in settings.items():
+    for name, value in {"LAKE": place / "lake", "LANDING": place / "landing", "SOURCE": source}.items():
         monkeypatch.setenv(f"MEANDER_{name}", str(value))
 
 
@@ -148,6 +151,12 @@ def test_a_run_of_the_newest_folder_publishes_what_folders_of_utc_days_would_let
         delivered(lake, name, in_folders(a_log(begins, 3), name, days))
         load(days[0], days[-1])
         found[name] = seen(begins, days[-1])
+        # The audit counts the events of the newest date, also where the date after has begun: all are in sessions.
+        staged = read_staged("sessions", f"{days[0]} to {days[-1]}")
+        rows = [{"day": day, "rows": 1} for day in staged.owns]
+        figures = of_sessions(spark, staged.read(spark), staged, pd.DataFrame(rows), settings()).set_index("day")
+        dated = len({row[0] for row in found[name][0] if row[-1] == days[-1]})
+        assert list(figures.loc[days[-1], ["events_upstream", "events_in_sessions"]]) == [dated, dated]
     assert found["UTC"][1:] == found[NEW_YORK][1:]
     assert max(row[-1] for row in found["UTC"][0]) == days[-1]
     assert max(row[-1] for row in found[NEW_YORK][0]) == days[-1] + timedelta(days=1)

@@ -386,6 +386,7 @@ def test_an_event_that_lands_before_its_date_waits_for_the_landing_day_of_it(lak
     # Of a date that has not landed itself no session is published, nor does one reach into it.
     alone = {1: [(FIRST, ["e0"])], 2: [(january(2)[0], ["e3"])]}
     assert by_ids(published_rows("sessions")) == alone[order[0]]
+    assert Table("sessions").basis(january(3 - order[0])[0]) is None, "no run has published it, not even empty"
     assert plan_backfill(settings(), "late-data").redo == []
     shop.run(january(order[1])[0])
     second = january(2)[0]
