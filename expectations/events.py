@@ -207,7 +207,8 @@ def shares_of_late(rows: Counter[int], length: int) -> "npt.NDArray[np.float64]"
     [1.0, 0.25, 0.25, 0.0]
     """
     counted = np.bincount(list(rows), weights=list(rows.values()), minlength=length)
-    return counted[::-1].cumsum()[::-1] / counted.sum()
+    so_late: npt.NDArray[np.float64] = counted[::-1].cumsum()[::-1] / counted.sum()
+    return so_late
 
 
 def strangers(staged_rows: DataFrame, staged: Staged, figures: pd.DataFrame) -> "pd.Series[int]":

@@ -159,11 +159,10 @@ class History:
 
     @cached_property
     def dates_of(self) -> Mapping[date, set[date]]:
-        """The dates of the events that landed on each day, and the day itself where early events waited for it."""
+        """The dates of the events that landed on each day."""
         dates: dict[date, set[date]] = defaultdict(set)
         for file in self.files:
-            for day in {file.partition["landed"], max(file.partition.values())}:
-                dates[day].add(file.partition["dt"])
+            dates[file.partition["landed"]].add(file.partition["dt"])
         return dates
 
     @cached_property
@@ -187,13 +186,11 @@ class History:
 
     @cached_property
     def changes_by_landing(self) -> Mapping[date, Sequence[Change]]:
-        """The changes of sessions by landing day; early ones also by their date, whose run may be the later one."""
+        """The changes of sessions by landing day."""
         by_landing: dict[date, list[Change]] = defaultdict(list)
         for change in self.changes:
             if change.in_sessions is not None:
                 by_landing[change.landed].append(change)
-                if change.day > change.landed and not change.taken_back:
-                    by_landing[change.day].append(change)
         return by_landing
 
 

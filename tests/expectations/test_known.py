@@ -53,13 +53,18 @@ def log(spans):
     draw, rows = random.Random(31), []
     for number, day in enumerate(DAYS):
         for n in range(12):
-            happened = day - timedelta(days=draw.choice([0, 0, 0, 0, 1, 3, -1]))
+            happened = day - timedelta(days=draw.choice([0, 0, 0, 0, 1, 3]))
             when = datetime.combine(happened, datetime.min.time(), UTC) + timedelta(seconds=draw.randrange(86_400))
             behavior, price = draw.choice(list(naive.WEIGHTS)), Decimal(draw.randrange(400)) / 4
             more = {"category": draw.choice(["a", "b", None]), "landed": day, "price": price}
             rows.append(naive.event(f"{number:02} {n:02}", f"u{draw.randrange(5)}", when, behavior, **more))
         again = [row for row in rows if row["landed"] == day - timedelta(days=1)][:2]
         rows += [{**row, "landed": day} for row in again]
+        # Two are of the date after, of which one is delivered again on it.
+        if number < 8:
+            begun = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
+            early = [naive.event(f"{number:02} early {n}", f"u{n}", begun, "cart", landed=day) for n in (0, 1)]
+            rows += [*early, {**early[0], "landed": day + timedelta(days=1)}]
     publish_rows("events", rows, *DAYS)
     return rows
 

@@ -524,6 +524,30 @@ def test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it():
     assert {run.model_version for run in found.runs if run.job == "predictions"} == {MODEL_VERSION}
 
 
+def test_a_folder_with_events_of_the_date_after_changes_what_counts_these():
+    log = [event(f"e{day:%d}", "ann", day, 700, 0) for day in DAYS] + [event("early", "bob", DAYS[1], 5, -1)]
+    shop = with_everything(in_memory(landing_of(log)))
+    found = planned(shop.plan("bad-day", DAYS[0], DAYS[0]))
+    # The early event is in the history of four days of the states of 2 to 5 January, and a label on the 1st.
+    assert found["interests"] == DAYS[:5]
+    assert found["examples"] == DAYS[:5]
+    assert planned(in_memory(landing_of(log)).plan("late-data")) == {}
+
+
+def test_early_events_are_planned_for_sessions_once_their_date_has_landed():
+    log = [event("a", "ann", DAYS[0], 1_430, 0), event("early", "ann", DAYS[1], 5, -1)]
+    shop = in_memory(landing_of([*log, event("b", "bob", DAYS[1], 700, 0)]))
+    shop.day(DAYS[0])
+    assert shop.plan("late-data").redo == [], "it waits for the folder of its date"
+    assert shop.history().populated == {DAYS[0]}
+    shop.events(DAYS[1])
+    plan = shop.plan("late-data")
+    assert planned(plan) == {"sessions": DAYS[:2]}
+    assert len(plan.runs) == 1, "either day's run stages both"
+    shop.execute(plan)
+    assert shop.wrong()["sessions"] == set()
+
+
 def test_a_day_that_was_never_loaded_is_not_loaded_again():
     shop = in_memory(daily_visits())
     shop.day(DAYS[0])

@@ -25,6 +25,9 @@ CHUNKS = f"{PLAN}::test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs
 NO_RANGE = f"{PLAN}::test_no_range_is_named_that_is_not_sooner_or_makes_days_that_were_not_asked_for"
 ESTIMATE = f"{PLAN}::test_an_estimate_is_never_less_than_nothing_and_does_not_fall_with_rows"
 
+EARLY = f"{PLAN}::test_a_folder_with_events_of_the_date_after_changes_what_counts_these"
+EARLY_PLANNED = f"{PLAN}::test_early_events_are_planned_for_sessions_once_their_date_has_landed"
+
 MUTANTS = [
     # -- what the log says
     Mutant("plan_costs_no_audit", HISTORY, 'staging + float(entry["audit_seconds"]),', "staging,", REAL),
@@ -179,21 +182,16 @@ MUTANTS = [
         "if day <= newest and begins",
         AGAIN,
     ),
-    Mutant("plan_redeliver_early", PARTITIONS, "max([landed, *dates])", "landed", PLAN),
+    Mutant("plan_redeliver_early", PARTITIONS, "max([landed, *dates])", "landed", EARLY),
     Mutant(
         "plan_early_is_in_sessions_at_once",
         HISTORY,
         "since = version if day <= landed else self.loaded_first.get(day)",
         "since = version",
-        PLAN,
+        EARLY_PLANNED,
     ),
-    Mutant("plan_early_does_not_wait", HISTORY, ' or file.partition["dt"] in self.loaded_first', " or True", PLAN),
     Mutant(
-        "plan_early_by_its_folder_alone",
-        HISTORY,
-        "if change.day > change.landed and not change.taken_back:",
-        "if change.day > change.landed and change.taken_back:",
-        PLAN,
+        "plan_early_does_not_wait", HISTORY, ' or file.partition["dt"] in self.loaded_first', " or True", EARLY_PLANNED
     ),
     Mutant("plan_redeliver_horizon_lt", PARTITIONS, "begins <= end_of_horizon", "begins < end_of_horizon", AGAIN),
     Mutant(
