@@ -6,11 +6,11 @@ events of the history: its cost does not grow with the age of the lake. Three co
 
 - the states with the summaries: users, events of the lookback, days of the history;
 - the summaries with what has landed, by *control totals*: sums over all rows, each number times a hash of whose it is.
-  Those of a block are those of its days added up, so each landing day is read once, when it is new;
+  Those of a block are those of its days added up, so each date is read once, when it is new;
 - the states of a fixed sample of users with the events of the lookback.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -119,14 +119,24 @@ def visits(known: Known) -> DataFrame:
 
 
 def on_time_visits(known: Known) -> DataFrame:
-    """Return the visits on whose date their events landed, with `days`; from events where a summary is gone."""
+    """Return the visits whose events were on time, with `days`; from events where a summary is gone."""
     wanted, kept = known.blocks(ON_TIME), Summaries.of(ON_TIME.name, ON_TIME.schema)
     there = {block: key for block, key in wanted.items() if kept.has(block, key)}
     columns = ("user_id", "first", "last", "landed", "n", "days")
     summed = kept.read(known.spark, there.items()).withColumns({"landed": F.col("last"), "days": F.col("days.dt")})
-    files = known.landings.on_time_of(day for block in wanted.keys() - there.keys() for day in block.days)
-    each = known.events.read_files(known.spark, files).groupBy("user_id", "dt").agg(F.count("*").alias("n"))
+    days = {day for block in wanted.keys() - there.keys() for day in block.days}
+    each = on_time_events(known, days).groupBy("user_id", "dt").agg(F.count("*").alias("n"))
     return summed.select(*columns).unionByName(of_dates(each.withColumn("landed", F.col("dt"))).select(*columns))
+
+
+def on_time_events(known: Known, days: Collection[date]) -> DataFrame:
+    """Return the events of some dates that landed by the end of their date, each once."""
+    two = known.landings.dates_of_two(days)
+    files, more = (known.landings.on_time_of(some) for some in (set(days) - two, two))
+    once = known.events.read_files(known.spark, files)
+    # Within a landing day an event is there once, so that most dates need no look at ids.
+    again = known.events.read_files(known.spark, more).dropDuplicates(["dt", "user_id", "event_id"]) if more else None
+    return once if again is None else once.unionByName(again)
 
 
 def late_visits(known: Known) -> DataFrame:
@@ -152,7 +162,7 @@ def of_dates(rows: DataFrame) -> DataFrame:
 
 
 def different_blocks(known: Known) -> list[Block]:
-    """Return the blocks whose summary of what landed on its date has not the control totals of their events."""
+    """Return the blocks whose summary of what was on time has not the control totals of their events."""
     wanted, kept = known.blocks(ON_TIME), Summaries.of(ON_TIME.name, ON_TIME.schema)
     there = {block: key for block, key in wanted.items() if kept.has(block, key)}
     summed = kept.read(known.spark, there.items()).groupBy("first").agg(*totals_of_sums()).collect()
@@ -202,15 +212,14 @@ def totals_in(row: Mapping[str, object]) -> Totals:
 
 
 def totals_of_landings(known: Known, wanted: Mapping[Block, Key]) -> dict[Block, Totals]:
-    """Return the control totals of what landed on its date in blocks: those that are kept, the others from events."""
+    """Return the control totals of what was on time in blocks: those that are kept, the others from events."""
     found = kept_totals(wanted)
     missing = [block for block in wanted if block not in found]
     single = [Block(day, day) for block in missing for day in block.days]
     days = ON_TIME.keys(known.landings, single, known.config.weights)
     of_days = kept_totals(days)
     if unread := [day.first for day in days if day not in of_days]:
-        read = known.events.read_files(known.spark, known.landings.on_time_of(unread))
-        rows = read.groupBy("dt").agg(*totals_of_events(known.config.weights)).collect()
+        rows = on_time_events(known, unread).groupBy("dt").agg(*totals_of_events(known.config.weights)).collect()
         new = {Block(day, day): NOTHING for day in unread}
         new |= {Block(row["dt"], row["dt"]): totals_in(row.asDict()) for row in rows}
         keep_totals(days, new)

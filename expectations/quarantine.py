@@ -40,8 +40,8 @@ REMEDIES = {
     "undecodable": "does `encoding` fit?",
     "malformed_line": "do `delimiter`, `quote`, `escape` and `multiline` fit?",
     "unparsable_time": "does `time.format` fit?",
-    "time_after_landing": "they are after the UTC day of their folder: is `time.zone` right? A shop's own day "
-    "that ends after midnight UTC belongs into the folder of the day after",
+    "time_after_landing": "they are after the day of their folder: is `time.zone` right? Are folders of a shop's own "
+    "days, which end after midnight UTC? `folder_zone` says of which zone",
     "missing_user": "guests may be left out, by `guests`",
     "unknown_behavior": "add them to `behavior.values`, or let `behavior.others` ignore them",
     "invalid_price": "does `amounts` say how prices are written?",

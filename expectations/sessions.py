@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from expectations.duplicates import are_few, by_day, duplicates, ids_again, less_than_rows
 from expectations.suite import Suite, between, equal, not_null, usual_volume, with_volume_ratio, zero
 from lake.days import ONE_DAY
+from lake.reach import dates_in_sessions, in_sessions
 from lake.settings import Settings
 from lake.small import is_small
 from lake.staging import Staged
@@ -62,7 +63,7 @@ def extend(
     too, or has no events at all; on other dates both figures are null.
     """
     events = Table("events", staged.inputs["events"])
-    dates, owned = set(events.rows_by("dt")), set(staged.owns)
+    dates, owned = dates_in_sessions(events), set(staged.owns)
     days = [day for day in staged.owns if day + ONE_DAY in owned or day + ONE_DAY not in dates]
     if are_few(staged):
         in_sessions = events_in_few(staged)
@@ -80,10 +81,10 @@ def extend(
 def count_events(spark: SparkSession, events: Table, days: list[date]) -> dict[date, int]:
     """Return how many events some dates have, each counted once, however often it was delivered.
 
-    A landing day has an event once. So of a date on which nothing came late the log knows the number; of another one,
-    only events whose id is among those that came late can be there again.
+    A landing day has an event once. So of a date of which nothing came late or early the log knows the number; of
+    another one, only events whose id is among those that did can be there again.
     """
-    files = events.files_of("dt", days)
+    files = in_sessions(events, events.files_of("dt", days))
     counts = Counter[date]()
     for file in files:
         counts[file.partition["dt"]] += file.rows

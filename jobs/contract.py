@@ -149,7 +149,12 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
         },
         "schema": objects,
         "slaProperties": [
-            {"property": "frequency", "value": 1, "unit": "d", "description": "one folder for each day"},
+            {
+                "property": "frequency",
+                "value": 1,
+                "unit": "d",
+                "description": f"one folder for each day of the zone {source.folder_zone}",
+            },
             {
                 "property": "latency",
                 "value": config.expected_hours,

@@ -15,7 +15,8 @@ from jobs.cutting import RULE
 from lake import storage
 from lake.days import ONE_DAY
 from lake.looking_back import nothing_before
-from lake.table import Table
+from lake.reach import is_early
+from lake.table import DataFile, Table
 
 # Where files came or went that have a larger part of the bytes of a day, it is cut as a whole.
 LARGEST_CHANGE = 0.25
@@ -65,6 +66,8 @@ def find_unchanged(events: Table, near: Mapping[date, Collection[date]], gap: ti
         files = events.changed_since(basis, near[day])
         if files is None:
             continue
+        for early in came_to_count(events, basis, near[day]):
+            files.setdefault(early.partition["dt"], {})[early.path] = early.bytes
         paths = {path: size for of_day in files.values() for path, size in of_day.items()}
         # The sessions of a day depend on all of it and of the day before, and on no more than a gap of other days.
         moved = sum(size for date_of in (day, day - ONE_DAY) for size in files.get(date_of, {}).values())
@@ -76,6 +79,19 @@ def find_unchanged(events: Table, near: Mapping[date, Collection[date]], gap: ti
             copied.append(day)
             changed |= paths
     return Unchanged(sessions, sorted(copied), changed) if copied else None
+
+
+def came_to_count(events: Table, version: int, dates: Collection[date]) -> list[DataFile]:
+    """Return the files of early events of some dates that are in sessions since a later version than this one.
+
+    They were there, and waited for the landing day of their date; see lake/reach.py.
+    """
+    early = [file for file in events.files_of("dt", dates) if is_early(file)]
+    if not early:
+        return []
+    since = nothing_before(min(file.partition["dt"] for file in early))
+    later = [commit for commit in events.commits(since) if commit["version"] > version]
+    return [file for file in early if any(c["first"] <= str(file.partition["dt"]) <= c["last"] for c in later)]
 
 
 def basis_by_day(events: Table, sessions: Table, days: Collection[date], gap: timedelta) -> dict[date, int]:

@@ -10,6 +10,7 @@ With MEANDER_PSEUDONYM_KEY, users have pseudonyms in both.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -252,11 +253,17 @@ def count(rows: DataFrame, found: Input, config: Settings) -> tuple[dict[str, An
             for day in days_of(files):
                 of_day = landing[str(day)]
                 of_day["sources"] = sorted({*of_day.get("sources", ()), version.name})
+    zones: dict[str, set[str]] = defaultdict(set)
+    for version, files in found.parts:
+        for day in days_of(files):
+            zones[str(day)].add(version.folder_zone)
     counts = {
         **count_outcomes(counted, found.days),
         "files": sum(map(len, found.delivered.values())),
         "landing": landing,
         "filled": filled_fields(counted, found.source, found.days),
+        # Of several sources each may have its own. A day that is not told is one of UTC.
+        "folder_zones": {day: sorted(names) for day, names in zones.items() if names != {"UTC"}},
         "may_vanish": found.source.may_vanish,
         "source": ", ".join(found.source.names),
         **found.columns,

@@ -166,11 +166,11 @@ def last_events(events: DataFrame, as_of: list[date], config: Settings, *, inclu
     codes = F.create_map(*(F.lit(part) for pair in BEHAVIOR_CODES.items() for part in pair))
     one_day = events.withColumn("first", F.col("dt")).withColumn("last", F.col("dt"))
     if len(as_of) > 1:
-        # An event is not repeated from the date on at which L newer ones are known. Those that landed on their date are
+        # An event is not repeated from the date on at which L newer ones are known. Those that landed by their date are
         # known then; in order of time the L-th of them has the latest date, and none is older than the history if this
         # event is not.
         newer = "over (partition by user_id order by event_time, event_id)"
-        of_date = f"lead(if(landed = dt, dt, null), {config.sequence_length}) ignore nulls"
+        of_date = f"lead(if(landed <= dt, dt, null), {config.sequence_length}) ignore nulls"
         one_day = one_day.withColumn("until", F.expr(f"{of_date} {newer}"))
     repeated = at_each(one_day, as_of, config, include_late=include_late)
     kept = last_of(repeated, config.sequence_length, "as_of")

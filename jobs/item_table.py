@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs.landing_files import days_of
 from jobs.raw_rows import read_rows
-from jobs.rejections import EVENT, REJECTED, judge
+from jobs.rejections import EVENT, REJECTED, end_of_landing_day, judge
 from jobs.source import Source
 from lake import storage
 from lake.errors import SourceMismatch
@@ -108,7 +108,7 @@ def categories(
         )
         known = known.crossJoin(F.broadcast(of_days))
         # What changed after a day was not known on it.
-        known = known.where(F.col("event_time") < F.date_add("landed", 1).cast("timestamp"))
+        known = known.where(F.col("event_time") < end_of_landing_day(source))
         newest = F.max(F.struct("event_time", "category", "price", "several"))
         by_item = known.groupBy("landed", "item_id").agg(newest.alias("newest"))
         doubled = by_item.where(F.col("newest.several") > 1).agg(F.count_distinct("item_id")).collect()[0][0]

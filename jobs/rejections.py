@@ -36,7 +36,7 @@ REASONS = {
     "unparsable_time": "the event time is not in the source's time format",
     "time_before_floor": "the event time is before MEANDER_TIME_FLOOR",
     "too_late": "the event is from more than MEANDER_MAX_DAYS_LATE days before the day on which the row arrived",
-    "time_after_landing": "the event time lies after the day on which the row arrived",
+    "time_after_landing": "the event time lies after the day of the row's folder, in the source's folder_zone",
     "missing_user": "no user",
     "unknown_behavior": "the source file does not name this behavior",
     "missing_item": "no item, and the behavior is not a search",
@@ -409,6 +409,16 @@ def too_late(config: Settings) -> dict[str, Column]:
     return {"too_late": F.col("event_time") < first}
 
 
+def end_of_landing_day(source: Source) -> Column:
+    """Return the instant at which the day of a row's folder, `landed`, ends in the zone of the source's folders.
+
+    Where clocks are put forward at midnight, the next day begins at that instant; where they are put back to midnight,
+    at the first of the two.
+    """
+    midnight = F.date_add("landed", 1).cast("timestamp")
+    return midnight if source.folder_zone == "UTC" else F.to_utc_timestamp(midnight, source.folder_zone)
+
+
 def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
     """Add an event's columns, `outcome` (event, ignored or rejected) and `reason` (null unless rejected).
 
@@ -461,7 +471,7 @@ def judge(rows: DataFrame, source: Source, config: Settings) -> DataFrame:
         "unparsable_time": F.col("event_time").isNull(),
         "time_before_floor": F.col("event_time") < F.lit(config.time_floor).cast("timestamp"),
         **too_late(config),
-        "time_after_landing": F.col("event_time") >= F.date_add("landed", 1).cast("timestamp"),
+        "time_after_landing": F.col("event_time") >= end_of_landing_day(source),
         "missing_user": F.col("user_id").isNull(),
         "unknown_behavior": F.col("behavior").isNull(),
         "missing_item": needs_item & F.col("item_id").isNull(),

@@ -22,7 +22,7 @@ from jobs.inputs import published_events, without_withheld
 from lake.days import ONE_DAY, days_between
 from lake.errors import run_main
 from lake.looking_back import nothing_before
-from lake.reach import changed_by, partitions_to_stage
+from lake.reach import changed_by, dates_in_sessions, in_sessions, is_early, partitions_to_stage
 from lake.schemas import SESSION_EVENT, SESSIONS
 from lake.session import spark_session
 from lake.settings import Settings, settings
@@ -115,7 +115,7 @@ def events_near(spark: SparkSession, events: Table, days: list[date], gap: timed
 
 def files_near(events: Table, days: list[date], gap: timedelta) -> list[DataFile]:
     """Return the files of the events that decide which sessions end on some days."""
-    return events.files_of("dt", dates_near(days, gap))
+    return in_sessions(events, events.files_of("dt", dates_near(days, gap)))
 
 
 def within(events: DataFrame, days: list[date], gap: timedelta) -> DataFrame:
@@ -139,6 +139,7 @@ def dates_near(days: Iterable[date], gap: timedelta) -> set[date]:
 def landed_files(events: Table, days: Collection[date]) -> Iterator[DataFile]:
     """Yield the files of events that landed on some days, also those of earlier deliveries of these days.
 
+    And those of events of these dates that landed before, which are in sessions since these days landed.
     Events that are not delivered again have to leave their sessions. If all are, the run stages the same partitions.
     """
     first, last = str(min(days)), str(max(days))
@@ -147,15 +148,18 @@ def landed_files(events: Table, days: Collection[date]) -> Iterator[DataFile]:
     since = nothing_before(min(days))
     again = [c["version"] for c in events.commits(since) if first <= c["last"] and c["first"] <= last]
     for files in (events.files_of("landed", days), *events.replaced_by(again, since).values()):
-        for file in files:
+        for file in in_sessions(events, files):
             if file.partition["landed"] in days:
                 yield file
+    for file in events.files_of("dt", days):
+        if is_early(file) and file.partition["landed"] not in days:
+            yield file
 
 
 def populated_and_published(events: Table) -> tuple[set[date], set[date]]:
     """Return the dates that have an event or a session, and of these the published partitions of sessions."""
     sessions = Table.find("sessions")
-    populated = set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())
+    populated = dates_in_sessions(events) | (set(sessions.rows_by("dt")) if sessions else set())
     return populated, {day for day in populated if sessions and sessions.basis(day) is not None}
 
 

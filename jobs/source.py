@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -129,6 +130,18 @@ def _formats(given: Any) -> str | tuple[str, ...]:
     return given if isinstance(given, str) else tuple(formats)
 
 
+def _zone(zone: str) -> str:
+    """Reject a zone that no time zone database knows."""
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{zone!r} is not an IANA time zone such as Asia/Shanghai") from error
+    return zone
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
@@ -137,22 +150,12 @@ class Time(Strict):
         description="epoch_s, epoch_ms, epoch_us, epoch_ns, iso8601 (also for a Parquet timestamp), "
         "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss; or a list of these: the first that fits counts"
     )
-    zone: str = Field("UTC", description="IANA zone of times that carry none")
+    zone: Zone = Field("UTC", description="IANA zone of times that carry none")
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats in the order in which they are tried."""
         return (self.format,) if isinstance(self.format, str) else self.format
-
-    @field_validator("zone")
-    @classmethod
-    def zone_is_known(cls, zone: str) -> str:
-        """Reject a zone that no time zone database knows."""
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{zone!r} is not an IANA time zone such as Asia/Shanghai") from error
-        return zone
 
 
 class Behavior(Strict):
@@ -289,6 +292,9 @@ class Source(Strict):
     amounts: Amounts | None = None
     items: Items | None = Field(None, description="a table of its own with the category of each item")
     time: Time
+    folder_zone: Zone = Field(
+        "UTC", description="IANA zone whose days the landing folders are: no event of dt=D is from after its end there"
+    )
     behavior: Behavior
     repeats: Literal["drop", "keep"] = Field(
         "drop", description="identical rows of a landing day: one event, or as many events as there are rows"

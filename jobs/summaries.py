@@ -2,11 +2,12 @@
 
 Three kinds of summaries, which lake/summaries.py keeps; the keys say from which files of `events` each was made:
 
-on_time  sums by user and category over the events that landed on their date. Such an event is a first delivery: none
-         can land before its date. So the sums of a landing day need its files alone, and those of a block of days are
-         added up from smaller blocks.
-late     the events that landed on another day than their date, each as it is: they are few, may have been delivered
-         before, and are cut by their own dates. Those that had landed in time are left out.
+on_time  sums by user and category over the events of a date that landed by its end: on it, or in the folder of the day
+         before, where a shop's own day ends after midnight UTC. They count wherever their date does, whatever else
+         lands. So the sums of a date need its files alone, and those of a block of days are added up from smaller
+         blocks.
+late     the events that landed after their date, each as it is: they are few, may have been delivered before, and are
+         cut by their own dates. Those that had landed in time are left out.
 last     the last L events of every user as of the end of a block, by which none older has to be read.
 """
 
@@ -152,8 +153,13 @@ class Source:
 
 
 def on_time_of_days(source: Source, days: Collection[date]) -> DataFrame:
-    """Sum up the events that landed on their date."""
-    return daily_sums(source.read(source.landings.on_time_of(days)), source.weights).select(*SUMS.fieldNames())
+    """Sum up the events of some dates that landed by the end of their date."""
+    two = source.landings.dates_of_two(days)
+    events = source.read(source.landings.on_time_of(day for day in days if day not in two))
+    if two:
+        events = events.unionByName(distinct_events(source.read(source.landings.on_time_of(two))))
+    # They are known from their date on, also those that landed before.
+    return daily_sums(events.withColumn("landed", F.col("dt")), source.weights).select(*SUMS.fieldNames())
 
 
 def late_of_days(source: Source, days: Collection[date]) -> DataFrame:
@@ -224,7 +230,7 @@ def sums_until(source: Source, as_of: Sequence[date], config: Settings, *, inclu
 def last_until(source: Source, as_of: Sequence[date], config: Settings, *, include_late: bool) -> DataFrame:
     """Return events among which are the last L of every user at each of the dates `as_of`; columns as `EVENT`.
 
-    They are those kept as of the last block that ends before the dates, and all that have landed since.
+    They are those kept as of the last block that ends before the dates, and all that are known since later days.
     """
     landings, newest = source.landings, as_of[-1]
     landed_by = max(newest, landings.newest or newest) if include_late else newest
@@ -233,10 +239,10 @@ def last_until(source: Source, as_of: Sequence[date], config: Settings, *, inclu
 
     def key(end: date) -> Key:
         days = days_between(end - timedelta(days=config.history_days - 1), end)
-        return key_of(landings.landed_on(days), FORM, config.sequence_length, config.history_days)
+        return key_of(landings.known_since(days), FORM, config.sequence_length, config.history_days)
 
     def since(earlier: date, later: date) -> DataFrame:
-        return source.read(landings.landed_on(days_between(earlier + ONE_DAY, later)))
+        return source.read(landings.known_since(days_between(earlier + ONE_DAY, later)))
 
     if not kept.has(Block(end, end), key(end)):
         oldest = end - timedelta(days=config.history_days)

@@ -87,7 +87,7 @@ class Kind:
 
 
 def on_time_files(landings: Landings, block: Block) -> list[DataFile]:
-    """Return the files of the events that landed on their date in a block."""
+    """Return the files of the events of the dates in a block that landed by the end of their date."""
     return landings.on_time_of(block.days)
 
 
@@ -115,7 +115,7 @@ def blocks_of(
         kind: `ON_TIME` or `LATE`.
         as_of: the dates T, in order.
         config: W and the length of the history.
-        landings: the landing days of the events.
+        landings: the files of the events.
         sizes: the sizes of blocks in days.
         include_late: also those that landed after the last T.
     """

@@ -4,7 +4,30 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 
 from lake.days import ONE_DAY
-from lake.table import DataFile
+from lake.table import DataFile, Table
+
+
+def is_early(file: DataFile) -> bool:
+    """Return whether its events landed before their date: in the folder of a day that ends after midnight UTC."""
+    return file.partition["landed"] < file.partition["dt"]
+
+
+def in_sessions(events: Table, files: Iterable[DataFile]) -> list[DataFile]:
+    """Return the files of a version of `events` that sessions are made from: all but those that wait for their date.
+
+    Early events of a date are in sessions from the publish of its own landing day on. Before, they are a few hours of a
+    date without the others, and would be published as all of it. The run of that landing day then stages them.
+    """
+    return [file for file in files if not is_early(file) or events.basis(file.partition["dt"]) is not None]
+
+
+def dates_in_sessions(events: Table) -> set[date]:
+    """Return the dates of a version of `events` that have an event in sessions."""
+    dates = set(events.rows_by("dt"))
+    # Only a date that has not landed itself can wait, and only on the day after one that has: no zone is a day behind.
+    waiting = {day for day in dates if events.basis(day) is None and events.basis(day - ONE_DAY) is not None}
+    there = {file.partition["dt"] for file in in_sessions(events, events.files_of("dt", waiting))} if waiting else set()
+    return dates - waiting | there
 
 
 def session_days(day: date, *, early: bool = True, late: bool = True) -> list[date]:

@@ -52,39 +52,46 @@ def key_of(files: Iterable[DataFile], *rules: object) -> Key:
 
 
 class Landings:
-    """The files of a version of `events` by landing day, those that landed on the date of their events apart.
+    """The files of a version of `events`: those that landed by the end of their date, and the others.
+
+    Events are known from the later of their date and their landing day on. A folder of a shop's own day, where the day
+    ends after midnight UTC, has events of the date after it: they are on time, and known from their date on.
 
     Attributes:
-        on_time: by day, the files of its own events that landed on it.
-        late: by landing day, the files of events of other dates.
+        on_time: by date, the files that landed on it, or before it.
+        late: by landing day, the files of events of earlier dates.
     """
 
     def __init__(self, events: Table):
         self.on_time: Mapping[date, list[DataFile]] = defaultdict(list)
         self.late: Mapping[date, list[DataFile]] = defaultdict(list)
         for file in events.files:
-            landed = file.partition["landed"]
-            (self.on_time if file.partition["dt"] == landed else self.late)[landed].append(file)
+            day, landed = file.partition["dt"], file.partition["landed"]
+            (self.on_time if landed <= day else self.late)[max(day, landed)].append(file)
 
     @property
     def newest(self) -> date | None:
-        """The newest landing day that has an event."""
+        """The newest day from which on events are known."""
         return max([*self.on_time, *self.late], default=None)
 
-    def landed_on(self, days: Iterable[date]) -> list[DataFile]:
-        """Return the files that landed on some days."""
+    def known_since(self, days: Iterable[date]) -> list[DataFile]:
+        """Return the files of the events that are known from one of some days on."""
         return [file for day in days for file in (*self.on_time.get(day, ()), *self.late.get(day, ()))]
 
     def on_time_of(self, days: Iterable[date]) -> list[DataFile]:
-        """Return the files of events that landed on their date, one of some days."""
+        """Return the files of events of some dates that landed by the end of their date."""
         return [file for day in days for file in self.on_time.get(day, ())]
 
+    def dates_of_two(self, days: Iterable[date]) -> set[date]:
+        """Return those of some dates whose events on time are of two landing days: an event may be in both."""
+        return {day for day in days if len({file.partition["landed"] for file in self.on_time.get(day, ())}) > 1}
+
     def late_on(self, days: Iterable[date]) -> list[DataFile]:
-        """Return the files of events of other dates that landed on some days."""
+        """Return the files of events of earlier dates that landed on some days."""
         return [file for day in days for file in self.late.get(day, ())]
 
     def first_seen(self, late: Iterable[DataFile]) -> list[DataFile]:
-        """Return the files that landed in time for the dates of files that did not."""
+        """Return the files on time for the dates of files that were not."""
         return self.on_time_of({file.partition["dt"] for file in late})
 
 

@@ -12,12 +12,13 @@ from lake.days import days_between
 from lake.deliveries import changed_since_read, published
 from lake.landing import Landing
 from lake.looking_back import EVERY_DAY, Window, before, nothing_before
+from lake.reach import is_early
 from lake.schemas import TABLES
 from lake.table import DataFile, Table
 
 # An event on D can change the sessions of D-1, as can one on D-3, but no older one. So a run of a day that landed
-# before D-3 makes none of these sessions anew: no event is dated after it has landed.
-NEIGHBOURS = timedelta(days=3)
+# before D-4 makes none of these sessions anew: no event is dated after the day after it has landed.
+NEIGHBOURS = timedelta(days=4)
 # Times are estimated from so many of the newest commits of a table.
 SAMPLE = 50
 
@@ -51,12 +52,14 @@ class Commit:
 class Change:
     """Events of `day`, landed on `landed`, that `version` of `events` added, or took back.
 
-    `files` are the files that hold them, or held them.
+    `files` are the files that hold them, or held them. `in_sessions` is the version since which sessions may differ:
+    of events before their date, which wait for its landing day, it is a later one; None while they wait.
     """
 
     version: int
     day: date
     landed: date
+    in_sessions: int | None
     files: tuple[DataFile, ...] = ()
     taken_back: bool = False
 
@@ -136,9 +139,18 @@ class History:
         return latest
 
     @cached_property
+    def loaded_first(self) -> Mapping[date, int]:
+        """The version of `events` that had a landing day for the first time, as far as it is known."""
+        return {day: commit.version for commit in self.commits["events"] for day in commit.owns}
+
+    def counts(self, file: DataFile) -> bool:
+        """Return whether the events of a file are in sessions; early ones wait for their date, see lake/reach.py."""
+        return not is_early(file) or file.partition["dt"] in self.loaded_first
+
+    @cached_property
     def populated(self) -> set[date]:
         """Dates that have an event or a session: no other partition can have a session."""
-        return {file.partition["dt"] for file in self.files} | set(self.rows["sessions"])
+        return {file.partition["dt"] for file in self.files if self.counts(file)} | set(self.rows["sessions"])
 
     @cached_property
     def published(self) -> set[date]:
@@ -156,22 +168,29 @@ class History:
     @cached_property
     def changes(self) -> Sequence[Change]:
         """The additions to `events` and what was taken back, newest landing first."""
+
+        def change(version: int, day: date, landed: date, files: tuple[DataFile, ...], *, taken_back: bool) -> Change:
+            since = version if day <= landed else self.loaded_first.get(day)
+            return Change(version, day, landed, since and max(since, version), files, taken_back)
+
+        recent = _by_day(file for file in self.files if file.partition["landed"] >= self.begins)
         changes = [
-            Change(self.latest["events"][landed].version, day, landed, files)
-            for (day, landed), files in _by_day(file for file in self.files if file.partition["landed"] >= self.begins)
+            change(self.latest["events"][landed].version, day, landed, files, taken_back=False)
+            for (day, landed), files in recent
         ]
         for version, replaced in self.taken_back.items():
             changes += [
-                Change(version, day, landed, files, taken_back=True) for (day, landed), files in _by_day(replaced)
+                change(version, day, landed, files, taken_back=True) for (day, landed), files in _by_day(replaced)
             ]
         return sorted(changes, key=lambda change: (change.landed, change.day, change.version), reverse=True)
 
     @cached_property
     def changes_by_landing(self) -> Mapping[date, Sequence[Change]]:
-        """The changes by landing day."""
+        """The changes of sessions by landing day."""
         by_landing: dict[date, list[Change]] = defaultdict(list)
         for change in self.changes:
-            by_landing[change.landed].append(change)
+            if change.in_sessions is not None:
+                by_landing[change.landed].append(change)
         return by_landing
 
 

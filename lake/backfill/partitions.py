@@ -93,7 +93,10 @@ def code(history: History, config: Settings, request: Request) -> Iterator[Affec
 
 
 def delivered_again(history: History, config: Settings, landed: date, why: str) -> Iterator[Affected]:
-    """Yield the partitions that can change when a landing day is loaded again, with any events up to its date."""
+    """Yield the partitions that can change when a landing day is loaded again, with any events up to its date.
+
+    And of the date after it, where it has some of these.
+    """
     for table in ("events", "quarantine"):
         yield table, landed, why
     dates = history.dates_of.get(landed, set())
@@ -101,14 +104,14 @@ def delivered_again(history: History, config: Settings, landed: date, why: str) 
     # the landing day, and a plan for late data names the partitions that this run postpones.
     for day in {landed}.union(*map(session_days, dates)) & history.populated:
         yield "sessions", day, why
-    oldest = min(dates, default=landed)
+    oldest, newest = min(dates, default=landed), max([landed, *dates])
     for day, commit in history.latest["interests"].items():
         begins = oldest if commit.include_late else landed
-        if begins <= day < landed + config.history_days * ONE_DAY:
+        if begins <= day < newest + config.history_days * ONE_DAY:
             yield "interests", day, why
     for day, commit in history.latest["examples"].items():
         begins = oldest if commit.include_late else landed
-        if day < landed and begins <= end_of_horizon(day, commit):
+        if day < newest and begins <= end_of_horizon(day, commit):
             yield "examples", day, f"labels: {why}"
 
 
@@ -117,10 +120,12 @@ def delivered_again(history: History, config: Settings, landed: date, why: str) 
 
 def unaware_sessions(history: History, config: Settings, change: Change) -> list[date]:
     """Return the session partitions that events can change and that were computed without them."""
+    if change.in_sessions is None:
+        return []
     gap = timedelta(minutes=config.session_gap_minutes)
     reached = {day for file in change.files for day in session_days_of(file, gap)}
     basis = history.sessions_basis
-    return sorted(day for day in reached & history.populated if day not in basis or basis[day] < change.version)
+    return sorted(day for day in reached & history.populated if day not in basis or basis[day] < change.in_sessions)
 
 
 def by_rule(commits: Mapping[date, Commit]) -> dict[tuple[bool, int], dict[date, int]]:

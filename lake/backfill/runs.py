@@ -26,7 +26,8 @@ Why = Mapping[str, Mapping[date, str]]
 def runs(history: History, config: Settings, why: Why, costs: Costs) -> Iterator[DayRun]:
     """Yield the runs: first those of events, then of the tables computed from events, then of the others."""
     # Dates that have events from landing days that are not delivered again. On other dates, a run may find none.
-    lasting = {file.partition["dt"] for file in history.files if file.partition["landed"] not in why["events"]}
+    stay = (file for file in history.files if file.partition["landed"] not in why["events"])
+    lasting = {file.partition["dt"] for file in stay if history.counts(file)}
     populated = lasting if why["events"] else history.populated
     sessions = set(why["sessions"])
     # Of the other runs, none stages a partition of the plan.

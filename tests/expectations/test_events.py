@@ -9,9 +9,10 @@ import pytest
 
 from expectations import duplicates as module
 from expectations.duplicates import duplicates
-from expectations.events import beyond_bound, strangers
+from expectations.events import after_landing, beyond_bound, lateness_moved, strangers
 from expectations.fields import FIELDS
 from lake import small
+from lake.days import days_between
 from lake.settings import Settings
 from lake.staging import read_staged
 from tests.expectations.cases import (
@@ -25,6 +26,7 @@ from tests.expectations.cases import (
     warnings_of,
     without_tags,
 )
+from tests.jobs.tables import publish_rows
 
 # Landing days, one after the other. What the last should have is told by the seven before it that do not fail.
 GOOD = [date(2025, 1, n) for n in range(10, 13)]
@@ -192,6 +194,80 @@ def test_late_events_are_those_of_a_day_before_they_landed(seen):
     assert [seen.on(day, "late_share") for day in (HALF_LATE, LATE, EMPTY, MANY)] == [(0.5,), (2 / 3,), (None,), (0,)]
 
 
+def lateness(*deliveries: dict[int, int], published: int = 0) -> list[float | None]:
+    """Return what moved on each of some landing days, each with {days late: events}; the first ones are published."""
+    begins = date(2025, 2, 1)
+    parts = [(begins + timedelta(days=n), late, rows) for n, of in enumerate(deliveries) for late, rows in of.items()]
+    early = [(day, late, rows) for day, late, rows in parts if day < begins + timedelta(days=published)]
+    if published:
+        events = [
+            event(n, day, **happened(day - timedelta(days=late)))
+            for day, late, rows in early
+            for n in range(1 + 100 * late, 1 + 100 * late + rows)
+        ]
+        publish_rows("events", events, *days_between(begins, begins + timedelta(days=published - 1)))
+    files = [
+        SimpleNamespace(path=f"stage=s/dt={day - timedelta(days=late)}/landed={day}/p.parquet", rows=rows)
+        for day, late, rows in parts
+        if (day, late, rows) not in early
+    ]
+    days = [begins + timedelta(days=n) for n in range(published, len(deliveries))]
+    found = lateness_moved(SimpleNamespace(files=files), pd.DataFrame({"day": days}))
+    return [None if pd.isna(moved) else moved for moved in found]
+
+
+YESTERDAY, TODAY = {1: 20}, {0: 20}
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "moved"),
+    [
+        pytest.param([YESTERDAY] * 10, [1] + [0] * 9, id="the log of yesterday each morning is told once"),
+        pytest.param([TODAY] * 8 + [YESTERDAY], [0] * 8 + [1], id="a day late all at once"),
+        pytest.param([YESTERDAY] * 8 + [TODAY], [1] + [0] * 7 + [1], id="in time all at once"),
+        pytest.param([YESTERDAY] * 8 + [{2: 20}], [1] + [0] * 7 + [1], id="another day later"),
+        pytest.param([{9: 1, 4: 19}, {9: 19, 4: 1}], [1, 0.9], id="from four days to nine"),
+        # A folder of Shanghai begins at 16:00 UTC: two hours of six are of the day before; then it comes a day late.
+        pytest.param([{0: 4, 1: 2}] * 4 + [{1: 4, 2: 2}], [2 / 6, 0, 0, 0, 4 / 6], id="a zone east of UTC"),
+        # One of New York has hours of the day after.
+        pytest.param([{0: 15, -1: 5}, {0: 15, -1: 5}, {1: 15, 0: 5}], [0, 0, 0.75], id="a zone west of UTC"),
+        pytest.param([{0: 99, 30: 1}, {0: 99, 17: 1}], [0.01, 0.01], id="a thin tail is no change"),
+        pytest.param([TODAY, {}, YESTERDAY], [0, None, 1], id="of a day without events nothing is known"),
+        # The median of a week is that of the old days while these are the most.
+        pytest.param(
+            [TODAY] * 7 + [YESTERDAY] * 5, [0] * 7 + [1, 1, 1, 1, 0], id="a lasting change is told for half a week"
+        ),
+        pytest.param([YESTERDAY] + [{}] * 7 + [YESTERDAY], [1] + [None] * 7 + [1], id="older days tell nothing"),
+    ],
+)
+def test_how_late_events_come_is_compared_with_the_week_before(lake, deliveries, moved):
+    assert lateness(*deliveries) == pytest.approx(moved)
+    # So it is with days that are published, whatever else is.
+    assert lateness(*deliveries, published=1) == pytest.approx(moved[1:])
+
+
+@pytest.mark.spark
+def test_no_event_is_from_after_the_day_of_its_folder_in_the_zone_of_the_folders(spark):
+    times = {
+        date(2024, 3, 9): ("2024-03-10 04:59:59.999999", "2024-03-10 05:00:00"),
+        date(2024, 3, 10): ("2024-03-11 03:59:59.999999", "2024-03-11 04:00:00", "2024-03-11 04:30:00"),
+        date(2024, 11, 3): ("2024-11-04 04:59:59.999999", "2024-11-04 05:00:00"),
+        date(2024, 11, 4): ("2024-11-04 15:59:59.999999", "2024-11-04 16:00:00"),
+        date(2024, 11, 5): ("2024-11-05 23:59:59.999999", "2024-11-06 00:00:00"),
+        date(2024, 11, 6): ("2024-11-07 04:59:59.999999",),
+    }
+    new_york = ["America/New_York"]
+    # Of two folders of other zones on one day the later end counts; what is not told is measured in UTC.
+    zones = {f"{day}": new_york for day in times} | {"2024-11-04": ["Asia/Shanghai"]}
+    zones |= {"2024-11-06": ["America/New_York", "Asia/Shanghai"]}
+    del zones["2024-11-05"]
+    rows = [(day, datetime.fromisoformat(text)) for day, texts in times.items() for text in texts]
+    staged = SimpleNamespace(counts={"folder_zones": zones})
+    figures = pd.DataFrame({"day": list(times), "after_landing": [7] * len(times)})
+    found = after_landing(spark.createDataFrame(rows, "landed date, event_time timestamp"), staged, figures)
+    assert found.tolist() == [1, 2, 1, 1, 7, 0]
+
+
 @pytest.mark.spark
 def test_the_share_of_one_user_is_that_of_its_day_and_unknown_of_a_small_one(seen):
     assert [seen.on(day, "largest_user_share") for day in (HALF_LATE, LATE, MANY)] == [(0.2,), (0.21,), (None,)]
@@ -224,7 +300,7 @@ def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
     figures = {
         "rejected_share": [0, 0.05, 0.0501],
         "rows": [1, 0],
-        "late_share": [0, 0.5, 0.51, 1],
+        "lateness_moved": [0, 0.5, 0.51, 1],
         "largest_user_share": [0.2, 0.201],
         "volume_ratio": [0.5, 2, 0.499, 2.001],
         **{f"{field}_ratio": [0.5, 0.499, 1] for field in FIELDS},
@@ -232,7 +308,7 @@ def test_a_strange_day_warns_beyond_its_limits_and_not_at_them(monkeypatch):
     limits = {
         "between rejected_share": [0.0501],
         "warning rows": [0],
-        "warning late_share": [0.51, 1],
+        "warning lateness_moved": [0.51, 1],
         "warning largest_user_share": [0.201],
         "warning volume_ratio": [0.499, 2.001],
         **{f"warning {field}_ratio": [0.499] for field in FIELDS},

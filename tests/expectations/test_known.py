@@ -49,7 +49,7 @@ def spans(shared_lake):
 
 @pytest.fixture(scope="module")
 def log(spans):
-    """Publish the events of some days, a third of them late, some of those delivered twice."""
+    """Publish the events of some days, a third of them late, some a day early, some of each delivered twice."""
     draw, rows = random.Random(31), []
     for number, day in enumerate(DAYS):
         for n in range(12):
@@ -60,6 +60,11 @@ def log(spans):
             rows.append(naive.event(f"{number:02} {n:02}", f"u{draw.randrange(5)}", when, behavior, **more))
         again = [row for row in rows if row["landed"] == day - timedelta(days=1)][:2]
         rows += [{**row, "landed": day} for row in again]
+        # Two are of the date after, of which one is delivered again on it.
+        if number < 8:
+            begun = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
+            early = [naive.event(f"{number:02} early {n}", f"u{n}", begun, "cart", landed=day) for n in (0, 1)]
+            rows += [*early, {**early[0], "landed": day + timedelta(days=1)}]
     publish_rows("events", rows, *DAYS)
     return rows
 

@@ -144,9 +144,9 @@ def test_an_audit_says_why_rows_were_rejected_where_they_stand_and_what_to_look_
     seen = see(spark, "quarantine", "r")
     told = (
         ": of 8 rows 3 unparsable_time, such as 2025-01-01/a.csv line 2 (does `time.format` fit?); "
-        "2 time_after_landing, such as 2025-01-01/part/b.parquet (they are after the UTC day of their folder: is "
-        "`time.zone` right? A shop's own day that ends after midnight UTC belongs into the folder of the day after); "
-        "1 missing_item, such as 2025-01-01/a.csv line 4; 1 for other reasons"
+        "2 time_after_landing, such as 2025-01-01/part/b.parquet (they are after the day of their folder: is "
+        "`time.zone` right? Are folders of a shop's own days, which end after midnight UTC? `folder_zone` says of "
+        "which zone); 1 missing_item, such as 2025-01-01/a.csv line 4; 1 for other reasons"
     )
     # It is told once, where it keeps the rows from the readers, and what a row says is not told at all.
     critical, warning = seen.verdict.failed

@@ -202,6 +202,8 @@ def test_what_is_agreed_of_time(mine):
         return {each["property"]: (each["value"], each["unit"]) for each in said}
 
     assert agreed(expected_hours=9) == {"frequency": (1, "d"), "latency": (9, "h")}
+    said = contract(mine(folder_zone="Asia/Tokyo"), "1", [], Settings())["slaProperties"]
+    assert said[0]["description"] == "one folder for each day of the zone Asia/Tokyo"
     assert agreed(keep_landing_days=40)["retention"] == (40, "d")
 
 

@@ -42,6 +42,9 @@ LOG = [
     # What came late is taken back later.
     ("taken back", "01 12:00", 1),
     ("taken back", "01 12:20", 2),
+    # It was there before Jan 1 was cut, and has waited for Jan 2.
+    ("early", "01 23:55", 1),
+    ("early", "02 00:15", 1),
 ]
 COPIED = {"same", "gone quiet"}
 
@@ -92,11 +95,11 @@ def test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change(s
     assert users_on(JAN_1) == sorted(
         [*COPIED, "late", *2 * ["late at another hour"], "just after midnight", "taken back"]
     )
-    assert users_on(JAN_2) == ["just after midnight", "past midnight", "same"]
+    assert users_on(JAN_2) == ["early", "just after midnight", "past midnight", "same"]
     shop.require_right()
     # Who has lost an event is cut again.
     mark()
-    shop.deliver([row for row in shop.log if row.event_id != "e14"])
+    shop.deliver([row for row in shop.log if row.event_id != "e12"])
     publish("events", shop.stage_events(JAN_2))
     run(JAN_2, JAN_2, "again")
     assert "taken back" not in marked()
@@ -134,7 +137,7 @@ def a_file_that_is_gone(shop: Shop, _: pytest.MonkeyPatch) -> None:
     run(JAN_2, JAN_2, "before")
     mark()
     files = [file.path for file in Table("events").files_of("landed", [JAN_2])]
-    shop.deliver([row for row in shop.log if row.event_id != "e14"])
+    shop.deliver([row for row in shop.log if row.event_id != "e12"])
     publish("events", shop.stage_events(JAN_2))
     for path in files:
         Path(Table("events").path, path).unlink()

@@ -158,6 +158,17 @@ def test_of_the_changes_of_an_item_the_latest_that_was_known_counts(spark, shop,
 
 
 @pytest.mark.spark
+def test_a_change_is_known_until_the_end_of_the_folders_day_in_its_zone(spark, shop):
+    # 2 March 04:00 UTC is 23:00 of 1 March in New York, and 05:00 is midnight.
+    table = "timestamp;itemid;property;value\n1740700800;i1;categoryid;a\n1740888000;i1;categoryid;b\n"
+    table += "1740891600;i1;categoryid;c\n"
+    files = {f"dt={DAY}/a.csv": log(DAY, "i1"), f"properties/dt={DAY}/p.csv": table}
+    for zone, category in (("UTC", "a"), ("America/New_York", "b"), ("America/Chicago", "c")):
+        shop(files, items=CHANGES, folder_zone=zone)
+        assert categories_of(DAY, DAY)[0] == [("2025-03-01", "i1", category)], zone
+
+
+@pytest.mark.spark
 def test_a_category_of_the_log_itself_comes_first(spark, shop):
     day = f"user,time,item,category\nu1,{DAY}T01:00:00Z,i1,own\nu2,{DAY}T01:00:00Z,i1,\n"
     shop({f"dt={DAY}/a.csv": day, f"items/dt={DAY}/a.csv": "id,kind\ni1,table\n"}, category_id="category")

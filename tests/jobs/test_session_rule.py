@@ -50,8 +50,8 @@ GAP = timedelta(minutes=30)
 FIRST = date(2025, 1, 1)
 DAYS = 6
 
-# How some events arrive, in days after their date: late, or twice.
-LATE_OR_TWICE = ((1,), (3,), (0, 0), (0, 2), (1, 2))
+# How some events arrive, in days after their date: late, early, or twice.
+LATE_OR_TWICE = ((1,), (3,), (0, 0), (0, 2), (1, 2), (-1,), (-1, 0), (-1, 1))
 
 one_user = difficult_logs(GAP, FIRST, DAYS).map(lambda log: [row.event for row in log])
 
@@ -246,9 +246,11 @@ late_before_a_long_chain = [
 @example(late_before_a_long_chain)
 def test_what_lands_on_a_day_changes_no_partition_but_those_that_are_staged_again(log):
     for day in days_between(FIRST, FIRST + (DAYS + 3) * ONE_DAY):
-        staged_again = changed_by(files_of(row.event_time for row in log if row.landed == day), GAP)
-        before = by_last_day([row.event for row in log if row.landed < day])
-        after = by_last_day([row.event for row in log if row.landed <= day])
+        # What came before its date is in sessions since the run of its date.
+        since = {row: max(row.landed, row.event_time.date()) for row in log}
+        staged_again = changed_by(files_of(row.event_time for row in log if since[row] == day), GAP)
+        before = by_last_day([row.event for row in log if since[row] < day])
+        after = by_last_day([row.event for row in log if since[row] <= day])
         changed = {dt for dt in before.keys() | after.keys() if before.get(dt) != after.get(dt)}
         assert changed <= staged_again.keys(), f"what landed on {day}"
 
@@ -276,7 +278,8 @@ class Shop:
         events, gap = Table("events"), timedelta(minutes=settings().session_gap_minutes)
         days, postponed = days_to_stage(events, days_between(first, last), settings())
         start, end = read_window(days[0], days[-1], gap)
-        seen = {row["event_id"]: row for row in published_rows("events") if start <= row["event_time"] < end}
+        known = [row for row in published_rows("events") if row["dt"] <= row["landed"] or events.basis(row["dt"])]
+        seen = {row["event_id"]: row for row in known if start <= row["event_time"] < end}
         found = sessions(((row["user_id"], row["event_time"], name) for name, row in seen.items()), gap)
         rows = [
             {"user_id": user, "events": [{"event_id": name} for name in ids], "dt": seen[ids[-1]]["dt"]}
@@ -314,8 +317,11 @@ LANDING_DAYS = days_between(FIRST, FIRST + 2 * ONE_DAY)
 def deliveries(draw: st.DrawFn) -> tuple[list[Landed], list[Landed], list[date]]:
     """Make what landed at first, if anything, what lands at last, and an order of days in which the latter is run."""
     logs = draw(st.lists(difficult_logs(GAP, FIRST, len(LANDING_DAYS), LATE_OR_TWICE), min_size=1, max_size=3))
-    # What is late on the last day lands on it.
-    log = [Landed(row.user_id, row.event_time, row.event_id, min(row.landed, LANDING_DAYS[-1])) for row in named(logs)]
+    # What is late on the last day lands on it, and what is early on the first on that.
+    log = [
+        Landed(row.user_id, row.event_time, row.event_id, min(max(row.landed, FIRST), LANDING_DAYS[-1]))
+        for row in named(logs)
+    ]
     order = draw(st.permutations(LANDING_DAYS))
     again = draw(st.lists(st.sampled_from(LANDING_DAYS), max_size=1))
     at_first = draw(st.sampled_from([[], not_yet_right(log, 2), not_yet_right(log, 3)]))
@@ -369,6 +375,33 @@ def test_an_event_as_late_as_is_allowed_is_put_into_the_session_it_joins(lake, m
     shop = Shop(sparse(("01 23:50", 1), ("02 00:10", 4), ("02 12:00", 2), ("04 12:00", 4)))
     for day in january(*order):
         shop.run(day)
+    shop.require_right()
+
+
+@pytest.mark.parametrize("order", [pytest.param([1, 2], id="forward"), pytest.param([2, 1], id="backward")])
+def test_an_event_that_lands_before_its_date_waits_for_the_landing_day_of_it(lake, order):
+    # A folder of New York has the evening of the 1st there: two of its events are of 2 January UTC.
+    shop = Shop(sparse(("01 23:50", 1), ("02 00:10", 1), ("02 03:00", 1), ("02 12:00", 2)))
+    shop.run(january(order[0])[0])
+    # Of a date that has not landed itself no session is published, nor does one reach into it.
+    alone = {1: [(FIRST, ["e0"])], 2: [(january(2)[0], ["e3"])]}
+    assert by_ids(published_rows("sessions")) == alone[order[0]]
+    assert Table("sessions").basis(january(3 - order[0])[0]) is None, "no run has published it, not even empty"
+    assert plan_backfill(settings(), "late-data").redo == []
+    shop.run(january(order[1])[0])
+    second = january(2)[0]
+    assert by_ids(published_rows("sessions")) == [(second, ["e0", "e1"]), (second, ["e2"]), (second, ["e3"])]
+    shop.require_right()
+
+
+def test_an_event_that_landed_before_its_date_and_is_taken_back_leaves_its_session(lake):
+    log = sparse(("01 23:50", 1), ("02 00:10", 1), ("02 12:00", 2))
+    shop = Shop(log)
+    for day in january(1, 2):
+        shop.run(day)
+    shop.require_right()
+    shop.deliver([row for row in log if row.event_id != "e1"])
+    shop.run(FIRST)
     shop.require_right()
 
 

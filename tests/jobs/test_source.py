@@ -69,7 +69,7 @@ def test_your_own_source_is_found_by_its_path(load):
 def test_what_a_source_does_not_say_has_a_default(load):
     source = load()
     assert (source.delimiter, source.quote, source.header, source.encoding) == (",", '"', True, "utf-8")
-    assert (source.repeats, source.time.zone) == ("drop", "UTC")
+    assert (source.repeats, source.time.zone, source.folder_zone) == ("drop", "UTC", "UTC")
     assert (source.may_vanish, source.evolve) == ([], False)
 
 
@@ -92,6 +92,11 @@ def test_columns_that_are_read_are_named_once_and_those_without_which_no_row_is_
             {"time": {"column": "when", "format": "epoch_s", "zone": "Asia/Shangai"}},
             r"time\.zone: .*'Asia/Shangai' is not an IANA time zone such as Asia/Shanghai",
             id="misspelt zone",
+        ),
+        pytest.param(
+            {"folder_zone": "New York"},
+            r"folder_zone: .*'New York' is not an IANA time zone such as Asia/Shanghai",
+            id="a zone of folders that is none",
         ),
         pytest.param(
             {"encoding": "gb-2312x"}, r"encoding: .*'gb-2312x' is not a known encoding", id="unknown encoding"

@@ -17,7 +17,7 @@ from jobs import interests
 from jobs.summaries import Source, on_time_of_days
 from lake import storage
 from lake.blocks import Block
-from lake.days import days_between
+from lake.days import ONE_DAY, days_between
 from lake.kinds import KEPT_EVENT, ON_TIME, SUMS
 from lake.places import summaries_folder, table_path
 from lake.privacy.forget import Places, forget
@@ -95,18 +95,25 @@ def events_read(monkeypatch):
     return found
 
 
+def states_of(shop, day):
+    """Return the states of a day, as a run stages them."""
+    shop.number += 1
+    return staged_rows(interests.main(["--day", str(day), "--run-id", f"run {shop.number}"]))
+
+
 # ---- any order ----
 
 
 def some_events(shop, draw, day, count):
-    """Draw events that land on a day: of its date, late ones, and ones that have landed on other days too."""
+    """Draw events that land on a day: of its date, late or early ones, and ones that have landed on other days too."""
     rows = []
     for _ in range(count):
-        known = [row for row in shop.log() if row["dt"] <= day and row["landed"] != day]
+        known = [row for row in shop.log() if row["dt"] <= day + ONE_DAY and row["landed"] != day]
         if known and draw.random() < 0.25:
             rows.append(draw.choice(known))
             continue
-        happened = day - timedelta(days=draw.choice([0, 0, 0, 1, 2, 5]))
+        # One in seven is of the date after, as in a folder of a shop's own day that ends after midnight UTC.
+        happened = day - timedelta(days=draw.choice([0, 0, 0, 1, 2, 5, -1]))
         behavior, price = draw.choice(list(naive.WEIGHTS)), draw.choice([None, Decimal(draw.randint(0, 999)) / 4])
         more = {"item": draw.choice(["i1", "i2", None]), "category": draw.choice(CATEGORIES), "price": price}
         rows.append(shop.event(happened, draw.choice(USERS), draw.choice([0, 7, 86_399]), behavior=behavior, **more))
@@ -170,6 +177,30 @@ def test_a_late_event_that_had_landed_before_counts_once(shop):
     assert shop.wrong(DAYS[0], DAYS[2]) == {}
 
 
+def test_an_event_that_lands_before_its_date_counts_from_its_date_on_and_once(shop):
+    early, other = shop.event(DAYS[1], second=5), shop.event(DAYS[1], second=6)
+    shop.deliver(DAYS[0], [shop.event(DAYS[0]), early, other])
+    # Of the last five events as of the first day, none is of the day after, though these are newer.
+    assert [row["frequency"] for row in states_of(shop, DAYS[0])] == [1]
+    # One of them comes again on its date, and both once more after it.
+    shop.deliver(DAYS[1], [early, shop.event(DAYS[1], second=60)])
+    shop.deliver(DAYS[2], [early, other])
+    assert [row["frequency"] for row in states_of(shop, DAYS[1])] == [4]
+    assert [row["frequency"] for row in states_of(shop, DAYS[2])] == [3], "a lookback of two days"
+    assert shop.wrong(DAYS[0], DAYS[2]) == {}
+    # The summaries that were made from the folder of the day before are none of this one.
+    shop.deliver(DAYS[0], [])
+    assert [row["frequency"] for row in states_of(shop, DAYS[1])] == [2]
+    assert shop.wrong(DAYS[0], DAYS[2]) == {}
+
+
+def test_the_last_events_as_of_the_end_of_a_block_are_none_of_the_day_after(shop):
+    for day in DAYS[:4]:
+        # The five newest events of all but the last day land on the day before.
+        shop.deliver(day, [shop.event(day, second=9), *(shop.event(day + ONE_DAY, second=n) for n in range(6))])
+        assert shop.wrong(day) == {}, day
+
+
 def test_a_day_costs_what_has_landed_on_it_and_a_repair_the_repaired_day(shop, events_read):
     for day in DAYS[:8]:
         shop.deliver(day, [shop.event(day, user) for user in USERS])
@@ -224,14 +255,21 @@ def test_a_key_names_the_files_in_any_order_and_the_rules():
     assert len({key.text for key in (key_of([file("a"), file("b")], 1), *others)}) == 4
 
 
-def test_late_files_are_those_of_another_date_and_are_looked_for_in_the_timely_ones_of_it():
+def test_late_files_are_those_of_an_earlier_date_and_are_looked_for_in_the_timely_ones_of_it():
     timely, late, other = file("a"), file("b", landed=DAYS[1]), file("c", DAYS[1], DAYS[1])
-    landings = Landings(SimpleNamespace(files=[timely, late, other]))
+    early = file("d", DAYS[2], DAYS[1])
+    landings = Landings(SimpleNamespace(files=[timely, late, other, early]))
     assert landings.on_time_of([FIRST]) == [timely]
+    assert landings.on_time_of(DAYS) == [timely, other, early]
     assert landings.late_on(DAYS) == [late]
     assert landings.first_seen([late]) == [timely]
-    assert landings.landed_on([DAYS[1]]) == [other, late]
-    assert landings.newest == DAYS[1]
+    assert landings.first_seen([file("e", DAYS[2], DAYS[3])]) == [early]
+    assert landings.known_since([DAYS[1]]) == [other, late]
+    assert landings.known_since([DAYS[2]]) == [early]
+    assert landings.newest == DAYS[2]
+    assert landings.dates_of_two(DAYS) == set(), "each date on time has landed on one day"
+    again = Landings(SimpleNamespace(files=[file("a", DAYS[2], DAYS[2]), early, late]))
+    assert again.dates_of_two(DAYS) == {DAYS[2]}
 
 
 def test_a_summary_that_is_written_after_users_were_forgotten_is_gone_again(shop, spark):

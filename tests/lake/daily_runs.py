@@ -6,7 +6,7 @@ leave behind, so cheaply that a plan can be tried on hundreds of logs. That both
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import copy
 from datetime import UTC, date, timedelta
 from typing import Any, Self
@@ -111,7 +111,8 @@ class Shop(ABC):
         rows = []
         for partition in days:
             start, end = (edge.replace(tzinfo=None) for edge in read_window(partition, partition, self.gap))
-            nearby = (e for e in self.published() if start <= e.event_time < end)
+            known = in_sessions(self.published(), self.delivered)
+            nearby = (e for e in known if start <= e.event_time < end)
             rows += [(dated, name) for dated, name in by_day(nearby, self.gap) if dated == partition]
         version = self.version("events")
         self.commit("sessions", named("sessions", rows), days, version, inputs={"events": version})
@@ -174,7 +175,7 @@ class Shop(ABC):
         }
         tables = {
             "events": [(e.event_time.date(), e.event_id) for e in landed],
-            "sessions": by_day(landed, self.gap),
+            "sessions": by_day(in_sessions(landed, self.delivered), self.gap),
             "interests": [row for rows in states.values() for row in rows],
             "examples": [(day, f"{name} then {then[day]}") for day in then for _, name in states[day]],
             "predictions": [row for day in self.predicted for row in states[day]],
@@ -266,10 +267,18 @@ class RunsInMemory(Shop):
 
     def landed_files(self, day: date) -> Iterable[DataFile]:
         replaced = [file for files in self.taken_back.values() for file in files if file.partition["landed"] == day]
-        return [*self.files.get(day, []), *replaced]
+        waited = [file for file in self.files.get(day - ONE_DAY, []) if file.partition["dt"] == day]
+        return [*self.counting([*self.files.get(day, []), *replaced]), *waited]
+
+    def counting(self, files: Iterable[DataFile]) -> list[DataFile]:
+        """Return the files whose events are in sessions, by when their dates have landed."""
+        landed = self.basis["events"]
+        return [
+            file for file in files if file.partition["dt"] <= file.partition["landed"] or file.partition["dt"] in landed
+        ]
 
     def populated_and_published(self) -> tuple[set[date], set[date]]:
-        known = {file.partition["dt"] for files in self.files.values() for file in files}
+        known = {file.partition["dt"] for files in self.files.values() for file in self.counting(files)}
         known |= {day for day, rows in self.kept["sessions"].items() if rows}
         return known, known & self.basis["sessions"].keys()
 
@@ -305,6 +314,11 @@ def files_of_events(rows: list[dict[str, Any]]) -> list[DataFile]:
         for (dt, landed), part in by_partition.items()
         for times in [[row["event_time"] for row in part]]
     ]
+
+
+def in_sessions(log: Iterable[Landed], landed: Collection[date]) -> list[Landed]:
+    """Return the events that sessions are made from: those before their own date wait until it has landed."""
+    return [e for e in log if e.event_time.date() <= e.landed or e.event_time.date() in landed]
 
 
 def by_day(log: Iterable[Landed], gap: timedelta) -> Rows:

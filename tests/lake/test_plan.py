@@ -90,8 +90,8 @@ two_days = st.tuples(st.sampled_from(DAYS), st.sampled_from(DAYS)).map(sorted)
 
 @st.composite
 def logs(draw: st.DrawFn, prefix: str = "e") -> dict[date, list[Landed]]:
-    """Make what lands on each day of a week, but for some on which nothing does; some of it late."""
-    days = st.tuples(moments, st.sampled_from(DAYS), st.sampled_from((0, 0, 1, 3, 5)))
+    """Make what lands on each day of a week, but for some on which nothing does; some of it late, or a day early."""
+    days = st.tuples(moments, st.sampled_from(DAYS), st.sampled_from((0, 0, 1, 3, 5, -1)))
     drawn = draw(st.lists(days, min_size=6, max_size=20))
     log = [event(f"{prefix}{n:02}", user, day, minute, late) for n, ((user, minute), day, late) in enumerate(drawn)]
     never = draw(st.sets(st.sampled_from(DAYS[:-1]), max_size=3))
@@ -524,6 +524,30 @@ def test_a_bad_day_is_followed_to_the_predictions_that_were_made_from_it():
     assert {run.model_version for run in found.runs if run.job == "predictions"} == {MODEL_VERSION}
 
 
+def test_a_folder_with_events_of_the_date_after_changes_what_counts_these():
+    log = [event(f"e{day:%d}", "ann", day, 700, 0) for day in DAYS] + [event("early", "bob", DAYS[1], 5, -1)]
+    shop = with_everything(in_memory(landing_of(log)))
+    found = planned(shop.plan("bad-day", DAYS[0], DAYS[0]))
+    # The early event is in the history of four days of the states of 2 to 5 January, and a label on the 1st.
+    assert found["interests"] == DAYS[:5]
+    assert found["examples"] == DAYS[:5]
+    assert planned(in_memory(landing_of(log)).plan("late-data")) == {}
+
+
+def test_early_events_are_planned_for_sessions_once_their_date_has_landed():
+    log = [event("a", "ann", DAYS[0], 1_430, 0), event("early", "ann", DAYS[1], 5, -1)]
+    shop = in_memory(landing_of([*log, event("b", "bob", DAYS[1], 700, 0)]))
+    shop.day(DAYS[0])
+    assert shop.plan("late-data").redo == [], "it waits for the folder of its date"
+    assert shop.history().populated == {DAYS[0]}
+    shop.events(DAYS[1])
+    plan = shop.plan("late-data")
+    assert planned(plan) == {"sessions": DAYS[:2]}
+    assert len(plan.runs) == 1, "either day's run stages both"
+    shop.execute(plan)
+    assert shop.wrong()["sessions"] == set()
+
+
 def test_a_day_that_was_never_loaded_is_not_loaded_again():
     shop = in_memory(daily_visits())
     shop.day(DAYS[0])
@@ -812,6 +836,7 @@ def test_the_logs_of_a_real_lake_tell_the_history_that_these_runs_have_in_memory
     for name, days in SPANS.items():
         monkeypatch.setenv(f"MEANDER_{name.upper()}", str(days))
     log = [event("a", "ann", DAYS[0], 1_430, 0), event("b", "ann", DAYS[1], 5, 0), event("c", "bob", DAYS[1], 700, 0)]
+    log += [event("early", "bob", DAYS[4], 5, -1), event("waits", "ann", DAYS[3], 5, -1)]
     log += [event("late", "bob", DAYS[0], 10, 4), event("d", "bob", DAYS[4], 300, 0), event("e", "ann", DAYS[4], 9, 0)]
     shops = DailyRuns(landing_of(log)), in_memory(landing_of(log))
     for shop in shops:

@@ -23,6 +23,12 @@ PREDICTIONS_LIMITS = f"{PREDICTIONS}::test_changes_warn_beyond_their_limits_and_
 WITHHELD = f"{AUDIT}::test_which_days_are_withheld"
 DAY_BEFORE = f"{PREDICTIONS}::test_the_day_before_is_the_newest_of_the_28_before"
 
+LATENESS = f"{EVENTS}::test_how_late_events_come_is_compared_with_the_week_before"
+AFTER_THE_DAY = f"{EVENTS}::test_no_event_is_from_after_the_day_of_its_folder_in_the_zone_of_the_folders"
+NEWEST_FOLDER = (
+    "tests/jobs/test_folder_zone.py::test_a_run_of_the_newest_folder_publishes_what_folders_of_utc_days_would_let_it"
+)
+
 MUTANTS = [
     # ---- why rows were rejected ----
     Mutant(
@@ -306,11 +312,74 @@ MUTANTS = [
         EVENTS,
     ),
     Mutant(
-        "exp_events_late_share",
+        "exp_events_lateness_limit",
         "expectations/events.py",
-        'between("late_share", None, 0.5,',
-        'between("late_share", None, 0.95,',
+        '"lateness_moved",\n            None,\n            0.5,',
+        '"lateness_moved",\n            None,\n            0.95,',
         f"{EVENTS}::test_a_strange_day_warns_beyond_its_limits_and_not_at_them",
+    ),
+    Mutant(
+        "exp_lateness_of_yesterdays_log_is_told_for_ever",
+        "expectations/events.py",
+        "np.median(before, axis=0) if before else shares_of_late(Counter([0]), length)",
+        "shares_of_late(Counter([0]), length)",
+        LATENESS,
+    ),
+    Mutant(
+        "exp_lateness_of_any_age",
+        "expectations/events.py",
+        "if day - WEEK <= other < day",
+        "if other < day",
+        LATENESS,
+    ),
+    Mutant(
+        "exp_lateness_early_is_late",
+        "expectations/events.py",
+        "max((landed - day).days, 0)",
+        "abs((landed - day).days)",
+        LATENESS,
+    ),
+    Mutant(
+        "exp_lateness_sooner_is_usual",
+        "expectations/events.py",
+        "np.abs(shares[day] - usual)",
+        "(shares[day] - usual)",
+        LATENESS,
+    ),
+    Mutant(
+        "exp_lateness_what_is_published_is_not_known",
+        "expectations/events.py",
+        "days_between(min(days) - WEEK, max(days))) - set(days)",
+        "days) - set(days)",
+        LATENESS,
+    ),
+    Mutant(
+        "exp_events_after_the_first_end_of_a_day",
+        "expectations/events.py",
+        "max(end_of_day(day, zone)",
+        "min(end_of_day(day, zone)",
+        AFTER_THE_DAY,
+    ),
+    Mutant(
+        "exp_events_at_the_end_of_their_day",
+        "expectations/events.py",
+        'F.col("event_time") >= F.try_element_at',
+        'F.col("event_time") > F.try_element_at',
+        AFTER_THE_DAY,
+    ),
+    Mutant(
+        "exp_sessions_are_not_counted_while_events_wait",
+        "expectations/sessions.py",
+        "dates, owned = dates_in_sessions(events),",
+        'dates, owned = set(events.rows_by("dt")),',
+        NEWEST_FOLDER,
+    ),
+    Mutant(
+        "exp_interests_on_time_in_two_folders_count_twice",
+        KNOWN,
+        '.dropDuplicates(["dt", "user_id", "event_id"])',
+        "",
+        f"{OF_KNOWN}::{GOOD}",
     ),
     Mutant(
         "exp_events_late_le",

@@ -16,6 +16,11 @@ HISTORY = "tests/jobs/test_interests.py::test_a_run_reads_the_whole_history_and_
 RESTATED = "tests/jobs/test_interests.py::test_a_restatement_counts_what_came_late_and_still_nothing_after_t"
 SUMMARIES, KINDS = "jobs/summaries.py", "lake/kinds.py"
 OF_SUMMARIES = "tests/jobs/test_summaries.py"
+EARLY_ONCE = f"{OF_SUMMARIES}::test_an_event_that_lands_before_its_date_counts_from_its_date_on_and_once"
+EARLY_WAITS = (
+    "tests/jobs/test_session_rule.py::test_an_event_that_lands_before_its_date_waits_for_the_landing_day_of_it"
+)
+OF_FOLDERS = "tests/jobs/test_folder_zone.py"
 KEY = f"{OF_SUMMARIES}::test_a_key_names_the_files_in_any_order_and_the_rules"
 REPEATED = f"{OF_SUMMARIES}::test_a_late_event_that_had_landed_before_counts_once"
 SHARED = f"{OF_SUMMARIES}::test_a_date_that_late_and_timely_events_share_is_one_day"
@@ -283,8 +288,8 @@ MUTANTS = [
     Mutant(
         "sess_partition_left_without_events_stays",
         "jobs/sessionize.py",
-        'set(events.rows_by("dt")) | (set(sessions.rows_by("dt")) if sessions else set())',
-        'set(events.rows_by("dt"))',
+        'dates_in_sessions(events) | (set(sessions.rows_by("dt")) if sessions else set())',
+        "dates_in_sessions(events)",
         TAKEN_BACK,
     ),
     Mutant(
@@ -625,7 +630,7 @@ MUTANTS = [
     Mutant(
         "int_pushed_out_by_what_has_not_landed",
         "jobs/interests.py",
-        "lead(if(landed = dt, dt, null), ",
+        "lead(if(landed <= dt, dt, null), ",
         "lead(dt, ",
         STATES,
     ),
@@ -866,8 +871,8 @@ MUTANTS = [
     Mutant(
         "rej_after_landing_gt",
         "jobs/rejections.py",
-        'F.col("event_time") >= F.date_add("landed", 1)',
-        'F.col("event_time") > F.date_add("landed", 1)',
+        'F.col("event_time") >= end_of_landing_day(source)',
+        'F.col("event_time") > end_of_landing_day(source)',
         REJECTIONS,
     ),
     Mutant(
@@ -1486,9 +1491,81 @@ MUTANTS = [
     Mutant(
         "items_of_a_later_day_count",
         "jobs/item_table.py",
-        'F.date_add("landed", 1)',
-        'F.date_add("landed", 99)',
+        "< end_of_landing_day(source)",
+        '< F.date_add("landed", 99)',
         ITEMS,
+    ),
+    Mutant(
+        "items_change_by_the_utc_day",
+        "jobs/item_table.py",
+        "< end_of_landing_day(source)",
+        '< F.date_add("landed", 1).cast("timestamp")',
+        "tests/jobs/test_item_table.py::test_a_change_is_known_until_the_end_of_the_folders_day_in_its_zone",
+    ),
+    # ---- folders of a shop's own day ----
+    Mutant(
+        "folder_zone_the_other_way",
+        "jobs/rejections.py",
+        "F.to_utc_timestamp(midnight, source.folder_zone)",
+        "F.from_utc_timestamp(midnight, source.folder_zone)",
+        f"{OF_FOLDERS}::test_a_landing_day_ends_when_it_ends_in_the_zone_of_its_folders",
+    ),
+    Mutant(
+        "folder_zone_is_not_told",
+        "jobs/ingest.py",
+        'if names != {"UTC"}}',
+        "if not names}",
+        f"{OF_FOLDERS}::test_an_event_is_too_late_for_its_folder_from_the_end_of_its_day_on_and_the_audit_agrees",
+    ),
+    Mutant(
+        "early_in_two_folders_counts_twice",
+        SUMMARIES,
+        "distinct_events(source.read(source.landings.on_time_of(two)))",
+        "source.read(source.landings.on_time_of(two))",
+        EARLY_ONCE,
+    ),
+    Mutant(
+        "early_is_among_the_last_of_the_day_before",
+        "lake/summaries.py",
+        "[max(day, landed)].append(file)",
+        "[landed].append(file)",
+        f"{OF_SUMMARIES}::test_the_last_events_as_of_the_end_of_a_block_are_none_of_the_day_after",
+    ),
+    Mutant(
+        "early_is_late",
+        "lake/summaries.py",
+        "if landed <= day else",
+        "if landed == day else",
+        f"{OF_SUMMARIES}::test_late_files_are_those_of_an_earlier_date_and_are_looked_for_in_the_timely_ones_of_it",
+    ),
+    Mutant(
+        "early_does_not_wait",
+        "lake/reach.py",
+        'if not is_early(file) or events.basis(file.partition["dt"]) is not None]',
+        "if file]",
+        EARLY_WAITS,
+    ),
+    Mutant(
+        "early_waits_for_ever",
+        "jobs/sessionize.py",
+        'if is_early(file) and file.partition["landed"] not in days:',
+        'if is_early(file) and file.partition["landed"] in days:',
+        EARLY_WAITS,
+    ),
+    Mutant(
+        "early_makes_a_date_that_waits",
+        "lake/reach.py",
+        "return dates - waiting | there",
+        "return dates",
+        EARLY_WAITS,
+    ),
+    Mutant(
+        "early_is_not_in_copied_sessions",
+        "jobs/copied_sessions.py",
+        'if commit["version"] > version]',
+        'if commit["version"] < version]',
+        "tests/jobs/test_copied_sessions.py::"
+        "test_a_day_of_few_late_events_keeps_the_sessions_of_users_without_a_change",
     ),
     Mutant(
         "items_unknown_ones_lose_their_rows",

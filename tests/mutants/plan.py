@@ -25,6 +25,9 @@ CHUNKS = f"{PLAN}::test_a_range_is_cut_into_chunks_of_ninety_days_and_each_costs
 NO_RANGE = f"{PLAN}::test_no_range_is_named_that_is_not_sooner_or_makes_days_that_were_not_asked_for"
 ESTIMATE = f"{PLAN}::test_an_estimate_is_never_less_than_nothing_and_does_not_fall_with_rows"
 
+EARLY = f"{PLAN}::test_a_folder_with_events_of_the_date_after_changes_what_counts_these"
+EARLY_PLANNED = f"{PLAN}::test_early_events_are_planned_for_sessions_once_their_date_has_landed"
+
 MUTANTS = [
     # -- what the log says
     Mutant("plan_costs_no_audit", HISTORY, 'staging + float(entry["audit_seconds"]),', "staging,", REAL),
@@ -57,8 +60,8 @@ MUTANTS = [
     Mutant(
         "plan_known_by_events_alone",
         HISTORY,
-        '{file.partition["dt"] for file in self.files} | set(self.rows["sessions"])',
-        '{file.partition["dt"] for file in self.files}',
+        'for file in self.files if self.counts(file)} | set(self.rows["sessions"])',
+        "for file in self.files if self.counts(file)}",
         f"{PLAN}::test_sessions_of_a_day_whose_events_were_all_taken_back_are_planned",
     ),
     Mutant("plan_dates_by_landing", HISTORY, 'add(file.partition["dt"])', 'add(file.partition["landed"])', AGAIN),
@@ -111,15 +114,15 @@ MUTANTS = [
     Mutant(
         "plan_sessions_never_made_are_left",
         PARTITIONS,
-        "if day not in basis or basis[day] < change.version",
-        "if basis.get(day, change.version) < change.version",
+        "if day not in basis or basis[day] < change.in_sessions",
+        "if basis.get(day, change.in_sessions) < change.in_sessions",
         KNOW,
     ),
     Mutant(
         "plan_sessions_know_version_le",
         PARTITIONS,
-        "basis[day] < change.version",
-        "basis[day] <= change.version",
+        "basis[day] < change.in_sessions",
+        "basis[day] <= change.in_sessions",
         KNOW,
     ),
     Mutant(
@@ -161,23 +164,34 @@ MUTANTS = [
     Mutant(
         "plan_redeliver_late_examples",
         PARTITIONS,
-        "begins = oldest if commit.include_late else landed\n        if day < landed",
-        "begins = landed\n        if day < landed",
+        "begins = oldest if commit.include_late else landed\n        if day < newest and",
+        "begins = landed\n        if day < newest and",
         AGAIN,
     ),
     Mutant(
         "plan_redeliver_history",
         PARTITIONS,
-        "landed + config.history_days * ONE_DAY",
-        "landed + (config.history_days - 1) * ONE_DAY",
+        "newest + config.history_days * ONE_DAY",
+        "newest + (config.history_days - 1) * ONE_DAY",
         AGAIN,
     ),
     Mutant(
         "plan_redeliver_labels_of_its_own_day",
         PARTITIONS,
-        "if day < landed and begins",
-        "if day <= landed and begins",
+        "if day < newest and begins",
+        "if day <= newest and begins",
         AGAIN,
+    ),
+    Mutant("plan_redeliver_early", PARTITIONS, "max([landed, *dates])", "landed", EARLY),
+    Mutant(
+        "plan_early_is_in_sessions_at_once",
+        HISTORY,
+        "since = version if day <= landed else self.loaded_first.get(day)",
+        "since = version",
+        EARLY_PLANNED,
+    ),
+    Mutant(
+        "plan_early_does_not_wait", HISTORY, ' or file.partition["dt"] in self.loaded_first', " or True", EARLY_PLANNED
     ),
     Mutant("plan_redeliver_horizon_lt", PARTITIONS, "begins <= end_of_horizon", "begins < end_of_horizon", AGAIN),
     Mutant(
