@@ -31,6 +31,9 @@ NULLS = (
     *('"NaN"', "00000000-0000-0000-0000-000000000000"),
 )
 
+# Other words for a format: what a file is, its bytes say.
+FORMATS = {"json": "jsonl", "orc": "parquet"}
+
 # Java's names of Python's encodings, but for those whose names follow a rule; see `java_charset`.
 CHARSETS = {
     **{"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "ascii": "US-ASCII", "gbk": "GBK", "gb2312": "GB2312"},
@@ -106,6 +109,17 @@ def _lists(given: Any) -> Any:
 Lists = Annotated[tuple[str, ...], BeforeValidator(_lists)]
 
 
+def _format(given: Any) -> Any:
+    if given == "avro":
+        raise ValueError(
+            "Avro is not read: convert the files to Parquet by the command in docs/sources.md, and write parquet"
+        )
+    return FORMATS.get(given, given) if isinstance(given, str) else given
+
+
+Format = Annotated[Literal["csv", "jsonl", "parquet"], BeforeValidator(_format)]
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
@@ -175,7 +189,7 @@ class Items(Strict):
     category_id: Place
     changed: Time | None = Field(None, description="when a row was changed; the latest of an item counts")
     where: str | None = Field(None, description="an expression: only rows for which it is true count")
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Format | None = None
     delimiter: str | None = None
     quote: str | None = None
     escape: Literal["quote", "backslash"] | None = None
@@ -232,12 +246,13 @@ class Version:
 class Source(Strict):
     """One kind of log: the format of its files and the meaning of their columns.
 
-    Files that are Parquet are read as Parquet whatever `format` says; other files are text of one record a line.
+    Files that are Parquet are read as Parquet whatever `format` says; other files are text of one record a line, or one
+    array of JSON.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str
-    format: Literal["csv", "jsonl", "parquet"]
+    format: Format
     delimiter: str = Field(",", min_length=1, description=r"csv: one character or more, such as || or \t")
     quote: str = Field('"', max_length=1, description="csv: around a value that has a delimiter; empty: nothing is")
     escape: Literal["quote", "backslash"] = Field(
