@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.json_columns import seen_in, usual_kinds
-from jobs.landing_files import TABLES, are_names, first_bytes, first_lines, header_line, is_parquet, split_header
+from jobs.landing_files import TABLES, are_names, first_bytes, first_records, header_line, is_parquet, split_header
 from jobs.orc_rows import is_orc, orc_schema
+from jobs.packed import parts_of
 from jobs.source import Source
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -141,8 +142,9 @@ def csv_header(source: Source, files: Iterable[str]) -> list[str]:
     """
     if source.format != "csv" or not source.header:
         return []
-    for file in files:
+    for name in files:
         with suppress(LandingUnreadable):
+            file = parts_of(name)[0]
             head = first_bytes(file)
             if head and not is_parquet(file, head) and not is_orc(file, head):
                 line = header_line(source, file, head)
@@ -182,17 +184,18 @@ def header_difference(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def json_columns(source: Source, files: Iterable[str]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Return the columns that the first lines of the first file of JSON lines have; see `jobs.json_columns.seen_in`.
+    """Return the columns that the first lines of the first file of JSON have; see `jobs.json_columns.seen_in`.
 
     A key may also be the id or the name of somebody: a column that is not read counts only if each step is a name.
     """
     if source.format != "jsonl":
         return {}
-    for file in files:
+    for name in files:
         with suppress(LandingUnreadable):
+            file = parts_of(name)[0]
             head = first_bytes(file)
             if head and not is_parquet(file, head) and not is_orc(file, head):
-                seen = seen_in(first_lines(source, file, head)[0])
+                seen = seen_in(first_records(source, file, head))
                 used = source.used_columns
                 return {name: of for name, of in seen.items() if name in used or are_names(name.split("."))}
     return {}

@@ -13,14 +13,17 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
+from io import BytesIO
+from itertools import chain, islice
 from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.json_array import elements, is_array
 from jobs.orc_rows import is_orc, may_be_orc, orc_schema
-from jobs.packed import SUFFIXES, is_packed, readable, unpacked
+from jobs.packed import SUFFIXES, is_packed, on_storage, parts_of, readable, unpacked
 from jobs.source import Part, Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -74,6 +77,8 @@ class Layout:
         header: csv: the line that names them, which is no row; None if there is none.
         preamble: csv: the lines above the header or the first row.
         by_python: whether Python reads the file, since Spark does not, or would take a line into memory whole.
+        array: jsonl: Python's name of the encoding of a file that is one array, whose elements are its lines, which are
+            in `charset`; empty for any other file.
     """
 
     charset: str
@@ -81,6 +86,7 @@ class Layout:
     header: str | None = None
     preamble: tuple[str, ...] = ()
     by_python: bool = False
+    array: str = ""
 
     @property
     def lines_above(self) -> int:
@@ -128,9 +134,13 @@ def check_files(source: Source, files: list[str]) -> LandingFiles:
 
 
 def look_at_all(source: Source, files: Sequence[str]) -> "list[Look]":
-    """Check each of some files against its source; return what was found in each."""
+    """Check each of some files against its source; return what was found in each, and in each file of a .zip."""
+
+    def look(file: str) -> list[Look]:
+        return [look_at(source, part) for part in parts_of(file)]
+
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(lambda file: look_at(source, file), files))
+        return list(chain.from_iterable(pool.map(look, files)))
 
 
 def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
@@ -229,21 +239,23 @@ def first_bytes(file: str) -> bytes:
         LandingUnreadable: the file cannot be opened or decompressed.
     """
     expected = f"{file}: expected plain text, or text in a .gz, .bz2, .zip, .xz or .zst, found"
-    known = file.endswith((".gz", ".bz2")) or is_packed(file) or not fsspec.utils.infer_compression(file)
-    if not known or file.lower().endswith(OTHERWISE_PACKED):
+    # What it is packed in says the name of the .zip, and not that of a file in it.
+    name = on_storage(file)
+    known = name.endswith((".gz", ".bz2")) or is_packed(name) or not fsspec.utils.infer_compression(name)
+    if not known or name.lower().endswith(OTHERWISE_PACKED):
         raise LandingUnreadable(f"{expected} another compression; unpack it")
-    most = len(b"PAR1") if file.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
+    most = len(b"PAR1") if name.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
     with readable(file), unpacked(file) as stream:
         # Not every reader gives as much as it is asked for.
         head = b"".join(chunks(stream, most))
-    is_unpacked = file.lower().endswith(UNPACKED)
+    is_unpacked = name.lower().endswith(UNPACKED)
     if kind := next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None):
-        name, end = kind
-        may_be_renamed = end and not is_unpacked and not file.endswith(TABLES)
+        way, end = kind
+        may_be_renamed = end and not is_unpacked and not name.endswith(TABLES)
         remedy = f"give it a name that ends in {end}" if may_be_renamed else "unpack it"
         if file.lower().endswith((".xlsx", ".ods")):
             remedy = "it is a spreadsheet: export it as CSV"
-        raise LandingUnreadable(f"{expected} bytes that begin as those of {name}; {remedy}")
+        raise LandingUnreadable(f"{expected} bytes that begin as those of {way}; {remedy}")
     if head[TAR_AT:].startswith(TAR):
         raise LandingUnreadable(f"{expected} an archive of files (tar); deliver each of its files alone")
     if is_unpacked and (is_parquet(file, head) or may_be_orc(head)):
@@ -292,6 +304,39 @@ def first_lines(source: Source, file: str, head: bytes) -> tuple[list[str], str]
     return [line.decode(encoding, errors="replace") for line in parts[: SAMPLE_LINES + source.skip_lines]], encoding
 
 
+def array_encoding(source: Source, head: bytes) -> str:
+    """Return Python's name of the encoding of what is an array of JSON, by its beginning; empty if it is none."""
+    if source.format != "jsonl":
+        return ""
+    encoding = "utf-8" if source.charset == "UTF-8" else source.encoding
+    if source.charset.startswith("UTF-16"):
+        encoding = UTF_16.get(head[:2], "utf-16-be" if source.charset == "UTF-16BE" else "utf-16-le")
+    return encoding if is_array(head.decode(encoding, errors="replace")) else ""
+
+
+def first_elements(file: str, head: bytes, encoding: str, most: int = SAMPLE_LINES) -> list[bytes]:
+    """Return the first elements of a file that is an array of JSON, in UTF-8.
+
+    Raises:
+        LandingUnreadable: the first one is too long, or the array is damaged.
+    """
+    is_cut = len(head) > LINE_BYTES
+    found = list(islice(elements(BytesIO(head), file, len(head), encoding, is_cut=is_cut), most))
+    if is_cut and not found:
+        raise LandingUnreadable(
+            f"{file}: expected an array of JSON with rows of at most {LINE_BYTES:,} bytes, found a first row that is "
+            "longer; deliver the file as one object for each event"
+        )
+    return found
+
+
+def first_records(source: Source, file: str, head: bytes) -> list[str]:
+    """Return the first lines of a text file, or the first elements of an array of JSON."""
+    if encoding := array_encoding(source, head):
+        return [element.decode(errors="replace") for element in first_elements(file, head, encoding)]
+    return first_lines(source, file, head)[0]
+
+
 def end_of_line(encoding: str) -> bytes:
     r"""Return the bytes of an end of a line in UTF-16; none for all other encodings, whose ends are the usual ones.
 
@@ -303,6 +348,9 @@ def end_of_line(encoding: str) -> bytes:
 
 def check_text(source: Source, file: str, head: bytes) -> Look:
     """Check one text file against its source by its first bytes."""
+    if array := array_encoding(source, head):
+        layout = Layout("UTF-8", by_python=True, array=array)
+        return Look(file, layout, check_json_lines(source, file, first_records(source, file, head)))
     lines, encoding = first_lines(source, file, head)
     charset = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, source.charset)
     packed = is_packed(file)
@@ -381,7 +429,7 @@ def split_header(source: Source, line: str) -> tuple[str, ...]:
 
 
 def check_json_lines(source: Source, file: str, lines: list[str]) -> frozenset[str]:
-    """Check that a line is an object with what every event needs; return all keys, and the columns found by paths.
+    """Check that a record is an object with what every event needs; return all keys, and the columns found by paths.
 
     Raises:
         SourceMismatch: no line has what every event needs.
@@ -391,11 +439,9 @@ def check_json_lines(source: Source, file: str, lines: list[str]) -> frozenset[s
         return frozenset()
     found = [columns_of(record(line), source) for line in rows]
     if not any(has_values(source.required, each) for each in found):
-        array = rows[0].lstrip().startswith("[")
-        remedy = "; it is a JSON array: write one object a line, by `jq -c '.[]'`" if array else ""
         raise SourceMismatch(
-            f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
-            f"found {names_or_shape(sorted(json_keys(rows[0])), rows[0])}{remedy}"
+            f"{file}: source {source.name} expects JSON objects with {', '.join(source.required_columns)}, "
+            f"found {names_or_shape(sorted(json_keys(rows[0])), rows[0])}"
         )
     return frozenset().union(*found, *(json_keys(line) for line in rows))
 

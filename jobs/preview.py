@@ -1,9 +1,8 @@
 """What a source makes of a few rows of the landing, found by the functions of the job itself: for `meander doctor`.
 
 Of each kind of files of a day, the first rows of the first file and the last rows of the last one are copied into a
-temporary folder of this machine, and the first rows of each file of JSON lines with a key that those before it have
-not. There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms
-alone.
+temporary folder of this machine, and the first rows of each file of JSON with a key that those before it have not.
+There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms alone.
 """
 
 import tempfile
@@ -21,7 +20,17 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.item_table import with_categories
-from jobs.landing_files import LINE_BYTES, Look, by_version, check_looks, first_bytes, like, look_at, look_at_all
+from jobs.landing_files import (
+    LINE_BYTES,
+    Look,
+    by_version,
+    check_looks,
+    first_bytes,
+    first_elements,
+    like,
+    look_at,
+    look_at_all,
+)
 from jobs.orc_rows import orc_batches
 from jobs.packed import readable
 from jobs.raw_rows import read_rows
@@ -120,7 +129,8 @@ def judged_ends(
             chosen = files_to_show(version, looks)
             pieces = [write_first(version, name, target, f"first{n}") for n, name in enumerate(chosen)]
             # Of one file, the rows that are among its first are not among its last.
-            pieces.append(write_last(version, names[-1], target, ROWS if names[-1] in chosen else 0))
+            last = looks[-1].file
+            pieces.append(write_last(version, last, target, ROWS if last in chosen else 0))
             parts.append((relaxed(version), day, [piece for piece in pieces if piece]))
         judged = []
         # A time as text is in UTC, and not in the zone of this machine.
@@ -171,6 +181,13 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
     if not look.text:
         return None
     head = first_bytes(file)
+    if encoding := look.text.array:
+        array = b"[" + b",\n".join(first_elements(file, head, encoding, ROWS)) + b"]"
+        if encoding != "utf-8":
+            # Which byte of a character comes first says the file, and not always its source.
+            mark = "\ufeff" if source.charset.startswith("UTF-16") else ""
+            array = (mark + array.decode(errors="replace")).encode(encoding, "replace")
+        return write_text(array, target, name)
     # The end of a line of UTF-16 is two bytes, of which the second would begin the next line: so its text is cut.
     wide = source.charset.startswith("UTF-16")
     read: bytes | str = head.decode(source.encoding, "ignore") if wide else head

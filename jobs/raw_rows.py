@@ -190,7 +190,7 @@ def python_lines(spark: SparkSession, source: Source, layout: Layout, files: lis
     days = [day_and_name(file)[0] for file in files]
     # Of a line that is too long, what tells so is enough.
     most, end = LINE_BYTES + 1, end_of_line(layout.charset)
-    lines = read_lines(spark, files, days, most, end, source.file_columns, ids)
+    lines = read_lines(spark, files, days, most, end, source.file_columns, ids, layout.array)
     return lines.select(
         F.col("value").cast("string").alias("value"),
         *("landed", "file"),
