@@ -26,7 +26,16 @@ REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 LINE_BREAKS = re.compile(rb"[ \t]*+[\r\n][ \t\r\n]*+")
 # Stands for bytes that are none of the encoding, and is none of UTF-8.
 BROKEN = "\udcff"
-codecs.register_error("meander.broken", lambda error: (BROKEN, error.end))
+
+
+def _as_broken(error: UnicodeError) -> tuple[str, int]:
+    """Replace bytes that cannot be decoded, as Python's decoders want to be told."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return BROKEN, error.end
+
+
+codecs.register_error("meander.broken", _as_broken)
 
 
 def is_array(text: str) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from lake import storage
 from lake.errors import LandingUnreadable
+from lake.text import is_usable_id
 
 ZIP, XZ, ZSTD = (".zip",), (".xz",), (".zst", ".zstd")
 # What is read by Python.
@@ -136,7 +137,8 @@ def members(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Return the files in a .zip by their names; folders, and what macOS adds, do not count.
 
     Raises:
-        zipfile.BadZipFile: it has none, too many, two of one name, or one that is packed in an unusual way.
+        zipfile.BadZipFile: it has none, too many, two of one name, one with a name that cannot be shown, or one that is
+            packed in an unusual way.
     """
     files = [
         each
@@ -149,6 +151,9 @@ def members(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         raise zipfile.BadZipFile("no file in it, but for hidden ones; deliver it with one, at least")
     if len(files) > MOST_MEMBERS:
         raise zipfile.BadZipFile(f"{len(files):,} files in it, expected {MOST_MEMBERS:,} at most; deliver several .zip")
+    # They are shown in messages, and kept with rejected rows; that of a single file is not.
+    if odd := next((each.filename for each in files if len(files) > 1 and not is_usable_id(each.filename)), None):
+        raise zipfile.BadZipFile(f"a file {odd!a} in it, whose name cannot be shown everywhere; rename it")
     twice = next((one.filename for one, other in pairwise(files) if one.filename == other.filename), None)
     if twice is not None:
         raise zipfile.BadZipFile(f"two files of the name {twice} in it; give each a name of its own")

@@ -122,6 +122,12 @@ NOISE = random.Random(7).randbytes(200_000)
         pytest.param("a.zip", zipped(), "no file in it.*deliver it with one", id="zip without a file"),
         pytest.param("a.zip", zipped(**{".a": b"x"}), "no file in it, but for hidden ones", id="zip of a hidden file"),
         pytest.param("a.zip", many(1001), "1,001 files in it, expected 1,000 at most", id="zip of many files"),
+        pytest.param(
+            "a.zip",
+            zipped(a=b"x", **{"b\x1b[2J": b"y"}),
+            r"a file 'b\\x1b\[2J' in it, whose name",
+            id="zip of odd names",
+        ),
         pytest.param("a.zip", many(2, "same"), "two files of the name same in it", id="zip of two files of one name"),
         pytest.param("a.zip", locked(), "password", id="zip with a password"),
     ],

@@ -1871,6 +1871,13 @@ MUTANTS = [
         f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
     ),
     Mutant(
+        "packed_files_in_a_zip_of_any_name",
+        "jobs/packed.py",
+        "len(files) > 1 and not is_usable_id(each.filename)",
+        "False",
+        f"{PACKED}::test_a_file_that_cannot_be_unpacked_to_its_end_says_so",
+    ),
+    Mutant(
         "packed_any_number_of_files_in_a_zip",
         "jobs/packed.py",
         "if len(files) > MOST_MEMBERS:",
