@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 from charset_normalizer import from_bytes
 
+from jobs.avro_rows import avro_schema, is_avro, rows_of
 from jobs.json_array import is_array
 from jobs.json_columns import DEPTH
 from jobs.landing_files import LINE_BYTES, are_names, first_bytes, first_elements, is_parquet, record
@@ -58,6 +60,9 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
     if is_orc(file, head):
         with readable(file):
             return table_sample(file, orc_schema(file), orc_batches(file, ROWS))
+    if is_avro(file, head):
+        with readable(file):
+            return objects_sample(file, avro_schema(file), list(islice(rows_of(file), ROWS)))
     text, encoding, doubts = decoded(head)
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
     if is_array(text):
@@ -126,12 +131,17 @@ def columns_of_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
 def table_sample(file: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Sample:
     """Return the first rows of a Parquet or ORC file."""
     batch = next(batches, None)
-    if not batch:
+    return objects_sample(file, schema, batch.to_pylist() if batch else [])
+
+
+def objects_sample(file: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Sample:
+    """Return rows of a Parquet, ORC or Avro file."""
+    if not rows:
         raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
     kept = (dict, list, int, float)
     objects = [
         {name: value if isinstance(value, kept) else as_text(value) for name, value in row.items() if value is not None}
-        for row in batch.to_pylist()
+        for row in rows
     ]
     columns, each = columns_of_objects(objects)
     return Sample({"format": "parquet", **each}, columns, len(objects), types={one.name: one.type for one in schema})

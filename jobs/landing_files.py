@@ -9,7 +9,7 @@ import csv
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -21,6 +21,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.avro_rows import avro_schema, is_avro
 from jobs.json_array import elements, is_array
 from jobs.orc_rows import is_orc, may_be_orc, orc_schema
 from jobs.packed import SUFFIXES, is_packed, on_storage, parts_of, readable, unpacked
@@ -34,7 +35,7 @@ SAMPLE_LINES = 100
 # The longest line, in bytes; a file is checked by no more of it than that, decompressed.
 LINE_BYTES = 1 << 20
 # Files with a footer, also where they have no row.
-TABLES = (".parquet", ".orc")
+TABLES = (".parquet", ".orc", ".avro")
 # Characters of a line's shape that a message shows.
 SHOWN = 300
 # Packed in ways that nothing here unpacks: the packed bytes would be read as text.
@@ -58,8 +59,6 @@ BEGINNINGS = {
 TAR, TAR_AT = (b"ustar\0", b"ustar  \0"), 257
 # How files begin that are tables of another kind.
 OTHER_TABLES = {
-    b"Obj\x01": "Avro, which Spark reads only with a package of its own; convert it to Parquet, such as in DuckDB by "
-    "COPY (FROM read_avro('log.avro')) TO 'log.parquet'",
     b"ARROW1\0\0": "Arrow, or Feather; write it as Parquet",
     b"SQLite format 3": "a database of SQLite; export its table as CSV",
     b"\xd0\xcf\x11\xe0": "a file of Excel; export it as CSV",
@@ -96,7 +95,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ParquetLayout:
-    """The types of a Parquet or ORC file: the kind of each column that the source uses, and all types as one text.
+    """The types of a Parquet, ORC or Avro file: the kind of each column that is used, and all types as one text.
 
     A kind is text, whole number, fraction, truth, instant, wall clock, either of these two in nanoseconds, nothing
     (each value is null), date, or other; a column that the file lacks has none.
@@ -111,13 +110,14 @@ class LandingFiles:
     """The files of a run by their layout, so that each group is read as one.
 
     Attributes:
-        text, parquet, orc: by kind.
+        text, parquet: by kind.
+        tables: ORC and Avro.
         beyond: text files of more than `LINE_BYTES`, unpacked, of which only the beginning was looked at.
     """
 
     text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
     parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
-    orc: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     beyond: set[str] = field(default_factory=set)
 
 
@@ -162,10 +162,10 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
                 found.beyond.add(look.file)
         elif look.parquet:
             found.parquet[look.parquet].append(look.file)
-        elif look.orc:
-            found.orc.append(look.file)
+        elif look.table:
+            found.tables.append(look.file)
     require_keys(source, [look for look in looks if look.text])
-    require_equal_kinds([(look.file, layout) for look in looks if (layout := look.parquet or look.orc)])
+    require_equal_kinds([(look.file, layout) for look in looks if (layout := look.parquet or look.table)])
     return found
 
 
@@ -177,13 +177,13 @@ class Look:
     text: Layout | None = None
     keys: frozenset[str] = frozenset()
     parquet: ParquetLayout | None = None
-    orc: ParquetLayout | None = None
+    table: ParquetLayout | None = None
     beyond: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the file has not one byte."""
-        return self.text is None and self.parquet is None and self.orc is None
+        return self.text is None and self.parquet is None and self.table is None
 
 
 def look_at(source: Source, file: str) -> Look:
@@ -195,9 +195,11 @@ def look_at(source: Source, file: str) -> Look:
     if is_parquet(file, head):
         return Look(file, parquet=check_parquet(source, file))
     if is_orc(file, head):
-        return Look(file, orc=check_orc(source, file))
+        return Look(file, table=check_table(source, file, "an ORC file", orc_schema))
+    if is_avro(file, head):
+        return Look(file, table=check_table(source, file, "an Avro file", avro_schema))
     if source.format == "parquet":
-        raise SourceMismatch(f"{file}: source {source.name} expects Parquet or ORC files, found text")
+        raise SourceMismatch(f"{file}: source {source.name} expects Parquet, ORC or Avro files, found text")
     return replace(check_text(source, file, head), beyond=len(head) > LINE_BYTES)
 
 
@@ -258,11 +260,11 @@ def first_bytes(file: str) -> bytes:
         raise LandingUnreadable(f"{expected} bytes that begin as those of {way}; {remedy}")
     if head[TAR_AT:].startswith(TAR):
         raise LandingUnreadable(f"{expected} an archive of files (tar); deliver each of its files alone")
-    if is_unpacked and (is_parquet(file, head) or may_be_orc(head)):
-        table = "Parquet" if is_parquet(file, head) else "ORC"
+    if is_unpacked and (is_parquet(file, head) or may_be_orc(head) or is_avro(file, head)):
+        table = "Parquet" if is_parquet(file, head) else "ORC" if may_be_orc(head) else "Avro"
         raise LandingUnreadable(f"{expected} {table} in it; {table} is not packed again: unpack it")
     if other := next((other for beginning, other in OTHER_TABLES.items() if head.startswith(beginning)), None):
-        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {other}")
+        raise LandingUnreadable(f"{file}: expected text, Parquet, ORC or Avro, found {other}")
     return head
 
 
@@ -594,18 +596,18 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
     return check_columns(source, file, schema, int96)
 
 
-def check_orc(source: Source, file: str) -> ParquetLayout:
-    """Check one ORC file against its source, as `check_parquet`."""
+def check_table(source: Source, file: str, expected: str, schema_of: Callable[[str], pa.Schema]) -> ParquetLayout:
+    """Check one file of ORC or Avro against its source, as `check_parquet`."""
     try:
-        schema = orc_schema(file)
+        schema = schema_of(file)
         tuple(schema.names)  # as above
     except Exception as error:
-        raise LandingUnreadable(f"{file}: expected an ORC file, found {type(error).__name__}: {error}") from error
+        raise LandingUnreadable(f"{file}: expected {expected}, found {type(error).__name__}: {error}") from error
     return check_columns(source, file, schema, set())
 
 
 def check_columns(source: Source, file: str, schema: pa.Schema, int96: Container[str]) -> ParquetLayout:
-    """Check the columns of a Parquet or ORC file against its source; return the kinds of those that are used.
+    """Check the columns of a Parquet, ORC or Avro file against its source; return the kinds of those that are used.
 
     Args:
         source: of the file.

@@ -185,7 +185,7 @@ class LandingFile:
         has_lines = not self.has_long and not source.multiline and not source.charset.startswith("UTF-16")
         if has_lines and array_encoding(source, first_bytes(self.address)):
             return False
-        return has_lines and not is_packed(self.address) and not python_rows.is_orc(self.address)
+        return has_lines and not is_packed(self.address) and not python_rows.table_kind(self.address)
 
 
 def addresses_of(landing: Landing) -> Iterator[tuple[date, str, str]]:
@@ -287,9 +287,9 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         folder, _, name = file.rpartition("/")
         return count_chosen(folder, name, chosen), False
     theirs = is_theirs(users, source, names)
-    encoding, is_orc = source.encoding, python_rows.is_orc(file)
-    array = "" if is_orc else array_encoding(source, first_bytes(file))
-    if is_orc or array:
+    encoding, is_table = source.encoding, bool(python_rows.table_kind(file))
+    array = "" if is_table else array_encoding(source, first_bytes(file))
+    if is_table or array:
         encoding = "utf-8"  # in which its rows are written, whatever the text files of the source have
     elif source.charset.startswith("UTF-16"):
         try:

@@ -19,6 +19,7 @@ from pyarrow import orc
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.avro_rows import write_first as write_blocks
 from jobs.item_table import with_categories
 from jobs.landing_files import (
     LINE_BYTES,
@@ -33,6 +34,7 @@ from jobs.landing_files import (
 )
 from jobs.orc_rows import orc_batches
 from jobs.packed import readable
+from jobs.python_rows import table_kind
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, judge
 from jobs.source import Source
@@ -171,7 +173,12 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
         with storage.parquet_file(file) as opened:
             batch = next(opened.iter_batches(batch_size=ROWS), None)
             return write_parquet(opened, pa.Table.from_batches([batch]), target, name) if batch else None
-    if look.orc:
+    if look.table and table_kind(file) == "Avro":
+        place = target / f"{name}.avro"
+        with readable(file), place.open("wb") as written:
+            has_rows = write_blocks(file, ROWS, written)
+        return str(place) if has_rows else None
+    if look.table:
         place = target / f"{name}.orc"
         with readable(file):
             batch = next(orc_batches(file, ROWS, source.file_columns), None)
@@ -212,7 +219,7 @@ def write_last(source: Source, file: str, target: Path, after: int) -> str | Non
             before = opened.metadata.num_rows - rows.num_rows
             rows = rows.slice(max(0, rows.num_rows - ROWS, after - before))
             return write_parquet(opened, rows, target, "last") if rows.num_rows else None
-    packed = file.endswith((".gz", ".bz2")) or look.orc or (look.text and look.text.by_python)
+    packed = file.endswith((".gz", ".bz2")) or look.table or (look.text and look.text.by_python)
     if not look.text or packed or source.multiline or source.charset.startswith("UTF-16"):
         return None
     fs, inner = storage.filesystem(file)

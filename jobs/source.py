@@ -32,7 +32,7 @@ NULLS = (
 )
 
 # Other words for a format: what a file is, its bytes say.
-FORMATS = {"json": "jsonl", "orc": "parquet"}
+FORMATS = {"json": "jsonl", "orc": "parquet", "avro": "parquet"}
 
 # Java's names of Python's encodings, but for those whose names follow a rule; see `java_charset`.
 CHARSETS = {
@@ -110,10 +110,6 @@ Lists = Annotated[tuple[str, ...], BeforeValidator(_lists)]
 
 
 def _format(given: Any) -> Any:
-    if given == "avro":
-        raise ValueError(
-            "Avro is not read: convert the files to Parquet by the command in docs/sources.md, and write parquet"
-        )
     return FORMATS.get(given, given) if isinstance(given, str) else given
 
 

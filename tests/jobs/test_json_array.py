@@ -137,6 +137,7 @@ def test_elements_are_those_of_pythons_parser(rows, indent, is_ascii, end, mark,
     ),
     size=SIZES,
 )
+@example(rows=[10], edits=[(2, "\x0b")], size=1000)
 @example(rows=[{"a": "b"}, {}], edits=[(3, "")], size=1000)
 def test_of_a_text_that_is_no_array_no_row_is_lost_without_a_word(rows, edits, size):
     text = json.dumps(rows)

@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -81,6 +82,14 @@ ANN = json.dumps({"user_id": "ann", "item_id": "x"})
 # Another user who typed the id; a row that cannot be read; one with another id in which it is.
 OTHERS = [json.dumps({"user_id": "bob", "query": "ann"}), '{"user_id": "joanna"', json.dumps({"user_id": "ann-marie"})]
 BROKEN = '{"user_id": "ann"'
+
+
+def table_of_avro(*lines: str) -> bytes:
+    """Return rows of JSON, of which each value is a text, as an Avro file."""
+    rows, sink = [json.loads(line) for line in lines], io.BytesIO()
+    fields = [{"name": name, "type": "string"} for name in rows[0]]
+    fastavro.writer(sink, {"type": "record", "name": "row", "fields": fields}, rows)
+    return sink.getvalue()
 
 
 def table_of_orc(*lines: str) -> bytes:
@@ -222,6 +231,7 @@ def test_files_of_a_zip_are_searched_by_the_header_that_each_has(tmp_path):
             id="ORC among texts of another kind",
         ),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
+        pytest.param("part-0", table_of_avro(ANN), {"format": "parquet"}, id="Avro"),
         pytest.param("a.json", f"[{ANN},\n{OTHERS[0]}]".encode(), {}, id="an array"),
         pytest.param("a.json", f"[{ANN}]".encode("utf-16"), {"encoding": "utf-16"}, id="an array of UTF-16"),
         pytest.param("a.zip", test_packed.zipped(a=text(OTHERS[0]), b=f"[{ANN}]".encode()), {}, id="second in a .zip"),

@@ -271,7 +271,7 @@ def test_no_message_says_what_a_row_says(file, case):
             id="bzip2, by its bytes",
         ),
         pytest.param("a.csv", b"\x04\x22\x4d\x18", "bytes that begin as those of lz4; unpack it", id="lz4, too"),
-        pytest.param("a.avro", b"Obj\x01\x02", "Avro, which Spark reads only with a package of its own", id="Avro"),
+        pytest.param("a.avro", b"Obj\x01\x02", "ValueError: a row that cannot be read", id="Avro that was cut off"),
         pytest.param("a.feather", b"ARROW1\0\0", "Arrow, or Feather; write it as Parquet", id="Feather"),
         pytest.param("a.xls", b"\xd0\xcf\x11\xe0\xa1", "a file of Excel; export it as CSV", id="an old spreadsheet"),
         pytest.param(
@@ -497,6 +497,7 @@ def test_a_broken_first_line_that_begins_with_a_bracket_makes_no_array(file):
     [
         (b'[{"user": 7}]', SourceMismatch, r"expects JSON objects with .*, found the names 'user'"),
         (b"[{}, \n]", LandingUnreadable, r"expected an array of JSON, with a row behind row 1, at byte 6"),
+        (f"[{json.dumps(RECORD)}".encode(), LandingUnreadable, r"with , or \] behind row 1, .* the end of the file"),
         (b'[{"a": "' + b"x" * (2 << 20) + b'"}]', LandingUnreadable, "rows of at most 1,048,576 bytes, found a first"),
     ],
 )
@@ -515,7 +516,7 @@ def test_an_array_of_one_line_may_have_more_than_a_line_may(file):
 def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
     with pytest.raises(
-        SourceMismatch, match=r"a\.csv: source completejourney expects Parquet or ORC files, found text"
+        SourceMismatch, match=r"a\.csv: source completejourney expects Parquet, ORC or Avro files, found text"
     ):
         check_files(load_source("completejourney"), [path])
 

@@ -67,16 +67,12 @@ def test_your_own_source_is_found_by_its_path(load):
 
 
 def test_a_format_has_the_names_that_people_give_it(load):
-    assert [load(format=word, columns=None).format for word in ("json", "jsonl", "orc", "parquet")] == [
+    assert [load(format=word, columns=None).format for word in ("json", "jsonl", "orc", "avro", "parquet")] == [
         *("jsonl", "jsonl"),
-        *("parquet", "parquet"),
+        *("parquet", "parquet", "parquet"),
     ]
     items = load(items={"item_id": "sku", "category_id": "kind", "format": "json"}).items
     assert items.format == "jsonl"
-    with pytest.raises(
-        SourceInvalid, match=r"format: .*Avro is not read: convert the files to Parquet .* write parquet"
-    ):
-        load(format="avro")
 
 
 def test_what_a_source_does_not_say_has_a_default(load):

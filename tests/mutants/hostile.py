@@ -113,7 +113,7 @@ MUTANTS = [
     Mutant(
         "users_of_orc_in_two_bytes",
         "jobs/landing_users.py",
-        "source.encoding, python_rows.is_orc(file)",
+        "source.encoding, bool(python_rows.table_kind(file))",
         "source.encoding, False",
         "tests/jobs/test_landing_users.py::test_what_is_not_plain_lines_is_named_and_left_to_the_shop",
     ),

@@ -44,7 +44,7 @@ FUZZ = "tests/jobs/test_fuzz.py"
 DRIFT, JSON_COLUMNS = "tests/jobs/test_drift.py", "tests/jobs/test_json_columns.py"
 ITEMS, BOUNDS = "tests/jobs/test_item_table.py", "tests/jobs/test_bounds.py"
 PACKED, PYTHON_ROWS = "tests/jobs/test_packed.py", "tests/jobs/test_python_rows.py"
-JSON_ARRAY = "tests/jobs/test_json_array.py"
+JSON_ARRAY, AVRO_ROWS = "tests/jobs/test_json_array.py", "tests/jobs/test_avro_rows.py"
 ORC_ROWS = "tests/jobs/test_orc_rows.py"
 PREVIEW = "tests/jobs/test_preview.py"
 WHOLE_LISTS = (
@@ -956,8 +956,8 @@ MUTANTS = [
     Mutant(
         "raw_rows_packed_orc_is_text",
         "jobs/landing_files.py",
-        "(is_parquet(file, head) or may_be_orc(head))",
-        "is_parquet(file, head)",
+        "if is_unpacked and (is_parquet(file, head) or may_be_orc(head) or",
+        "if is_unpacked and (is_parquet(file, head) or",
         f"{RAW_ROWS}::test_a_file_that_cannot_be_opened_is_named",
     ),
     Mutant(
@@ -1920,6 +1920,104 @@ MUTANTS = [
         f"{PYTHON_ROWS}::test_each_file_of_a_zip_has_its_own_header_and_its_own_lines",
     ),
     Mutant(
+        "avro_blocks_of_any_size",
+        "jobs/avro_rows.py",
+        "    if len(content) > BLOCK_BYTES:\n",
+        "    if False:\n",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_blocks_are_cut",
+        "jobs/avro_rows.py",
+        "is_whole = decoder.eof",
+        "is_whole = True",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_sums_are_not_looked_at",
+        "jobs/avro_rows.py",
+        "is_whole = zlib.crc32(content) == check",
+        "is_whole = True",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_lists_of_nothing",
+        "jobs/avro_rows.py",
+        'if base == "array" and not _has_bytes(inner):',
+        "if False:",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_types_that_double",
+        "jobs/avro_rows.py",
+        "            self._add(parts)\n",
+        "",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_rows_without_a_byte",
+        "jobs/avro_rows.py",
+        "    if not _has_bytes(record):\n",
+        "    if False:\n",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_rest_of_a_block",
+        "jobs/avro_rows.py",
+        "            if content.tell() != len(data):\n",
+        "            if False:\n",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_numbers_of_any_length",
+        "jobs/avro_rows.py",
+        "        if shift > 63:\n",
+        "        if False:\n",
+        f"{AVRO_ROWS}::test_a_file_that_is_damaged_or_would_take_the_memory_says_so",
+    ),
+    Mutant(
+        "avro_unread_dates_count",
+        "jobs/avro_rows.py",
+        'each if each["name"] in wanted else without_meaning(each)',
+        "each",
+        f"{AVRO_ROWS}::test_a_date_that_python_has_not_is_no_matter_where_nobody_reads_it",
+    ),
+    Mutant(
+        "avro_floats_of_eight_bytes",
+        "jobs/avro_rows.py",
+        "float(str(np.float32(row[name])))",
+        "row[name]",
+        f"{AVRO_ROWS}::test_rows_are_json_of_what_their_types_say",
+    ),
+    Mutant(
+        "avro_all_columns",
+        "jobs/avro_rows.py",
+        "for name in arrow.names if name in wanted}",
+        "for name in arrow.names}",
+        f"{AVRO_ROWS}::test_rows_are_json_of_what_their_types_say",
+    ),
+    Mutant(
+        "avro_wall_clocks_are_instants",
+        "jobs/avro_rows.py",
+        '("long", "local-timestamp-millis"): pa.timestamp("ms")',
+        '("long", "local-timestamp-millis"): pa.timestamp("ms", "UTC")',
+        f"{AVRO_ROWS}::test_types_are_those_that_parquet_would_have",
+    ),
+    Mutant(
+        "avro_choices_are_their_first",
+        "jobs/avro_rows.py",
+        "        if all(map(pa.types.is_integer, kinds)):\n            return pa.int64()",
+        "        if kinds:\n            return kinds[0]",
+        f"{AVRO_ROWS}::test_a_choice_of_types_is_the_one_that_holds_them_all",
+    ),
+    Mutant(
+        "avro_packed_again_is_text",
+        "jobs/landing_files.py",
+        "or may_be_orc(head) or is_avro(file, head))",
+        "or may_be_orc(head))",
+        f"{AVRO_ROWS}::test_columns_and_types_are_checked_before_spark_starts",
+    ),
+    Mutant(
         "array_of_any_bracket",
         "jobs/json_array.py",
         '\\[[ \\t\\r\\n]*(?:[{\\]]|$)")',
@@ -1937,7 +2035,7 @@ MUTANTS = [
         "array_commas_anywhere",
         "jobs/json_array.py",
         "(INSIDE if self._depth else BETWEEN)",
-        "(BETWEEN if self._depth else BETWEEN)",
+        "INSIDE",
         f"{JSON_ARRAY}::test_elements_have_the_text_that_they_were_written_with",
     ),
     Mutant(
@@ -1985,8 +2083,8 @@ MUTANTS = [
     Mutant(
         "array_keeps_all",
         "jobs/json_array.py",
-        "        if self._size <= self._most:\n",
-        "        if True:\n",
+        "        if self._size <= self._most:\n            self._kept.append(part[: self._most + 1 - self._size])",
+        "        self._kept.append(part)",
         f"{JSON_ARRAY}::test_an_element_of_many_megabytes_takes_no_memory",
     ),
     Mutant(
@@ -2034,7 +2132,7 @@ MUTANTS = [
     Mutant(
         "array_of_users_by_lines",
         "jobs/landing_users.py",
-        'array = "" if is_orc else array_encoding(source, first_bytes(file))',
+        'array = "" if is_table else array_encoding(source, first_bytes(file))',
         'array = ""',
         "tests/jobs/test_landing_users.py::test_what_is_not_plain_lines_is_named_and_left_to_the_shop",
     ),
@@ -2069,8 +2167,8 @@ MUTANTS = [
     Mutant(
         "source_orc_is_no_word",
         "jobs/source.py",
-        '{"json": "jsonl", "orc": "parquet"}',
-        '{"json": "jsonl"}',
+        '"orc": "parquet", ',
+        "",
         "tests/jobs/test_source.py::test_a_format_has_the_names_that_people_give_it",
     ),
     Mutant(
