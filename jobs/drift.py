@@ -1,6 +1,6 @@
 """Columns that are others than on the days before, told as a difference that a person can read.
 
-Of Parquet and ORC, names and types. Of CSV with a header, names and their order: text has no types. Of JSON lines, the
+Of Parquet, ORC and Avro, names and types. Of CSV with a header, names and their order: text has no types. Of JSON, the
 keys that most objects have, and the kinds of their values. Whether a file has the columns that its source names is
 checked for each file alone (jobs/landing_files.py).
 """
@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.avro_rows import avro_schema, is_avro
 from jobs.json_columns import seen_in, usual_kinds
-from jobs.landing_files import TABLES, are_names, first_bytes, first_lines, header_line, is_parquet, split_header
+from jobs.landing_files import TABLES, are_names, first_bytes, first_records, header_line, is_parquet, split_header
 from jobs.orc_rows import is_orc, orc_schema
+from jobs.packed import parts_of
 from jobs.source import Source
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -27,7 +29,7 @@ MOST_COLUMNS = 200
 
 
 def column_types(files: Sequence[str]) -> dict[str, str]:
-    """Return {column: type} of the first Parquet or ORC file among some; those of one run agree. Empty if none is one.
+    """Return {column: type} of the first file of Parquet, ORC or Avro; those of one run agree. Empty if none is one.
 
     A file is known by its name, and the first of all by its bytes too. A column without any value has no type: pandas
     writes it as one of nulls. One file that cannot be read has none either: the check of the files, which follows,
@@ -45,7 +47,14 @@ def column_types(files: Sequence[str]) -> dict[str, str]:
                 return {field.name: plain(field.type) for field in opened.schema_arrow}
         if is_orc(file, head):
             return {field.name: plain(field.type) for field in orc_schema(file)}
+        if is_avro(file, head):
+            return {field.name: plain(field.type) for field in avro_schema(file)}
     return {}
+
+
+def is_table(file: str, head: bytes) -> bool:
+    """Return whether a file is Parquet, ORC or Avro."""
+    return is_parquet(file, head) or is_orc(file, head) or is_avro(file, head)
 
 
 def plain(kind: pa.DataType) -> str:
@@ -141,10 +150,11 @@ def csv_header(source: Source, files: Iterable[str]) -> list[str]:
     """
     if source.format != "csv" or not source.header:
         return []
-    for file in files:
+    for name in files:
         with suppress(LandingUnreadable):
+            file = parts_of(name)[0]
             head = first_bytes(file)
-            if head and not is_parquet(file, head) and not is_orc(file, head):
+            if head and not is_table(file, head):
                 line = header_line(source, file, head)
                 names = split_header(source, line) if line else ()
                 return list(names) if are_names(names) else []
@@ -182,17 +192,18 @@ def header_difference(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def json_columns(source: Source, files: Iterable[str]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Return the columns that the first lines of the first file of JSON lines have; see `jobs.json_columns.seen_in`.
+    """Return the columns that the first lines of the first file of JSON have; see `jobs.json_columns.seen_in`.
 
     A key may also be the id or the name of somebody: a column that is not read counts only if each step is a name.
     """
     if source.format != "jsonl":
         return {}
-    for file in files:
+    for name in files:
         with suppress(LandingUnreadable):
+            file = parts_of(name)[0]
             head = first_bytes(file)
-            if head and not is_parquet(file, head) and not is_orc(file, head):
-                seen = seen_in(first_lines(source, file, head)[0])
+            if head and not is_table(file, head):
+                seen = seen_in(first_records(source, file, head))
                 used = source.used_columns
                 return {name: of for name, of in seen.items() if name in used or are_names(name.split("."))}
     return {}

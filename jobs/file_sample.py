@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 from charset_normalizer import from_bytes
 
+from jobs.avro_rows import avro_schema, is_avro, rows_of
+from jobs.json_array import is_array
 from jobs.json_columns import DEPTH
-from jobs.landing_files import LINE_BYTES, are_names, first_bytes, is_parquet, record
+from jobs.landing_files import LINE_BYTES, are_names, first_bytes, first_elements, is_parquet, record
 from jobs.orc_rows import is_orc, orc_batches, orc_schema
-from jobs.packed import readable
+from jobs.packed import parts_of, readable
 from jobs.source import NULLS, java_charset
 from lake import storage
 from lake.errors import SourceMismatch
@@ -49,6 +52,7 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
         file: its path or address.
         named: columns that a person has named.
     """
+    (file, *_) = parts_of(file)
     head = first_bytes(file)
     if is_parquet(file, head):
         with storage.parquet_file(file) as opened:
@@ -56,15 +60,19 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
     if is_orc(file, head):
         with readable(file):
             return table_sample(file, orc_schema(file), orc_batches(file, ROWS))
+    if is_avro(file, head):
+        with readable(file):
+            return objects_sample(file, avro_schema(file), list(islice(rows_of(file), ROWS)))
     text, encoding, doubts = decoded(head)
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
-    lines = text.splitlines()
-    lines = lines[: -1 if len(lines) > 1 and len(head) > LINE_BYTES else None][:ROWS]
+    if is_array(text):
+        lines = [row.decode() for row in first_elements(file, text.encode(), "utf-8", ROWS)]
+    else:
+        lines = text.splitlines()
+        lines = lines[: -1 if len(lines) > 1 and len(head) > LINE_BYTES else None][:ROWS]
     rows = [line for line in lines if line.strip()]
     if not rows:
         raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
-    if re.match(r"\s*\[\s*\{", "\n".join(rows[:2])):
-        raise SourceMismatch(f"{file} is a JSON array: write one object a line, by `jq -c '.[]'`")
     if rows[0].lstrip().startswith("{"):
         objects = [found for row in rows if (found := record(row))]
         if objects:
@@ -124,12 +132,17 @@ def columns_of_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
 def table_sample(file: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Sample:
     """Return the first rows of a Parquet or ORC file."""
     batch = next(batches, None)
-    if not batch:
+    return objects_sample(file, schema, batch.to_pylist() if batch else [])
+
+
+def objects_sample(file: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Sample:
+    """Return rows of a Parquet, ORC or Avro file."""
+    if not rows:
         raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
     kept = (dict, list, int, float)
     objects = [
         {name: value if isinstance(value, kept) else as_text(value) for name, value in row.items() if value is not None}
-        for row in batch.to_pylist()
+        for row in rows
     ]
     columns, each = columns_of_objects(objects)
     return Sample({"format": "parquet", **each}, columns, len(objects), types={one.name: one.type for one in schema})

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.forgotten import FORGOTTEN
 from jobs.landing_files import are_names, like
+from jobs.packed import on_storage
 from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED
 from jobs.source import Source
 from lake.rules import EVENTS_TO_JUDGE_USERS, LARGE_USER_SHARE
@@ -51,11 +52,14 @@ def filled_fields(rows: Iterable[Row], source: Source, days: list[date]) -> dict
 
 
 def rows_of_files(rows: Iterable[Row]) -> dict[date, dict[str, int]]:
-    """Return the input rows of each file, by day and by its name below the folder of the day, from `count_rows`."""
+    """Return the input rows of each file, by day and by its name below the folder of the day, from `count_rows`.
+
+    Those of all files in a .zip are its own.
+    """
     counted: dict[date, dict[str, int]] = {}
     for row in rows:
         # Spark writes an address with %20 for a blank.
-        name = unquote(row["file"]).split(f"/dt={row['landed']}/", 1)[1]
+        name = on_storage(unquote(row["file"]).split(f"/dt={row['landed']}/", 1)[1])
         files = counted.setdefault(row["landed"], {})
         files[name] = files.get(name, 0) + row["n"]
     return counted

@@ -9,18 +9,22 @@ import csv
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
+from io import BytesIO
+from itertools import chain, islice
 from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.avro_rows import avro_schema, is_avro
+from jobs.json_array import elements, is_array
 from jobs.orc_rows import is_orc, may_be_orc, orc_schema
-from jobs.packed import SUFFIXES, is_packed, readable, unpacked
+from jobs.packed import SUFFIXES, is_packed, on_storage, parts_of, readable, unpacked
 from jobs.source import Part, Source, Value
 from lake import storage
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -31,7 +35,7 @@ SAMPLE_LINES = 100
 # The longest line, in bytes; a file is checked by no more of it than that, decompressed.
 LINE_BYTES = 1 << 20
 # Files with a footer, also where they have no row.
-TABLES = (".parquet", ".orc")
+TABLES = (".parquet", ".orc", ".avro")
 # Characters of a line's shape that a message shows.
 SHOWN = 300
 # Packed in ways that nothing here unpacks: the packed bytes would be read as text.
@@ -55,8 +59,6 @@ BEGINNINGS = {
 TAR, TAR_AT = (b"ustar\0", b"ustar  \0"), 257
 # How files begin that are tables of another kind.
 OTHER_TABLES = {
-    b"Obj\x01": "Avro, which Spark reads only with a package of its own; convert it to Parquet, such as in DuckDB by "
-    "COPY (FROM read_avro('log.avro')) TO 'log.parquet'",
     b"ARROW1\0\0": "Arrow, or Feather; write it as Parquet",
     b"SQLite format 3": "a database of SQLite; export its table as CSV",
     b"\xd0\xcf\x11\xe0": "a file of Excel; export it as CSV",
@@ -74,6 +76,8 @@ class Layout:
         header: csv: the line that names them, which is no row; None if there is none.
         preamble: csv: the lines above the header or the first row.
         by_python: whether Python reads the file, since Spark does not, or would take a line into memory whole.
+        array: jsonl: Python's name of the encoding of a file that is one array, whose elements are its lines, which are
+            in `charset`; empty for any other file.
     """
 
     charset: str
@@ -81,6 +85,7 @@ class Layout:
     header: str | None = None
     preamble: tuple[str, ...] = ()
     by_python: bool = False
+    array: str = ""
 
     @property
     def lines_above(self) -> int:
@@ -90,7 +95,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ParquetLayout:
-    """The types of a Parquet or ORC file: the kind of each column that the source uses, and all types as one text.
+    """The types of a Parquet, ORC or Avro file: the kind of each column that is used, and all types as one text.
 
     A kind is text, whole number, fraction, truth, instant, wall clock, either of these two in nanoseconds, nothing
     (each value is null), date, or other; a column that the file lacks has none.
@@ -105,13 +110,14 @@ class LandingFiles:
     """The files of a run by their layout, so that each group is read as one.
 
     Attributes:
-        text, parquet, orc: by kind.
+        text, parquet: by kind.
+        tables: ORC and Avro.
         beyond: text files of more than `LINE_BYTES`, unpacked, of which only the beginning was looked at.
     """
 
     text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
     parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
-    orc: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     beyond: set[str] = field(default_factory=set)
 
 
@@ -128,9 +134,13 @@ def check_files(source: Source, files: list[str]) -> LandingFiles:
 
 
 def look_at_all(source: Source, files: Sequence[str]) -> "list[Look]":
-    """Check each of some files against its source; return what was found in each."""
+    """Check each of some files against its source; return what was found in each, and in each file of a .zip."""
+
+    def look(file: str) -> list[Look]:
+        return [look_at(source, part) for part in parts_of(file)]
+
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(lambda file: look_at(source, file), files))
+        return list(chain.from_iterable(pool.map(look, files)))
 
 
 def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
@@ -152,10 +162,10 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
                 found.beyond.add(look.file)
         elif look.parquet:
             found.parquet[look.parquet].append(look.file)
-        elif look.orc:
-            found.orc.append(look.file)
+        elif look.table:
+            found.tables.append(look.file)
     require_keys(source, [look for look in looks if look.text])
-    require_equal_kinds([(look.file, layout) for look in looks if (layout := look.parquet or look.orc)])
+    require_equal_kinds([(look.file, layout) for look in looks if (layout := look.parquet or look.table)])
     return found
 
 
@@ -167,13 +177,13 @@ class Look:
     text: Layout | None = None
     keys: frozenset[str] = frozenset()
     parquet: ParquetLayout | None = None
-    orc: ParquetLayout | None = None
+    table: ParquetLayout | None = None
     beyond: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the file has not one byte."""
-        return self.text is None and self.parquet is None and self.orc is None
+        return self.text is None and self.parquet is None and self.table is None
 
 
 def look_at(source: Source, file: str) -> Look:
@@ -185,9 +195,11 @@ def look_at(source: Source, file: str) -> Look:
     if is_parquet(file, head):
         return Look(file, parquet=check_parquet(source, file))
     if is_orc(file, head):
-        return Look(file, orc=check_orc(source, file))
+        return Look(file, table=check_table(source, file, "an ORC file", orc_schema))
+    if is_avro(file, head):
+        return Look(file, table=check_table(source, file, "an Avro file", avro_schema))
     if source.format == "parquet":
-        raise SourceMismatch(f"{file}: source {source.name} expects Parquet or ORC files, found text")
+        raise SourceMismatch(f"{file}: source {source.name} expects Parquet, ORC or Avro files, found text")
     return replace(check_text(source, file, head), beyond=len(head) > LINE_BYTES)
 
 
@@ -229,28 +241,30 @@ def first_bytes(file: str) -> bytes:
         LandingUnreadable: the file cannot be opened or decompressed.
     """
     expected = f"{file}: expected plain text, or text in a .gz, .bz2, .zip, .xz or .zst, found"
-    known = file.endswith((".gz", ".bz2")) or is_packed(file) or not fsspec.utils.infer_compression(file)
-    if not known or file.lower().endswith(OTHERWISE_PACKED):
+    # What it is packed in says the name of the .zip, and not that of a file in it.
+    name = on_storage(file)
+    known = name.endswith((".gz", ".bz2")) or is_packed(name) or not fsspec.utils.infer_compression(name)
+    if not known or name.lower().endswith(OTHERWISE_PACKED):
         raise LandingUnreadable(f"{expected} another compression; unpack it")
-    most = len(b"PAR1") if file.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
+    most = len(b"PAR1") if name.endswith(TABLES) else LINE_BYTES + len(b"\r\n")
     with readable(file), unpacked(file) as stream:
         # Not every reader gives as much as it is asked for.
         head = b"".join(chunks(stream, most))
-    is_unpacked = file.lower().endswith(UNPACKED)
+    is_unpacked = name.lower().endswith(UNPACKED)
     if kind := next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None):
-        name, end = kind
-        may_be_renamed = end and not is_unpacked and not file.endswith(TABLES)
+        way, end = kind
+        may_be_renamed = end and not is_unpacked and not name.endswith(TABLES)
         remedy = f"give it a name that ends in {end}" if may_be_renamed else "unpack it"
         if file.lower().endswith((".xlsx", ".ods")):
             remedy = "it is a spreadsheet: export it as CSV"
-        raise LandingUnreadable(f"{expected} bytes that begin as those of {name}; {remedy}")
+        raise LandingUnreadable(f"{expected} bytes that begin as those of {way}; {remedy}")
     if head[TAR_AT:].startswith(TAR):
         raise LandingUnreadable(f"{expected} an archive of files (tar); deliver each of its files alone")
-    if is_unpacked and (is_parquet(file, head) or may_be_orc(head)):
-        table = "Parquet" if is_parquet(file, head) else "ORC"
+    if is_unpacked and (is_parquet(file, head) or may_be_orc(head) or is_avro(file, head)):
+        table = "Parquet" if is_parquet(file, head) else "ORC" if may_be_orc(head) else "Avro"
         raise LandingUnreadable(f"{expected} {table} in it; {table} is not packed again: unpack it")
     if other := next((other for beginning, other in OTHER_TABLES.items() if head.startswith(beginning)), None):
-        raise LandingUnreadable(f"{file}: expected text, Parquet or ORC, found {other}")
+        raise LandingUnreadable(f"{file}: expected text, Parquet, ORC or Avro, found {other}")
     return head
 
 
@@ -292,6 +306,39 @@ def first_lines(source: Source, file: str, head: bytes) -> tuple[list[str], str]
     return [line.decode(encoding, errors="replace") for line in parts[: SAMPLE_LINES + source.skip_lines]], encoding
 
 
+def array_encoding(source: Source, head: bytes) -> str:
+    """Return Python's name of the encoding of what is an array of JSON, by its beginning; empty if it is none."""
+    if source.format != "jsonl":
+        return ""
+    encoding = "utf-8" if source.charset == "UTF-8" else source.encoding
+    if source.charset.startswith("UTF-16"):
+        encoding = UTF_16.get(head[:2], "utf-16-be" if source.charset == "UTF-16BE" else "utf-16-le")
+    return encoding if is_array(head.decode(encoding, errors="replace")) else ""
+
+
+def first_elements(file: str, head: bytes, encoding: str, most: int = SAMPLE_LINES) -> list[bytes]:
+    """Return the first elements of a file that is an array of JSON, in UTF-8.
+
+    Raises:
+        LandingUnreadable: the first one is too long, or the array is damaged.
+    """
+    is_cut = len(head) > LINE_BYTES
+    found = list(islice(elements(BytesIO(head), file, len(head), encoding, is_cut=is_cut), most))
+    if is_cut and not found:
+        raise LandingUnreadable(
+            f"{file}: expected an array of JSON with rows of at most {LINE_BYTES:,} bytes, found a first row that is "
+            "longer; deliver the file as one object for each event"
+        )
+    return found
+
+
+def first_records(source: Source, file: str, head: bytes) -> list[str]:
+    """Return the first lines of a text file, or the first elements of an array of JSON."""
+    if encoding := array_encoding(source, head):
+        return [element.decode(errors="replace") for element in first_elements(file, head, encoding)]
+    return first_lines(source, file, head)[0]
+
+
 def end_of_line(encoding: str) -> bytes:
     r"""Return the bytes of an end of a line in UTF-16; none for all other encodings, whose ends are the usual ones.
 
@@ -303,6 +350,9 @@ def end_of_line(encoding: str) -> bytes:
 
 def check_text(source: Source, file: str, head: bytes) -> Look:
     """Check one text file against its source by its first bytes."""
+    if array := array_encoding(source, head):
+        layout = Layout("UTF-8", by_python=True, array=array)
+        return Look(file, layout, check_json_lines(source, file, first_records(source, file, head)))
     lines, encoding = first_lines(source, file, head)
     charset = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, source.charset)
     packed = is_packed(file)
@@ -381,7 +431,7 @@ def split_header(source: Source, line: str) -> tuple[str, ...]:
 
 
 def check_json_lines(source: Source, file: str, lines: list[str]) -> frozenset[str]:
-    """Check that a line is an object with what every event needs; return all keys, and the columns found by paths.
+    """Check that a record is an object with what every event needs; return all keys, and the columns found by paths.
 
     Raises:
         SourceMismatch: no line has what every event needs.
@@ -391,11 +441,9 @@ def check_json_lines(source: Source, file: str, lines: list[str]) -> frozenset[s
         return frozenset()
     found = [columns_of(record(line), source) for line in rows]
     if not any(has_values(source.required, each) for each in found):
-        array = rows[0].lstrip().startswith("[")
-        remedy = "; it is a JSON array: write one object a line, by `jq -c '.[]'`" if array else ""
         raise SourceMismatch(
-            f"{file}: source {source.name} expects JSON lines with {', '.join(source.required_columns)}, "
-            f"found {names_or_shape(sorted(json_keys(rows[0])), rows[0])}{remedy}"
+            f"{file}: source {source.name} expects JSON objects with {', '.join(source.required_columns)}, "
+            f"found {names_or_shape(sorted(json_keys(rows[0])), rows[0])}"
         )
     return frozenset().union(*found, *(json_keys(line) for line in rows))
 
@@ -548,18 +596,18 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
     return check_columns(source, file, schema, int96)
 
 
-def check_orc(source: Source, file: str) -> ParquetLayout:
-    """Check one ORC file against its source, as `check_parquet`."""
+def check_table(source: Source, file: str, expected: str, schema_of: Callable[[str], pa.Schema]) -> ParquetLayout:
+    """Check one file of ORC or Avro against its source, as `check_parquet`."""
     try:
-        schema = orc_schema(file)
+        schema = schema_of(file)
         tuple(schema.names)  # as above
     except Exception as error:
-        raise LandingUnreadable(f"{file}: expected an ORC file, found {type(error).__name__}: {error}") from error
+        raise LandingUnreadable(f"{file}: expected {expected}, found {type(error).__name__}: {error}") from error
     return check_columns(source, file, schema, set())
 
 
 def check_columns(source: Source, file: str, schema: pa.Schema, int96: Container[str]) -> ParquetLayout:
-    """Check the columns of a Parquet or ORC file against its source; return the kinds of those that are used.
+    """Check the columns of a Parquet, ORC or Avro file against its source; return the kinds of those that are used.
 
     Args:
         source: of the file.

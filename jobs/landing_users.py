@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from jobs import python_rows
 from jobs.landing_files import (
     LINE_BYTES,
+    array_encoding,
     day_and_name,
     end_of_line,
     first_bytes,
@@ -27,7 +28,7 @@ from jobs.landing_files import (
     is_parquet,
     look_at,
 )
-from jobs.packed import BROKEN, is_packed, lines_of, unpacked
+from jobs.packed import BROKEN, is_packed, lines_of, parts_of, unpacked
 from jobs.rejections import PRINTED_FRACTION, WHOLE_FRACTION
 from jobs.source import Source, load_source, shipped_sources
 from lake import storage
@@ -182,7 +183,9 @@ class LandingFile:
             return len(source.user_id.columns) == 1 and source.user_id.columns[0] in names_in_parquet(self.address)
         # A record that has several lines is no line, and the end of a line of UTF-16 is two bytes.
         has_lines = not self.has_long and not source.multiline and not source.charset.startswith("UTF-16")
-        return has_lines and not is_packed(self.address) and not python_rows.is_orc(self.address)
+        if has_lines and array_encoding(source, first_bytes(self.address)):
+            return False
+        return has_lines and not is_packed(self.address) and not python_rows.table_kind(self.address)
 
 
 def addresses_of(landing: Landing) -> Iterator[tuple[date, str, str]]:
@@ -233,7 +236,8 @@ def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[L
             unread.append(Left(f"{file} was not searched: {obstacle}", "the shop"))
             continue
         try:
-            first_bytes(file)  # it knows what is packed, or a table, in a way that would be read as text
+            for part in parts_of(file):
+                first_bytes(part)  # it knows what is packed, or a table, in a way that would be read as text
             version = source.of(*day_and_name(file))
             names = names_in_header(version, file)
             rows, has_long = count_rows(file, names, users, version)
@@ -261,6 +265,8 @@ def names_in_header(source: Source, file: str) -> tuple[str, ...]:
 
 def begins_as_parquet(file: str) -> bool:
     """Return whether a file is Parquet, by its name or its first bytes."""
+    if is_packed(file):
+        return False
     with fsspec.open(file, "rb") as stream:
         return is_parquet(file, stream.read(4))
 
@@ -271,14 +277,19 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
     Raises:
         UNREADABLE: it cannot be read to its end.
     """
+    if (parts := parts_of(file)) != [file]:
+        # Each file in a .zip may have a header of its own.
+        counted = [count_rows(part, names_in_header(source, part), users, source) for part in parts]
+        return sum(rows for rows, _ in counted), any(has_long for _, has_long in counted)
     if begins_as_parquet(file):
         if (chosen := in_parquet(users, source, file)) is None:
             return sum(users.in_text(str(row)) for batch in batches_of(file) for row in batch.to_pylist()), False
         folder, _, name = file.rpartition("/")
         return count_chosen(folder, name, chosen), False
     theirs = is_theirs(users, source, names)
-    encoding = source.encoding
-    if python_rows.is_orc(file):
+    encoding, is_table = source.encoding, bool(python_rows.table_kind(file))
+    array = "" if is_table else array_encoding(source, first_bytes(file))
+    if is_table or array:
         encoding = "utf-8"  # in which its rows are written, whatever the text files of the source have
     elif source.charset.startswith("UTF-16"):
         try:
@@ -287,7 +298,7 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         except LandingUnreadable:
             encoding = source.charset  # no run takes it
     found, has_long = 0, False
-    for line in python_rows.lines_of(file, LINE_BYTES + 1, end_of_line(encoding)):
+    for line in python_rows.lines_of(file, LINE_BYTES + 1, end_of_line(encoding), array=array):
         has_long |= len(line) > LINE_BYTES
         found += theirs(line.decode(encoding, "replace"))
     return found, has_long

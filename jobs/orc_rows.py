@@ -9,9 +9,10 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -94,7 +95,7 @@ def json_lines(file: str, used: Collection[str] | None = None, ids: Collection[s
         used: the values that are needed; without it, all columns are read.
         ids: those that are ids, see `plain`.
     """
-    at_ids = frozenset(".".join(step for step in name.split(".") if not step.isdigit()) for name in ids)
+    at_ids = paths_of(ids)
     for batch in orc_batches(file, used=used):
         # Of 0.1 in four bytes, Python would make 0.10000000149.
         short = [name for name in batch.schema.names if pa.types.is_float32(batch.schema.field(name).type)]
@@ -104,8 +105,13 @@ def json_lines(file: str, used: Collection[str] | None = None, ids: Collection[s
             yield json.dumps(plain(row, at_ids), ensure_ascii=False).encode()
 
 
+def paths_of(ids: Collection[str]) -> frozenset[str]:
+    """Return where ids are, see `plain`, by their names, which may have numbers of elements."""
+    return frozenset(".".join(step for step in name.split(".") if not step.isdigit()) for name in ids)
+
+
 def plain(value: Any, ids: Collection[str] = (), at: str = "") -> Any:
-    """Return a value of ORC as JSON has it: a whole number as such, a time in ISO 8601, with its zone if it has one.
+    """Return a value of ORC or Avro as JSON has it: whole numbers as such, a time in ISO 8601, with its zone if any.
 
     Other numbers are texts of digits: as numbers of JSON, Spark would write large ones in scientific notation.
 
@@ -128,8 +134,10 @@ def plain(value: Any, ids: Collection[str] = (), at: str = "") -> Any:
         return [plain(each, ids, at) for each in value]
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
     return f"{value:f}" if isinstance(value, Decimal) else value
 
 

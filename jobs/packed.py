@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from lake import storage
 from lake.errors import LandingUnreadable
+from lake.text import is_usable_id
 
 ZIP, XZ, ZSTD = (".zip",), (".xz",), (".zst", ".zstd")
 # What is read by Python.
@@ -31,18 +33,55 @@ BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueErr
 BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
 CHUNK = 1 << 16
 HIDDEN = (".", "__MACOSX")
+# A file in a .zip has the name of the .zip, this, and its own, as in Java's `jar:` addresses.
+IN_ZIP = re.compile(r"(.*?\.zip)!/(.+)", re.IGNORECASE | re.DOTALL)
+# The .zip is opened anew for each of its files.
+MOST_MEMBERS = 1000
 # A packed file says itself how much of its text a reader has to keep: the strongest setting of xz needs 65 MiB.
 XZ_MEMORY = 128 << 20
 
 
 def is_packed(file: str) -> bool:
     """Return whether a file is packed in a way that Spark does not unpack, by its name."""
-    return file.lower().endswith(SUFFIXES)
+    return on_storage(file).lower().endswith(SUFFIXES)
+
+
+def on_storage(file: str) -> str:
+    """Return the name of the .zip in which a file is; that of the file itself if it is in none.
+
+    >>> on_storage("dt=2025-03-02/log.zip!/web/a.csv"), on_storage("dt=2025-03-02/a.csv")
+    ('dt=2025-03-02/log.zip', 'dt=2025-03-02/a.csv')
+    """
+    found = IN_ZIP.fullmatch(file)
+    return found[1] if found else file
+
+
+def parts_of(file: str) -> list[str]:
+    """Return names by which the files in a .zip are opened one by one, in their order; the file itself if it is one.
+
+    Raises:
+        LandingUnreadable: it is no .zip that can be read.
+    """
+    if not file.lower().endswith(ZIP) or file != on_storage(file):
+        return [file]
+    fs, inner = storage.filesystem(file)
+    with readable(file), fs.open(inner, "rb") as stream:
+        if not stream.read(1):
+            return [file]
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as packed:
+            names = [each.filename for each in members(packed)]
+    return [f"{file}!/{name}" for name in names] if len(names) > 1 else [file]
 
 
 def absolute(files: Sequence[str]) -> list[str]:
     """Return names by which a worker of Spark, which has another folder of its own, opens the same files."""
-    return [file if "://" in file else str(Path(file).absolute()) for file in files]
+
+    def one(file: str) -> str:
+        outer = on_storage(file)
+        return file if "://" in file else f"{Path(outer).absolute()}{file[len(outer) :]}"
+
+    return [one(file) for file in files]
 
 
 @contextmanager
@@ -60,7 +99,7 @@ def readable(file: str) -> Iterator[None]:
 
 @contextmanager
 def unpacked(file: str) -> Iterator[IO[bytes]]:
-    """Open a file on any storage; what is read from it is unpacked.
+    """Open a file on any storage; what is read from it is unpacked. Of a .zip all files follow each other.
 
     Raises:
         BROKEN: at once, or when it is read to the damaged place: the file cannot be unpacked.
@@ -69,16 +108,24 @@ def unpacked(file: str) -> Iterator[IO[bytes]]:
         if not is_packed(file):
             yield opened.enter_context(fsspec.open(file, "rb", compression="infer"))
             return
-        fs, inner = storage.filesystem(file)
+        outer = on_storage(file)
+        fs, inner = storage.filesystem(outer)
         stream = opened.enter_context(fs.open(inner, "rb"))
-        name = file.lower()
+        name = outer.lower()
         if name.endswith(ZIP):
             if not stream.read(1):
                 yield io.BytesIO()
                 return
             stream.seek(0)
             packed = opened.enter_context(zipfile.ZipFile(stream))
-            yield opened.enter_context(packed.open(only_member(packed)))
+            wanted = file[len(outer) + len("!/") :]
+            files = [each for each in members(packed) if wanted in ("", each.filename)]
+            if not files:
+                raise zipfile.BadZipFile(f"no file {wanted} in it any more")
+            if len(files) == 1:
+                yield opened.enter_context(packed.open(files[0]))
+            else:
+                yield cast("IO[bytes]", _Joined(packed, files))
         elif name.endswith(XZ):
             yield io.BufferedReader(_Xz(stream), CHUNK)
         else:
@@ -86,11 +133,12 @@ def unpacked(file: str) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", opened.enter_context(pa.CompressedInputStream(source, "zstd")))
 
 
-def only_member(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """Return the one file in a .zip; folders, and what macOS adds, do not count.
+def members(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the files in a .zip by their names; folders, and what macOS adds, do not count.
 
     Raises:
-        zipfile.BadZipFile: it has none, or several, or one that is packed in an unusual way.
+        zipfile.BadZipFile: it has none, too many, two of one name, one with a name that cannot be shown, or one that is
+            packed in an unusual way.
     """
     files = [
         each
@@ -98,15 +146,49 @@ def only_member(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
         if not each.is_dir()
         and not any(part.startswith(HIDDEN) and part != ".." for part in PurePosixPath(each.filename).parts)
     ]
+    files.sort(key=lambda each: each.filename)
     if not files:
-        raise zipfile.BadZipFile("no file in it, but for hidden ones, and a landing file is one; deliver it with one")
-    if len(files) != 1:
-        raise zipfile.BadZipFile(f"{len(files)} files in it, and a landing file is one; deliver each of them alone")
-    (file,) = files
-    if file.compress_type not in ZIP_WAYS:
-        way = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA"}.get(file.compress_type, "another way")
-        raise zipfile.BadZipFile(f"a file packed by {way} in it, expected deflate; pack it by `zip`, without options")
-    return file
+        raise zipfile.BadZipFile("no file in it, but for hidden ones; deliver it with one, at least")
+    if len(files) > MOST_MEMBERS:
+        raise zipfile.BadZipFile(f"{len(files):,} files in it, expected {MOST_MEMBERS:,} at most; deliver several .zip")
+    # They are shown in messages, and kept with rejected rows; that of a single file is not.
+    if odd := next((each.filename for each in files if len(files) > 1 and not is_usable_id(each.filename)), None):
+        raise zipfile.BadZipFile(f"a file {odd!a} in it, whose name cannot be shown everywhere; rename it")
+    twice = next((one.filename for one, other in pairwise(files) if one.filename == other.filename), None)
+    if twice is not None:
+        raise zipfile.BadZipFile(f"two files of the name {twice} in it; give each a name of its own")
+    for file in files:
+        if file.compress_type not in ZIP_WAYS:
+            way = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA"}.get(file.compress_type, "another way")
+            one = "a file" if len(files) == 1 else f"{file.filename},"
+            raise zipfile.BadZipFile(
+                f"{one} packed by {way} in it, expected deflate; pack it by `zip`, without options"
+            )
+    return files
+
+
+class _Joined(io.RawIOBase):
+    """The content of some files of a .zip, one after the other."""
+
+    def __init__(self, packed: zipfile.ZipFile, files: Sequence[zipfile.ZipInfo]) -> None:
+        self._packed, self._left = packed, list(files)
+        self._open: IO[bytes] | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        place = memoryview(buffer)
+        while True:
+            if self._open is None:
+                if not self._left:
+                    return 0
+                self._open = self._packed.open(self._left.pop(0))
+            if content := self._open.read(len(place)):
+                place[: len(content)] = content
+                return len(content)
+            self._open.close()
+            self._open = None
 
 
 class _Xz(io.RawIOBase):

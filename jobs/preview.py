@@ -1,9 +1,8 @@
 """What a source makes of a few rows of the landing, found by the functions of the job itself: for `meander doctor`.
 
 Of each kind of files of a day, the first rows of the first file and the last rows of the last one are copied into a
-temporary folder of this machine, and the first rows of each file of JSON lines with a key that those before it have
-not. There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms
-alone.
+temporary folder of this machine, and the first rows of each file of JSON with a key that those before it have not.
+There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms alone.
 """
 
 import tempfile
@@ -20,10 +19,22 @@ from pyarrow import orc
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.avro_rows import write_first as write_blocks
 from jobs.item_table import with_categories
-from jobs.landing_files import LINE_BYTES, Look, by_version, check_looks, first_bytes, like, look_at, look_at_all
+from jobs.landing_files import (
+    LINE_BYTES,
+    Look,
+    by_version,
+    check_looks,
+    first_bytes,
+    first_elements,
+    like,
+    look_at,
+    look_at_all,
+)
 from jobs.orc_rows import orc_batches
 from jobs.packed import readable
+from jobs.python_rows import table_kind
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, judge
 from jobs.source import Source
@@ -120,7 +131,8 @@ def judged_ends(
             chosen = files_to_show(version, looks)
             pieces = [write_first(version, name, target, f"first{n}") for n, name in enumerate(chosen)]
             # Of one file, the rows that are among its first are not among its last.
-            pieces.append(write_last(version, names[-1], target, ROWS if names[-1] in chosen else 0))
+            last = looks[-1].file
+            pieces.append(write_last(version, last, target, ROWS if last in chosen else 0))
             parts.append((relaxed(version), day, [piece for piece in pieces if piece]))
         judged = []
         # A time as text is in UTC, and not in the zone of this machine.
@@ -161,7 +173,12 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
         with storage.parquet_file(file) as opened:
             batch = next(opened.iter_batches(batch_size=ROWS), None)
             return write_parquet(opened, pa.Table.from_batches([batch]), target, name) if batch else None
-    if look.orc:
+    if look.table and table_kind(file) == "Avro":
+        place = target / f"{name}.avro"
+        with readable(file), place.open("wb") as written:
+            has_rows = write_blocks(file, ROWS, written)
+        return str(place) if has_rows else None
+    if look.table:
         place = target / f"{name}.orc"
         with readable(file):
             batch = next(orc_batches(file, ROWS, source.file_columns), None)
@@ -171,6 +188,13 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
     if not look.text:
         return None
     head = first_bytes(file)
+    if encoding := look.text.array:
+        array = b"[" + b",\n".join(first_elements(file, head, encoding, ROWS)) + b"]"
+        if encoding != "utf-8":
+            # Which byte of a character comes first says the file, and not always its source.
+            mark = "\ufeff" if source.charset.startswith("UTF-16") else ""
+            array = (mark + array.decode(errors="replace")).encode(encoding, "replace")
+        return write_text(array, target, name)
     # The end of a line of UTF-16 is two bytes, of which the second would begin the next line: so its text is cut.
     wide = source.charset.startswith("UTF-16")
     read: bytes | str = head.decode(source.encoding, "ignore") if wide else head
@@ -195,7 +219,7 @@ def write_last(source: Source, file: str, target: Path, after: int) -> str | Non
             before = opened.metadata.num_rows - rows.num_rows
             rows = rows.slice(max(0, rows.num_rows - ROWS, after - before))
             return write_parquet(opened, rows, target, "last") if rows.num_rows else None
-    packed = file.endswith((".gz", ".bz2")) or look.orc or (look.text and look.text.by_python)
+    packed = file.endswith((".gz", ".bz2")) or look.table or (look.text and look.text.by_python)
     if not look.text or packed or source.multiline or source.charset.startswith("UTF-16"):
         return None
     fs, inner = storage.filesystem(file)

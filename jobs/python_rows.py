@@ -1,7 +1,8 @@
 """Lines of files that Spark does not read itself, read by Python on its workers: one task for each file.
 
-These are packed files (jobs/packed.py), files with a line that is too long for Spark (jobs/long_lines.py), and ORC, of
-which each row is a line of JSON (jobs/orc_rows.py).
+These are packed files (jobs/packed.py), files with a line that is too long for Spark (jobs/long_lines.py), and files
+whose rows become lines of JSON: arrays of JSON (jobs/json_array.py), ORC (jobs/orc_rows.py) and Avro
+(jobs/avro_rows.py).
 """
 
 import re
@@ -12,7 +13,7 @@ import fsspec
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs import orc_rows, packed
+from jobs import avro_rows, json_array, orc_rows, packed
 from jobs.file_tasks import rows_of_files
 
 # A task gives its rows to Spark in batches of about this size.
@@ -29,6 +30,7 @@ def read_lines(
     end: bytes,
     used: Collection[str],
     ids: Collection[str],
+    array: str = "",
 ) -> DataFrame:
     """Return the lines of some files as Spark would, each with its file as an address and its number in it, from 0.
 
@@ -38,12 +40,13 @@ def read_lines(
         days: the landing day of each.
         most: bytes that are kept of a longer line.
         end: of a line, if it is none of the usual ones; see `jobs.packed.lines_of`.
-        used: of ORC, the values that are needed.
+        used: of ORC and Avro, the values that are needed.
         ids: those of them that are ids.
+        array: the encoding of files that are arrays of JSON, see `jobs.landing_files.Layout`.
     """
 
     def read(n: int, file: str) -> Iterator[pa.RecordBatch]:
-        return in_batches(file, days[n], lines_of(file, most, end, used, ids))
+        return in_batches(file, days[n], lines_of(file, most, end, used, ids, array))
 
     return rows_of_files(spark, files, read, LINES)
 
@@ -68,31 +71,43 @@ def in_batches(file: str, day: date, found: Iterable[bytes]) -> Iterator[pa.Reco
 
 
 def lines_of(
-    file: str, most: int, end: bytes, used: Collection[str] | None = None, ids: Collection[str] = ()
+    file: str,
+    most: int,
+    end: bytes,
+    used: Collection[str] | None = None,
+    ids: Collection[str] = (),
+    array: str = "",
 ) -> Iterator[bytes]:
-    """Yield the lines of a text file, or the rows of an ORC file as JSON; of a longer one, its beginning.
+    """Yield the lines of a text file, or rows of an array, ORC or Avro as JSON; of a longer one, its beginning.
 
     Args:
         file: its name.
         most: bytes that are kept of a line.
         end: of a line, see `read_lines`.
-        used: of ORC, the values that are needed; without it, all columns are read.
+        used: of ORC and Avro, the values that are needed; without it, all columns are read.
         ids: those of them that are ids.
+        array: the encoding of an array of JSON; empty for other files.
     """
-    if is_orc(file):
-        yield from (line[:most] for line in orc_rows.json_lines(file, used, ids))
+    if array:
+        with packed.unpacked(file) as stream:
+            yield from json_array.elements(stream, file, most, array)
+        return
+    if kind := table_kind(file):
+        rows = orc_rows.json_lines if kind == "ORC" else avro_rows.json_lines
+        yield from (line[:most] for line in rows(file, used, ids))
         return
     with packed.unpacked(file) as stream:
         for n, line in enumerate(packed.lines_of(stream, most, end)):
             yield line if n else line.removeprefix(BYTE_ORDER_MARK)
 
 
-def is_orc(file: str) -> bool:
-    """Return whether a file is ORC, whose rows are lines of JSON in UTF-8."""
+def table_kind(file: str) -> str:
+    """Return whether a file is ORC or Avro, whose rows are lines of JSON in UTF-8; empty if it is neither."""
     if packed.is_packed(file):
-        return False
+        return ""
     with fsspec.open(file, "rb") as stream:
-        return orc_rows.is_orc(file, stream.read(len(orc_rows.MAGIC)))
+        head = stream.read(len(avro_rows.MAGIC))
+    return "ORC" if orc_rows.is_orc(file, head) else "Avro" if avro_rows.is_avro(file, head) else ""
 
 
 def batch_of(file: str, day: date, first: int, lines: list[bytes]) -> pa.RecordBatch:

@@ -52,10 +52,10 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     found = check_files(source, files)
     frames = [read_text(spark, source, layout, names) for layout, names in by_reader(spark, found).items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
-    if found.orc:
+    if found.tables:
         # Python reads its rows as lines of JSON.
         as_lines = source.model_copy(update={"format": "jsonl", "multiline": False})
-        frames.append(read_text(spark, as_lines, Layout("UTF-8", by_python=True), found.orc))
+        frames.append(read_text(spark, as_lines, Layout("UTF-8", by_python=True), found.tables))
     if not frames:
         values = ", ".join(f"{quoted(name)}: string" for name in source.used_columns)
         return spark.createDataFrame(
@@ -190,7 +190,7 @@ def python_lines(spark: SparkSession, source: Source, layout: Layout, files: lis
     days = [day_and_name(file)[0] for file in files]
     # Of a line that is too long, what tells so is enough.
     most, end = LINE_BYTES + 1, end_of_line(layout.charset)
-    lines = read_lines(spark, files, days, most, end, source.file_columns, ids)
+    lines = read_lines(spark, files, days, most, end, source.file_columns, ids, layout.array)
     return lines.select(
         F.col("value").cast("string").alias("value"),
         *("landed", "file"),

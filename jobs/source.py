@@ -41,6 +41,9 @@ NULLS = (
     *('"NaN"', "00000000-0000-0000-0000-000000000000"),
 )
 
+# Other words for a format: what a file is, its bytes say.
+FORMATS = {"json": "jsonl", "orc": "parquet", "avro": "parquet"}
+
 # Java's names of Python's encodings, but for those whose names follow a rule; see `java_charset`.
 CHARSETS = {
     **{"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "ascii": "US-ASCII", "gbk": "GBK", "gb2312": "GB2312"},
@@ -142,6 +145,13 @@ def _zone(zone: str) -> str:
 Zone = Annotated[str, AfterValidator(_zone)]
 
 
+def _format(given: Any) -> Any:
+    return FORMATS.get(given, given) if isinstance(given, str) else given
+
+
+Format = Annotated[Literal["csv", "jsonl", "parquet"], BeforeValidator(_format)]
+
+
 class Time(Strict):
     """The column, format and zone of event times."""
 
@@ -199,7 +209,7 @@ class Items(Strict):
     amounts: Amounts | None = Field(None, description="how these prices are written, if not as those of the log")
     changed: Time | None = Field(None, description="when a row was changed; the latest of an item counts")
     where: str | None = Field(None, description="an expression: only rows for which it is true count")
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Format | None = None
     delimiter: str | None = None
     quote: str | None = None
     escape: Literal["quote", "backslash"] | None = None
@@ -258,12 +268,13 @@ class Version:
 class Source(Strict):
     """One kind of log: the format of its files and the meaning of their columns.
 
-    Files that are Parquet are read as Parquet whatever `format` says; other files are text of one record a line.
+    Files that are Parquet are read as Parquet whatever `format` says; other files are text of one record a line, or one
+    array of JSON.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str
-    format: Literal["csv", "jsonl", "parquet"]
+    format: Format
     delimiter: str = Field(",", min_length=1, description=r"csv: one character or more, such as || or \t")
     quote: str = Field('"', max_length=1, description="csv: around a value that has a delimiter; empty: nothing is")
     escape: Literal["quote", "backslash"] = Field(

@@ -75,7 +75,7 @@ def contract(
 
 @source.command()
 def init(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSON lines, plain or packed, Parquet or ORC")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSON, plain or packed, Parquet, ORC or Avro")],
     to: Annotated[Path, typer.Option(metavar="FILE", help="the source that is written")] = Path("source.yaml"),
     user: Annotated[str, typer.Option(metavar="COLUMN", help="the column of the user")] = "",
     time: Annotated[str, typer.Option(metavar="COLUMN", help="the column of the time")] = "",

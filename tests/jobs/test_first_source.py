@@ -12,7 +12,8 @@ import yaml
 from jobs.first_source import first_source
 from jobs.landing_files import header_line
 from jobs.source import load_source
-from lake.errors import SourceMismatch
+from lake.errors import LandingUnreadable, SourceMismatch
+from tests.jobs.test_packed import zipped
 
 
 @pytest.fixture
@@ -368,12 +369,30 @@ def test_the_encoding_of_a_file(look, encoding, is_certain):
     assert look(gzip.compress(f"user;time;item;event\n{rows}".encode()), "log.gz").content["format"] == "csv"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_json_is_described_as_lines_are(look, encoding, indent):
+    rows = [{"user": f"u{n}", "at": 1740909600 + n, "item": {"id": n}, "action": "view"} for n in range(30)]
+    lines = look("".join(f"{json.dumps(row)}\n" for row in rows).encode(encoding)).content
+    found = look(json.dumps(rows, indent=indent).encode(encoding)).content
+    assert found == lines
+    assert (found["format"], found["item_id"], found["time"]["format"]) == ("jsonl", "item.id", "epoch_s")
+    # In a .zip, the first of its files.
+    packed = look(zipped(b=b"x", a=json.dumps(rows, indent=indent).encode(encoding)), "log.zip").content
+    assert packed == {**lines, "description": "Written by `meander source init` from log.zip."}
+
+
+def test_a_damaged_array_is_told(look):
+    with pytest.raises(LandingUnreadable, match=r"expected an array of JSON, with , or \] behind row 1, at byte 15"):
+        look('[{"user": "a"}\n{"user": "b"}]\n')
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("", "has no row"),
         ("\n\n", "has no row"),
-        ('[{"user": "a"},\n{"user": "b"}]\n', r"is a JSON array: write one object a line, by `jq -c '.\[\]'`"),
+        ("[ ]\n", "has no row"),
         ("a,b\n1,2\n", "found 2 columns by ','; an event needs at least a user, a time and an item"),
         ("user,price,item\na,1,x\n", "no column looks like a time among user, price, item; name it by --time COLUMN"),
     ],

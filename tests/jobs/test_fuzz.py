@@ -31,6 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import ingest
+from jobs.json_array import is_array
 from jobs.landing_files import LINE_BYTES, check_files
 from jobs.source import Source, load_source, shipped_sources
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -178,6 +179,11 @@ def valid_text(source: str, line_end: bytes, *, is_large: bool) -> bytes:
     return line_end.join([*(line.encode() for line in [*head, *rows]), b""])
 
 
+def valid_array(source: str) -> bytes:
+    """Return the rows of a source of JSON lines as one array."""
+    return b"[\n  " + b",\n  ".join(line.encode() for line in LINES[source]) + b"\n]\n"
+
+
 # How writers of Parquet may pack its pages, as pyarrow calls them; of others Spark has no reader.
 PARQUET_CODECS = ("none", "snappy", "gzip", "zstd", "lz4")
 
@@ -255,6 +261,8 @@ def cases(draw: Any, source: str) -> Case:
     is_large = draw(st.integers(0, 7)) == 0
     whole = valid_text(source, draw(st.sampled_from([b"\n", b"\r\n", b"\r"])), is_large=is_large)
     end = f".{load_source(source).format}"
+    if end == ".jsonl" and draw(st.integers(0, 2)) == 0:
+        whole, is_large = valid_array(source), False
     if draw(st.integers(0, 9)) == 0:
         content = draw(st.binary(max_size=200))
     elif suffix and draw(st.integers(0, 2)) == 0:
@@ -276,7 +284,9 @@ def given_files(source: str) -> list[Case]:
     # A line without a character, and one that begins as the header does.
     first, rest = text.split(b"\n", 1)
     odd = Case(f"a.{end}", b"\n".join([first, b"", first[: len(first) * 2 // 3], rest]), is_damaged=True)
-    return [odd, *(Case(f"a.{end}{suffix}", pack(text), is_damaged=False) for suffix, pack in CODECS.items())]
+    texts = [text, valid_array(source)] if end == "jsonl" else [text]
+    whole = [(suffix, pack(each)) for suffix, pack in CODECS.items() for each in texts]
+    return [odd, *(Case(f"a.{end}{suffix}", content, is_damaged=False) for suffix, content in whole)]
 
 
 def drawn(source: str) -> list[Case]:
@@ -309,6 +319,11 @@ def input_rows(source: Source, case: Case) -> range | None:
         text = UNPACK.get(Path(case.name).suffix, bytes)(text) if text else text
     except Exception:  # noqa: BLE001  as above
         return None
+    if source.format == "jsonl" and text == valid_array(source.name):
+        text = b"\n".join(line.encode() for line in LINES[source.name])
+    elif source.format == "jsonl" and is_array(text.decode("utf-8-sig", "replace")):
+        # Of a damaged one that is not refused, nobody can say how many rows are left.
+        return range(text.count(b",") + 2)
     # Lines end as a text file's do; what follows the last end is a line unless it is empty.
     lines = re.split(rb"\r\n|\n|\r", text.removeprefix(b"\xef\xbb\xbf"))
     lines = lines if lines[-1] else lines[:-1]

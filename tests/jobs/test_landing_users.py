@@ -9,11 +9,11 @@ import lzma
 import os
 import subprocess
 import sys
-import zipfile
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +26,7 @@ from lake.landing import Landing
 from lake.privacy.forget import Done, Left
 from lake.privacy.landed import LandedRows, read_landed
 from lake.privacy.matching import NamedUsers
+from tests.jobs import test_packed
 
 DAY = date(2025, 1, 1)
 JSON, TAOBAO, ZH, REES46 = (load_source(name) for name in ("canonical", "taobao", "export_zh", "rees46"))
@@ -81,6 +82,14 @@ ANN = json.dumps({"user_id": "ann", "item_id": "x"})
 # Another user who typed the id; a row that cannot be read; one with another id in which it is.
 OTHERS = [json.dumps({"user_id": "bob", "query": "ann"}), '{"user_id": "joanna"', json.dumps({"user_id": "ann-marie"})]
 BROKEN = '{"user_id": "ann"'
+
+
+def table_of_avro(*lines: str) -> bytes:
+    """Return rows of JSON, of which each value is a text, as an Avro file."""
+    rows, sink = [json.loads(line) for line in lines], io.BytesIO()
+    fields = [{"name": name, "type": "string"} for name in rows[0]]
+    fastavro.writer(sink, {"type": "record", "name": "row", "fields": fields}, rows)
+    return sink.getvalue()
 
 
 def table_of_orc(*lines: str) -> bytes:
@@ -192,6 +201,23 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
     assert (done.rows, file.read_bytes()) == (1, text(header, rows["others"]))
 
 
+def test_files_of_a_zip_are_searched_by_the_header_that_each_has(tmp_path):
+    # Of three rows with 42 in them, two have it as their user.
+    files = {
+        "a.csv": text("user_id,product_id,event_type,event_time,price", "42,7,view,2019-10-01 00:00:00 UTC,1"),
+        "b.csv": text(
+            "product_id,user_id,event_type,event_time,price",
+            *(f"{item},{user},view,2019-10-01 00:00:00 UTC,1" for item, user in ((42, 7), (7, 42))),
+        ),
+    }
+    file = tmp_path / f"dt={DAY}" / "a.zip"
+    file.parent.mkdir()
+    file.write_bytes(test_packed.zipped(**files))
+    source = REES46.model_copy(update={"columns": [], "category_id": None})
+    (done,), (left,) = forget(Landing(str(tmp_path)), "42", source, rewrite=True)
+    assert (done.files, "has 2 rows of theirs" in left.what) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "changes"),
     [
@@ -205,6 +231,10 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
             id="ORC among texts of another kind",
         ),
         pytest.param("a.jsonl", f"{ANN}\n".encode("utf-16"), {"encoding": "utf-16"}, id="two bytes a character"),
+        pytest.param("part-0", table_of_avro(ANN), {"format": "parquet"}, id="Avro"),
+        pytest.param("a.json", f"[{ANN},\n{OTHERS[0]}]".encode(), {}, id="an array"),
+        pytest.param("a.json", f"[{ANN}]".encode("utf-16"), {"encoding": "utf-16"}, id="an array of UTF-16"),
+        pytest.param("a.zip", test_packed.zipped(a=text(OTHERS[0]), b=f"[{ANN}]".encode()), {}, id="second in a .zip"),
         pytest.param("a.csv", b'ann,"x\ny"\n', {"format": "csv", "multiline": True}, id="records of several lines"),
     ],
 )
@@ -407,15 +437,6 @@ WHOLE = text(*(f'{{"user_id": "u{n}", "item_id": "x"}}' for n in range(500)), AN
 ZSTD = pa.Codec("zstd").compress(WHOLE, asbytes=True)
 
 
-def zipped(*names: str) -> bytes:
-    """Return a .zip in which each of some files has all rows."""
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in names:
-            packed.writestr(name, WHOLE)
-    return sink.getvalue()
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -430,9 +451,11 @@ def zipped(*names: str) -> bytes:
         pytest.param("a.jsonl.xz", lzma.compress(WHOLE * 80)[:-20], id="an xz that was cut off behind its first MiB"),
         pytest.param("a.jsonl.zst", ZSTD[:-20], id="a zstd that was cut off"),
         pytest.param("a.jsonl.zst", WHOLE, id="no zstd"),
-        pytest.param("a.zip", zipped("a.jsonl", "b.jsonl"), id="two files in a zip"),
+        pytest.param("a.zip", test_packed.many(2, "same"), id="two files of one name in a zip"),
+        pytest.param("a.zip", test_packed.zipped(a=WHOLE, b=b"PAR1"), id="a zip whose second file is a table"),
+        pytest.param("a.json", b"[%b}" % ANN.encode(), id="an array with another end"),
         pytest.param("a.jsonl.lz4", WHOLE, id="packed in a way that nobody here unpacks"),
-        pytest.param("a.jsonl", zipped("a.jsonl"), id="packed, by its bytes alone"),
+        pytest.param("a.jsonl", test_packed.zipped(a=WHOLE), id="packed, by its bytes alone"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_and_keeps_nobody_from_being_forgotten_elsewhere(tmp_path, name, content):

@@ -6,13 +6,14 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from jobs.packed import BROKEN, lines_of, unpacked
+from jobs.packed import BROKEN, absolute, lines_of, on_storage, parts_of, unpacked
 
 TEXT = b"".join(b"line %d\n" % n for n in range(30_000))
 
@@ -72,6 +73,39 @@ def locked() -> bytes:
     return bytes(content)
 
 
+def many(n: int, name: str = "") -> bytes:
+    """Return a .zip of so many files."""
+    file = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file, "w") as packed:
+        for number in range(n):
+            packed.writestr(name or str(number), b"x")
+    return file.getvalue()
+
+
+def test_files_in_a_zip_are_opened_one_by_one_in_the_order_of_their_names(tmp_path, monkeypatch):
+    content = zipped(
+        **{"b.csv": b"2\n", "web__a.csv": b"3", "web____a..csv!__x.zip!__y": b"4", "a.csv": b"1", ".h": b"x"}
+    )
+    path = tmp_path / "log.ZIP"
+    assert read(path, content) == b"12\n43"
+    parts = parts_of(str(path))
+    assert parts == [f"{path}!/{name}" for name in ("a.csv", "b.csv", "web//a..csv!/x.zip!/y", "web/a.csv")]
+    monkeypatch.chdir(tmp_path)
+    for names in (parts, absolute([part.removeprefix(f"{tmp_path}/") for part in parts])):
+        found = []
+        for part in names:
+            with unpacked(part) as stream:
+                found.append(stream.read())
+        assert found == [b"1", b"2\n", b"4", b"3"]
+    assert {on_storage(part) for part in parts} == {str(path)}
+    # What has one file is that file, and no other name is looked into.
+    assert parts_of(str(path.with_name("a.csv.gz"))) == [str(path.with_name("a.csv.gz"))]
+    path.write_bytes(zipped(a=b"x"))
+    assert parts_of(str(path)) == [str(path)]
+    path.write_bytes(b"")
+    assert parts_of(str(path)) == [str(path)]
+
+
 NOISE = random.Random(7).randbytes(200_000)
 
 
@@ -87,9 +121,14 @@ NOISE = random.Random(7).randbytes(200_000)
         pytest.param("a.zip", zipped(a=NOISE).replace(NOISE[:50], NOISE[1:51], 1), "CRC", id="zip with other bytes"),
         pytest.param("a.zip", zipped(), "no file in it.*deliver it with one", id="zip without a file"),
         pytest.param("a.zip", zipped(**{".a": b"x"}), "no file in it, but for hidden ones", id="zip of a hidden file"),
+        pytest.param("a.zip", many(1001), "1,001 files in it, expected 1,000 at most", id="zip of many files"),
         pytest.param(
-            "a.zip", zipped(a=b"x", b=b"y"), "2 files in it.*deliver each of them alone", id="zip of two files"
+            "a.zip",
+            zipped(a=b"x", **{"b\x1b[2J": b"y"}),
+            r"a file 'b\\x1b\[2J' in it, whose name",
+            id="zip of odd names",
         ),
+        pytest.param("a.zip", many(2, "same"), "two files of the name same in it", id="zip of two files of one name"),
         pytest.param("a.zip", locked(), "password", id="zip with a password"),
     ],
 )

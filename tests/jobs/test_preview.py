@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import zipfile
 from datetime import date
 from pathlib import Path
 
@@ -116,3 +117,31 @@ def test_rows_that_python_reads_are_shown(spark, lake, name):
         orc.write_table(pa.Table.from_pylist(rows), file)
     found = preview(spark, load_source("canonical"), Landing.of(settings()), [date(2025, 3, 2)], settings())
     assert found.outcomes == {"event": 3}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("utf-8", "utf-8"),
+        ("utf-16", "utf-16"),
+        ("utf-16", "utf-16-be"),
+        ("utf-16-be", "utf-16-be"),
+        ("latin-1", "latin-1"),
+    ],
+)
+def test_first_rows_of_an_array_and_of_each_file_in_a_zip_are_shown(spark, lake, land, encoding, written):
+    source = load_source("canonical").model_copy(update={"encoding": encoding})
+    row = {"user_id": "\u00e9", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}
+    mark = "\ufeff" if encoding == "utf-16" and written != encoding else ""
+    array = (mark + json.dumps([row] * (ROWS + 500) + [{}], indent=1, ensure_ascii=False)).encode(written)
+    (lake / "landing/dt=2025-03-02").mkdir(parents=True)
+    (lake / "landing/dt=2025-03-02/a.json").write_bytes(array)
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert found.outcomes == {"event": ROWS}
+    # The price is in no other file than the second one of the .zip.
+    with zipfile.ZipFile(lake / "landing/dt=2025-03-02/a.zip", "w") as packed:
+        packed.writestr("a", json.dumps([{**row, "user_id": None}]).encode(encoding))
+        packed.writestr("b", json.dumps({**row, "price": 7}, ensure_ascii=False).encode(encoding))
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert found.outcomes == {"event": ROWS + 1}

@@ -98,6 +98,106 @@ def test_a_packed_file_that_is_damaged_further_down_is_named_and_nothing_is_stag
     assert not list((lake / "lake").glob("_runs/*/*.json"))
 
 
+def test_each_file_of_a_zip_has_its_own_header_and_its_own_lines(deliver, spark, monkeypatch, lake):
+    monkeypatch.setenv("MEANDER_SOURCE", "retailrocket")
+    files = {
+        "b.csv": f"{HEADER}\n1740909600000,u1,view,i1,\n1740909600000,,view,i2,\n",
+        # In another order, without an end of its last line.
+        "a.csv": "event,itemid,timestamp,visitorid,transactionid\r\nview,,1740909600000,u2,",
+        "c.csv": HEADER,
+        "d.csv": "",
+    }
+    packed = deliver("log 1.zip", zipped(**{name: text.encode() for name, text in files.items()}))
+    events, quarantine = ingest.main(["--day", "2025-03-02", "--run-id", "r1"])
+    assert [(row["user_id"], row["item_id"]) for row in staged_rows(events)] == [("u1", "i1")]
+    address = f"file://{packed.replace(' ', '%20')}"
+    found = sorted((row["file"], row["line"], row["reason"]) for row in staged_rows(quarantine))
+    assert found == [(f"{address}!/a.csv", 2, "missing_item"), (f"{address}!/b.csv", 3, "missing_user")]
+    # For what is compared with a later delivery, it is one file.
+    assert (events.counts["input"], events.counts["files"]) == (3, 1)
+    (listed,) = json.loads(next((lake / "lake").rglob("landing.*.json")).read_text()).values()
+    assert {name: rows for name, (_, _, rows) in listed.items()} == {"log 1.zip": 3}
+
+
+ROWS_OF_JSON = [
+    '{"u": 12345678901234567890, "i": 1.0E8, "t": 1740909600, "note": "a],[{\\"b"}',
+    '{"u": "u\\u00e9", "i": 1.23E+08,\n "t": 1740909600, "x": [[], {"y": {}}]}',
+    '{"t": 1740909600, "i": "i"}',
+    '{"u": "x", "i": "i", "t": 17409096e2}',
+    "null",
+]
+JUDGED = [
+    ("event", "12345678901234567890", "100000000"),
+    ("not_an_id", "u\u00e9", "1.23E8"),
+    ("missing_user", None, "i"),
+    ("unparsable_time", "x", "i"),
+    ("malformed_line", None, None),
+]
+OF_JSON = (
+    "{name: mine, description: x, format: jsonl, user_id: u, item_id: i, encoding: %s, "
+    "time: {column: t, format: epoch_s}, behavior: {constant: view}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "pack"),
+    [
+        ("a.json", "utf-8", bytes),
+        ("a.json.gz", "utf-8", gzip.compress),
+        ("a.xz", "utf-8", lzma.compress),
+        ("a.zip", "utf-16", lambda text: zipped(a=text)),
+        ("a", "gb18030", bytes),
+    ],
+)
+def test_rows_of_an_array_are_judged_as_lines_are(deliver, spark, tmp_path, name, encoding, pack):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OF_JSON % encoding)
+    source = load_source(str(file))
+    arrays = ["[\n" + ",\n".join(ROWS_OF_JSON) + "\n]\n", f"[{','.join(ROWS_OF_JSON)}]"]
+    for text in arrays:
+        path = deliver(name, pack(text.encode(encoding)))
+        judged = judge(read_rows(spark, source, [path]), source, Settings()).orderBy("position")
+        found = judged.select(F.coalesce("reason", "outcome"), "user_id", "item_id", "raw").collect()
+        assert [tuple(row)[:3] for row in found] == JUDGED
+        # What is kept of a rejected row is one line.
+        assert [row["raw"] for row in found[1:]] == [row.replace("\n ", " ") for row in ROWS_OF_JSON[1:]]
+
+
+def test_a_long_element_is_one_rejected_row_and_so_is_one_that_is_not_of_the_encoding(deliver, spark, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "canonical")
+    row = '{"user_id": "%s", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}'
+    rows = [(row % f"u{n}").encode() for n in range(15_000)]  # of several batches
+    rows[12_345] = (row % ("x" * LINE_BYTES)).encode()
+    rows[14_000] = (row % "U").encode().replace(b"U", b"\xff")
+    deliver("a.json", b"[" + b",\n  ".join(rows) + b"]")
+    deliver("plain.jsonl", (row % "plain").encode())
+    events, quarantine = ingest.main(["--day", "2025-03-02", "--run-id", "r1"])
+    assert (events.counts["input"], events.counts["accepted"]) == (15_001, 14_999)
+    found = sorted((row["line"], row["reason"], len(row["raw"])) for row in staged_rows(quarantine))
+    # A row of an array is what a line is of other files: its number is told.
+    assert found == [(12_346, "malformed_line", 4096), (14_001, "undecodable", len(row) - 1)]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.zip"])
+def test_an_array_that_is_damaged_further_down_is_named_with_the_place_and_nothing_is_staged(
+    deliver, monkeypatch, lake, name
+):
+    monkeypatch.setenv("MEANDER_SOURCE", "canonical")
+    row = b'{"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view", "item_id": "i"}'
+    content = b"[" + b",".join([row] * 20_000)  # without its end
+    path = deliver(
+        name,
+        {"a.json": bytes, "a.json.gz": gzip.compress, "a.zip": lambda text: zipped(b=text, a=b"[]")}[name](content),
+    )
+    with pytest.raises(LandingUnreadable) as raised:
+        ingest.main(["--day", "2025-03-02", "--run-id", "r1"])
+    place = f"behind row 20,000, at byte {len(content):,} of its text"
+    named = f"{path}!/b" if name == "a.zip" else path
+    told = f"{named}: expected an array of JSON, with , or ] {place}, found the end of the file"
+    assert raised.value.message.startswith(told)
+    assert not list((lake / "lake").glob("_runs/*/*.json"))
+
+
 @pytest.mark.parametrize("kind", ["zip", "xz", "zst"])
 def test_a_first_line_of_many_megabytes_in_a_small_file_is_refused(deliver, kind):
     file = deliver(f"a.csv.{kind}", PACK[kind](b"0" * (20 << 20)))

@@ -17,7 +17,7 @@ import pytest
 from pyarrow import orc
 
 from jobs import ingest
-from jobs.landing_files import check_files
+from jobs.landing_files import Layout, check_files
 from jobs.raw_rows import read_rows
 from jobs.source import load_source
 from lake.errors import LandingUnreadable, SourceMismatch
@@ -150,7 +150,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             CANONICAL,
             "a.jsonl",
             json.dumps({**RECORD, "behavior": None, "user": 1}).replace("behavior", "action").encode(),
-            "JSON lines with user_id, event_time, behavior",
+            "JSON objects with user_id, event_time, behavior",
             "the names 'action, event_time, item_id, user, user_id'",
             id="JSON lines with other keys",
         ),
@@ -158,7 +158,7 @@ def test_files_that_are_what_their_source_says(file, source, name, content):
             CANONICAL,
             "a.jsonl",
             HEADER,
-            "JSON lines with",
+            "JSON objects with",
             "a line of 46 characters like 'a,a,a,a,a'",
             id="CSV in place of JSON lines",
         ),
@@ -271,7 +271,7 @@ def test_no_message_says_what_a_row_says(file, case):
             id="bzip2, by its bytes",
         ),
         pytest.param("a.csv", b"\x04\x22\x4d\x18", "bytes that begin as those of lz4; unpack it", id="lz4, too"),
-        pytest.param("a.avro", b"Obj\x01\x02", "Avro, which Spark reads only with a package of its own", id="Avro"),
+        pytest.param("a.avro", b"Obj\x01\x02", "ValueError: a row that cannot be read", id="Avro that was cut off"),
         pytest.param("a.feather", b"ARROW1\0\0", "Arrow, or Feather; write it as Parquet", id="Feather"),
         pytest.param("a.xls", b"\xd0\xcf\x11\xe0\xa1", "a file of Excel; export it as CSV", id="an old spreadsheet"),
         pytest.param(
@@ -470,15 +470,53 @@ def test_parquet_is_known_by_its_first_bytes_too(file):
     assert (list(found.parquet.values()), list(found.text)) == ([[path]], [])
 
 
-def test_a_json_array_is_told_with_what_to_do(file):
-    with pytest.raises(SourceMismatch, match=r"it is a JSON array: write one object a line, by `jq -c '\.\[\]'`"):
-        check_files(CANONICAL, [file("a.json", json.dumps([RECORD]).encode())])
+@pytest.mark.parametrize(
+    ("text", "encoding", "python"),
+    [
+        (json.dumps([RECORD]), "utf-8", "utf-8"),
+        ("\r\n" + json.dumps([RECORD, {}], indent=2), "utf-8-sig", "utf-8"),
+        (json.dumps([{}, RECORD], ensure_ascii=False), "latin-1", "latin-1"),
+        ("\ufeff" + json.dumps([RECORD], indent="\t"), "utf-16-be", "utf-16-be"),
+        ("[]", "utf-8", "utf-8"),
+    ],
+)
+def test_an_array_of_json_is_known_by_its_beginning(file, text, encoding, python):
+    source = CANONICAL.model_copy(update={"encoding": "utf-16" if encoding == "utf-16-be" else encoding})
+    path = file("a", text.encode(encoding))
+    # Its rows are written in UTF-8.
+    assert dict(check_files(source, [path]).text) == {Layout("UTF-8", by_python=True, array=python): [path]}
+
+
+def test_a_broken_first_line_that_begins_with_a_bracket_makes_no_array(file):
+    path = file("a.jsonl", b"[warning] queue was full\n" + json.dumps(RECORD).encode())
+    assert dict(check_files(CANONICAL, [path]).text) == {Layout("UTF-8"): [path]}
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "told"),
+    [
+        (b'[{"user": 7}]', SourceMismatch, r"expects JSON objects with .*, found the names 'user'"),
+        (b"[{}, \n]", LandingUnreadable, r"expected an array of JSON, with a row behind row 1, at byte 6"),
+        (f"[{json.dumps(RECORD)}".encode(), LandingUnreadable, r"with , or \] behind row 1, .* the end of the file"),
+        (b'[{"a": "' + b"x" * (2 << 20) + b'"}]', LandingUnreadable, "rows of at most 1,048,576 bytes, found a first"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_an_array_that_does_not_fit_is_told(file, name, content, error, told):
+    path = file(name, gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(error, match=rf"{re.escape(path)}: .*{told}"):
+        check_files(CANONICAL, [path])
+
+
+def test_an_array_of_one_line_may_have_more_than_a_line_may(file):
+    path = file("a.json", json.dumps([RECORD] * 20_000).encode())
+    assert list(check_files(CANONICAL, [path]).text.values()) == [[path]]
 
 
 def test_text_for_a_source_that_is_parquet_is_told(file):
     path = file("a.csv", HEADER)
     with pytest.raises(
-        SourceMismatch, match=r"a\.csv: source completejourney expects Parquet or ORC files, found text"
+        SourceMismatch, match=r"a\.csv: source completejourney expects Parquet, ORC or Avro files, found text"
     ):
         check_files(load_source("completejourney"), [path])
 
@@ -606,7 +644,7 @@ def test_a_file_that_breaks_in_its_middle_is_named_and_nothing_is_staged(lake, l
 def test_a_file_of_another_kind_stops_the_run_before_anything_is_staged(lake, land):
     land("2025-03-02", [RECORD], "a.jsonl")
     land("2025-03-02", ["who,when,what", "u,now,view"], "b.jsonl")
-    with pytest.raises(SourceMismatch, match=r"b\.jsonl: source canonical expects JSON lines"):
+    with pytest.raises(SourceMismatch, match=r"b\.jsonl: source canonical expects JSON objects"):
         ingest.main(["--day", "2025-03-02", "--run-id", "r"])
     assert [path.name for path in (lake / "lake").iterdir()] == ["_order"], "the run has its number, and no more"
 

@@ -66,6 +66,15 @@ def test_your_own_source_is_found_by_its_path(load):
     assert (source.name, source.encoding, source.header, source.repeats) == ("mine", "gb18030", False, "keep")
 
 
+def test_a_format_has_the_names_that_people_give_it(load):
+    assert [load(format=word, columns=None).format for word in ("json", "jsonl", "orc", "avro", "parquet")] == [
+        *("jsonl", "jsonl"),
+        *("parquet", "parquet", "parquet"),
+    ]
+    items = load(items={"item_id": "sku", "category_id": "kind", "format": "json"}).items
+    assert items.format == "jsonl"
+
+
 def test_what_a_source_does_not_say_has_a_default(load):
     source = load()
     assert (source.delimiter, source.quote, source.header, source.encoding) == (",", '"', True, "utf-8")

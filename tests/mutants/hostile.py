@@ -113,8 +113,8 @@ MUTANTS = [
     Mutant(
         "users_of_orc_in_two_bytes",
         "jobs/landing_users.py",
-        "    if python_rows.is_orc(file):\n",
-        "    if False:\n",
+        "source.encoding, bool(python_rows.table_kind(file))",
+        "source.encoding, False",
         "tests/jobs/test_landing_users.py::test_what_is_not_plain_lines_is_named_and_left_to_the_shop",
     ),
     Mutant(
@@ -269,8 +269,8 @@ MUTANTS = [
     Mutant(
         "unsearched_packed_otherwise",
         "jobs/landing_users.py",
-        "            first_bytes(file)  # it knows",
-        "            pass  # it knows",
+        "                first_bytes(part)  # it knows",
+        "                pass  # it knows",
         "tests/jobs/test_landing_users.py",
     ),
     Mutant(
