@@ -144,9 +144,11 @@ def check_landing() -> str:
         if str(day) != name:
             raise RuntimeError(f"the folder dt={name} is not read; rename it to dt={day}")
     newest = date.fromisoformat(days[-1])
-    present = landing.present(newest)
+    of_days = landing.found(map(date.fromisoformat, days))
+    for day, found_on in of_days.items():
+        require_files_inside(landing.folder(day), list(found_on))
+    present = of_days[newest]
     files = list(present)
-    require_files_inside(landing.folder(newest), files)
     source = load_source(known_settings().source)
     parts = by_version(source, [storage.join(landing.folder(newest), name) for name in files])
     for version, found in parts:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dags.cli.doctor import check_java, check_landing, check_rows
 from dags.cli.main import app
-from lake.errors import SourceMismatch
+from lake.errors import LandingUnreadable, SourceMismatch
 
 
 def invoke(*args):
@@ -63,6 +63,14 @@ def test_the_doctor_counts_the_days_that_have_landed_and_names_the_first_that_ha
         "3 days, 2025-01-01 to 2025-01-05; 2 days in between are missing, the first is 2025-01-02; a day is complete "
         "once no file has changed for 10 minutes, for days before yesterday at once"
     )
+
+
+def test_the_doctor_finds_a_name_that_no_run_would_read_on_any_day(land):
+    for day in ("2025-01-01", "2025-01-02", "2025-01-03"):
+        file = land(day, [event("ann", f"{day}T12:00:00Z")])
+    file.parent.with_name("dt=2025-01-02").joinpath("12:30.jsonl").write_text("")
+    with pytest.raises(LandingUnreadable, match=r"dt=2025-01-02/12:30\.jsonl: expected a name without `:`.*rename it"):
+        check_landing()
 
 
 @pytest.mark.parametrize(
