@@ -94,6 +94,13 @@ def told(rows, *columns):
     return [tuple(values) for _, *values in sorted(map(tuple, found), key=lambda row: row[0])]
 
 
+def documented(word: str) -> dict[str, object]:
+    """Return the keys of the one YAML block of the documents that has a word."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (said,) = (yaml.safe_load(block) for block in blocks if word in block)
+    return said
+
+
 ROW = json.dumps({"time": TIME, "user": "u", "event": "buy", "item": {"id": "i"}})
 LINES_OF_JSON = {
     ROW: "event",
@@ -505,8 +512,7 @@ def test_the_categories_of_diginetica_are_in_its_table_of_items(judged):
 
 
 def test_the_log_of_the_documents_that_counts_its_days_has_the_times_of_its_first_day(mine, judged):
-    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    (said,) = (yaml.safe_load(block) for block in blocks if "household_key" in block)
+    said = documented("household_key")
     source = mine(CSV, **{"columns": None, **said, "items": None})
     header = "household_key,BASKET_ID,DAY,PRODUCT_ID,QUANTITY,SALES_VALUE,STORE_ID,TRANS_TIME"
     lines = [
@@ -1083,6 +1089,32 @@ def test_an_expression_makes_a_behavior_of_several_columns_and_a_time_of_two(min
         ("ignored", "i-o1", Decimal("5.5"), "2025-03-02 10:00:00"),
         ("event", "i-o2", None, "2025-03-02 10:00:00"),
         ("missing_time", "i-o3", Decimal(1), None),
+    ]
+
+
+def test_of_the_card_log_of_a_bank_payments_are_purchases_and_refunds_are_left_out(mine, judged):
+    """By the source of the documents, and amounts with a comma."""
+    said = documented("merchant_category")
+    source = mine(CSV, columns=None, delimiter=";", amounts={"decimal": ","}, **said)
+    lines = ["time;card;merchant;merchant_category;amount", f"{TIME};c1;m1;5411;12,50", f"{TIME};c1;m1;5411;-3,00"]
+    lines += [f"{TIME};c2;;5812;1.234,00", f"{TIME};c2;m2;5812;"]
+    assert told(judged(source, a_csv="\n".join(lines)), "behavior", "user_id", "category_id", "price") == [
+        ("event", "purchase", "c1", "5411", Decimal("12.5")),
+        ("ignored", "ignore", "c1", "5411", Decimal(3)),
+        ("missing_item", "purchase", "c2", "5812", Decimal(1234)),
+        ("event", "purchase", "c2", "5812", None),
+    ]
+
+
+def test_of_what_people_listen_to_a_play_is_a_view_and_a_like_a_favorite(mine, judged):
+    said = documented("category_id: artist")
+    source = mine(CSV, columns=None, price=None, **said)
+    lines = ["time,user,event,item,artist", *(f"{TIME},u,{event},i,a" for event in ("play", "like", "skip", ""))]
+    assert told(judged(source, a_csv="\n".join(lines)), "behavior", "category_id") == [
+        ("event", "view", "a"),
+        ("event", "favorite", "a"),
+        ("ignored", "ignore", "a"),
+        ("unknown_behavior", None, "a"),
     ]
 
 
