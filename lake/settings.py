@@ -205,16 +205,18 @@ class Settings(BaseSettings):
     @classmethod
     def _weights_in_order(cls, text: str) -> str:
         """Return the weights of all behaviors in one order, so that equal weights are equal texts."""
-        given = dict(WEIGHTS)
+        given: dict[str, int] = {}
         for part in text.split(","):
             behavior, _, weight = (piece.strip() for piece in part.partition("="))
+            if behavior in given:
+                raise ValueError(f"{behavior} has two weights; write one")
             if behavior not in WEIGHTS or not re.fullmatch("[0-9]{1,4}", weight) or not 1 <= int(weight) <= MOST_WEIGHT:
                 raise ValueError(
                     f"{part.strip()!r} is no weight of a behavior; write whole numbers from 1 to {MOST_WEIGHT}, such "
                     f"as {as_text(WEIGHTS)}"
                 )
             given[behavior] = int(weight)
-        return as_text(given)
+        return as_text({**WEIGHTS, **given})
 
     @property
     def weights(self) -> dict[str, int]:
@@ -302,8 +304,10 @@ def _read(variables: frozenset[tuple[str, str]]) -> tuple[Settings | None, tuple
 def unknown_names(names: Iterable[str]) -> list[str]:
     """Return those names, sorted, that neither a setting has, nor anything else that is known.
 
+    One in small letters is none: a job would not be handed it.
+
     >>> unknown_names(["MEANDER_LAKE", "meander_lake", "MEANDER_HOME", "MEANDER_LAEK"])
-    ['MEANDER_LAEK']
+    ['MEANDER_LAEK', 'meander_lake']
     >>> unknown_names(["MEANDER_API_SERVER_SERVICE_HOST", "MEANDER_API_SERVER_PORT", "MEANDER_SERVING_PORT"])
     ['MEANDER_SERVING_PORT']
     """
@@ -313,7 +317,7 @@ def unknown_names(names: Iterable[str]) -> list[str]:
     return [
         name
         for name in given
-        if name.upper() not in SETTINGS
+        if name not in SETTINGS
         and name not in OTHER_NAMES
         and not ((end := OF_A_SERVICE.search(name)) and name[: end.start()] in services)
     ]

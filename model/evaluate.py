@@ -18,7 +18,7 @@ dates: the network has learnt from all.
 import argparse
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -269,10 +269,13 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
     baselines = [method.name for method in methods if method.name not in (*artifacts, ALONE)]
     champion = CHAMPION if CHAMPION in artifacts else None
     scratch = SCRATCH if SCRATCH in artifacts else None
-    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, RULE, scratch, ALONE)
-    # The gate has seen all; people see no group that is too small, and no answer that this log has no question for.
+    # What all do, or nobody: no method is better at saying it.
     not_judged = labels_of_one_answer(rows.test)
-    comparison = comparison.without_tasks(not_judged).without_small_groups(settings().min_group)
+    comparison = comparison.without_tasks(not_judged)
+    rule = replace(RULE, heads=tuple(head for head in RULE.heads if head.task not in not_judged))
+    decision = decide(MODEL, champion, baselines, comparison.metrics, comparison.differences, rule, scratch, ALONE)
+    # The gate has seen all; people see no group that is too small.
+    comparison = comparison.without_small_groups(settings().min_group)
     unseen = unseen_shares(candidate, rows.test)
     page = render(
         Report(
@@ -288,7 +291,7 @@ def main(argv: list[str] | None = None, load: Callable[[str], "Artifact"] = load
             settings().min_group,
         )
     )
-    with registry.start_run(plan.run_id, "evaluate", {"rule": RULE, "rows": len(rows.test)}, plan.tables) as run:
+    with registry.start_run(plan.run_id, "evaluate", {"rule": rule, "rows": len(rows.test)}, plan.tables) as run:
         write(plan, comparison, not_judged, decision, page)
         run.log_metrics(
             0, {**headline(comparison), **{name.replace(" ", "_"): share for name, share in unseen.items()}}
@@ -396,7 +399,7 @@ def facts_of(
         "tables": ", ".join(f"{name} version {version}" for name, version in plan.tables.items()),
         "code": str(candidate.card.get("code", "")),
         **({"privacy": privacy_in_words(candidate.card)} if "epsilon" in candidate.card else {}),
-        **{f"stack, {gain.answer}": str(gain).partition(": ")[2] for gain in gains},
+        **{f"stack, {one.answer}": str(one).partition(": ")[2] for one in gains if one.answer not in not_judged},
         **{f"{label}: not judged": "true of all test rows, or of none" for label in not_judged},
         **{name: f"{share:.1%} of the events" for name, share in unseen.items()},
     }

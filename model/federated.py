@@ -27,6 +27,7 @@ import numpy as np
 
 from lake.errors import InputInvalid, ModelMissing, run_main
 from lake.places import checkpoints_folder, network_folder
+from lake.settings import settings
 from model.arrays import Array
 from model.finetune import Best, examples, first_answers, keep, plain
 from model.network import keras
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="rows of a step; default: the preset's")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="the highest; default: the preset's")
     args = parser.parse_args(argv)
+    settings()  # raises for what is no setting, before a folder is looked for by a default
     for name, wanted in (("arrays", args.step != "begin"), ("out", args.step != "keep")):
         if wanted != (getattr(args, name) is not None):
             parser.error(f"`{args.step}` {'needs' if wanted else 'takes no'} --{name}")

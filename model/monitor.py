@@ -38,7 +38,15 @@ from lake.landing import Landing
 from lake.places import metrics_file, monitor_file
 from lake.settings import Settings, settings
 from lake.table import Table
-from model.data.lineage import SETTINGS, Value, differences, publishes, settings_of_examples
+from model.data.lineage import (
+    OF_INTERESTS,
+    SETTINGS,
+    Value,
+    commands,
+    differences,
+    publishes,
+    settings_of_examples,
+)
 from model.judging.metrics import UserBootstrap, binary_metrics, checked_binary
 from model.versions.registry import Registry
 from model.versions.sets import held
@@ -253,10 +261,12 @@ def judged_date(day: date, predictions: Table, examples: Table, registry: Regist
             return judged
         has = ", ".join(f"{SETTINGS[name]}={made_with[name]}" for name in names)
         wanted = " ".join(f"{SETTINGS[name]}={learnt_with[name]}" for name in names)
+        first = next((name for name in names if name in OF_INTERESTS), names[0])
         log.warning(
             "the outcomes at %s are not judged: its examples were made with %s, and version %d, which predicted it, "
-            "learnt with %s; to judge it, make them again: %s python -m jobs.examples --day %s",
-            judged, has, version, wanted.replace(" ", ", "), wanted, judged,
+            "learnt with %s; to judge it, make them again: export %s; %s",
+            judged, has, version, wanted.replace(" ", ", "), wanted,
+            commands(labels, first, learnt_with[first], [judged]),
         )  # fmt: skip
     return None
 

@@ -22,14 +22,11 @@ from lake.table import Table
 from model.data.build_vocabulary import build
 from model.data.lineage import (
     SETTINGS,
-    Publishes,
-    Value,
-    as_arguments,
+    commands,
     differences,
     listed,
     publishes,
     settings_of_examples,
-    spans,
     value_of,
 )
 from model.data.vocabulary import Vocabulary
@@ -129,11 +126,13 @@ def alike(
         required = [day for day in unlike if alike_from is None or day >= alike_from]
         values = " or ".join(str(value) for value in sorted({made_with[day][name] for day in required or unlike}))
         wanted = f"{variable}={in_force[name]}"
+        # Of several values, or of labels and states that differ, there is none to train with.
+        otherwise = "" if " " in values else f". Or train with {variable} as they have it"
         if required:
             raise InputInvalid(
                 f"the examples at {listed(required)} were made with {variable}={values}, and this training has "
                 f"{wanted}: one model cannot learn from both. Make them again with {wanted}: "
-                f"{commands(labels, name, in_force[name], required)}. Or train with {variable} as they have it"
+                f"{commands(labels, name, in_force[name], required)}{otherwise}"
             )
         if unlike:
             log.warning(
@@ -143,30 +142,6 @@ def alike(
             )  # fmt: skip
             left_out.update(unlike)
     return [day for day in days if day not in left_out]
-
-
-def commands(labels: Publishes, name: str, value: Value, days: Sequence[date]) -> str:
-    """Return the commands that make the examples of some dates again, as they were made: with late events or without.
-
-    Args:
-        labels: publishes of `examples`.
-        name: of the setting that differs; the lookback and the weights are those of `interests`, which are made again
-            first.
-        value: the setting in force, which becomes a part of the run ids.
-        days: the dates, in their order.
-    """
-    lines = []
-    value = str(value).replace("=", "-").replace(",", "-")
-    for table in ("interests", "examples") if name in ("lookback_days", "behavior_weights") else ("examples",):
-        for flag in ("", " --include-late"):
-            for span in spans([day for day in days if bool(labels[day][0].counts.get("include_late")) == bool(flag)]):
-                run = f"--run-id {name}-{value}-{span[-1]}"
-                lines.append(
-                    f"python -m jobs.{table} {as_arguments(span)}{flag} {run} && "
-                    f"python -m expectations.audit --table {table} {run} && "
-                    f"python -m lake.publish --table {table} {run}"
-                )
-    return "; ".join(lines)
 
 
 def vocabularies(plan: TrainingPlan, registry: Registry, config: Settings) -> list[Vocabulary]:

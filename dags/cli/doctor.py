@@ -156,7 +156,7 @@ def check_landing() -> str:
     published = Table.find("events")
     columns = columns_of(source, parts, newest, newest, published.commits() if published else [])
     with_rows = [storage.join(landing.folder(newest), name) for name, file in present.items() if file.bytes]
-    columns |= against_contract(settings().contract, source, {newest: with_rows})
+    columns |= against_contract(known_settings().contract, source, {newest: with_rows})
     supplied = "".join(f"; {message}" for message in (*told(source, columns), *told_of_contract(columns)))
     gaps = [d for d in days_between(date.fromisoformat(days[0]), newest) if str(d) not in days]
     missing = f"; {len(gaps)} days in between are missing, the first is {gaps[0]}" if gaps else ""

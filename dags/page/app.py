@@ -90,4 +90,5 @@ def model(run: str) -> HTMLResponse:
         slug=evaluation.slug,
         headings=[heading for heading, *_ in evaluation.columns],
         rows=evaluation.rows(),
+        not_judged=evaluation.not_judged,
     )

@@ -8,15 +8,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from dags.shared.alerts import Alert, day_of, send_alert
 from dags.shared.assets import CHAMPION
+from dags.shared.endings import checked_settings
 from dags.shared.links import EvaluationReport, MlflowRuns, below_base
 from dags.shared.runs import ModelJob
 
 
 def horizon_days() -> int:
     """Return H, as the worker is set: the DAG processor may have other settings."""
-    from lake.settings import settings
-
-    return settings().horizon_days
+    return checked_settings().horizon_days
 
 
 class Approve(ApprovalOperator):
@@ -42,10 +41,9 @@ class Approve(ApprovalOperator):
 
     def execute(self, context: Any) -> Any:
         from dags.shared.evaluation import Evaluation
-        from lake.settings import settings
 
         decision = Evaluation.of(self.run).decision
-        if not settings().promotion_approval:
+        if not checked_settings().promotion_approval:
             self.log.info("nobody is asked: MEANDER_PROMOTION_APPROVAL is off")
         elif decision is None or not decision["promote"]:
             self.log.info("nobody is asked: the gate has not let the candidate through")

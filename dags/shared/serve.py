@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
+from dags.shared.endings import checked_settings
 from dags.shared.runs import ModelJob
 
 CONNECTION = "meander_serving"
@@ -14,12 +15,11 @@ QUEUE = "serve"
 
 def store_url() -> str:
     """Return the address of the serving store, a secret: Airflow's connection, else our setting; empty if none."""
-    from lake.settings import settings
-
+    own = checked_settings().serving_url
     try:
         uri = Connection.get(CONNECTION).get_uri()
     except AirflowNotFoundException:
-        return settings().serving_url.get_secret_value()
+        return own.get_secret_value()
     # Whatever type the connection has: without its provider, Airflow's form does not offer `postgres`.
     return f"postgresql://{uri.split('://', 1)[1]}"
 

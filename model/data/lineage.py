@@ -20,6 +20,8 @@ SETTINGS = {
     "lookback_days": "MEANDER_LOOKBACK_DAYS",
     "behavior_weights": "MEANDER_BEHAVIOR_WEIGHTS",
 }
+# Those that stand behind the interests, and so behind the examples as well.
+OF_INTERESTS = ("lookback_days", "behavior_weights")
 # A whole number, or the text of a setting that is one.
 Value = int | str
 # What was made by a code that noted no weights had these.
@@ -143,3 +145,27 @@ def as_arguments(span: Sequence[date]) -> str:
     if len(span) == 1:
         return f"--day {span[0]}"
     return f"--from {span[0]} --to {span[-1]} --every {(span[1] - span[0]).days}"
+
+
+def commands(labels: Publishes, name: str, value: Value, days: Sequence[date]) -> str:
+    """Return the commands that make the examples of some dates again, as they were made: with late events or without.
+
+    Args:
+        labels: publishes of `examples`.
+        name: of the setting that differs; the lookback and the weights are those of `interests`, which are made again
+            first.
+        value: the setting in force, which becomes a part of the run ids.
+        days: the dates, in their order.
+    """
+    lines = []
+    value = str(value).replace("=", "-").replace(",", "-")
+    for table in ("interests", "examples") if name in OF_INTERESTS else ("examples",):
+        for flag in ("", " --include-late"):
+            for span in spans([day for day in days if bool(labels[day][0].counts.get("include_late")) == bool(flag)]):
+                run = f"--run-id {name}-{value}-{span[-1]}"
+                lines.append(
+                    f"python -m jobs.{table} {as_arguments(span)}{flag} {run} && "
+                    f"python -m expectations.audit --table {table} {run} && "
+                    f"python -m lake.publish --table {table} {run}"
+                )
+    return "; ".join(lines)

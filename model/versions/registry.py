@@ -31,7 +31,7 @@ from lake import storage
 from lake.errors import ModelMissing, SettingsInvalid
 from lake.places import registry_folder
 from lake.settings import Settings
-from model.data.lineage import SETTINGS, Value, value_of
+from model.data.lineage import BEFORE, SETTINGS, Value, value_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -403,6 +403,8 @@ class Registry:
             ModelMissing: there is no such version.
         """
         tags = self.describe(version)
+        # A card that knows the others and no weights is from before there was a choice.
+        tags = {**BEFORE, **tags} if SETTINGS.keys() & tags.keys() else tags
         return {name: value_of(name, tags[name]) for name in SETTINGS if name in tags}
 
     def describe(self, version: int) -> dict[str, str]:

@@ -112,10 +112,12 @@ app(["daily", *day.split()], standalone_mode=False)
 
 
 def settings_in(folder: Path) -> dict[str, str]:
-    """Return the settings of both machines, with the source written into a folder."""
-    source = folder / "listening.yaml"
-    source.write_text(SOURCE)
-    return {**SETTINGS, "MEANDER_SOURCE": str(source), "MEANDER_LANDING": str(folder / "landing")}
+    """Return the settings of both machines."""
+    return {
+        **SETTINGS,
+        "MEANDER_SOURCE": str(folder / "listening.yaml"),
+        "MEANDER_LANDING": str(folder / "landing"),
+    }
 
 
 @pytest.fixture
@@ -128,6 +130,7 @@ def alone(tmp_path: Path) -> Iterator[Future[None]]:
     environment = {**os.environ, "MEANDER_LAKE": str(lake), **settings_in(tmp_path)}
     history = f"--from {FIRST} --to {AS_OF} --chunk-days 999 --every 7"
     arguments = [str(lake), str(copy), history, f"--from {DAY} --to {DAY}"]
+    (tmp_path / "listening.yaml").write_text(SOURCE)
     write_log(tmp_path / "landing")
 
     def load() -> None:
@@ -333,6 +336,7 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert "AUC migrated" in tab
     assert "AUC churned" in tab
     assert "AUC purchased" not in tab
+    assert "Not judged: purchased" in tab
     links = airflow.api("GET", f"dags/model_weekly/dagRuns/{learned['dag_run_id']}/taskInstances/promote/links")[
         "extra_links"
     ]
@@ -366,7 +370,7 @@ def test_a_cluster_makes_what_one_machine_makes_and_learns_and_predicts(
     assert Table("predictions").rows_by("dt") == {DAY: users}
     said = Table("predictions").head(DAY, 1000)
     assert {row["model_version"] for row in said} == {decision["version"]}
-    assert max(row["purchase_probability"] for row in said) < 0.01, "of what nobody has done"
+    assert max(row["purchase_probability"] for row in said) < 0.1, "of what nobody has done"
     # A day to go back to: the same answers, as if they had been given the day before.
     stage_files("predictions", "before", [{**row, "dt": AS_OF} for row in said], [AS_OF], Table("interests").version)
     publish("predictions", "before")

@@ -21,6 +21,7 @@ from lake.settings import known_settings, settings
         pytest.param("MEANDER_HORIZON_DAYS", "0", id="labels of nothing"),
         pytest.param("MEANDER_MIN_EVENTS", "0", id="a judgement from no event"),
         pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "views=1", id="a weight of no behavior"),
+        pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=2,view=3", id="two weights of one behavior"),
         pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=0", id="a weight by which nothing may be left to divide by"),
         pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=1001", id="a weight whose sums may be too large"),
         pytest.param("MEANDER_BEHAVIOR_WEIGHTS", "view=1.5", id="a weight that is not whole"),
@@ -149,8 +150,10 @@ def test_a_changed_variable_counts_at_once(monkeypatch):
     assert settings().late_days == 6
     monkeypatch.delenv("MEANDER_LATE_DAYS")
     assert settings().late_days == 3
+    # A job would not be handed it.
     monkeypatch.setenv("meander_late_days", "7")
-    assert settings().late_days == 7, "names in small letters are read too"
+    with pytest.raises(SettingsInvalid, match=r"meander_late_days is set, .*did you mean MEANDER_LATE_DAYS\?"):
+        settings()
 
 
 def test_settings_that_all_callers_share_are_changed_by_none_of_them():

@@ -97,19 +97,39 @@ def test_the_newest_day_is_judged_whose_horizon_is_over_and_whose_examples_are_t
     assert [(f.day, f.value) for f in watch(OVER) if f.name == "recall@5"] == [(T, 1.0)]
 
 
+def remade(name, value):
+    """Return the commands that make the examples at T again, and the interests if they depend on the setting too."""
+    run = f"--run-id {name}-{str(value).replace('=', '-').replace(',', '-')}-{T}"
+    tables = ["interests", "examples"] if name in ("lookback_days", "behavior_weights") else ["examples"]
+    return "; ".join(
+        f"python -m jobs.{table} --day {T} {run} && python -m expectations.audit --table {table} {run} && "
+        f"python -m lake.publish --table {table} {run}"
+        for table in tables
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "other"), [("horizon_days", 3), ("horizon_days", 28), ("min_events", 4), ("lookback_days", 14)]
+    ("name", "other"),
+    [
+        ("horizon_days", 3),
+        ("horizon_days", 28),
+        ("min_events", 4),
+        ("lookback_days", 14),
+        ("behavior_weights", "view=1,search=1,favorite=2,cart=3,purchase=9"),
+    ],
 )
 def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others_are_told(
     monkeypatch, caplog, name, other
 ):
-    learnt = {"horizon_days": 7, "min_events": 5, "lookback_days": 30}
+    weights = "view=1,search=1,favorite=2,cart=3,purchase=4"
+    learnt = {"horizon_days": 7, "min_events": 5, "lookback_days": 30, "behavior_weights": weights}
     tags = {key: str(value) for key, value in learnt.items()}
     monkeypatch.setattr(Registry, "describe", lambda _, version: tags if version == 3 else {})
     before = T - timedelta(days=1)
     made = learnt | {name: other}
     of_labels = {key: value for key, value in made.items() if key != "lookback_days"}
-    put("interests", T, [{"user_id": "ann"}], lookback_days=made["lookback_days"])
+    of_states = {key: made[key] for key in ("lookback_days", "behavior_weights")}
+    put("interests", T, [{"user_id": "ann"}], **of_states)
     for day, noted in ((before, learnt), (T, of_labels)):
         put("predictions", day, [predicted("ann", SIX, version=3)])
         put("examples", day, [came("ann", "a")], **noted)
@@ -119,9 +139,9 @@ def test_outcomes_are_judged_by_examples_of_the_settings_of_the_model_and_others
     assert warning == (
         f"the outcomes at {T} are not judged: its examples were made with {variable}={other}, and version 3, which "
         f"predicted it, learnt with {variable}={learnt[name]}; to judge it, make them again: "
-        f"{variable}={learnt[name]} python -m jobs.examples --day {T}"
+        f"export {variable}={learnt[name]}; {remade(name, learnt[name])}"
     )
-    put("interests", T, [{"user_id": "ann"}], basis=2, lookback_days=30)
+    put("interests", T, [{"user_id": "ann"}], basis=2, lookback_days=30, behavior_weights=weights)
     put("examples", T, [came("ann", "a")], basis=2, **learnt)
     assert [f.day for f in watch(OVER) if f.name == "recall@5"] == [T]
 

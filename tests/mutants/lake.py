@@ -982,8 +982,8 @@ MUTANTS = [
     Mutant(
         "settings_unknown_in_small_letters",
         "lake/settings.py",
-        "if name.upper() not in SETTINGS",
         "if name not in SETTINGS",
+        "if name.upper() not in SETTINGS",
         "tests/lake/test_settings.py",
     ),
     Mutant(

@@ -343,7 +343,7 @@ MUTANTS = [
     ),
     Mutant(
         "prepare_makes_all_again_with_late_events",
-        "model/prepare.py",
+        "model/data/lineage.py",
         'bool(labels[day][0].counts.get("include_late")) == bool(flag)',
         "bool(flag)",
         f"{PREPARE}::test_each_date_is_to_be_made_again_as_it_was_made_with_late_events_or_without",

@@ -41,7 +41,8 @@ def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(spark, lake, monkeypat
 
 
 @pytest.mark.spark
-def test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_that_are(spark, lake, monkeypatch):
+def test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_that_are(spark, land, monkeypatch):
+    land("2025-01-01", [event("ann", "2025-01-01T12:00:00Z")])
     monkeypatch.setenv("MEANDER_LANDNIG", "/x")
     found = {r["check"]: r for r in json.loads(invoke("doctor", "--json").stdout)}
     assert found.pop("settings") == {
@@ -52,7 +53,7 @@ def test_the_doctor_names_a_variable_that_is_no_setting_and_goes_on_with_those_t
     }
     assert [name for name, each in found.items() if "MEANDER_LANDNIG" in each["found"]] == []
     assert {name for name, each in found.items() if each["ok"]} == {
-        *("python", "java", "spark", "lake", "source", "rows", "serving")
+        *("python", "java", "spark", "lake", "source", "landing", "rows", "serving")
     }
 
 
