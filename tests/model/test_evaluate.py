@@ -386,6 +386,16 @@ def test_a_champion_that_answers_another_question_is_left_out_and_told(measured,
     )
 
 
+def test_a_champion_from_before_weights_could_be_chosen_learnt_with_those_of_then(measured, caplog):
+    heavier = replace(measured.plan, behavior_weights="view=1,search=1,favorite=2,cart=3,purchase=9")
+    assert "champion" not in evaluate.models(heavier, registry(), load)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "model.evaluate"]
+    assert warning.startswith(
+        f"the champion, version {measured.champion}, learnt with MEANDER_BEHAVIOR_WEIGHTS=view=1,search=1,favorite=2,"
+        "cart=3,purchase=4, and this training has view=1,search=1,favorite=2,cart=3,purchase=9: "
+    )
+
+
 def test_a_champion_with_other_heads_is_left_out_and_told(measured, caplog):
     def load_checked(folder):
         if folder == registry().artifact_folder(measured.champion):

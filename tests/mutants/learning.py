@@ -363,6 +363,13 @@ MUTANTS = [
         f"{LINEAGE}::test_examples_were_made_with_the_interests_that_they_read",
     ),
     Mutant(
+        "lineage_weights_of_an_old_champion_are_unknown",
+        "model/versions/registry.py",
+        "tags = {**BEFORE, **tags} if SETTINGS.keys() & tags.keys() else tags",
+        "tags = dict(tags)",
+        "tests/model/test_evaluate.py::test_a_champion_from_before_weights_could_be_chosen_learnt_with_those_of_then",
+    ),
+    Mutant(
         "lineage_weights_before_they_were_noted_are_unknown",
         "model/data/lineage.py",
         "made_with = {**BEFORE, **publish.counts}",
