@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -325,6 +324,8 @@ def unknown_names(names: Iterable[str]) -> list[str]:
 
 def _in_words(name: str) -> str:
     """Say that there is no such setting, and which one may be meant; not its value, which may be a password."""
+    from difflib import get_close_matches  # nothing else here needs it, and each task would import it
+
     # Without what all of them have in common.
     known = [other.removeprefix(PREFIX) for other in (*SETTINGS, *OTHER_NAMES)]
     near = get_close_matches(name.upper().removeprefix(PREFIX), known, 1)

@@ -149,7 +149,7 @@ def test_a_day_that_fails_otherwise_is_no_excuse_for_the_days_after_it(lake):
     staged = Staged("events", "r", "s", days[0], days[-1], days, 1, 1, [], counts=merged)
     for each in merged["by_day"].values():
         each.setdefault("rejected", {})
-    figures = pd.DataFrame({"day": days, "rows": rows, "copies": rows, "late": 0})
+    figures = pd.DataFrame({"day": days, "rows": rows, "copies": rows, "late": 0, "after_landing": 0})
     found = extend(None, None, staged, figures, settings())
     assert list(found["price_vanished"]) == [0] * 10 + [1, 1]
 
