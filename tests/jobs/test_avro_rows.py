@@ -203,6 +203,10 @@ def test_a_type_that_is_described_in_a_column_that_nobody_reads_keeps_its_meanin
 
 def test_so_do_the_types_that_are_in_it_wherever_they_are_described(write):
     money = {"type": "record", "name": "Money", "fields": [{"name": "price", "type": PRICE}]}
+
+    def person(born) -> dict:
+        return {"type": "record", "name": "Person", "fields": [{"name": "born", "type": born}]}
+
     # What is described in a type of a namespace has that namespace too.
     fees = [{"name": "all", "type": {"type": "array", "items": money}}]
     paid = [{"name": "sum", "type": ["null", "bank.Money"]}, {"name": "at", "type": AT}]
@@ -216,13 +220,13 @@ def test_so_do_the_types_that_are_in_it_wherever_they_are_described(write):
             {"name": "history", "type": {"type": "map", "values": value}},
             {"name": "after", "type": "shop.Value"},
             # Nobody reads it, and nothing that is read has its type.
-            {"name": "born", "type": {"type": "int", "logicalType": "date"}},
+            {"name": "person", "type": person({"type": "int", "logicalType": "date"})},
         ],
     }
     row = {"sum": {"price": PAID["price"]}, "at": PAID["at"]}
     content = io.BytesIO()
-    bare = {**schema, "fields": [*schema["fields"][:3], {"name": "born", "type": "int"}]}
-    written = {"fees": {"all": [row["sum"]]}, "history": {}, "after": row, "born": 9_999_999}
+    bare = {**schema, "fields": [*schema["fields"][:3], {"name": "person", "type": person("int")}]}
+    written = {"fees": {"all": [row["sum"]]}, "history": {}, "after": row, "person": {"born": 9_999_999}}
     fastavro.schemaless_writer(content, bare, written)
     file = write(header(schema) + block(1, content.getvalue()))
     assert [json.loads(line) for line in json_lines(file, ["after.at"])] == [
