@@ -45,6 +45,10 @@ LOGICAL = {
 }
 # What a value may be that has none of these types alone: no id, no time and no number.
 MIXED = pa.map_(pa.string(), pa.string())
+# What a number in four bytes is to the library, so that it has the digits that tell it apart: of 0.1, Python would make
+# 0.10000000149. In a choice of types, the library alone knows which one a value has.
+SHORT = {"type": "float", "logicalType": "meander-short"}
+fastavro.read.LOGICAL_READERS["float-meander-short"] = lambda value, *_: float(str(np.float32(value)))
 
 
 def is_avro(file: str, head: bytes) -> bool:
@@ -82,19 +86,15 @@ def rows_of(file: str, used: Collection[str] | None = None) -> Iterator[dict[str
         arrow = arrow_schema(schema)
         # A name with dots may lead into a column.
         wanted = {name.split(".")[0] for name in used} if used is not None else set(arrow.names)
-        fields = [each if each["name"] in wanted else without_meaning(each) for each in schema["fields"]]
         try:
-            parsed = fastavro.parse_schema({**schema, "fields": fields})
+            parsed = fastavro.parse_schema(as_read(schema, wanted))
         except Exception as error:  # as of a row
             raise ValueError(f"a schema that is none of Avro ({type(error).__name__}: {error})") from error
-        # Of 0.1 in four bytes, Python would make 0.10000000149.
-        short = [name for name in arrow.names if name in wanted and pa.types.is_float32(arrow.field(name).type)]
         for count, data in _blocks(stream, codec, sync):
             content = io.BytesIO(data)
             for _ in range(count):
                 row = _row(content, parsed)
-                row = {name: row[name] for name in arrow.names if name in wanted}
-                yield row | {name: float(str(np.float32(row[name]))) for name in short if row[name] is not None}
+                yield {name: row[name] for name in arrow.names if name in wanted}
             if content.tell() != len(data):
                 raise ValueError("a block has more bytes than its rows")
 
@@ -223,21 +223,70 @@ def _snappy_size(data: bytes) -> int:
     return size
 
 
-def without_meaning(field: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a column whose times are read as the numbers they are: there are some that Python cannot hold."""
+def as_read(schema: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Return the schema by which the library reads rows of which some columns are wanted.
 
-    def bare(kind: Any) -> Any:
+    Times of the other columns are the numbers they are: there are some that Python cannot hold. A type that has a name
+    may be described in such a column alone, and be that of a wanted one: so it keeps its meaning everywhere.
+    """
+    described: dict[str, set[str]] = {}
+    space = _full_name(schema, "").rpartition(".")[0]
+    named = [(each["name"], _names(each["type"], space, described)) for each in schema["fields"]]
+    todo = [name for column, names in named if column in wanted for name in names]
+    kept: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name not in kept:
+            kept.add(name)
+            todo += described[name]
+    fields = [_field_as_read(each, space, kept, has_meaning=each["name"] in wanted) for each in schema["fields"]]
+    return {**schema, "fields": fields}
+
+
+def _names(kind: Any, space: str, described: dict[str, set[str]]) -> set[str]:
+    """Return the full names of the types in a type, and add those in each type that is described in it."""
+    if isinstance(kind, str):
+        return set() if kind in SIMPLE else {_full_name({"name": kind}, space)}
+    if isinstance(kind, list):
+        return {name for each in kind for name in _names(each, space, described)}
+    base = kind["type"]
+    if base in ("record", "enum", "fixed"):
+        full = _full_name(kind, space)
+        inside = full.rpartition(".")[0]
+        fields = [_names(each["type"], inside, described) for each in kind.get("fields", ())]
+        described[full] = {name for names in fields for name in names}
+        return {full}
+    inner = kind["items"] if base == "array" else kind["values"] if base == "map" else base
+    return _names(inner, space, described)
+
+
+def _field_as_read(field: Mapping[str, Any], space: str, kept: Collection[str], *, has_meaning: bool) -> dict[str, Any]:
+    """Return a column, or a field of a record, as the library reads it, see `as_read`."""
+
+    def read(kind: Any) -> Any:
         if isinstance(kind, list):
-            return [bare(each) for each in kind]
-        if not isinstance(kind, Mapping):
-            return kind
-        if isinstance(kind.get("type"), str) and kind["type"] in ("int", "long", "string", "bytes"):
-            return kind["type"]
-        inner = {key: bare(kind[key]) for key in ("items", "values") if key in kind}
-        fields = {"fields": [without_meaning(each) for each in kind["fields"]]} if "fields" in kind else {}
-        return {**kind, **inner, **fields}
+            return [read(each) for each in kind]
+        base = kind if isinstance(kind, str) else kind["type"]
+        if not isinstance(base, str):
+            return read(base)
+        if has_meaning and base == "float":
+            return SHORT
+        if isinstance(kind, str) or (not has_meaning and base in ("int", "long", "string", "bytes")):
+            return base
+        if base == "record":
+            full = _full_name(kind, space)
+            inside, is_kept = full.rpartition(".")[0], has_meaning or full in kept
+            fields = [_field_as_read(each, inside, kept, has_meaning=is_kept) for each in kind["fields"]]
+            return {**kind, "fields": fields}
+        return {**kind, **{key: read(kind[key]) for key in ("items", "values") if key in kind}}
 
-    return {"name": field["name"], "type": bare(field["type"])}
+    return {"name": field["name"], "type": read(field["type"])}
+
+
+def _full_name(kind: Mapping[str, Any], space: str) -> str:
+    """Return the name of a type with its namespace, which is the one around it if it has none of its own."""
+    name: str = kind["name"]
+    return name if "." in name else f"{kind.get('namespace', space)}.{name}".lstrip(".")
 
 
 def arrow_schema(schema: Mapping[str, Any]) -> pa.Schema:
@@ -276,7 +325,7 @@ class _Types:
         if isinstance(kind, str):
             if kind in SIMPLE:
                 return SIMPLE[kind]
-            name = kind if "." in kind or not space else f"{space}.{kind}"
+            name = _full_name({"name": kind}, space)
             if name in self._open:
                 raise ValueError(f"the type {kind}, which has itself in it")
             found, parts = self._named[name]
@@ -309,7 +358,7 @@ class _Types:
         return LOGICAL.get((base, str(meaning)), SIMPLE[base])
 
     def _describe(self, kind: Mapping[str, Any], space: str) -> pa.DataType:
-        name = kind["name"] if "." in kind["name"] else f"{kind.get('namespace', space)}.{kind['name']}".lstrip(".")
+        name = _full_name(kind, space)
         inside = name.rpartition(".")[0]
         self._open.add(name)
         before = self._parts

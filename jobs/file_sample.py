@@ -64,13 +64,16 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
         with readable(file):
             return objects_sample(file, avro_schema(file), list(islice(rows_of(file), ROWS)))
     text, encoding, doubts = decoded(head)
+    is_cut = len(head) > LINE_BYTES
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
     if is_array(text):
-        lines = [row.decode() for row in first_elements(file, text.encode(), "utf-8", ROWS)]
+        # The text may be shorter than what was read of the file.
+        lines = [row.decode() for row in first_elements(file, text.encode(), "utf-8", ROWS, is_cut=is_cut)]
     else:
         lines = text.splitlines()
-        lines = lines[: -1 if len(lines) > 1 and len(head) > LINE_BYTES else None][:ROWS]
-    rows = [line for line in lines if line.strip()]
+        lines = lines[: -1 if len(lines) > 1 and is_cut else None][:ROWS]
+    # A batch without events may stand before lines of JSON.
+    rows = [line for line in lines if line.strip() not in ("", "[]")]
     if not rows:
         raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
     if rows[0].lstrip().startswith("{"):

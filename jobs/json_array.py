@@ -15,7 +15,7 @@ from lake.errors import LandingUnreadable
 
 CHUNK = 1 << 16
 MARK = codecs.BOM_UTF8
-BEGIN = re.compile(r"\ufeff?[ \t\r\n]*\[[ \t\r\n]*(?:[{\]]|$)")
+BEGIN = re.compile(r"\ufeff?[ \t\r\n]*\[[ \t\r\n]*(?:\{|\][ \t\r\n]*$|$)")
 BLANKS = re.compile(rb"[ \t\r\n]*+")
 # Whole strings and all between them, up to a bracket; outside of the objects of the array up to a comma too. A string
 # with a line break in it is none of JSON, and is left to `REST_OF_STRING`.
@@ -41,10 +41,12 @@ codecs.register_error("meander.broken", _as_broken)
 def is_array(text: str) -> bool:
     r"""Return whether a file is an array of objects, by the beginning of its text.
 
-    A broken first line of JSON lines may begin with a bracket too.
+    A broken first line of JSON lines may begin with a bracket too, or be `[]`, as some write a batch without events.
 
-    >>> [is_array(text) for text in ('\ufeff\n[\n  {"user": 1}', "[]", "[2025-03-02] {}", '["user"]', '{"a": [{}]}')]
+    >>> [is_array(text) for text in ('\ufeff\n[\n  {"user": 1}', "[]\n", "[2025-03-02] {}", '["user"]', '{"a": [{}]}')]
     [True, True, False, False, False]
+    >>> is_array('[]\n{"user": 1}')
+    False
     """
     return bool(BEGIN.match(text))
 

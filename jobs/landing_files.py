@@ -316,13 +316,19 @@ def array_encoding(source: Source, head: bytes) -> str:
     return encoding if is_array(head.decode(encoding, errors="replace")) else ""
 
 
-def first_elements(file: str, head: bytes, encoding: str, most: int = SAMPLE_LINES) -> list[bytes]:
+def first_elements(file: str, head: bytes, encoding: str, most: int = SAMPLE_LINES, *, is_cut: bool) -> list[bytes]:
     """Return the first elements of a file that is an array of JSON, in UTF-8.
+
+    Args:
+        file: its name, for messages.
+        head: the beginning of its text.
+        encoding: of that text, by Python's name.
+        most: number of elements.
+        is_cut: whether the file goes on behind it.
 
     Raises:
         LandingUnreadable: the first one is too long, or the array is damaged.
     """
-    is_cut = len(head) > LINE_BYTES
     found = list(islice(elements(BytesIO(head), file, len(head), encoding, is_cut=is_cut), most))
     if is_cut and not found:
         raise LandingUnreadable(
@@ -335,7 +341,8 @@ def first_elements(file: str, head: bytes, encoding: str, most: int = SAMPLE_LIN
 def first_records(source: Source, file: str, head: bytes) -> list[str]:
     """Return the first lines of a text file, or the first elements of an array of JSON."""
     if encoding := array_encoding(source, head):
-        return [element.decode(errors="replace") for element in first_elements(file, head, encoding)]
+        found = first_elements(file, head, encoding, is_cut=len(head) > LINE_BYTES)
+        return [element.decode(errors="replace") for element in found]
     return first_lines(source, file, head)[0]
 
 

@@ -189,7 +189,8 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
         return None
     head = first_bytes(file)
     if encoding := look.text.array:
-        array = b"[" + b",\n".join(first_elements(file, head, encoding, ROWS)) + b"]"
+        rows = first_elements(file, head, encoding, ROWS, is_cut=len(head) > LINE_BYTES)
+        array = b"[" + b",\n".join(rows) + b"]"
         if encoding != "utf-8":
             # Which byte of a character comes first says the file, and not always its source.
             mark = "\ufeff" if source.charset.startswith("UTF-16") else ""

@@ -174,6 +174,99 @@ def test_a_date_that_python_has_not_is_no_matter_where_nobody_reads_it(write):
         list(rows_of(file, ["born"]))
 
 
+def change(fields) -> dict:
+    """Return a schema of changes as Debezium writes them: rows before and after are of one type, described once."""
+    kind = {"type": "record", "name": "Value", "fields": fields}
+    return {
+        "type": "record",
+        "name": "Envelope",
+        "namespace": "shop.carts",
+        "fields": [{"name": "before", "type": ["null", kind]}, {"name": "after", "type": ["null", "Value"]}],
+    }
+
+
+PRICE = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
+AT = {"type": "long", "logicalType": "timestamp-millis"}
+PAID = {"price": Decimal("125.94"), "at": datetime(2025, 3, 2, 10, 0, 0, 250_000, tzinfo=UTC)}
+TOLD = {"price": "125.94", "at": "2025-03-02T10:00:00.250000+00:00"}
+
+
+@pytest.mark.parametrize("used", ["after.price", "before.price"])
+def test_a_type_that_is_described_in_a_column_that_nobody_reads_keeps_its_meaning(write, used):
+    schema = change([{"name": "price", "type": PRICE}, {"name": "at", "type": ["null", AT]}])
+    file = write(avro([{"before": PAID, "after": PAID}, {"before": None, "after": PAID}], schema))
+    column, _, _ = used.partition(".")
+    first, second = (json.loads(line) for line in json_lines(file, [used]))
+    assert first == {column: TOLD}
+    assert second == {column: TOLD if column == "after" else None}
+
+
+def test_so_do_the_types_that_are_in_it_wherever_they_are_described(write):
+    money = {"type": "record", "name": "Money", "fields": [{"name": "price", "type": PRICE}]}
+
+    def person(born) -> dict:
+        return {"type": "record", "name": "Person", "fields": [{"name": "born", "type": born}]}
+
+    # What is described in a type of a namespace has that namespace too.
+    fees = [{"name": "all", "type": {"type": "array", "items": money}}]
+    paid = [{"name": "sum", "type": ["null", "bank.Money"]}, {"name": "at", "type": AT}]
+    value = {"type": "record", "name": "Value", "fields": paid}
+    schema = {
+        "type": "record",
+        "name": "Event",
+        "namespace": "shop",
+        "fields": [
+            {"name": "fees", "type": {"type": "record", "name": "Fees", "namespace": "bank", "fields": fees}},
+            {"name": "history", "type": {"type": "map", "values": value}},
+            {"name": "after", "type": "shop.Value"},
+            # Nobody reads it, and nothing that is read has its type.
+            {"name": "person", "type": person({"type": "int", "logicalType": "date"})},
+        ],
+    }
+    row = {"sum": {"price": PAID["price"]}, "at": PAID["at"]}
+    content = io.BytesIO()
+    bare = {**schema, "fields": [*schema["fields"][:3], {"name": "person", "type": person("int")}]}
+    written = {"fees": {"all": [row["sum"]]}, "history": {}, "after": row, "person": {"born": 9_999_999}}
+    fastavro.schemaless_writer(content, bare, written)
+    file = write(header(schema) + block(1, content.getvalue()))
+    assert [json.loads(line) for line in json_lines(file, ["after.at"])] == [
+        {"after": {"sum": {"price": "125.94"}, "at": TOLD["at"]}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        ("float", 19.99, "19.99"),
+        (["null", "float"], 19.99, "19.99"),
+        (["null", "float"], None, None),
+        (["string", "float"], 19.99, "19.99"),
+        (["int", "float"], 19.99, "19.99"),
+        ({"type": "float", "unit": "EUR"}, 19.99, "19.99"),
+        ({"type": "array", "items": "float"}, [19.99, 3.0], ["19.99", 3]),
+        ({"type": "map", "values": "float"}, {"a": 19.99}, {"a": "19.99"}),
+        (
+            {"type": "record", "name": "p", "fields": [{"name": "price", "type": "float"}]},
+            {"price": 19.99},
+            {"price": "19.99"},
+        ),
+        (
+            ["null", {"type": "record", "name": "p", "fields": [{"name": "price", "type": ["null", "float"]}]}],
+            {"price": 19.99},
+            {"price": "19.99"},
+        ),
+        # In eight bytes, these digits are the number.
+        ("double", 19.989999771118164, "19.989999771118164"),
+        ({"type": "array", "items": ["null", "double"]}, [19.989999771118164], ["19.989999771118164"]),
+    ],
+)
+def test_numbers_in_four_bytes_have_the_digits_that_tell_them_apart_wherever_they_are(write, kind, value, found):
+    schema = of(kind)
+    assert [json.loads(line) for line in json_lines(write(avro([{"a": 1, "b": value}], schema)))] == [
+        {"a": 1, "b": found}
+    ]
+
+
 def header(schema, codec="null") -> bytes:
     """Return the beginning of a file, up to its first block."""
     noted = io.BytesIO()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jobs.first_source import first_source
-from jobs.landing_files import header_line
+from jobs.landing_files import LINE_BYTES, header_line
 from jobs.source import load_source
 from lake.errors import LandingUnreadable, SourceMismatch
 from tests.jobs.test_packed import zipped
@@ -380,6 +380,40 @@ def test_an_array_of_json_is_described_as_lines_are(look, encoding, indent):
     # In a .zip, the first of its files.
     packed = look(zipped(b=b"x", a=json.dumps(rows, indent=indent).encode(encoding)), "log.zip").content
     assert packed == {**lines, "description": "Written by `meander source init` from log.zip."}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note", "rows"),
+    [
+        # In UTF-8, what is looked at has half as many bytes.
+        ("utf-16", "x" * 600, 1500),
+        # The mark is no part of the text, and so little is behind the last whole row.
+        ("utf-8-sig", "x" * 1050, 1100),
+        # Of the last character that is looked at, the end is missing.
+        ("utf-8", "\u6b4c" * 400_000, 2),
+    ],
+)
+def test_of_a_long_array_the_first_rows_are_described(look, encoding, note, rows):
+    texts = [
+        json.dumps({"user": f"u{n}", "at": 1740909600 + n, "item": n, "note": note}, ensure_ascii=False)
+        for n in range(rows)
+    ]
+    # Rows of few bytes before the long ones: of these, none may be whole.
+    first = [json.dumps({"user": f"v{n}", "at": 1740909600 + n, "item": n}) for n in range(5)]
+    content = f"[{','.join([*first, *texts])}]".encode(encoding)
+    assert len(content) > LINE_BYTES
+    found = look(content).content
+    assert (found["format"], found["user_id"], found["item_id"], found["time"]["format"]) == (
+        "jsonl",
+        "user",
+        "item",
+        "epoch_s",
+    )
+
+
+def test_a_first_line_that_is_an_empty_batch_is_no_row_of_csv(look):
+    rows = "".join(json.dumps({"user": f"u{n}", "at": 1740909600 + n, "item": n}) + "\n" for n in range(5))
+    assert look(f"[]\n{rows}").content == look(rows).content
 
 
 def test_a_damaged_array_is_told(look):

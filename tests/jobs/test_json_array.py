@@ -167,16 +167,22 @@ def test_of_a_text_that_is_no_array_no_row_is_lost_without_a_word(rows, edits, s
     assert not all(map(is_json, found)), "each row is read as one, of a text that is none"
 
 
-def test_bytes_that_are_none_of_the_encoding_are_none_of_utf_8():
-    assert read(b'[{"a": "\xff"}]') == [b'{"a": "\xff"}']
-    for encoding, content in (("gb18030", b'[{"a": "\xff"}]'), ("utf-16-le", '[{"a": "é"}]'.encode("utf-16-le")[:-1])):
-        try:
-            (element,) = read(content, encoding=encoding)
-        except LandingUnreadable:
-            assert encoding == "utf-16-le"  # its last bracket is half a character
-            continue
-        with pytest.raises(UnicodeDecodeError):
-            element.decode()
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        ("utf-8", b'[{"a": "\xff"}, {}]'),
+        ("gb18030", b'[{"a": "\xff"}, {}]'),
+        # The first half of a character that has two, without the other one.
+        ("utf-16-le", '[{"a": "\ud83d"}, {}]'.encode("utf-16-le", "surrogatepass")),
+        ("utf-16-be", '[{"a": "\ud83d"}, {}]'.encode("utf-16-be", "surrogatepass")),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_bytes_that_are_none_of_the_encoding_are_none_of_utf_8(encoding, content, size):
+    broken, whole = read(content, size, encoding=encoding)
+    with pytest.raises(UnicodeDecodeError):
+        broken.decode()
+    assert whole == b"{}"
 
 
 def test_a_long_element_is_cut_and_those_behind_it_are_whole():

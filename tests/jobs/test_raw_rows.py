@@ -19,8 +19,10 @@ from pyarrow import orc
 from jobs import ingest
 from jobs.landing_files import Layout, check_files
 from jobs.raw_rows import read_rows
+from jobs.rejections import judge
 from jobs.source import load_source
 from lake.errors import LandingUnreadable, SourceMismatch
+from lake.settings import Settings
 from tests.jobs.test_packed import zipped
 
 CANONICAL = load_source("canonical")
@@ -490,6 +492,16 @@ def test_an_array_of_json_is_known_by_its_beginning(file, text, encoding, python
 def test_a_broken_first_line_that_begins_with_a_bracket_makes_no_array(file):
     path = file("a.jsonl", b"[warning] queue was full\n" + json.dumps(RECORD).encode())
     assert dict(check_files(CANONICAL, [path]).text) == {Layout("UTF-8"): [path]}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_lines_behind_an_empty_batch_are_lines(file, spark, end):
+    path = file("a.jsonl", f"[]{end}{json.dumps(RECORD)}{end}{json.dumps(RECORD)}{end}".encode())
+    assert dict(check_files(CANONICAL, [path]).text) == {Layout("UTF-8"): [path]}
+    judged = judge(read_rows(spark, CANONICAL, [path]), CANONICAL, Settings())
+    found = judged.orderBy("position").select("reason", "outcome").collect()
+    assert [row.reason or row.outcome for row in found] == ["malformed_line", "event", "event"]
 
 
 @pytest.mark.parametrize(

@@ -2071,16 +2071,44 @@ MUTANTS = [
     Mutant(
         "avro_unread_dates_count",
         "jobs/avro_rows.py",
-        'each if each["name"] in wanted else without_meaning(each)',
-        "each",
+        'has_meaning=each["name"] in wanted)',
+        "has_meaning=True)",
         f"{AVRO_ROWS}::test_a_date_that_python_has_not_is_no_matter_where_nobody_reads_it",
     ),
     Mutant(
         "avro_floats_of_eight_bytes",
         "jobs/avro_rows.py",
-        "float(str(np.float32(row[name])))",
-        "row[name]",
+        "float(str(np.float32(value)))",
+        "value",
         f"{AVRO_ROWS}::test_rows_are_json_of_what_their_types_say",
+    ),
+    Mutant(
+        "avro_types_of_unread_columns_have_no_meaning",
+        "jobs/avro_rows.py",
+        "has_meaning or full in kept",
+        "has_meaning",
+        f"{AVRO_ROWS}::test_a_type_that_is_described_in_a_column_that_nobody_reads_keeps_its_meaning",
+    ),
+    Mutant(
+        "avro_types_in_types_have_no_meaning",
+        "jobs/avro_rows.py",
+        "            todo += described[name]\n",
+        "",
+        f"{AVRO_ROWS}::test_so_do_the_types_that_are_in_it_wherever_they_are_described",
+    ),
+    Mutant(
+        "avro_names_without_their_space",
+        "jobs/avro_rows.py",
+        '            inside, is_kept = full.rpartition(".")[0], ',
+        "            inside, is_kept = space, ",
+        f"{AVRO_ROWS}::test_so_do_the_types_that_are_in_it_wherever_they_are_described",
+    ),
+    Mutant(
+        "avro_all_named_types_keep_their_meaning",
+        "jobs/avro_rows.py",
+        "for column, names in named if column in wanted for name",
+        "for column, names in named for name",
+        f"{AVRO_ROWS}::test_so_do_the_types_that_are_in_it_wherever_they_are_described",
     ),
     Mutant(
         "avro_all_columns",
@@ -2113,9 +2141,16 @@ MUTANTS = [
     Mutant(
         "array_of_any_bracket",
         "jobs/json_array.py",
-        '\\[[ \\t\\r\\n]*(?:[{\\]]|$)")',
+        '\\[[ \\t\\r\\n]*(?:\\{|\\][ \\t\\r\\n]*$|$)")',
         '\\[")',
         f"{RAW_ROWS}::test_a_broken_first_line_that_begins_with_a_bracket_makes_no_array",
+    ),
+    Mutant(
+        "array_of_an_empty_batch",
+        "jobs/json_array.py",
+        "\\][ \\t\\r\\n]*$|$)",
+        "\\]|$)",
+        f"{RAW_ROWS}::test_lines_behind_an_empty_batch_are_lines",
     ),
     Mutant(
         "array_strings_end_at_any_quote",
@@ -2211,8 +2246,8 @@ MUTANTS = [
     Mutant(
         "array_damage_waits_for_a_worker",
         "jobs/landing_files.py",
-        "is_cut = len(head) > LINE_BYTES\n",
-        "is_cut = True\n",
+        "encoding, is_cut=len(head) > LINE_BYTES)",
+        "encoding, is_cut=True)",
         f"{RAW_ROWS}::test_an_array_that_does_not_fit_is_told",
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-REMEDY = "tests/jobs/test_remedy.py"
+REMEDY, FIRST_SOURCE = "tests/jobs/test_remedy.py", "tests/jobs/test_first_source.py"
 FITS = f"{REMEDY}::test_the_diff_of_the_doctor_makes_the_source_fit_the_files"
 DOUBT = f"{REMEDY}::test_what_is_not_certain_is_left_to_people"
 CONTRACT = "tests/jobs/test_contract.py"
@@ -63,6 +63,20 @@ MUTANTS = [
         "range(4 if len(head) > LINE_BYTES else 1)",
         "range(4)",
         f"{FITS}[bytes-that-are-not-UTF-8]",
+    ),
+    Mutant(
+        "sample_of_a_long_array_ends_with_its_text",
+        "jobs/file_sample.py",
+        "ROWS, is_cut=is_cut)",
+        "ROWS, is_cut=len(text.encode()) > LINE_BYTES)",
+        f"{FIRST_SOURCE}::test_of_a_long_array_the_first_rows_are_described",
+    ),
+    Mutant(
+        "sample_an_empty_batch_is_a_row",
+        "jobs/file_sample.py",
+        'line.strip() not in ("", "[]")',
+        "line.strip()",
+        f"{FIRST_SOURCE}::test_a_first_line_that_is_an_empty_batch_is_no_row_of_csv",
     ),
     Mutant(
         "remedy_forgets_words_that_were_there",
