@@ -201,6 +201,9 @@ def differences(
     columns = agreed_types(about)
     known = {name: kind for name, kind in columns.items() if kind}
     seen = columns_seen(source, files, known)
+    # Files without a row of which something could be seen, such as an empty array, lack no column.
+    if not seen:
+        return []
     if used_alone or len(seen) > MOST_COLUMNS:
         seen = only(seen, {*columns, *source.used_columns})
     return column_difference(known, {name: kind for name, kind in seen.items() if columns.get(name, kind)})
