@@ -157,7 +157,7 @@ def candidates(source: Source, kind: str, now: Mapping[str, str]) -> str:
 
 
 def csv_header(source: Source, files: Iterable[str]) -> list[str]:
-    """Return the columns that the first file of CSV with a header names, in its order; none where there is no such file.
+    """Return the columns that the first file of CSV with a header names, in its order; none where none has one.
 
     Nor is a first line that may be a row of the log a header: what it holds is nobody's business.
     """
