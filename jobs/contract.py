@@ -136,6 +136,9 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
         config: when data is expected, and how long it is kept.
     """
     kept = config.keep_landing_days
+    # Sources of several exporters, and versions, may have folders of different days.
+    zones = dict.fromkeys(kind.folder_zone for kind in (source, *(version.source for version in source.versions)))
+    by_kind = ", by the kind of files" if len(zones) > 1 else ""
     return {
         "version": version,
         "apiVersion": API_VERSION,
@@ -153,7 +156,7 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
                 "property": "frequency",
                 "value": 1,
                 "unit": "d",
-                "description": f"one folder for each day of the zone {source.folder_zone}",
+                "description": f"one folder for each day of the zone {' or '.join(zones)}{by_kind}",
             },
             {
                 "property": "latency",

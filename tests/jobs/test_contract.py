@@ -241,6 +241,22 @@ def test_what_is_agreed_of_time(mine):
     assert agreed(keep_landing_days=40)["retention"] == (40, "d")
 
 
+def test_all_zones_of_folders_are_named(mine, tmp_path):
+    def zones(source):
+        return contract(source, "1", [], Settings())["slaProperties"][0]["description"]
+
+    one = [{"from": date(2025, 3, 1), "folder_zone": "Asia/Tokyo"}]
+    assert zones(mine(versions=one)) == "one folder for each day of the zone UTC or Asia/Tokyo, by the kind of files"
+    same = [{"from": date(2025, 3, 1), "delimiter": ";"}]
+    assert zones(mine(versions=same)) == "one folder for each day of the zone UTC"
+    mine(folder_zone="America/New_York")
+    content = {"name": "both", "description": "Two.", "sources": {"web/*": "mine.yaml", "app/*": "canonical"}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert zones(load_source(str(tmp_path / "both.yaml"))) == (
+        "one folder for each day of the zone America/New_York or UTC, by the kind of files"
+    )
+
+
 @pytest.mark.parametrize("name", shipped_sources())
 def test_the_contract_of_a_shipped_source_is_one_of_the_standard(name):
     """Checked by the schema that the standard has published."""
