@@ -136,6 +136,9 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
         config: when data is expected, and how long it is kept.
     """
     kept = config.keep_landing_days
+    # Sources of several exporters, and versions, may have folders of different days.
+    zones = dict.fromkeys(kind.folder_zone for kind in (source, *(version.source for version in source.versions)))
+    by_kind = ", by the kind of files" if len(zones) > 1 else ""
     return {
         "version": version,
         "apiVersion": API_VERSION,
@@ -153,7 +156,7 @@ def contract(source: Source, version: str, objects: list[dict[str, Any]], config
                 "property": "frequency",
                 "value": 1,
                 "unit": "d",
-                "description": f"one folder for each day of the zone {source.folder_zone}",
+                "description": f"one folder for each day of the zone {' or '.join(zones)}{by_kind}",
             },
             {
                 "property": "latency",
@@ -201,6 +204,9 @@ def differences(
     columns = agreed_types(about)
     known = {name: kind for name, kind in columns.items() if kind}
     seen = columns_seen(source, files, known)
+    # Files without a row of which something could be seen, such as an empty array, lack no column.
+    if not seen:
+        return []
     if used_alone or len(seen) > MOST_COLUMNS:
         seen = only(seen, {*columns, *source.used_columns})
     return column_difference(known, {name: kind for name, kind in seen.items() if columns.get(name, kind)})

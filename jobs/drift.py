@@ -52,6 +52,19 @@ def column_types(files: Sequence[str]) -> dict[str, str]:
     return {}
 
 
+def texts(files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of text among some, and those in each .zip, with their first bytes; none without a byte.
+
+    One that cannot be read is left out: the check of the files, which follows, says so.
+    """
+    for file in files:
+        with suppress(LandingUnreadable):
+            for part in parts_of(file):
+                head = first_bytes(part)
+                if head and not is_table(part, head):
+                    yield part, head
+
+
 def is_table(file: str, head: bytes) -> bool:
     """Return whether a file is Parquet, ORC or Avro."""
     return is_parquet(file, head) or is_orc(file, head) or is_avro(file, head)
@@ -144,19 +157,16 @@ def candidates(source: Source, kind: str, now: Mapping[str, str]) -> str:
 
 
 def csv_header(source: Source, files: Iterable[str]) -> list[str]:
-    """Return the columns that the first file of CSV names, in its order; none where there is no header or no file.
+    """Return the columns that the first file of CSV with a header names, in its order; none where none has one.
 
     Nor is a first line that may be a row of the log a header: what it holds is nobody's business.
     """
     if source.format != "csv" or not source.header:
         return []
-    for name in files:
+    for file, head in texts(files):
         with suppress(LandingUnreadable):
-            file = parts_of(name)[0]
-            head = first_bytes(file)
-            if head and not is_table(file, head):
-                line = header_line(source, file, head)
-                names = split_header(source, line) if line else ()
+            if line := header_line(source, file, head):
+                names = split_header(source, line)
                 return list(names) if are_names(names) else []
     return []
 
@@ -192,18 +202,15 @@ def header_difference(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def json_columns(source: Source, files: Iterable[str]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Return the columns that the first lines of the first file of JSON have; see `jobs.json_columns.seen_in`.
+    """Return the columns that the first lines of the first file of JSON with an object have; see `seen_in`.
 
     A key may also be the id or the name of somebody: a column that is not read counts only if each step is a name.
     """
     if source.format != "jsonl":
         return {}
-    for name in files:
+    for file, head in texts(files):
         with suppress(LandingUnreadable):
-            file = parts_of(name)[0]
-            head = first_bytes(file)
-            if head and not is_table(file, head):
-                seen = seen_in(first_records(source, file, head))
+            if seen := seen_in(first_records(source, file, head)):
                 used = source.used_columns
                 return {name: of for name, of in seen.items() if name in used or are_names(name.split("."))}
     return {}

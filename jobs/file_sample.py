@@ -49,20 +49,36 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
     """Return the first rows of a file, and the keys of a source that reads it.
 
     Args:
-        file: its path or address.
+        file: its path or address. Of a .zip, the first of its files that has a row is looked at.
         named: columns that a person has named.
+
+    Raises:
+        LandingUnreadable: it cannot be read.
+        SourceMismatch: it has neither a row nor a header, or is no table.
     """
-    (file, *_) = parts_of(file)
+    header_alone = None
+    for part in parts_of(file):
+        sample = sample_of_part(part, named)
+        if sample and sample.rows:
+            return sample
+        header_alone = header_alone or sample
+    if header_alone is None:
+        raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
+    return header_alone
+
+
+def sample_of_part(file: str, named: Collection[str]) -> Sample | None:
+    """Return what `look_into` does, of a file that is no .zip or is in one; None if it has neither row nor header."""
     head = first_bytes(file)
     if is_parquet(file, head):
         with storage.parquet_file(file) as opened:
-            return table_sample(file, opened.schema_arrow, opened.iter_batches(batch_size=ROWS))
+            return table_sample(opened.schema_arrow, opened.iter_batches(batch_size=ROWS))
     if is_orc(file, head):
         with readable(file):
-            return table_sample(file, orc_schema(file), orc_batches(file, ROWS))
+            return table_sample(orc_schema(file), orc_batches(file, ROWS))
     if is_avro(file, head):
         with readable(file):
-            return objects_sample(file, avro_schema(file), list(islice(rows_of(file), ROWS)))
+            return objects_sample(avro_schema(file), list(islice(rows_of(file), ROWS)))
     text, encoding, doubts = decoded(head)
     is_cut = len(head) > LINE_BYTES
     keys = {} if encoding == "utf-8" else {"encoding": encoding}
@@ -75,7 +91,7 @@ def look_into(file: str, named: Collection[str] = ()) -> Sample:
     # A batch without events may stand before lines of JSON.
     rows = [line for line in lines if line.strip() not in ("", "[]")]
     if not rows:
-        raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
+        return None
     if rows[0].lstrip().startswith("{"):
         objects = [found for row in rows if (found := record(row))]
         if objects:
@@ -132,16 +148,16 @@ def columns_of_objects(objects: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
     }, ({"each": name} if is_each else {})
 
 
-def table_sample(file: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Sample:
-    """Return the first rows of a Parquet or ORC file."""
+def table_sample(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Sample | None:
+    """Return the first rows of a Parquet or ORC file; None if it has none."""
     batch = next(batches, None)
-    return objects_sample(file, schema, batch.to_pylist() if batch else [])
+    return objects_sample(schema, batch.to_pylist() if batch else [])
 
 
-def objects_sample(file: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Sample:
-    """Return rows of a Parquet, ORC or Avro file."""
+def objects_sample(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Sample | None:
+    """Return rows of a Parquet, ORC or Avro file; None if there are none."""
     if not rows:
-        raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
+        return None
     kept = (dict, list, int, float)
     objects = [
         {name: value if isinstance(value, kept) else as_text(value) for name, value in row.items() if value is not None}
@@ -162,12 +178,12 @@ def csv_sample(
     keys: dict[str, Any],
     doubts: tuple[tuple[str, str], ...],
     named: Collection[str] = (),
-) -> Sample:
-    """Return the first rows of a file of CSV."""
+) -> Sample | None:
+    """Return the first rows of a file of CSV; None if no line has a text."""
     has_sep = bool(re.fullmatch(r'"?sep=.{1,2}"?', lines[0]))
     numbered = [(n, line) for n, line in enumerate(lines) if line.strip() and not (has_sep and n == 0)]
     if not numbered:
-        raise SourceMismatch(f"{file} has no row; a source is written by looking at some")
+        return None
     rows, skip = [line for _, line in numbered], 0
     delimiter = find_delimiter(rows)
     # Lines above the header have fewer columns than all others.

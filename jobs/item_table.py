@@ -102,7 +102,9 @@ def categories(
         of_days = spark.createDataFrame([(day,) for day in landed], "landed date")
         # A change may also take the category away.
         changes = rows.where(F.col("outcome") == EVENT).groupBy("item_id", "event_time")
-        several = F.greatest(F.count_distinct("category_id"), F.count_distinct("price"))
+        # Nulls beside one value are not several. Distinct counts of two columns would make Spark double the rows.
+        differ = [~F.min(name).eqNullSafe(F.max(name)) for name in ("category_id", "price")]
+        several = differ[0] | differ[1]
         known = changes.agg(
             F.max("category_id").alias("category"), F.max("price").alias("price"), several.alias("several")
         )
@@ -111,7 +113,7 @@ def categories(
         known = known.where(F.col("event_time") < end_of_landing_day(source))
         newest = F.max(F.struct("event_time", "category", "price", "several"))
         by_item = known.groupBy("landed", "item_id").agg(newest.alias("newest"))
-        doubled = by_item.where(F.col("newest.several") > 1).agg(F.count_distinct("item_id")).collect()[0][0]
+        doubled = by_item.where("newest.several").agg(F.count_distinct("item_id")).collect()[0][0]
         if doubled:
             remedy = (
                 "Name the column that says when a row was changed, by `items.changed`: then the latest counts"

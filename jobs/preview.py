@@ -1,7 +1,8 @@
 """What a source makes of a few rows of the landing, found by the functions of the job itself: for `meander doctor`.
 
-Of each kind of files of a day, the first rows of the first file and the last rows of the last one are copied into a
-temporary folder of this machine, and the first rows of each file of JSON with a key that those before it have not.
+Of each kind of files of a day, the first rows of the first file that has some and the last rows of the last file are
+copied into a temporary folder of this machine, and the first rows of each file of JSON with a key that those before it
+have not.
 There they are read and judged as `jobs.ingest` does, and removed: not in the lake, which may have pseudonyms alone.
 """
 
@@ -33,7 +34,7 @@ from jobs.landing_files import (
     look_at_all,
 )
 from jobs.orc_rows import orc_batches
-from jobs.packed import readable
+from jobs.packed import on_storage, readable
 from jobs.python_rows import table_kind
 from jobs.raw_rows import read_rows
 from jobs.rejections import CONTENT, EVENT, REJECTED, judge
@@ -128,12 +129,11 @@ def judged_ends(
             target.mkdir(parents=True)
             looks = look_at_all(version, names)
             check_looks(version, looks)
-            chosen = files_to_show(version, looks)
-            pieces = [write_first(version, name, target, f"first{n}") for n, name in enumerate(chosen)]
+            chosen = write_firsts(version, looks, target)
             # Of one file, the rows that are among its first are not among its last.
             last = looks[-1].file
-            pieces.append(write_last(version, last, target, ROWS if last in chosen else 0))
-            parts.append((relaxed(version), day, [piece for piece in pieces if piece]))
+            end = write_last(version, last, target, ROWS if last in chosen else 0)
+            parts.append((relaxed(version), day, [*chosen.values(), *([end] if end else [])]))
         judged = []
         # A time as text is in UTC, and not in the zone of this machine.
         columns = [F.col(name).cast("string").alias(name) for name in (*CONTENT, "outcome", "reason")]
@@ -149,15 +149,22 @@ def judged_ends(
                 table.unpersist()
 
 
-def files_to_show(source: Source, looks: Sequence[Look]) -> list[str]:
-    """Return the first of some files, and for each key of JSON that it does not have, the first one that has it."""
+def write_firsts(source: Source, looks: Sequence[Look], target: Path) -> dict[str, str]:
+    """Write the first rows of the first file that has some, and for each key of JSON that it does not have, of another.
+
+    Returns:
+        The path of each new file, by the file whose rows it has.
+    """
     wanted = {name for value in source.optional for name in value.columns}
-    chosen, seen = [looks[0].file], looks[0].keys
-    for look in looks[1:]:
-        if (wanted & look.keys) - seen:
-            chosen.append(look.file)
+    written: dict[str, str] = {}
+    seen: frozenset[str] = frozenset()
+    for n, look in enumerate(looks):
+        if (not written or (wanted & look.keys) - seen) and (
+            place := write_first(source, look.file, target, f"first{n}")
+        ):
+            written[look.file] = place
             seen = seen | look.keys
-    return chosen
+    return written
 
 
 def relaxed(source: Source) -> Source:
@@ -190,6 +197,8 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
     head = first_bytes(file)
     if encoding := look.text.array:
         rows = first_elements(file, head, encoding, ROWS, is_cut=len(head) > LINE_BYTES)
+        if not rows:
+            return None
         array = b"[" + b",\n".join(rows) + b"]"
         if encoding != "utf-8":
             # Which byte of a character comes first says the file, and not always its source.
@@ -202,6 +211,8 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
     lines = read.splitlines(keepends=True)
     if len(head) > LINE_BYTES and len(lines) > 1:
         lines = lines[:-1]  # only the beginning of it was read
+    if not any(line.strip() for line in lines[look.text.lines_above :]):
+        return None
     first = read[:0].join(lines[: look.text.lines_above + ROWS])  # type: ignore[arg-type]  # of one type all
     return write_text(first.encode(source.encoding) if isinstance(first, str) else first, target, name)
 
@@ -209,8 +220,11 @@ def write_first(source: Source, file: str, target: Path, name: str = "first") ->
 def write_last(source: Source, file: str, target: Path, after: int) -> str | None:
     """Write the last rows of a file, as `write_first`, but none of its first `after` ones.
 
-    Returns None also where they cannot be found without reading all of the file.
+    Returns None also where they cannot be found without reading all of the file. For those of a file in a .zip, its
+    first rows stand, unless they were written before: what it holds may be another table than those before it.
     """
+    if file != on_storage(file) and not after:
+        return write_first(source, file, target, "last")
     look = look_at(source, file)
     if look.parquet:
         with storage.parquet_file(file) as opened:

@@ -6,6 +6,7 @@ for a reason no longer are. What would fit in two ways, such as 03/04/2024, is n
 """
 
 import difflib
+import re
 import shlex
 import tempfile
 from collections import Counter
@@ -23,7 +24,7 @@ from jobs.file_sample import MOST, Sample, look_into
 from jobs.first_source import is_time, time_format
 from jobs.landing_files import are_names, by_version, check_files, first_bytes, near
 from jobs.preview import Preview
-from jobs.rejections import EVENT, REASONS
+from jobs.rejections import CURRENCY, EVENT, REASONS
 from jobs.source import Source, Sources, java_charset, load_source, shipped_sources
 from jobs.yaml_edit import in_one_line, renamed, with_key
 from jobs.yaml_file import STEPS
@@ -37,6 +38,9 @@ OF_CSV = {"delimiter": ",", "skip_lines": 0, "header": True, "escape": "quote"}
 FEW = 0.5
 # Words that mean no value: so few different ones, each so short and in so many rows that it is nobody's name.
 MOST_WORDS, LONGEST_WORD, ROWS_OF_A_WORD = 3, 20, 2
+# How a number of a price is written, by any of its signs; Python knows no class of signs of currencies.
+AROUND = CURRENCY.replace(r"\p{Sc}", r"[^\w\s]")
+AMOUNT = re.compile(rf"[+-]?\s*{AROUND}?\s*\d[\d.,'\u2019\s]*{AROUND}?")
 # Of encodings of one byte a letter, what computers in the west have written for decades.
 USUAL = "windows-1252"
 # A misspelt name is so like the one that is meant.
@@ -422,7 +426,9 @@ def price_edits(source: Source, version: Source, file: str) -> Iterator[Edit]:
     prices = [text for name in value.columns for text in sample.columns.get(name, [])]
     words = Counter(text for text in prices if not any(letter.isdigit() for letter in text))
     told = [word for word, n in words.items() if len(word) <= LONGEST_WORD and n >= ROWS_OF_A_WORD]
-    if told and len(words) <= MOST_WORDS and told == list(words):
+    # In a column that is hardly ever a number, such as one of names, words are what it is about.
+    has_prices = 2 * sum(bool(AMOUNT.fullmatch(text)) for text in prices) >= len(prices)
+    if has_prices and told and len(words) <= MOST_WORDS and told == list(words):
         yield set_key("nulls", place_of(source, version, "nulls"), [*version.nulls, *told])
     place = place_of(source, version, "amounts")
     if version.amounts:

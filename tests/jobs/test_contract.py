@@ -21,6 +21,7 @@ from jobs.source import load_source, shipped_sources
 from lake.errors import SettingsInvalid, SourceInvalid
 from lake.publish import publish
 from lake.settings import Settings
+from tests.jobs.test_packed import zipped
 
 MINE = {
     "name": "mine",
@@ -139,6 +140,39 @@ def test_how_files_differ_from_a_contract(tmp_path, pattern, rows, says):
     assert differences(agreed, pattern, load_source("canonical"), [str(file)]) == says
 
 
+AT_AND_WHO = [{"name": "at", "physicalType": "number"}, {"name": "who", "physicalType": "text"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        pytest.param([{"at": 1, "who": "a"}], [], id="as agreed"),
+        pytest.param([{"at": 1}], ["gone: 'who'"], id="one fewer"),
+        pytest.param([], [], id="no file has a row"),
+    ],
+)
+def test_files_without_a_row_are_passed_over_beside_others_and_in_a_zip(tmp_path, rows, says):
+    agreed = {"kind": "DataContract", "schema": [{"name": "landing", "properties": AT_AND_WHO}]}
+    empty, array, full = tmp_path / "00.json", tmp_path / "01.json", tmp_path / "02.json"
+    empty.write_text("")
+    array.write_text("[]")
+    full.write_text(json.dumps(rows))
+    packed = tmp_path / "log.zip"
+    packed.write_bytes(zipped(a=b"", b=b"[]", c=json.dumps(rows).encode()))
+    for files in ([empty, array, full], [packed], [array, packed]):
+        assert differences(agreed, "", load_source("canonical"), [str(file) for file in files]) == says
+
+
+def test_a_file_of_csv_without_a_byte_in_a_zip_lacks_no_column(tmp_path, mine):
+    named = [{"name": name, "physicalType": "text"} for name in ("at", "what", "login")]
+    agreed = {"kind": "DataContract", "schema": [{"name": "landing", "properties": named}]}
+    packed = tmp_path / "log.zip"
+    packed.write_bytes(zipped(a=b"", b=b"at,what\n"))
+    assert differences(agreed, "", mine(), [str(packed)]) == ["gone: 'login'"]
+    packed.write_bytes(zipped(a=b"", b=b""))
+    assert differences(agreed, "", mine(), [str(packed)]) == []
+
+
 @pytest.mark.parametrize(
     ("agreed", "says"),
     [
@@ -205,6 +239,22 @@ def test_what_is_agreed_of_time(mine):
     said = contract(mine(folder_zone="Asia/Tokyo"), "1", [], Settings())["slaProperties"]
     assert said[0]["description"] == "one folder for each day of the zone Asia/Tokyo"
     assert agreed(keep_landing_days=40)["retention"] == (40, "d")
+
+
+def test_all_zones_of_folders_are_named(mine, tmp_path):
+    def zones(source):
+        return contract(source, "1", [], Settings())["slaProperties"][0]["description"]
+
+    one = [{"from": date(2025, 3, 1), "folder_zone": "Asia/Tokyo"}]
+    assert zones(mine(versions=one)) == "one folder for each day of the zone UTC or Asia/Tokyo, by the kind of files"
+    same = [{"from": date(2025, 3, 1), "delimiter": ";"}]
+    assert zones(mine(versions=same)) == "one folder for each day of the zone UTC"
+    mine(folder_zone="America/New_York")
+    content = {"name": "both", "description": "Two.", "sources": {"web/*": "mine.yaml", "app/*": "canonical"}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert zones(load_source(str(tmp_path / "both.yaml"))) == (
+        "one folder for each day of the zone America/New_York or UTC, by the kind of files"
+    )
 
 
 @pytest.mark.parametrize("name", shipped_sources())

@@ -416,6 +416,25 @@ def test_a_first_line_that_is_an_empty_batch_is_no_row_of_csv(look):
     assert look(f"[]\n{rows}").content == look(rows).content
 
 
+@pytest.mark.parametrize("first", [b"", b"user;at;item;action\n", b"\n\n", b"[]"])
+def test_of_a_zip_the_first_file_that_has_a_row_is_described(look, first):
+    rows = b"user;at;item;action\nu1;2025-03-02T10:00:00Z;i1;view\nu2;2025-03-02T11:00:00Z;i2;buy\n"
+    found = look(zipped(a=first, b=rows, c=b"x"), "log.zip").content
+    assert found == {**look(rows).content, "description": "Written by `meander source init` from log.zip."}
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (b"", r"log\.zip has no row; a source is written by looking at some"),
+        (b"user;at;item;action\n", "no column looks like a time"),
+    ],
+)
+def test_a_zip_without_a_row_is_told(look, last, says):
+    with pytest.raises(SourceMismatch, match=says):
+        look(zipped(a=b"", b=last, c=b"[]"), "log.zip")
+
+
 def test_a_damaged_array_is_told(look):
     with pytest.raises(LandingUnreadable, match=r"expected an array of JSON, with , or \] behind row 1, at byte 15"):
         look('[{"user": "a"}\n{"user": "b"}]\n')

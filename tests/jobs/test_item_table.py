@@ -221,6 +221,20 @@ def test_an_item_with_two_prices_is_refused_and_so_is_a_price_that_is_none(spark
         categories_of(DAY)
 
 
+@pytest.mark.spark
+def test_a_row_without_a_value_does_not_make_two_values_of_an_item(spark, shop):
+    items = {**SOURCE["items"], "price": "list"}
+    shop(
+        {f"dt={DAY}/a.csv": log(DAY, "i1", "i2"), f"items/dt={DAY}/a.csv": "id,kind,list\ni1,a,\ni1,,3\ni2,,\ni2,,\n"},
+        items=items,
+    )
+    assert categories_of(DAY)[0] == [("2025-03-01", "i1", "a"), ("2025-03-01", "i2", None)]
+    # Two prices of an item are two, also beside one without any category.
+    shop({f"items/dt={DAY}/a.csv": "id,kind,list\ni1,,1\ni1,,\ni1,,2\ni2,b,\n"}, items=items)
+    with pytest.raises(SourceMismatch, match="has 1 items with more than one category or price"):
+        categories_of(DAY)
+
+
 # What Retailrocket's item_properties files hold, of two items: hashed properties, prices, categories, availability.
 PROPERTIES = """\
 timestamp,itemid,property,value

@@ -145,3 +145,51 @@ def test_first_rows_of_an_array_and_of_each_file_in_a_zip_are_shown(spark, lake,
         packed.writestr("b", json.dumps({**row, "price": 7}, ensure_ascii=False).encode(encoding))
     found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
     assert found.outcomes == {"event": ROWS + 1}
+
+
+CSV = """\
+name: mine
+description: a log of CSV
+format: csv
+user_id: who
+item_id: item
+time: {column: at, format: iso8601}
+behavior: {constant: view}
+"""
+
+
+def csv(*users):
+    return "who,at,item\n" + "".join(f"{user},2025-03-02T10:00:00Z,i\n" for user in users)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("first", ["", csv(), csv() + "\n"], ids=["no byte", "a header", "a blank line"])
+def test_files_in_a_zip_without_a_row_are_passed_over_and_rows_of_the_last_one_are_shown(spark, lake, first):
+    (lake / "mine.yaml").write_text(CSV)
+    source = load_source(str(lake / "mine.yaml"))
+    (lake / "landing/dt=2025-03-02").mkdir(parents=True)
+    with zipfile.ZipFile(lake / "landing/dt=2025-03-02/log.zip", "w") as packed:
+        # Neither the first file with rows nor the last one is the third.
+        for name, content in {"00": first, "01": csv("a", "b"), "02": csv("c"), "03": csv("d", "d", "d", "")}.items():
+            packed.writestr(f"{name}.csv", content)
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert found.outcomes == {"event": 5, "missing_user": 1}
+    # Of one file with rows, each is shown once.
+    with zipfile.ZipFile(lake / "landing/dt=2025-03-02/log.zip", "w") as packed:
+        packed.writestr("00.csv", first)
+        packed.writestr("01.csv", csv("a", "b"))
+    found = preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings())
+    assert found.outcomes == {"event": 2}
+
+
+@pytest.mark.spark
+def test_a_first_file_that_is_an_empty_array_is_passed_over(spark, lake):
+    source = load_source("canonical")
+    optional = [name for value in source.optional for name in value.columns]
+    row = {"user_id": "u", "event_time": "2025-03-02T10:00:00Z", "behavior": "view"}
+    folder = lake / "landing/dt=2025-03-02"
+    folder.mkdir(parents=True)
+    for name, rows in (("00", []), ("01", [row] * 2), ("02", [])):
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    source = source.model_copy(update={"may_lack": optional})
+    assert preview(spark, source, Landing.of(settings()), [date(2025, 3, 2)], settings()).rows == 2

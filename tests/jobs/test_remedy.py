@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dags.cli.doctor import check_rows
 from dags.cli.main import app
 from jobs.preview import judged_ends
+from jobs.remedy import AMOUNT
 from jobs.yaml_edit import renamed, with_key
 from lake.errors import SourceMismatch
 
@@ -244,6 +245,14 @@ DOUBTS = {
     ),
     "a behavior of another name": (SAID, table(events=("glance", "buy", "look"))),
     "two names that are alike": (SAID, table(header="time,user1,event,item,price,user2", prices=("1,x", "2,y", "3,z"))),
+    "a price that is a name": (
+        SAID,
+        table(prices=("ann", "ann", "bob")) + "2025-03-02 14:00:00,u4,look,i4,bob\n",
+    ),
+    "a price that is hardly ever a number": (
+        SAID,
+        table(prices=("ann", "ann", "ann")) + "".join(f"2025-03-02 14:00:00,u{n},look,i4,7\n" for n in (4, 5)),
+    ),
     "broken rows among others": (SAID, table() + "soon,u4,look,i4,1\n"),
 }
 
@@ -336,6 +345,20 @@ def test_the_diff_of_a_shipped_source_is_for_a_copy_of_it(spark, deliver, monkey
     assert "retailrocket.yaml to retailrocket.yaml, `meander doctor | patch retailrocket.yaml`, and set " in said
     assert "+++ retailrocket.yaml\n" in diff
     assert "\n+delimiter: ;\n" in diff
+
+
+@pytest.mark.parametrize(
+    ("text", "is_amount"),
+    [
+        *(
+            (text, True)
+            for text in ("7", "1299.5", "-3", "1.299,50 \u20ac", "$ 1'299.50", "EUR 3", "3 kr.", "1 299 z\u0142")
+        ),
+        *((text, False) for text in ("ann", "shop 7", "i1", "7 of 9", "2025-03-02", "")),
+    ],
+)
+def test_what_looks_like_a_price(text, is_amount):
+    assert bool(AMOUNT.fullmatch(text)) == is_amount
 
 
 def test_a_key_that_a_file_has_in_other_lines_is_added_without_a_change_of_them():
