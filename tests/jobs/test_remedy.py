@@ -154,7 +154,7 @@ MISMATCHES = {
             "+user_id: User       # the login",
             "+delimiter: '|'",
         ],
-        "expects JSON lines",
+        "expects JSON objects",
     ),
     "behavior in another case": (
         SAID,
