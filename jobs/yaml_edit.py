@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from jobs.yaml_file import STEPS, dump
+from jobs.yaml_file import STEPS, dump, inside
 
 
 def with_key(text: str, place: STEPS, value: Any) -> str | None:
@@ -69,12 +69,7 @@ def renamed(text: str, places: list[STEPS], names: Mapping[str, str]) -> str | N
 
 def _at(node: yaml.Node | None, place: STEPS) -> yaml.Node | None:
     for step in place:
-        inner = None
-        if isinstance(node, yaml.MappingNode):
-            inner = next((of for key, of in node.value if key.value == step), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            inner = node.value[step]
-        node = inner
+        node = inside(node, step)
     return node
 
 

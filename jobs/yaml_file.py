@@ -48,11 +48,7 @@ class YamlFile:
         """Return the innermost part of the file on the way to a place such as `["time", "zone"]`."""
         node = self._root
         for step in place:
-            inner = None
-            if isinstance(node, yaml.MappingNode):
-                inner = next((value for key, value in node.value if key.value == step), None)
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-                inner = node.value[step]
+            inner = inside(node, step)
             if inner is None:
                 break
             node = inner
@@ -71,6 +67,16 @@ class YamlFile:
         if node.style in ("|", ">") and not node.value.strip():
             return f"write '{node.style}' in quotes"
         return f"write '{node.value}' in quotes" if node.tag != TEXT and node.value else ""
+
+
+def inside(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
+    """Return the value of a key of a mapping, or the element of a list at a place; None where there is none."""
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == step), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        element: yaml.Node = node.value[step]
+        return element
+    return None
 
 
 def _parts(node: yaml.Node | None) -> Iterator[yaml.Node]:
