@@ -33,7 +33,7 @@ LONE_HALF = rf"({PAIRS}*){HIGH}(?!{LOW})|((?<!{PAIRS}{{0,9}}{HIGH}){PAIRS}*){LOW
 ESCAPED_BACKSLASH, ESCAPED_QUOTE, ESCAPED_DELIMITER = "\ufdd0", "\ufdd1", "\ufdd2"
 # Keys beside those of a line of JSON, for its end and for a line that cannot be parsed. No log has them: each process
 # draws new ones.
-END_KEY, BROKEN_KEY = f"end {uuid4()}", f"broken {uuid4()}"
+END_KEY, BROKEN_KEY = (f"{word} {uuid4().hex[:12]}" for word in ("end", "broken"))
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
@@ -278,23 +278,23 @@ def json_values(source: Source) -> tuple[Column, Callable[[str], Column], Column
     def value(name: str) -> Column:
         return F.coalesce(*(follow_row(row, path, source.lists) for path in paths(name)))
 
-    raw = F.col("raw")
-    line = F.when(has_halves(raw), with_end(without_lone_halves(raw))).otherwise(with_end(raw))
+    # Spark interprets this expression for each line, and does not compile it.
+    line = without_lone_halves(with_end(F.col("raw")), F.col("raw"))
     return F.from_json(line, schema, options), value, row.isNotNull() & row[BROKEN_KEY].isNull()
 
 
-def with_end(line: Column) -> Column:
+def with_end(raw: Column) -> Column:
     """Return a line of JSON with one more key before its last bracket; null if it does not end with one.
 
     Spark reads the first object of a line and drops the rest. The key is one of that object only if the object ends
     where the line does. A frame around the line would tell that too, by a list and an object more around each line.
     """
-    bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \t\r\n")))
-    # Without a colon there is no other key.
-    comma = F.when(line.contains(":"), F.lit(",")).otherwise(F.lit(""))
+    bare = F.when(raw.endswith("}"), raw).otherwise(F.rtrim(raw, F.lit(" \t\r\n")))
     # As bytes, since the last character of a text is found by counting all of them.
     content = F.substring(bare.cast("binary"), F.lit(1), F.octet_length(bare) - 1)
-    ended = F.concat(content, F.concat(comma, F.lit(f'"{END_KEY}":1}}')).cast("binary")).cast("string")
+    after_others, alone = (F.concat(content, F.lit(f'{comma}"{END_KEY}":""}}'.encode())) for comma in (",", ""))
+    # Without a colon there is no other key. Of a number, Spark would print the text anew.
+    ended = F.when(raw.contains(":"), after_others).otherwise(alone).cast("string")
     return F.when(bare.endswith("}"), ended)
 
 
@@ -408,7 +408,7 @@ def json_list(text: Column, of: DataType, source: Source) -> Column:
             StructField(BROKEN, StringType()),
         ]
     )
-    content = without_lone_halves(text)
+    content = without_lone_halves(text, text)
     content = F.when(is_object, F.concat(F.lit("["), content, F.lit("]"))).otherwise(content)
     framed = F.concat(F.lit('{"lists":['), content, F.lit('],"end":1}'))
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
@@ -431,18 +431,18 @@ def follow_row(row: Column, path: list[str], each: Sequence[str]) -> Column:
     return follow(row, path)
 
 
-def has_halves(raw: Column) -> Column:
-    """Return whether a line of JSON may have escapes for halves of characters, whole pairs or lone ones."""
-    # Hardly any line has such an escape, and to look for the first letters costs less than the pattern.
-    return raw.contains("\\") & (raw.contains(r"\ud") | raw.contains(r"\uD"))
-
-
-def without_lone_halves(raw: Column) -> Column:
-    """Replace, in a line of JSON, each lone half of a character by U+FFFD, which no id may hold.
+def without_lone_halves(line: Column, raw: Column) -> Column:
+    """Replace, in a line of JSON, each escape for a lone half of a character by U+FFFD, which no id may hold.
 
     Spark would read it as a question mark, so that users with different ids would become one.
+
+    Args:
+        line: made of `raw`, with the same escapes.
+        raw: the text in which escapes are looked for.
     """
-    return F.when(has_halves(raw), F.regexp_replace(raw, LONE_HALF, r"$1$2\\ufffd")).otherwise(raw)
+    # Hardly any line has such an escape, and to look for the first letters costs less than the pattern.
+    has_halves = raw.contains("\\") & (raw.contains(r"\ud") | raw.contains(r"\uD"))
+    return F.when(has_halves, F.regexp_replace(line, LONE_HALF, r"$1$2\\ufffd")).otherwise(line)
 
 
 def read_parquet_rows(spark: SparkSession, source: Source, layout: ParquetLayout, files: list[str]) -> DataFrame:
