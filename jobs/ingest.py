@@ -30,15 +30,16 @@ from jobs.input_counts import (
     count_rows,
     filled_fields,
     largest_user_shares,
+    require_all_rows,
     rows_of_files,
     tell,
     unknown_behaviors,
 )
 from jobs.item_table import item_deliveries, table_files, with_categories
-from jobs.landing_files import UNPACKED, by_version, days_of
+from jobs.landing_files import UNPACKED, LandingFiles, by_version, check_files, days_of
 from jobs.packed import unpacked
 from jobs.pseudonymize import with_pseudonyms
-from jobs.raw_rows import REPLACEMENT, read_rows
+from jobs.raw_rows import REPLACEMENT, read_checked
 from jobs.rejections import CONTENT, EVENT, REJECTED, UNUSABLE_IN_QUERIES, judge
 from jobs.source import Source, load_source
 from jobs.unreadable import unreadable_file
@@ -215,7 +216,9 @@ def find_input(run: Run, config: Settings) -> Input:
     return Input(source, key, landing, days, delivered, listings, parts, columns, published)
 
 
-def read_and_judge(spark: SparkSession, found: Input, run: Run, config: Settings, kept: list[DataFrame]) -> DataFrame:
+def read_and_judge(
+    spark: SparkSession, found: Input, run: Run, config: Settings, kept: list[DataFrame], read: list[LandingFiles]
+) -> DataFrame:
     """Return every input row with its outcome, as it may be kept: see `jobs.rejections.judge`.
 
     Args:
@@ -224,12 +227,14 @@ def read_and_judge(spark: SparkSession, found: Input, run: Run, config: Settings
         run: whose rows they are.
         config: bounds, the map of identities.
         kept: gets what has to be unpersisted in the end.
+        read: gets what was found in the files of each part.
     """
     # The list is read after the run has its number: lake/privacy/tables.py relies on it.
     forgotten = ForgottenUsers.read()
     judged = []
     for version, files in found.parts:
-        rows = judge(read_rows(spark, version, files), version, config)
+        read.append(check_files(version, files))
+        rows = judge(read_checked(spark, version, read[-1]), version, config)
         rows = with_categories(spark, rows, version, found.landing, days_of(files), config, kept)
         judged.append(rows.withColumn("source", F.lit(version.name)) if len(found.source.names) > 1 else rows)
     rows = in_one_task(reduce(DataFrame.unionByName, judged), found.bytes).persist()
@@ -305,9 +310,12 @@ def main(argv: list[str] | None = None) -> list[Staged]:
     found = find_input(run, config)
     spark = spark_session("ingest", config)
     kept: list[DataFrame] = []
+    read: list[LandingFiles] = []
     try:
-        rows = read_and_judge(spark, found, run, config, kept)
+        rows = read_and_judge(spark, found, run, config, kept, read)
         counts, of_files = count(rows, found, config)
+        for (version, _), checked in zip(found.parts, read, strict=True):
+            require_all_rows(version, checked.rows, of_files)
         require_no_copies(found.landing, found.delivered, of_files, UNPACKED, unpacked)
         write_list(run.run_id, run.order, found.delivered, of_files)
         if args.allow_shrink:

@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.forgotten import FORGOTTEN
-from jobs.landing_files import are_names, like
+from jobs.landing_files import are_names, day_and_name, like
 from jobs.packed import on_storage
 from jobs.rejections import CONTENT, EVENT, IGNORED, REASONS, REJECTED
 from jobs.source import Source
+from lake.errors import LandingUnreadable
 from lake.rules import EVENTS_TO_JUDGE_USERS, LARGE_USER_SHARE
 from lake.staging import Run
 
@@ -63,6 +64,28 @@ def rows_of_files(rows: Iterable[Row]) -> dict[date, dict[str, int]]:
         files = counted.setdefault(row["landed"], {})
         files[name] = files.get(name, 0) + row["n"]
     return counted
+
+
+def require_all_rows(source: Source, stored: Mapping[str, int], of_files: Mapping[date, Mapping[str, int]]) -> None:
+    """Check that as many rows of each Parquet file were read as its footer says; more, where a row may be several.
+
+    Of a damaged footer, Spark may pass over a group of rows, or read one that is not there, without a word.
+
+    Args:
+        source: of the files.
+        stored: rows of each file, by its address.
+        of_files: rows that were read, see `rows_of_files`.
+
+    Raises:
+        LandingUnreadable: it is another number.
+    """
+    for file, rows in stored.items():
+        day, name = day_and_name(file)
+        found = of_files.get(day, {}).get(name, 0)
+        if found < rows or (found > rows and not source.each):
+            raise LandingUnreadable(
+                f"{file}: expected the {rows:,} rows that its footer says, found {found:,}: the file is damaged"
+            )
 
 
 def count_outcomes(rows: Iterable[Row], days: list[date]) -> dict[str, Any]:

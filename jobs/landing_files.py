@@ -113,12 +113,14 @@ class LandingFiles:
         text, parquet: by kind.
         tables: ORC and Avro.
         beyond: text files of more than `LINE_BYTES`, unpacked, of which only the beginning was looked at.
+        rows: how many the footer of each Parquet file says that it has.
     """
 
     text: dict[Layout, list[str]] = field(default_factory=lambda: defaultdict(list))
     parquet: dict[ParquetLayout, list[str]] = field(default_factory=lambda: defaultdict(list))
     tables: list[str] = field(default_factory=list)
     beyond: set[str] = field(default_factory=set)
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 def check_files(source: Source, files: list[str]) -> LandingFiles:
@@ -162,6 +164,7 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
                 found.beyond.add(look.file)
         elif look.parquet:
             found.parquet[look.parquet].append(look.file)
+            found.rows[look.file] = look.rows
         elif look.table:
             found.tables.append(look.file)
     require_keys(source, [look for look in looks if look.text])
@@ -171,13 +174,14 @@ def check_looks(source: Source, looks: "Sequence[Look]") -> LandingFiles:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in one file: its layout, the keys of its JSON lines, whether it has more than `LINE_BYTES`."""
+    """What was found in one file: its layout, the keys of JSON lines, rows of Parquet, whether it is a large text."""
 
     file: str
     text: Layout | None = None
     keys: frozenset[str] = frozenset()
     parquet: ParquetLayout | None = None
     table: ParquetLayout | None = None
+    rows: int = 0
     beyond: bool = False
 
     @property
@@ -193,7 +197,8 @@ def look_at(source: Source, file: str) -> Look:
     if not head and not file.endswith(TABLES):
         return Look(file)
     if is_parquet(file, head):
-        return Look(file, parquet=check_parquet(source, file))
+        layout, rows = check_parquet(source, file)
+        return Look(file, parquet=layout, rows=rows)
     if is_orc(file, head):
         return Look(file, table=check_table(source, file, "an ORC file", orc_schema))
     if is_avro(file, head):
@@ -584,8 +589,8 @@ def like(text: str) -> str:
 # ---- Parquet ----------------------------------------------------------------------------------------------
 
 
-def check_parquet(source: Source, file: str) -> ParquetLayout:
-    """Check one Parquet file against its source; return the kinds of the columns that are used.
+def check_parquet(source: Source, file: str) -> tuple[ParquetLayout, int]:
+    """Check one Parquet file against its source; return the kinds of the columns that are used, and its rows.
 
     Raises:
         LandingUnreadable: it is no Parquet file.
@@ -594,13 +599,14 @@ def check_parquet(source: Source, file: str) -> ParquetLayout:
     fs, inner = storage.filesystem(file)
     try:
         with fs.open(inner, "rb") as stream:
-            stored = pq.read_metadata(stream).schema
-            schema = stored.to_arrow_schema()
+            footer = pq.read_metadata(stream)
+        stored = footer.schema
+        schema = stored.to_arrow_schema()
         tuple(schema.names)  # fails where one is no text
     except Exception as error:
         raise LandingUnreadable(f"{file}: expected a Parquet file, found {type(error).__name__}: {error}") from error
     int96 = {stored.column(n).path for n in range(len(stored)) if stored.column(n).physical_type == "INT96"}
-    return check_columns(source, file, schema, int96)
+    return check_columns(source, file, schema, int96), footer.num_rows
 
 
 def check_table(source: Source, file: str, expected: str, schema_of: Callable[[str], pa.Schema]) -> ParquetLayout:

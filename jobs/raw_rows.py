@@ -13,7 +13,16 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, MapType, StringType, StructField, StructType
 
-from jobs.landing_files import LINE_BYTES, Layout, ParquetLayout, check_files, day_and_name, days_of, end_of_line
+from jobs.landing_files import (
+    LINE_BYTES,
+    LandingFiles,
+    Layout,
+    ParquetLayout,
+    check_files,
+    day_and_name,
+    days_of,
+    end_of_line,
+)
 from jobs.long_lines import by_reader
 from jobs.python_rows import read_lines
 from jobs.source import Source, quoted
@@ -37,6 +46,16 @@ END_KEY, BROKEN_KEY = (f"{word} {uuid4().hex[:12]}" for word in ("end", "broken"
 
 
 def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
+    """Return one row for each input row of some files, which are checked before; see `read_checked`.
+
+    Raises:
+        LandingUnreadable: a file cannot be opened.
+        SourceMismatch: a file does not have the columns that its source declares.
+    """
+    return read_checked(spark, source, check_files(source, files))
+
+
+def read_checked(spark: SparkSession, source: Source, found: LandingFiles) -> DataFrame:
     """Return one row for each input row; one for each element of its list if the source has `each`.
 
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
@@ -45,11 +64,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
     the source uses. Where all files are Parquet of the same types, `raw` is the row itself, a struct: to write it as
     text costs more than all else, and few rows need it. Without files there are no rows.
 
-    Raises:
-        LandingUnreadable: a file cannot be opened.
-        SourceMismatch: a file does not have the columns that its source declares.
     """
-    found = check_files(source, files)
     frames = [read_text(spark, source, layout, names) for layout, names in by_reader(spark, found).items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]
     if found.tables:

@@ -13,9 +13,11 @@ import json
 import lzma
 import re
 import shutil
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -23,7 +25,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -184,25 +188,54 @@ def valid_array(source: str) -> bytes:
     return b"[\n  " + b",\n  ".join(line.encode() for line in LINES[source]) + b"\n]\n"
 
 
-# How writers of Parquet may pack its pages, as pyarrow calls them; of others Spark has no reader.
+# How writers of tables may pack their parts, as pyarrow and fastavro call it; of others there is no reader.
 PARQUET_CODECS = ("none", "snappy", "gzip", "zstd", "lz4")
+ORC_CODECS = ("uncompressed", "snappy", "zlib", "zstd", "lz4")
+AVRO_CODECS = ("null", "deflate", "bzip2", "xz")
+# Each: the end of the name, the codec, the version of Parquet's pages, whether it has a dictionary.
+TABLES = [
+    *product(["parquet"], PARQUET_CODECS, ["1.0", "2.0"], [True, False]),
+    *product(["orc"], ORC_CODECS, [""], [False]),
+    *product(["avro"], AVRO_CODECS, [""], [False]),
+]
+FIELDS = [
+    *({"name": name, "type": ["null", "string"]} for name in ("household_id", "product_id", "product_category")),
+    {"name": "sales_value", "type": ["null", "double"]},
+    {"name": "transaction_timestamp", "type": {"type": "long", "logicalType": "local-timestamp-micros"}},
+]
 
 
 @cache
-def valid_parquet(codec: str, version: str, dictionary: bool) -> bytes:
-    """Return a Parquet file of the source `completejourney`, its pages packed and encoded in one of the usual ways."""
-    rows = {
-        "household_id": ["1", "1", "2", None],
-        "product_id": ["10", "10", "11", "12"],
-        "product_category": ["a", "a", "b", None],
-        "sales_value": [1.5, 1.5, -2.0, None],
-        "transaction_timestamp": pa.array([1_704_067_200_000_000 + n for n in (0, 0, 1, 2)], pa.timestamp("us")),
-    }
-    file = io.BytesIO()
-    pq.write_table(
-        pa.table(rows), file, row_group_size=2, compression=codec, data_page_version=version, use_dictionary=dictionary
+def valid_table(kind: str, codec: str, version: str, dictionary: bool) -> bytes:
+    """Return a file of the source `completejourney`, packed and encoded in one of the usual ways."""
+    table = pa.table(
+        {
+            "household_id": ["1", "1", "2", None],
+            "product_id": ["10", "10", "11", "12"],
+            "product_category": ["a", "a", "b", None],
+            "sales_value": [1.5, 1.5, -2.0, None],
+            "transaction_timestamp": pa.array([1_704_067_200_000_000 + n for n in (0, 0, 1, 2)], pa.timestamp("us")),
+        }
     )
+    file = io.BytesIO()
+    if kind == "orc":
+        orc.write_table(table, file, compression=codec)
+    elif kind == "avro":
+        fastavro.writer(file, {"type": "record", "name": "Row", "fields": FIELDS}, table.to_pylist(), codec, 40)
+    else:
+        options = {"data_page_version": version, "use_dictionary": dictionary}
+        pq.write_table(table, file, row_group_size=2, compression=codec, **options)
     return file.getvalue()
+
+
+def rows_of_table(name: str, content: bytes) -> int:
+    """Return how many rows a Parquet, ORC or Avro file says that it has."""
+    file = io.BytesIO(content)
+    if name.endswith(".orc"):
+        return orc.ORCFile(file).nrows
+    if name.endswith(".avro"):
+        return sum(1 for _ in fastavro.reader(file))
+    return pq.ParquetFile(file).metadata.num_rows
 
 
 # What stands in a damaged place: characters with a meaning for some reader, and those that nobody reads.
@@ -252,10 +285,10 @@ def edited(draw: Any, content: bytes) -> bytes:
 def cases(draw: Any, source: str) -> Case:
     """Return a file of a source: a valid one with edits, before or after it was compressed, or any bytes."""
     if source == "completejourney":
-        how = (draw(st.sampled_from(PARQUET_CODECS)), draw(st.sampled_from(["1.0", "2.0"])), draw(st.booleans()))
-        whole = valid_parquet(*how)
+        how = draw(st.sampled_from(TABLES))
+        whole = valid_table(*how)
         content = draw(edited(whole) | st.binary(max_size=60))
-        return Case("a.parquet", content, content != whole)
+        return Case(f"a.{how[0]}", content, content != whole)
     suffix = draw(st.sampled_from(list(CODECS)))
     # What is checked before Spark reads is the first MiB: now and then the damage is further down.
     is_large = draw(st.integers(0, 7)) == 0
@@ -278,8 +311,7 @@ def cases(draw: Any, source: str) -> Case:
 def given_files(source: str) -> list[Case]:
     """Return a whole file by each codec, since chance leaves few as they are, and one whose lines are easily lost."""
     if source == "completejourney":
-        packed = [valid_parquet(*how) for how in product(PARQUET_CODECS, ("1.0", "2.0"), (True,))]
-        return [Case("a.parquet", content, is_damaged=False) for content in packed]
+        return [Case(f"a.{how[0]}", valid_table(*how), is_damaged=False) for how in TABLES]
     text, end = valid_text(source, b"\n", is_large=False), load_source(source).format
     # A line without a character, and one that begins as the header does.
     first, rest = text.split(b"\n", 1)
@@ -307,9 +339,9 @@ def input_rows(source: Source, case: Case) -> range | None:
 
     It is one number, but where an element of a list is a row: of a damaged line, nobody can say how many are left.
     """
-    if case.name.endswith(".parquet"):
+    if source.format == "parquet":
         try:
-            rows = pq.ParquetFile(io.BytesIO(case.content)).metadata.num_rows
+            rows = rows_of_table(case.name, case.content)
         except Exception:  # noqa: BLE001  whatever it is, it cannot be read
             return None
         return range(rows, rows + 1)
@@ -417,3 +449,41 @@ def require_conserved(source: Source, landing: Path, days: dict[date, Case], eve
         assert sum(told["rejected"].values()) == rejected[day]
     assert wrong == [], "rows by Python, by the job, as events and in quarantine"
     assert json.dumps(events.counts) == json.dumps(quarantine.counts)
+
+
+def damaged_footers() -> dict[str, bytes]:
+    """Return Parquet files of which Spark would read another number of rows than the footer says, without a word."""
+    whole = valid_table("parquet", "none", "1.0", False)
+    (length,) = struct.unpack("<I", whole[-8:-4])
+    start = len(whole) - 8 - length
+    found = {}
+    for at, bit in product(range(start, len(whole) - 8), range(8)):
+        turned = whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :]
+        with suppress(Exception):
+            footer = pq.read_metadata(io.BytesIO(turned))
+            of_groups = [footer.row_group(n).num_rows for n in range(2)]
+            if (footer.num_rows, of_groups) == (4, [0, 2]):
+                found["no rows in a group"] = turned
+            if (footer.num_rows, of_groups) == (0, [2, 2]):
+                found["no rows in all"] = turned
+    # A whole number of Thrift: its sign is the last bit, and seven bits are in a byte. Spark tells by the middle of a
+    # group whose task it is.
+    offset = 2 * pq.read_metadata(io.BytesIO(whole)).row_group(1).column(0).data_page_offset
+    assert 128 <= offset < 1 << 14
+    as_thrift, negative = (bytes([(number & 127) | 128, number >> 7]) for number in (offset, offset + 1))
+    found["a group before the file"] = whole[:start] + whole[start:].replace(as_thrift, negative)
+    return found
+
+
+DAMAGED_FOOTERS = ["no rows in a group", "no rows in all", "a group before the file"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_FOOTERS)
+def test_a_parquet_file_is_refused_of_which_not_as_many_rows_are_read_as_it_has(damage, lake, spark, monkeypatch):
+    monkeypatch.setenv("MEANDER_SOURCE", "completejourney")
+    file = lake / "landing" / f"dt={FIRST_DAY}" / "a.parquet"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(damaged_footers()[damage])
+    with pytest.raises(LandingUnreadable, match=r"a\.parquet: expected"):
+        ingest.main(["--day", str(FIRST_DAY), "--run-id", "r"])
+    assert not list((lake / "lake").glob("_runs/*/*.json"))

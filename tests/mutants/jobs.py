@@ -146,6 +146,20 @@ MUTANTS = [
         FUZZ,
     ),
     Mutant(
+        "ingest_rows_that_spark_passes_over",
+        "jobs/input_counts.py",
+        "if found < rows or (found > rows and not source.each):",
+        "if found > rows and not source.each:",
+        "tests/jobs/test_fuzz.py::test_a_parquet_file_is_refused_of_which_not_as_many_rows_are_read_as_it_has",
+    ),
+    Mutant(
+        "ingest_rows_that_the_footer_does_not_count",
+        "jobs/input_counts.py",
+        "if found < rows or (found > rows and not source.each):",
+        "if found < rows:",
+        "tests/jobs/test_fuzz.py::test_a_parquet_file_is_refused_of_which_not_as_many_rows_are_read_as_it_has",
+    ),
+    Mutant(
         "ingest_damaged_page_is_an_error_of_spark",
         "jobs/unreadable.py",
         "if found is None and is_of_a_task(error):",
@@ -1380,8 +1394,8 @@ MUTANTS = [
     Mutant(
         "ingest_reads_all_files_by_the_source_itself",
         "jobs/ingest.py",
-        "judge(read_rows(spark, version, files), version, config)",
-        "judge(read_rows(spark, found.source, files), found.source, config)",
+        "judge(read_checked(spark, version, read[-1]), version, config)",
+        "judge(read_checked(spark, found.source, read[-1]), found.source, config)",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
@@ -1802,15 +1816,15 @@ MUTANTS = [
     Mutant(
         "raw_blanks_behind_an_object_are_text",
         "jobs/raw_rows.py",
-        'bare = F.when(line.endswith("}"), line).otherwise(F.rtrim(line, F.lit(" \\t\\r\\n")))',
-        "bare = line",
+        'bare = F.when(raw.endswith("}"), raw).otherwise(F.rtrim(raw, F.lit(" \\t\\r\\n")))',
+        "bare = raw",
         "tests/jobs/test_any_log.py::test_a_line_of_json_is_one_object_from_its_first_to_its_last_character",
     ),
     Mutant(
         "raw_object_without_a_key_is_broken",
         "jobs/raw_rows.py",
-        'F.when(line.contains(":"), F.lit(",")).otherwise(F.lit(""))',
-        'F.lit(",")',
+        'F.when(raw.contains(":"), after_others).otherwise(alone)',
+        "after_others",
         "tests/jobs/test_any_log.py::test_a_line_of_json_is_one_object_from_its_first_to_its_last_character",
     ),
     Mutant(
