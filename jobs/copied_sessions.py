@@ -104,8 +104,7 @@ def basis_by_day(events: Table, sessions: Table, days: Collection[date], gap: ti
     known = {}
     for day in days:
         basis, told = sessions.basis(day), said.get(sessions.transaction(f"staged={day}") or 0)
-        # Another run may have cut the day from newer events than this one reads.
-        if basis is not None and basis <= events.version and told and told == cut_by(events, basis, gap):
+        if basis is not None and told and told == cut_by(events, basis, gap):
             known[day] = basis
     return known
 

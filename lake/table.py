@@ -360,7 +360,8 @@ class Table:
             dates: of the partition column `dt`; those of others are left out.
 
         Returns:
-            None if the log of one after that version is gone, or if another tool says less of its files than ours.
+            None if that version is newer than this one, if the log of one after it is gone, or if another tool says
+            less of its files than ours.
         """
         commits = read_log(self.path, self.version, after=version)
         if len(commits) != self.version - version:

@@ -121,6 +121,7 @@ LINES_OF_JSON = {
     f"[{ROW}]}}": "malformed_line",
     f"[{ROW}": "malformed_line",
     ROW[:-1]: "malformed_line",
+    f"{ROW[:-1]}]": "malformed_line",
     ROW[:-2]: "malformed_line",
     ROW[:-3]: "malformed_line",
     f"{ROW[:-1]},}}": "malformed_line",

@@ -415,9 +415,9 @@ MUTANTS = [
     ),
     Mutant(
         "copied_sessions_of_newer_events",
-        "jobs/copied_sessions.py",
-        "basis <= events.version and ",
-        "",
+        "lake/table.py",
+        "if len(commits) != self.version - version:",
+        "if len(commits) < self.version - version:",
         f"{COPIED}::test_a_day_that_another_run_has_cut_from_newer_events_is_cut_from_those_that_this_one_reads",
     ),
     Mutant(
