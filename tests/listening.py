@@ -10,7 +10,9 @@ from pathlib import Path
 
 import psutil
 
-LISTENS = "0A"
+# By table of the kernel, the state of a socket that takes what anybody sends: a TCP socket that listens, and a UDP one
+# that talks to no single other end.
+OPEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 
 def family(pid: int | None = None) -> Iterator[psutil.Process]:
@@ -21,7 +23,7 @@ def family(pid: int | None = None) -> Iterator[psutil.Process]:
 
 
 def doors(processes: Iterable[psutil.Process]) -> set[tuple[str, int, str]]:
-    """Return (address, port, command) of each TCP socket on which one of these processes waits for calls.
+    """Return (address, port, command) of each TCP or UDP socket on which one of these processes waits for calls.
 
     Of a process of somebody else the kernel tells nothing, and this would be an error.
     """
@@ -53,10 +55,10 @@ def sockets(descriptors: Path) -> set[str]:
 def listening(network: Path) -> dict[str, tuple[str, int]]:
     """Return {number of a socket: (address, port)} of what listens in a network, which need not be ours."""
     found = {}
-    for table in ("tcp", "tcp6"):
+    for table, is_open in OPEN.items():
         for line in (network / table).read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
-            if state == LISTENS:
+            if state == is_open:
                 address, port = local.split(":")
                 words = (bytes.fromhex(address[i : i + 8]) for i in range(0, len(address), 8))
                 raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)

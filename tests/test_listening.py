@@ -18,11 +18,15 @@ from tests.listening import doors, family, open_to_others
         (socket.AF_INET6, "::", True),
     ],
 )
-def test_what_listens_is_found_in_a_child_too(family_of, address, is_open):
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+def test_what_listens_is_found_in_a_child_too(family_of, address, is_open, kind):
+    is_tcp = kind == socket.SOCK_STREAM
+    # Of the other two, nothing comes in: a TCP socket that does not listen, and a UDP one that talks to one other end.
     code = (
         "import socket\n"
-        f"s = socket.socket({int(family_of)}); s.bind(({address!r}, 0)); s.listen()\n"
-        f"bound = socket.socket({int(family_of)}); bound.bind(({address!r}, 0))\n"
+        f"s = socket.socket({int(family_of)}, {int(kind)}); s.bind(({address!r}, 0)); {is_tcp} and s.listen()\n"
+        f"tcp = socket.socket({int(family_of)}); tcp.bind(({address!r}, 0))\n"
+        f"udp = socket.socket({int(family_of)}, {int(socket.SOCK_DGRAM)}); udp.connect(({address!r}, 9))\n"
         "print(s.getsockname()[1], flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as child:
