@@ -133,7 +133,7 @@ def judged_ends(
             # Of one file, the rows that are among its first are not among its last.
             last = looks[-1].file
             end = write_last(version, last, target, ROWS if last in chosen else 0)
-            parts.append((relaxed(version), day, [*chosen.values(), *([end] if end else [])]))
+            parts.append((version, day, [*chosen.values(), *([end] if end else [])]))
         judged = []
         # A time as text is in UTC, and not in the zone of this machine.
         columns = [F.col(name).cast("string").alias(name) for name in (*CONTENT, "outcome", "reason")]
@@ -165,12 +165,6 @@ def write_firsts(source: Source, looks: Sequence[Look], target: Path) -> dict[st
             written[look.file] = place
             seen = seen | look.keys
     return written
-
-
-def relaxed(source: Source) -> Source:
-    """Return how a few rows are read: all files were checked, and these rows need not have each optional column."""
-    optional = (name for value in source.optional for name in value.columns)
-    return source.model_copy(update={"may_lack": list(dict.fromkeys([*source.may_lack, *optional]))})
 
 
 def write_first(source: Source, file: str, target: Path, name: str = "first") -> str | None:

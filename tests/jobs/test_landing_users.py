@@ -202,12 +202,12 @@ def test_columns_are_those_of_the_header_in_any_order(tmp_path):
 
 
 def test_files_of_a_zip_are_searched_by_the_header_that_each_has(tmp_path):
-    # Of three rows with 42 in them, two have it as their user.
+    # Of four rows with 42 in them, three have it as their user; by the header of the first file, two.
     files = {
         "a.csv": text("user_id,product_id,event_type,event_time,price", "42,7,view,2019-10-01 00:00:00 UTC,1"),
         "b.csv": text(
             "product_id,user_id,event_type,event_time,price",
-            *(f"{item},{user},view,2019-10-01 00:00:00 UTC,1" for item, user in ((42, 7), (7, 42))),
+            *(f"{item},{user},view,2019-10-01 00:00:00 UTC,1" for item, user in ((42, 7), (7, 42), (8, 42))),
         ),
     }
     file = tmp_path / f"dt={DAY}" / "a.zip"
@@ -215,7 +215,7 @@ def test_files_of_a_zip_are_searched_by_the_header_that_each_has(tmp_path):
     file.write_bytes(test_packed.zipped(**files))
     source = REES46.model_copy(update={"columns": [], "category_id": None})
     (done,), (left,) = forget(Landing(str(tmp_path)), "42", source, rewrite=True)
-    assert (done.files, "has 2 rows of theirs" in left.what) == (0, True)
+    assert (done.files, "has 3 rows of theirs" in left.what) == (0, True)
 
 
 @pytest.mark.parametrize(

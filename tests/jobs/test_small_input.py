@@ -114,6 +114,11 @@ def test_packed_files_count_as_what_is_in_them(lake, land, monkeypatch):
     assert ingest.find_input(run, settings()).bytes == sizes["a.jsonl"] + 10 * sizes["a.jsonl.gz"]
 
 
+def test_rows_of_small_files_are_in_one_partition(spark):
+    rows = spark.range(0, 10, 1, 4)
+    assert [small.in_one_task(rows, size).rdd.getNumPartitions() for size in (MOST - 1, MOST)] == [1, 4]
+
+
 def test_what_is_small_is_told_by_bytes():
     assert small.is_small(4 * 1024 * 1024 - 1)
     assert not small.is_small(4 * 1024 * 1024)

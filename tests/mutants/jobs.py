@@ -2552,13 +2552,6 @@ MUTANTS = [
         "tests/jobs/test_remedy.py::test_what_is_not_certain_is_left_to_people",
     ),
     Mutant(
-        "preview_asks_for_each_key_again",
-        "jobs/preview.py",
-        "parts.append((relaxed(version), day,",
-        "parts.append((version, day,",
-        f"{PREVIEW}::test_a_key_that_only_a_file_in_the_middle_has_is_shown_and_missed_by_no_other",
-    ),
-    Mutant(
         "preview_no_look_at_all_files",
         "jobs/preview.py",
         "            check_looks(version, looks)\n",

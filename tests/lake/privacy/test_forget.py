@@ -590,6 +590,8 @@ def test_a_log_that_may_not_be_listed_is_named(full, monkeypatch):
     assert [(each.table, each.file, each.error) for each in receipt.unread] == [
         ("interests", "_delta_log", "PermissionError")
     ]
+    # Its publishes need not look at what was staged before.
+    assert noted("interests") == 0
 
 
 def test_a_checkpoint_that_nobody_needs_and_cannot_be_read_is_named_and_its_rows_are_gone(full):
