@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs import long_lines, raw_rows
@@ -43,6 +43,10 @@ def written(place, content: bytes) -> str:
 @given(
     parts=st.lists(st.sampled_from(["a", "aaaa", "\n", "\r", "\r\n", "\u0a00", "\u000a\u0a0a", "\u0d0a"]), max_size=30)
 )
+# A line that ends by the rarer sign; a byte too many; and bytes of an end that are halves of two characters.
+@example(parts=["aaaa", "aaaa", "\r"])
+@example(parts=["aaaa", "aaaa", "a"])
+@example(parts=["\n\u0a0a", "\u0a00", "a", "\r", "\r"])
 def test_a_file_has_a_long_line_where_one_of_its_lines_is_longer(tmp_path_factory, encoding, parts):
     content, end = "".join(parts).encode(encoding), end_of_line(encoding)
     file = tmp_path_factory.mktemp("lines") / "a.csv"
