@@ -42,8 +42,9 @@ CHARACTERS = [
     if not 0xD800 <= code < 0xE000 and (EVERY or code < 0x10000 or not 0x100 <= code & 0xFFFF < 0xF000)
 ]
 USABLE = [character for character in CHARACTERS if is_usable_character(character)]
-# Each usable character once, as ids of at most 2,001 bytes. No character combines with a full stop.
-IDS = [f".{'.'.join(USABLE[n : n + 400])}." for n in range(0, len(USABLE), 400)]
+# Each usable character once, as ids of at most 1,751 bytes, and of no more than 2,048 in one form of Unicode, in which
+# some characters are two. No character combines with a full stop.
+IDS = [f".{'.'.join(USABLE[n : n + 350])}." for n in range(0, len(USABLE), 350)]
 
 
 def is_rejected_as_unusable():
