@@ -236,8 +236,6 @@ def files_of(landing: Landing, users: NamedUsers, source: Source, unread: list[L
             unread.append(Left(f"{file} was not searched: {obstacle}", "the shop"))
             continue
         try:
-            for part in parts_of(file):
-                first_bytes(part)  # it knows what is packed, or a table, in a way that would be read as text
             version = source.of(*day_and_name(file))
             names = names_in_header(version, file)
             rows, has_long = count_rows(file, names, users, version)
@@ -288,6 +286,7 @@ def count_rows(file: str, names: Sequence[str], users: NamedUsers, source: Sourc
         return count_chosen(folder, name, chosen), False
     theirs = is_theirs(users, source, names)
     encoding, is_table = source.encoding, bool(python_rows.table_kind(file))
+    # It also knows what is packed, or a table, in a way that would be read as text.
     array = "" if is_table else array_encoding(source, first_bytes(file))
     if is_table or array:
         encoding = "utf-8"  # in which its rows are written, whatever the text files of the source have

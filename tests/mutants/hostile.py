@@ -267,13 +267,6 @@ MUTANTS = [
         "tests/jobs/test_landing_users.py",
     ),
     Mutant(
-        "unsearched_packed_otherwise",
-        "jobs/landing_users.py",
-        "                first_bytes(part)  # it knows",
-        "                pass  # it knows",
-        "tests/jobs/test_landing_users.py",
-    ),
-    Mutant(
         "unsearched_first_denied_folder",
         "lake/storage.py",
         "lambda place, _: denied.append(place)",
