@@ -801,10 +801,11 @@ def test_words_for_null_are_no_values(mine, judged):
     lines = [f"{TIME},{user},view,i,1" for user in ("99", "9", "98", "n/a", "na")]
     found_of_digits = told(judged(digits, d_csv="\n".join(lines)))
     assert [row[0] for row in found_of_digits] == ["missing_user", "event", "event", "missing_user", "event"]
-    # A Turkish capital letter, of which the small one is in ASCII.
-    turkish = mine(CSV, header=False, nulls=["N\u0130L"])
-    lines = [f"{TIME},nil,view,i,1", f"{TIME},n\u0130l,view,i,1", f"{TIME},-,view,i,1"]
-    assert [row[0] for row in told(judged(turkish, c_csv="\n".join(lines)))] == found[:3]
+    # Letters of which the other case is in ASCII: a Turkish capital one, and a long s.
+    others = mine(CSV, header=False, nulls=["N\u0130L", "\u017fine"])
+    lines = [f"{TIME},nil,view,i,1", f"{TIME},n\u0130l,view,i,1", f"{TIME},-,view,i,1", f"{TIME},sine,view,i,1"]
+    found = ["missing_user", "missing_user", "event", "missing_user"]
+    assert [row[0] for row in told(judged(others, c_csv="\n".join(lines)))] == found
 
 
 def test_guests_are_rejected_or_ignored_as_the_source_says(mine, judged):
