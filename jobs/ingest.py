@@ -139,6 +139,7 @@ class Input:
         delivered: the files of each day, by name.
         listings: these, and those of tables beside the log, each with its place.
         parts: the files that are read in the same way, with how.
+        checked: what was found in the files of each part.
         columns: what is known of their columns, for the manifest.
         published: `events` as readers see it; None before the first publish.
     """
@@ -150,6 +151,7 @@ class Input:
     delivered: Mapping[date, Delivery]
     listings: Sequence[tuple[Landing, Mapping[date, Delivery]]]
     parts: list[tuple[Source, list[str]]]
+    checked: list[LandingFiles]
     columns: dict[str, Any]
     published: Table | None
 
@@ -213,12 +215,11 @@ def find_input(run: Run, config: Settings) -> Input:
     columns |= against_contract(config.contract, source, with_rows, used_alone=key is not None)
     for message in told_of_contract(columns):
         log.warning("%s", message)
-    return Input(source, key, landing, days, delivered, listings, parts, columns, published)
+    checked = [check_files(version, of_version) for version, of_version in parts]
+    return Input(source, key, landing, days, delivered, listings, parts, checked, columns, published)
 
 
-def read_and_judge(
-    spark: SparkSession, found: Input, run: Run, config: Settings, kept: list[DataFrame], read: list[LandingFiles]
-) -> DataFrame:
+def read_and_judge(spark: SparkSession, found: Input, run: Run, config: Settings, kept: list[DataFrame]) -> DataFrame:
     """Return every input row with its outcome, as it may be kept: see `jobs.rejections.judge`.
 
     Args:
@@ -227,14 +228,12 @@ def read_and_judge(
         run: whose rows they are.
         config: bounds, the map of identities.
         kept: gets what has to be unpersisted in the end.
-        read: gets what was found in the files of each part.
     """
     # The list is read after the run has its number: lake/privacy/tables.py relies on it.
     forgotten = ForgottenUsers.read()
     judged = []
-    for version, files in found.parts:
-        read.append(check_files(version, files))
-        rows = judge(read_checked(spark, version, read[-1]), version, config)
+    for (version, files), checked in zip(found.parts, found.checked, strict=True):
+        rows = judge(read_checked(spark, version, checked), version, config)
         rows = with_categories(spark, rows, version, found.landing, days_of(files), config, kept)
         judged.append(rows.withColumn("source", F.lit(version.name)) if len(found.source.names) > 1 else rows)
     rows = in_one_task(reduce(DataFrame.unionByName, judged), found.bytes).persist()
@@ -310,11 +309,10 @@ def main(argv: list[str] | None = None) -> list[Staged]:
     found = find_input(run, config)
     spark = spark_session("ingest", config)
     kept: list[DataFrame] = []
-    read: list[LandingFiles] = []
     try:
-        rows = read_and_judge(spark, found, run, config, kept, read)
+        rows = read_and_judge(spark, found, run, config, kept)
         counts, of_files = count(rows, found, config)
-        for (version, _), checked in zip(found.parts, read, strict=True):
+        for (version, _), checked in zip(found.parts, found.checked, strict=True):
             require_all_rows(version, checked.rows, of_files)
         require_no_copies(found.landing, found.delivered, of_files, UNPACKED, unpacked)
         write_list(run.run_id, run.order, found.delivered, of_files)

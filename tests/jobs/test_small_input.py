@@ -105,13 +105,11 @@ def test_few_rows_of_several_files_are_written_by_one_task(lake, land, spark, mo
 
 
 def test_packed_files_count_as_what_is_in_them(lake, land, monkeypatch):
-    sizes = {}
-    for name in ("a.jsonl", "a.jsonl.gz"):
-        file = land(FIRST, [], name)
-        file.write_bytes(b"{}" * 50 if name == "a.jsonl" else gzip.compress(b"{}" * 50))
-        sizes[name] = file.stat().st_size
+    plain = land(FIRST, delivery(FIRST)[:50], "a.jsonl")
+    packed = plain.with_name("a.jsonl.gz")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
     run, _ = parse_run(job_parser("jobs.ingest", ""), ["--day", str(FIRST), "--run-id", "r"])
-    assert ingest.find_input(run, settings()).bytes == sizes["a.jsonl"] + 10 * sizes["a.jsonl.gz"]
+    assert ingest.find_input(run, settings()).bytes == plain.stat().st_size + 10 * packed.stat().st_size
 
 
 def test_rows_of_small_files_are_in_one_partition(spark):

@@ -37,6 +37,8 @@ LINE = audits.AuditLine(
 SIZES = {"disk": (24, 300), "s3": (5, 10)}
 NEW = [JAN_1 + timedelta(days=n) for n in range(3)]
 COPIES = 2
+# By so many days all becomes older in each round.
+MONTH = 30
 Age = Callable[[int], None]
 
 
@@ -165,7 +167,7 @@ def test_every_file_of_every_version_that_is_kept_exists_whoever_publishes_while
             stage_copies(run_id, run_id, day, n + 2)
         give_up(files)
         audits.record([LINE])
-        age(30)
+        age(MONTH)
         readers.month += 1
         since = {path: DeltaTable(path).version() for path in (table_path("quarantine"), audits_path())}
 
@@ -182,7 +184,10 @@ def test_every_file_of_every_version_that_is_kept_exists_whoever_publishes_while
         assert [process.exitcode for process in (*upkeeps, *publishes)] == [0, 0, 0, 0]
         published = {commit["run_id"] for commit in Table("quarantine").commits()}
         seen |= {day: run_id for run_id, day in runs.items() if run_id in published}
-        assert read_files(Table("quarantine"), "raw") == sorted(
+        # Upkeep may have removed the text of a rejected row, which ends with its round, where that is old enough.
+        may_be_gone = {day for day, raw in seen.items() if MONTH * (n - int(raw[-2:])) >= settings().keep_raw_days}
+        found = read_files(Table("quarantine"), "raw")
+        assert [(day, seen[day] if raw is None and day in may_be_gone else raw) for day, raw in found] == sorted(
             (day, raw) for day, raw in seen.items() for _ in range(COPIES)
         )
         assert [unreadable(path, version) for path, version in since.items()] == [[], []]

@@ -1394,8 +1394,8 @@ MUTANTS = [
     Mutant(
         "ingest_reads_all_files_by_the_source_itself",
         "jobs/ingest.py",
-        "judge(read_checked(spark, version, read[-1]), version, config)",
-        "judge(read_checked(spark, found.source, read[-1]), found.source, config)",
+        "judge(read_checked(spark, version, checked), version, config)",
+        "judge(read_checked(spark, found.source, checked), found.source, config)",
         "tests/jobs/test_read_landing.py",
     ),
     Mutant(
