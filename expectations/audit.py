@@ -144,9 +144,9 @@ def arguments(result: ExpectationValidationResult) -> dict[str, Any]:
 
 
 def masked(value: Any) -> str:
-    """Return a value for a message: of a text only its length, since messages go to logs, alerts and chats.
+    """Return a value for a message or the data docs: of a text only its length, since a text may be of a person.
 
-    The data docs show what it says, to those who may see runs.
+    `meander show TABLE --run` shows rows, to those who may read the lake.
 
     >>> masked("ann@example.org"), masked(-2.5), masked((1, None))
     ('text of 15 characters', '-2.5', '(1, None)')
@@ -366,6 +366,7 @@ def check_of(result: ExpectationValidationResult, days: Iterable[date] = (), beh
     """Turn one result into what the data docs show of it."""
     details = result.result
     limits = arguments(result)
+    examples = [] if result.success else details.get("partial_unexpected_list") or []
     columns = [str(limits.pop(name)) for name in COLUMN_ARGUMENTS if name in limits]
     return Check(
         expectation=expectation_of(result).description or expectation_of(result).type.replace("_", " "),
@@ -375,7 +376,7 @@ def check_of(result: ExpectationValidationResult, days: Iterable[date] = (), beh
         success=bool(result.success),
         unexpected=None if result.success else details.get("unexpected_count"),
         looked_at=None if result.success else details.get("element_count"),
-        examples=[] if result.success else details.get("partial_unexpected_list") or [],
+        examples=[each if isinstance(each, int | float) else masked(each) for each in examples],
         days=tuple(days),
         behind=behind,
     )

@@ -38,7 +38,7 @@ class Check:
         severity: `critical` or `warning`.
         success: whether it is met.
         unexpected, looked_at: how many rows, or days of figures, do not meet it, and of how many; None where it is met.
-        examples: some values that do not meet it.
+        examples: some values that do not meet it, of texts only their length.
         days: on which it is not met.
         behind: for what reasons, with places, in the words of the message; empty where nothing is known.
     """

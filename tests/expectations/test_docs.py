@@ -96,7 +96,7 @@ def test_each_expectation_is_listed_with_what_was_found_of_it(results):
         "warning",
         {"value_set": ["u", "v"]},
     )
-    assert (user.unexpected, user.looked_at, user.examples) == (1, 3, [MARKUP])
+    assert (user.unexpected, user.looked_at, user.examples) == (1, 3, [f"text of {len(MARKUP)} characters"])
     assert (pair.columns, pair.unexpected, len(pair.examples)) == (["a", "b"], 1, 1)
     assert (there.success, there.unexpected, there.looked_at, there.examples) == (True, None, None, [])
 

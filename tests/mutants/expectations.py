@@ -30,6 +30,14 @@ NEWEST_FOLDER = (
 )
 
 MUTANTS = [
+    # ---- data docs ----
+    Mutant(
+        "docs_show_texts_of_a_log",
+        "expectations/audit.py",
+        "examples=[each if isinstance(each, int | float) else masked(each) for each in examples]",
+        "examples=examples",
+        "tests/expectations/test_docs.py tests/expectations/test_audit.py",
+    ),
     # ---- why rows were rejected ----
     Mutant(
         "quarantine_tells_the_last_line",
