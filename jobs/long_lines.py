@@ -90,7 +90,8 @@ def has_long_line(file: str, end: bytes) -> bool:
             first, last = ends_in(block, end)
             if begun + first > LINE_BYTES:
                 return True
-            begun = len(block) - last if last else begun + len(block)
+            # Without an end, the block is the first of its line, or the last of the file: else the line was too long.
+            begun = len(block) - last
     return False
 
 

@@ -27,13 +27,6 @@ MUTANTS = [
         f"{LONG}::test_an_endless_line_in_the_middle_of_a_packed_file_takes_no_memory_of_a_worker",
     ),
     Mutant(
-        "long_lines_begin_with_a_block",
-        "jobs/long_lines.py",
-        "begun = len(block) - last if last else begun + len(block)",
-        "begun = len(block) - last if last else len(block)",
-        ANY_LINES,
-    ),
-    Mutant(
         "long_lines_a_byte_too_long",
         "jobs/long_lines.py",
         "begun + first > LINE_BYTES",
