@@ -56,7 +56,7 @@ def read_rows(spark: SparkSession, source: Source, files: list[str]) -> DataFram
 
 
 def read_checked(spark: SparkSession, source: Source, found: LandingFiles) -> DataFrame:
-    """Return one row for each input row; one for each element of its list if the source has `each`.
+    """Return one row for each input row of files that were checked; one for each element of its list (`each`).
 
     Columns: `landed` date, `file` string, `whole_file` boolean (one task reads the file from start to end, so that
     lines can be counted by `position`, a rising number), `lines_above` int (lines of the file above its first row),
@@ -64,6 +64,8 @@ def read_checked(spark: SparkSession, source: Source, found: LandingFiles) -> Da
     the source uses. Where all files are Parquet of the same types, `raw` is the row itself, a struct: to write it as
     text costs more than all else, and few rows need it. Without files there are no rows.
 
+    Raises:
+        LandingUnreadable: a file cannot be read to its end.
     """
     frames = [read_text(spark, source, layout, names) for layout, names in by_reader(spark, found).items()]
     frames += [read_parquet_rows(spark, source, layout, names) for layout, names in found.parquet.items()]

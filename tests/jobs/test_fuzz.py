@@ -475,10 +475,7 @@ def damaged_footers() -> dict[str, bytes]:
     return found
 
 
-DAMAGED_FOOTERS = ["no rows in a group", "no rows in all", "a group before the file"]
-
-
-@pytest.mark.parametrize("damage", DAMAGED_FOOTERS)
+@pytest.mark.parametrize("damage", ["no rows in a group", "no rows in all", "a group before the file"])
 def test_a_parquet_file_is_refused_of_which_not_as_many_rows_are_read_as_it_has(damage, lake, spark, monkeypatch):
     monkeypatch.setenv("MEANDER_SOURCE", "completejourney")
     file = lake / "landing" / f"dt={FIRST_DAY}" / "a.parquet"
